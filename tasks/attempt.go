@@ -1,0 +1,69 @@
+package tasks
+
+import (
+	"errors"
+	"time"
+)
+
+// Begun is an attempt that the record has accepted.
+type Begun struct {
+	Number   int // from 1; counts every attempt of the item
+	Failures int // definite failures before this attempt: the used part of the retry budget
+	Lost     int // earlier attempts whose worker died
+	// Key is the driver key. It is the key of the call before for as long as that
+	// call's outcome is not known.
+	Key        string
+	Checkpoint string // what an earlier attempt saved, or empty
+	// Ambiguous says that an earlier call may have been sent and its outcome is
+	// not known.
+	Ambiguous bool
+}
+
+// Outcome is how an attempt ended, as it goes into the record.
+type Outcome struct {
+	// Event is Succeed, Retry, Fail or LoseTrack.
+	Event   Event
+	Code    Code
+	Message string // at most MaxMessage bytes
+	// Failure says that the attempt counts against the retry budget.
+	Failure bool
+	// InDoubt says that the outcome of a call is not known: the driver key and
+	// the checkpoint are kept for the next attempt.
+	InDoubt bool
+	// Busy says that the instance was occupied.
+	Busy bool
+}
+
+// MaxMessage is how many bytes of an error message are kept with an item. It is
+// the limit of KooPhone's execute_msg.
+const MaxMessage = 1024
+
+// Ended is the record's answer to an outcome.
+type Ended struct {
+	// BusyFor is how long the item has been waiting for a busy instance.
+	BusyFor time.Duration
+	// JobFinal says that this was the last open item of the job.
+	JobFinal bool
+}
+
+// Refusal says why the record does not let a delivery go on. The task is then
+// dropped: the record has moved on without it.
+type Refusal string
+
+// The refusals.
+const (
+	JobGone       Refusal = "there is no such job or item"
+	WrongInstance Refusal = "the record names another instance"
+	AlreadyFinal  Refusal = "the item is final"
+	OldDelivery   Refusal = "the item was delivered again since"
+	TooLate       Refusal = "the item's time is over"
+	WrongToken    Refusal = "the attempt was closed or replaced"
+)
+
+func (r Refusal) Error() string { return string(r) }
+
+// ErrBusy says that another item is resetting the instance.
+var ErrBusy = errors.New("the instance is being reset by another item")
+
+// ErrNotAllowed says that the instance is protected or no longer the tenant's.
+var ErrNotAllowed = errors.New("the instance is protected or no longer the tenant's")

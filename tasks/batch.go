@@ -1,0 +1,57 @@
+package tasks
+
+import (
+	"fmt"
+	"regexp"
+)
+
+// Limits of a batch. The seed document allows 32 instances; newer KooPhone
+// documents 100, which an operator may turn to.
+const (
+	DefaultMaxInstances = 32
+	MaxMaxInstances     = 100
+	MaxInstanceIDLength = 64
+)
+
+var instanceID = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,64}$`)
+
+// CheckInstanceID returns a sentence that says what is wrong with an instance
+// ID, or nil. An ID ends up in Redis keys and in upstream URLs, hence the narrow
+// alphabet.
+func CheckInstanceID(id string) error {
+	switch {
+	case id == "":
+		return fmt.Errorf("is empty")
+	case len(id) > MaxInstanceIDLength:
+		return fmt.Errorf("is %d bytes long, the limit is %d", len(id), MaxInstanceIDLength)
+	case !instanceID.MatchString(id):
+		return fmt.Errorf("%.80q has characters other than A-Z a-z 0-9 . _ : -", id)
+	case id == "." || id == "..":
+		return fmt.Errorf("%q is not an instance ID", id)
+	}
+	return nil
+}
+
+// Batch checks the instance IDs of a request and folds repeats into one,
+// keeping the order of first mention. The limit counts what was sent, repeats
+// included. Errors have the code BadRequest and name the field.
+func Batch(instanceIDs []string, limit int) ([]string, error) {
+	switch n := len(instanceIDs); {
+	case n == 0:
+		return nil, Errorf(BadRequest, "instance_ids must list at least one instance")
+	case n > limit:
+		return nil, Errorf(BadRequest, "instance_ids lists %d instances, the limit is %d", n, limit)
+	}
+	seen := make(map[string]bool, len(instanceIDs))
+	batch := make([]string, 0, len(instanceIDs))
+	for i, id := range instanceIDs {
+		if err := CheckInstanceID(id); err != nil {
+			return nil, Errorf(BadRequest, "instance_ids[%d] %s", i, err)
+		}
+		if !seen[id] {
+			seen[id] = true
+			batch = append(batch, id)
+		}
+	}
+	return batch, nil
+}

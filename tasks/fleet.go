@@ -1,0 +1,46 @@
+package tasks
+
+import (
+	"fmt"
+	"regexp"
+)
+
+// Instance is an entry of the fleet: a device, and whose it is.
+type Instance struct {
+	ID        string `json:"instance_id"`
+	Tenant    string `json:"tenant"`
+	Protected bool   `json:"protected,omitempty"`
+}
+
+var tenantName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// CheckTenant returns a sentence that says what is wrong with a tenant's name,
+// or nil.
+func CheckTenant(name string) error {
+	if !tenantName.MatchString(name) {
+		return fmt.Errorf("%.80q is not a tenant: 1 to 64 characters of A-Z a-z 0-9 . _ -", name)
+	}
+	return nil
+}
+
+// Scope is what a token allows.
+type Scope string
+
+// The scopes.
+const (
+	ScopeSubmit Scope = "submit" // submit batches
+	ScopeRead   Scope = "read"   // read job records
+)
+
+// Scopes lists every scope.
+var Scopes = []Scope{ScopeSubmit, ScopeRead}
+
+// Token is what the service knows of a caller's token, which is not the token.
+type Token struct {
+	ID        string  `json:"token_id"`
+	Tenant    string  `json:"tenant"`
+	Scopes    []Scope `json:"scopes"`
+	CreatedAt Time    `json:"created_at,omitzero"`
+	ExpiresAt Time    `json:"expires_at,omitzero"` // zero: never
+	RevokedAt Time    `json:"revoked_at,omitzero"` // zero: not revoked
+}

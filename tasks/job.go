@@ -1,0 +1,140 @@
+package tasks
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Job is the job status record, as callers read it.
+type Job struct {
+	ID         string   `json:"job_id"`
+	State      JobState `json:"state"`
+	RequestID  string   `json:"request_id"`
+	CreatedAt  Time     `json:"created_at,omitzero"`
+	StartedAt  Time     `json:"started_at,omitzero"`
+	FinishedAt Time     `json:"finished_at,omitzero"`
+	Total      int      `json:"total"`
+	Counts     Counts   `json:"counts"`
+	Items      []Item   `json:"items,omitempty"`
+
+	Tenant string `json:"-"`
+	Queue  string `json:"-"`
+	// Revision grows with every change of the record.
+	Revision int64 `json:"-"`
+	// Open says that the instances did not have to be registered.
+	Open bool `json:"-"`
+	// EndBefore is when an item that has not ended may no longer start.
+	EndBefore Time `json:"-"`
+}
+
+// Item is one instance within a job.
+type Item struct {
+	ID         string    `json:"item_id"`
+	InstanceID string    `json:"instance_id"`
+	State      ItemState `json:"state"`
+	// Attempts counts every attempt that was begun, whatever became of it.
+	Attempts   int    `json:"attempts"`
+	StartedAt  Time   `json:"started_at,omitzero"`
+	FinishedAt Time   `json:"finished_at,omitzero"`
+	Code       Code   `json:"error_code,omitempty"`
+	Message    string `json:"error_msg,omitempty"`
+
+	// Delivery is the number of the item's current delivery, from 1.
+	Delivery int `json:"-"`
+}
+
+// Submission is a request that passed every check and is to become a job.
+type Submission struct {
+	Tenant      string
+	RequestID   string
+	InstanceIDs []string // checked, without repeats
+	// Open allows instances that are not registered in the fleet.
+	Open bool
+}
+
+// JobFilter selects among a tenant's jobs. An empty field selects everything.
+type JobFilter struct {
+	State      JobState
+	InstanceID string
+	Limit      int    // at least 1
+	Cursor     string // from the answer before
+}
+
+// Match reports whether the filter's state and instance fit the job.
+func (f JobFilter) Match(job Job) bool {
+	return (f.State == "" || f.State == job.State) &&
+		(f.InstanceID == "" || slices.ContainsFunc(job.Items, func(it Item) bool {
+			return it.InstanceID == f.InstanceID
+		}))
+}
+
+// Tag changes with every change of the record.
+func (j Job) Tag() string { return fmt.Sprintf("%d.%d", j.CreatedAt.UnixMilli(), j.Revision) }
+
+// Deliveries returns the current delivery of every item that is not final.
+func (j Job) Deliveries() []Delivery {
+	ds := make([]Delivery, 0, len(j.Items))
+	for _, it := range j.Items {
+		if !it.State.Final() {
+			ds = append(ds, Delivery{
+				ItemID: it.ID, Number: it.Delivery, InstanceID: it.InstanceID,
+				Tenant: j.Tenant, Open: j.Open,
+			})
+		}
+	}
+	return ds
+}
+
+// Time is a moment on the wire and in the record: RFC 3339, UTC, milliseconds.
+// The zero Time means "not yet known".
+type Time struct{ time.Time }
+
+// timeLayout always prints three decimals, unlike time.RFC3339Nano.
+const timeLayout = "2006-01-02T15:04:05.000Z07:00"
+
+// FromMillis makes a Time from Unix milliseconds; 0 is "not yet known".
+func FromMillis(ms int64) Time {
+	if ms == 0 {
+		return Time{}
+	}
+	return Time{time.UnixMilli(ms).UTC()}
+}
+
+// MarshalJSON writes the time in UTC with exactly three decimals.
+func (t Time) MarshalJSON() ([]byte, error) {
+	return t.UTC().AppendFormat(nil, `"`+timeLayout+`"`), nil
+}
+
+// NewJobID returns a new random job ID: 32 lower-case hex characters.
+func NewJobID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, says crypto/rand
+	return hex.EncodeToString(b[:])
+}
+
+// ValidJobID reports whether id has the form of a job ID. Anything else need
+// not be looked up: there is no such job.
+func ValidJobID(id string) bool {
+	return len(id) == 32 && strings.Trim(id, "0123456789abcdef") == ""
+}
+
+// ItemID names item n (from 0) of a job.
+func ItemID(job string, n int) string { return job + "-" + strconv.Itoa(n) }
+
+// ParseItemID is the inverse of ItemID.
+func ParseItemID(id string) (job string, n int, ok bool) {
+	job, num, ok := strings.Cut(id, "-")
+	if !ok || !ValidJobID(job) {
+		return "", 0, false
+	}
+	n, err := strconv.Atoi(num)
+	if err != nil || n < 0 || ItemID(job, n) != id {
+		return "", 0, false
+	}
+	return job, n, true
+}

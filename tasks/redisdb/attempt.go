@@ -1,0 +1,166 @@
+package redisdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+func jobKey(job string) string        { return "reset:{" + job + "}" }
+func lockKey(instance string) string  { return "reset:lock:{" + instance + "}" }
+func fleetKey(instance string) string { return "reset:fleet:{" + instance + "}" }
+
+// recordOf returns the record's key and the item's number. The item ID of a
+// decoded delivery is always well formed.
+func recordOf(d tasks.Delivery) (key string, n int) {
+	job, n, _ := tasks.ParseItemID(d.ItemID)
+	return jobKey(job), n
+}
+
+func flag(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
+}
+
+// Lock takes the instance for the item until ttl has passed. When another
+// attempt at the same item has it, nothing changes and held is true: the caller
+// asks the record whether it may go on, and then calls TakeOver. Errors:
+// tasks.ErrBusy, tasks.ErrNotAllowed.
+func (db *DB) Lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration) (held bool, err error) {
+	return db.lock(ctx, d, token, ttl, false)
+}
+
+// TakeOver is Lock for an attempt that has begun: it takes the instance from
+// another attempt at the same item, too.
+func (db *DB) TakeOver(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration) error {
+	_, err := db.lock(ctx, d, token, ttl, true)
+	return err
+}
+
+func (db *DB) lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration, takeOver bool) (held bool, err error) {
+	keys := []string{lockKey(d.InstanceID), fleetKey(d.InstanceID)}
+	taken, err := lockScript.Run(ctx, db.rdb, keys,
+		d.ItemID, token, ttl.Milliseconds(), d.Tenant, flag(d.Open), flag(takeOver)).Int()
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("lock: %w", err)
+	case taken == 0:
+		return false, tasks.ErrBusy
+	case taken < 0:
+		return false, tasks.ErrNotAllowed
+	}
+	return taken == 2, nil
+}
+
+// Unlock releases the instance, if the attempt with this token has it.
+func (db *DB) Unlock(ctx context.Context, d tasks.Delivery, token string) error {
+	err := unlockScript.Run(ctx, db.rdb, []string{lockKey(d.InstanceID)}, d.ItemID, token).Err()
+	if err != nil {
+		return fmt.Errorf("unlock: %w", err)
+	}
+	return nil
+}
+
+// Begin begins an attempt in the record, under a token that the caller made up.
+// key becomes the driver key unless an earlier call is in doubt. Errors: a
+// tasks.Refusal.
+func (db *DB) Begin(ctx context.Context, d tasks.Delivery, token, key string) (tasks.Begun, error) {
+	record, n := recordOf(d)
+	a, err := db.answered(ctx, beginScript, record, n, d.Number, d.InstanceID, token, key)
+	if err != nil {
+		return tasks.Begun{}, fmt.Errorf("begin: %w", err)
+	}
+	if len(a) != 6 {
+		return tasks.Begun{}, fmt.Errorf("begin: the script answered %v", a)
+	}
+	return tasks.Begun{
+		Number:     int(number(a[0])),
+		Failures:   int(number(a[1])),
+		Lost:       int(number(a[2])),
+		Key:        text(a[3]),
+		Checkpoint: text(a[4]),
+		Ambiguous:  number(a[5]) == 1,
+	}, nil
+}
+
+// Checkpoint keeps what a driver needs to resume the attempt. Errors:
+// tasks.WrongToken.
+func (db *DB) Checkpoint(ctx context.Context, d tasks.Delivery, token, checkpoint string) error {
+	record, n := recordOf(d)
+	kept, err := checkpointScript.Run(ctx, db.rdb, []string{record}, n, token, checkpoint).Int()
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if kept == 0 {
+		return fmt.Errorf("checkpoint: %w", tasks.WrongToken)
+	}
+	return nil
+}
+
+// finishStates are the letters of the record for the events that end an attempt.
+var finishStates = map[tasks.Event]string{
+	tasks.Succeed: "s", tasks.Retry: "w", tasks.Fail: "f", tasks.LoseTrack: "u",
+}
+
+// Finish ends the attempt that holds the token and, when unlock is set, releases
+// the instance in the same round trip. Errors: tasks.WrongToken.
+func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error) {
+	record, n := recordOf(d)
+	keys := []string{record}
+	args := []any{
+		n, token, finishStates[o.Event], string(o.Code), o.Message,
+		flag(o.Failure), flag(o.InDoubt), flag(o.Busy),
+	}
+	var answer *redis.Cmd
+	if unlock {
+		pipe := db.rdb.Pipeline()
+		answer = finishScript.EvalSha(ctx, pipe, keys, args...)
+		released := unlockScript.EvalSha(ctx, pipe, []string{lockKey(d.InstanceID)}, d.ItemID, token)
+		_, _ = pipe.Exec(ctx) // each command carries its own error
+		if err := released.Err(); redis.HasErrorPrefix(err, "NOSCRIPT") {
+			defer func() { _ = db.Unlock(ctx, d, token) }() // otherwise the lock lapses
+		}
+	}
+	if answer == nil || redis.HasErrorPrefix(answer.Err(), "NOSCRIPT") {
+		answer = finishScript.Run(ctx, db.rdb, keys, args...)
+	}
+	a, err := answer.Int64Slice()
+	switch {
+	case err != nil:
+		return tasks.Ended{}, fmt.Errorf("finish: %w", err)
+	case len(a) == 1:
+		return tasks.Ended{}, fmt.Errorf("finish: %w", tasks.WrongToken)
+	case len(a) != 3:
+		return tasks.Ended{}, errors.New("finish: the script gave a short answer")
+	}
+	return tasks.Ended{BusyFor: time.Duration(a[1]) * time.Millisecond, JobFinal: a[2] == 1}, nil
+}
+
+// Wait notes that the item waits for an instance that another item holds, and
+// says for how long it has been waiting. Errors: a tasks.Refusal.
+func (db *DB) Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error) {
+	record, n := recordOf(d)
+	a, err := db.answered(ctx, waitScript, record, n, d.Number, d.InstanceID)
+	if err != nil {
+		return 0, fmt.Errorf("wait: %w", err)
+	}
+	return time.Duration(number(a[0])) * time.Millisecond, nil
+}
+
+// Abandon ends an item without an attempt: as failed, or as unknown when an
+// earlier call is in doubt. It returns the state. Errors: a tasks.Refusal.
+func (db *DB) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string) (tasks.ItemState, error) {
+	record, n := recordOf(d)
+	a, err := db.answered(ctx, abandonScript, record, n, d.Number, d.InstanceID, string(code), message)
+	if err != nil {
+		return "", fmt.Errorf("abandon: %w", err)
+	}
+	return stateOf(text(a[1])), nil
+}

@@ -1,0 +1,184 @@
+package redisdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+// Options are the settings of a DB. The zero value of a field is its default.
+type Options struct {
+	// URL is redis://, rediss://, redis-sentinel:// or redis-cluster://.
+	URL string
+	// Embedded skips the check of the server's version and settings, which an
+	// in-process Redis cannot answer.
+	Embedded bool
+	// JobRetention is how long a record is kept after its job is final. Default 7 days.
+	JobRetention time.Duration
+	// GiveUpAfter is how long after its creation a job's items may still start.
+	// Default 24 h.
+	GiveUpAfter time.Duration
+	// TaskRetention is how long finished tasks stay on the asynq dashboard; 0 =
+	// not at all.
+	TaskRetention time.Duration
+}
+
+// DB is the service's view of Redis. It is safe for concurrent use.
+type DB struct {
+	rdb    redis.UniversalClient
+	client *asynq.Client
+	opts   Options
+}
+
+// Open connects to Redis and checks that the server can be trusted with jobs.
+// The caller closes the DB.
+func Open(ctx context.Context, opts Options) (*DB, error) {
+	rdb, err := connect(opts.URL)
+	if err != nil {
+		return nil, err
+	}
+	if opts.JobRetention == 0 {
+		opts.JobRetention = 7 * 24 * time.Hour
+	}
+	if opts.GiveUpAfter == 0 {
+		opts.GiveUpAfter = 24 * time.Hour
+	}
+	db := &DB{rdb: rdb, client: asynq.NewClientFromRedisClient(rdb), opts: opts}
+	if err := db.Check(ctx); err != nil {
+		return nil, errors.Join(err, rdb.Close())
+	}
+	return db, nil
+}
+
+// Close closes every connection.
+func (db *DB) Close() error { return db.rdb.Close() }
+
+// connect makes a client for one of the four kinds of URL. Nothing is sent yet.
+func connect(raw string) (redis.UniversalClient, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		// The text of a parse error repeats the URL, password included.
+		return nil, errors.New("is not a URL such as redis://localhost:6379/0")
+	}
+	password, _ := u.User.Password()
+	switch u.Scheme {
+	case "redis", "rediss":
+		o, err := redis.ParseURL(raw)
+		if err != nil {
+			return nil, err
+		}
+		// Without this, a call to a Redis that is paused or cut off would outlive
+		// the deadline of the request that made it.
+		o.ContextTimeoutEnabled = true
+		o.DialTimeout = time.Second
+		return redis.NewClient(o), nil
+	case "redis-sentinel":
+		master := u.Query().Get("master")
+		if master == "" {
+			return nil, errors.New("needs the master's name: redis-sentinel://host:26379?master=NAME")
+		}
+		number, err := databaseNumber(u.Path)
+		if err != nil {
+			return nil, err
+		}
+		return redis.NewFailoverClient(&redis.FailoverOptions{
+			MasterName:            master,
+			SentinelAddrs:         strings.Split(u.Host, ","),
+			Username:              u.User.Username(),
+			Password:              password,
+			DB:                    number,
+			ContextTimeoutEnabled: true,
+			DialTimeout:           time.Second,
+		}), nil
+	case "redis-cluster":
+		return redis.NewClusterClient(&redis.ClusterOptions{
+			Addrs:                 strings.Split(u.Host, ","),
+			Username:              u.User.Username(),
+			Password:              password,
+			ContextTimeoutEnabled: true,
+			DialTimeout:           time.Second,
+			// A failed dial does not make go-redis look for the new primary; its
+			// own default is to look once a minute.
+			ClusterStateReloadInterval: 2 * time.Second,
+		}), nil
+	}
+	return nil, fmt.Errorf("has the scheme %q; it must be redis, rediss, redis-sentinel or redis-cluster", u.Scheme)
+}
+
+func databaseNumber(path string) (int, error) {
+	path = strings.Trim(path, "/")
+	if path == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(path)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("has the database %q; it must be a number", path)
+	}
+	return n, nil
+}
+
+// Check reports whether Redis answers and can be trusted with jobs: version 6.2
+// or later, writable, and not allowed to evict keys. What is wrong with a server
+// that answers comes as a tasks.Error that may be shown to anyone.
+func (db *DB) Check(ctx context.Context) error {
+	if db.opts.Embedded {
+		return db.rdb.Ping(ctx).Err()
+	}
+	if cluster, ok := db.rdb.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+			return checkServer(ctx, node)
+		})
+	}
+	return checkServer(ctx, db.rdb)
+}
+
+func checkServer(ctx context.Context, rdb redis.Cmdable) error {
+	text, err := rdb.Info(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("cannot reach Redis: %w", err)
+	}
+	return checkInfo(text)
+}
+
+// checkInfo judges the answer to INFO.
+func checkInfo(text string) error {
+	info := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[name] = value
+		}
+	}
+	version := info["redis_version"]
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return tasks.Errorf(tasks.Internal, "redis does not tell its version (redis_version:%s)", version)
+	}
+	if major < 6 || major == 6 && minor < 2 {
+		return tasks.Errorf(tasks.Internal, "redis %s is too old, 6.2 or later is needed", version)
+	}
+	if policy := info["maxmemory_policy"]; policy != "noeviction" {
+		return tasks.Errorf(tasks.Internal, "redis has maxmemory-policy %s and may evict jobs; set maxmemory-policy noeviction", policy)
+	}
+	if info["role"] == "slave" {
+		return tasks.Errorf(tasks.Internal, "redis is a read-only replica; connect to the primary")
+	}
+	return nil
+}
+
+// NewServer makes an asynq server that shares this DB's connections.
+func (db *DB) NewServer(cfg asynq.Config) *asynq.Server {
+	return asynq.NewServerFromRedisClient(db.rdb, cfg)
+}
+
+// MakeRedisClient makes the DB an asynq.RedisConnOpt, for the dashboard. The
+// client is the DB's own: whoever gets it must not close it before the DB.
+func (db *DB) MakeRedisClient() any { return db.rdb }

@@ -1,0 +1,23 @@
+// Package redisdb keeps jobs, instance locks, the fleet and tokens in Redis, and
+// hands items to the workers through asynq.
+//
+// One job record is one hash, changed only by the scripts in lua/, so every
+// change is atomic and touches one slot of a Redis Cluster. The commit point of
+// a submit is the script that creates the record; the tasks are enqueued after
+// it, and the record is their outbox.
+//
+// Every script may be sent twice, because the client library repeats a command
+// whose answer was lost. Each is written so that the second time changes
+// nothing.
+//
+// Keys (the braces make Redis Cluster keep what belongs together in one slot):
+//
+//	reset:{<job>}             the job record, see lua/record.lua
+//	reset:open                open jobs by the time of their next sweep
+//	reset:jobs:{<tenant>}     a tenant's jobs by creation time
+//	reset:lock:{<instance>}   the item that is resetting the instance
+//	reset:fleet:{<instance>}  owner and protection
+//	reset:fleet               index of the fleet
+//	reset:token:{<sha256>}    tenant, scopes, expiry of a token
+//	reset:tokens              index of the tokens
+package redisdb

@@ -1,0 +1,16 @@
+-- abandon.lua: end an item without an attempt: failed, or unknown when an
+-- earlier call is in doubt.
+-- KEYS[1] job hash
+-- ARGV[1] item number   ARGV[2] delivery   ARGV[3] instance
+-- ARGV[4] error code    ARGV[5] error message
+-- returns {'', 1 if the job is final, the item's state}
+--         {reason}: gone, instance, final, delivery
+local item = load(ARGV[1])
+local reason = refusal(item, ARGV[2], ARGV[3])
+if reason then return {reason} end
+local now = clock()
+item.t, item.x, item.y = nil, nil, nil
+item.e = since_created(now)
+item.c, item.m = ARGV[4], ARGV[5]
+local state = item.k and 'u' or 'f'
+return {'', save(ARGV[1], item, state, now), state}

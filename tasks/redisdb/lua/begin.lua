@@ -1,0 +1,26 @@
+-- begin.lua: begin an attempt at an item.
+-- KEYS[1] job hash
+-- ARGV[1] item number   ARGV[2] delivery   ARGV[3] instance
+-- ARGV[4] token of the attempt   ARGV[5] driver key, used if none is in doubt
+-- returns {'', attempts, failures, lost, driver key, checkpoint, 1 if ambiguous}
+--         {reason}: gone, instance, final, delivery, late
+local item = load(ARGV[1])
+local reason = refusal(item, ARGV[2], ARGV[3])
+if reason then return {reason} end
+
+-- The same token again is the same command sent twice by the client library:
+-- answer what was answered, count nothing.
+if not (item.s == 'r' and item.t == ARGV[4]) then
+  local now = clock()
+  if now >= tonumber(redis.call('HGET', KEYS[1], 'end')) then return {'late'} end
+  if item.s == 'r' then item.l = (item.l or 0) + 1 end -- its worker died
+  item.a = (item.a or 0) + 1
+  item.x = item.k and 1 or nil -- x: an earlier call is in doubt
+  item.k = item.k or ARGV[5]
+  item.t = ARGV[4]
+  item.b = item.b or since_created(now)
+  item.c, item.m = nil, nil
+  redis.call('HSETNX', KEYS[1], 'started', now)
+  save(ARGV[1], item, 'r', now)
+end
+return {'', item.a, item.f or 0, item.l or 0, item.k, item.p or '', item.x or 0}

@@ -1,0 +1,15 @@
+-- wait.lua: note that an item waits for an instance that another item holds.
+-- KEYS[1] job hash
+-- ARGV[1] item number   ARGV[2] delivery   ARGV[3] instance
+-- returns {'', ms the item has been waiting}
+--         {reason}: gone, instance, final, delivery
+local item = load(ARGV[1])
+local reason = refusal(item, ARGV[2], ARGV[3])
+if reason then return {reason} end
+local now = clock()
+local at = since_created(now)
+if not item.y then
+  item.y = at
+  save(ARGV[1], item, item.s, now)
+end
+return {'', at - item.y}

@@ -1,0 +1,49 @@
+package redisdb
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"golang.org/x/sync/errgroup"
+
+	"batchreset/tasks"
+)
+
+// unlimited is for asynq's own timeout: the record decides when an attempt has
+// taken too long and when there have been enough.
+const unlimited = 10 * 365 * 24 * time.Hour
+
+// enqueue hands the job's open items to the workers. It may be repeated: asynq
+// refuses the ID of a task that it still knows, which is as good as enqueued.
+func (db *DB) enqueue(ctx context.Context, job tasks.Job) error {
+	// The record is committed, so a caller who hangs up must not stop this half-way.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	var g errgroup.Group
+	g.SetLimit(8) // round trips side by side
+	for _, d := range job.Deliveries() {
+		g.Go(func() error {
+			_, err := db.client.EnqueueContext(ctx, asynq.NewTask(tasks.TypeReset, d.Encode()),
+				asynq.TaskID(d.TaskID()),
+				asynq.Queue(job.Queue),
+				asynq.MaxRetry(math.MaxInt32),
+				asynq.Timeout(unlimited),
+				asynq.Retention(db.opts.TaskRetention),
+			)
+			if errors.Is(err, asynq.ErrTaskIDConflict) {
+				return nil
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return &tasks.UndeliveredError{Job: job.ID, Cause: err}
+	}
+	return nil
+}
+
+// Queues returns the names of the queues that workers serve.
+func (db *DB) Queues() []string { return []string{queueName} }

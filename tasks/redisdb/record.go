@@ -1,0 +1,219 @@
+package redisdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+const openKey = "reset:open"
+
+func jobsKey(tenant string) string { return "reset:jobs:{" + tenant + "}" }
+
+// listingGrace is how long a job may be listed before its record exists. A
+// listing without a record is dropped after this time, and a create refuses to
+// run after half of it, so that no job can exist unlisted.
+const listingGrace = time.Minute
+
+// queueName is the one queue. It is stored in every record, so that jobs stay
+// deliverable when there are more.
+const queueName = "reset-0"
+
+// Submit makes a job of the batch: it lists the job as open, creates the record
+// and enqueues one task per item. The record is the commit point: when an
+// enqueue fails after it, the job stands all the same and Submit returns it
+// together with a *tasks.UndeliveredError. Any other error means that the job may or
+// may not exist, wholly.
+func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
+	id := tasks.NewJobID()
+	listed, err := db.list(ctx, s.Tenant, id)
+	if err != nil {
+		return tasks.Job{}, fmt.Errorf("list job as open: %w", err)
+	}
+	args := []any{
+		listed.UnixMilli(), (listingGrace / 2).Milliseconds(),
+		db.opts.GiveUpAfter.Milliseconds(), int64(db.opts.JobRetention.Seconds()),
+		s.Tenant, queueName, flag(s.Open), s.RequestID,
+	}
+	for _, instance := range s.InstanceIDs {
+		args = append(args, instance)
+	}
+	created, err := createScript.Run(ctx, db.rdb, []string{jobKey(id)}, args...).Int64()
+	if err != nil {
+		return tasks.Job{}, fmt.Errorf("create job record: %w", err)
+	}
+	if created == 0 {
+		return tasks.Job{}, errors.New("create job record: Redis took too long")
+	}
+
+	job := tasks.Job{
+		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, Queue: queueName, Open: s.Open,
+		CreatedAt: tasks.FromMillis(created), Total: len(s.InstanceIDs), Revision: 1,
+		EndBefore: tasks.FromMillis(created + db.opts.GiveUpAfter.Milliseconds()),
+	}
+	for n, instance := range s.InstanceIDs {
+		job.Items = append(job.Items, tasks.Item{
+			ID: tasks.ItemID(id, n), InstanceID: instance, State: tasks.ItemPending, Delivery: 1,
+		})
+	}
+	job.Counts = tasks.Count(job.Items)
+	job.State = job.Counts.State()
+	return job, db.enqueue(ctx, job)
+}
+
+// list puts the job into the open index and into its tenant's index, before it
+// exists, so that no crash can hide it. It returns the time by Redis's clock.
+func (db *DB) list(ctx context.Context, tenant, id string) (time.Time, error) {
+	now, err := db.rdb.Time(ctx).Result()
+	if err != nil {
+		return time.Time{}, err
+	}
+	// A record is gone for certain once its job's time and its retention are over.
+	lifetime := db.opts.GiveUpAfter + db.opts.JobRetention + 24*time.Hour
+	pipe := db.rdb.Pipeline()
+	pipe.ZAddNX(ctx, openKey, redis.Z{Score: float64(now.Add(listingGrace).UnixMilli()), Member: id})
+	jobs := jobsKey(tenant)
+	pipe.ZAdd(ctx, jobs, redis.Z{Score: float64(now.UnixMilli()), Member: id})
+	pipe.ZRemRangeByScore(ctx, jobs, "-inf", strconv.FormatInt(now.Add(-lifetime).UnixMilli(), 10))
+	pipe.Expire(ctx, jobs, lifetime)
+	_, err = pipe.Exec(ctx)
+	return now, err
+}
+
+// Job returns the record of a job. Errors: tasks.JobGone.
+func (db *DB) Job(ctx context.Context, id string) (tasks.Job, error) {
+	hash, err := db.rdb.HGetAll(ctx, jobKey(id)).Result()
+	if err != nil {
+		return tasks.Job{}, fmt.Errorf("read job record: %w", err)
+	}
+	return decodeJob(id, hash)
+}
+
+// Version returns a job with only its tenant and what makes its tag, without
+// reading the items. Errors: tasks.JobGone.
+func (db *DB) Version(ctx context.Context, id string) (tasks.Job, error) {
+	v, err := db.rdb.HMGet(ctx, jobKey(id), "tenant", "created", "rev").Result()
+	if err != nil {
+		return tasks.Job{}, fmt.Errorf("read job record: %w", err)
+	}
+	if v[0] == nil {
+		return tasks.Job{}, tasks.JobGone
+	}
+	header := reader{hash: map[string]string{"created": text(v[1]), "rev": text(v[2])}}
+	return tasks.Job{
+		ID: id, Tenant: text(v[0]),
+		CreatedAt: tasks.FromMillis(header.number("created")), Revision: header.number("rev"),
+	}, header.err
+}
+
+// scanLimit is how many records one call of Jobs reads at the most: a filter
+// that matches little ends with a cursor instead of reading everything.
+const scanLimit = 1000
+
+// Jobs returns the tenant's jobs that match, newest first, and the cursor of the
+// rest, empty at the end. Entries whose record has expired are dropped on the
+// way. Errors: tasks.BadRequest for a cursor that is not one of ours.
+func (db *DB) Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (found []tasks.Job, cursor string, err error) {
+	after, err := parseCursor(f.Cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	var gone []any
+	defer func() {
+		if len(gone) > 0 {
+			_ = db.rdb.ZRem(ctx, jobsKey(tenant), gone...).Err() // met again next time
+		}
+	}()
+	for scanned := 0; scanned < scanLimit; {
+		entries, err := db.rdb.ZRevRangeByScoreWithScores(ctx, jobsKey(tenant), &redis.ZRangeBy{
+			Max: after.score(), Min: "-inf", Offset: int64(scanned), Count: 100,
+		}).Result()
+		if err != nil {
+			return nil, "", fmt.Errorf("list jobs: %w", err)
+		}
+		records, err := db.records(ctx, entries)
+		if err != nil {
+			return nil, "", fmt.Errorf("list jobs: %w", err)
+		}
+		for i, entry := range entries {
+			scanned++
+			at := cursorOf(entry)
+			if !at.isAfter(after) {
+				continue
+			}
+			job, err := decodeJob(at.job, records[i].Val())
+			switch {
+			case errors.Is(err, tasks.JobGone):
+				if time.Since(time.UnixMilli(at.created)) > listingGrace {
+					gone = append(gone, at.job)
+				}
+			case err != nil:
+				return nil, "", fmt.Errorf("list jobs: %w", err)
+			case f.Match(job):
+				found = append(found, job)
+				if len(found) == f.Limit {
+					return found, at.String(), nil
+				}
+			}
+			cursor = at.String()
+		}
+		if len(entries) < 100 {
+			return found, "", nil
+		}
+	}
+	return found, cursor, nil
+}
+
+func (db *DB) records(ctx context.Context, entries []redis.Z) ([]*redis.MapStringStringCmd, error) {
+	pipe := db.rdb.Pipeline()
+	records := make([]*redis.MapStringStringCmd, len(entries))
+	for i, entry := range entries {
+		records[i] = pipe.HGetAll(ctx, jobKey(cursorOf(entry).job))
+	}
+	_, err := pipe.Exec(ctx)
+	return records, err
+}
+
+// position is where an entry stands in a tenant's index: by creation time, then
+// by job ID, both falling.
+type position struct {
+	created int64
+	job     string
+}
+
+func cursorOf(entry redis.Z) position {
+	job, _ := entry.Member.(string)
+	return position{created: int64(entry.Score), job: job}
+}
+
+func parseCursor(s string) (position, error) {
+	if s == "" {
+		return position{}, nil
+	}
+	created, job, _ := strings.Cut(s, "-")
+	ms, err := strconv.ParseInt(created, 10, 64)
+	if err != nil || ms <= 0 || !tasks.ValidJobID(job) {
+		return position{}, tasks.Errorf(tasks.BadRequest, "cursor is not one that an earlier answer gave")
+	}
+	return position{ms, job}, nil
+}
+
+func (p position) String() string { return strconv.FormatInt(p.created, 10) + "-" + p.job }
+
+func (p position) score() string {
+	if p.created == 0 {
+		return "+inf"
+	}
+	return strconv.FormatInt(p.created, 10)
+}
+
+func (p position) isAfter(q position) bool {
+	return q.created == 0 || p.created < q.created || p.created == q.created && p.job < q.job
+}

@@ -1,0 +1,538 @@
+package redisdb_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is a DB and a second look at the same Redis.
+type world struct {
+	db  *redisdb.DB
+	rdb *redis.Client
+}
+
+// both runs a test on miniredis, which serves 'dev', and on a real redis-server.
+func both(t *testing.T, opts redisdb.Options, test func(t *testing.T, w world)) {
+	t.Run("miniredis", func(t *testing.T) {
+		opts := opts
+		opts.URL, opts.Embedded = "redis://"+miniredis.RunT(t).Addr(), true
+		test(t, open(t, opts))
+	})
+	t.Run("redis-server", func(t *testing.T) {
+		opts := opts
+		opts.URL = redistest.Start(t).URL()
+		test(t, open(t, opts))
+	})
+}
+
+func open(t testing.TB, opts redisdb.Options) world {
+	t.Helper()
+	db, err := redisdb.Open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := redis.ParseURL(opts.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := world{db, redis.NewClient(parsed)}
+	t.Cleanup(func() { _ = errors.Join(w.db.Close(), w.rdb.Close()) })
+	return w
+}
+
+func (w world) submit(t testing.TB, instances ...string) tasks.Job {
+	t.Helper()
+	job, err := w.db.Submit(t.Context(), tasks.Submission{
+		Tenant: "acme", RequestID: "req-1", InstanceIDs: instances, Open: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
+func (w world) read(t testing.TB, id string) tasks.Job {
+	t.Helper()
+	job, err := w.db.Job(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
+// begin locks and begins an attempt at item n, as a worker does.
+func (w world) begin(t testing.TB, job tasks.Job, n int, token string) (tasks.Delivery, tasks.Begun) {
+	t.Helper()
+	d := job.Deliveries()[n]
+	if _, err := w.db.Lock(t.Context(), d, token, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	begun, err := w.db.Begin(t.Context(), d, token, "key-"+token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, begun
+}
+
+func TestSubmitMakesARecordAndOneTaskPerItem(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1", "phone-2")
+		got := w.read(t, job.ID)
+		if fmt.Sprint(got) != fmt.Sprint(job) {
+			t.Errorf("read  %+v\nwrote %+v", got, job)
+		}
+		if got.State != tasks.JobPending || got.Counts.Pending != 2 || got.RequestID != "req-1" || got.Tenant != "acme" {
+			t.Errorf("record is %+v", got)
+		}
+		inspector := asynq.NewInspectorFromRedisClient(w.rdb)
+		for _, d := range job.Deliveries() {
+			info, err := inspector.GetTaskInfo(job.Queue, d.TaskID())
+			if err != nil {
+				t.Fatalf("task %s: %v", d.TaskID(), err)
+			}
+			if got, err := tasks.DecodeDelivery(info.Payload); err != nil || got != d || info.Type != tasks.TypeReset {
+				t.Errorf("task %s carries %+v, %v", info.Type, got, err)
+			}
+			if info.MaxRetry < 1e6 || info.Timeout < 8760*time.Hour {
+				t.Errorf("asynq would end the task by itself: %d retries, %s", info.MaxRetry, info.Timeout)
+			}
+		}
+		if score := w.rdb.ZScore(t.Context(), "reset:open", job.ID); score.Err() != nil {
+			t.Errorf("the job is not listed as open: %v", score.Err())
+		}
+	})
+}
+
+func TestAnAttemptFromBeginToFinish(t *testing.T) {
+	both(t, redisdb.Options{JobRetention: time.Hour}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1", "phone-2")
+		d, begun := w.begin(t, job, 0, "t1")
+		if begun.Number != 1 || begun.Key != "key-t1" || begun.Ambiguous || begun.Checkpoint != "" {
+			t.Errorf("begun %+v", begun)
+		}
+		if got := w.read(t, job.ID); got.State != tasks.JobRunning || got.Counts.Running != 1 || got.StartedAt.IsZero() {
+			t.Errorf("record while running: %+v", got)
+		}
+		ended, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Succeed}, true)
+		if err != nil || ended.JobFinal {
+			t.Fatalf("finish: %+v, %v", ended, err)
+		}
+		if n := w.rdb.Exists(t.Context(), "reset:lock:{phone-1}").Val(); n != 0 {
+			t.Error("the instance is still locked")
+		}
+		if ttl := w.rdb.TTL(t.Context(), "reset:{"+job.ID+"}").Val(); ttl >= 0 {
+			t.Errorf("a job that is not final expires in %s", ttl)
+		}
+
+		d, _ = w.begin(t, job, 1, "t2")
+		ended, err = w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Event: tasks.Fail, Code: "CPS.0005", Message: "Phone not found."}, true)
+		if err != nil || !ended.JobFinal {
+			t.Fatalf("finish of the last item: %+v, %v", ended, err)
+		}
+		got := w.read(t, job.ID)
+		if got.State != tasks.JobPartial || got.FinishedAt.IsZero() {
+			t.Errorf("final record: %+v", got)
+		}
+		if it := got.Items[1]; it.State != tasks.ItemFailed || it.Attempts != 1 || it.Code != "CPS.0005" ||
+			it.Message != "Phone not found." || it.StartedAt.IsZero() || it.FinishedAt.IsZero() {
+			t.Errorf("failed item: %+v", it)
+		}
+		if ttl := w.rdb.TTL(t.Context(), "reset:{"+job.ID+"}").Val(); ttl <= 59*time.Minute || ttl > time.Hour {
+			t.Errorf("the final record expires in %s, want an hour", ttl)
+		}
+	})
+}
+
+func TestOnlyTheHolderOfTheTokenEndsAnAttempt(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1")
+		d, _ := w.begin(t, job, 0, "t1")
+		succeed := tasks.Outcome{Event: tasks.Succeed}
+		if _, err := w.db.Finish(t.Context(), d, "other", succeed, true); !errors.Is(err, tasks.WrongToken) {
+			t.Errorf("another token: %v", err)
+		}
+		if err := w.db.Checkpoint(t.Context(), d, "other", "c"); !errors.Is(err, tasks.WrongToken) {
+			t.Errorf("checkpoint with another token: %v", err)
+		}
+		if got := w.read(t, job.ID); got.Items[0].State != tasks.ItemRunning {
+			t.Errorf("item is %s", got.Items[0].State)
+		}
+		if _, err := w.db.Finish(t.Context(), d, "t1", succeed, true); err != nil {
+			t.Fatal(err)
+		}
+		revision := w.read(t, job.ID).Revision
+		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Fail}, true); !errors.Is(err, tasks.WrongToken) {
+			t.Errorf("second finish: %v", err)
+		}
+		if _, err := w.db.Begin(t.Context(), d, "t2", "k"); !errors.Is(err, tasks.AlreadyFinal) {
+			t.Errorf("begin of a final item: %v", err)
+		}
+		if got := w.read(t, job.ID); got.Revision != revision {
+			t.Error("a refused change left something behind")
+		}
+	})
+}
+
+func TestTheSameCommandTwiceIsOneAttempt(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1")
+		d, first := w.begin(t, job, 0, "t1")
+		second, err := w.db.Begin(t.Context(), d, "t1", "another key")
+		if err != nil || second != first {
+			t.Errorf("the answer to the repeated begin is %+v, %v; the first was %+v", second, err, first)
+		}
+		if got := w.read(t, job.ID).Items[0].Attempts; got != 1 {
+			t.Errorf("%d attempts", got)
+		}
+	})
+}
+
+func TestALostAttemptIsAmbiguousAndKeepsKeyAndCheckpoint(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1")
+		d, first := w.begin(t, job, 0, "t1")
+		if err := w.db.Checkpoint(t.Context(), d, "t1", "upstream job 7"); err != nil {
+			t.Fatal(err)
+		}
+		// The worker is gone; the item is delivered again.
+		held, err := w.db.Lock(t.Context(), d, "t2", time.Minute)
+		if err != nil || !held {
+			t.Fatalf("lock by the same item: held %t, %v", held, err)
+		}
+		second, err := w.db.Begin(t.Context(), d, "t2", "fresh key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !second.Ambiguous || second.Key != first.Key || second.Checkpoint != "upstream job 7" ||
+			second.Number != 2 || second.Failures != 0 || second.Lost != 1 {
+			t.Errorf("begun %+v", second)
+		}
+		// After a definite failure nothing is in doubt any more.
+		if _, err := w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Event: tasks.Retry, Failure: true}, true); err != nil {
+			t.Fatal(err)
+		}
+		_, third := w.begin(t, job, 0, "t3")
+		if third.Ambiguous || third.Key != "key-t3" || third.Checkpoint != "" || third.Failures != 1 {
+			t.Errorf("begun after a definite failure: %+v", third)
+		}
+	})
+}
+
+func TestWhatIsInDoubtStaysSoUntilADefiniteAnswer(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1")
+		d, first := w.begin(t, job, 0, "t1")
+		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, InDoubt: true}, false); err != nil {
+			t.Fatal(err)
+		}
+		second, err := w.db.Begin(t.Context(), d, "t2", "fresh key")
+		if err != nil || !second.Ambiguous || second.Key != first.Key {
+			t.Errorf("begun %+v, %v", second, err)
+		}
+		if _, err := w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Event: tasks.Retry, InDoubt: true}, false); err != nil {
+			t.Fatal(err)
+		}
+		// Giving the item up now cannot call it failed.
+		state, err := w.db.Abandon(t.Context(), d, tasks.NotInTime, "too late")
+		if err != nil || state != tasks.ItemUnknown {
+			t.Errorf("abandoned as %s, %v", state, err)
+		}
+	})
+}
+
+func TestBeginRefuses(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1")
+		for _, row := range []struct {
+			name   string
+			change func(*tasks.Delivery)
+			want   tasks.Refusal
+		}{
+			{"an unknown job", func(d *tasks.Delivery) { d.ItemID = tasks.ItemID(tasks.NewJobID(), 0) }, tasks.JobGone},
+			{"an unknown item", func(d *tasks.Delivery) { d.ItemID = tasks.ItemID(job.ID, 7) }, tasks.JobGone},
+			{"another instance than the record's", func(d *tasks.Delivery) { d.InstanceID = "phone-2" }, tasks.WrongInstance},
+			{"a delivery that is not the current one", func(d *tasks.Delivery) { d.Number = 2 }, tasks.OldDelivery},
+		} {
+			t.Run(row.name, func(t *testing.T) {
+				d := job.Deliveries()[0]
+				row.change(&d)
+				if _, err := w.db.Begin(t.Context(), d, "t", "k"); !errors.Is(err, row.want) {
+					t.Errorf("begin: %v, want %v", err, row.want)
+				}
+				if _, err := w.db.Wait(t.Context(), d); !errors.Is(err, row.want) {
+					t.Errorf("wait: %v, want %v", err, row.want)
+				}
+				if _, err := w.db.Abandon(t.Context(), d, "c", "m"); !errors.Is(err, row.want) {
+					t.Errorf("abandon: %v, want %v", err, row.want)
+				}
+				if got := w.read(t, job.ID); got.Revision != 1 {
+					t.Errorf("the record was changed: %+v", got)
+				}
+			})
+		}
+	})
+}
+
+func TestAnItemDoesNotStartAfterItsTime(t *testing.T) {
+	both(t, redisdb.Options{GiveUpAfter: time.Millisecond}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1")
+		d := job.Deliveries()[0]
+		for now := job.CreatedAt.Time; now.Before(job.EndBefore.Time); {
+			var err error
+			if now, err = w.rdb.Time(t.Context()).Result(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := w.db.Begin(t.Context(), d, "t", "k"); !errors.Is(err, tasks.TooLate) {
+			t.Errorf("begin: %v", err)
+		}
+		state, err := w.db.Abandon(t.Context(), d, tasks.NotInTime, "too late")
+		if err != nil || state != tasks.ItemFailed {
+			t.Errorf("abandoned as %s, %v", state, err)
+		}
+		if got := w.read(t, job.ID); got.State != tasks.JobFailed || got.Items[0].Code != tasks.NotInTime {
+			t.Errorf("record %+v", got)
+		}
+	})
+}
+
+func TestWaitingForABusyInstance(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1")
+		d := job.Deliveries()[0]
+		if waited, err := w.db.Wait(t.Context(), d); err != nil || waited != 0 {
+			t.Fatalf("first wait: %s, %v", waited, err)
+		}
+		var waited time.Duration
+		for waited == 0 {
+			var err error
+			if waited, err = w.db.Wait(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, _ = w.begin(t, job, 0, "t1")
+		ended, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, Busy: true}, true)
+		if err != nil || ended.BusyFor < waited {
+			t.Errorf("busy for %s, %v; it was %s before", ended.BusyFor, err, waited)
+		}
+		_, _ = w.begin(t, job, 0, "t2")
+		if ended, err = w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Event: tasks.Retry}, true); err != nil || ended.BusyFor != 0 {
+			t.Errorf("still busy for %s after an attempt that was not, %v", ended.BusyFor, err)
+		}
+	})
+}
+
+func TestLock(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		a := w.submit(t, "phone-1").Deliveries()[0]
+		b := w.submit(t, "phone-1").Deliveries()[0]
+		ctx := t.Context()
+		mustLock := func(d tasks.Delivery, token string, wantHeld bool) {
+			t.Helper()
+			if held, err := w.db.Lock(ctx, d, token, time.Minute); err != nil || held != wantHeld {
+				t.Fatalf("lock: held %t, %v", held, err)
+			}
+		}
+		mustLock(a, "a1", false)
+		mustLock(a, "a1", false) // the same command, sent twice
+		if _, err := w.db.Lock(ctx, b, "b1", time.Minute); !errors.Is(err, tasks.ErrBusy) {
+			t.Fatalf("two items have the instance: %v", err)
+		}
+
+		// A second attempt at the item may not take the lock before the record has
+		// let it begin, nor release it.
+		mustLock(a, "a2", true)
+		if err := w.db.Unlock(ctx, a, "a2"); err != nil {
+			t.Fatal(err)
+		}
+		mustLock(a, "a2", true)
+
+		// Once it has taken over, the first attempt cannot release it any more.
+		if err := w.db.TakeOver(ctx, a, "a2", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.db.Unlock(ctx, a, "a1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.db.TakeOver(ctx, b, "b1", time.Minute); !errors.Is(err, tasks.ErrBusy) {
+			t.Fatalf("another item took over: %v", err)
+		}
+		if err := w.db.Unlock(ctx, a, "a2"); err != nil {
+			t.Fatal(err)
+		}
+		mustLock(b, "b1", false)
+		if ttl := w.rdb.PTTL(ctx, "reset:lock:{phone-1}").Val(); ttl <= 0 || ttl > time.Minute {
+			t.Errorf("the lock lapses in %s", ttl)
+		}
+	})
+}
+
+func TestLockAsksWhoseTheInstanceIs(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		d := w.submit(t, "phone-1").Deliveries()[0]
+		for _, row := range []struct {
+			name  string
+			fleet []tasks.Instance
+			open  bool
+			want  error
+		}{
+			{"allows an unregistered instance if the fleet was open", nil, true, nil},
+			{"refuses an unregistered instance otherwise", nil, false, tasks.ErrNotAllowed},
+			{"allows the tenant's own", []tasks.Instance{{ID: "phone-1", Tenant: "acme"}}, false, nil},
+			{"refuses another tenant's", []tasks.Instance{{ID: "phone-1", Tenant: "other"}}, false, tasks.ErrNotAllowed},
+			{"refuses another tenant's in an open fleet too", []tasks.Instance{{ID: "phone-1", Tenant: "other"}}, true, tasks.ErrNotAllowed},
+			{"refuses a protected one", []tasks.Instance{{ID: "phone-1", Tenant: "acme", Protected: true}}, true, tasks.ErrNotAllowed},
+		} {
+			t.Run(row.name, func(t *testing.T) {
+				if _, err := w.db.Unregister(t.Context(), "phone-1"); err != nil {
+					t.Fatal(err)
+				}
+				if row.fleet != nil {
+					if err := w.db.Register(t.Context(), row.fleet); err != nil {
+						t.Fatal(err)
+					}
+				}
+				d.Open = row.open
+				if _, err := w.db.Lock(t.Context(), d, "t", time.Minute); !errors.Is(err, row.want) {
+					t.Errorf("lock: %v, want %v", err, row.want)
+				}
+			})
+		}
+	})
+}
+
+func TestFinishWorksAfterRedisForgotItsScripts(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1")
+		d, _ := w.begin(t, job, 0, "t1")
+		if err := w.rdb.ScriptFlush(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if ended, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Succeed}, true); err != nil || !ended.JobFinal {
+			t.Fatalf("finish: %+v, %v", ended, err)
+		}
+		if n := w.rdb.Exists(t.Context(), "reset:lock:{phone-1}").Val(); n != 0 {
+			t.Error("the instance is still locked")
+		}
+	})
+}
+
+func TestJobsAreListedNewestFirstInPages(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		want := map[string]bool{}
+		for n := range 25 {
+			want[w.submit(t, fmt.Sprintf("phone-%d", n%5)).ID] = true
+		}
+		seen := map[string]bool{}
+		var last tasks.Job
+		cursor := ""
+		for page := 0; page == 0 || cursor != ""; page++ {
+			jobs, next, err := w.db.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 10, Cursor: cursor})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, job := range jobs {
+				if last.ID != "" && job.CreatedAt.After(last.CreatedAt.Time) {
+					t.Errorf("%s is newer than the one before it", job.ID)
+				}
+				if seen[job.ID] || !want[job.ID] {
+					t.Errorf("job %s is listed twice or is not ours", job.ID)
+				}
+				seen[job.ID], last = true, job
+			}
+			cursor = next
+		}
+		if len(seen) != 25 {
+			t.Errorf("%d jobs listed, want 25", len(seen))
+		}
+
+		jobs, _, err := w.db.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 100, InstanceID: "phone-3"})
+		if err != nil || len(jobs) != 5 {
+			t.Errorf("%d jobs for phone-3, want 5; %v", len(jobs), err)
+		}
+		jobs, _, err = w.db.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 100, State: tasks.JobFailed})
+		if err != nil || len(jobs) != 0 {
+			t.Errorf("%d failed jobs, want none; %v", len(jobs), err)
+		}
+		jobs, _, err = w.db.Jobs(t.Context(), "other", tasks.JobFilter{Limit: 100})
+		if err != nil || len(jobs) != 0 {
+			t.Errorf("another tenant sees %d jobs; %v", len(jobs), err)
+		}
+		for _, bad := range []string{"x", "1-x", "-", "1-" + strings.Repeat("g", 32)} {
+			if _, _, err := w.db.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 1, Cursor: bad}); tasks.CodeOf(err) != tasks.BadRequest {
+				t.Errorf("cursor %q: %v", bad, err)
+			}
+		}
+	})
+}
+
+func TestListingDropsJobsWhoseRecordIsGone(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		old := float64(time.Now().Add(-time.Hour).UnixMilli())
+		fresh := float64(time.Now().UnixMilli())
+		gone, justListed := tasks.NewJobID(), tasks.NewJobID()
+		key := "reset:jobs:{acme}"
+		if err := w.rdb.ZAdd(t.Context(), key, redis.Z{Score: old, Member: gone}, redis.Z{Score: fresh, Member: justListed}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if jobs, _, err := w.db.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 10}); err != nil || len(jobs) != 0 {
+			t.Fatalf("%d jobs, %v", len(jobs), err)
+		}
+		left := w.rdb.ZRange(t.Context(), key, 0, -1).Val()
+		if len(left) != 1 || left[0] != justListed {
+			t.Errorf("left in the index: %v, want the one whose record may still come", left)
+		}
+	})
+}
+
+func TestARecordOfAnotherSchemaIsNotGuessedAt(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1")
+		if err := w.rdb.HSet(t.Context(), "reset:{"+job.ID+"}", "v", "99").Err(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.db.Job(t.Context(), job.ID); err == nil || errors.Is(err, tasks.JobGone) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestSubmitFailsWithinItsDeadlineWhileRedisIsAway(t *testing.T) {
+	server := redistest.Start(t)
+	w := open(t, redisdb.Options{URL: server.URL()})
+	server.Kill()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}})
+	if err == nil {
+		t.Fatal("accepted without Redis")
+	}
+	server.Restart(t)
+	w.submit(t, "phone-1") // resumes by itself
+}
+
+func TestAcceptedJobsSurviveAKillOfRedis(t *testing.T) {
+	server := redistest.Start(t)
+	w := open(t, redisdb.Options{URL: server.URL()})
+	job := w.submit(t, "phone-1", "phone-2")
+	server.Kill()
+	server.Restart(t)
+	if got := w.read(t, job.ID); fmt.Sprint(got) != fmt.Sprint(job) {
+		t.Errorf("after the restart %+v, before %+v", got, job)
+	}
+}

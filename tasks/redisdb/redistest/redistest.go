@@ -1,0 +1,148 @@
+// Package redistest starts real redis-server processes for tests.
+package redistest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Server is a redis-server process on a free port of the loopback interface. It
+// ends with the test.
+type Server struct {
+	Addr string
+	dir  string
+	args []string
+	log  lockedBuffer
+
+	cmd    *exec.Cmd
+	exited chan error
+}
+
+// lockedBuffer is what the process writes to while a test may read it.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// Start starts a redis-server with an append-only file, plus the given
+// configuration, for example "--maxmemory", "1mb".
+func Start(t testing.TB, config ...string) *Server {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Fatal("these tests need a real redis-server: run 'make setup', or install your system's redis-server package")
+	}
+	s := &Server{dir: t.TempDir(), args: config}
+	// A port that was free a moment ago can be taken by someone else.
+	var err error
+	for range 5 {
+		s.Addr = freeAddr(t)
+		if err = s.start(); err == nil {
+			t.Cleanup(s.Kill)
+			return s
+		}
+	}
+	t.Fatalf("start redis-server: %v\n%s", err, s.log.String())
+	return nil
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// URL is what --redis takes.
+func (s *Server) URL() string { return "redis://" + s.Addr }
+
+// Client returns a client that is closed with the test.
+func (s *Server) Client(t testing.TB) *redis.Client {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: s.Addr})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func (s *Server) start() error {
+	_, port, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return err
+	}
+	args := append([]string{
+		"--bind", "127.0.0.1", "--port", port, "--dir", s.dir,
+		"--appendonly", "yes", "--appendfsync", "always", "--save", "",
+	}, s.args...)
+	s.cmd = exec.Command("redis-server", args...)
+	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	s.exited = make(chan error, 1)
+	go func() { s.exited <- s.cmd.Wait() }()
+	return s.ready()
+}
+
+// ready waits until the server answers.
+func (s *Server) ready() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1})
+	defer func() { _ = c.Close() }()
+	for {
+		// A replica or a full server answers PING with an error of its own; that
+		// is up, too.
+		err := c.Ping(ctx).Err()
+		var answer redis.Error
+		if err == nil || errors.As(err, &answer) && !redis.IsLoadingError(err) {
+			return nil
+		}
+		select {
+		case err := <-s.exited:
+			s.exited <- err
+			return fmt.Errorf("redis-server ended: %v", err)
+		case <-ctx.Done():
+			s.Kill()
+			return fmt.Errorf("redis-server does not answer: %w", err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// Kill ends the process with SIGKILL and waits for it. The append-only file
+// stays.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Kill() // it may have ended already
+	s.exited <- <-s.exited
+}
+
+// Restart starts the killed server again, on the same port and the same data.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	if err := s.start(); err != nil {
+		t.Fatalf("restart redis-server: %v\n%s", err, s.log.String())
+	}
+}

@@ -1,0 +1,95 @@
+package redisdb
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+//go:embed lua/record.lua
+var recordLua string
+
+//go:embed lua/create.lua
+var createLua string
+
+//go:embed lua/begin.lua
+var beginLua string
+
+//go:embed lua/checkpoint.lua
+var checkpointLua string
+
+//go:embed lua/finish.lua
+var finishLua string
+
+//go:embed lua/wait.lua
+var waitLua string
+
+//go:embed lua/abandon.lua
+var abandonLua string
+
+//go:embed lua/lock.lua
+var lockLua string
+
+//go:embed lua/unlock.lua
+var unlockLua string
+
+var (
+	createScript     = redis.NewScript(recordLua + createLua)
+	beginScript      = redis.NewScript(recordLua + beginLua)
+	checkpointScript = redis.NewScript(recordLua + checkpointLua)
+	finishScript     = redis.NewScript(recordLua + finishLua)
+	waitScript       = redis.NewScript(recordLua + waitLua)
+	abandonScript    = redis.NewScript(recordLua + abandonLua)
+	lockScript       = redis.NewScript(lockLua)
+	unlockScript     = redis.NewScript(unlockLua)
+)
+
+// refusals turns what the scripts answer into named results.
+var refusals = map[string]tasks.Refusal{
+	"gone":     tasks.JobGone,
+	"instance": tasks.WrongInstance,
+	"final":    tasks.AlreadyFinal,
+	"delivery": tasks.OldDelivery,
+	"late":     tasks.TooLate,
+}
+
+// answered runs a script that answers {reason, …}, where an empty reason means
+// that it was done, and returns what follows.
+func (db *DB) answered(ctx context.Context, script *redis.Script, key string, args ...any) ([]any, error) {
+	answer, err := script.Run(ctx, db.rdb, []string{key}, args...).Slice()
+	if err != nil {
+		return nil, err
+	}
+	if len(answer) == 0 {
+		return nil, errors.New("a script gave an empty answer")
+	}
+	reason, ok := answer[0].(string)
+	if !ok {
+		return nil, fmt.Errorf("a script answered %v", answer)
+	}
+	if reason == "" {
+		return answer[1:], nil
+	}
+	refusal, ok := refusals[reason]
+	if !ok {
+		return nil, fmt.Errorf("a script refused with %q", reason)
+	}
+	return nil, refusal
+}
+
+// number reads an integer from a script's answer.
+func number(v any) int64 {
+	n, _ := v.(int64)
+	return n
+}
+
+// text reads a string from a script's answer.
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}

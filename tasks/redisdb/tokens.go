@@ -1,0 +1,147 @@
+package redisdb
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+const tokensIndex = "reset:tokens"
+
+// tokenMemory is how long an expired or revoked token is remembered, so that its
+// holder is told to get a new one rather than that it never existed.
+const tokenMemory = 30 * 24 * time.Hour
+
+// tokenIDLength is how much of a token's hash serves as its ID.
+const tokenIDLength = 16
+
+func hashToken(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+func tokenKey(hash string) string { return "reset:token:{" + hash + "}" }
+
+// AddToken makes secret a token of the tenant. ttl 0 means that it does not
+// expire. The secret itself is not stored.
+func (db *DB) AddToken(ctx context.Context, secret, tenant string, scopes []tasks.Scope, ttl time.Duration) (tasks.Token, error) {
+	now, err := db.rdb.Time(ctx).Result()
+	if err != nil {
+		return tasks.Token{}, fmt.Errorf("add token: %w", err)
+	}
+	hash := hashToken(secret)
+	names := make([]string, len(scopes))
+	for i, s := range scopes {
+		names[i] = string(s)
+	}
+	fields := map[string]any{
+		"tenant": tenant, "scopes": strings.Join(names, " "), "created": now.UnixMilli(),
+	}
+	pipe := db.rdb.Pipeline()
+	pipe.ZAdd(ctx, tokensIndex, redis.Z{Score: float64(now.UnixMilli()), Member: hash})
+	pipe.Del(ctx, tokenKey(hash))
+	if ttl > 0 {
+		fields["expires"] = now.Add(ttl).UnixMilli()
+		pipe.HSet(ctx, tokenKey(hash), fields)
+		pipe.ExpireAt(ctx, tokenKey(hash), now.Add(ttl+tokenMemory))
+	} else {
+		pipe.HSet(ctx, tokenKey(hash), fields)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return tasks.Token{}, fmt.Errorf("add token: %w", err)
+	}
+	token, _, err := db.token(ctx, hash)
+	return token, err
+}
+
+// Token looks up the token whose secret a caller presented. Errors:
+// tasks.BadToken, tasks.TokenExpired.
+func (db *DB) Token(ctx context.Context, secret string) (tasks.Token, error) {
+	token, found, err := db.token(ctx, hashToken(secret))
+	switch {
+	case err != nil:
+		return tasks.Token{}, err
+	case !found:
+		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "X-Auth-Token is not valid")
+	case !token.RevokedAt.IsZero():
+		return tasks.Token{}, tasks.Errorf(tasks.TokenExpired, "X-Auth-Token was revoked, get a new one")
+	case !token.ExpiresAt.IsZero() && !time.Now().Before(token.ExpiresAt.Time):
+		return tasks.Token{}, tasks.Errorf(tasks.TokenExpired, "X-Auth-Token has expired, get a new one")
+	}
+	return token, nil
+}
+
+func (db *DB) token(ctx context.Context, hash string) (tasks.Token, bool, error) {
+	h, err := db.rdb.HGetAll(ctx, tokenKey(hash)).Result()
+	if err != nil {
+		return tasks.Token{}, false, fmt.Errorf("read token: %w", err)
+	}
+	if len(h) == 0 {
+		return tasks.Token{}, false, nil
+	}
+	t := tasks.Token{
+		ID: hash[:tokenIDLength], Tenant: h["tenant"],
+		CreatedAt: millis(h["created"]), ExpiresAt: millis(h["expires"]), RevokedAt: millis(h["revoked"]),
+	}
+	for name := range strings.FieldsSeq(h["scopes"]) {
+		t.Scopes = append(t.Scopes, tasks.Scope(name))
+	}
+	return t, true, nil
+}
+
+func millis(s string) tasks.Time {
+	ms, _ := strconv.ParseInt(s, 10, 64) // absent: zero
+	return tasks.FromMillis(ms)
+}
+
+// Tokens returns every token that is remembered, oldest first.
+func (db *DB) Tokens(ctx context.Context) ([]tasks.Token, error) {
+	hashes, err := db.rdb.ZRange(ctx, tokensIndex, 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list tokens: %w", err)
+	}
+	tokens := make([]tasks.Token, 0, len(hashes))
+	for _, hash := range hashes {
+		token, found, err := db.token(ctx, hash)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			tokens = append(tokens, token)
+		} else if err := db.rdb.ZRem(ctx, tokensIndex, hash).Err(); err != nil {
+			return nil, fmt.Errorf("list tokens: %w", err)
+		}
+	}
+	return tokens, nil
+}
+
+// RevokeToken ends the token with this ID, at once and for good, and reports
+// whether there is one.
+func (db *DB) RevokeToken(ctx context.Context, id string) (bool, error) {
+	hashes, err := db.rdb.ZRange(ctx, tokensIndex, 0, -1).Result()
+	if err != nil {
+		return false, fmt.Errorf("revoke token: %w", err)
+	}
+	for _, hash := range hashes {
+		if hash[:tokenIDLength] != id {
+			continue
+		}
+		now := time.Now()
+		pipe := db.rdb.TxPipeline()
+		pipe.HSet(ctx, tokenKey(hash), "revoked", now.UnixMilli())
+		pipe.ExpireAt(ctx, tokenKey(hash), now.Add(tokenMemory))
+		if _, err := pipe.Exec(ctx); err != nil {
+			return false, fmt.Errorf("revoke token: %w", err)
+		}
+		return true, nil
+	}
+	return false, nil
+}

@@ -1,0 +1,168 @@
+package tasks
+
+// ItemState says where an item stands. DESIGN: pending → running → succeeded,
+// failed, unknown or cancelled, with retrying between attempts.
+type ItemState string
+
+// The states of an item. Unknown means that the reset was sent and nobody can
+// say whether it happened; it is never retried by itself.
+const (
+	ItemPending   ItemState = "pending"
+	ItemRunning   ItemState = "running"
+	ItemRetrying  ItemState = "retrying"
+	ItemSucceeded ItemState = "succeeded"
+	ItemFailed    ItemState = "failed"
+	ItemUnknown   ItemState = "unknown"
+	ItemCancelled ItemState = "cancelled"
+)
+
+// ItemStates lists every item state, in the order of a life.
+var ItemStates = []ItemState{
+	ItemPending, ItemRunning, ItemRetrying,
+	ItemSucceeded, ItemFailed, ItemUnknown, ItemCancelled,
+}
+
+// Final reports whether an item in this state changes only when a retry is
+// asked for explicitly.
+func (s ItemState) Final() bool {
+	switch s {
+	case ItemSucceeded, ItemFailed, ItemUnknown, ItemCancelled:
+		return true
+	}
+	return false
+}
+
+// Event is something that can happen to an item.
+type Event string
+
+// The events of an item's life.
+const (
+	Begin     Event = "begin"      // an attempt starts
+	Succeed   Event = "succeed"    // the driver confirmed the reset
+	Retry     Event = "retry"      // the attempt ended without success, another follows
+	Fail      Event = "fail"       // the item will not succeed any more
+	LoseTrack Event = "lose track" // nobody can say whether the reset happened
+	Cancel    Event = "cancel"     // the caller took the item back
+	Reopen    Event = "reopen"     // the caller asked for a retry of a final item
+)
+
+// transitions is the state machine; whatever is not listed does not happen.
+var transitions = map[ItemState]map[Event]ItemState{
+	ItemPending: {
+		Begin:  ItemRunning,
+		Fail:   ItemFailed, // busy too long, no longer the tenant's, time over
+		Cancel: ItemCancelled,
+	},
+	ItemRunning: {
+		Begin:     ItemRunning, // the attempt before was lost
+		Succeed:   ItemSucceeded,
+		Retry:     ItemRetrying,
+		Fail:      ItemFailed,
+		LoseTrack: ItemUnknown,
+	},
+	ItemRetrying: {
+		Begin:     ItemRunning,
+		Fail:      ItemFailed,
+		LoseTrack: ItemUnknown, // time is over while an earlier call is in doubt
+		Cancel:    ItemCancelled,
+	},
+	ItemFailed:    {Reopen: ItemPending},
+	ItemUnknown:   {Reopen: ItemPending},
+	ItemCancelled: {Reopen: ItemPending},
+}
+
+// Next returns the state after e, or false when e cannot happen in state s.
+func (s ItemState) Next(e Event) (ItemState, bool) {
+	next, ok := transitions[s][e]
+	return next, ok
+}
+
+// JobState is the sum of a job's items.
+type JobState string
+
+// The states of a job.
+const (
+	JobPending   JobState = "pending"   // no item has begun
+	JobRunning   JobState = "running"   // some item is not final
+	JobSucceeded JobState = "succeeded" // every item succeeded
+	JobFailed    JobState = "failed"    // none succeeded, at least one failed or is unknown
+	JobPartial   JobState = "partial"   // some succeeded, some did not
+	JobCancelled JobState = "cancelled" // none succeeded, all were cancelled
+)
+
+// JobStates lists every job state, in the order of a life.
+var JobStates = []JobState{
+	JobPending, JobRunning, JobSucceeded, JobFailed, JobPartial, JobCancelled,
+}
+
+// Final reports whether every item of a job in this state is final.
+func (s JobState) Final() bool { return s != JobPending && s != JobRunning }
+
+// Counts says how many items of a job are in each state.
+type Counts struct {
+	Pending   int `json:"pending"`
+	Running   int `json:"running"`
+	Retrying  int `json:"retrying"`
+	Succeeded int `json:"succeeded"`
+	Failed    int `json:"failed"`
+	Unknown   int `json:"unknown"`
+	Cancelled int `json:"cancelled"`
+}
+
+// Of returns the counter of a state, to read or to change; nil for a state that
+// does not exist.
+func (c *Counts) Of(s ItemState) *int {
+	switch s {
+	case ItemPending:
+		return &c.Pending
+	case ItemRunning:
+		return &c.Running
+	case ItemRetrying:
+		return &c.Retrying
+	case ItemSucceeded:
+		return &c.Succeeded
+	case ItemFailed:
+		return &c.Failed
+	case ItemUnknown:
+		return &c.Unknown
+	case ItemCancelled:
+		return &c.Cancelled
+	}
+	return nil
+}
+
+// Count counts items by their state.
+func Count(items []Item) Counts {
+	var c Counts
+	for _, it := range items {
+		if n := c.Of(it.State); n != nil {
+			*n++
+		}
+	}
+	return c
+}
+
+// Total is the number of items counted.
+func (c Counts) Total() int { return c.Open() + c.Succeeded + c.Failed + c.Unknown + c.Cancelled }
+
+// Open is the number of items that are not final.
+func (c Counts) Open() int { return c.Pending + c.Running + c.Retrying }
+
+// State folds the counts into the state of the job.
+func (c Counts) State() JobState {
+	total := c.Total()
+	switch {
+	case c.Pending == total:
+		return JobPending
+	case c.Open() > 0:
+		return JobRunning
+	case c.Succeeded == total:
+		return JobSucceeded
+	case c.Succeeded > 0:
+		return JobPartial
+	case c.Cancelled == total:
+		return JobCancelled
+	default:
+		return JobFailed
+	}
+}

@@ -1,0 +1,58 @@
+package tasks
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+)
+
+// TypeReset is the asynq type of a delivery. Workers of every version that may
+// run side by side must know it: a renamed type is archived as unhandled.
+const TypeReset = "instance:reset"
+
+// Delivery is the payload of an asynq task: one handing-over of an item to the
+// workers. It is readable on the dashboard. The tenant and the instance let the
+// worker lock the instance before it opens the record; begin compares the
+// instance with the record's, so a forged or damaged payload cannot reset the
+// wrong phone.
+type Delivery struct {
+	ItemID     string `json:"item_id"`
+	Number     int    `json:"delivery"`
+	InstanceID string `json:"instance_id"`
+	Tenant     string `json:"tenant"`
+	// Open says that the job was accepted without asking that its instances are
+	// registered, so the worker does not ask either.
+	Open bool `json:"open,omitempty"`
+}
+
+// TaskID is the asynq task ID of the delivery: <job>-<n>-<delivery>. asynq
+// refuses an ID that it still knows, which makes enqueuing safe to repeat.
+func (d Delivery) TaskID() string { return d.ItemID + "-" + strconv.Itoa(d.Number) }
+
+// Encode returns the task payload.
+func (d Delivery) Encode() []byte {
+	b, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // strings and a number always encode
+	}
+	return b
+}
+
+// DecodeDelivery reads a task payload and checks that it is complete.
+func DecodeDelivery(payload []byte) (Delivery, error) {
+	var d Delivery
+	if err := json.NewDecoder(bytes.NewReader(payload)).Decode(&d); err != nil {
+		return Delivery{}, fmt.Errorf("task payload is not a delivery: %w", err)
+	}
+	if _, _, ok := ParseItemID(d.ItemID); !ok {
+		return Delivery{}, fmt.Errorf("task payload: item_id %.80q is not an item ID", d.ItemID)
+	}
+	if err := CheckInstanceID(d.InstanceID); err != nil {
+		return Delivery{}, fmt.Errorf("task payload: instance_id %w", err)
+	}
+	if d.Number < 1 || d.Tenant == "" {
+		return Delivery{}, fmt.Errorf("task payload: delivery or tenant is missing")
+	}
+	return d, nil
+}
