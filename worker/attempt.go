@@ -1,0 +1,306 @@
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"batchreset/tasks"
+)
+
+// Store is the record and the locks, as an attempt needs them.
+type Store interface {
+	Lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration) (held bool, err error)
+	TakeOver(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration) error
+	Unlock(ctx context.Context, d tasks.Delivery, token string) error
+	Begin(ctx context.Context, d tasks.Delivery, token, key string) (tasks.Begun, error)
+	Checkpoint(ctx context.Context, d tasks.Delivery, token, checkpoint string) error
+	Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error)
+	Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error)
+	Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string) (tasks.ItemState, error)
+}
+
+const (
+	// lockMargin is how much longer than the attempt timeout an instance stays
+	// locked: time for a driver to return and for the outcome to be written.
+	lockMargin = time.Minute
+	// driverGrace is how long a driver may take to return after its context has
+	// ended; then its goroutine is left behind and the outcome is in doubt.
+	driverGrace = 5 * time.Second
+	// storeTimeout bounds one call to the record, storePatience all tries of one
+	// that must not be given up lightly. Their sum stays below lockMargin.
+	storeTimeout  = 5 * time.Second
+	storePatience = 30 * time.Second
+	// redisDelay is how long a task waits that could not even ask the record.
+	redisDelay = 5 * time.Second
+)
+
+// again asks asynq to run the same task later.
+type again struct {
+	delay   time.Duration
+	failure bool // counts as a failure on the dashboard
+	reason  string
+}
+
+func (a *again) Error() string { return a.reason }
+
+// attempt is one run through process.
+type attempt struct {
+	*Worker
+	d     tasks.Delivery
+	token string
+	log   *slog.Logger
+}
+
+// process makes one attempt at the item of a task, from lock to unlock. Each
+// step is sent only after the answer to the one before. What it returns is for
+// asynq and its dashboard alone; the record is written before.
+func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
+	if task.Type() != tasks.TypeReset {
+		return fmt.Errorf("task type %q is not ours: %w", task.Type(), asynq.SkipRetry)
+	}
+	d, err := tasks.DecodeDelivery(task.Payload())
+	if err != nil {
+		w.log.Error("task dropped", "error", err)
+		return fmt.Errorf("%w: %w", err, asynq.SkipRetry)
+	}
+	job, _, _ := tasks.ParseItemID(d.ItemID)
+	a := attempt{
+		Worker: w, d: d, token: rand.Text(),
+		log: w.log.With("job", job, "item", d.ItemID, "instance", d.InstanceID, "tenant", d.Tenant),
+	}
+	// What is written to the record must not stop half-way because asynq or an
+	// operator cancelled the task; only the driver's call does.
+	err = a.run(ctx, context.WithoutCancel(ctx))
+	if refusal, ok := errors.AsType[tasks.Refusal](err); ok {
+		a.log.Info("delivery dropped", "reason", string(refusal))
+		return nil
+	}
+	return err
+}
+
+func (a *attempt) run(callCtx, ctx context.Context) error {
+	ttl := a.cfg.AttemptTimeout + lockMargin
+	held, err := a.store.Lock(ctx, a.d, a.token, ttl)
+	switch {
+	case errors.Is(err, tasks.ErrBusy):
+		return a.wait(ctx)
+	case errors.Is(err, tasks.ErrNotAllowed):
+		return a.abandon(ctx, tasks.NoLongerAllowed, err.Error())
+	case err != nil:
+		return a.redisTrouble(err)
+	}
+
+	begun, err := a.begin(ctx)
+	if err != nil {
+		if !held {
+			_ = a.store.Unlock(ctx, a.d, a.token) // else it lapses
+		}
+		switch _, refused := errors.AsType[tasks.Refusal](err); {
+		case errors.Is(err, tasks.TooLate):
+			return a.abandon(ctx, tasks.NotInTime, "the item did not start in time")
+		case refused:
+			return err
+		default:
+			return a.redisTrouble(err)
+		}
+	}
+	a.log = a.log.With("attempt", begun.Number)
+
+	var failure *DriverError
+	interrupted := false
+	start := time.Now()
+	if held {
+		err = a.store.TakeOver(ctx, a.d, a.token, ttl)
+	}
+	if err != nil {
+		// Nothing was sent. Busy: another item has taken the lapsed lock. Not
+		// allowed: the next delivery finds out and ends the item.
+		failure = &DriverError{Verdict: Unreachable, Message: "the instance could not be locked: " + err.Error()}
+		if errors.Is(err, tasks.ErrBusy) {
+			failure.Verdict = Busy
+		}
+	} else {
+		failure, interrupted = a.call(callCtx, begun)
+	}
+
+	end := judge(failure, circumstances{
+		begun: begun, maxFailures: a.cfg.MaxAttempts, repeatable: a.repeatable, interrupted: interrupted,
+	})
+	end.outcome.Message = clip(end.outcome.Message)
+	ended, err := a.finish(ctx, end)
+	a.log.Info("attempt ended", "event", string(end.outcome.Event), "code", string(end.outcome.Code),
+		"message", end.outcome.Message, "duration", time.Since(start), "job_final", ended.JobFinal)
+	if err != nil {
+		// The record does not know the outcome, or knows it already from a write
+		// whose answer was lost. The next delivery finds out which.
+		a.log.Error("outcome not written", "error", err)
+		if !errors.Is(err, tasks.WrongToken) {
+			return a.redisTrouble(err)
+		}
+	}
+	if end.outcome.Busy {
+		return a.waited(ctx, ended.BusyFor, max(end.delay, waitDelay(ended.BusyFor)))
+	}
+	summary := fmt.Sprintf("%s: %s", end.outcome.Code, end.outcome.Message)
+	switch end.outcome.Event {
+	case tasks.Succeed:
+		return nil
+	case tasks.Retry:
+		return &again{delay: end.delay, failure: end.outcome.Failure, reason: summary}
+	default: // archived, so that the dashboard shows it
+		return fmt.Errorf("%s (%w)", summary, asynq.SkipRetry)
+	}
+}
+
+// begin begins the attempt. It is repeated while Redis does not answer: the
+// record may have begun already, and under the same token that is the same
+// attempt.
+func (a *attempt) begin(ctx context.Context) (begun tasks.Begun, err error) {
+	key := rand.Text()
+	err = a.patiently(ctx, func(ctx context.Context) error {
+		begun, err = a.store.Begin(ctx, a.d, a.token, key)
+		return err
+	})
+	return begun, err
+}
+
+// finish writes the outcome, with patience: the driver's work is done and must
+// not be forgotten because Redis is away for a moment.
+func (a *attempt) finish(ctx context.Context, e ending) (ended tasks.Ended, err error) {
+	err = a.patiently(ctx, func(ctx context.Context) error {
+		ended, err = a.store.Finish(ctx, a.d, a.token, e.outcome, e.unlock)
+		return err
+	})
+	return ended, err
+}
+
+// patiently repeats f until it succeeds, the record refuses, or storePatience is
+// over.
+func (a *attempt) patiently(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, storePatience)
+	defer cancel()
+	for n := 1; ; n++ {
+		once, done := context.WithTimeout(ctx, storeTimeout)
+		err := f(once)
+		done()
+		if _, refused := errors.AsType[tasks.Refusal](err); err == nil || refused {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(double(50*time.Millisecond, 2*time.Second, n)):
+		}
+	}
+}
+
+// wait puts back an item whose instance another item holds.
+func (a *attempt) wait(ctx context.Context) error {
+	waited, err := a.store.Wait(ctx, a.d)
+	if _, refused := errors.AsType[tasks.Refusal](err); refused {
+		return err
+	}
+	if err != nil {
+		return a.redisTrouble(err)
+	}
+	return a.waited(ctx, waited, waitDelay(waited))
+}
+
+func (a *attempt) waited(ctx context.Context, waited, delay time.Duration) error {
+	if waited >= busyLimit {
+		return a.abandon(ctx, tasks.BusyTooLong, fmt.Sprintf("the instance was busy for %s", waited.Round(time.Second)))
+	}
+	return &again{delay: delay, reason: "the instance is busy"}
+}
+
+// abandon ends the item without an attempt.
+func (a *attempt) abandon(ctx context.Context, code tasks.Code, message string) error {
+	state, err := a.store.Abandon(ctx, a.d, code, message)
+	if _, refused := errors.AsType[tasks.Refusal](err); refused {
+		return err
+	}
+	if err != nil {
+		return a.redisTrouble(err)
+	}
+	a.log.Info("item abandoned", "state", string(state), "code", string(code), "message", message)
+	return fmt.Errorf("%s: %s (%w)", code, message, asynq.SkipRetry)
+}
+
+func (a *attempt) redisTrouble(err error) error {
+	a.log.Warn("task put back", "error", err)
+	return &again{delay: redisDelay, reason: err.Error()}
+}
+
+// call runs the driver under the attempt timeout. interrupted says that the
+// attempt was stopped from outside.
+func (a *attempt) call(ctx context.Context, begun tasks.Begun) (failure *DriverError, interrupted bool) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.AttemptTimeout)
+	defer cancel()
+	defer context.AfterFunc(a.stop, cancel)()
+	deadline, _ := ctx.Deadline()
+	input := Attempt{
+		InstanceID: a.d.InstanceID, ItemID: a.d.ItemID, Number: begun.Number,
+		Key: begun.Key, Deadline: deadline, Ambiguous: begun.Ambiguous, Checkpoint: begun.Checkpoint,
+		Save: func(ctx context.Context, checkpoint string) error {
+			if len(checkpoint) > MaxCheckpoint {
+				return fmt.Errorf("checkpoint of %d bytes, the limit is %d", len(checkpoint), MaxCheckpoint)
+			}
+			return a.store.Checkpoint(ctx, a.d, a.token, checkpoint)
+		},
+	}
+
+	returned := make(chan error, 1) // buffered: a driver left behind must be able to end
+	a.drivers.Go(func() { returned <- a.reset(ctx, input) })
+	var err error
+	select {
+	case err = <-returned:
+	case <-ctx.Done():
+		select {
+		case err = <-returned:
+		case <-time.After(driverGrace):
+			a.log.Error("the driver does not return after its time, left behind")
+			err = &DriverError{Verdict: Unknown, Message: "the driver did not return in time"}
+		}
+	}
+	interrupted = errors.Is(ctx.Err(), context.Canceled)
+	if err == nil {
+		return nil, interrupted
+	}
+	failure, ok := errors.AsType[*DriverError](err)
+	if !ok {
+		failure = &DriverError{Verdict: Unknown, Message: err.Error()}
+	}
+	return failure, interrupted
+}
+
+// reset calls the driver and turns a panic into an error.
+func (a *attempt) reset(ctx context.Context, input Attempt) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.Error("the driver panicked", "panic", p, "stack", string(debug.Stack()))
+			// Nobody knows how far it came.
+			e := &DriverError{Verdict: Unknown, Code: string(tasks.ResetFailed), Message: fmt.Sprintf("the driver panicked: %v", p)}
+			if a.repeatable {
+				e.Verdict = Retryable
+			}
+			err = e
+		}
+	}()
+	return a.driver.Reset(ctx, input)
+}
+
+// clip shortens a message to what the record keeps, on a UTF-8 boundary.
+func clip(s string) string {
+	if len(s) <= tasks.MaxMessage {
+		return s
+	}
+	return strings.ToValidUTF8(s[:tasks.MaxMessage], "")
+}

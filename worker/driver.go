@@ -1,0 +1,93 @@
+package worker
+
+import (
+	"context"
+	"time"
+)
+
+// Driver is what really resets an instance.
+type Driver interface {
+	// Reset returns the instance to its initial state and blocks until that is
+	// known. It must return soon after ctx ends, and must not send anything once
+	// ctx has ended. nil means that the reset is confirmed. An error should be a
+	// [*DriverError], which says what to do next; any other error is taken as
+	// [Unknown].
+	Reset(ctx context.Context, a Attempt) error
+}
+
+// Repeater is implemented by a driver that knows whether calling it again for
+// the same item, under the same driver key, is harmless. Without it the worker
+// assumes that it is not, and an attempt whose outcome is in doubt ends the item
+// as unknown.
+type Repeater interface {
+	Repeatable() bool
+}
+
+// Attempt is what a driver is given: one try at resetting one item.
+type Attempt struct {
+	InstanceID string
+	ItemID     string
+	Number     int // from 1; counts every attempt of the item
+
+	// Key is the driver key: the same for every call whose predecessor's
+	// outcome is not known, so that a control plane that honours idempotency
+	// keys does the reset once.
+	Key string
+
+	// Deadline is when ctx ends. A driver looks at it once more just before it
+	// sends, because a frozen process may have slept past it.
+	Deadline time.Time
+
+	// Ambiguous says that an earlier call for this item may have been sent and
+	// its outcome is not known. The driver looks, repeats if that is safe, or
+	// returns Unknown.
+	Ambiguous bool
+
+	// Checkpoint is what an earlier attempt saved, or empty. A driver that has
+	// one resumes there instead of resetting again.
+	Checkpoint string
+
+	// Save stores a checkpoint with the item, at most MaxCheckpoint bytes. Call
+	// it as soon as there is something to resume from.
+	Save func(ctx context.Context, checkpoint string) error
+}
+
+// MaxCheckpoint is the size limit of a checkpoint in bytes.
+const MaxCheckpoint = 2048
+
+// Verdict says what an error of a driver means for the item.
+type Verdict string
+
+// The verdicts. Retryable, Permanent, Busy and Unreachable are only for calls
+// that certainly did not reset the instance.
+const (
+	Retryable   Verdict = "retryable"   // failed; try again, within the retry budget
+	Permanent   Verdict = "permanent"   // failed; trying again is of no use
+	Busy        Verdict = "busy"        // the instance is occupied; put back, no retry used
+	Unreachable Verdict = "unreachable" // nothing was sent: refused, no route, DNS; put back, no retry used
+	Unknown     Verdict = "unknown"     // sent, and nobody can say whether the reset happened
+)
+
+// DriverError is a driver's account of an attempt that did not succeed.
+type DriverError struct {
+	Verdict Verdict
+	// Code and Message are the upstream's own, where it gave them.
+	Code    string
+	Message string
+	// RetryAfter is the upstream's wish, or 0.
+	RetryAfter time.Duration
+	// Repeatable goes with Unknown: a repeat under the same key is harmless, so
+	// the item is tried again instead of ending as unknown.
+	Repeatable bool
+}
+
+func (e *DriverError) Error() string {
+	s := string(e.Verdict)
+	if e.Code != "" {
+		s += " (" + e.Code + ")"
+	}
+	if e.Message != "" {
+		s += ": " + e.Message
+	}
+	return s
+}

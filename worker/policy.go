@@ -1,0 +1,131 @@
+package worker
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"batchreset/tasks"
+)
+
+const (
+	backoffBase = time.Second
+	backoffCap  = 5 * time.Minute
+	// An item waits for a busy instance, or for an upstream that cannot be
+	// reached, with these delays.
+	waitBase = time.Second
+	waitCap  = 30 * time.Second
+	// busyLimit is how long an item waits for a busy instance in all.
+	busyLimit = 30 * time.Minute
+)
+
+// Backoff is the longest delay before the try that follows the nth failure
+// (from 1): 1 s, doubling, at most 5 min. The delay used is a random part of it
+// (full jitter), so that items that failed together do not return together.
+func Backoff(failures int) time.Duration { return double(backoffBase, backoffCap, failures) }
+
+// waitDelay is the delay of an item that has been waiting for a busy instance:
+// as long again as it has waited, from 1 s to 30 s.
+func waitDelay(waited time.Duration) time.Duration { return min(max(waited, waitBase), waitCap) }
+
+// double returns base doubled n-1 times, at most limit.
+func double(base, limit time.Duration, n int) time.Duration {
+	d := base
+	for range n - 1 {
+		if d *= 2; d >= limit {
+			return limit
+		}
+	}
+	return d
+}
+
+func jitter(d time.Duration) time.Duration { return rand.N(d) + 1 }
+
+// wholeSeconds stretches a delay that starts now so that it ends on a whole
+// second of the clock. asynq keeps due times in whole seconds and cuts off the
+// rest, which would make a task due before its time.
+func wholeSeconds(now time.Time, delay time.Duration) time.Duration {
+	due := now.Add(delay)
+	if whole := due.Truncate(time.Second); !whole.Equal(due) {
+		due = whole.Add(time.Second)
+	}
+	return due.Sub(now)
+}
+
+// ending is what follows from how the driver's call ended.
+type ending struct {
+	outcome tasks.Outcome
+	delay   time.Duration // before the next try, when outcome.Event is Retry
+	// unlock says that the instance may be released: nothing is going on there.
+	unlock bool
+}
+
+// circumstances are what the judgement of a call depends on besides its error.
+type circumstances struct {
+	begun       tasks.Begun
+	maxFailures int
+	repeatable  bool // the driver says that a repeat under the same key is harmless
+	interrupted bool // the attempt was stopped by us or an operator, not by its timeout
+}
+
+// judge decides what follows from a driver's error, nil included. It is a pure
+// function but for the jitter.
+func judge(e *DriverError, c circumstances) ending {
+	if e == nil {
+		return ending{outcome: tasks.Outcome{Event: tasks.Succeed}, unlock: true}
+	}
+	o := tasks.Outcome{Event: tasks.Retry, Code: tasks.Code(e.Code), Message: e.Message}
+	if o.Code == "" {
+		o.Code = tasks.ResetFailed
+	}
+	failures := c.begun.Failures + 1
+	spent := failures >= c.maxFailures
+	delay := jitter(Backoff(failures))
+	if e.RetryAfter > 0 {
+		delay = e.RetryAfter
+	}
+
+	switch e.Verdict {
+	case Retryable:
+		o.Failure = true
+		if spent {
+			o.Event = tasks.Fail
+		}
+		return ending{o, delay, true}
+	case Permanent:
+		o.Failure = true
+		o.Event = tasks.Fail
+		return ending{o, 0, true}
+	case Busy, Unreachable:
+		// This call did nothing. What is in doubt since an earlier one stays so.
+		o.InDoubt = c.begun.Ambiguous
+		o.Busy = e.Verdict == Busy
+		if e.RetryAfter == 0 {
+			delay = jitter(double(waitBase, waitCap, c.begun.Number))
+		}
+		if c.interrupted {
+			delay = 0
+		}
+		return ending{o, delay, !o.InDoubt}
+	default:
+		o.InDoubt = true
+		if e.Code == "" {
+			o.Code = tasks.TimedOut
+			if c.begun.Ambiguous {
+				o.Code = tasks.WorkerLost
+			}
+		}
+		switch {
+		case !e.Repeatable && !c.repeatable:
+			o.Event = tasks.LoseTrack
+		case c.interrupted:
+			delay = 0
+		case spent:
+			o.Event = tasks.LoseTrack
+		default:
+			// Not a definite failure, but an upstream that never answers must
+			// not be asked for ever.
+			o.Failure = true
+		}
+		return ending{o, delay, false}
+	}
+}

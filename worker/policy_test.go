@@ -1,0 +1,187 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"batchreset/tasks"
+)
+
+func TestBackoffSchedule(t *testing.T) {
+	want := []time.Duration{
+		1 * time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second,
+		32 * time.Second, 64 * time.Second, 128 * time.Second, 256 * time.Second,
+		5 * time.Minute, 5 * time.Minute,
+	}
+	for i, d := range want {
+		if got := Backoff(i + 1); got != d {
+			t.Errorf("after failure %d: at most %s, want %s", i+1, got, d)
+		}
+	}
+	if got := Backoff(1000); got != backoffCap {
+		t.Errorf("after failure 1000: %s", got)
+	}
+}
+
+func TestWaitSchedule(t *testing.T) {
+	for _, row := range []struct{ waited, want time.Duration }{
+		{0, time.Second},
+		{time.Second, time.Second},
+		{2 * time.Second, 2 * time.Second},
+		{20 * time.Second, 20 * time.Second},
+		{40 * time.Second, 30 * time.Second},
+		{29 * time.Minute, 30 * time.Second},
+	} {
+		if got := waitDelay(row.waited); got != row.want {
+			t.Errorf("after waiting %s: %s, want %s", row.waited, got, row.want)
+		}
+	}
+}
+
+func TestJitterUsesTheWholeRange(t *testing.T) {
+	low, high := time.Hour, time.Duration(0)
+	for range 10_000 {
+		d := jitter(time.Second)
+		low, high = min(low, d), max(high, d)
+	}
+	if low < 1 || low > 10*time.Millisecond || high < 990*time.Millisecond || high > time.Second {
+		t.Errorf("from %s to %s", low, high)
+	}
+}
+
+func TestDelaysEndOnWholeSecondsAndNeverEarly(t *testing.T) {
+	now := time.Date(2026, 11, 22, 10, 0, 0, 300_000_000, time.UTC)
+	for _, row := range []struct{ delay, want time.Duration }{
+		{0, 700 * time.Millisecond},
+		{700 * time.Millisecond, 700 * time.Millisecond},
+		{701 * time.Millisecond, 1700 * time.Millisecond},
+		{time.Minute, time.Minute + 700*time.Millisecond},
+	} {
+		if got := wholeSeconds(now, row.delay); got != row.want {
+			t.Errorf("%s becomes %s, want %s", row.delay, got, row.want)
+		}
+	}
+}
+
+func TestJudge(t *testing.T) {
+	first := tasks.Begun{Number: 1}
+	inDoubt := tasks.Begun{Number: 2, Ambiguous: true}
+	lastTry := tasks.Begun{Number: 9, Failures: 4}
+	for _, row := range []struct {
+		name  string
+		err   *DriverError
+		in    circumstances
+		want  tasks.Outcome
+		delay [2]time.Duration // from, to; only for Retry
+		keeps bool             // the lock is left to lapse
+	}{
+		{
+			name: "success ends the item",
+			in:   circumstances{begun: first},
+			want: tasks.Outcome{Event: tasks.Succeed},
+		}, {
+			name:  "a failure is retried within the backoff",
+			err:   &DriverError{Verdict: Retryable, Code: "CPS.0003", Message: "internal error"},
+			in:    circumstances{begun: first},
+			want:  tasks.Outcome{Event: tasks.Retry, Code: "CPS.0003", Message: "internal error", Failure: true},
+			delay: [2]time.Duration{1, time.Second},
+		}, {
+			name:  "a failure without a code gets ours",
+			err:   &DriverError{Verdict: Retryable},
+			in:    circumstances{begun: first},
+			want:  tasks.Outcome{Event: tasks.Retry, Code: tasks.ResetFailed, Failure: true},
+			delay: [2]time.Duration{1, time.Second},
+		}, {
+			name:  "Retry-After wins over the backoff",
+			err:   &DriverError{Verdict: Retryable, RetryAfter: 42 * time.Second},
+			in:    circumstances{begun: first},
+			want:  tasks.Outcome{Event: tasks.Retry, Code: tasks.ResetFailed, Failure: true},
+			delay: [2]time.Duration{42 * time.Second, 42 * time.Second},
+		}, {
+			name: "the fifth failure is the last",
+			err:  &DriverError{Verdict: Retryable, Code: "CPS.0003"},
+			in:   circumstances{begun: lastTry},
+			want: tasks.Outcome{Event: tasks.Fail, Code: "CPS.0003", Failure: true},
+		}, {
+			name: "a permanent error is not retried",
+			err:  &DriverError{Verdict: Permanent, Code: "CPS.0005"},
+			in:   circumstances{begun: first},
+			want: tasks.Outcome{Event: tasks.Fail, Code: "CPS.0005", Failure: true},
+		}, {
+			name:  "a busy instance uses no retry",
+			err:   &DriverError{Verdict: Busy},
+			in:    circumstances{begun: lastTry},
+			want:  tasks.Outcome{Event: tasks.Retry, Code: tasks.ResetFailed, Busy: true},
+			delay: [2]time.Duration{1, waitCap},
+		}, {
+			name:  "an upstream that cannot be reached uses no retry",
+			err:   &DriverError{Verdict: Unreachable},
+			in:    circumstances{begun: lastTry},
+			want:  tasks.Outcome{Event: tasks.Retry, Code: tasks.ResetFailed},
+			delay: [2]time.Duration{1, waitCap},
+		}, {
+			name:  "a busy answer does not settle an earlier call",
+			err:   &DriverError{Verdict: Busy},
+			in:    circumstances{begun: inDoubt},
+			want:  tasks.Outcome{Event: tasks.Retry, Code: tasks.ResetFailed, Busy: true, InDoubt: true},
+			delay: [2]time.Duration{1, waitCap},
+			keeps: true,
+		}, {
+			name:  "an unknown outcome ends the item and leaves the instance locked",
+			err:   &DriverError{Verdict: Unknown},
+			in:    circumstances{begun: first},
+			want:  tasks.Outcome{Event: tasks.LoseTrack, Code: tasks.TimedOut, InDoubt: true},
+			keeps: true,
+		}, {
+			name:  "an unknown outcome after a lost worker says so",
+			err:   &DriverError{Verdict: Unknown},
+			in:    circumstances{begun: inDoubt},
+			want:  tasks.Outcome{Event: tasks.LoseTrack, Code: tasks.WorkerLost, InDoubt: true},
+			keeps: true,
+		}, {
+			name:  "an unknown outcome is repeated where that is harmless",
+			err:   &DriverError{Verdict: Unknown, Repeatable: true},
+			in:    circumstances{begun: first},
+			want:  tasks.Outcome{Event: tasks.Retry, Code: tasks.TimedOut, Failure: true, InDoubt: true},
+			delay: [2]time.Duration{1, time.Second},
+			keeps: true,
+		}, {
+			name:  "but not for ever",
+			err:   &DriverError{Verdict: Unknown},
+			in:    circumstances{begun: lastTry, repeatable: true},
+			want:  tasks.Outcome{Event: tasks.LoseTrack, Code: tasks.TimedOut, InDoubt: true},
+			keeps: true,
+		}, {
+			name:  "an interrupted attempt is handed back at once and uses no retry",
+			err:   &DriverError{Verdict: Unknown},
+			in:    circumstances{begun: lastTry, repeatable: true, interrupted: true},
+			want:  tasks.Outcome{Event: tasks.Retry, Code: tasks.TimedOut, InDoubt: true},
+			keeps: true,
+		}, {
+			name:  "an interrupted attempt that cannot be repeated is unknown",
+			err:   &DriverError{Verdict: Unknown},
+			in:    circumstances{begun: first, interrupted: true},
+			want:  tasks.Outcome{Event: tasks.LoseTrack, Code: tasks.TimedOut, InDoubt: true},
+			keeps: true,
+		}, {
+			name: "an attempt interrupted before it was sent is handed back",
+			err:  &DriverError{Verdict: Unreachable},
+			in:   circumstances{begun: first, interrupted: true},
+			want: tasks.Outcome{Event: tasks.Retry, Code: tasks.ResetFailed},
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			row.in.maxFailures = 5
+			got := judge(row.err, row.in)
+			if got.outcome != row.want {
+				t.Errorf("outcome %+v, want %+v", got.outcome, row.want)
+			}
+			if got.outcome.Event == tasks.Retry && (got.delay < row.delay[0] || got.delay > row.delay[1]) {
+				t.Errorf("delay %s, want %v", got.delay, row.delay)
+			}
+			if got.unlock == row.keeps {
+				t.Errorf("unlock is %t", got.unlock)
+			}
+		})
+	}
+}

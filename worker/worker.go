@@ -1,0 +1,170 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+)
+
+// Config are the settings of a Worker. Every field must be set.
+type Config struct {
+	Queues          []string      // asynq queues to serve, with equal weight
+	Concurrency     int           // attempts side by side, over all lanes
+	Lanes           int           // asynq servers that share the work
+	MaxAttempts     int           // failures after which an item is given up
+	AttemptTimeout  time.Duration // for one driver call, from lock to answer
+	ShutdownTimeout time.Duration // for running attempts to end by themselves
+}
+
+// Check returns an error that names the first setting that cannot work, by its
+// flag.
+func (c Config) Check() error {
+	switch {
+	case c.Concurrency < 1:
+		return fmt.Errorf("--concurrency must be at least 1, not %d", c.Concurrency)
+	case c.Lanes < 1 || c.Lanes > c.Concurrency:
+		return fmt.Errorf("--lanes must be from 1 to --concurrency (%d), not %d", c.Concurrency, c.Lanes)
+	case c.MaxAttempts < 1:
+		return fmt.Errorf("--max-attempts must be at least 1, not %d", c.MaxAttempts)
+	case c.AttemptTimeout < time.Second:
+		return fmt.Errorf("--attempt-timeout must be at least 1s, not %s", c.AttemptTimeout)
+	case c.ShutdownTimeout < 0:
+		return fmt.Errorf("--shutdown-timeout must not be negative")
+	}
+	return nil
+}
+
+// Worker takes deliveries from the queues and resets their instances.
+type Worker struct {
+	cfg        Config
+	store      Store
+	driver     Driver
+	repeatable bool
+	log        *slog.Logger
+
+	stop    context.Context // ends when running attempts must end
+	halt    context.CancelFunc
+	drivers sync.WaitGroup // driver calls, those left behind included
+	lanes   []*asynq.Server
+}
+
+// New makes a worker; newServer makes an asynq server on the Redis of store.
+func New(cfg Config, store Store, driver Driver, newServer func(asynq.Config) *asynq.Server, log *slog.Logger) (*Worker, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	w := &Worker{cfg: cfg, store: store, driver: driver, log: log}
+	if r, ok := driver.(Repeater); ok {
+		w.repeatable = r.Repeatable()
+	}
+	w.stop, w.halt = context.WithCancel(context.Background())
+	queues := make(map[string]int, len(cfg.Queues))
+	for _, q := range cfg.Queues {
+		queues[q] = 1
+	}
+	for lane := range cfg.Lanes {
+		w.lanes = append(w.lanes, newServer(asynq.Config{
+			Concurrency: (cfg.Concurrency + lane) / cfg.Lanes,
+			Queues:      queues,
+			// An idle lane looks for tasks every half to one and a half of this.
+			TaskCheckInterval:        50 * time.Millisecond,
+			DelayedTaskCheckInterval: 500 * time.Millisecond,
+			// asynq would put back tasks under the hands of attempts that still
+			// run; by this time all have been interrupted and have ended.
+			ShutdownTimeout:  cfg.ShutdownTimeout + driverGrace + storePatience,
+			JanitorBatchSize: 1000,
+			RetryDelayFunc:   retryDelay,
+			IsFailure:        isFailure,
+			Logger:           asynqLog{log},
+		}))
+	}
+	return w, nil
+}
+
+// Run takes and processes tasks until ctx ends, then stops: no new tasks, time
+// for running attempts to end, the rest interrupted and handed back. It returns
+// when nothing of it is left, and an error only if it could not start.
+func (w *Worker) Run(ctx context.Context) error {
+	defer w.halt()
+	started := 0
+	var err error
+	for _, lane := range w.lanes {
+		if err = lane.Start(asynq.HandlerFunc(w.process)); err != nil {
+			err = fmt.Errorf("start lane: %w", err)
+			break
+		}
+		started++
+	}
+	if err == nil {
+		w.log.Info("worker started", "lanes", len(w.lanes), "concurrency", w.cfg.Concurrency, "queues", w.cfg.Queues)
+		<-ctx.Done()
+	}
+	w.shutdown(w.lanes[:started])
+	return err
+}
+
+func (w *Worker) shutdown(lanes []*asynq.Server) {
+	interrupt := time.AfterFunc(w.cfg.ShutdownTimeout, func() {
+		w.log.Warn("attempts are still running, interrupting them", "after", w.cfg.ShutdownTimeout)
+		w.halt()
+	})
+	defer interrupt.Stop()
+	var all sync.WaitGroup
+	for _, lane := range lanes {
+		all.Go(lane.Shutdown) // takes nothing new, waits for what runs
+	}
+	all.Wait()
+	if !waitFor(&w.drivers, driverGrace) {
+		w.log.Error("a driver does not return, it is left behind")
+	}
+	w.log.Info("worker stopped")
+}
+
+// waitFor waits for wg, at most for d, and reports whether it was enough.
+func waitFor(wg *sync.WaitGroup, d time.Duration) bool {
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(d):
+		return false
+	}
+}
+
+// retryDelay and isFailure only carry out what process decided.
+func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
+	// Any other error is asynq's own: the task was cancelled on the dashboard, or
+	// its lease was lost. Leave the attempt time to end.
+	delay := waitCap
+	if a, ok := errors.AsType[*again](err); ok {
+		delay = a.delay
+	}
+	return wholeSeconds(time.Now(), delay)
+}
+
+func isFailure(err error) bool {
+	a, ok := errors.AsType[*again](err)
+	return !ok || a.failure
+}
+
+// asynqLog passes on what asynq has to say. Its warnings and less are about
+// single tasks, which have a line of ours that says more.
+type asynqLog struct{ log *slog.Logger }
+
+func (l asynqLog) Debug(args ...any) { l.log.Debug("asynq: " + fmt.Sprint(args...)) }
+func (l asynqLog) Info(args ...any)  { l.Debug(args...) }
+func (l asynqLog) Warn(args ...any)  { l.Debug(args...) }
+func (l asynqLog) Error(args ...any) { l.log.Error("asynq: " + fmt.Sprint(args...)) }
+
+// Fatal would end the process in asynq's own logger; nothing that asynq calls it
+// for can happen once the server has started.
+func (l asynqLog) Fatal(args ...any) { l.Error(args...) }

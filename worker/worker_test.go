@@ -1,0 +1,555 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// driverFunc is a driver in one function.
+type driverFunc func(ctx context.Context, a Attempt) error
+
+func (f driverFunc) Reset(ctx context.Context, a Attempt) error { return f(ctx, a) }
+
+// repeatable is a driver whose calls may be repeated.
+type repeatable struct{ driverFunc }
+
+func (repeatable) Repeatable() bool { return true }
+
+type bench struct {
+	*Worker
+	db  *redisdb.DB
+	rdb *redis.Client
+}
+
+// newBench makes a worker that is not started: the test calls process itself.
+func newBench(t *testing.T, driver Driver, change ...func(*Config)) bench {
+	t.Helper()
+	return newBenchOn(t, redisdb.Options{URL: "redis://" + miniredis.RunT(t).Addr(), Embedded: true}, driver, change...)
+}
+
+func newBenchOn(t *testing.T, opts redisdb.Options, driver Driver, change ...func(*Config)) bench {
+	t.Helper()
+	db, err := redisdb.Open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := redis.ParseURL(opts.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rdb := redis.NewClient(parsed)
+	t.Cleanup(func() { _ = errors.Join(db.Close(), rdb.Close()) })
+	cfg := Config{
+		Queues: db.Queues(), Concurrency: 8, Lanes: 2, MaxAttempts: 3,
+		AttemptTimeout: time.Minute, ShutdownTimeout: time.Minute,
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	// The log of a test that passed interests nobody.
+	w, err := New(cfg, db, driver, db.NewServer, slog.New(slog.NewTextHandler(testWriter{t}, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bench{w, db, rdb}
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Log(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+func (b bench) submit(t *testing.T, instances ...string) tasks.Job {
+	t.Helper()
+	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: instances, Open: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
+func (b bench) item(t *testing.T, job tasks.Job) tasks.Item {
+	t.Helper()
+	job, err := b.db.Job(t.Context(), job.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job.Items[0]
+}
+
+func (b bench) deliver(t *testing.T, job tasks.Job) error {
+	t.Helper()
+	return b.process(t.Context(), asynq.NewTask(tasks.TypeReset, job.Deliveries()[0].Encode()))
+}
+
+func (b bench) locked(t *testing.T, instance string) bool {
+	t.Helper()
+	return b.rdb.Exists(t.Context(), "reset:lock:{"+instance+"}").Val() == 1
+}
+
+func wantAgain(t *testing.T, err error) *again {
+	t.Helper()
+	a, ok := errors.AsType[*again](err)
+	if !ok {
+		t.Fatalf("the task ends with %v, want it put back", err)
+	}
+	return a
+}
+
+func wantArchived(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, asynq.SkipRetry) {
+		t.Fatalf("the task ends with %v, want it archived", err)
+	}
+}
+
+func TestASuccessfulAttempt(t *testing.T) {
+	var got Attempt
+	b := newBench(t, driverFunc(func(_ context.Context, a Attempt) error {
+		got = a
+		return nil
+	}))
+	job := b.submit(t, "phone-1")
+	if err := b.deliver(t, job); err != nil {
+		t.Fatal(err)
+	}
+	if got.InstanceID != "phone-1" || got.ItemID != job.Items[0].ID || got.Number != 1 ||
+		got.Key == "" || got.Ambiguous || time.Until(got.Deadline) > time.Minute {
+		t.Errorf("the driver was given %+v", got)
+	}
+	if it := b.item(t, job); it.State != tasks.ItemSucceeded || it.Attempts != 1 {
+		t.Errorf("item %+v", it)
+	}
+	if b.locked(t, "phone-1") {
+		t.Error("the instance is still locked")
+	}
+}
+
+func TestATaskThatIsDeliveredTwiceResetsOnce(t *testing.T) {
+	calls := 0
+	b := newBench(t, driverFunc(func(context.Context, Attempt) error {
+		calls++
+		return nil
+	}))
+	job := b.submit(t, "phone-1")
+	for range 2 {
+		if err := b.deliver(t, job); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if calls != 1 {
+		t.Errorf("%d calls", calls)
+	}
+	if b.locked(t, "phone-1") {
+		t.Error("the refused delivery left the instance locked")
+	}
+}
+
+func TestFailuresAreRetriedUntilTheBudgetIsSpent(t *testing.T) {
+	keys := map[string]bool{}
+	b := newBench(t, driverFunc(func(_ context.Context, a Attempt) error {
+		keys[a.Key] = true
+		return &DriverError{Verdict: Retryable, Code: "CPS.0003", Message: "internal error"}
+	}))
+	job := b.submit(t, "phone-1")
+	for n := 1; n <= 2; n++ {
+		if a := wantAgain(t, b.deliver(t, job)); !a.failure {
+			t.Error("not counted as a failure on the dashboard")
+		}
+		if it := b.item(t, job); it.State != tasks.ItemRetrying || it.Attempts != n || it.Code != "CPS.0003" {
+			t.Errorf("after failure %d: %+v", n, it)
+		}
+	}
+	wantArchived(t, b.deliver(t, job))
+	if it := b.item(t, job); it.State != tasks.ItemFailed || it.Attempts != 3 || it.Message != "internal error" {
+		t.Errorf("item %+v", it)
+	}
+	if len(keys) != 3 {
+		t.Errorf("%d driver keys for 3 definite failures", len(keys))
+	}
+}
+
+func TestABusyInstancePutsTheTaskBackUnused(t *testing.T) {
+	b := newBench(t, driverFunc(func(context.Context, Attempt) error { return nil }))
+	holder := b.submit(t, "phone-1").Deliveries()[0]
+	if _, err := b.db.Lock(t.Context(), holder, "holder", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	job := b.submit(t, "phone-1")
+	if a := wantAgain(t, b.deliver(t, job)); a.failure || a.delay != time.Second {
+		t.Errorf("put back with %+v", a)
+	}
+	if it := b.item(t, job); it.State != tasks.ItemPending || it.Attempts != 0 {
+		t.Errorf("item %+v", it)
+	}
+	if err := b.db.Unlock(t.Context(), holder, "holder"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.deliver(t, job); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAnInstanceThatIsBusyTooLongFailsTheItem(t *testing.T) {
+	server := miniredis.RunT(t)
+	b := newBenchOn(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true},
+		driverFunc(func(context.Context, Attempt) error { return nil }))
+	now := time.Now()
+	server.SetTime(now)
+	if _, err := b.db.Lock(t.Context(), b.submit(t, "phone-1").Deliveries()[0], "holder", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	job := b.submit(t, "phone-1")
+	_ = wantAgain(t, b.deliver(t, job))
+	server.SetTime(now.Add(20 * time.Second))
+	if a := wantAgain(t, b.deliver(t, job)); a.delay != 20*time.Second {
+		t.Errorf("put back for %s", a.delay)
+	}
+	server.SetTime(now.Add(busyLimit))
+	wantArchived(t, b.deliver(t, job))
+	if it := b.item(t, job); it.State != tasks.ItemFailed || it.Code != tasks.BusyTooLong || it.Attempts != 0 {
+		t.Errorf("item %+v", it)
+	}
+}
+
+func TestAnInstanceThatChangedHandsIsNotReset(t *testing.T) {
+	for name, entry := range map[string]tasks.Instance{
+		"another tenant's": {ID: "phone-1", Tenant: "other"},
+		"protected":        {ID: "phone-1", Tenant: "acme", Protected: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, driverFunc(func(context.Context, Attempt) error {
+				t.Error("the driver was called")
+				return nil
+			}))
+			job := b.submit(t, "phone-1")
+			if err := b.db.Register(t.Context(), []tasks.Instance{entry}); err != nil {
+				t.Fatal(err)
+			}
+			wantArchived(t, b.deliver(t, job))
+			if it := b.item(t, job); it.State != tasks.ItemFailed || it.Code != tasks.NoLongerAllowed {
+				t.Errorf("item %+v", it)
+			}
+		})
+	}
+}
+
+func TestAForgedPayloadDoesNotReachTheDriver(t *testing.T) {
+	b := newBench(t, driverFunc(func(_ context.Context, a Attempt) error {
+		t.Errorf("the driver was called for %s", a.InstanceID)
+		return nil
+	}))
+	d := b.submit(t, "phone-1").Deliveries()[0]
+	d.InstanceID = "phone-2"
+	if err := b.process(t.Context(), asynq.NewTask(tasks.TypeReset, d.Encode())); err != nil {
+		t.Errorf("dropped with %v", err)
+	}
+	if b.locked(t, "phone-2") {
+		t.Error("the refused delivery left the instance locked")
+	}
+	wantArchived(t, b.process(t.Context(), asynq.NewTask(tasks.TypeReset, []byte("{}"))))
+	wantArchived(t, b.process(t.Context(), asynq.NewTask("other:type", d.Encode())))
+}
+
+func TestAPanicIsAFailedAttempt(t *testing.T) {
+	panics := driverFunc(func(context.Context, Attempt) error { panic("out of cheese") })
+	t.Run("is retried where a repeat is harmless", func(t *testing.T) {
+		b := newBench(t, repeatable{panics})
+		job := b.submit(t, "phone-1")
+		_ = wantAgain(t, b.deliver(t, job))
+		if it := b.item(t, job); it.State != tasks.ItemRetrying || it.Code != tasks.ResetFailed || !strings.Contains(it.Message, "out of cheese") {
+			t.Errorf("item %+v", it)
+		}
+	})
+	t.Run("is unknown where it is not, because something may have been sent", func(t *testing.T) {
+		b := newBench(t, panics)
+		job := b.submit(t, "phone-1")
+		wantArchived(t, b.deliver(t, job))
+		if it := b.item(t, job); it.State != tasks.ItemUnknown || it.Code != tasks.ResetFailed {
+			t.Errorf("item %+v", it)
+		}
+	})
+}
+
+func TestADriverThatIgnoresItsContextDoesNotHoldASlot(t *testing.T) {
+	release := make(chan struct{})
+	b := newBench(t, driverFunc(func(context.Context, Attempt) error {
+		<-release
+		return nil
+	}), func(c *Config) { c.AttemptTimeout = time.Second })
+	job := b.submit(t, "phone-1")
+	wantArchived(t, b.deliver(t, job))
+	close(release)
+	b.drivers.Wait()
+	if it := b.item(t, job); it.State != tasks.ItemUnknown || it.Code != tasks.TimedOut {
+		t.Errorf("item %+v", it)
+	}
+	if !b.locked(t, "phone-1") {
+		t.Error("the instance was released while its reset may be going on")
+	}
+}
+
+func TestATimeoutIsRepeatedUnderTheSameKeyWhereThatIsHarmless(t *testing.T) {
+	var attempts []Attempt
+	b := newBench(t, repeatable{func(ctx context.Context, a Attempt) error {
+		attempts = append(attempts, a)
+		if len(attempts) == 1 {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	}}, func(c *Config) { c.AttemptTimeout = time.Second })
+	job := b.submit(t, "phone-1")
+	_ = wantAgain(t, b.deliver(t, job))
+	if err := b.deliver(t, job); err != nil {
+		t.Fatal(err)
+	}
+	if a := attempts[1]; a.Key != attempts[0].Key || !a.Ambiguous || a.Number != 2 {
+		t.Errorf("first %+v, then %+v", attempts[0], a)
+	}
+	if b.locked(t, "phone-1") {
+		t.Error("the instance is still locked")
+	}
+}
+
+func TestACheckpointIsHandedToTheNextAttempt(t *testing.T) {
+	var resumed string
+	b := newBench(t, repeatable{func(ctx context.Context, a Attempt) error {
+		if a.Number == 1 {
+			if err := a.Save(ctx, strings.Repeat("x", MaxCheckpoint+1)); err == nil {
+				t.Error("a checkpoint over the limit was kept")
+			}
+			if err := a.Save(ctx, "upstream job 7"); err != nil {
+				t.Error(err)
+			}
+			return &DriverError{Verdict: Unknown}
+		}
+		resumed = a.Checkpoint
+		return nil
+	}})
+	job := b.submit(t, "phone-1")
+	_ = wantAgain(t, b.deliver(t, job))
+	if err := b.deliver(t, job); err != nil || resumed != "upstream job 7" {
+		t.Errorf("resumed from %q, %v", resumed, err)
+	}
+}
+
+func TestLongMessagesAreCutOnACharacter(t *testing.T) {
+	b := newBench(t, driverFunc(func(context.Context, Attempt) error {
+		return &DriverError{Verdict: Permanent, Message: strings.Repeat("x", tasks.MaxMessage-1) + "é"}
+	}))
+	job := b.submit(t, "phone-1")
+	wantArchived(t, b.deliver(t, job))
+	if got, want := b.item(t, job).Message, strings.Repeat("x", tasks.MaxMessage-1); got != want {
+		t.Errorf("%d bytes kept, ending in %q", len(got), got[len(got)-3:])
+	}
+}
+
+func TestWorkIsPutBackWhileRedisIsAway(t *testing.T) {
+	server := redistest.Start(t)
+	entered, goOn := make(chan struct{}), make(chan struct{})
+	b := newBenchOn(t, redisdb.Options{URL: server.URL()}, driverFunc(func(context.Context, Attempt) error {
+		close(entered)
+		<-goOn
+		return nil
+	}))
+	job := b.submit(t, "phone-1")
+	other := b.submit(t, "phone-2")
+	done := make(chan error, 1)
+	go func() { done <- b.deliver(t, job) }()
+	<-entered
+	server.Kill()
+	if a := wantAgain(t, b.deliver(t, other)); a.failure {
+		t.Error("counted as a failure of the item")
+	}
+	close(goOn)
+	server.Restart(t)
+	if err := <-done; err != nil {
+		t.Fatalf("the outcome of a finished reset was not written: %v", err)
+	}
+	if it := b.item(t, job); it.State != tasks.ItemSucceeded {
+		t.Errorf("item %+v", it)
+	}
+}
+
+// start runs the worker until the test ends or stop is called.
+func (b bench) start(t *testing.T) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func (b bench) waitFinal(t *testing.T, job tasks.Job) tasks.Job {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	for {
+		got, err := b.db.Job(t.Context(), job.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.State.Final() {
+			return got
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("not final in time: %+v", got)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func TestJobsRunToTheirEndAndNeverTwoOnOneInstance(t *testing.T) {
+	var mu sync.Mutex
+	active, calls := map[string]bool{}, 0
+	b := newBenchOn(t, redisdb.Options{URL: redistest.Start(t).URL(), TaskRetention: time.Minute}, driverFunc(func(_ context.Context, a Attempt) error {
+		mu.Lock()
+		if active[a.InstanceID] {
+			t.Errorf("two resets of %s at a time", a.InstanceID)
+		}
+		active[a.InstanceID] = true
+		calls++
+		fail := a.InstanceID == "phone-2" && a.Number == 1
+		mu.Unlock()
+		defer func() {
+			mu.Lock()
+			defer mu.Unlock()
+			active[a.InstanceID] = false
+		}()
+		switch {
+		case fail:
+			return &DriverError{Verdict: Retryable, Code: "CPS.0003"}
+		case a.InstanceID == "phone-3":
+			return &DriverError{Verdict: Permanent, Code: "CPS.0005"}
+		}
+		return nil
+	}))
+	b.start(t)
+	var jobs []tasks.Job
+	for range 4 {
+		jobs = append(jobs, b.submit(t, "phone-1", "phone-2", "phone-3"))
+	}
+	attempts := 0
+	for _, job := range jobs {
+		got := b.waitFinal(t, job)
+		if got.State != tasks.JobPartial || got.Counts.Succeeded != 2 || got.Counts.Failed != 1 {
+			t.Errorf("job %+v", got)
+		}
+		for _, it := range got.Items {
+			attempts += it.Attempts
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if attempts != calls {
+		t.Errorf("%d attempts recorded, %d calls made", attempts, calls)
+	}
+	archived, err := asynq.NewInspectorFromRedisClient(b.rdb).ListArchivedTasks("reset-0")
+	if err != nil || len(archived) != 4 {
+		t.Errorf("%d archived tasks, %v; want one for each failed item", len(archived), err)
+	}
+}
+
+func TestShutdownHandsBackWhatDoesNotEnd(t *testing.T) {
+	entered := make(chan struct{})
+	b := newBench(t, repeatable{func(ctx context.Context, a Attempt) error {
+		if a.Number > 1 {
+			return nil
+		}
+		close(entered)
+		<-ctx.Done()
+		return ctx.Err()
+	}}, func(c *Config) { c.ShutdownTimeout = time.Millisecond; c.MaxAttempts = 1 })
+	stop := b.start(t)
+	job := b.submit(t, "phone-1")
+	<-entered
+	stop()
+	it := b.item(t, job)
+	if it.State != tasks.ItemRetrying || it.Attempts != 1 {
+		t.Fatalf("item %+v", it)
+	}
+	// Another worker goes on; the only retry has not been used.
+	second := bench{db: b.db, rdb: b.rdb}
+	var err error
+	if second.Worker, err = New(b.cfg, b.db, b.driver, b.db.NewServer, b.log); err != nil {
+		t.Fatal(err)
+	}
+	second.start(t)
+	if got := second.waitFinal(t, job); got.State != tasks.JobSucceeded || got.Items[0].Attempts != 2 {
+		t.Errorf("job %+v", got)
+	}
+}
+
+func TestShutdownLetsRunningAttemptsEnd(t *testing.T) {
+	entered, goOn := make(chan struct{}), make(chan struct{})
+	b := newBench(t, driverFunc(func(ctx context.Context, _ Attempt) error {
+		close(entered)
+		select {
+		case <-goOn:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}))
+	job := b.submit(t, "phone-1")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	<-entered
+	context.AfterFunc(ctx, func() { close(goOn) }) // the reset ends only after the stop has begun
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if it := b.item(t, job); it.State != tasks.ItemSucceeded {
+		t.Errorf("item %+v", it)
+	}
+}
+
+func TestConfigIsRefusedByFlag(t *testing.T) {
+	good := Config{Concurrency: 1, Lanes: 1, MaxAttempts: 1, AttemptTimeout: time.Second}
+	for want, change := range map[string]func(*Config){
+		"--concurrency":      func(c *Config) { c.Concurrency = 0 },
+		"--lanes":            func(c *Config) { c.Lanes = 2 },
+		"--max-attempts":     func(c *Config) { c.MaxAttempts = 0 },
+		"--attempt-timeout":  func(c *Config) { c.AttemptTimeout = time.Millisecond },
+		"--shutdown-timeout": func(c *Config) { c.ShutdownTimeout = -1 },
+	} {
+		t.Run(want, func(t *testing.T) {
+			bad := good
+			change(&bad)
+			if err := bad.Check(); err == nil || !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	if err := good.Check(); err != nil {
+		t.Error(err)
+	}
+}
