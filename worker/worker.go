@@ -160,10 +160,10 @@ func isFailure(err error) bool {
 // single tasks, which have a line of ours that says more.
 type asynqLog struct{ log *slog.Logger }
 
-func (l asynqLog) Debug(args ...any) { l.log.Debug("asynq: " + fmt.Sprint(args...)) }
+func (l asynqLog) Debug(args ...any) { l.log.Debug("asynq", "text", fmt.Sprint(args...)) }
 func (l asynqLog) Info(args ...any)  { l.Debug(args...) }
 func (l asynqLog) Warn(args ...any)  { l.Debug(args...) }
-func (l asynqLog) Error(args ...any) { l.log.Error("asynq: " + fmt.Sprint(args...)) }
+func (l asynqLog) Error(args ...any) { l.log.Error("asynq", "text", fmt.Sprint(args...)) }
 
 // Fatal would end the process in asynq's own logger; nothing that asynq calls it
 // for can happen once the server has started.

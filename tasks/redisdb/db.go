@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strconv"
 	"strings"
@@ -61,6 +62,16 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 
 // Close closes every connection.
 func (db *DB) Close() error { return db.rdb.Close() }
+
+// LogTo sends what go-redis logs by itself, for the whole process, to log. It is
+// about single connections; calls that fail are reported by their callers.
+func LogTo(log *slog.Logger) { redis.SetLogger(redisLog{log}) }
+
+type redisLog struct{ log *slog.Logger }
+
+func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
+	l.log.DebugContext(ctx, "go-redis", "text", fmt.Sprintf(format, v...))
+}
 
 // connect makes a client for one of the four kinds of URL. Nothing is sent yet.
 func connect(raw string) (redis.UniversalClient, error) {

@@ -50,7 +50,7 @@ func (l *lockedBuffer) String() string {
 func Start(t testing.TB, config ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Fatal("these tests need a real redis-server: run 'make setup', or install your system's redis-server package")
+		t.Fatal("these tests need a real redis-server: run .ci/setup, or install your system's redis-server package")
 	}
 	s := &Server{dir: t.TempDir(), args: config}
 	// A port that was free a moment ago can be taken by someone else.
@@ -96,7 +96,7 @@ func (s *Server) start() error {
 		"--bind", "127.0.0.1", "--port", port, "--dir", s.dir,
 		"--appendonly", "yes", "--appendfsync", "always", "--save", "",
 	}, s.args...)
-	s.cmd = exec.Command("redis-server", args...)
+	s.cmd = exec.CommandContext(context.Background(), "redis-server", args...) // Kill ends it
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
 		return err
@@ -123,7 +123,7 @@ func (s *Server) ready() error {
 		select {
 		case err := <-s.exited:
 			s.exited <- err
-			return fmt.Errorf("redis-server ended: %v", err)
+			return fmt.Errorf("redis-server ended: %w", err)
 		case <-ctx.Done():
 			s.Kill()
 			return fmt.Errorf("redis-server does not answer: %w", err)

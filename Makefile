@@ -1,0 +1,46 @@
+# 'make help' lists the targets.
+
+GOLANGCI_LINT_VERSION := v2.15.0
+GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
+FUZZTIME ?= 30s
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fuzz image clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+
+run: ## the whole service in one process, on an embedded Redis
+	go run ./cmd/batchreset dev
+
+test: ## install what the tests need, then lint and test everything
+	.ci/setup
+	@$(MAKE) --no-print-directory lint
+	.ci/test
+
+lint: $(GOLANGCI_LINT) ## go vet, the linters of .golangci.yaml and the gofumpt check
+	go vet ./...
+	$(GOLANGCI_LINT) run
+
+fuzz: ## run each fuzz target for FUZZTIME (30s)
+	@set -e; for package in $$(go list ./...); do \
+		targets=$$(go test -list '^Fuzz' $$package); \
+		for target in $$(echo "$$targets" | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+image: ## build the container image batchreset:latest
+	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) -t batchreset:latest .
+
+clean: ## remove what the targets above have built
+	rm -rf .bin batchreset
+
+# GOFLAGS: somebody's -mod=vendor must not reach the build of a tool.
+$(GOLANGCI_LINT):
+	rm -f .bin/golangci-lint*
+	GOFLAGS=-mod=mod GOBIN=$(CURDIR)/.bin CGO_ENABLED=0 \
+		go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv .bin/golangci-lint $@

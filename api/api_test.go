@@ -1,0 +1,560 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"batchreset/api"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const batchReset = "/v1/instances/batch-reset"
+
+// service is an API over a Redis of its own. The tenant acme has the token
+// "acme"; other tenants likewise.
+type service struct {
+	http.Handler
+	db  *redisdb.DB
+	rdb *redis.Client
+}
+
+func newService(t testing.TB, cfg api.Config) service {
+	t.Helper()
+	return newServiceOn(t, cfg, redisdb.Options{URL: "redis://" + miniredis.RunT(t).Addr(), Embedded: true})
+}
+
+func newServiceOn(t testing.TB, cfg api.Config, opts redisdb.Options) service {
+	t.Helper()
+	db, err := redisdb.Open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := redis.ParseURL(opts.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rdb := redis.NewClient(parsed)
+	t.Cleanup(func() { _ = errors.Join(db.Close(), rdb.Close()) })
+	for _, tenant := range []string{"acme", "other"} {
+		if _, err := db.AddToken(t.Context(), tenant, tenant, tasks.Scopes, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg.MaxInstances = tasks.DefaultMaxInstances
+	return service{api.New(cfg, db, slog.New(slog.DiscardHandler)), db, rdb}
+}
+
+// reply is an answer with its envelope.
+type reply struct {
+	status  int
+	header  http.Header
+	Code    tasks.Code      `json:"error_code"`
+	Message string          `json:"error_msg"`
+	Data    json.RawMessage `json:"data"`
+}
+
+func (s service) do(t testing.TB, method, path, token string, body io.Reader, header ...string) reply {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, path, body)
+	if token != "" {
+		r.Header.Set("X-Auth-Token", token)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	got := reply{status: w.Code, header: w.Result().Header}
+	if w.Code == http.StatusNotModified {
+		return got
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+		t.Fatalf("%s %s: the answer is not an envelope: %v: %.200s", method, path, err, w.Body)
+	}
+	return got
+}
+
+func (s service) submit(t testing.TB, tenant string, instances ...string) string {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{"instance_ids": instances})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := s.do(t, http.MethodPost, batchReset, tenant, strings.NewReader(string(body)))
+	var data struct {
+		TaskID string `json:"task_id"`
+	}
+	if err := json.Unmarshal(got.Data, &data); err != nil || got.Code != tasks.OK {
+		t.Fatalf("submit: %+v, %v", got, err)
+	}
+	return data.TaskID
+}
+
+// wantNothingStored fails if Redis holds a job or a task.
+func (s service) wantNothingStored(t testing.TB) {
+	t.Helper()
+	for _, pattern := range []string{"reset:{*", "reset:open", "reset:jobs:*", "asynq:*"} {
+		if keys := s.rdb.Keys(context.WithoutCancel(t.Context()), pattern).Val(); len(keys) != 0 {
+			t.Errorf("left behind: %v", keys)
+		}
+	}
+}
+
+func TestTheSeedRequest(t *testing.T) {
+	s := newService(t, api.Config{OpenFleet: true})
+	got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids": ["a44uhlf7", "efjy72gs"]}`))
+	if got.status != http.StatusOK || got.Code != "0" || got.Message != "ok" {
+		t.Fatalf("answer %+v", got)
+	}
+	var data struct {
+		TaskID  string              `json:"task_id"`
+		CmdJobs []map[string]string `json:"cmd_jobs"`
+	}
+	if err := json.Unmarshal(got.Data, &data); err != nil {
+		t.Fatal(err)
+	}
+	want := []map[string]string{
+		{"instance_id": "a44uhlf7", "job_id": data.TaskID + "-0"},
+		{"instance_id": "efjy72gs", "job_id": data.TaskID + "-1"},
+	}
+	if fmt.Sprint(data.CmdJobs) != fmt.Sprint(want) || !tasks.ValidJobID(data.TaskID) {
+		t.Errorf("data %s", got.Data)
+	}
+	if location := got.header.Get("Location"); location != "/v1/jobs/"+data.TaskID {
+		t.Errorf("Location: %s", location)
+	}
+
+	query := s.do(t, http.MethodGet, "/v1/instances/tasks/"+data.TaskID, "acme", nil)
+	if want := fmt.Sprintf(`{"jobs":[{"job_id":"%[1]s-0","status":1,"error_code":"","error_msg":"","execute_msg":""},`+
+		`{"job_id":"%[1]s-1","status":1,"error_code":"","error_msg":"","execute_msg":""}]}`, data.TaskID); string(query.Data) != want {
+		t.Errorf("task query %s", query.Data)
+	}
+}
+
+func TestBadRequestsAreRefusedByFieldAndLeaveNothing(t *testing.T) {
+	s := newService(t, api.Config{OpenFleet: true})
+	ids := func(n int) string {
+		list := make([]string, n)
+		for i := range list {
+			list[i] = fmt.Sprintf(`"phone-%d"`, i)
+		}
+		return `{"instance_ids":[` + strings.Join(list, ",") + `]}`
+	}
+	for _, row := range []struct{ name, body, message string }{
+		{"an empty body", ``, "not JSON"},
+		{"text", `hello`, "not JSON"},
+		{"cut-off JSON", `{"instance_ids":["a"`, "not JSON"},
+		{"something after the JSON", `{"instance_ids":["a"]} x`, "not JSON"},
+		{"an array", `["a"]`, "must be a JSON object"},
+		{"a string", `"a"`, "must be a JSON object"},
+		{"null", `null`, "instance_ids is missing"},
+		{"no list", `{}`, "instance_ids is missing"},
+		{"a null list", `{"instance_ids":null}`, "instance_ids must be an array"},
+		{"a string for a list", `{"instance_ids":"a"}`, "instance_ids must be an array"},
+		{"an object for a list", `{"instance_ids":{"a":1}}`, "instance_ids must be an array"},
+		{"an empty list", `{"instance_ids":[]}`, "instance_ids must list at least one"},
+		{"33 instances", ids(33), "the limit is 32"},
+		{"a number", `{"instance_ids":["a",7]}`, "instance_ids[1] must be a string"},
+		{"a null", `{"instance_ids":[null]}`, "instance_ids[0] must be a string"},
+		{"an empty ID", `{"instance_ids":[""]}`, "instance_ids[0] is empty"},
+		{"a space", `{"instance_ids":["a b"]}`, "instance_ids[0]"},
+		{"a slash", `{"instance_ids":["a/b"]}`, "instance_ids[0]"},
+		{"a control character", `{"instance_ids":["a\u0007"]}`, "instance_ids[0]"},
+		{"invalid UTF-8", "{\"instance_ids\":[\"a\xff\"]}", "instance_ids[0]"},
+		{"65 characters", `{"instance_ids":["` + strings.Repeat("x", 65) + `"]}`, "instance_ids[0] is 65 bytes"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(row.body))
+			if got.status != http.StatusBadRequest || got.Code != tasks.BadRequest || !strings.Contains(got.Message, row.message) {
+				t.Errorf("answer %d %s %q, want it to say %q", got.status, got.Code, got.Message, row.message)
+			}
+			s.wantNothingStored(t)
+		})
+	}
+}
+
+func TestRepeatedInstancesAreOneItem(t *testing.T) {
+	s := newService(t, api.Config{OpenFleet: true})
+	job, err := s.db.Job(t.Context(), s.submit(t, "acme", "b", "a", "b"))
+	if err != nil || job.Total != 2 || job.Items[0].InstanceID != "b" || job.Items[1].InstanceID != "a" {
+		t.Errorf("job %+v, %v", job, err)
+	}
+}
+
+func TestAFormContentTypeIsReadAsJSON(t *testing.T) {
+	s := newService(t, api.Config{OpenFleet: true})
+	got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":["a"]}`),
+		"Content-Type", "application/x-www-form-urlencoded")
+	if got.Code != tasks.OK {
+		t.Errorf("answer %+v", got)
+	}
+}
+
+func TestTokens(t *testing.T) {
+	s := newService(t, api.Config{OpenFleet: true})
+	ctx := t.Context()
+	revoked, err := s.db.AddToken(ctx, "revoked", "acme", tasks.Scopes, 0)
+	if err == nil {
+		_, err = s.db.RevokeToken(ctx, revoked.ID)
+	}
+	if err == nil {
+		_, err = s.db.AddToken(ctx, "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0)
+	}
+	if err == nil {
+		_, err = s.db.AddToken(ctx, "submitter", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		name, method, path, token string
+		status                    int
+		code                      tasks.Code
+		message                   string
+	}{
+		{"refuses a submit without a token", "POST", batchReset, "", 401, tasks.BadToken, "X-Auth-Token is missing"},
+		{"refuses a submit with a wrong token", "POST", batchReset, "wrong", 401, tasks.BadToken, "X-Auth-Token is not valid"},
+		{"refuses a submit with a huge token", "POST", batchReset, strings.Repeat("x", 32<<10), 401, tasks.BadToken, "not valid"},
+		{"refuses a submit with a revoked token", "POST", batchReset, "revoked", 401, tasks.TokenExpired, "revoked"},
+		{"refuses a submit with a token that may only read", "POST", batchReset, "reader", 403, tasks.Forbidden, "submit"},
+		{"refuses a read with a token that may only submit", "GET", "/v1/jobs", "submitter", 403, tasks.Forbidden, "read"},
+		{"refuses a task query without a token", "GET", "/v1/instances/tasks/x", "", 401, tasks.BadToken, "missing"},
+		{"refuses a job without a token", "GET", "/v1/jobs/x", "", 401, tasks.BadToken, "missing"},
+		{"tells what is missing before it looks at the request", "POST", batchReset, "", 401, tasks.BadToken, "missing"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got := s.do(t, row.method, row.path, row.token, strings.NewReader("not even JSON"))
+			if got.status != row.status || got.Code != row.code || !strings.Contains(got.Message, row.message) {
+				t.Errorf("answer %d %s %q", got.status, got.Code, got.Message)
+			}
+			s.wantNothingStored(t)
+		})
+	}
+}
+
+func TestRoutesAndSizesAreCheckedBeforeTokens(t *testing.T) {
+	s := newService(t, api.Config{})
+	for _, row := range []struct {
+		name, method, path string
+		body               io.Reader
+		status             int
+		code               tasks.Code
+	}{
+		{"an unknown route", "GET", "/v1/nothing", nil, 404, tasks.NoRoute},
+		{"the root", "GET", "/", nil, 404, tasks.NoRoute},
+		{"another method", "GET", batchReset, nil, 405, tasks.NoRoute},
+		{"another method on a job", "DELETE", "/v1/jobs/x", nil, 405, tasks.NoRoute},
+		{"a body of 1 MB", "POST", batchReset, strings.NewReader(strings.Repeat(" ", 1<<20)), 413, tasks.TooLarge},
+		{"a body one byte too long", "POST", batchReset, strings.NewReader(strings.Repeat(" ", 64<<10+1)), 413, tasks.TooLarge},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if got := s.do(t, row.method, row.path, "", row.body); got.status != row.status || got.Code != row.code {
+				t.Errorf("answer %d %s %q", got.status, got.Code, got.Message)
+			}
+		})
+	}
+}
+
+func TestOwnership(t *testing.T) {
+	fleet := []tasks.Instance{
+		{ID: "mine", Tenant: "acme"},
+		{ID: "safe", Tenant: "acme", Protected: true},
+		{ID: "theirs", Tenant: "other"},
+	}
+	for _, row := range []struct {
+		name    string
+		open    bool
+		list    string
+		status  int
+		code    tasks.Code
+		message string
+	}{
+		{"accepts the tenant's own", false, `"mine"`, 200, tasks.OK, ""},
+		{"refuses unknown instances and lists them", false, `"mine","u1","u2"`, 400, tasks.NotYourInstance, "u1, u2"},
+		{"refuses another tenant's like an unknown one", false, `"theirs"`, 400, tasks.NotYourInstance, "theirs"},
+		{"refuses a protected one", false, `"mine","safe"`, 403, tasks.Protected, "safe"},
+		{"accepts unknown instances in an open fleet", true, `"mine","u1"`, 200, tasks.OK, ""},
+		{"refuses another tenant's in an open fleet too", true, `"u1","theirs"`, 400, tasks.NotYourInstance, "theirs"},
+		{"refuses a protected one in an open fleet too", true, `"safe"`, 403, tasks.Protected, "safe"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := newService(t, api.Config{OpenFleet: row.open})
+			if err := s.db.Register(t.Context(), fleet); err != nil {
+				t.Fatal(err)
+			}
+			got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":[`+row.list+`]}`))
+			if got.status != row.status || got.Code != row.code || !strings.Contains(got.Message, row.message) {
+				t.Errorf("answer %d %s %q", got.status, got.Code, got.Message)
+			}
+			if strings.Contains(got.Message, "mine") {
+				t.Errorf("%q names an instance that is fine", got.Message)
+			}
+			if row.status != 200 {
+				s.wantNothingStored(t)
+			}
+		})
+	}
+}
+
+func TestAJobIsItsTenantsAlone(t *testing.T) {
+	s := newService(t, api.Config{OpenFleet: true})
+	job := s.submit(t, "acme", "phone-1")
+	for _, path := range []string{"/v1/jobs/", "/v1/instances/tasks/"} {
+		foreign := s.do(t, http.MethodGet, path+job, "other", nil)
+		if foreign.status != http.StatusNotFound || foreign.Code != tasks.NoJob || foreign.Data != nil {
+			t.Errorf("%s: another tenant is answered %+v", path, foreign)
+		}
+		missing := tasks.NewJobID()
+		unknown := s.do(t, http.MethodGet, path+missing, "other", nil)
+		if strings.ReplaceAll(unknown.Message, missing, job) != foreign.Message {
+			t.Errorf("%s: %q tells that the job exists; for one that does not it is %q", path, foreign.Message, unknown.Message)
+		}
+		for _, id := range []string{"x", strings.ToUpper(job), job + "0", "%00", "..%2f" + job} {
+			if got := s.do(t, http.MethodGet, path+id, "acme", nil); got.status != http.StatusNotFound || got.Code != tasks.NoJob {
+				t.Errorf("%s%s: %d %s", path, id, got.status, got.Code)
+			}
+		}
+	}
+	if got := s.do(t, http.MethodGet, "/v1/jobs/"+job, "other", nil, "If-None-Match", "*"); got.status != http.StatusNotFound {
+		t.Errorf("If-None-Match tells another tenant that the job exists: %d", got.status)
+	}
+}
+
+func TestTheJobStatusRecord(t *testing.T) {
+	s := newService(t, api.Config{OpenFleet: true})
+	id := s.submit(t, "acme", "phone-1", "phone-2")
+	got := s.do(t, http.MethodGet, "/v1/jobs/"+id, "acme", nil)
+	if got.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After on an unfinished job")
+	}
+	etag := got.header.Get("ETag")
+	for _, match := range []string{etag, "W/" + etag, `"other", ` + etag, "*"} {
+		again := s.do(t, http.MethodGet, "/v1/jobs/"+id, "acme", nil, "If-None-Match", match)
+		if again.status != http.StatusNotModified || again.header.Get("ETag") != etag {
+			t.Errorf("If-None-Match: %s answers %d", match, again.status)
+		}
+	}
+
+	job, err := s.db.Job(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, outcome := range []tasks.Outcome{
+		{Event: tasks.Succeed},
+		{Event: tasks.Fail, Code: "CPS.0005", Message: "Phone not found."},
+	} {
+		d := job.Deliveries()[n]
+		if _, err := s.db.Begin(t.Context(), d, "t", "k"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.db.Finish(t.Context(), d, "t", outcome, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got = s.do(t, http.MethodGet, "/v1/jobs/"+id, "acme", nil, "If-None-Match", etag)
+	if got.status != http.StatusOK || got.header.Get("Retry-After") != "" {
+		t.Errorf("final job: %d, Retry-After %q", got.status, got.header.Get("Retry-After"))
+	}
+	var record map[string]any
+	if err := json.Unmarshal(got.Data, &record); err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []string{"created_at", "started_at", "finished_at"} {
+		at, _ := record[field].(string)
+		if _, err := time.Parse("2006-01-02T15:04:05.000Z", at); err != nil {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	if record["job_id"] != id || record["state"] != "partial" || record["total"] != 2.0 || record["request_id"] == "" {
+		t.Errorf("record %s", got.Data)
+	}
+	items, _ := record["items"].([]any)
+	failed, _ := items[1].(map[string]any)
+	if failed["item_id"] != id+"-1" || failed["state"] != "failed" || failed["attempts"] != 1.0 ||
+		failed["error_code"] != "CPS.0005" || failed["error_msg"] != "Phone not found." {
+		t.Errorf("failed item %v", failed)
+	}
+
+	query := s.do(t, http.MethodGet, "/v1/instances/tasks/"+id, "acme", nil)
+	for _, want := range []string{`"status":2`, `"status":-1,"error_code":"CPS.0005","error_msg":"Phone not found."`} {
+		if !strings.Contains(string(query.Data), want) {
+			t.Errorf("task query %s lacks %s", query.Data, want)
+		}
+	}
+}
+
+func TestListingJobs(t *testing.T) {
+	s := newService(t, api.Config{OpenFleet: true})
+	first, second := s.submit(t, "acme", "phone-1"), s.submit(t, "acme", "phone-2")
+	type list struct {
+		Jobs []struct {
+			ID    string `json:"job_id"`
+			Items []any  `json:"items"`
+		} `json:"jobs"`
+		Next string `json:"next_cursor"`
+	}
+	ask := func(query, tenant string) (l list) {
+		t.Helper()
+		got := s.do(t, http.MethodGet, "/v1/jobs"+query, tenant, nil)
+		if err := json.Unmarshal(got.Data, &l); err != nil || got.status != http.StatusOK || l.Jobs == nil {
+			t.Fatalf("%s: %+v, %v", query, got, err)
+		}
+		return l
+	}
+	page := ask("?limit=1", "acme")
+	if len(page.Jobs) != 1 || page.Jobs[0].Items != nil || page.Next == "" {
+		t.Fatalf("first page %+v", page)
+	}
+	rest := ask("?cursor="+page.Next, "acme")
+	if len(rest.Jobs) != 1 || rest.Jobs[0].ID == page.Jobs[0].ID || rest.Next != "" {
+		t.Errorf("second page %+v", rest)
+	}
+	if l := ask("?instance_id=phone-2", "acme"); len(l.Jobs) != 1 || l.Jobs[0].ID != second {
+		t.Errorf("by instance %+v, want %s and not %s", l, second, first)
+	}
+	if l := ask("?state=succeeded", "acme"); len(l.Jobs) != 0 {
+		t.Errorf("by state %+v", l)
+	}
+	if l := ask("", "other"); len(l.Jobs) != 0 {
+		t.Errorf("another tenant sees %+v", l)
+	}
+	for query, field := range map[string]string{
+		"?state=done": "state", "?limit=0": "limit", "?limit=101": "limit", "?limit=x": "limit",
+		"?cursor=x": "cursor", "?instance_id=a%20b": "instance_id",
+	} {
+		if got := s.do(t, http.MethodGet, "/v1/jobs"+query, "acme", nil); got.Code != tasks.BadRequest || !strings.HasPrefix(got.Message, field) {
+			t.Errorf("%s: %s %q", query, got.Code, got.Message)
+		}
+	}
+}
+
+func TestRequestIDs(t *testing.T) {
+	s := newService(t, api.Config{OpenFleet: true})
+	for _, row := range []struct {
+		name, sent string
+		echoed     bool
+	}{
+		{"echoes the caller's", "trace-42", true},
+		{"makes one up when there is none", "", false},
+		{"replaces one that would break the log", "a\tb", false},
+		{"replaces one that is too long", strings.Repeat("x", 129), false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":["a"]}`), "x-request-id", row.sent)
+			id := got.header.Get("x-request-id")
+			if id == "" || (id == row.sent) != row.echoed {
+				t.Errorf("x-request-id is %q", id)
+			}
+			job, err := s.db.Job(t.Context(), strings.TrimPrefix(got.header.Get("Location"), "/v1/jobs/"))
+			if err != nil || job.RequestID != id {
+				t.Errorf("the record has the request ID %q, %v", job.RequestID, err)
+			}
+		})
+	}
+}
+
+func TestWhileRedisIsAway(t *testing.T) {
+	server := redistest.Start(t)
+	s := newServiceOn(t, api.Config{OpenFleet: true}, redisdb.Options{URL: server.URL()})
+	if got := s.do(t, http.MethodGet, "/readyz", "", nil); got.status != http.StatusOK {
+		t.Errorf("readyz before: %+v", got)
+	}
+	server.Kill()
+	start := time.Now()
+	got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":["a"]}`))
+	if got.status != http.StatusInternalServerError || got.Code != tasks.Internal || got.Message != "internal error" {
+		t.Errorf("submit answers %+v", got)
+	}
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("after %s", d)
+	}
+	if got := s.do(t, http.MethodGet, "/readyz", "", nil); got.status != http.StatusInternalServerError || got.Message != "Redis does not answer" {
+		t.Errorf("readyz answers %+v", got)
+	}
+	if got := s.do(t, http.MethodGet, "/healthz", "", nil); got.status != http.StatusOK {
+		t.Errorf("healthz answers %+v", got)
+	}
+	server.Restart(t)
+	s.submit(t, "acme", "a")
+}
+
+func TestReadyzSaysWhatIsWrongWithRedis(t *testing.T) {
+	s := newServiceOn(t, api.Config{}, redisdb.Options{URL: redistest.Start(t).URL()})
+	if err := s.rdb.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.do(t, http.MethodGet, "/readyz", "", nil); got.status != http.StatusInternalServerError || !strings.Contains(got.Message, "maxmemory-policy allkeys-lru") {
+		t.Errorf("readyz answers %+v", got)
+	}
+}
+
+func TestARedisThatRefusesWritesGets500(t *testing.T) {
+	for name, spoil := range map[string]func(service) error{
+		"read-only":     func(s service) error { return s.rdb.SlaveOf(t.Context(), "127.0.0.1", "1").Err() },
+		"out of memory": func(s service) error { return s.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServiceOn(t, api.Config{OpenFleet: true}, redisdb.Options{URL: redistest.Start(t).URL()})
+			if err := spoil(s); err != nil {
+				t.Fatal(err)
+			}
+			got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":["a"]}`))
+			if got.status != http.StatusInternalServerError || got.Message != "internal error" {
+				t.Errorf("submit answers %+v", got)
+			}
+			s.wantNothingStored(t)
+		})
+	}
+}
+
+// FuzzBatchReset: no body makes a 500, a panic, or a job with an instance ID
+// that is not one.
+func FuzzBatchReset(f *testing.F) {
+	for _, seed := range []string{
+		`{"instance_ids":["a44uhlf7","efjy72gs"]}`, `{"instance_ids":null}`, `{"instance_ids":[1]}`,
+		`{"INSTANCE_IDS":["a"]}`, `[]`, `{`, "\xff", `{"instance_ids":["a"],"instance_ids":["b"]}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	s := newService(f, api.Config{OpenFleet: true})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(string(body)))
+		switch {
+		case got.status == http.StatusOK && got.Code == tasks.OK:
+			var data struct {
+				CmdJobs []struct {
+					InstanceID string `json:"instance_id"`
+				} `json:"cmd_jobs"`
+			}
+			if err := json.Unmarshal(got.Data, &data); err != nil || len(data.CmdJobs) == 0 {
+				t.Fatalf("accepted without instances: %s, %v", got.Data, err)
+			}
+			for _, j := range data.CmdJobs {
+				if err := tasks.CheckInstanceID(j.InstanceID); err != nil {
+					t.Fatalf("accepted an instance ID that %v", err)
+				}
+			}
+		case got.status == http.StatusBadRequest && got.Code == tasks.BadRequest && got.Message != "":
+		case got.status == http.StatusRequestEntityTooLarge:
+		default:
+			t.Fatalf("%q answers %d %s %q", body, got.status, got.Code, got.Message)
+		}
+	})
+}

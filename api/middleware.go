@@ -1,0 +1,113 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// Keys of what a request carries with it.
+const (
+	requestIDKey = "request_id"
+	tenantKey    = "tenant"
+	jobKey       = "job"
+	codeKey      = "error_code"
+)
+
+func requestID(c echo.Context) string {
+	id, _ := c.Get(requestIDKey).(string)
+	return id
+}
+
+func tenant(c echo.Context) string {
+	name, _ := c.Get(tenantKey).(string)
+	return name
+}
+
+// identify gives the request its ID: the caller's, if it is fit to be logged and
+// stored, else a new one.
+func (s *server) identify(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		id := c.Request().Header.Get(echo.HeaderXRequestID)
+		if !printable(id) || len(id) > 128 {
+			id = rand.Text()
+		}
+		c.Set(requestIDKey, id)
+		c.Response().Header().Set(echo.HeaderXRequestID, id)
+		return next(c)
+	}
+}
+
+func printable(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
+}
+
+// accessLog answers errors, and writes one line per request.
+func (s *server) accessLog(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		start := time.Now()
+		if err := next(c); err != nil {
+			c.Error(err)
+		}
+		code, _ := c.Get(codeKey).(tasks.Code)
+		job, _ := c.Get(jobKey).(string)
+		s.log.Info("request", "method", c.Request().Method, "path", c.Request().URL.Path,
+			"status", c.Response().Status, "code", string(code), "duration", time.Since(start),
+			"request_id", requestID(c), "tenant", tenant(c), "job", job, "remote", c.RealIP())
+		return nil
+	}
+}
+
+// limitBody reads the body before anything is asked of Redis: a body that is too
+// large is refused whoever sends it.
+func limitBody(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		body, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, maxBody))
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			return tasks.Errorf(tasks.TooLarge, "the body is larger than %d bytes", maxBody)
+		}
+		if err != nil {
+			return tasks.Errorf(tasks.BadRequest, "the body could not be read to its end")
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+
+		// The time for Redis starts only now: the caller's upload is not part of it.
+		ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+		defer cancel()
+		c.SetRequest(r.WithContext(ctx))
+		return next(c)
+	}
+}
+
+// authenticate finds the tenant of X-Auth-Token and checks the token's scope.
+func (s *server) authenticate(scope tasks.Scope) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			secret := c.Request().Header.Get("X-Auth-Token")
+			if secret == "" {
+				return tasks.Errorf(tasks.BadToken, "X-Auth-Token is missing")
+			}
+			token, err := s.store.Token(c.Request().Context(), secret)
+			if err != nil {
+				return fmt.Errorf("check token: %w", err)
+			}
+			c.Set(tenantKey, token.Tenant)
+			if !slices.Contains(token.Scopes, scope) {
+				return tasks.Errorf(tasks.Forbidden, "the token does not have the scope %q", scope)
+			}
+			return next(c)
+		}
+	}
+}

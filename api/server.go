@@ -1,0 +1,86 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+
+	"batchreset/tasks"
+)
+
+// Store is what the API asks of the record store. Every method fails with a
+// tasks.Error, a tasks.Refusal, or an internal error.
+type Store interface {
+	Token(ctx context.Context, secret string) (tasks.Token, error)
+	Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error)
+	Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
+	Job(ctx context.Context, id string) (tasks.Job, error)
+	Version(ctx context.Context, id string) (tasks.Job, error)
+	Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (jobs []tasks.Job, cursor string, err error)
+	Check(ctx context.Context) error
+}
+
+// Config are the settings of the API.
+type Config struct {
+	// MaxInstances is how many instances one request may list.
+	MaxInstances int
+	// OpenFleet accepts instances that are not registered. Those that are still
+	// belong to their tenant alone.
+	OpenFleet bool
+}
+
+const (
+	maxBody   = 64 << 10
+	maxHeader = 64 << 10 // KooPhone tokens alone may take 32 KiB
+	// storeTimeout bounds what a request waits for Redis in all, so that a caller
+	// has an answer within 2 s while Redis is away.
+	storeTimeout = 1500 * time.Millisecond
+)
+
+type server struct {
+	cfg   Config
+	store Store
+	log   *slog.Logger
+}
+
+// New returns the public API.
+func New(cfg Config, store Store, log *slog.Logger) http.Handler {
+	s := &server{cfg: cfg, store: store, log: log}
+	e := echo.New()
+	e.HTTPErrorHandler = s.fail
+	e.Use(s.identify, s.accessLog, middleware.RecoverWithConfig(middleware.RecoverConfig{
+		DisableErrorHandler: true, // the error goes to accessLog like any other
+		LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
+			s.log.Error("panic", "request_id", requestID(c), "error", err, "stack", string(stack))
+			return err
+		},
+	}))
+
+	guarded := func(method, path string, scope tasks.Scope, h echo.HandlerFunc) {
+		e.Add(method, path, h, limitBody, s.authenticate(scope))
+	}
+	guarded(http.MethodPost, "/v1/instances/batch-reset", tasks.ScopeSubmit, s.batchReset)
+	guarded(http.MethodGet, "/v1/instances/tasks/:job", tasks.ScopeRead, s.taskQuery)
+	guarded(http.MethodGet, "/v1/jobs/:job", tasks.ScopeRead, s.job)
+	guarded(http.MethodGet, "/v1/jobs", tasks.ScopeRead, s.jobs)
+	e.GET("/healthz", s.healthz)
+	e.GET("/readyz", s.readyz)
+	return e
+}
+
+// NewHTTPServer returns a server for h with limits that a public listener needs.
+func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      90 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}

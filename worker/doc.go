@@ -1,0 +1,17 @@
+// Package worker resets instances: it takes deliveries from asynq, makes one
+// attempt at each through a [Driver], and writes the outcome into the record.
+//
+// An attempt goes: lock the instance, begin in the record, call the driver,
+// finish and unlock; each step is sent only after the answer to the one before.
+// The record decides everything. What a handler returns moves the task about in
+// asynq, for its dashboard and for the next delivery; asynq's own timeout, retry
+// counter and hooks decide nothing.
+//
+// # Two attempts at one item
+//
+// A worker that loses its lease (frozen, cut off) may come back while its
+// successor is at work. It cannot end the attempt, because the record has a new
+// token, nor release the lock, because the lock has it too. What it can still do
+// is send a request that it was about to send: a driver looks at its deadline
+// once more just before it sends, and both attempts use the same driver key.
+package worker
