@@ -51,6 +51,14 @@ type again struct {
 
 func (a *again) Error() string { return a.reason }
 
+// archived makes asynq archive the task, so that the dashboard shows it. It
+// stands for asynq.SkipRetry without that error's text behind the reason.
+type archived string
+
+func (a archived) Error() string { return string(a) }
+
+func (archived) Is(target error) bool { return target == asynq.SkipRetry }
+
 // attempt is one run through process.
 type attempt struct {
 	*Worker
@@ -64,12 +72,12 @@ type attempt struct {
 // asynq and its dashboard alone; the record is written before.
 func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 	if task.Type() != tasks.TypeReset {
-		return fmt.Errorf("task type %q is not ours: %w", task.Type(), asynq.SkipRetry)
+		return archived(fmt.Sprintf("task type %q is not ours", task.Type()))
 	}
 	d, err := tasks.DecodeDelivery(task.Payload())
 	if err != nil {
 		w.log.Error("task dropped", "error", err)
-		return fmt.Errorf("%w: %w", err, asynq.SkipRetry)
+		return archived(err.Error())
 	}
 	job, _, _ := tasks.ParseItemID(d.ItemID)
 	a := attempt{
@@ -155,8 +163,8 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 		return nil
 	case tasks.Retry:
 		return &again{delay: end.delay, failure: end.outcome.Failure, reason: summary}
-	default: // archived, so that the dashboard shows it
-		return fmt.Errorf("%s (%w)", summary, asynq.SkipRetry)
+	default:
+		return archived(summary)
 	}
 }
 
@@ -231,7 +239,7 @@ func (a *attempt) abandon(ctx context.Context, code tasks.Code, message string) 
 		return a.redisTrouble(err)
 	}
 	a.log.Info("item abandoned", "state", string(state), "code", string(code), "message", message)
-	return fmt.Errorf("%s: %s (%w)", code, message, asynq.SkipRetry)
+	return archived(fmt.Sprintf("%s: %s", code, message))
 }
 
 func (a *attempt) redisTrouble(err error) error {

@@ -1,0 +1,194 @@
+package ops_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynqmon"
+
+	"batchreset/api/ops"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
+	"batchreset/worker"
+)
+
+type driverFunc func(ctx context.Context, a worker.Attempt) error
+
+func (f driverFunc) Reset(ctx context.Context, a worker.Attempt) error { return f(ctx, a) }
+
+// newSite starts the operators' site over a Redis in which one item has failed
+// for good and one waits for its retry.
+func newSite(t *testing.T) (url string) {
+	t.Helper()
+	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: redistest.Start(t).URL(), TaskRetention: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	w, err := worker.New(worker.Config{
+		Queues: db.Queues(), Concurrency: 1, Lanes: 1, MaxAttempts: 5, AttemptTimeout: time.Minute,
+	}, db, driverFunc(func(_ context.Context, a worker.Attempt) error {
+		switch a.InstanceID {
+		case "phone-gone":
+			return &worker.DriverError{Verdict: worker.Permanent, Code: "CPS.0005", Message: "Phone not found."}
+		case "phone-slow":
+			return &worker.DriverError{Verdict: worker.Retryable, Code: "CPS.0042", Message: "system busy", RetryAfter: time.Hour}
+		}
+		return nil
+	}), db.NewServer, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := db.Submit(t.Context(), tasks.Submission{
+		Tenant: "acme", InstanceIDs: []string{"phone-ok", "phone-gone", "phone-slow"}, Open: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	for settled := false; !settled; {
+		got, err := db.Job(t.Context(), job.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		settled = got.Counts == tasks.Counts{Succeeded: 1, Failed: 1, Retrying: 1}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	site := httptest.NewServer(ops.New(asynqmon.Options{RedisConnOpt: db}))
+	t.Cleanup(site.Close)
+	return site.URL
+}
+
+func get(t *testing.T, url string) (status int, header http.Header, body string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(response.Body)
+	if err := errors.Join(err, response.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, response.Header, string(b)
+}
+
+func TestTheSite(t *testing.T) {
+	url := newSite(t)
+	t.Run("leads from the root to the dashboard", func(t *testing.T) {
+		if status, header, _ := get(t, url+"/"); status != http.StatusFound || header.Get("Location") != "/asynq" {
+			t.Errorf("%d to %s", status, header.Get("Location"))
+		}
+	})
+	t.Run("is alive", func(t *testing.T) {
+		if status, _, body := get(t, url+"/healthz"); status != http.StatusOK || !strings.Contains(body, `"error_code":"0"`) {
+			t.Errorf("%d %s", status, body)
+		}
+	})
+	t.Run("has metrics of Go and of the process", func(t *testing.T) {
+		_, _, body := get(t, url+"/metrics")
+		for _, want := range []string{"go_goroutines", "process_start_time_seconds", "go_build_info"} {
+			if !strings.Contains(body, want) {
+				t.Errorf("lacks %s", want)
+			}
+		}
+	})
+	t.Run("lets no other site change something through a browser", func(t *testing.T) {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, url+"/asynq/api/queues/reset-0", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		response, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != http.StatusForbidden {
+			t.Errorf("answers %d", response.StatusCode)
+		}
+	})
+	t.Run("shows queues, retries and archived tasks in a browser", func(t *testing.T) {
+		for _, page := range []struct {
+			name, path string
+			want       []string
+		}{
+			{"queues", "/asynq/", []string{"reset-0"}},
+			{"retry", "/asynq/queues/reset-0?status=retry", []string{"phone-slow", "CPS.0042", "instance:reset"}},
+			{"archived", "/asynq/queues/reset-0?status=archived", []string{"phone-gone", "CPS.0005", "instance:reset"}},
+			{"completed", "/asynq/queues/reset-0?status=completed", []string{"phone-ok"}},
+		} {
+			dom := browse(t, url+page.path, page.name)
+			for _, want := range page.want {
+				if !strings.Contains(dom, want) {
+					t.Errorf("%s: the page does not show %q", page.name, want)
+				}
+			}
+		}
+	})
+}
+
+// browse opens a page in headless Chromium and returns what its scripts made of
+// it. With SCREENSHOTS set, a picture goes into that folder.
+func browse(t *testing.T, url, name string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	args := []string{
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync",
+		"--disable-dev-shm-usage", "--user-data-dir=" + t.TempDir(), "--window-size=1400,900",
+		// The dashboard polls for ever; this is how much of its time passes.
+		"--virtual-time-budget=8000",
+	}
+	run := func(more ...string) string {
+		cmd := exec.CommandContext(ctx, browser(t), append(args, more...)...)
+		var out, errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		cmd.WaitDelay = 5 * time.Second
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("chromium: %v\n%s", err, errs.String())
+		}
+		return out.String()
+	}
+	if folder := os.Getenv("SCREENSHOTS"); folder != "" {
+		run("--screenshot="+filepath.Join(folder, fmt.Sprintf("asynq-%s.png", name)), url)
+	}
+	return run("--dump-dom", url)
+}
+
+func browser(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{
+		"chromium", "chromium-browser", "google-chrome",
+		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+		"/Applications/Chromium.app/Contents/MacOS/Chromium",
+	} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Fatal("this test needs Chromium: run .ci/setup, or install your system's chromium package")
+	return ""
+}
