@@ -1,0 +1,262 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	codeOK = "0"
+
+	requestTimeout = 30 * time.Second
+	maxAnswer      = 8 << 20 // far above a record of 100 items with the longest messages
+	maxConnections = 32      // to one server, however many jobs are watched
+
+	maxTries    = 4           // of reading from a server that does not answer or is not ready
+	patience    = time.Minute // for all waits of one call together
+	firstWait   = 200 * time.Millisecond
+	longestWait = 2 * time.Second
+)
+
+// Client calls one server with one token. It is safe for concurrent use.
+type Client struct {
+	server  string // without a slash at the end
+	shown   string // the same, without a password
+	token   string
+	http    *http.Client
+	onRetry func(err error, wait time.Duration)
+	sleep   func(ctx context.Context, d time.Duration) error
+
+	// reached tells an outage of the server from an address where there is none.
+	reached atomic.Bool
+}
+
+// Option changes a Client.
+type Option func(*Client)
+
+// OnRetry has f called, possibly by several goroutines at once, before the
+// client waits to repeat a request that failed with err.
+func OnRetry(f func(err error, wait time.Duration)) Option {
+	return func(c *Client) { c.onRetry = f }
+}
+
+// New returns a client for the server at an http or https URL. Nothing is sent
+// yet.
+func New(server, token string, options ...Option) (*Client, error) {
+	u, err := url.Parse(server)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, fmt.Errorf("server %.200q is not a URL such as http://127.0.0.1:8080", server)
+	}
+	if u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("server %.200q has a query or a fragment", u.Redacted())
+	}
+	if token == "" {
+		return nil, errors.New("token is empty")
+	}
+	if strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
+		return nil, errors.New("token has spaces or other characters that no token has")
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxConnsPerHost = maxConnections
+	transport.MaxIdleConnsPerHost = maxConnections
+	c := &Client{
+		server: strings.TrimRight(u.String(), "/"),
+		shown:  strings.TrimRight(u.Redacted(), "/"),
+		token:  token,
+		http: &http.Client{
+			Transport: transport,
+			Timeout:   requestTimeout,
+			// A redirect would carry the token, and maybe the batch, to somewhere
+			// that nobody named.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		onRetry: func(error, time.Duration) {},
+		sleep:   sleep,
+	}
+	for _, option := range options {
+		option(c)
+	}
+	return c, nil
+}
+
+// Close closes the connections that are kept for further requests.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// answer is what came back for one request.
+type answer struct {
+	url       string
+	requestID string
+	status    int
+	header    http.Header
+	data      json.RawMessage // of the envelope; none with a 304
+}
+
+// unusable is the error for an answer that is not what the contract says. It
+// ends the sentence "the server answered 200 with".
+func (a answer) unusable(format string, args ...any) *Error {
+	message := fmt.Sprintf("%s answered %d %s with ", a.url, a.status, http.StatusText(a.status)) + fmt.Sprintf(format, args...)
+	return a.failure("", message)
+}
+
+func (a answer) failure(code, message string) *Error {
+	return &Error{
+		HTTPStatus: a.status, Code: Printable(code), Message: Printable(message),
+		RequestID: a.requestID, RetryAfter: parseRetryAfter(a.header),
+	}
+}
+
+// decode reads the data into v.
+func (a answer) decode(v any) error {
+	if err := json.Unmarshal(a.data, v); err != nil {
+		return a.unusable("data that cannot be read: %v", err)
+	}
+	return nil
+}
+
+// get reads, and repeats where that can help.
+func (c *Client) get(ctx context.Context, path string, header http.Header) (answer, error) {
+	return c.retry(ctx,
+		func() (answer, error) { return c.try(ctx, http.MethodGet, path, header, nil) },
+		func(tries int, err error) bool {
+			e, answered := errors.AsType[*Error](err)
+			switch {
+			case answered && e.HTTPStatus == http.StatusTooManyRequests:
+				return true
+			case answered && e.HTTPStatus != http.StatusServiceUnavailable:
+				return false
+			default:
+				return tries < maxTries
+			}
+		})
+}
+
+// retry calls try until it succeeds, again says no, or the waits would take
+// longer than patience.
+func (c *Client) retry(ctx context.Context, try func() (answer, error), again func(tries int, err error) bool) (answer, error) {
+	var waited time.Duration
+	for tries := 1; ; tries++ {
+		a, err := try()
+		if err == nil || ctx.Err() != nil || !again(tries, err) {
+			return a, err
+		}
+		wait := max(backoff(tries), retryAfter(err))
+		if waited += wait; waited > patience {
+			return a, err
+		}
+		if interrupted := c.pause(ctx, wait, err); interrupted != nil {
+			return a, fmt.Errorf("%w; not tried again: %w", err, interrupted)
+		}
+	}
+}
+
+// pause waits at least d before a request that failed with err is repeated.
+func (c *Client) pause(ctx context.Context, d time.Duration, err error) error {
+	c.onRetry(err, d)
+	return c.sleep(ctx, spread(d))
+}
+
+// backoff is the wait after the nth (from 1) time in vain.
+func backoff(n int) time.Duration {
+	return min(longestWait, firstWait<<min(n-1, 10))
+}
+
+// spread makes a wait up to a quarter longer, so that callers who were turned
+// away together do not come back together.
+func spread(d time.Duration) time.Duration { return d + mathrand.N(d/4+1) }
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// envelope is the shape of every answer.
+type envelope struct {
+	Code    string          `json:"error_code"`
+	Message string          `json:"error_msg"`
+	Data    json.RawMessage `json:"data"`
+}
+
+// try sends one request. Its error is an [*Error] if the server answered, and
+// any other if no whole answer came.
+func (c *Client) try(ctx context.Context, method, path string, header http.Header, body []byte) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.server+path, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	if header != nil {
+		req.Header = header.Clone()
+	}
+	id := rand.Text()
+	req.Header.Set("X-Auth-Token", c.token)
+	req.Header.Set("X-Request-Id", id)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if inner, ok := errors.AsType[*url.Error](err); ok {
+			err = inner.Err // without the URL, which shown says better
+		}
+		return answer{}, fmt.Errorf("no answer from %s: %w", c.shown, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return answer{}, fmt.Errorf("the answer of %s broke off: %w", c.shown, err)
+	}
+
+	a := answer{url: c.shown + path, requestID: id, status: resp.StatusCode, header: resp.Header}
+	if echoed := resp.Header.Get("X-Request-Id"); echoed != "" {
+		a.requestID = Printable(echoed)
+	}
+	if a.status == http.StatusNotModified {
+		return a, nil
+	}
+	var e envelope
+	switch {
+	case len(raw) > maxAnswer:
+		return answer{}, a.unusable("more than %d bytes", maxAnswer)
+	case a.status >= 300 && a.status < 400:
+		return answer{}, a.unusable("a redirect to %q; if that is the right server, name it", resp.Header.Get("Location"))
+	case len(raw) == 0:
+		return answer{}, a.unusable("nothing, which the service never does")
+	case json.Unmarshal(raw, &e) != nil || e.Code == "":
+		return answer{}, a.unusable("something that the service does not say: %.120q", raw)
+	}
+	c.reached.Store(true)
+	if e.Code != codeOK || a.status >= 300 {
+		return answer{}, a.failure(e.Code, e.Message)
+	}
+	a.data = e.Data
+	return a, nil
+}
+
+// parseRetryAfter reads a Retry-After header in either form; 0 if there is none.
+func parseRetryAfter(header http.Header) time.Duration {
+	value := header.Get("Retry-After")
+	if seconds, err := strconv.Atoi(value); err == nil {
+		return time.Duration(max(0, min(seconds, 24*60*60))) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"batchreset/tasks/redisdb"
+)
+
+func newAPICommand(std *streams) *cobra.Command {
+	var (
+		redis redisFlags
+		flags apiFlags
+		ops   opsFlags
+	)
+	cmd := &cobra.Command{
+		Use:   "api",
+		Short: "Run the HTTP API",
+		Long: `Runs the public API: it checks tokens and ownership, creates job records and
+enqueues one task per instance. It resets nothing itself; run at least one
+'batchreset worker' on the same Redis. Any number of api processes may share a
+Redis. Make a token for a caller with 'batchreset token add'.`,
+		Example: `  batchreset api --redis redis://localhost:6379/0
+  BATCHRESET_REDIS_FILE=/run/secrets/redis batchreset api --listen :8080 --fleet open`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := flags.check(); err != nil {
+				return err
+			}
+			return runAPI(cmd.Context(), std, redis, flags, ops)
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	flags.define(cmd.Flags(), ":8080", "registered")
+	ops.define(cmd.Flags(), "127.0.0.1:9090")
+	return cmd
+}
+
+func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags, ops opsFlags) (err error) {
+	log := newLogger(std.err)
+	redisdb.LogTo(log)
+	db, err := redis.open(ctx, flags.db)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	public, err := bind(ctx, "listen", flags.listen)
+	if err != nil {
+		return err
+	}
+	private, err := bind(ctx, "ops-listen", ops.listen)
+	if err != nil {
+		return errors.Join(err, public.Close())
+	}
+	log.Info("api started", "api", urlOf(public), "ops", urlOf(private), "fleet", flags.fleet, "version", versionText())
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return serve(ctx, public, flags.handler(db, log), log) })
+	g.Go(func() error { return serve(ctx, private, opsHandler(db), log) })
+	err = g.Wait()
+	log.Info("api stopped")
+	return err
+}

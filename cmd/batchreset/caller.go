@@ -1,0 +1,112 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"batchreset/api/client"
+	"batchreset/tasks"
+)
+
+// callerFlags say which server a caller's command asks, and as whom.
+type callerFlags struct {
+	server    string
+	token     string
+	tokenFile string
+	output    outputFlag
+}
+
+func (f *callerFlags) define(flags *pflag.FlagSet) {
+	flags.StringVar(&f.server, "server", "http://127.0.0.1:8080", "`URL` of the service")
+	flags.StringVar(&f.token, "token", "", "token that says which tenant you are (better in BATCHRESET_TOKEN than on the command line, where other users of the machine see it)")
+	flags.StringVar(&f.tokenFile, "token-file", "", "read the token from this `file`")
+	f.output.define(flags)
+}
+
+// connect makes the client of the flags. What it has to say while it waits for a
+// server goes to notices.
+func (f *callerFlags) connect(notices *notices) (*client.Client, error) {
+	token := f.token
+	switch {
+	case token != "" && f.tokenFile != "":
+		return nil, errors.New("--token and --token-file (or BATCHRESET_TOKEN and BATCHRESET_TOKEN_FILE) are both given; which one is right?")
+	case f.tokenFile != "":
+		var err error
+		if token, err = readSecret(f.tokenFile); err != nil {
+			return nil, fmt.Errorf("--token-file: %w", err)
+		}
+	case token == "":
+		return nil, errors.New("--token is missing: give --token, --token-file, BATCHRESET_TOKEN or BATCHRESET_TOKEN_FILE")
+	}
+	c, err := client.New(f.server, token, client.OnRetry(notices.retry))
+	if err != nil {
+		return nil, fmt.Errorf("--%w", err) // it begins with server or token
+	}
+	return c, nil
+}
+
+// jobArgs refuses anything but job IDs, at least one and at most limit of them;
+// 0 is no limit.
+func jobArgs(limit int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return fmt.Errorf("the job ID is missing (see '%s --help')", cmd.CommandPath())
+		}
+		if limit > 0 && len(args) > limit {
+			return fmt.Errorf("unexpected argument %q (see '%s --help')", args[limit], cmd.CommandPath())
+		}
+		for _, id := range args {
+			if !tasks.ValidJobID(id) {
+				return fmt.Errorf("%.80q is not a job ID, which is 32 characters of 0-9 a-f", id)
+			}
+		}
+		return nil
+	}
+}
+
+// notices is standard error for the goroutines of a command. While a progress
+// bar is shown it writes above the bar.
+type notices struct {
+	mu   sync.Mutex
+	w    io.Writer
+	last time.Time
+}
+
+// Write writes whole lines.
+func (n *notices) Write(b []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.w.Write(b)
+}
+
+// redirect sends what follows to w, and returns what puts that back.
+func (n *notices) redirect(w io.Writer) (restore func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	before := n.w
+	n.w = w
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.w = before
+	}
+}
+
+// retry tells why the command waits: not for every hiccup, and once in a while
+// if a hundred jobs wait for the same server.
+func (n *notices) retry(err error, wait time.Duration) {
+	const rarely = 5 * time.Second
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if wait < time.Second || time.Since(n.last) < rarely {
+		return
+	}
+	n.last = time.Now()
+	fmt.Fprintf(n.w, "batchreset: waiting to try again: %v\n", err)
+}

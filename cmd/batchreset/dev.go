@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/worker"
+)
+
+const (
+	demoTenant = "demo"
+	demoToken  = "demo-token"
+)
+
+func newDevCommand(std *streams) *cobra.Command {
+	var (
+		redis redisFlags
+		api   apiFlags
+		work  workerFlags
+		ops   opsFlags
+	)
+	work.driver = "simulator"
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything in one process, to try it out",
+		Long: `Runs API, worker, simulated phones and the operators' listener in one process,
+on a Redis inside it. Nothing needs to be installed, and nothing survives a
+restart. With --redis it uses a real Redis instead.`,
+		Example: `  batchreset dev
+  batchreset dev --listen 127.0.0.1:9000 --simulator-latency 5s --simulator-failure-rate 0.2`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(api.check(), work.check()); err != nil {
+				return err
+			}
+			driver, err := work.newDriver()
+			if err != nil {
+				return err
+			}
+			return runDev(cmd.Context(), std, redis, api, work.Config, driver, ops)
+		},
+	}
+	redis.define(cmd.Flags(), "")
+	api.define(cmd.Flags(), "127.0.0.1:8080", "open")
+	work.define(cmd.Flags())
+	ops.define(cmd.Flags(), "127.0.0.1:9090")
+	return cmd
+}
+
+func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags, cfg worker.Config, driver worker.Driver, ops opsFlags) (err error) {
+	log := newLogger(std.err)
+	redisdb.LogTo(log)
+	// The token of the embedded Redis is fixed, so that command lines can be kept.
+	// A well-known token has no business in a real one.
+	token, ttl := demoToken, time.Duration(0)
+	embedded := redis.url == "" && redis.file == ""
+	var clock func(context.Context) error
+	if embedded {
+		server := miniredis.NewMiniRedis()
+		if err := server.Start(); err != nil {
+			return fmt.Errorf("start embedded Redis: %w", err)
+		}
+		defer server.Close()
+		redis.url = "redis://" + server.Addr()
+		flags.db.Embedded = true
+		clock = func(ctx context.Context) error { return runClock(ctx, server) }
+	} else {
+		token, ttl = rand.Text(), 24*time.Hour
+	}
+	db, err := redis.open(ctx, flags.db)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if _, err := db.AddToken(ctx, token, demoTenant, tasks.Scopes, ttl); err != nil {
+		return err
+	}
+	cfg.Queues = db.Queues()
+	w, err := worker.New(cfg, db, driver, db.NewServer, log)
+	if err != nil {
+		return err
+	}
+	public, err := bind(ctx, "listen", flags.listen)
+	if err != nil {
+		return err
+	}
+	private, err := bind(ctx, "ops-listen", ops.listen)
+	if err != nil {
+		return errors.Join(err, public.Close())
+	}
+
+	g, ctx := errgroup.WithContext(ctx)
+	if clock != nil {
+		g.Go(func() error { return clock(ctx) })
+	}
+	g.Go(func() error { return w.Run(ctx) })
+	g.Go(func() error { return serve(ctx, public, flags.handler(db, log), log) })
+	g.Go(func() error { return serve(ctx, private, opsHandler(db), log) })
+	greet(std, urlOf(public), urlOf(private), token, embedded)
+	return g.Wait()
+}
+
+// runClock makes time pass in the embedded Redis, whose keys would never expire
+// otherwise.
+func runClock(ctx context.Context, server *miniredis.Miniredis) error {
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-ticker.C:
+			server.FastForward(now.Sub(last))
+			last = now
+		}
+	}
+}
+
+func greet(std *streams, api, ops, token string, embedded bool) {
+	keeps := "the Redis that you named"
+	if embedded {
+		keeps = "this process; nothing survives a restart"
+	}
+	fmt.Fprintf(std.out, `batchreset dev: simulated phones, jobs are kept in %[4]s
+
+  API        %[1]s      tenant %[5]s, token %[3]s
+  Dashboard  %[2]s/asynq
+
+Reset two phones:
+
+  curl -s %[1]s/v1/instances/batch-reset -H 'X-Auth-Token: %[3]s' -d '{"instance_ids":["a44uhlf7","efjy72gs"]}'
+
+Follow the job, with the task_id of the answer:
+
+  curl -s %[1]s/v1/jobs/TASK_ID -H 'X-Auth-Token: %[3]s'
+
+Or both at once:
+
+  go run ./cmd/batchreset submit --server %[1]s --token %[3]s --wait a44uhlf7 efjy72gs
+
+`, api, ops, token, keeps, demoTenant)
+}
+
+// Compile-time checks that the parts which meet here fit.
+var _ worker.Store = (*redisdb.DB)(nil)

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"batchreset/api/client"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+// binary is the program under test, built once with the race detector.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "batchreset-e2e")
+	if err != nil {
+		panic(err)
+	}
+	binary = filepath.Join(dir, "batchreset")
+	build := exec.CommandContext(context.Background(), "go", "build", "-race", "-o", binary, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("build: %v\n%s", err, out))
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}
+
+// process is a running batchreset.
+type process struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	log  chan map[string]any // lines of the log that the test has not read
+	done chan error
+}
+
+// start starts the binary as a process of its own. The test ends it.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(binary, args...), log: make(chan map[string]any, 1000), done: make(chan error, 1)} //nolint:noctx // ended by stop
+	p.cmd.Dir = t.TempDir()
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		lines := bufio.NewScanner(stderr)
+		var races bytes.Buffer
+		for lines.Scan() {
+			var entry map[string]any
+			if json.Unmarshal(lines.Bytes(), &entry) != nil {
+				fmt.Fprintln(&races, lines.Text()) // the race detector and panics do not speak JSON
+				continue
+			}
+			select {
+			case p.log <- entry:
+			default: // nobody reads that much
+			}
+		}
+		close(p.log)
+		err := p.cmd.Wait()
+		if races.Len() > 0 {
+			err = errors.Join(err, errors.New(races.String()))
+		}
+		p.done <- err
+	}()
+	t.Cleanup(func() { _ = p.cmd.Process.Kill() }) // if the test did not come to stop
+	return p
+}
+
+// logged waits for a line of the log.
+func (p *process) logged(msg string) map[string]any {
+	p.t.Helper()
+	timeout := time.After(30 * time.Second)
+	for {
+		select {
+		case entry, ok := <-p.log:
+			if !ok {
+				p.t.Fatalf("the process ended before it logged %q: %v", msg, <-p.done)
+			}
+			if entry["msg"] == msg {
+				return entry
+			}
+		case <-timeout:
+			p.t.Fatalf("%q is not in the log", msg)
+		}
+	}
+}
+
+// stop asks the process to end, as a service manager does.
+func (p *process) stop() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	select {
+	case err := <-p.done:
+		if err != nil {
+			p.t.Errorf("%s: %v", p.cmd.Args[1], err)
+		}
+	case <-time.After(30 * time.Second):
+		p.t.Fatalf("%s does not stop", p.cmd.Args[1])
+	}
+}
+
+// controlPlane is an upstream that is slow and fails one call in five. It
+// remembers every call.
+type controlPlane struct {
+	mu     sync.Mutex
+	calls  map[string]int // by item
+	active map[string]int // by instance
+	worst  int            // most calls at a time for one instance
+	keys   map[string]int // by Idempotency-Key
+}
+
+func (c *controlPlane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		InstanceID string `json:"instance_id"`
+		ItemID     string `json:"item_id"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil || r.PathValue("instance") != body.InstanceID {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	c.mu.Lock()
+	c.calls[body.ItemID]++
+	c.keys[r.Header.Get("Idempotency-Key")]++
+	c.active[body.InstanceID]++
+	c.worst = max(c.worst, c.active[body.InstanceID])
+	c.mu.Unlock()
+	time.Sleep(rand.N(40 * time.Millisecond)) // slow, as control planes are
+	c.mu.Lock()
+	c.active[body.InstanceID]--
+	c.mu.Unlock()
+	if rand.N(5) == 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, `{"error_code":"CPS.0003","error_msg":"internal error"}`)
+	}
+}
+
+func TestBatchesThroughSeparateProcesses(t *testing.T) {
+	upstream := &controlPlane{calls: map[string]int{}, active: map[string]int{}, keys: map[string]int{}}
+	mux := http.NewServeMux()
+	mux.Handle("POST /phones/{instance}/reset", upstream)
+	phones := httptest.NewServer(mux)
+	defer phones.Close()
+
+	redis := redistest.Start(t).URL()
+	api := start(t, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0")
+	server, _ := api.logged("api started")["api"].(string)
+	worker := start(t, "worker", "--redis", redis, "--ops-listen", "127.0.0.1:0", "--driver", "http",
+		"--driver-url", phones.URL+"/phones/{instance_id}/reset", "--concurrency", "100", "--max-attempts", "12")
+	worker.logged("worker started")
+
+	const instances = 3200
+	fleet, list := "instance_id,tenant\n", ""
+	for n := range instances {
+		fleet += fmt.Sprintf("phone-%04d,acme\n", n)
+		list += fmt.Sprintf("phone-%04d\n", n)
+	}
+	dir := t.TempDir()
+	for name, content := range map[string]string{"fleet.csv": fleet, "list.txt": list} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	environment := map[string]string{"BATCHRESET_REDIS": redis, "BATCHRESET_SERVER": server}
+	command(t, environment, "fleet", "import", filepath.Join(dir, "fleet.csv")).ok(t)
+	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
+
+	submitted := command(t, environment, "submit", "--file", filepath.Join(dir, "list.txt"), "--wait").ok(t)
+	ids := strings.Fields(submitted.out)
+	ids = slices.DeleteFunc(ids, func(s string) bool { return !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(s) })
+	if len(ids) != instances/32 {
+		t.Fatalf("%d jobs, want %d", len(ids), instances/32)
+	}
+
+	attempts := 0
+	for _, id := range ids {
+		var job client.Job
+		out := command(t, environment, "status", id, "--output", "json").ok(t).out
+		if err := json.Unmarshal([]byte(out), &job); err != nil {
+			t.Fatal(err)
+		}
+		if job.State != "succeeded" || job.Counts != (client.Counts{Succeeded: 32}) || len(job.Items) != 32 {
+			t.Errorf("job %s does not add up: %s %+v", id, job.State, job.Counts)
+		}
+		for _, it := range job.Items {
+			attempts += it.Attempts
+			upstream.mu.Lock()
+			if upstream.calls[it.ItemID] != it.Attempts {
+				t.Errorf("item %s has %d attempts, the control plane saw %d calls", it.ItemID, it.Attempts, upstream.calls[it.ItemID])
+			}
+			upstream.mu.Unlock()
+		}
+	}
+	upstream.mu.Lock()
+	defer upstream.mu.Unlock()
+	if upstream.worst != 1 {
+		t.Errorf("%d resets of one instance at a time", upstream.worst)
+	}
+	if attempts <= instances || len(upstream.keys) != attempts {
+		t.Errorf("%d attempts under %d driver keys: every definite failure must bring a new one", attempts, len(upstream.keys))
+	}
+	t.Logf("%d instances, %d attempts", instances, attempts)
+	worker.stop()
+	api.stop()
+}
+
+func TestDevFromGreetingToFinishedJob(t *testing.T) {
+	dev := exec.Command(binary, "dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--simulator-latency", "10ms") //nolint:noctx // ended below
+	out, err := dev.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dev.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dev.Process.Kill() })
+	greeting := ""
+	curl := regexp.MustCompile(`curl -s (\S+) -H 'X-Auth-Token: (\S+)' -d '(.*)'`)
+	lines := bufio.NewScanner(out)
+	for !curl.MatchString(greeting) && lines.Scan() {
+		greeting += lines.Text() + "\n"
+	}
+	found := curl.FindStringSubmatch(greeting)
+	if found == nil {
+		t.Fatalf("no curl line in the greeting:\n%s", greeting)
+	}
+	for _, want := range []string{"nothing survives a restart", "demo-token", "/asynq"} {
+		if !strings.Contains(greeting, want) {
+			t.Errorf("the greeting lacks %q:\n%s", want, greeting)
+		}
+	}
+	base := strings.TrimSuffix(found[1], "/v1/instances/batch-reset")
+	call := func(method, url, body string) string {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Auth-Token", found[2])
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded") // as curl -d sends
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(response.Body)
+		if err := errors.Join(err, response.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	answer := call(http.MethodPost, found[1], found[3])
+	if !strings.HasPrefix(answer, `{"error_code":"0","error_msg":"ok","data":{"task_id":"`) {
+		t.Fatalf("answer %s", answer)
+	}
+	id := regexp.MustCompile(`[0-9a-f]{32}`).FindString(answer)
+	deadline := time.After(20 * time.Second)
+	for {
+		query := call(http.MethodGet, base+"/v1/instances/tasks/"+id, "")
+		if strings.Count(query, `"status":2`) == 2 {
+			break
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("not done: %s", query)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if err := dev.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, out)
+	if err := dev.Wait(); err != nil {
+		t.Errorf("dev: %v", err)
+	}
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "batchreset"
+
+// everything, as a package's only permission: all that the arrows restrict.
+const everything = "everything"
+
+// mayImport is the table of DESIGN.md, section 9: what the code of each package,
+// tests aside, may import of our own packages and of the libraries below.
+// Nothing means only the standard library.
+var mayImport = map[string][]string{
+	"cmd/batchreset":    {everything},
+	"cmd/chaos":         {"api/client", "tasks", "asynq", "go-redis", "Echo", "asynqmon"},
+	"cmd/bench":         {"api/client", "tasks", "asynq", "go-redis", "Echo", "asynqmon"},
+	"api":               {"tasks", "Echo"},
+	"api/ops":           {"tasks", "Echo", "asynqmon"},
+	"api/client":        {},
+	"tasks":             {},
+	"tasks/redisdb":     {"tasks", "go-redis", "asynq"},
+	"worker":            {"tasks", "asynq"},
+	"worker/simulator":  {"worker"},
+	"worker/httpdriver": {"worker"},
+	"worker/cph":        {"worker"},
+	"worker/docker":     {"worker"},
+
+	testHelper: {everything},
+}
+
+// testHelper is for tests: no other code may import it.
+const testHelper = "tasks/redisdb/redistest"
+
+// libraries are those that the arrows restrict; others go where they are needed.
+var libraries = map[string]string{
+	"github.com/hibiken/asynq":    "asynq",
+	"github.com/hibiken/asynqmon": "asynqmon",
+	"github.com/labstack/echo":    "Echo",
+	"github.com/redis/go-redis":   "go-redis",
+}
+
+// goPackage is what 'go list -json' tells of a package.
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+// brokenArrows returns a sentence for each import that the layout does not allow.
+func brokenArrows(packages []goPackage) []string {
+	var broken []string
+	for _, p := range packages {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		allowed, ok := mayImport[name]
+		if !ok {
+			broken = append(broken, fmt.Sprintf("%s is not in the layout: add it to DESIGN's section 9 and to the table of this test", name))
+			continue
+		}
+		for _, path := range p.Imports {
+			target := restricted(path, allowed)
+			switch {
+			case target == "":
+			case target == testHelper:
+				broken = append(broken, fmt.Sprintf("%s imports %s: only tests may import it", name, path))
+			case slices.Contains(allowed, everything), slices.Contains(allowed, target):
+			default:
+				broken = append(broken, fmt.Sprintf("%s imports %s: %s may import only %s", name, path, name, inWords(allowed)))
+			}
+		}
+	}
+	return broken
+}
+
+// restricted returns the name under which an import stands in the table, or
+// nothing if the arrows say nothing about it.
+func restricted(path string, allowed []string) string {
+	if own, ok := strings.CutPrefix(path, module+"/"); ok {
+		return own
+	}
+	for library, name := range libraries {
+		if path == library || strings.HasPrefix(path, library+"/") {
+			return name
+		}
+	}
+	first, _, _ := strings.Cut(path, "/")
+	if len(allowed) == 0 && strings.Contains(first, ".") {
+		return path // not the standard library
+	}
+	return ""
+}
+
+func inWords(allowed []string) string {
+	switch last := len(allowed) - 1; last {
+	case -1:
+		return "the standard library"
+	case 0:
+		return allowed[0]
+	default:
+		return strings.Join(allowed[:last], ", ") + " and " + allowed[last]
+	}
+}
+
+func TestImportArrows(t *testing.T) {
+	t.Run("hold in every package of the module", func(t *testing.T) {
+		packages := listPackages(t)
+		if !slices.ContainsFunc(packages, func(p goPackage) bool { return p.ImportPath == module+"/tasks" }) {
+			t.Fatalf("go list does not know %s/tasks; it lists %v", module, packages)
+		}
+		for _, sentence := range brokenArrows(packages) {
+			t.Error(sentence)
+		}
+	})
+
+	for _, c := range []struct {
+		name, pkg, imports string
+		want               string // nothing = allowed
+	}{
+		{"let the api import the vocabulary", "api", "batchreset/tasks", ""},
+		{"let the api import a part of Echo", "api", "github.com/labstack/echo/v4/middleware", ""},
+		{"let a package import a library that they do not restrict", "api", "golang.org/x/time/rate", ""},
+		{"let the command import a driver", "cmd/batchreset", "batchreset/worker/simulator", ""},
+		{
+			"keep the api from the workers", "api", "batchreset/worker",
+			"api imports batchreset/worker: api may import only tasks and Echo",
+		},
+		{
+			"keep the worker from the store", "worker", "batchreset/tasks/redisdb",
+			"worker imports batchreset/tasks/redisdb: worker may import only tasks and asynq",
+		},
+		{
+			"keep go-redis out of the worker", "worker", "github.com/redis/go-redis/v9",
+			"worker imports github.com/redis/go-redis/v9: worker may import only tasks and asynq",
+		},
+		{
+			"tell asynqmon from asynq", "worker", "github.com/hibiken/asynqmon",
+			"worker imports github.com/hibiken/asynqmon: worker may import only tasks and asynq",
+		},
+		{
+			"keep a driver from its siblings", "worker/cph", "batchreset/worker/httpdriver",
+			"worker/cph imports batchreset/worker/httpdriver: worker/cph may import only worker",
+		},
+		{
+			"keep every library out of the vocabulary", "tasks", "github.com/google/uuid",
+			"tasks imports github.com/google/uuid: tasks may import only the standard library",
+		},
+		{
+			"keep the vocabulary out of the client", "api/client", "batchreset/tasks",
+			"api/client imports batchreset/tasks: api/client may import only the standard library",
+		},
+		{
+			"keep test helpers out of the command", "cmd/batchreset", "batchreset/tasks/redisdb/redistest",
+			"cmd/batchreset imports batchreset/tasks/redisdb/redistest: only tests may import it",
+		},
+		{
+			"know every package", "utils", "fmt",
+			"utils is not in the layout: add it to DESIGN's section 9 and to the table of this test",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			packages := []goPackage{{ImportPath: module + "/" + c.pkg, Imports: []string{"context", "net/http", c.imports}}}
+			if got := strings.Join(brokenArrows(packages), "\n"); got != c.want {
+				t.Errorf("got  %q\nwant %q", got, c.want)
+			}
+		})
+	}
+}
+
+// listPackages asks the go command for every package of the module.
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"/...")
+	out, err := cmd.Output()
+	if err != nil {
+		if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+			t.Fatalf("go list: %s", failed.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var packages []goPackage
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatalf("output of go list: %s", err)
+		}
+		packages = append(packages, p)
+	}
+}

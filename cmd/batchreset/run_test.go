@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+// result is what a command did.
+type result struct {
+	out, errs string
+	err       error
+}
+
+// command runs a command in this process.
+func command(t *testing.T, environment map[string]string, args ...string) result {
+	t.Helper()
+	var out, errs bytes.Buffer
+	err := run(t.Context(), args, func(name string) string { return environment[name] }, strings.NewReader(""), &out, &errs)
+	return result{out.String(), errs.String(), err}
+}
+
+func (r result) wantError(t *testing.T, want string) {
+	t.Helper()
+	if r.err == nil || !strings.Contains(r.err.Error(), want) {
+		t.Errorf("got %v, want an error that says %q", r.err, want)
+	}
+}
+
+func (r result) ok(t *testing.T) result {
+	t.Helper()
+	if r.err != nil {
+		t.Fatalf("%v\n%s", r.err, r.errs)
+	}
+	return r
+}
+
+func TestBadSettingsAreRefusedByName(t *testing.T) {
+	file := func(content string) string {
+		path := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const nowhere = "redis://127.0.0.1:1"
+	for _, row := range []struct {
+		name, args, want string
+	}{
+		{"an unknown command", "frobnicate", `unknown command "frobnicate"`},
+		{"an unknown flag", "api --frobnicate", "unknown flag: --frobnicate"},
+		{"an argument where none belongs", "api now", `unexpected argument "now"`},
+		{"a worker without a driver", "worker", "--driver is missing"},
+		{"a driver that does not exist", "worker --driver magic", `--driver must be 'http' or 'simulator', not "magic"`},
+		{"an http driver without a URL", "worker --driver http", "--driver-url is missing"},
+		{"an http driver with a URL without a place for the instance", "worker --driver http --driver-url https://x.example/reset", "--driver-url"},
+		{"an http driver with a URL that is not one", "worker --driver http --driver-url phones/{instance_id}", "--driver-url"},
+		{"a token file that is missing", "worker --driver http --driver-url https://x.example/{instance_id} --driver-token-file /nowhere", "--driver-token-file"},
+		{"a token file that is empty", "worker --driver http --driver-url https://x.example/{instance_id} --driver-token-file " + file("\n"), "is empty"},
+		{"a failure rate above 1", "worker --driver simulator --simulator-failure-rate 2", "failure-rate"},
+		{"no concurrency", "worker --driver simulator --concurrency 0", "--concurrency must be at least 1"},
+		{"more lanes than concurrency", "worker --driver simulator --concurrency 2 --lanes 3", "--lanes"},
+		{"no attempts", "worker --driver simulator --max-attempts 0", "--max-attempts"},
+		{"a number that is none", "worker --driver simulator --concurrency many", "--concurrency"},
+		{"a duration without a unit", "worker --driver simulator --attempt-timeout 5", "--attempt-timeout"},
+		{"a fleet policy that does not exist", "api --fleet closed", "--fleet must be 'registered' or 'open'"},
+		{"too many instances", "api --max-instances 101", "--max-instances must be from 1 to 100"},
+		{"no retention", "api --job-retention 1s", "--job-retention"},
+		{"a URL of another kind", "api --redis http://localhost", `--redis: has the scheme "http"`},
+		{"a URL file that is missing", "api --redis-file /nowhere", "--redis-file"},
+		{"a Redis that is down, for the api", "api --redis " + nowhere, "--redis: cannot reach Redis"},
+		{"a Redis that is down, for a worker", "worker --driver simulator --redis " + nowhere, "--redis: cannot reach Redis"},
+		{"a Redis that is down, for dev", "dev --redis " + nowhere, "--redis: cannot reach Redis"},
+		{"a token without a tenant", "token add", "--tenant is missing"},
+		{"a token for a tenant with a bad name", "token add --tenant a/b", "--tenant"},
+		{"a token with a scope that does not exist", "token add --tenant a --scope root", "--scope must be of"},
+		{"a token with a negative life", "token add --tenant a --ttl -1s", "--ttl must not be negative"},
+		{"a token to revoke without an ID", "token revoke", "accepts 1 arg"},
+		{"an output form that does not exist", "token list --output yaml", "--output"},
+		{"a fleet file of another kind", "fleet import fleet.txt", "must end in .csv or .json"},
+		{"a fleet file that is missing", "fleet import nowhere.csv", "nowhere.csv: no such file"},
+		{"a health check of nothing", "healthcheck --url http://127.0.0.1:1/", "connection refused"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			command(t, nil, strings.Fields(row.args)...).wantError(t, row.want)
+		})
+	}
+}
+
+func TestAPasswordIsNotRepeatedInAnError(t *testing.T) {
+	for _, url := range []string{"redis://:hunter2@127.0.0.1:1", "redis://:hunter2@[::1", "http://:hunter2@host"} {
+		if r := command(t, nil, "api", "--redis", url); r.err == nil || strings.Contains(r.err.Error(), "hunter2") {
+			t.Errorf("%s: %v", url, r.err)
+		}
+	}
+}
+
+func TestSettingsFromTheEnvironment(t *testing.T) {
+	environment := map[string]string{"BATCHRESET_FLEET": "closed", "BATCHRESET_REDIS": "http://localhost"}
+	command(t, environment, "api").wantError(t, `--fleet must be 'registered' or 'open', not "closed"`)
+	// The command line wins.
+	command(t, environment, "api", "--fleet", "open").wantError(t, "--redis: has the scheme")
+	command(t, map[string]string{"BATCHRESET_LANES": "x"}, "worker").wantError(t, "BATCHRESET_LANES")
+}
+
+func TestEveryCommandTeaches(t *testing.T) {
+	for _, args := range [][]string{
+		{}, {"dev"}, {"api"}, {"worker"}, {"submit"}, {"status"}, {"watch"}, {"jobs"},
+		{"token", "add"}, {"token", "list"}, {"token", "revoke"},
+		{"fleet", "import"}, {"fleet", "list"}, {"fleet", "remove"}, {"healthcheck"},
+	} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			help := command(t, nil, append(args, "--help")...).ok(t).out
+			if !strings.Contains(help, "Examples:\n") {
+				t.Errorf("no example:\n%s", help)
+			}
+		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	if out := command(t, nil, "version").ok(t).out; !strings.HasPrefix(out, "batchreset ") {
+		t.Errorf("got %q", out)
+	}
+}
+
+func TestTokenCommands(t *testing.T) {
+	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
+	added := command(t, environment, "token", "add", "--tenant", "acme", "--ttl", "1h", "--scope", "read").ok(t)
+	secret := strings.TrimSpace(added.out)
+	if !strings.HasPrefix(secret, "brt_") || strings.ContainsAny(secret, " \n") {
+		t.Fatalf("the output is %q, want the token alone", added.out)
+	}
+	var list []tasks.Token
+	if err := json.Unmarshal([]byte(command(t, environment, "token", "list", "--output", "json").ok(t).out), &list); err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 1 || list[0].Tenant != "acme" || list[0].ExpiresAt.IsZero() {
+		t.Fatalf("list %+v", list)
+	}
+	command(t, environment, "token", "revoke", list[0].ID).ok(t)
+	if out := command(t, environment, "token", "list").ok(t).out; !strings.Contains(out, "revoked 20") || strings.Contains(out, secret) {
+		t.Errorf("list:\n%s", out)
+	}
+	command(t, environment, "token", "revoke", "ffffffffffffffff").wantError(t, "no token with the ID")
+}
+
+func TestFleetCommands(t *testing.T) {
+	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
+	file := func(name, content string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, row := range []struct{ name, file, content, want string }{
+		{"an empty file", "f.csv", "", "is empty"},
+		{"a file without instances", "f.csv", "instance_id,tenant\n", "lists no instance"},
+		{"a file without a header", "f.csv", "phone-1,acme\n", "must name the columns"},
+		{"a bad instance", "f.csv", "instance_id,tenant\nphone-1,acme\na b,acme\n", "line 3: instance_id"},
+		{"a missing tenant", "f.csv", "instance_id,tenant\nphone-1,\n", "line 2: tenant"},
+		{"protection that is neither", "f.csv", "instance_id,tenant,protected\nphone-1,acme,maybe\n", "line 2: protected"},
+		{"a short line", "f.csv", "instance_id,tenant\nphone-1\n", "line 2"},
+		{"JSON that is none", "f.json", "phone-1", "not a JSON array"},
+		{"a misspelt field", "f.json", `[{"instance_id":"a","tenant":"b","protect":true}]`, "protect"},
+		{"a bad entry", "f.json", `[{"instance_id":"a"}]`, "entry 0: tenant"},
+		{"two arrays", "f.json", `[][]`, "has more after"},
+	} {
+		t.Run("refuses "+row.name, func(t *testing.T) {
+			command(t, environment, "fleet", "import", file(row.file, row.content)).wantError(t, row.want)
+			if out := command(t, environment, "fleet", "list", "--output", "json").ok(t).out; out != "" {
+				t.Errorf("registered all the same: %s", out)
+			}
+		})
+	}
+	command(t, environment, "fleet", "import", file("f.csv", "\ufeffinstance_id,tenant,protected\nphone-1,acme,\nphone-2,acme,true\n")).ok(t)
+	command(t, environment, "fleet", "import", file("f.json", `[{"instance_id":"phone-3","tenant":"other"}]`)).ok(t)
+	want := `{"instance_id":"phone-1","tenant":"acme"}
+{"instance_id":"phone-2","tenant":"acme","protected":true}
+{"instance_id":"phone-3","tenant":"other"}
+`
+	if out := command(t, environment, "fleet", "list", "--output", "json").ok(t).out; out != want {
+		t.Errorf("list:\n%s", out)
+	}
+	command(t, environment, "fleet", "remove", "phone-1", "phone-9").wantError(t, "not registered: phone-9")
+	if out := command(t, environment, "fleet", "list").ok(t).out; strings.Contains(out, "phone-1") || !strings.Contains(out, "phone-2") {
+		t.Errorf("list:\n%s", out)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, row := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0},
+		{context.Canceled, 1},
+		{&exitError{code: 2}, 2},
+	} {
+		if got := exitCode(row.err); got != row.want {
+			t.Errorf("%v exits with %d, want %d", row.err, got, row.want)
+		}
+	}
+}

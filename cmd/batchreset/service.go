@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynqmon"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"batchreset/api"
+	"batchreset/api/ops"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/worker"
+	"batchreset/worker/httpdriver"
+	"batchreset/worker/simulator"
+)
+
+// newLogger writes text on a terminal and JSON otherwise.
+func newLogger(w io.Writer) *slog.Logger {
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return slog.New(slog.NewTextHandler(w, nil))
+	}
+	return slog.New(slog.NewJSONHandler(w, nil))
+}
+
+// redisFlags say where Redis is.
+type redisFlags struct {
+	url  string
+	file string
+}
+
+func (f *redisFlags) define(flags *pflag.FlagSet, value string) {
+	flags.StringVar(&f.url, "redis", value, "`URL` of Redis: redis://, rediss://, redis-sentinel://host:26379?master=NAME or redis-cluster://")
+	flags.StringVar(&f.file, "redis-file", "", "read the URL of Redis from this `file`, because it contains a password")
+}
+
+// open connects to the Redis of the flags.
+func (f *redisFlags) open(ctx context.Context, opts redisdb.Options) (*redisdb.DB, error) {
+	opts.URL = f.url
+	name := "--redis"
+	if f.file != "" {
+		name = "--redis-file"
+		text, err := readSecret(f.file)
+		if err != nil {
+			return nil, fmt.Errorf("--redis-file: %w", err)
+		}
+		opts.URL = text
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	db, err := redisdb.Open(ctx, opts)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, sentence(err))
+	}
+	return db, nil
+}
+
+// sentence drops the code from an error that is shown on a terminal.
+func sentence(err error) error {
+	if e, ok := errors.AsType[*tasks.Error](err); ok {
+		return errors.New(e.Message)
+	}
+	return err
+}
+
+// readSecret reads a secret from a file, without the line end that editors add.
+func readSecret(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimSpace(string(b))
+	if secret == "" {
+		return "", fmt.Errorf("%s is empty", path)
+	}
+	return secret, nil
+}
+
+// apiFlags are the settings of the API.
+type apiFlags struct {
+	listen       string
+	fleet        string
+	maxInstances int
+	db           redisdb.Options
+}
+
+func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
+	flags.StringVar(&f.listen, "listen", listen, "`address` of the public API")
+	flags.StringVar(&f.fleet, "fleet", fleet, "which instances may be reset: 'registered' = those in the fleet, by their tenant; 'open' = also any that is not registered")
+	flags.IntVar(&f.maxInstances, "max-instances", tasks.DefaultMaxInstances, "how many instances one request may list, at most 100")
+	flags.DurationVar(&f.db.JobRetention, "job-retention", 7*24*time.Hour, "how long a job record is kept after its job has finished")
+	flags.DurationVar(&f.db.GiveUpAfter, "give-up-after", 24*time.Hour, "an item that has not ended after this time never starts again")
+	flags.DurationVar(&f.db.TaskRetention, "task-retention", 15*time.Minute, "how long finished tasks stay on the asynq dashboard; 0 = not at all")
+}
+
+func (f *apiFlags) check() error {
+	switch {
+	case f.fleet != "registered" && f.fleet != "open":
+		return fmt.Errorf("--fleet must be 'registered' or 'open', not %q", f.fleet)
+	case f.maxInstances < 1 || f.maxInstances > tasks.MaxMaxInstances:
+		return fmt.Errorf("--max-instances must be from 1 to %d, not %d", tasks.MaxMaxInstances, f.maxInstances)
+	case f.db.JobRetention < time.Minute:
+		return fmt.Errorf("--job-retention must be at least 1m, not %s", f.db.JobRetention)
+	case f.db.GiveUpAfter < time.Second:
+		return fmt.Errorf("--give-up-after must be at least 1s, not %s", f.db.GiveUpAfter)
+	case f.db.TaskRetention < 0:
+		return errors.New("--task-retention must not be negative")
+	}
+	return nil
+}
+
+func (f *apiFlags) handler(db *redisdb.DB, log *slog.Logger) http.Handler {
+	return api.New(api.Config{MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open"}, db, log)
+}
+
+// workerFlags are the settings of a worker and its driver.
+type workerFlags struct {
+	worker.Config
+
+	driver     string
+	url        string
+	tokenFile  string
+	idempotent bool
+	simulator  simulator.Config
+}
+
+func (f *workerFlags) define(flags *pflag.FlagSet) {
+	flags.IntVar(&f.Concurrency, "concurrency", 50, "attempts side by side in this process")
+	flags.IntVar(&f.Lanes, "lanes", 1, "asynq servers that share this process's work")
+	flags.IntVar(&f.MaxAttempts, "max-attempts", 5, "failures after which an item is given up")
+	flags.DurationVar(&f.AttemptTimeout, "attempt-timeout", 10*time.Minute, "time for one attempt")
+	flags.DurationVar(&f.ShutdownTimeout, "shutdown-timeout", 0, "time for running attempts to end when the worker stops (default: the attempt timeout)")
+	flags.DurationVar(&f.simulator.Latency, "simulator-latency", time.Second, "simulator: how long a reset takes, about")
+	flags.Float64Var(&f.simulator.FailureRate, "simulator-failure-rate", 0, "simulator: share of attempts that fail, 0 to 1")
+	flags.Float64Var(&f.simulator.HangRate, "simulator-hang-rate", 0, "simulator: share of attempts that never answer, 0 to 1")
+	flags.Int64Var(&f.simulator.Seed, "simulator-seed", 1, "simulator: the same seed gives the same failures")
+}
+
+func (f *workerFlags) defineDriver(flags *pflag.FlagSet) {
+	flags.StringVar(&f.driver, "driver", "", "what resets the instances: 'http' or 'simulator' (required)")
+	flags.StringVar(&f.url, "driver-url", "", "http: `template` of the URL that resets an instance, with {instance_id}")
+	flags.StringVar(&f.tokenFile, "driver-token-file", "", "http: `file` with the bearer token for the control plane")
+	flags.BoolVar(&f.idempotent, "driver-idempotent", false, "http: the control plane honours Idempotency-Key, so a call whose answer was lost may be repeated")
+}
+
+// check completes and checks the settings.
+func (f *workerFlags) check() error {
+	if f.ShutdownTimeout == 0 {
+		f.ShutdownTimeout = f.AttemptTimeout
+	}
+	return f.Check()
+}
+
+// newDriver makes the driver of the flags, and what closes it.
+func (f *workerFlags) newDriver() (worker.Driver, error) {
+	switch f.driver {
+	case "simulator":
+		d, err := simulator.New(f.simulator)
+		if err != nil {
+			return nil, fmt.Errorf("--simulator-%w", err)
+		}
+		return d, nil
+	case "http":
+		cfg := httpdriver.Config{URL: f.url, Idempotent: f.idempotent}
+		if f.url == "" {
+			return nil, errors.New("--driver-url is missing; --driver http needs it")
+		}
+		if f.tokenFile != "" {
+			token, err := readSecret(f.tokenFile)
+			if err != nil {
+				return nil, fmt.Errorf("--driver-token-file: %w", err)
+			}
+			cfg.Token = token
+		}
+		d, err := httpdriver.New(cfg)
+		if err != nil {
+			return nil, fmt.Errorf("--driver-url: %w", err)
+		}
+		return d, nil
+	case "":
+		return nil, errors.New("--driver is missing: 'http' or 'simulator'")
+	}
+	return nil, fmt.Errorf("--driver must be 'http' or 'simulator', not %q", f.driver)
+}
+
+// opsFlags are the settings of the operators' listener.
+type opsFlags struct{ listen string }
+
+func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
+	flags.StringVar(&f.listen, "ops-listen", listen, "`address` of the operators' listener, which has no login: keep it on loopback")
+}
+
+func opsHandler(db *redisdb.DB) http.Handler {
+	return ops.New(asynqmon.Options{RedisConnOpt: db})
+}
+
+// bind opens a listener; errors name the flag.
+func bind(ctx context.Context, flag, address string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--%s: %w", flag, err)
+	}
+	return l, nil
+}
+
+// drainTimeout is how long requests may take to end when the process stops.
+const drainTimeout = 10 * time.Second
+
+// serve answers requests until ctx ends, then lets those under way end.
+func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	server := api.NewHTTPServer(h, log)
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	err := server.Shutdown(drain)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("stop %s: %w", l.Addr(), err), server.Close())
+	}
+	<-failed
+	return err
+}
+
+// urlOf is the address of a listener as a URL that works on this machine.
+func urlOf(l net.Listener) string {
+	host, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return l.Addr().String()
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// noArgs refuses arguments by name.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument %q (see '%s --help')", args[0], cmd.CommandPath())
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"batchreset/api/client"
+)
+
+func newStatusCommand(std *streams) *cobra.Command {
+	var flags callerFlags
+	cmd := &cobra.Command{
+		Use:   "status JOB",
+		Short: "Show the record of a job",
+		Long: `Shows the record of a job as it is now: its state, its counts and every instance
+with its attempts and, if it was not reset, why. The exit code is 0 if the job
+exists, whatever became of it; 'batchreset watch' has one that tells.
+
+With --output json the record is printed just as the service has it.`,
+		Example: `  batchreset status 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
+  batchreset status 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f --output json | jq .state`,
+		Args: jobArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := flags.connect(&notices{w: std.err})
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			job, err := c.Job(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if flags.output.json() {
+				return writeJSON(std.out, job.Record)
+			}
+			return writeJob(std.out, job)
+		},
+	}
+	flags.define(cmd.Flags())
+	return cmd
+}
+
+func writeJob(w io.Writer, job client.Job) error {
+	head := newTable(w, "Job", job.ID)
+	head.row("State", job.State)
+	head.row("Instances", strconv.Itoa(job.Total)+": "+countsInWords(job.Counts))
+	head.row("Created", clock(job.CreatedAt))
+	head.row("Started", clock(job.StartedAt))
+	head.row("Finished", clock(job.FinishedAt))
+	head.row("Request ID", job.RequestID)
+	if job.Reason != "" {
+		head.row("Reason", job.Reason)
+	}
+	if len(job.Labels) > 0 {
+		var labels []string
+		for _, key := range slices.Sorted(maps.Keys(job.Labels)) {
+			labels = append(labels, key+"="+job.Labels[key])
+		}
+		head.row("Labels", strings.Join(labels, " "))
+	}
+	if err := head.flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	items := newTable(w, "INSTANCE", "STATE", "ATTEMPTS", "TOOK", "CODE", "MESSAGE")
+	for _, it := range job.Items {
+		items.row(it.InstanceID, it.State, strconv.Itoa(it.Attempts), took(it.StartedAt, it.FinishedAt), it.Code, it.Message)
+	}
+	return items.flush()
+}

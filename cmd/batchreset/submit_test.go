@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	job1 = "00000000000000000000000000000001"
+	job2 = "00000000000000000000000000000002"
+)
+
+func phones(n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("phone-%d", i)
+	}
+	return ids
+}
+
+func TestSubmit(t *testing.T) {
+	t.Run("prints the job ID alone on standard output", func(t *testing.T) {
+		s := newFakeService(t)
+		s.call(t, "submit", "phone-1", "phone-2").want(t, 0, job1+"\n", "2 instances accepted in 1 job", "batchreset watch")
+	})
+	t.Run("prints one JSON document", func(t *testing.T) {
+		s := newFakeService(t)
+		r := s.call(t, "submit", "phone-1", "--output", "json")
+		sameJSON(t, r.out, `{"errors":[],"failed":[],"jobs":[{"job_id":"`+job1+`","items":[{"item_id":"`+job1+`-0","instance_id":"phone-1"}]}],"not_sent":[]}`)
+		r.want(t, 0, r.out)
+	})
+	t.Run("sends a long list as several requests, each instance once", func(t *testing.T) {
+		s := newFakeService(t)
+		ids := phones(70)
+		r := s.callWith(t.Context(), strings.NewReader(strings.Join(ids, "\n")), "submit", "--file", "-")
+		var sizes []int
+		var sent []string
+		for _, batch := range s.sent() {
+			sizes = append(sizes, len(batch))
+			sent = append(sent, batch...)
+		}
+		slices.Sort(sizes)
+		slices.Sort(sent)
+		slices.Sort(ids)
+		if !slices.Equal(sizes, []int{6, 32, 32}) || !slices.Equal(sent, ids) {
+			t.Errorf("sent %v", s.sent())
+		}
+		r.says(t, "70 instances accepted in 3 jobs")
+		if lines := strings.Fields(r.out); r.code != 0 || len(lines) != 3 {
+			t.Errorf("exit code %d, output %q", r.code, r.out)
+		}
+	})
+	t.Run("reads arguments and a file together, without comments, blanks and repeats", func(t *testing.T) {
+		s := newFakeService(t)
+		file := writeFile(t, "\ufeffphone-2\r\n\r\n# a comment\n  phone-3 # old\nphone-1\nphone-3\n")
+		s.call(t, "submit", "phone-1", "phone-1", "--file", file).want(t, 0, job1+"\n", "3 repeated IDs folded")
+		if got := s.sent()[0]; !slices.Equal(got, []string{"phone-1", "phone-2", "phone-3"}) {
+			t.Errorf("sent %q", got)
+		}
+	})
+	t.Run("has no more requests under way than allowed, and as many", func(t *testing.T) {
+		s := newFakeService(t)
+		const bound = 3
+		var mu sync.Mutex
+		underWay, most := 0, 0
+		full := make(chan struct{})
+		s.submitting = func(http.ResponseWriter, *http.Request, int) bool {
+			mu.Lock()
+			if underWay++; underWay == bound && most < bound {
+				close(full)
+			}
+			most = max(most, underWay)
+			mu.Unlock()
+			select {
+			case <-full:
+			case <-time.After(10 * time.Second):
+			}
+			mu.Lock()
+			underWay--
+			mu.Unlock()
+			return false
+		}
+		r := s.callWith(t.Context(), strings.NewReader(strings.Join(phones(24), "\n")), "submit", "--file", "-", "--chunk", "2", "--parallel", "3")
+		if r.code != 0 || len(s.sent()) != 12 || most != bound {
+			t.Errorf("exit code %d, %d requests, at most %d at a time", r.code, len(s.sent()), most)
+		}
+	})
+	t.Run("fails when the job IDs cannot be printed", func(t *testing.T) {
+		s := newFakeService(t)
+		full := errors.New("disk full")
+		err := callOn(t.Context(), &streams{out: brokenWriter{full}, err: &strings.Builder{}},
+			"submit", "phone-1", "--server", s.URL, "--token", testToken)
+		if !errors.Is(err, full) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+type brokenWriter struct{ err error }
+
+func (w brokenWriter) Write([]byte) (int, error) { return 0, w.err }
+
+func TestSubmitRefuses(t *testing.T) {
+	s := newFakeService(t)
+	bad := writeFile(t, "phone-1\n\n# x\nphone 2\n"+strings.Repeat("x", 65)+"\n")
+	many := writeFile(t, strings.Repeat("a/b\n", 13))
+	long := writeFile(t, "phone-1\n"+strings.Repeat("x", 70_000))
+	empty := writeFile(t, "\n# nothing\n")
+	missing := empty + ".not"
+	directory := t.TempDir()
+	for _, row := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"no IDs", nil, []string{"there is no instance ID", "--file"}},
+		{"a bad ID by its place among the arguments", []string{"ok", "a/b"}, []string{`argument 2: instance ID "a/b" has characters other than`}},
+		{"an empty argument", []string{""}, []string{"argument 1: instance ID is empty"}},
+		{"bad IDs by their lines", []string{"--file", bad}, []string{
+			"--file " + bad + ` line 4: instance ID "phone 2" has characters`,
+			"--file " + bad + " line 5: instance ID is 65 bytes long",
+		}},
+		{"many bad IDs without naming all", []string{"--file", many}, []string{"line 10: ", "and 3 more; nothing was sent"}},
+		{"an endless line", []string{"--file", long}, []string{"--file " + long + ": line 2 is longer than 65536 bytes"}},
+		{"a file without IDs", []string{"--file", empty}, []string{"--file " + empty + " names no instance"}},
+		{"a file that is not there", []string{"--file", missing}, []string{"--file " + missing + ": no such file"}},
+		{"a directory", []string{"--file", directory}, []string{"--file " + directory + ": is a directory"}},
+		{"a file without a name", []string{"phone-1", "--file", ""}, []string{"--file is empty"}},
+		{"empty standard input", []string{"--file", "-"}, []string{"--file - names no instance"}},
+		{"a chunk of none", []string{"phone-1", "--chunk", "0"}, []string{"--chunk must be from 1 to 100, not 0"}},
+		{"too large a chunk", []string{"phone-1", "--chunk", "101"}, []string{"--chunk must be from 1 to 100, not 101"}},
+		{"no request at a time", []string{"phone-1", "--parallel", "0"}, []string{"--parallel must be from 1 to 32, not 0"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s.call(t, append([]string{"submit"}, row.args...)...).want(t, 1, "", row.want...)
+		})
+	}
+	if n := s.requests(); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
+
+func TestSubmitInPart(t *testing.T) {
+	oneByOne := []string{"--chunk", "1", "--parallel", "1"}
+	t.Run("goes on after a batch that was refused for its instances", func(t *testing.T) {
+		s := newFakeService(t)
+		r := s.call(t, append([]string{"submit", "phone-1", "foreign-1", "protected-1", "phone-2"}, oneByOne...)...)
+		r.want(t, 1, job1+"\n"+job2+"\n",
+			"not accepted: KOOPHONE.API.1001: no permission on instances: foreign-1", "\n  foreign-1\n",
+			"not accepted: RESET.0004: protected instances: protected-1", "\n  protected-1\n",
+			"batchreset: 2 of 4 instances not accepted")
+	})
+	t.Run("tells JSON readers which instances", func(t *testing.T) {
+		s := newFakeService(t)
+		s.submitting = func(w http.ResponseWriter, _ *http.Request, n int) bool {
+			if n == 2 {
+				answerError(w, 500, "KOOPHONE.API.9999", "internal error")
+			}
+			return n == 2
+		}
+		r := s.call(t, append([]string{"submit", "phone-1", "phone-2", "phone-3", "--output", "json"}, oneByOne...)...)
+		for _, part := range []string{
+			`"job_id": "` + job1, `"phone-2"`, `"may_be_accepted": true`, `"error_code": "KOOPHONE.API.9999"`,
+			"\"not_sent\": [\n    \"phone-3\"\n  ]",
+		} {
+			if !strings.Contains(r.out, part) {
+				t.Errorf("output %s does not have %s", r.out, part)
+			}
+		}
+		r.want(t, 1, r.out, "batchreset: 2 of 3 instances not accepted")
+	})
+	for _, row := range []struct {
+		name, says string
+		answer     func(w http.ResponseWriter)
+	}{
+		{
+			"a token that is not valid", "not accepted: APIGW.0307: expired",
+			func(w http.ResponseWriter) { answerError(w, 401, "APIGW.0307", "expired") },
+		},
+		{
+			"a token that is not for this", "not accepted: APIGW.0302: scope",
+			func(w http.ResponseWriter) { answerError(w, 403, "APIGW.0302", "scope") },
+		},
+		{
+			"a lost connection", "may have been accepted: no answer from http://",
+			func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+		},
+	} {
+		t.Run("stops after "+row.name, func(t *testing.T) {
+			s := newFakeService(t)
+			s.submitting = func(w http.ResponseWriter, _ *http.Request, n int) bool {
+				if n == 2 {
+					row.answer(w)
+				}
+				return n == 2
+			}
+			r := s.call(t, append([]string{"submit", "phone-1", "phone-2", "phone-3", "phone-4"}, oneByOne...)...)
+			r.want(t, 1, job1+"\n", row.says, "\n  phone-2\n", "not sent:\n  phone-3 phone-4\n", "3 of 4 instances not accepted")
+			if len(s.sent()) != 2 {
+				t.Errorf("%d requests, want 2", len(s.sent()))
+			}
+		})
+	}
+	t.Run("stops at Ctrl-C, but waits for the answer that is due", func(t *testing.T) {
+		s := newFakeService(t)
+		ctx, interrupt := context.WithCancel(t.Context())
+		s.submitting = func(http.ResponseWriter, *http.Request, int) bool { interrupt(); return false }
+		r := s.callWith(ctx, nil, append([]string{"submit", "phone-1", "phone-2", "phone-3"}, oneByOne...)...)
+		r.want(t, 1, job1+"\n", "not sent:\n  phone-2 phone-3\n", "batchreset: interrupted; 2 of 3 instances not accepted")
+	})
+}
+
+func TestSubmitAndWait(t *testing.T) {
+	t.Run("exits 0 when every instance was reset", func(t *testing.T) {
+		s := newFakeService(t)
+		s.looks = 2
+		s.call(t, "submit", "--wait", "phone-1", "phone-2").want(t, 0, job1+"\n",
+			"0 of 2 ended: 2 pending", "2 instances in 1 job: 2 succeeded")
+	})
+	t.Run("exits 2 and lists the instances that were not reset", func(t *testing.T) {
+		s := newFakeService(t)
+		r := s.call(t, "submit", "--wait", "phone-1", "failed-1", "unknown-1", "--chunk", "2", "--parallel", "1")
+		r.want(t, 2, job1+"\n"+job2+"\n",
+			"3 instances in 2 jobs: 1 succeeded, 1 failed, 1 unknown",
+			"failed-1   failed   1         RESET.1007  no ?[31mluck with failed-1\n",
+			"unknown-1  unknown  1", "nobody can say")
+		if strings.Contains(r.err, "\x1b") || strings.Contains(r.err, "phone-1 ") {
+			t.Errorf("standard error %q", r.err)
+		}
+	})
+	t.Run("prints the records as JSON", func(t *testing.T) {
+		s := newFakeService(t)
+		r := s.call(t, "submit", "--wait", "cancelled-1", "--output", "json")
+		for _, part := range []string{`"state": "cancelled"`, `"counts": {`, `"errors": []`} {
+			if !strings.Contains(r.out, part) {
+				t.Errorf("output %s does not have %s", r.out, part)
+			}
+		}
+		r.want(t, 2, r.out)
+	})
+	t.Run("exits 1 when a batch was not accepted, after the others have ended", func(t *testing.T) {
+		s := newFakeService(t)
+		s.call(t, "submit", "--wait", "foreign-1", "phone-1", "--chunk", "1").want(t, 1, job1+"\n",
+			"foreign-1", "1 instance in 1 job: 1 succeeded", "batchreset: 1 of 2 instances not accepted")
+	})
+	t.Run("exits 1 when nothing was accepted", func(t *testing.T) {
+		s := newFakeService(t)
+		s.call(t, "submit", "--wait", "foreign-1").want(t, 1, "", "1 of 1 instance not accepted")
+	})
+}

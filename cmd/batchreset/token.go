@@ -1,0 +1,178 @@
+package main
+
+import (
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+)
+
+func newTokenCommand(std *streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "Make, list and revoke callers' tokens",
+		Long: `A caller presents a token as X-Auth-Token; it says which tenant he is and what
+he may do. Redis keeps only its SHA-256.`,
+	}
+	cmd.AddCommand(newTokenAddCommand(std), newTokenListCommand(std), newTokenRevokeCommand(std))
+	return cmd
+}
+
+func newTokenAddCommand(std *streams) *cobra.Command {
+	var (
+		redis  redisFlags
+		tenant string
+		ttl    time.Duration
+		scopes []string
+	)
+	cmd := &cobra.Command{
+		Use:   "add --tenant TENANT",
+		Short: "Make a token and print it, once",
+		Long: `Makes a token for a tenant. The token is the last line of the output and is shown
+only now; what is needed to list and revoke it goes to standard error.`,
+		Example: `  batchreset token add --tenant acme
+  TOKEN=$(batchreset token add --tenant acme --ttl 720h --scope read)`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			granted, err := parseScopes(scopes)
+			if err != nil {
+				return err
+			}
+			switch {
+			case tenant == "":
+				return fmt.Errorf("--tenant is missing")
+			case ttl < 0:
+				return fmt.Errorf("--ttl must not be negative")
+			}
+			if err := tasks.CheckTenant(tenant); err != nil {
+				return fmt.Errorf("--tenant: %w", err)
+			}
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				secret := "brt_" + rand.Text() + rand.Text()
+				token, err := db.AddToken(cmd.Context(), secret, tenant, granted, ttl)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(std.err, "token %s for tenant %s, scopes %s, %s\n", token.ID, token.Tenant, join(token.Scopes), expiry(token))
+				_, err = fmt.Fprintln(std.out, secret)
+				return err
+			})
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	cmd.Flags().StringVar(&tenant, "tenant", "", "whose token it is (required)")
+	cmd.Flags().DurationVar(&ttl, "ttl", 0, "time until it expires; 0 = it does not")
+	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "what it allows: "+join(tasks.Scopes)+" (default all)")
+	return cmd
+}
+
+func parseScopes(names []string) ([]tasks.Scope, error) {
+	if len(names) == 0 {
+		return tasks.Scopes, nil
+	}
+	var scopes []tasks.Scope
+	for _, name := range names {
+		scope := tasks.Scope(name)
+		if !slices.Contains(tasks.Scopes, scope) {
+			return nil, fmt.Errorf("--scope must be of %s, not %q", join(tasks.Scopes), name)
+		}
+		scopes = append(scopes, scope)
+	}
+	return scopes, nil
+}
+
+func join(scopes []tasks.Scope) string {
+	names := make([]string, len(scopes))
+	for i, s := range scopes {
+		names[i] = string(s)
+	}
+	return strings.Join(names, ",")
+}
+
+func expiry(t tasks.Token) string {
+	switch {
+	case !t.RevokedAt.IsZero():
+		return "revoked " + clock(t.RevokedAt.Time)
+	case t.ExpiresAt.IsZero():
+		return "does not expire"
+	case t.ExpiresAt.Before(time.Now()):
+		return "expired " + clock(t.ExpiresAt.Time)
+	}
+	return "expires " + clock(t.ExpiresAt.Time)
+}
+
+func newTokenListCommand(std *streams) *cobra.Command {
+	var (
+		redis  redisFlags
+		output outputFlag
+	)
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the tokens, without their secrets",
+		Example: "  batchreset token list --output json",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				tokens, err := db.Tokens(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if output.json() {
+					return writeJSON(std.out, tokens)
+				}
+				table := newTable(std.out, "ID", "TENANT", "SCOPES", "CREATED", "STATE")
+				for _, t := range tokens {
+					table.row(t.ID, t.Tenant, join(t.Scopes), clock(t.CreatedAt.Time), expiry(t))
+				}
+				return table.flush()
+			})
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
+	return cmd
+}
+
+func newTokenRevokeCommand(std *streams) *cobra.Command {
+	var redis redisFlags
+	cmd := &cobra.Command{
+		Use:     "revoke ID",
+		Short:   "Revoke a token, at once and for good",
+		Example: "  batchreset token revoke 3fa1c09b7e55d210",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				found, err := db.RevokeToken(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				if !found {
+					return fmt.Errorf("there is no token with the ID %q (see 'batchreset token list')", args[0])
+				}
+				fmt.Fprintln(std.err, "revoked", args[0])
+				return nil
+			})
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	return cmd
+}
+
+// withRedis runs an operator's command on the Redis of the flags.
+func withRedis(cmd *cobra.Command, flags redisFlags, do func(*redisdb.DB) error) error {
+	db, err := flags.open(cmd.Context(), redisdb.Options{})
+	if err != nil {
+		return err
+	}
+	err = do(db)
+	if closing := db.Close(); err == nil {
+		err = closing
+	}
+	return err
+}

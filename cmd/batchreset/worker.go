@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"batchreset/tasks/redisdb"
+	"batchreset/worker"
+)
+
+func newWorkerCommand(std *streams) *cobra.Command {
+	var (
+		redis redisFlags
+		flags workerFlags
+		ops   opsFlags
+	)
+	cmd := &cobra.Command{
+		Use:   "worker",
+		Short: "Run the resets",
+		Long: `Takes deliveries from Redis and resets their instances through a driver. Any
+number of workers may share a Redis.
+
+The http driver POSTs to a control plane of yours. If a call's answer is lost,
+the item ends as 'unknown', unless --driver-idempotent says that the control
+plane does a repeated call with the same Idempotency-Key only once.
+
+SIGTERM stops it: nothing new is taken, running attempts have --shutdown-timeout
+to end, the rest is handed back. A second signal stops it at once.`,
+		Example: `  batchreset worker --driver simulator
+  batchreset worker --redis redis://localhost:6379/0 --driver http \
+      --driver-url 'https://phones.example/v1/{instance_id}/reset' \
+      --driver-token-file /run/secrets/phones --driver-idempotent`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := flags.check(); err != nil {
+				return err
+			}
+			driver, err := flags.newDriver()
+			if err != nil {
+				return err
+			}
+			return runWorker(cmd.Context(), std, redis, flags.Config, driver, ops)
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	flags.defineDriver(cmd.Flags())
+	flags.define(cmd.Flags())
+	ops.define(cmd.Flags(), "127.0.0.1:9091")
+	return cmd
+}
+
+func runWorker(ctx context.Context, std *streams, redis redisFlags, cfg worker.Config, driver worker.Driver, ops opsFlags) (err error) {
+	log := newLogger(std.err)
+	redisdb.LogTo(log)
+	db, err := redis.open(ctx, redisdb.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	cfg.Queues = db.Queues()
+	w, err := worker.New(cfg, db, driver, db.NewServer, log)
+	if err != nil {
+		return err
+	}
+	private, err := bind(ctx, "ops-listen", ops.listen)
+	if err != nil {
+		return err
+	}
+	log.Info("worker starting", "ops", urlOf(private), "version", versionText())
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.Run(ctx) })
+	g.Go(func() error { return serve(ctx, private, opsHandler(db), log) })
+	return g.Wait()
+}

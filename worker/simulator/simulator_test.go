@@ -1,0 +1,92 @@
+package simulator_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"batchreset/worker"
+	"batchreset/worker/simulator"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// outcomes resets a hundred phones, in the order given by from and step.
+func outcomes(t *testing.T, cfg simulator.Config, from, step int) map[string]string {
+	t.Helper()
+	d, err := simulator.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for n := range 100 {
+		id := fmt.Sprintf("phone-%d", (from+n*step)%100)
+		got[id] = fmt.Sprint(d.Reset(t.Context(), worker.Attempt{InstanceID: id, Number: 1}))
+	}
+	return got
+}
+
+func TestTheSameSeedGivesTheSameOutcomesInAnyOrder(t *testing.T) {
+	cfg := simulator.Config{FailureRate: 0.5, Seed: 7}
+	first, second := outcomes(t, cfg, 0, 1), outcomes(t, cfg, 42, 3)
+	if fmt.Sprint(first) != fmt.Sprint(second) {
+		t.Error("the outcomes depend on the order")
+	}
+	cfg.Seed = 8
+	if fmt.Sprint(first) == fmt.Sprint(outcomes(t, cfg, 0, 1)) {
+		t.Error("the outcomes do not depend on the seed")
+	}
+	failed := 0
+	for _, outcome := range first {
+		if strings.Contains(outcome, "CPS.0003") {
+			failed++
+		}
+	}
+	if failed < 30 || failed > 70 {
+		t.Errorf("%d of 100 failed at a rate of 0.5", failed)
+	}
+}
+
+func TestRatesOfZeroAndOne(t *testing.T) {
+	for id, outcome := range outcomes(t, simulator.Config{}, 0, 1) {
+		if outcome != "<nil>" {
+			t.Errorf("%s: %s at a rate of 0", id, outcome)
+		}
+	}
+	for id, outcome := range outcomes(t, simulator.Config{FailureRate: 1}, 0, 1) {
+		if outcome == "<nil>" {
+			t.Errorf("%s succeeded at a rate of 1", id)
+		}
+	}
+}
+
+func TestAHangingPhoneAnswersWhenTheContextEnds(t *testing.T) {
+	d, err := simulator.New(simulator.Config{HangRate: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	err = d.Reset(ctx, worker.Attempt{InstanceID: "phone-1", Number: 1})
+	if e, ok := errors.AsType[*worker.DriverError](err); !ok || e.Verdict != worker.Unknown || !e.Repeatable {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestBadSettingsAreNamed(t *testing.T) {
+	for want, cfg := range map[string]simulator.Config{
+		"latency":      {Latency: -1},
+		"failure-rate": {FailureRate: 1.1},
+		"hang-rate":    {HangRate: math.NaN()},
+	} {
+		if _, err := simulator.New(cfg); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%+v: %v", cfg, err)
+		}
+	}
+}
