@@ -91,13 +91,13 @@ func (s service) do(t testing.TB, method, path, token string, body io.Reader, he
 	return got
 }
 
-func (s service) submit(t testing.TB, tenant string, instances ...string) string {
+func (s service) submit(t testing.TB, instances ...string) string {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{"instance_ids": instances})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := s.do(t, http.MethodPost, batchReset, tenant, strings.NewReader(string(body)))
+	got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(string(body)))
 	var data struct {
 		TaskID string `json:"task_id"`
 	}
@@ -192,7 +192,7 @@ func TestBadRequestsAreRefusedByFieldAndLeaveNothing(t *testing.T) {
 
 func TestRepeatedInstancesAreOneItem(t *testing.T) {
 	s := newService(t, api.Config{OpenFleet: true})
-	job, err := s.db.Job(t.Context(), s.submit(t, "acme", "b", "a", "b"))
+	job, err := s.db.Job(t.Context(), s.submit(t, "b", "a", "b"))
 	if err != nil || job.Total != 2 || job.Items[0].InstanceID != "b" || job.Items[1].InstanceID != "a" {
 		t.Errorf("job %+v, %v", job, err)
 	}
@@ -315,7 +315,7 @@ func TestOwnership(t *testing.T) {
 
 func TestAJobIsItsTenantsAlone(t *testing.T) {
 	s := newService(t, api.Config{OpenFleet: true})
-	job := s.submit(t, "acme", "phone-1")
+	job := s.submit(t, "phone-1")
 	for _, path := range []string{"/v1/jobs/", "/v1/instances/tasks/"} {
 		foreign := s.do(t, http.MethodGet, path+job, "other", nil)
 		if foreign.status != http.StatusNotFound || foreign.Code != tasks.NoJob || foreign.Data != nil {
@@ -339,7 +339,7 @@ func TestAJobIsItsTenantsAlone(t *testing.T) {
 
 func TestTheJobStatusRecord(t *testing.T) {
 	s := newService(t, api.Config{OpenFleet: true})
-	id := s.submit(t, "acme", "phone-1", "phone-2")
+	id := s.submit(t, "phone-1", "phone-2")
 	got := s.do(t, http.MethodGet, "/v1/jobs/"+id, "acme", nil)
 	if got.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After on an unfinished job")
@@ -402,7 +402,7 @@ func TestTheJobStatusRecord(t *testing.T) {
 
 func TestListingJobs(t *testing.T) {
 	s := newService(t, api.Config{OpenFleet: true})
-	first, second := s.submit(t, "acme", "phone-1"), s.submit(t, "acme", "phone-2")
+	first, second := s.submit(t, "phone-1"), s.submit(t, "phone-2")
 	type list struct {
 		Jobs []struct {
 			ID    string `json:"job_id"`
@@ -492,7 +492,7 @@ func TestWhileRedisIsAway(t *testing.T) {
 		t.Errorf("healthz answers %+v", got)
 	}
 	server.Restart(t)
-	s.submit(t, "acme", "a")
+	s.submit(t, "a")
 }
 
 func TestReadyzSaysWhatIsWrongWithRedis(t *testing.T) {
@@ -507,7 +507,7 @@ func TestReadyzSaysWhatIsWrongWithRedis(t *testing.T) {
 
 func TestARedisThatRefusesWritesGets500(t *testing.T) {
 	for name, spoil := range map[string]func(service) error{
-		"read-only":     func(s service) error { return s.rdb.SlaveOf(t.Context(), "127.0.0.1", "1").Err() },
+		"read-only":     func(s service) error { return s.rdb.ReplicaOf(t.Context(), "127.0.0.1", "1").Err() },
 		"out of memory": func(s service) error { return s.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err() },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -63,7 +63,7 @@ func TestRetryAfterIsAlwaysSetOn429(t *testing.T) {
 		e := echo.New()
 		s := &server{log: slog.New(slog.DiscardHandler)}
 		w := httptest.NewRecorder()
-		c := e.NewContext(httptest.NewRequest(http.MethodGet, "/", nil), w)
+		c := e.NewContext(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), w)
 		s.fail(&tasks.Error{Code: tasks.TooManyRequests, Message: "slow down", RetryAfter: delay}, c)
 		if w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != want {
 			t.Errorf("%s: %d, Retry-After %q", delay, w.Code, w.Header().Get("Retry-After"))
@@ -74,7 +74,7 @@ func TestRetryAfterIsAlwaysSetOn429(t *testing.T) {
 func TestLogsAndPanics(t *testing.T) {
 	var log strings.Builder
 	s := New(Config{}, panickingStore{}, slog.New(slog.NewTextHandler(&log, nil)))
-	r := httptest.NewRequest(http.MethodGet, "/v1/jobs", nil)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/jobs", nil)
 	r.Header.Set("X-Auth-Token", "the-secret")
 	r.Header.Set("X-Request-Id", "trace-42")
 	w := httptest.NewRecorder()

@@ -112,9 +112,21 @@ func TestSettingsFromTheEnvironment(t *testing.T) {
 
 func TestEveryCommandTeaches(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"dev"}, {"api"}, {"worker"}, {"submit"}, {"status"}, {"watch"}, {"jobs"},
-		{"token", "add"}, {"token", "list"}, {"token", "revoke"},
-		{"fleet", "import"}, {"fleet", "list"}, {"fleet", "remove"}, {"healthcheck"},
+		{},
+		{"dev"},
+		{"api"},
+		{"worker"},
+		{"submit"},
+		{"status"},
+		{"watch"},
+		{"jobs"},
+		{"token", "add"},
+		{"token", "list"},
+		{"token", "revoke"},
+		{"fleet", "import"},
+		{"fleet", "list"},
+		{"fleet", "remove"},
+		{"healthcheck"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			help := command(t, nil, append(args, "--help")...).ok(t).out

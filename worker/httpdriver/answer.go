@@ -64,7 +64,8 @@ func retryAfter(header string, now time.Time) time.Duration {
 		return 0
 	}
 	if seconds, err := strconv.Atoi(header); err == nil {
-		return min(max(0, time.Duration(seconds)), maxRetryAfter/time.Second) * time.Second
+		seconds = min(max(0, seconds), int(maxRetryAfter.Seconds()))
+		return time.Duration(seconds) * time.Second
 	}
 	if at, err := http.ParseTime(header); err == nil {
 		return min(max(0, at.Sub(now)), maxRetryAfter)

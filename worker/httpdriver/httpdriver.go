@@ -91,7 +91,7 @@ func (d *Driver) Close() { d.poller.CloseIdleConnections() }
 func (d *Driver) Reset(ctx context.Context, a worker.Attempt) error {
 	target := strings.ReplaceAll(d.cfg.URL, placeholder, url.PathEscape(a.InstanceID))
 	if a.Checkpoint != "" {
-		return d.poll(ctx, target, a.Checkpoint, true)
+		return d.resume(ctx, target, a.Checkpoint)
 	}
 	if a.Ambiguous && !d.cfg.Idempotent {
 		return &worker.DriverError{Verdict: worker.Unknown, Message: "an earlier call may have reset the instance, and the control plane cannot be asked"}
@@ -116,7 +116,7 @@ func (d *Driver) Reset(ctx context.Context, a worker.Attempt) error {
 		// Without the checkpoint this attempt can still poll; only a later one
 		// could not resume.
 		saved := a.Save(ctx, resolved) == nil
-		return d.pollAfter(ctx, target, resolved, saved, said.retryAfter)
+		return d.poll(ctx, resolved, saved, said.retryAfter)
 	case said.status/100 == 2 && said.refused():
 		return said.failure(worker.Retryable, "the control plane refused with")
 	case said.status/100 == 2:

@@ -53,14 +53,14 @@ func serve(t *testing.T, h http.HandlerFunc) string {
 	return s.URL
 }
 
-// wantVerdict checks the verdict of an error and returns it.
-func wantVerdict(t *testing.T, err error, want worker.Verdict) *worker.DriverError {
+// wantVerdict checks the verdict of an error and returns its account.
+func wantVerdict(t *testing.T, err error, want worker.Verdict) worker.DriverError {
 	t.Helper()
 	e, ok := errors.AsType[*worker.DriverError](err)
 	if !ok || e.Verdict != want {
 		t.Fatalf("got %v, want it %s", err, want)
 	}
-	return e
+	return *e
 }
 
 func TestTheRequest(t *testing.T) {
@@ -224,7 +224,7 @@ func TestNothingSentIsUnreachable(t *testing.T) {
 		a.Deadline = time.Now().Add(-time.Second) // the context does not know it yet
 		e := wantVerdict(t, newDriver(t, Config{URL: url}).Reset(t.Context(), a), worker.Unreachable)
 		if !strings.Contains(e.Message, "time was over") {
-			t.Errorf("got %v", e)
+			t.Errorf("got %+v", e)
 		}
 	})
 	t.Run("the same over TLS", func(t *testing.T) {
@@ -277,7 +277,7 @@ func rawServer(t *testing.T, handle func(net.Conn)) (url string, requests *atomi
 }
 
 func TestALostAnswerIsUnknown(t *testing.T) {
-	reset := func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) } //nolint:errcheck,forcetypeassert // it is TCP
+	reset := func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) } //nolint:forcetypeassert // it is TCP
 	for name, handle := range map[string]func(net.Conn){
 		"the connection is reset after the request":  reset,
 		"the connection is closed after the request": func(net.Conn) {},

@@ -29,18 +29,18 @@ func sameOrigin(target, location string) (string, error) {
 	return u.String(), nil
 }
 
-// poll follows a reset that was accepted, beginning now. resumable says that a
-// later attempt can go on from here.
-func (d *Driver) poll(ctx context.Context, target, location string, resumable bool) error {
+// resume follows a reset that an earlier attempt had accepted.
+func (d *Driver) resume(ctx context.Context, target, location string) error {
 	// A checkpoint from before a change of the template may lead elsewhere.
 	if _, err := sameOrigin(target, location); err != nil {
 		return &worker.DriverError{Verdict: worker.Unknown, Message: "the location of the accepted reset " + err.Error()}
 	}
-	return d.pollAfter(ctx, target, location, resumable, time.Nanosecond)
+	return d.poll(ctx, location, true, time.Nanosecond)
 }
 
-// pollAfter is poll with a delay before the first time; 0 is the default delay.
-func (d *Driver) pollAfter(ctx context.Context, target, location string, resumable bool, delay time.Duration) error {
+// poll follows a reset that was accepted, beginning after delay; 0 is the default
+// delay. resumable says that a later attempt can go on from here.
+func (d *Driver) poll(ctx context.Context, location string, resumable bool, delay time.Duration) error {
 	usual := d.pollFirst
 	for {
 		if delay == 0 {

@@ -140,7 +140,7 @@ func TestTheTokenDoesNotFollowALocationToAnotherHost(t *testing.T) {
 	url, _ := accepting(t, elsewhere+"/operations/7", says(200, ""))
 	e := wantVerdict(t, newDriver(t, Config{URL: url, Token: "secret"}).Reset(t.Context(), attempt()), worker.Unknown)
 	if !strings.Contains(e.Message, "another host") {
-		t.Errorf("got %v", e)
+		t.Errorf("got %+v", e)
 	}
 	a := attempt()
 	a.Checkpoint = elsewhere + "/operations/7"
