@@ -2,10 +2,8 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -19,20 +17,16 @@ import (
 // batchReset is KooPhone's POST /v1/instances/batch-reset.
 func (s *server) batchReset(c echo.Context) error {
 	ctx := c.Request().Context()
-	instances, err := decodeBatch(c.Request().Body, s.cfg.MaxInstances)
+	submission, err := decodeBatch(c.Request().Body, s.cfg.MaxInstances)
 	if err != nil {
 		return err
 	}
-	if err := s.checkOwnership(ctx, tenant(c), instances); err != nil {
+	submission.Tenant, submission.RequestID, submission.Open = tenant(c), requestID(c), s.cfg.OpenFleet
+	if submission.IdempotencyKey, err = idempotencyKey(c.Request().Header.Values("Idempotency-Key")); err != nil {
 		return err
 	}
-	job, err := s.store.Submit(ctx, tasks.Submission{
-		Tenant: tenant(c), RequestID: requestID(c), InstanceIDs: instances, Open: s.cfg.OpenFleet,
-	})
-	if undelivered, ok := errors.AsType[*tasks.UndeliveredError](err); ok {
-		// The job is accepted: its record is the outbox.
-		s.log.Warn("items wait to be enqueued", "job", job.ID, "error", undelivered.Cause)
-	} else if err != nil {
+	job, err := s.submit(ctx, submission)
+	if err != nil {
 		return err
 	}
 	c.Set(jobKey, job.ID)
@@ -40,38 +34,29 @@ func (s *server) batchReset(c echo.Context) error {
 	return ok(c, newAccepted(job))
 }
 
-// decodeBatch reads the body of a batch-reset, whatever its Content-Type says,
-// and returns its instances without repeats.
-func decodeBatch(body io.Reader, limit int) ([]string, error) {
-	raw, err := io.ReadAll(body)
-	if err != nil {
-		return nil, err
-	}
-	var request struct {
-		InstanceIDs json.RawMessage `json:"instance_ids"`
-	}
-	if err := json.Unmarshal(raw, &request); err != nil {
-		if _, wrongType := errors.AsType[*json.UnmarshalTypeError](err); wrongType {
-			return nil, tasks.Errorf(tasks.BadRequest, "the body must be a JSON object")
+// submit makes a job of the submission, or finds the one that it made before: a
+// replay is not checked again, because its answer was given.
+func (s *server) submit(ctx context.Context, submission tasks.Submission) (tasks.Job, error) {
+	if submission.IdempotencyKey != "" {
+		if job, err := s.store.Replay(ctx, submission); !errors.Is(err, tasks.JobGone) {
+			return job, err
 		}
-		return nil, tasks.Errorf(tasks.BadRequest, "the body is not JSON: %v", err)
 	}
-	if request.InstanceIDs == nil {
-		return nil, tasks.Errorf(tasks.BadRequest, "instance_ids is missing")
+	if err := s.checkOwnership(ctx, submission.Tenant, submission.InstanceIDs); err != nil {
+		return tasks.Job{}, err
 	}
-	var elements []any
-	if err := json.Unmarshal(request.InstanceIDs, &elements); err != nil || elements == nil {
-		return nil, tasks.Errorf(tasks.BadRequest, "instance_ids must be an array of strings")
+	job, err := s.store.Submit(ctx, submission)
+	return job, s.stands(err)
+}
+
+// stands drops the error of a change that is written but not wholly enqueued: the
+// record is the outbox, and the sweeper delivers what is missing.
+func (s *server) stands(err error) error {
+	if undelivered, ok := errors.AsType[*tasks.UndeliveredError](err); ok {
+		s.log.Warn("items wait to be enqueued", "job", undelivered.Job, "error", undelivered.Cause)
+		return nil
 	}
-	instances := make([]string, len(elements))
-	for i, element := range elements {
-		id, isString := element.(string)
-		if !isString {
-			return nil, tasks.Errorf(tasks.BadRequest, "instance_ids[%d] must be a string", i)
-		}
-		instances[i] = id
-	}
-	return tasks.Batch(instances, limit)
+	return err
 }
 
 // checkOwnership refuses the whole batch if one instance is not the tenant's or
@@ -162,10 +147,26 @@ func (s *server) find(c echo.Context, read func(context.Context, string) (tasks.
 	return job, nil
 }
 
-const (
-	defaultJobsLimit = 50
-	maxJobsLimit     = 100
-)
+// cancel takes back the items of a job that have not begun, and answers the record.
+func (s *server) cancel(c echo.Context) error { return s.change(c, s.store.Cancel) }
+
+// retry opens what did not succeed of a final job again, and answers the record.
+func (s *server) retry(c echo.Context) error { return s.change(c, s.store.Retry) }
+
+func (s *server) change(c echo.Context, change func(context.Context, string) error) error {
+	job, err := s.find(c, s.store.Version)
+	if err != nil {
+		return err
+	}
+	// A record that expires just now is answered like one that was never there.
+	if err := s.stands(change(c.Request().Context(), job.ID)); err != nil && !errors.Is(err, tasks.JobGone) {
+		return err
+	}
+	if job, err = s.find(c, s.store.Job); err != nil {
+		return err
+	}
+	return ok(c, job)
+}
 
 // jobs lists the tenant's jobs, newest first, without their items.
 func (s *server) jobs(c echo.Context) error {
@@ -183,31 +184,6 @@ func (s *server) jobs(c echo.Context) error {
 		page.Jobs = append(page.Jobs, job)
 	}
 	return ok(c, page)
-}
-
-func decodeFilter(c echo.Context) (tasks.JobFilter, error) {
-	f := tasks.JobFilter{
-		State:      tasks.JobState(c.QueryParam("state")),
-		InstanceID: c.QueryParam("instance_id"),
-		Limit:      defaultJobsLimit,
-		Cursor:     c.QueryParam("cursor"),
-	}
-	if f.State != "" && !slices.Contains(tasks.JobStates, f.State) {
-		return f, tasks.Errorf(tasks.BadRequest, "state must be one of %v", tasks.JobStates)
-	}
-	if f.InstanceID != "" {
-		if err := tasks.CheckInstanceID(f.InstanceID); err != nil {
-			return f, tasks.Errorf(tasks.BadRequest, "instance_id %s", err)
-		}
-	}
-	if limit := c.QueryParam("limit"); limit != "" {
-		n, err := strconv.Atoi(limit)
-		if err != nil || n < 1 || n > maxJobsLimit {
-			return f, tasks.Errorf(tasks.BadRequest, "limit must be a number from 1 to %d", maxJobsLimit)
-		}
-		f.Limit = n
-	}
-	return f, nil
 }
 
 // healthz says that the process is alive, whatever Redis does.

@@ -18,6 +18,9 @@ type Store interface {
 	Token(ctx context.Context, secret string) (tasks.Token, error)
 	Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error)
 	Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
+	Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error)
+	Cancel(ctx context.Context, id string) error
+	Retry(ctx context.Context, id string) error
 	Job(ctx context.Context, id string) (tasks.Job, error)
 	Version(ctx context.Context, id string) (tasks.Job, error)
 	Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (jobs []tasks.Job, cursor string, err error)
@@ -67,6 +70,8 @@ func New(cfg Config, store Store, log *slog.Logger) http.Handler {
 	guarded(http.MethodGet, "/v1/instances/tasks/:job", tasks.ScopeRead, s.taskQuery)
 	guarded(http.MethodGet, "/v1/jobs/:job", tasks.ScopeRead, s.job)
 	guarded(http.MethodGet, "/v1/jobs", tasks.ScopeRead, s.jobs)
+	guarded(http.MethodPost, "/v1/jobs/:job/cancel", tasks.ScopeCancel, s.cancel)
+	guarded(http.MethodPost, "/v1/jobs/:job/retry", tasks.ScopeSubmit, s.retry)
 	e.GET("/healthz", s.healthz)
 	e.GET("/readyz", s.readyz)
 	return e

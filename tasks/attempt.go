@@ -40,6 +40,9 @@ const MaxMessage = 1024
 
 // Ended is the record's answer to an outcome.
 type Ended struct {
+	// State is what the item came to be. A job that was stopped turns a retry into
+	// a failure.
+	State ItemState
 	// BusyFor is how long the item has been waiting for a busy instance.
 	BusyFor time.Duration
 	// JobFinal says that this was the last open item of the job.
@@ -57,6 +60,7 @@ const (
 	AlreadyFinal  Refusal = "the item is final"
 	OldDelivery   Refusal = "the item was delivered again since"
 	TooLate       Refusal = "the item's time is over"
+	JobStopped    Refusal = "the job was cancelled or stopped"
 	WrongToken    Refusal = "the attempt was closed or replaced"
 )
 

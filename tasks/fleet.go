@@ -30,10 +30,11 @@ type Scope string
 const (
 	ScopeSubmit Scope = "submit" // submit batches
 	ScopeRead   Scope = "read"   // read job records
+	ScopeCancel Scope = "cancel" // cancel jobs
 )
 
 // Scopes lists every scope.
-var Scopes = []Scope{ScopeSubmit, ScopeRead}
+var Scopes = []Scope{ScopeSubmit, ScopeRead, ScopeCancel}
 
 // Token is what the service knows of a caller's token, which is not the token.
 type Token struct {

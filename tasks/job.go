@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -22,8 +23,11 @@ type Job struct {
 	Counts     Counts   `json:"counts"`
 	Items      []Item   `json:"items,omitempty"`
 
-	Tenant string `json:"-"`
-	Queue  string `json:"-"`
+	Tenant      string `json:"-"`
+	Queue       string `json:"-"`
+	Fingerprint string `json:"-"`
+	// TaskRetention is how long asynq keeps the job's finished tasks.
+	TaskRetention time.Duration `json:"-"`
 	// Revision grows with every change of the record.
 	Revision int64 `json:"-"`
 	// Open says that the instances did not have to be registered.
@@ -55,6 +59,42 @@ type Submission struct {
 	InstanceIDs []string // checked, without repeats
 	// Open allows instances that are not registered in the fleet.
 	Open bool
+	// MaxFailures stops the rest of the job once so many items failed; 0 = never.
+	MaxFailures int
+	// IdempotencyKey makes the same request of a tenant the same job, for as long
+	// as the job's record exists. Empty: every request is a new job.
+	IdempotencyKey string
+}
+
+// JobID is the ID of the job that the submission becomes: random, or made from the
+// tenant and the idempotency key, so that the record is the idempotency record.
+func (s Submission) JobID() string {
+	if s.IdempotencyKey == "" {
+		return NewJobID()
+	}
+	return digest(s.Tenant, s.IdempotencyKey)
+}
+
+// Fingerprint tells one request of a tenant from another. The request ID is no
+// part of it.
+func (s Submission) Fingerprint() string {
+	return digest(append([]string{s.Tenant, strconv.Itoa(s.MaxFailures)}, s.InstanceIDs...)...)
+}
+
+// digest is 32 characters of a SHA-256 over the parts, each with its length, so
+// that no two lists of parts are the same text.
+func digest(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(p), p) // never fails
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// OpenJob is an entry of the index of open jobs.
+type OpenJob struct {
+	ID  string
+	Due Time // of its next sweep
 }
 
 // JobFilter selects among a tenant's jobs. An empty field selects everything.

@@ -114,6 +114,9 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 		switch _, refused := errors.AsType[tasks.Refusal](err); {
 		case errors.Is(err, tasks.TooLate):
 			return a.abandon(ctx, tasks.NotInTime, "the item did not start in time")
+		case errors.Is(err, tasks.JobStopped):
+			// What waited has ended with the job; this was running when its worker died.
+			return a.abandon(ctx, tasks.WorkerLost, "the worker was lost, and the job was stopped since")
 		case refused:
 			return err
 		default:
@@ -150,18 +153,16 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 		// The record does not know the outcome, or knows it already from a write
 		// whose answer was lost. The next delivery finds out which.
 		a.log.Error("outcome not written", "error", err)
-		if !errors.Is(err, tasks.WrongToken) {
-			return a.redisTrouble(err)
-		}
+		return a.redisTrouble(err)
 	}
-	if end.outcome.Busy {
+	if end.outcome.Busy && ended.State == tasks.ItemRetrying {
 		return a.waited(ctx, ended.BusyFor, max(end.delay, waitDelay(ended.BusyFor)))
 	}
 	summary := fmt.Sprintf("%s: %s", end.outcome.Code, end.outcome.Message)
-	switch end.outcome.Event {
-	case tasks.Succeed:
+	switch ended.State {
+	case tasks.ItemSucceeded:
 		return nil
-	case tasks.Retry:
+	case tasks.ItemRetrying:
 		return &again{delay: end.delay, failure: end.outcome.Failure, reason: summary}
 	default:
 		return archived(summary)

@@ -131,16 +131,18 @@ func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o task
 	if answer == nil || redis.HasErrorPrefix(answer.Err(), "NOSCRIPT") {
 		answer = finishScript.Run(ctx, db.rdb, keys, args...)
 	}
-	a, err := answer.Int64Slice()
+	a, err := answer.Slice()
 	switch {
 	case err != nil:
 		return tasks.Ended{}, fmt.Errorf("finish: %w", err)
 	case len(a) == 1:
 		return tasks.Ended{}, fmt.Errorf("finish: %w", tasks.WrongToken)
-	case len(a) != 3:
+	case len(a) != 4:
 		return tasks.Ended{}, errors.New("finish: the script gave a short answer")
 	}
-	return tasks.Ended{BusyFor: time.Duration(a[1]) * time.Millisecond, JobFinal: a[2] == 1}, nil
+	return tasks.Ended{
+		BusyFor: time.Duration(number(a[1])) * time.Millisecond, JobFinal: number(a[2]) == 1, State: stateOf(text(a[3])),
+	}, nil
 }
 
 // Wait notes that the item waits for an instance that another item holds, and

@@ -56,17 +56,19 @@ func decodeJob(id string, hash map[string]string) (tasks.Job, error) {
 	header := reader{hash: hash}
 	created := header.number("created")
 	job := tasks.Job{
-		ID:         id,
-		RequestID:  hash["request_id"],
-		Tenant:     hash["tenant"],
-		Queue:      hash["queue"],
-		Open:       hash["open"] == "1",
-		CreatedAt:  tasks.FromMillis(created),
-		StartedAt:  tasks.FromMillis(header.number("started")),
-		FinishedAt: tasks.FromMillis(header.number("finished")),
-		EndBefore:  tasks.FromMillis(header.number("end")),
-		Total:      int(header.number("total")),
-		Revision:   header.number("rev"),
+		ID:            id,
+		RequestID:     hash["request_id"],
+		Tenant:        hash["tenant"],
+		Queue:         hash["queue"],
+		Open:          hash["open"] == "1",
+		Fingerprint:   hash["fp"],
+		TaskRetention: time.Duration(header.number("tasks")) * time.Second,
+		CreatedAt:     tasks.FromMillis(created),
+		StartedAt:     tasks.FromMillis(header.number("started")),
+		FinishedAt:    tasks.FromMillis(header.number("finished")),
+		EndBefore:     tasks.FromMillis(header.number("end")),
+		Total:         int(header.number("total")),
+		Revision:      header.number("rev"),
 	}
 	for _, state := range tasks.ItemStates {
 		*job.Counts.Of(state) = int(header.number(string(state)))

@@ -25,24 +25,27 @@ func (db *DB) enqueue(ctx context.Context, job tasks.Job) error {
 	var g errgroup.Group
 	g.SetLimit(8) // round trips side by side
 	for _, d := range job.Deliveries() {
-		g.Go(func() error {
-			_, err := db.client.EnqueueContext(ctx, asynq.NewTask(tasks.TypeReset, d.Encode()),
-				asynq.TaskID(d.TaskID()),
-				asynq.Queue(job.Queue),
-				asynq.MaxRetry(math.MaxInt32),
-				asynq.Timeout(unlimited),
-				asynq.Retention(db.opts.TaskRetention),
-			)
-			if errors.Is(err, asynq.ErrTaskIDConflict) {
-				return nil
-			}
-			return err
-		})
+		g.Go(func() error { return db.enqueueOne(ctx, job, d, 0) })
 	}
 	if err := g.Wait(); err != nil {
 		return &tasks.UndeliveredError{Job: job.ID, Cause: err}
 	}
 	return nil
+}
+
+func (db *DB) enqueueOne(ctx context.Context, job tasks.Job, d tasks.Delivery, delay time.Duration) error {
+	_, err := db.client.EnqueueContext(ctx, asynq.NewTask(tasks.TypeReset, d.Encode()),
+		asynq.TaskID(d.TaskID()),
+		asynq.Queue(job.Queue),
+		asynq.MaxRetry(math.MaxInt32),
+		asynq.Timeout(unlimited),
+		asynq.Retention(job.TaskRetention),
+		asynq.ProcessIn(delay),
+	)
+	if errors.Is(err, asynq.ErrTaskIDConflict) {
+		return nil
+	}
+	return err
 }
 
 // Queues returns the names of the queues that workers serve.

@@ -2,6 +2,7 @@ package redisdb
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -32,7 +33,7 @@ const queueName = "reset-0"
 // together with a *tasks.UndeliveredError. Any other error means that the job may or
 // may not exist, wholly.
 func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
-	id := tasks.NewJobID()
+	id := s.JobID()
 	listed, err := db.list(ctx, s.Tenant, id)
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("list job as open: %w", err)
@@ -40,7 +41,8 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	args := []any{
 		listed.UnixMilli(), (listingGrace / 2).Milliseconds(),
 		db.opts.GiveUpAfter.Milliseconds(), int64(db.opts.JobRetention.Seconds()),
-		s.Tenant, queueName, flag(s.Open), s.RequestID,
+		s.Tenant, queueName, flag(s.Open), s.RequestID, s.Fingerprint(), s.MaxFailures,
+		int64(db.opts.TaskRetention.Seconds()),
 	}
 	for _, instance := range s.InstanceIDs {
 		args = append(args, instance)
@@ -49,14 +51,18 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("create job record: %w", err)
 	}
-	if created == 0 {
+	switch created {
+	case 0:
 		return tasks.Job{}, errors.New("create job record: Redis took too long")
+	case -1:
+		return tasks.Job{}, keyReused()
 	}
 
 	job := tasks.Job{
 		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, Queue: queueName, Open: s.Open,
-		CreatedAt: tasks.FromMillis(created), Total: len(s.InstanceIDs), Revision: 1,
-		EndBefore: tasks.FromMillis(created + db.opts.GiveUpAfter.Milliseconds()),
+		CreatedAt: tasks.FromMillis(created), Total: len(s.InstanceIDs), Revision: 1, Fingerprint: s.Fingerprint(),
+		TaskRetention: db.opts.TaskRetention,
+		EndBefore:     tasks.FromMillis(created + db.opts.GiveUpAfter.Milliseconds()),
 	}
 	for n, instance := range s.InstanceIDs {
 		job.Items = append(job.Items, tasks.Item{
@@ -66,6 +72,64 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	job.Counts = tasks.Count(job.Items)
 	job.State = job.Counts.State()
 	return job, db.enqueue(ctx, job)
+}
+
+func keyReused() error {
+	return tasks.Errorf(tasks.KeyReused, "Idempotency-Key was used for another request")
+}
+
+// Replay returns the job that the submission has become before, by its idempotency
+// key. Errors: tasks.JobGone if there is none, tasks.KeyReused if the key was used
+// for another request.
+func (db *DB) Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
+	job, err := db.Job(ctx, s.JobID())
+	if err == nil && job.Fingerprint != s.Fingerprint() {
+		return tasks.Job{}, keyReused()
+	}
+	return job, err
+}
+
+// Cancel ends the items of a job that wait, and lets none begin any more. Errors:
+// tasks.JobGone, tasks.JobFinal.
+func (db *DB) Cancel(ctx context.Context, id string) error {
+	done, err := cancelScript.Run(ctx, db.rdb, []string{jobKey(id)}, rand.Text()).Int()
+	switch {
+	case err != nil:
+		return fmt.Errorf("cancel: %w", err)
+	case done == -1:
+		return tasks.JobGone
+	case done == 0:
+		return tasks.Errorf(tasks.JobFinal, "the job has ended, there is nothing to cancel")
+	}
+	return nil
+}
+
+// Retry opens the items of a final job that did not succeed for another try and
+// enqueues them. Errors: tasks.JobGone, tasks.JobFinal, and a
+// *tasks.UndeliveredError, after which the retry stands all the same.
+func (db *DB) Retry(ctx context.Context, id string) error {
+	// Listed as open first: from here on no crash can hide the job.
+	now, err := db.rdb.Time(ctx).Result()
+	if err == nil {
+		err = db.rdb.ZAdd(ctx, openKey, redis.Z{Score: float64(now.Add(listingGrace).UnixMilli()), Member: id}).Err()
+	}
+	if err != nil {
+		return fmt.Errorf("list job as open: %w", err)
+	}
+	done, err := reopenScript.Run(ctx, db.rdb, []string{jobKey(id)}, rand.Text(), db.opts.GiveUpAfter.Milliseconds()).Int()
+	switch {
+	case err != nil:
+		return fmt.Errorf("retry: %w", err)
+	case done == -1:
+		return tasks.JobGone
+	case done == 0:
+		return tasks.Errorf(tasks.JobFinal, "the job has nothing to retry: it is running, or every item succeeded")
+	}
+	job, err := db.Job(ctx, id)
+	if err != nil {
+		return &tasks.UndeliveredError{Job: id, Cause: err}
+	}
+	return db.enqueue(ctx, job)
 }
 
 // list puts the job into the open index and into its tenant's index, before it

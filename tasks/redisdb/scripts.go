@@ -32,6 +32,21 @@ var waitLua string
 //go:embed lua/abandon.lua
 var abandonLua string
 
+//go:embed lua/deliver.lua
+var deliverLua string
+
+//go:embed lua/cancel.lua
+var cancelLua string
+
+//go:embed lua/reopen.lua
+var reopenLua string
+
+//go:embed lua/settle.lua
+var settleLua string
+
+//go:embed lua/lead.lua
+var leadLua string
+
 //go:embed lua/lock.lua
 var lockLua string
 
@@ -45,6 +60,11 @@ var (
 	finishScript     = redis.NewScript(recordLua + finishLua)
 	waitScript       = redis.NewScript(recordLua + waitLua)
 	abandonScript    = redis.NewScript(recordLua + abandonLua)
+	deliverScript    = redis.NewScript(recordLua + deliverLua)
+	cancelScript     = redis.NewScript(recordLua + cancelLua)
+	reopenScript     = redis.NewScript(recordLua + reopenLua)
+	settleScript     = redis.NewScript(settleLua)
+	leadScript       = redis.NewScript(leadLua)
 	lockScript       = redis.NewScript(lockLua)
 	unlockScript     = redis.NewScript(unlockLua)
 )
@@ -56,6 +76,7 @@ var refusals = map[string]tasks.Refusal{
 	"final":    tasks.AlreadyFinal,
 	"delivery": tasks.OldDelivery,
 	"late":     tasks.TooLate,
+	"stopped":  tasks.JobStopped,
 }
 
 // answered runs a script that answers {reason, …}, where an empty reason means

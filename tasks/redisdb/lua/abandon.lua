@@ -9,8 +9,9 @@ local item = load(ARGV[1])
 local reason = refusal(item, ARGV[2], ARGV[3])
 if reason then return {reason} end
 local now = clock()
-item.t, item.x, item.y = nil, nil, nil
 item.e = since_created(now)
+if item.s == 'r' then remember(item, item.e, 'l') end
+item.t, item.x, item.y, item.r = nil, nil, nil, nil
 item.c, item.m = ARGV[4], ARGV[5]
 local state = item.k and 'u' or 'f'
 return {'', save(ARGV[1], item, state, now), state}

@@ -5,23 +5,32 @@
 -- ARGV[3]  time for the items to end (ms)
 -- ARGV[4]  retention after the job is final (s)
 -- ARGV[5]  tenant   ARGV[6] queue   ARGV[7] '1' = unregistered instances allowed
--- ARGV[8]  request ID
--- ARGV[9…] instances, in order
--- returns  created (ms); 0 when the listing is too old, and nothing is stored
---
--- A job that exists already was created by a first sending of this very
--- command whose answer was lost: job IDs are random.
-local created = redis.call('HGET', KEYS[1], 'created')
-if created then return tonumber(created) end
+-- ARGV[8]  request ID   ARGV[9] fingerprint of the request
+-- ARGV[10] how many items may fail before the rest is stopped; 0 = all
+-- ARGV[11] how long asynq keeps finished tasks (s)
+-- ARGV[12…] instances, in order
+-- returns  created (ms), also for a job that exists and has the same fingerprint:
+--          the same request, or a first sending of this command whose answer was
+--          lost; 0 when the listing is too old, and nothing is stored; -1 when
+--          the job exists and has another fingerprint
+local existing = redis.call('HMGET', KEYS[1], 'created', 'fp')
+if existing[1] then
+  return existing[2] == ARGV[9] and tonumber(existing[1]) or -1
+end
 local now = clock()
 if now - tonumber(ARGV[1]) > tonumber(ARGV[2]) then return 0 end
-local total = #ARGV - 8
+local total = #ARGV - 11
 local fields = {'v', 1, 'created', now, 'end', now + tonumber(ARGV[3]), 'keep', ARGV[4],
                 'tenant', ARGV[5], 'queue', ARGV[6], 'open', ARGV[7],
-                'request_id', ARGV[8], 'total', total, 'pending', total, 'rev', 1}
+                'request_id', ARGV[8], 'fp', ARGV[9], 'tasks', ARGV[11],
+                'total', total, 'pending', total, 'rev', 1}
+if ARGV[10] ~= '0' then
+  fields[#fields + 1] = 'max_failures'
+  fields[#fields + 1] = ARGV[10]
+end
 for n = 1, total do
   fields[#fields + 1] = n - 1
-  fields[#fields + 1] = cjson.encode({i = ARGV[8 + n], s = 'p'})
+  fields[#fields + 1] = cjson.encode({i = ARGV[11 + n], s = 'p'})
 end
 redis.call('HSET', KEYS[1], unpack(fields))
 return now

@@ -1,0 +1,136 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// idempotencyKey reads the header of the IETF draft: one structured-field string.
+// A bare token, as many clients send it, is tolerated.
+func idempotencyKey(values []string) (string, error) {
+	if len(values) == 0 {
+		return "", nil
+	}
+	key := strings.TrimSpace(values[0])
+	if quoted, ok := strings.CutPrefix(key, `"`); ok {
+		quoted, ok = strings.CutSuffix(quoted, `"`)
+		plain := strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(quoted)
+		// What was escaped is gone from plain; a quote or backslash more in quoted
+		// stood there by itself.
+		if unescaped := strings.NewReplacer(`\\`, "", `\"`, "").Replace(quoted); strings.ContainsAny(unescaped, `"\`) {
+			ok = false
+		}
+		if !ok {
+			return "", tasks.Errorf(tasks.BadRequest, "Idempotency-Key is not a well-formed string")
+		}
+		key = plain
+	} else if strings.ContainsAny(key, ` ",;\`) {
+		return "", tasks.Errorf(tasks.BadRequest, "Idempotency-Key must be a string in double quotes, or a token")
+	}
+	switch {
+	case len(values) > 1:
+		return "", tasks.Errorf(tasks.BadRequest, "Idempotency-Key is sent %d times", len(values))
+	case key == "":
+		return "", tasks.Errorf(tasks.BadRequest, "Idempotency-Key is empty")
+	case len(key) > maxIdempotencyKey:
+		return "", tasks.Errorf(tasks.BadRequest, "Idempotency-Key is %d characters long, the limit is %d", len(key), maxIdempotencyKey)
+	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }):
+		return "", tasks.Errorf(tasks.BadRequest, "Idempotency-Key has characters other than printable ASCII")
+	}
+	return key, nil
+}
+
+const maxIdempotencyKey = 255
+
+// decodeBatch reads the body of a batch-reset, whatever its Content-Type says, and
+// folds repeated instances.
+func decodeBatch(body io.Reader, limit int) (tasks.Submission, error) {
+	raw, err := io.ReadAll(body)
+	if err != nil {
+		return tasks.Submission{}, err
+	}
+	var request struct {
+		InstanceIDs json.RawMessage `json:"instance_ids"`
+		MaxFailures json.RawMessage `json:"max_failures"`
+	}
+	if err := json.Unmarshal(raw, &request); err != nil {
+		if _, wrongType := errors.AsType[*json.UnmarshalTypeError](err); wrongType {
+			return tasks.Submission{}, tasks.Errorf(tasks.BadRequest, "the body must be a JSON object")
+		}
+		return tasks.Submission{}, tasks.Errorf(tasks.BadRequest, "the body is not JSON: %v", err)
+	}
+	instances, err := decodeInstances(request.InstanceIDs)
+	if err != nil {
+		return tasks.Submission{}, err
+	}
+	var s tasks.Submission
+	if s.InstanceIDs, err = tasks.Batch(instances, limit); err != nil {
+		return tasks.Submission{}, err
+	}
+	if request.MaxFailures != nil {
+		var n *int
+		if err := json.Unmarshal(request.MaxFailures, &n); err != nil || n == nil || *n < 0 || *n > len(s.InstanceIDs) {
+			return tasks.Submission{}, tasks.Errorf(tasks.BadRequest,
+				"max_failures must be a whole number from 0 to the number of instances (%d)", len(s.InstanceIDs))
+		}
+		s.MaxFailures = *n
+	}
+	return s, nil
+}
+
+func decodeInstances(raw json.RawMessage) ([]string, error) {
+	if raw == nil {
+		return nil, tasks.Errorf(tasks.BadRequest, "instance_ids is missing")
+	}
+	var elements []any
+	if err := json.Unmarshal(raw, &elements); err != nil || elements == nil {
+		return nil, tasks.Errorf(tasks.BadRequest, "instance_ids must be an array of strings")
+	}
+	instances := make([]string, len(elements))
+	for i, element := range elements {
+		id, isString := element.(string)
+		if !isString {
+			return nil, tasks.Errorf(tasks.BadRequest, "instance_ids[%d] must be a string", i)
+		}
+		instances[i] = id
+	}
+	return instances, nil
+}
+
+func decodeFilter(c echo.Context) (tasks.JobFilter, error) {
+	f := tasks.JobFilter{
+		State:      tasks.JobState(c.QueryParam("state")),
+		InstanceID: c.QueryParam("instance_id"),
+		Limit:      defaultJobsLimit,
+		Cursor:     c.QueryParam("cursor"),
+	}
+	if f.State != "" && !slices.Contains(tasks.JobStates, f.State) {
+		return f, tasks.Errorf(tasks.BadRequest, "state must be one of %v", tasks.JobStates)
+	}
+	if f.InstanceID != "" {
+		if err := tasks.CheckInstanceID(f.InstanceID); err != nil {
+			return f, tasks.Errorf(tasks.BadRequest, "instance_id %s", err)
+		}
+	}
+	if limit := c.QueryParam("limit"); limit != "" {
+		n, err := strconv.Atoi(limit)
+		if err != nil || n < 1 || n > maxJobsLimit {
+			return f, tasks.Errorf(tasks.BadRequest, "limit must be a number from 1 to %d", maxJobsLimit)
+		}
+		f.Limit = n
+	}
+	return f, nil
+}
+
+const (
+	defaultJobsLimit = 50
+	maxJobsLimit     = 100
+)
