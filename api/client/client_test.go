@@ -309,7 +309,7 @@ func TestErrors(t *testing.T) {
 			c, _ := connect(t, s.URL)
 			_, err := c.Job(t.Context(), jobID)
 			wantError(t, err, "a redirect to", elsewhere.URL+"/x")
-			_, err = c.Submit(t.Context(), []string{"i-1"})
+			_, err = c.Submit(t.Context(), Batch{InstanceIDs: []string{"i-1"}})
 			wantError(t, err, "a redirect to")
 		}
 		if elsewhere.seen() != 0 {

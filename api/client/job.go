@@ -96,11 +96,8 @@ func (c *Client) JobIfChanged(ctx context.Context, id, etag string) (Look, error
 		return look, nil
 	}
 	look.Changed = true
-	if err := a.decode(&look.Job); err != nil {
+	if look.Job, err = a.job(); err != nil {
 		return Look{}, err
-	}
-	if look.Job.ID == "" || look.Job.State == "" {
-		return Look{}, a.unusable("a record without job_id or state")
 	}
 	return look, nil
 }
@@ -146,4 +143,35 @@ func (c *Client) Jobs(ctx context.Context, filter JobsFilter) (JobsPage, error) 
 		return JobsPage{}, err
 	}
 	return page, nil
+}
+
+// Cancel takes back the items of a job that have not begun, and returns the record.
+func (c *Client) Cancel(ctx context.Context, id string) (Job, error) {
+	return c.change(ctx, id, "cancel")
+}
+
+// Retry opens the items of a final job that did not succeed for another try, and
+// returns the record.
+func (c *Client) Retry(ctx context.Context, id string) (Job, error) {
+	return c.change(ctx, id, "retry")
+}
+
+func (c *Client) change(ctx context.Context, id, what string) (Job, error) {
+	a, err := c.try(ctx, http.MethodPost, "/v1/jobs/"+url.PathEscape(id)+"/"+what, nil, nil)
+	if err != nil {
+		return Job{}, err
+	}
+	return a.job()
+}
+
+// job decodes a record.
+func (a answer) job() (Job, error) {
+	var job Job
+	if err := a.decode(&job); err != nil {
+		return Job{}, err
+	}
+	if job.ID == "" || job.State == "" {
+		return Job{}, a.unusable("a record without job_id or state")
+	}
+	return job, nil
 }

@@ -14,7 +14,7 @@ import (
 const batchAccepted = `{"task_id":"` + jobID + `","cmd_jobs":[{"instance_id":"i-1","job_id":"` + jobID + `-0"},{"instance_id":"i-2","job_id":"` + jobID + `-1"}]}`
 
 func TestSubmit(t *testing.T) {
-	batch := []string{"i-1", "i-2"}
+	batch := Batch{InstanceIDs: []string{"i-1", "i-2"}}
 	t.Run("posts the IDs and returns the job in our words", func(t *testing.T) {
 		s := serve(t, step{body: okay(batchAccepted)})
 		c, _ := connect(t, s.URL)
@@ -80,12 +80,41 @@ func TestSubmit(t *testing.T) {
 			if row.uncertain {
 				wantError(t, err, "may have been accepted", "batchreset jobs")
 			}
-			if s.seen() != 2 {
+			keys := map[string]bool{}
+			s.mu.Lock()
+			tries := s.requests[1:]
+			s.mu.Unlock()
+			for _, r := range tries {
+				keys[r.Header.Get("Idempotency-Key")] = true
+			}
+			if len(keys) != 1 {
+				t.Errorf("sent under %d keys", len(keys))
+			}
+			if row.uncertain != (s.seen() > 2) {
 				t.Errorf("the batch was sent %d times", s.seen()-1)
 			}
-			n.expect(t)
+			if !row.uncertain {
+				n.expect(t)
+			}
 		})
 	}
+	t.Run("sends a batch whose answer was lost again, as the same batch", func(t *testing.T) {
+		s := serve(t, step{cut: true}, step{body: okay(batchAccepted)})
+		c, _ := connect(t, s.URL)
+		b := batch
+		b.IdempotencyKey, b.MaxFailures = `my "key"`, 1
+		if _, err := c.Submit(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range s.requests {
+			if got := r.Header.Get("Idempotency-Key"); got != `"my \"key\""` {
+				t.Errorf("try %d has the key %s", i, got)
+			}
+			if s.bodies[i] != `{"instance_ids":["i-1","i-2"],"max_failures":1}` {
+				t.Errorf("try %d sends %s", i, s.bodies[i])
+			}
+		}
+	})
 	t.Run("says that nothing was accepted when there is no server", func(t *testing.T) {
 		c, n := connect(t, closedPort(t))
 		_, err := c.Submit(t.Context(), batch)

@@ -2,11 +2,13 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync/atomic"
 )
 
@@ -22,38 +24,60 @@ type AcceptedItem struct {
 	InstanceID string `json:"instance_id"`
 }
 
-// Submit posts one batch: 1 to 32 instance IDs, unless the server allows more.
-// Only a 429 makes it send the batch again. An error says that nothing was
-// accepted, unless it has ErrUncertain in its chain.
+// Batch is what to reset.
+type Batch struct {
+	InstanceIDs []string `json:"instance_ids"` // 1 to 32, unless the server allows more
+	// MaxFailures stops the rest of the job once so many items failed; 0 = never.
+	MaxFailures int `json:"max_failures,omitempty"`
+	// IdempotencyKey makes the same batch the same job, however often it is
+	// submitted. Empty: Submit makes one up, for its own tries.
+	IdempotencyKey string `json:"-"`
+}
+
+// Submit posts one batch. A 429, and an answer that was lost, make it send the
+// batch again, under the same Idempotency-Key, so that it becomes one job. An error
+// says that nothing was accepted, unless it has ErrUncertain in its chain.
 //
 // When ctx ends while the request is under way, its outcome is uncertain too.
-func (c *Client) Submit(ctx context.Context, instanceIDs []string) (Accepted, error) {
-	body, err := json.Marshal(map[string][]string{"instance_ids": instanceIDs})
+func (c *Client) Submit(ctx context.Context, b Batch) (Accepted, error) {
+	body, err := json.Marshal(b)
 	if err != nil {
 		return Accepted{}, err
 	}
+	key := b.IdempotencyKey
+	if key == "" {
+		key = rand.Text()
+	}
+	quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(key) + `"`
+	header := http.Header{"Idempotency-Key": {quoted}}
 	var sent atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { sent.Store(true) },
 	})
-	a, err := c.retry(ctx,
+	var accepted Accepted
+	_, err = c.retry(ctx,
 		func() (answer, error) {
 			sent.Store(false)
-			a, err := c.try(ctx, http.MethodPost, "/v1/instances/batch-reset", nil, body)
+			a, err := c.try(ctx, http.MethodPost, "/v1/instances/batch-reset", header, body)
+			if err == nil {
+				accepted, err = a.accepted()
+			}
 			if err != nil && sent.Load() && !refused(err) {
 				err = fmt.Errorf("%w: %w", err, ErrUncertain)
 			}
 			return a, err
 		},
-		func(_ int, err error) bool {
+		func(tries int, err error) bool {
 			e, answered := errors.AsType[*Error](err)
-			return answered && e.HTTPStatus == http.StatusTooManyRequests
+			return answered && e.HTTPStatus == http.StatusTooManyRequests ||
+				errors.Is(err, ErrUncertain) && tries < maxTries
 		})
-	if err != nil {
-		return Accepted{}, err
-	}
+	return accepted, err
+}
 
-	// KooPhone calls a job a task, and an item a job.
+// accepted decodes the answer to a batch. KooPhone calls a job a task, and an item
+// a job.
+func (a answer) accepted() (Accepted, error) {
 	var data struct {
 		TaskID  string `json:"task_id"`
 		CmdJobs []struct {
@@ -61,12 +85,11 @@ func (c *Client) Submit(ctx context.Context, instanceIDs []string) (Accepted, er
 			JobID      string `json:"job_id"`
 		} `json:"cmd_jobs"`
 	}
-	err = a.decode(&data)
-	if err == nil && data.TaskID == "" {
-		err = a.unusable("no task_id")
+	if err := a.decode(&data); err != nil {
+		return Accepted{}, err
 	}
-	if err != nil {
-		return Accepted{}, fmt.Errorf("%w: %w", err, ErrUncertain)
+	if data.TaskID == "" {
+		return Accepted{}, a.unusable("no task_id")
 	}
 	accepted := Accepted{JobID: data.TaskID}
 	for _, job := range data.CmdJobs {

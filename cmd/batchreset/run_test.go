@@ -119,7 +119,7 @@ func TestEveryCommandTeaches(t *testing.T) {
 		{"submit"},
 		{"status"},
 		{"watch"},
-		{"jobs"},
+		{"jobs"}, {"cancel"}, {"retry"},
 		{"token", "add"},
 		{"token", "list"},
 		{"token", "revoke"},

@@ -26,6 +26,7 @@ func newSubmitCommand(std *streams) *cobra.Command {
 		chunk    int
 		parallel int
 		wait     bool
+		batch    client.Batch // without its instances
 	)
 	cmd := &cobra.Command{
 		Use:   "submit [ID…]",
@@ -37,6 +38,10 @@ reset once. All IDs are checked before anything is sent.
 One request takes up to --chunk instances, so a long list becomes several jobs. The
 job IDs are printed to standard output, one per line, as soon as they are known;
 everything else goes to standard error.
+
+A request whose answer is lost is sent again, under the same idempotency key, and
+becomes one job. With --idempotency-key the same is true of the whole command: run
+again with the same key and the same IDs, it finds the jobs that it has made.
 
 If a request fails, its instances are listed. Those "not accepted" or "not sent" can
 be submitted again. For those that "may have been accepted" ask 'batchreset jobs
@@ -53,6 +58,9 @@ Without --wait, 0 means that every instance was accepted.`,
 			}
 			if parallel < 1 || parallel > maxParallel {
 				return fmt.Errorf("--parallel must be from 1 to %d, not %d", maxParallel, parallel)
+			}
+			if batch.MaxFailures < 0 {
+				return fmt.Errorf("--max-failures must not be negative")
 			}
 			if file == "" && cmd.Flags().Changed("file") {
 				return errors.New("--file is empty")
@@ -72,7 +80,7 @@ Without --wait, 0 means that every instance was accepted.`,
 			}
 
 			s := submission{text: !flags.output.json(), total: len(instances), out: std.out, notices: notices}
-			s.send(cmd.Context(), c, slices.Collect(slices.Chunk(instances, chunk)), parallel)
+			s.send(cmd.Context(), c, batches(batch, instances, chunk), parallel)
 			return s.finish(cmd.Context(), c, wait)
 		},
 	}
@@ -80,8 +88,24 @@ Without --wait, 0 means that every instance was accepted.`,
 	cmd.Flags().StringVar(&file, "file", "", "`file` with one instance ID per line; - is standard input")
 	cmd.Flags().IntVar(&chunk, "chunk", tasks.DefaultMaxInstances, "instances per request; the server's own limit is 32 unless it was raised")
 	cmd.Flags().IntVar(&parallel, "parallel", 4, "requests under way at a time")
+	cmd.Flags().IntVar(&batch.MaxFailures, "max-failures", 0, "stop the rest of a job once so many of its instances failed; 0 = never")
+	cmd.Flags().StringVar(&batch.IdempotencyKey, "idempotency-key", "", "`key` that makes this command safe to repeat (default: a new one)")
 	cmd.Flags().BoolVar(&wait, "wait", false, "follow the jobs to their end")
 	return cmd
+}
+
+// batches cuts the instances into requests. Each has its own idempotency key, which
+// is the same whenever the command is given the same key and the same instances.
+func batches(all client.Batch, instances []string, chunk int) []client.Batch {
+	var list []client.Batch
+	for ids := range slices.Chunk(instances, chunk) {
+		b := client.Batch{InstanceIDs: ids, MaxFailures: min(all.MaxFailures, len(ids))}
+		if all.IdempotencyKey != "" {
+			b.IdempotencyKey = fmt.Sprintf("%s-%d", all.IdempotencyKey, len(list))
+		}
+		list = append(list, b)
+	}
+	return list
 }
 
 const (
@@ -114,7 +138,7 @@ type failedBatch struct {
 
 // send submits the batches, some at a time, until an error that is not about one
 // batch alone, or until ctx ends.
-func (s *submission) send(ctx context.Context, c *client.Client, batches [][]string, parallel int) {
+func (s *submission) send(ctx context.Context, c *client.Client, batches []client.Batch, parallel int) {
 	more, stop := context.WithCancel(ctx)
 	defer stop()
 	sending, abandon := context.WithCancel(context.WithoutCancel(ctx))
@@ -128,7 +152,7 @@ func (s *submission) send(ctx context.Context, c *client.Client, batches [][]str
 			if more.Err() != nil {
 				s.mu.Lock()
 				defer s.mu.Unlock()
-				s.notSent = append(s.notSent, batch...)
+				s.notSent = append(s.notSent, batch.InstanceIDs...)
 				return nil
 			}
 			accepted, err := c.Submit(sending, batch)
@@ -138,7 +162,7 @@ func (s *submission) send(ctx context.Context, c *client.Client, batches [][]str
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if err != nil {
-				s.failed = append(s.failed, failedBatch{batch, errors.Is(err, client.ErrUncertain), newFailure(err)})
+				s.failed = append(s.failed, failedBatch{batch.InstanceIDs, errors.Is(err, client.ErrUncertain), newFailure(err)})
 				return nil
 			}
 			s.accept(accepted)
