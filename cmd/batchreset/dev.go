@@ -89,6 +89,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	if err != nil {
 		return err
 	}
+	sweeper := worker.NewSweeper(db, db.NewInspector(), cfg.Queues, log)
 	public, err := bind(ctx, "listen", flags.listen)
 	if err != nil {
 		return err
@@ -103,6 +104,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		g.Go(func() error { return clock(ctx) })
 	}
 	g.Go(func() error { return w.Run(ctx) })
+	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return serve(ctx, public, flags.handler(db, log), log) })
 	g.Go(func() error { return serve(ctx, private, opsHandler(db), log) })
 	greet(std, urlOf(public), urlOf(private), token, embedded)

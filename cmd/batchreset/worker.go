@@ -65,6 +65,7 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, cfg worker.C
 	if err != nil {
 		return err
 	}
+	sweeper := worker.NewSweeper(db, db.NewInspector(), cfg.Queues, log)
 	private, err := bind(ctx, "ops-listen", ops.listen)
 	if err != nil {
 		return err
@@ -72,6 +73,7 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, cfg worker.C
 	log.Info("worker starting", "ops", urlOf(private), "version", versionText())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return w.Run(ctx) })
+	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return serve(ctx, private, opsHandler(db), log) })
 	return g.Wait()
 }

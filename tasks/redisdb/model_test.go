@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -23,6 +24,7 @@ type modelItem struct {
 	key      string // while a call is in doubt
 	saved    string // checkpoint
 	code     tasks.Code
+	delivery int
 }
 
 // model drives random commands against the scripts and, beside them, against
@@ -32,6 +34,9 @@ type model struct {
 	job   tasks.Job
 	items []modelItem
 	n     int // tokens handed out
+
+	maxFailures int
+	stopped     bool
 }
 
 func (m *model) token() string {
@@ -41,7 +46,102 @@ func (m *model) token() string {
 
 func (m *model) draw(t *rapid.T) (int, tasks.Delivery, *modelItem) {
 	n := rapid.IntRange(0, len(m.items)-1).Draw(t, "item")
-	return n, m.job.Deliveries()[n], &m.items[n] // m.job is as submitted: all open
+	d := m.job.Deliveries()[n] // m.job is as submitted: all open
+	d.Number = m.items[n].delivery
+	return n, d, &m.items[n]
+}
+
+// failed stops the model's job once too many items failed.
+func (m *model) failed() {
+	n := 0
+	for _, it := range m.items {
+		if it.state == tasks.ItemFailed {
+			n++
+		}
+	}
+	if m.maxFailures > 0 && n >= m.maxFailures && !m.stopped {
+		m.stop(tasks.Stopped)
+	}
+}
+
+func (m *model) stop(code tasks.Code) {
+	m.stopped = true
+	for i := range m.items {
+		it := &m.items[i]
+		switch {
+		case it.state != tasks.ItemPending && it.state != tasks.ItemRetrying:
+		case it.key != "":
+			it.state = tasks.ItemUnknown
+		default:
+			it.state, it.code = tasks.ItemCancelled, code
+		}
+	}
+}
+
+func (m *model) Cancel(t *rapid.T) {
+	err := m.w.db.Cancel(context.Background(), m.job.ID)
+	if m.final() {
+		if tasks.CodeOf(err) != tasks.JobFinal {
+			t.Fatalf("cancel of a final job: %v", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.stop(tasks.Cancelled)
+}
+
+func (m *model) Retry(t *rapid.T) {
+	err := m.w.db.Retry(context.Background(), m.job.ID)
+	reopened := false
+	for i := range m.items {
+		if it := &m.items[i]; m.final() && it.state != tasks.ItemSucceeded {
+			reopened = true
+		}
+	}
+	if !reopened {
+		if tasks.CodeOf(err) != tasks.JobFinal {
+			t.Fatalf("retry with nothing to retry: %v", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.stopped = false
+	for i := range m.items {
+		if it := &m.items[i]; it.state != tasks.ItemSucceeded {
+			it.apply(t, tasks.Reopen)
+			*it = modelItem{state: it.state, attempts: it.attempts, delivery: it.delivery + 1}
+		}
+	}
+}
+
+func (m *model) Redeliver(t *rapid.T) {
+	_, d, it := m.draw(t)
+	d.Number += rapid.IntRange(-1, 0).Draw(t, "stale")
+	running := it.state == tasks.ItemRunning
+	err := m.w.db.Redeliver(context.Background(), m.job, d, func(lost int) time.Duration {
+		if !running || lost != it.lost {
+			t.Fatalf("delayed after %d lost attempts in state %s, want %d", lost, it.state, it.lost)
+		}
+		return 0
+	})
+	switch {
+	case it.state.Final():
+		if !errors.Is(err, tasks.AlreadyFinal) {
+			t.Fatalf("delivered a final item: %v", err)
+		}
+	case d.Number != it.delivery:
+		if !errors.Is(err, tasks.OldDelivery) {
+			t.Fatalf("an old delivery was delivered again: %v", err)
+		}
+	case err != nil:
+		t.Fatal(err)
+	default:
+		it.delivery++
+	}
 }
 
 // apply moves the model; it fails if the state machine has no such move.
@@ -60,6 +160,12 @@ func (m *model) Begin(t *rapid.T) {
 	if it.state.Final() {
 		if !errors.Is(err, tasks.AlreadyFinal) {
 			t.Fatalf("begin of a final item: %v", err)
+		}
+		return
+	}
+	if m.stopped {
+		if !errors.Is(err, tasks.JobStopped) {
+			t.Fatalf("begin in a stopped job: %v", err)
 		}
 		return
 	}
@@ -113,6 +219,11 @@ func drawOutcome(t *rapid.T) tasks.Outcome {
 }
 
 func (m *model) finished(t *rapid.T, it *modelItem, o tasks.Outcome) {
+	if o.Event == tasks.Retry && m.stopped {
+		if o.Event = tasks.Fail; o.InDoubt {
+			o.Event = tasks.LoseTrack
+		}
+	}
 	it.apply(t, o.Event)
 	it.token, it.code = "", o.Code
 	if o.Failure {
@@ -121,6 +232,7 @@ func (m *model) finished(t *rapid.T, it *modelItem, o tasks.Outcome) {
 	if !o.InDoubt {
 		it.key, it.saved = "", ""
 	}
+	m.failed()
 }
 
 func (m *model) Finish(t *rapid.T) {
@@ -138,6 +250,9 @@ func (m *model) Finish(t *rapid.T) {
 		t.Fatal(err)
 	}
 	m.finished(t, it, o)
+	if ended.State != it.state {
+		t.Fatalf("the record says that the item is %s, want %s", ended.State, it.state)
+	}
 	if ended.JobFinal != m.final() {
 		t.Fatalf("the record says that the job is final: %t", ended.JobFinal)
 	}
@@ -198,6 +313,7 @@ func (m *model) Abandon(t *rapid.T) {
 		it.apply(t, tasks.Fail)
 	}
 	it.token, it.code = "", tasks.BusyTooLong
+	m.failed()
 	if err != nil || state != it.state {
 		t.Fatalf("abandoned as %s, %v; want %s", state, err, it.state)
 	}
@@ -222,7 +338,7 @@ func (m *model) Check(t *rapid.T) {
 	}
 	for n, want := range m.items {
 		got := job.Items[n]
-		if got.State != want.state || got.Attempts != want.attempts || got.Code != want.code {
+		if got.State != want.state || got.Attempts != want.attempts || got.Code != want.code || got.Delivery != want.delivery {
 			t.Fatalf("item %d is %+v, want %+v", n, got, want)
 		}
 		if got.State.Final() == got.FinishedAt.IsZero() {
@@ -242,9 +358,16 @@ func TestRandomCommandsKeepTheRecordTrue(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		rapid.Check(t, func(rt *rapid.T) {
 			instances := []string{"phone-1", "phone-2", "phone-3"}[:rapid.IntRange(1, 3).Draw(rt, "instances")]
-			m := &model{w: w, job: w.submit(t, instances...), items: make([]modelItem, len(instances))}
+			m := &model{w: w, items: make([]modelItem, len(instances))}
+			m.maxFailures = rapid.IntRange(0, len(instances)).Draw(rt, "max failures")
+			var err error
+			if m.job, err = w.db.Submit(t.Context(), tasks.Submission{
+				Tenant: "acme", InstanceIDs: instances, Open: true, MaxFailures: m.maxFailures,
+			}); err != nil {
+				rt.Fatal(err)
+			}
 			for i := range m.items {
-				m.items[i].state = tasks.ItemPending
+				m.items[i] = modelItem{state: tasks.ItemPending, delivery: 1}
 			}
 			rt.Repeat(rapid.StateMachineActions(m))
 		})
