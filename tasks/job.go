@@ -47,9 +47,22 @@ type Item struct {
 	FinishedAt Time   `json:"finished_at,omitzero"`
 	Code       Code   `json:"error_code,omitempty"`
 	Message    string `json:"error_msg,omitempty"`
+	// History lists the attempts that did not succeed, the last 20 of them. It
+	// survives a retry of the job.
+	History []PastAttempt `json:"history,omitempty"`
 
 	// Delivery is the number of the item's current delivery, from 1.
 	Delivery int `json:"-"`
+}
+
+// PastAttempt is an attempt that has ended without success.
+type PastAttempt struct {
+	Number     int    `json:"attempt"`
+	StartedAt  Time   `json:"started_at,omitzero"`
+	FinishedAt Time   `json:"finished_at,omitzero"`
+	Outcome    string `json:"outcome"` // retrying, failed, unknown, or lost: its worker died
+	Code       Code   `json:"error_code,omitempty"`
+	Message    string `json:"error_msg,omitempty"` // its beginning
 }
 
 // Submission is a request that passed every check and is to become a job.

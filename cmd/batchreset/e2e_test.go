@@ -231,6 +231,94 @@ func TestBatchesThroughSeparateProcesses(t *testing.T) {
 	api.stop()
 }
 
+// hanging is a control plane whose first call for each item never answers.
+type hanging struct {
+	mu      sync.Mutex
+	calls   map[string][]string // keys by item
+	entered chan struct{}
+	release chan struct{}
+}
+
+func (h *hanging) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+	var body struct {
+		ItemID string `json:"item_id"`
+	}
+	_ = json.NewDecoder(r.Body).Decode(&body)
+	h.mu.Lock()
+	h.calls[body.ItemID] = append(h.calls[body.ItemID], r.Header.Get("Idempotency-Key"))
+	first := len(h.calls[body.ItemID]) == 1
+	h.mu.Unlock()
+	if first {
+		h.entered <- struct{}{}
+		<-h.release
+	}
+}
+
+func TestAWorkerThatIsKilledInTheMiddle(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		flags []string
+		state string
+		code  string
+		calls int
+	}{
+		{"is replaced, and the call repeated under its key where that is harmless", []string{"--driver-idempotent"}, "succeeded", "", 2},
+		{"leaves an item unknown where a call cannot be repeated", nil, "unknown", "RESET.1002", 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			upstream := &hanging{calls: map[string][]string{}, entered: make(chan struct{}, 1), release: make(chan struct{})}
+			mux := http.NewServeMux()
+			mux.Handle("POST /phones/{instance}/reset", upstream)
+			phones := httptest.NewServer(mux)
+			defer phones.Close()
+			defer close(upstream.release)
+			redis := redistest.Start(t).URL()
+			api := start(t, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open")
+			server, _ := api.logged("api started")["api"].(string)
+			flags := append([]string{
+				"worker", "--redis", redis, "--ops-listen", "127.0.0.1:0", "--driver", "http",
+				"--driver-url", phones.URL + "/phones/{instance_id}/reset", "--max-attempts", "1",
+			}, row.flags...)
+			first := start(t, flags...)
+			first.logged("worker started")
+			environment := map[string]string{"BATCHRESET_REDIS": redis, "BATCHRESET_SERVER": server}
+			environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
+			id := strings.TrimSpace(command(t, environment, "submit", "phone-1").ok(t).out)
+			<-upstream.entered
+			if err := first.cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			<-first.done
+			killed := time.Now()
+			second := start(t, flags...)
+			watched := command(t, environment, "watch", id, "--output", "json")
+			if row.state == "succeeded" {
+				watched.ok(t)
+			}
+			var got struct{ Jobs []client.Job }
+			if err := json.Unmarshal([]byte(watched.out), &got); err != nil {
+				t.Fatal(err)
+			}
+			it := got.Jobs[0].Items[0]
+			if it.State != row.state || it.Code != row.code || it.Attempts != 2 {
+				t.Errorf("item %+v", it)
+			}
+			if d := time.Since(killed); d > time.Minute {
+				t.Errorf("it took %s to go on", d)
+			}
+			upstream.mu.Lock()
+			keys := upstream.calls[it.ItemID]
+			upstream.mu.Unlock()
+			if len(keys) != row.calls || keys[0] != keys[len(keys)-1] {
+				t.Errorf("calls under the keys %q", keys)
+			}
+			second.stop()
+			api.stop()
+		})
+	}
+}
+
 func TestDevFromGreetingToFinishedJob(t *testing.T) {
 	dev := exec.Command(binary, "dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--simulator-latency", "10ms") //nolint:noctx // ended below
 	out, err := dev.StdoutPipe()

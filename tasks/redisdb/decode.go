@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"batchreset/tasks"
@@ -22,6 +23,14 @@ type storedItem struct {
 	Ended    *int64     `json:"e"`
 	Code     tasks.Code `json:"c"`
 	Message  string     `json:"m"`
+	History  []struct {
+		Number  int        `json:"n"`
+		Began   *int64     `json:"b"`
+		Ended   *int64     `json:"e"`
+		Outcome string     `json:"o"`
+		Code    tasks.Code `json:"c"`
+		Message string     `json:"m"`
+	} `json:"h"`
 }
 
 // stateOf is the inverse of NAMES in lua/record.lua.
@@ -93,6 +102,16 @@ func decodeJob(id string, hash map[string]string) (tasks.Job, error) {
 			Code:       it.Code,
 			Message:    it.Message,
 			Delivery:   max(it.Delivery, 1),
+		}
+		for _, h := range it.History {
+			outcome := string(stateOf(h.Outcome))
+			if h.Outcome == "l" {
+				outcome = "lost"
+			}
+			job.Items[n].History = append(job.Items[n].History, tasks.PastAttempt{
+				Number: h.Number, Outcome: outcome, Code: h.Code, Message: strings.ToValidUTF8(h.Message, ""),
+				StartedAt: sinceCreated(job.CreatedAt, h.Began), FinishedAt: sinceCreated(job.CreatedAt, h.Ended),
+			})
 		}
 	}
 	return job, nil

@@ -255,6 +255,80 @@ func TestWhatIsInDoubtStaysSoUntilADefiniteAnswer(t *testing.T) {
 	})
 }
 
+func TestHistorySurvivesARetry(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1", "phone-2")
+		_, _ = w.begin(t, job, 0, "lost")
+		d := job.Deliveries()[0]
+		if _, err := w.db.Begin(t.Context(), d, "t1", "k"); err != nil {
+			t.Fatal(err)
+		}
+		outcome := tasks.Outcome{Event: tasks.Fail, Code: "CPS.0003", Message: "internal error", Failure: true}
+		if _, err := w.db.Finish(t.Context(), d, "t1", outcome, true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.db.Finish(t.Context(), d, "lost", outcome, true); !errors.Is(err, tasks.WrongToken) {
+			t.Errorf("the lost attempt ends: %v", err)
+		}
+		_, _ = w.begin(t, job, 1, "t2")
+		if _, err := w.db.Finish(t.Context(), job.Deliveries()[1], "t2", tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.db.Retry(t.Context(), job.ID); err != nil {
+			t.Fatal(err)
+		}
+		got := w.read(t, job.ID)
+		if got.Items[1].State != tasks.ItemSucceeded || got.State != tasks.JobRunning || got.Counts.Pending != 1 {
+			t.Errorf("record after the retry: %+v", got)
+		}
+		it := got.Items[0]
+		if it.State != tasks.ItemPending || it.Attempts != 2 || it.Code != "" || it.Delivery != 2 || len(it.History) != 2 {
+			t.Fatalf("item after the retry: %+v", it)
+		}
+		if h := it.History[0]; h.Number != 1 || h.Outcome != "lost" || h.StartedAt.IsZero() || h.FinishedAt.IsZero() {
+			t.Errorf("first attempt: %+v", h)
+		}
+		if h := it.History[1]; h.Number != 2 || h.Outcome != "failed" || h.Code != "CPS.0003" || h.Message != "internal error" {
+			t.Errorf("second attempt: %+v", h)
+		}
+		if ttl := w.rdb.TTL(t.Context(), "reset:{"+job.ID+"}").Val(); ttl >= 0 {
+			t.Errorf("a reopened job expires in %s", ttl)
+		}
+		if _, err := w.db.Begin(t.Context(), d, "late", "k"); !errors.Is(err, tasks.OldDelivery) {
+			t.Errorf("the delivery before the retry begins: %v", err)
+		}
+		d.Number = 2
+		if begun, err := w.db.Begin(t.Context(), d, "t3", "k"); err != nil || begun.Failures != 0 || begun.Ambiguous {
+			t.Errorf("begun after the retry: %+v, %v", begun, err)
+		}
+	})
+}
+
+func TestTooManyFailuresStopTheRest(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job, err := w.db.Submit(t.Context(), tasks.Submission{
+			Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2", "phone-3", "phone-4"}, Open: true, MaxFailures: 1,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		running, _ := w.begin(t, job, 1, "t1")
+		d, _ := w.begin(t, job, 0, "t0")
+		if _, err := w.db.Finish(t.Context(), d, "t0", tasks.Outcome{Event: tasks.Fail, Code: "CPS.0005"}, true); err != nil {
+			t.Fatal(err)
+		}
+		got := w.read(t, job.ID)
+		if got.Counts != (tasks.Counts{Failed: 1, Running: 1, Cancelled: 2}) || got.Items[2].Code != tasks.Stopped {
+			t.Errorf("after the first failure: %+v", got)
+		}
+		// What runs ends by itself and is not tried again.
+		ended, err := w.db.Finish(t.Context(), running, "t1", tasks.Outcome{Event: tasks.Retry, Code: "CPS.0003", Failure: true}, true)
+		if err != nil || ended.State != tasks.ItemFailed || !ended.JobFinal {
+			t.Errorf("the running attempt ended as %+v, %v", ended, err)
+		}
+	})
+}
+
 func TestBeginRefuses(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
