@@ -12,8 +12,15 @@ import (
 	"batchreset/worker"
 )
 
-// maxAnswer is how much of an answer's body is read.
-const maxAnswer = 64 << 10
+// Limits of what is taken from an upstream, in bytes.
+const (
+	maxAnswer  = 64 << 10 // of a body that is read
+	maxMessage = 1024
+	maxCode    = 64
+)
+
+// maxRetryAfter bounds what an upstream can ask for: an item's time is a day.
+const maxRetryAfter = 24 * time.Hour
 
 // answer is what an upstream said.
 type answer struct {
@@ -28,53 +35,57 @@ type answer struct {
 
 // readAnswer reads a response to its end, or as far as maxAnswer.
 func readAnswer(response *http.Response) answer {
-	a := answer{status: response.StatusCode, header: response.Header}
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	var body []byte
+	var err error
+	// After 101 there is no body but a connection, which no context ends.
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	}
 	_ = response.Body.Close()
-	a.broken = err
 	var fields map[string]json.RawMessage
 	_ = json.Unmarshal(body, &fields) // a body that is not a JSON object says nothing
-	a.code, a.message, a.state = text(fields["error_code"]), text(fields["error_msg"]), text(fields["status"])
-	a.retryAfter = retryAfter(response.Header.Get("Retry-After"), time.Now())
-	return a
+	return answer{
+		status:     response.StatusCode,
+		header:     response.Header,
+		retryAfter: retryAfter(response.Header.Get("Retry-After"), time.Now()),
+		broken:     err,
+		code:       text(fields["error_code"], maxCode),
+		message:    text(fields["error_msg"], maxMessage),
+		state:      text(fields["status"], maxCode),
+	}
 }
 
 // text is a JSON value as text: a string's content, a number's digits.
-func text(raw json.RawMessage) string {
+func text(raw json.RawMessage, limit int) string {
 	var s string
 	if json.Unmarshal(raw, &s) != nil {
 		s = string(raw)
 	}
-	return printable(s)
+	return printable(s, limit)
 }
 
-// printable makes text from outside harmless in logs and on terminals.
-func printable(s string) string {
-	return strings.ToValidUTF8(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
+// printable makes text from outside harmless in logs and on terminals, and cuts
+// it to limit bytes on a UTF-8 boundary.
+func printable(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
 		}
-		return r
-	}, s), "")
+		return ' '
+	}, s)
+	return strings.ToValidUTF8(s[:min(len(s), limit)], "")
 }
 
 // retryAfter reads a Retry-After header in either form; 0 when there is none.
 func retryAfter(header string, now time.Time) time.Duration {
-	if header == "" {
-		return 0
-	}
 	if seconds, err := strconv.Atoi(header); err == nil {
-		seconds = min(max(0, seconds), int(maxRetryAfter.Seconds()))
-		return time.Duration(seconds) * time.Second
+		return time.Duration(min(max(0, seconds), int(maxRetryAfter/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(header); err == nil {
 		return min(max(0, at.Sub(now)), maxRetryAfter)
 	}
 	return 0
 }
-
-// maxRetryAfter bounds what an upstream can ask for: an item's time is a day.
-const maxRetryAfter = 24 * time.Hour
 
 // refused reports whether the body tells of an error, as KooPhone does under
 // status 200.
@@ -93,28 +104,20 @@ func (a answer) failure(verdict worker.Verdict, what string) *worker.DriverError
 	return e
 }
 
-// progress is how far a polled reset has come.
-type progress int
-
-const (
-	running progress = iota
-	done
-	failed
-)
-
-// progress reads the status field of a poll's answer: words as control planes
-// use them, or KooPhone's numbers. Without one, the answer's own status counts.
-func (a answer) progress() progress {
+// progress reads a poll's answer: whether the reset has ended, and how. It goes
+// by the status field, in words as control planes use them or KooPhone's
+// numbers; a word that is none of these is taken for running.
+func (a answer) progress() (ended bool, err error) {
 	switch strings.ToLower(a.state) {
-	case "":
-		if a.refused() {
-			return failed
-		}
-		return done
 	case "succeeded", "success", "successful", "completed", "complete", "done", "finished", "ok", "2":
-		return done
+		return true, nil
+	case "":
+		if !a.refused() {
+			return true, nil
+		}
 	case "failed", "failure", "error", "canceled", "cancelled", "aborted", "-1":
-		return failed
+	default:
+		return false, nil
 	}
-	return running
+	return true, a.failure(worker.Retryable, "the control plane accepted the reset and failed:")
 }

@@ -4,26 +4,44 @@
 // the driver key as Idempotency-Key and a bearer token. What the answer means:
 //
 //	2xx                     done, unless the body has an error_code other than "0"
+//	2xx with an error_code  failed, retry: KooPhone tells of errors under 200, and
+//	                        nothing says which of them are for good
 //	202 with a location     polled until done; the poll URL is the checkpoint
 //	202 without one         unknown: accepted, and no way to follow it
 //	408, 425, 429, 5xx      failed, retry; Retry-After is honoured
-//	409                     the instance is busy
+//	409                     the instance is busy; Retry-After is honoured
 //	3xx, other 4xx          permanent; redirects are not followed
-//	no connection           nothing was sent
+//	no connection           unreachable: nothing was sent
 //	anything else           unknown: it may have been sent; repeated only if the
 //	                        control plane honours the key
+//
+// And what a poll's answer means:
+//
+//	2xx without a status    done
+//	2xx with a status       done, failed (retry) or running, as it says
+//	202                     running
+//	303                     done: it leads to the result
+//	408, 425, 429, 5xx      nothing; asked again, like after a lost connection
+//	anything else           unknown: the trail is lost
+//
+// A poll that runs out of time is unknown too, but the next attempt goes on
+// polling, without another reset, if the checkpoint was saved. Polls go only to
+// the scheme and host of the template: the bearer token is not for others.
 //
 // # No hidden calls
 //
 // net/http sends a request again by itself when a reused connection turns out to
-// be dead and the request has an Idempotency-Key. That would be a call that the
-// record does not know of, so every POST has a connection of its own, and none is
-// followed to another place. Proxies are not used.
+// be dead and the request can be replayed, which for it means also any POST with
+// an Idempotency-Key. That would be a call that the record does not know of. So
+// every POST has a connection of its own, which is never retried, and a body that
+// cannot be rewound; and none is followed to another place.
 //
 // # The last look at the clock
 //
 // A process can be frozen anywhere and thawed past the attempt's deadline, when
-// its instance may be another's. The deadline is therefore looked at inside the
-// write of the first byte of the request. What remains is the time between that
-// look and the kernel's taking of the bytes: a few instructions in one goroutine.
+// its instance may be another's. The deadline is therefore looked at inside each
+// write of the request to its connection, after dialing and handshakes. What
+// remains is the time between that look and the kernel's taking of the bytes: a
+// system call, microseconds unless the process is frozen right there. Bytes that
+// the kernel, a proxy or the network holds back are beyond anybody's reach.
 package httpdriver

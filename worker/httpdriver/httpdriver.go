@@ -2,13 +2,14 @@ package httpdriver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strings"
@@ -19,6 +20,11 @@ import (
 
 // placeholder stands for the instance ID in the URL template.
 const placeholder = "{instance_id}"
+
+// saveTimeout bounds the saving of a checkpoint, which must not be dropped
+// because the attempt's time ends at that moment. It is shorter than the time
+// that the worker leaves a driver to return.
+const saveTimeout = 3 * time.Second
 
 // Config says how the control plane is reached.
 type Config struct {
@@ -36,10 +42,11 @@ type Config struct {
 // Driver resets instances over HTTP.
 type Driver struct {
 	cfg    Config
-	sender *http.Client // for POST: a connection each, no redirects
-	poller *http.Client // for GET: no redirects
-	// Delays between polls when the control plane does not ask for one.
-	pollFirst, pollLast time.Duration
+	sender *http.Transport // for POST
+	poller *http.Transport // for GET
+	// Delays between polls when the control plane does not ask for one, and the
+	// limit of a single poll.
+	pollFirst, pollLast, pollTimeout time.Duration
 }
 
 // New returns a driver. Its errors continue a sentence that begins with the name
@@ -51,13 +58,13 @@ func New(cfg Config) (*Driver, error) {
 	if strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, errors.New("the bearer token has characters that a header cannot carry")
 	}
-	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Driver{
-		cfg:       cfg,
-		sender:    &http.Client{Transport: newSender(&tls.Config{MinVersion: tls.VersionTLS12}), CheckRedirect: stay},
-		poller:    &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256, IdleConnTimeout: time.Minute}, CheckRedirect: stay},
-		pollFirst: time.Second,
-		pollLast:  10 * time.Second,
+		cfg:         cfg,
+		sender:      newSender(),
+		poller:      newPoller(),
+		pollFirst:   time.Second,
+		pollLast:    10 * time.Second,
+		pollTimeout: 30 * time.Second,
 	}, nil
 }
 
@@ -66,12 +73,16 @@ func checkTemplate(template string) error {
 		return fmt.Errorf("must contain %s", placeholder)
 	}
 	// An instance ID may only change the path or the query.
-	a, errA := url.Parse(strings.ReplaceAll(template, placeholder, "a"))
-	b, errB := url.Parse(strings.ReplaceAll(template, placeholder, "b"))
+	a, err := expand(template, "a")
+	if err != nil {
+		return err
+	}
+	b, err := expand(template, "b")
+	if err != nil {
+		return err
+	}
 	switch {
-	case errA != nil || errB != nil:
-		return errors.New("is not a URL")
-	case a.Scheme != "http" && a.Scheme != "https" || a.Host == "":
+	case a.Scheme != "http" && a.Scheme != "https" || a.Hostname() == "":
 		return errors.New("must be an absolute URL with http or https")
 	case a.User != nil:
 		return errors.New("must not contain a user or password; use a bearer token")
@@ -81,6 +92,26 @@ func checkTemplate(template string) error {
 	return nil
 }
 
+// expand puts an instance ID into the template. The ID stays what it is, one
+// piece of the path or query, or is refused.
+func expand(template, id string) (*url.URL, error) {
+	if id == "" {
+		return nil, errors.New("the instance ID is empty")
+	}
+	// Unlike PathEscape this leaves nothing that means something in a query, and
+	// %20 is a space in both places.
+	escaped := strings.ReplaceAll(url.QueryEscape(id), "+", "%20")
+	u, err := url.Parse(strings.ReplaceAll(template, placeholder, escaped))
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return nil, fmt.Errorf("is not a URL: %w", e.Err)
+	}
+	// Servers take these for folders, escaped or not.
+	if slices.ContainsFunc(strings.Split(u.Path, "/"), func(s string) bool { return s == "." || s == ".." }) {
+		return nil, errors.New("must not have . or .. in its path")
+	}
+	return u, nil
+}
+
 // Repeatable says whether the control plane honours the driver key.
 func (d *Driver) Repeatable() bool { return d.cfg.Idempotent }
 
@@ -88,13 +119,25 @@ func (d *Driver) Repeatable() bool { return d.cfg.Idempotent }
 func (d *Driver) Close() { d.poller.CloseIdleConnections() }
 
 // Reset asks the control plane to reset the instance and waits until it has.
+// With a checkpoint it only waits.
 func (d *Driver) Reset(ctx context.Context, a worker.Attempt) error {
-	target := strings.ReplaceAll(d.cfg.URL, placeholder, url.PathEscape(a.InstanceID))
+	target, err := expand(d.cfg.URL, a.InstanceID)
+	if err != nil {
+		return &worker.DriverError{
+			Verdict: worker.Permanent,
+			Message: fmt.Sprintf("the URL for instance %.80q cannot be used: %v", a.InstanceID, err),
+		}
+	}
 	if a.Checkpoint != "" {
-		return d.resume(ctx, target, a.Checkpoint)
+		// From before a change of the template it may lead elsewhere.
+		where, err := sameOrigin(target, a.Checkpoint)
+		if err != nil {
+			return unknown("the location of the accepted reset "+err.Error(), false)
+		}
+		return d.follow(ctx, where, 0, true)
 	}
 	if a.Ambiguous && !d.cfg.Idempotent {
-		return &worker.DriverError{Verdict: worker.Unknown, Message: "an earlier call may have reset the instance, and the control plane cannot be asked"}
+		return unknown("a worker was lost after it may have sent the reset; the control plane cannot be asked and does not honour keys", false)
 	}
 	said, err := d.post(ctx, target, a)
 	if err != nil {
@@ -102,21 +145,9 @@ func (d *Driver) Reset(ctx context.Context, a worker.Attempt) error {
 	}
 	switch {
 	case said.status == http.StatusAccepted:
-		location := said.header.Get("Operation-Location")
-		if location == "" {
-			location = said.header.Get("Location")
-		}
-		if location == "" {
-			return &worker.DriverError{Verdict: worker.Unknown, Message: "the control plane accepted the reset and gave no location to follow it"}
-		}
-		resolved, err := sameOrigin(target, location)
-		if err != nil {
-			return &worker.DriverError{Verdict: worker.Unknown, Message: "the control plane accepted the reset, but its location " + err.Error()}
-		}
-		// Without the checkpoint this attempt can still poll; only a later one
-		// could not resume.
-		saved := a.Save(ctx, resolved) == nil
-		return d.poll(ctx, resolved, saved, said.retryAfter)
+		return d.accepted(ctx, target, a, said)
+	case said.status/100 == 2 && said.broken != nil:
+		return unknown("the reset was sent and its answer was cut off: "+reason(said.broken), d.cfg.Idempotent)
 	case said.status/100 == 2 && said.refused():
 		return said.failure(worker.Retryable, "the control plane refused with")
 	case said.status/100 == 2:
@@ -127,8 +158,27 @@ func (d *Driver) Reset(ctx context.Context, a worker.Attempt) error {
 		return said.failure(worker.Retryable, "the control plane answered")
 	case said.status/100 == 3:
 		return said.failure(worker.Permanent, "the control plane redirects, which is not followed:")
+	case said.status/100 == 4:
+		return said.failure(worker.Permanent, "the control plane refused with")
 	}
-	return said.failure(worker.Permanent, "the control plane refused with")
+	return unknown(fmt.Sprintf("the reset was sent and answered with status %d, which means nothing", said.status), d.cfg.Idempotent)
+}
+
+// accepted follows a reset that goes on after its answer.
+func (d *Driver) accepted(ctx context.Context, target *url.URL, a worker.Attempt, said answer) error {
+	location := cmp.Or(said.header.Get("Operation-Location"), said.header.Get("Location"))
+	if location == "" {
+		return unknown("the control plane accepted the reset and gave no location to follow it", d.cfg.Idempotent)
+	}
+	where, err := sameOrigin(target, location)
+	if err != nil {
+		return unknown("the control plane accepted the reset, but its location "+err.Error(), d.cfg.Idempotent)
+	}
+	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	// Without a checkpoint this attempt can still poll, only no later one.
+	saved := a.Save(saving, where) == nil
+	cancel()
+	return d.follow(ctx, where, cmp.Or(said.retryAfter, d.pollFirst), saved)
 }
 
 func retriable(status int) bool {
@@ -137,37 +187,35 @@ func retriable(status int) bool {
 	}, status)
 }
 
-// post sends the reset, once.
-func (d *Driver) post(ctx context.Context, target string, a worker.Attempt) (answer, error) {
+// post sends the reset, at most once.
+func (d *Driver) post(ctx context.Context, target *url.URL, a worker.Attempt) (answer, error) {
 	body, err := json.Marshal(map[string]any{"instance_id": a.InstanceID, "item_id": a.ItemID, "attempt": a.Number})
 	if err != nil {
 		return answer{}, err
 	}
 	s := &send{deadline: a.Deadline}
-	// A plain reader: with a body that can be rewound, net/http would send again.
-	r, err := http.NewRequestWithContext(context.WithValue(ctx, sendKey{}, s), http.MethodPost, target, io.NopCloser(bytes.NewReader(body)))
+	ctx = context.WithValue(ctx, sendKey{}, s)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { s.connect() }})
+	// A reader of no known type, which net/http cannot rewind to send it again.
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), io.NopCloser(bytes.NewReader(body)))
 	if err != nil {
-		return answer{}, &worker.DriverError{Verdict: worker.Permanent, Message: "the instance ID makes no URL"}
+		return answer{}, err
 	}
 	r.ContentLength = int64(len(body))
 	d.dress(r)
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Idempotency-Key", a.Key)
-	response, err := d.sender.Do(r)
+	response, err := d.sender.RoundTrip(r)
 	if err == nil {
-		said := readAnswer(response)
-		if said.broken == nil || said.status/100 != 2 {
-			return said, nil // what was refused was refused, whatever its text
-		}
-		err = said.broken
+		return readAnswer(response), nil
 	}
-	if !s.started.Load() {
-		return answer{}, &worker.DriverError{Verdict: worker.Unreachable, Message: "nothing was sent: " + reason(err)}
+	switch s.drop() {
+	case sent:
+		return answer{}, unknown("the reset was sent and its answer was lost: "+reason(err), d.cfg.Idempotent)
+	case late:
+		err = errTooLate // which the transport may report as the end of its connection
 	}
-	return answer{}, &worker.DriverError{
-		Verdict: worker.Unknown, Repeatable: d.cfg.Idempotent,
-		Message: "the reset was sent and its answer was lost: " + reason(err),
-	}
+	return answer{}, &worker.DriverError{Verdict: worker.Unreachable, Message: "nothing was sent: " + reason(err)}
 }
 
 // dress sets the headers of every request.
@@ -179,11 +227,10 @@ func (d *Driver) dress(r *http.Request) {
 	}
 }
 
-// reason is an error without the URL that net/http puts in front, which the
-// message need not repeat.
-func reason(err error) string {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		err = e.Err
-	}
-	return printable(err.Error())
+// unknown leaves the code to the worker, which knows why it is in doubt.
+func unknown(message string, repeatable bool) *worker.DriverError {
+	return &worker.DriverError{Verdict: worker.Unknown, Message: message, Repeatable: repeatable}
 }
+
+// reason is the text of an error of net/http, which may quote the upstream.
+func reason(err error) string { return printable(err.Error(), maxMessage) }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -76,7 +75,7 @@ func TestTheRequest(t *testing.T) {
 	}
 	if got.Method != http.MethodPost || got.URL.Path != "/phones/phone-1/reset" ||
 		got.Header.Get("Authorization") != "Bearer secret" || got.Header.Get("Idempotency-Key") != "key-1" ||
-		got.Header.Get("Content-Type") != "application/json" {
+		got.Header.Get("Content-Type") != "application/json" || got.Header.Get("User-Agent") != "batchreset" {
 		t.Errorf("%s %s %v", got.Method, got.URL, got.Header)
 	}
 	if want := map[string]any{"instance_id": "phone-1", "item_id": "job-0", "attempt": 1.0}; fmt.Sprint(body) != fmt.Sprint(want) {
@@ -85,18 +84,30 @@ func TestTheRequest(t *testing.T) {
 }
 
 func TestAnInstanceIDCannotLeaveItsPlaceInTheURL(t *testing.T) {
-	for _, id := range []string{"../admin", "a/b", "a?x=1", "a#b", "a%2fb", "a b"} {
-		t.Run(id, func(t *testing.T) {
-			var got string
-			url := serve(t, func(_ http.ResponseWriter, r *http.Request) { got = r.URL.EscapedPath() + "?" + r.URL.RawQuery })
+	for _, id := range []string{"a:b", "a/b", "a?x=1", "a#b", "a%2fb", "a b", "a+b", "a&force=1", "a;b", "..a", "\n", "телефон"} {
+		t.Run("stays one piece: "+id, func(t *testing.T) {
+			var asked *http.Request
+			url := serve(t, func(_ http.ResponseWriter, r *http.Request) { asked = r })
 			a := attempt()
 			a.InstanceID = id
-			if err := newDriver(t, Config{URL: url}).Reset(t.Context(), a); err != nil {
+			d := newDriver(t, Config{URL: url + "/phones/{instance_id}/reset?of={instance_id}"})
+			if err := d.Reset(t.Context(), a); err != nil {
 				t.Fatal(err)
 			}
-			if strings.Count(got, "/") != 3 || !strings.HasSuffix(got, "/reset?") {
-				t.Errorf("asked for %s", got)
+			if path := asked.URL.EscapedPath(); strings.Count(path, "/") != 3 || asked.URL.Path != "/phones/"+id+"/reset" {
+				t.Errorf("asked for %s", path)
 			}
+			if got := asked.URL.Query(); fmt.Sprint(got) != fmt.Sprint(map[string][]string{"of": {id}}) {
+				t.Errorf("the query is %v", got)
+			}
+		})
+	}
+	for _, id := range []string{"", ".", "..", "../admin", "a/.."} {
+		t.Run(fmt.Sprintf("is refused where it means a folder: %q", id), func(t *testing.T) {
+			url := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
+			a := attempt()
+			a.InstanceID = id
+			wantVerdict(t, newDriver(t, Config{URL: url}).Reset(t.Context(), a), worker.Permanent)
 		})
 	}
 }
@@ -121,10 +132,14 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 		{name: "202 without a location cannot be followed", status: 202, verdict: worker.Unknown, message: "no location"},
 		{name: "302 is not followed", status: 302, header: "/elsewhere", verdict: worker.Permanent, message: "302 Found"},
 		{name: "307 is not followed", status: 307, header: "/elsewhere", verdict: worker.Permanent, message: "307 Temporary Redirect"},
+		{name: "302 to nonsense is not followed", status: 302, header: "http://[", verdict: worker.Permanent, message: "302 Found"},
 		{name: "400 is permanent", status: 400, verdict: worker.Permanent, message: "400 Bad Request"},
 		{name: "404 keeps the upstream's code", status: 404, body: `{"error_code":"CPS.0005","error_msg":"Phone not found."}`, verdict: worker.Permanent, code: "CPS.0005", message: "Phone not found."},
 		{name: "a code that is a number is kept", status: 400, body: `{"error_code":17,"error_msg":"no"}`, verdict: worker.Permanent, code: "17", message: "no"},
 		{name: "control characters are taken out", status: 400, body: `{"error_msg":"a\u001b[31mb\nc"}`, verdict: worker.Permanent, message: "a [31mb c"},
+		{name: "characters that reorder text are taken out", status: 400, body: `{"error_msg":"a\u202eb"}`, verdict: worker.Permanent, message: "a b"},
+		{name: "a code that is a novel is cut", status: 400, body: `{"error_code":"` + strings.Repeat("x", 999) + `"}`, verdict: worker.Permanent, code: strings.Repeat("x", maxCode)},
+		{name: "a status that means nothing is unknown", status: 700, verdict: worker.Unknown, message: "status 700"},
 		{name: "408 is retried", status: 408, verdict: worker.Retryable},
 		{name: "409 is busy", status: 409, header: "7", verdict: worker.Busy, after: 7 * time.Second},
 		{name: "425 is retried", status: 425, verdict: worker.Retryable},
@@ -183,6 +198,17 @@ func TestRetryAfterInBothForms(t *testing.T) {
 	}
 }
 
+func TestALongMessageIsCutBetweenCharacters(t *testing.T) {
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"error_msg":"x`+strings.Repeat("é", 2000)+`"}`)
+	})
+	e := wantVerdict(t, newDriver(t, Config{URL: url}).Reset(t.Context(), attempt()), worker.Permanent)
+	if want := "x" + strings.Repeat("é", 511); e.Message != want {
+		t.Errorf("%d bytes, %q", len(e.Message), e.Message)
+	}
+}
+
 func TestAHugeAnswerIsNotReadToItsEnd(t *testing.T) {
 	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		block := []byte(strings.Repeat("x", 1<<20))
@@ -195,146 +221,6 @@ func TestAHugeAnswerIsNotReadToItsEnd(t *testing.T) {
 	})
 	if err := newDriver(t, Config{URL: url}).Reset(t.Context(), attempt()); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestNothingSentIsUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once, for its port
-	if err != nil {
-		t.Fatal(err)
-	}
-	refusing := "http://" + l.Addr().String()
-	_ = l.Close()
-	untrusted := httptest.NewTLSServer(http.NotFoundHandler())
-	defer untrusted.Close()
-	untrusted.Config.ErrorLog = nil
-	for name, url := range map[string]string{
-		"a refused connection":             refusing,
-		"a name that does not exist":       "http://phones.invalid",
-		"a certificate nobody vouches for": untrusted.URL,
-	} {
-		t.Run(name, func(t *testing.T) {
-			// Not even where a repeat would be harmless does this use a retry.
-			wantVerdict(t, newDriver(t, Config{URL: url, Idempotent: true}).Reset(t.Context(), attempt()), worker.Unreachable)
-		})
-	}
-	t.Run("a deadline that passed while the process was frozen", func(t *testing.T) {
-		url := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
-		a := attempt()
-		a.Deadline = time.Now().Add(-time.Second) // the context does not know it yet
-		e := wantVerdict(t, newDriver(t, Config{URL: url}).Reset(t.Context(), a), worker.Unreachable)
-		if !strings.Contains(e.Message, "time was over") {
-			t.Errorf("got %+v", e)
-		}
-	})
-	t.Run("the same over TLS", func(t *testing.T) {
-		s := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("called") }))
-		defer s.Close()
-		d := newDriver(t, Config{URL: s.URL})
-		trust(t, d, s)
-		a := attempt()
-		a.Deadline = time.Now().Add(-time.Second)
-		wantVerdict(t, d.Reset(t.Context(), a), worker.Unreachable)
-	})
-	t.Run("a context that has ended", func(t *testing.T) {
-		url := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		wantVerdict(t, newDriver(t, Config{URL: url}).Reset(ctx, attempt()), worker.Unreachable)
-	})
-}
-
-// rawServer answers each connection with a function of its own, and counts the
-// requests that it has read.
-func rawServer(t *testing.T, handle func(net.Conn)) (url string, requests *atomic.Int32) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed with the test
-	if err != nil {
-		t.Fatal(err)
-	}
-	requests = new(atomic.Int32)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			buffer := make([]byte, 4096)
-			if n, _ := c.Read(buffer); n > 0 {
-				requests.Add(1)
-			}
-			handle(c)
-			_ = c.Close()
-		}
-	}()
-	t.Cleanup(func() {
-		_ = l.Close()
-		<-done
-	})
-	return "http://" + l.Addr().String(), requests
-}
-
-func TestALostAnswerIsUnknown(t *testing.T) {
-	reset := func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) } //nolint:forcetypeassert // it is TCP
-	for name, handle := range map[string]func(net.Conn){
-		"the connection is reset after the request":  reset,
-		"the connection is closed after the request": func(net.Conn) {},
-		"the answer ends in the middle": func(c net.Conn) {
-			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
-		},
-		"the answer is not HTTP": func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-x\r\n") },
-	} {
-		t.Run(name, func(t *testing.T) {
-			for _, idempotent := range []bool{false, true} {
-				url, requests := rawServer(t, handle)
-				e := wantVerdict(t, newDriver(t, Config{URL: url, Idempotent: idempotent}).Reset(t.Context(), attempt()), worker.Unknown)
-				if e.Repeatable != idempotent {
-					t.Errorf("repeatable is %t where the key is honoured: %t", e.Repeatable, idempotent)
-				}
-				if requests.Load() != 1 {
-					t.Errorf("%d requests for one attempt", requests.Load())
-				}
-			}
-		})
-	}
-	t.Run("the answer does not come in time", func(t *testing.T) {
-		release := make(chan struct{})
-		url := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		wantVerdict(t, newDriver(t, Config{URL: url}).Reset(ctx, attempt()), worker.Unknown)
-		close(release)
-	})
-	t.Run("a refusal whose text is cut off is still a refusal", func(t *testing.T) {
-		url, _ := rawServer(t, func(c net.Conn) {
-			_, _ = io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 100\r\n\r\n{")
-		})
-		wantVerdict(t, newDriver(t, Config{URL: url}).Reset(t.Context(), attempt()), worker.Retryable)
-	})
-}
-
-func TestNoPostReusesAConnection(t *testing.T) {
-	// On a reused connection that is dead, net/http would send the request again
-	// by itself, because it has an Idempotency-Key.
-	var calls atomic.Int32
-	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if calls.Add(1) == 1 {
-			return
-		}
-		c, _, err := http.NewResponseController(w).Hijack()
-		if err == nil {
-			_ = c.Close()
-		}
-	})
-	d := newDriver(t, Config{URL: url})
-	if err := d.Reset(t.Context(), attempt()); err != nil {
-		t.Fatal(err)
-	}
-	wantVerdict(t, d.Reset(t.Context(), attempt()), worker.Unknown)
-	if calls.Load() != 2 {
-		t.Errorf("%d calls for two attempts", calls.Load())
 	}
 }
 
@@ -384,7 +270,9 @@ func TestTemplates(t *testing.T) {
 		"https://{instance_id}.example/reset":      "path or query",
 		"https://phones.example/#{instance_id}":    "path or query",
 		"https://u:p@phones.example/{instance_id}": "user or password",
-		"https://phones.example:x/{instance_id}":   "is not a URL",
+		"https://phones.example:x/{instance_id}":   "invalid port",
+		"https://:443/{instance_id}":               "absolute URL",
+		"https://phones.example/../{instance_id}":  "must not have . or ..",
 	} {
 		err := checkTemplate(template)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

@@ -1,89 +1,73 @@
 package httpdriver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
-
-	"batchreset/worker"
 )
 
 // sameOrigin resolves a location against the URL that it came from, and refuses
-// another host: the bearer token is not for everyone.
-func sameOrigin(target, location string) (string, error) {
-	base, err := url.Parse(target)
-	if err != nil {
-		return "", err
-	}
-	u, err := base.Parse(location)
+// another scheme, host or port: the bearer token is not for everyone.
+func sameOrigin(target *url.URL, location string) (string, error) {
+	u, err := target.Parse(location)
 	if err != nil {
 		return "", errors.New("is not a URL")
 	}
-	if u.Scheme != base.Scheme || u.Host != base.Host {
-		return "", fmt.Errorf("leads to another host, %q", printable(u.Host))
+	if origin(u) != origin(target) {
+		return "", fmt.Errorf("leads to another host, %q", printable(u.Scheme+"://"+u.Host, 200))
 	}
-	u.Fragment = ""
+	u.User, u.Fragment = nil, ""
 	return u.String(), nil
 }
 
-// resume follows a reset that an earlier attempt had accepted.
-func (d *Driver) resume(ctx context.Context, target, location string) error {
-	// A checkpoint from before a change of the template may lead elsewhere.
-	if _, err := sameOrigin(target, location); err != nil {
-		return &worker.DriverError{Verdict: worker.Unknown, Message: "the location of the accepted reset " + err.Error()}
-	}
-	return d.poll(ctx, location, true, time.Nanosecond)
+func origin(u *url.URL) string {
+	port := map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), cmp.Or(u.Port(), port))
 }
 
-// poll follows a reset that was accepted, beginning after delay; 0 is the default
-// delay. resumable says that a later attempt can go on from here.
-func (d *Driver) poll(ctx context.Context, location string, resumable bool, delay time.Duration) error {
-	usual := d.pollFirst
-	for {
-		if delay == 0 {
-			delay = usual
-			usual = min(usual*3/2, d.pollLast)
-		}
+// follow polls an accepted reset, first after wait, until it has ended. resumable
+// says that a later attempt can go on from here.
+func (d *Driver) follow(ctx context.Context, where string, wait time.Duration, resumable bool) error {
+	for usual := d.pollFirst; ; usual = min(usual*3/2, d.pollLast) {
 		select {
 		case <-ctx.Done():
-			return &worker.DriverError{
-				Verdict: worker.Unknown, Repeatable: resumable || d.cfg.Idempotent,
-				Message: "the control plane accepted the reset and had not finished it in time",
-			}
-		case <-time.After(delay):
+			return unknown("the control plane accepted the reset and had not finished it in time", resumable || d.cfg.Idempotent)
+		case <-time.After(wait):
 		}
-		said, err := d.ask(ctx, location)
-		delay = said.retryAfter
+		said, err := d.ask(ctx, where)
+		wait = cmp.Or(said.retryAfter, usual)
 		switch {
 		case err != nil, retriable(said.status), said.status == http.StatusAccepted:
 			// Not known yet; asking again does no harm.
 		case said.status == http.StatusSeeOther:
 			return nil // to the result, which there is only after the end
 		case said.status/100 == 2:
-			switch said.progress() {
-			case done:
-				return nil
-			case failed:
-				return said.failure(worker.Retryable, "the control plane accepted the reset and failed:")
+			if ended, err := said.progress(); ended {
+				return err
 			}
 		default:
-			return &worker.DriverError{Verdict: worker.Unknown, Message: fmt.Sprintf(
-				"the control plane accepted the reset and does not know it any more: %d %s", said.status, http.StatusText(said.status))}
+			return unknown(fmt.Sprintf("the control plane accepted the reset, but asked about it answered %d %s",
+				said.status, http.StatusText(said.status)), d.cfg.Idempotent)
 		}
 	}
 }
 
-// ask polls once.
-func (d *Driver) ask(ctx context.Context, location string) (answer, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
+// ask polls once. An answer that is cut off is none.
+func (d *Driver) ask(ctx context.Context, where string) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.pollTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
 	if err != nil {
 		return answer{}, err
 	}
 	d.dress(r)
-	response, err := d.poller.Do(r)
+	response, err := d.poller.RoundTrip(r)
 	if err != nil {
 		return answer{}, err
 	}

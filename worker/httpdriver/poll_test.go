@@ -2,43 +2,32 @@ package httpdriver
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"batchreset/worker"
 )
 
-// trust makes a driver accept a test server's certificate.
-func trust(t *testing.T, d *Driver, s *httptest.Server) {
-	t.Helper()
-	pool := x509.NewCertPool()
-	pool.AddCert(s.Certificate())
-	d.sender.Transport = newSender(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12})
-}
-
 // accepting is an upstream that accepts with 202 and then answers polls with
 // one step after the other, the last one for ever.
-func accepting(t *testing.T, location string, steps ...http.HandlerFunc) (url string, posts *int) {
+func accepting(t *testing.T, location string, steps ...http.HandlerFunc) (url string, posts *atomic.Int32) {
 	t.Helper()
-	posts = new(int)
-	n := 0
+	posts = new(atomic.Int32)
+	var polls atomic.Int32
 	url = serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
-			*posts++
+			posts.Add(1)
 			w.Header().Set("Location", location)
 			w.WriteHeader(http.StatusAccepted)
 			return
 		}
-		step := steps[min(n, len(steps)-1)]
-		n++
-		step(w, r)
+		steps[min(int(polls.Add(1)), len(steps))-1](w, r)
 	})
 	return url, posts
 }
@@ -66,7 +55,10 @@ func TestAnAcceptedResetIsPolled(t *testing.T) {
 		{"through a lost connection", []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }, says(200, "")}, "", ""},
 		{"until it failed", []http.HandlerFunc{says(200, `{"status":-1,"error_code":"CPS.0054","error_msg":"job timed out"}`)}, worker.Retryable, "job timed out"},
 		{"until it was cancelled", []http.HandlerFunc{says(200, `{"status":"Canceled"}`)}, worker.Retryable, ""},
-		{"until it is forgotten", []http.HandlerFunc{says(202, ""), says(404, "")}, worker.Unknown, "does not know it any more"},
+		{"until it has an error code", []http.HandlerFunc{says(200, `{"error_code":"CPS.0054"}`)}, worker.Retryable, "failed: 200 OK"},
+		{"until it is forgotten", []http.HandlerFunc{says(202, ""), says(404, "")}, worker.Unknown, "answered 404 Not Found"},
+		{"until it is gone", []http.HandlerFunc{says(410, "")}, worker.Unknown, "answered 410 Gone"},
+		{"until it leads elsewhere", []http.HandlerFunc{says(302, "")}, worker.Unknown, "answered 302 Found"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			url, posts := accepting(t, "/operations/7", row.steps...)
@@ -87,10 +79,59 @@ func TestAnAcceptedResetIsPolled(t *testing.T) {
 			if saved != url+"/operations/7" {
 				t.Errorf("saved %q", saved)
 			}
-			if *posts != 1 {
-				t.Errorf("%d POSTs", *posts)
+			if posts.Load() != 1 {
+				t.Errorf("%d POSTs", posts.Load())
 			}
 		})
+	}
+}
+
+func TestAPollThatHangsIsGivenUp(t *testing.T) {
+	url, _ := accepting(t, "/operations/7", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, says(200, ""))
+	d := newDriver(t, Config{URL: url})
+	d.pollTimeout = 50 * time.Millisecond
+	if err := d.Reset(t.Context(), attempt()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnAcceptedResetIsSavedBeforeTheFirstPoll(t *testing.T) {
+	var saved atomic.Bool
+	url, _ := accepting(t, "/operations/7", func(http.ResponseWriter, *http.Request) {
+		if !saved.Load() {
+			t.Error("polled before it was saved")
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	a := attempt()
+	a.Save = func(ctx context.Context, _ string) error {
+		cancel() // what was accepted in the last moment is saved all the same
+		saved.Store(true)
+		return ctx.Err()
+	}
+	if e := wantVerdict(t, newDriver(t, Config{URL: url}).Reset(ctx, a), worker.Unknown); !e.Repeatable {
+		t.Error("cannot be resumed")
+	}
+	a.Save = func(context.Context, string) error { saved.Store(true); return nil }
+	saved.Store(false)
+	if err := newDriver(t, Config{URL: url}).Reset(t.Context(), a); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnAcceptedResetIsPolledThoughItsAnswerIsCutOff(t *testing.T) {
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			w.Header().Set("Operation-Location", "operations/7")
+			w.Header().Set("Content-Length", "100")
+			w.WriteHeader(http.StatusAccepted)
+		} else if r.URL.Path != "/phones/phone-1/operations/7" {
+			t.Errorf("polled %s", r.URL)
+		}
+	})
+	if err := newDriver(t, Config{URL: url}).Reset(t.Context(), attempt()); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -132,6 +173,32 @@ func TestRunningOutOfTimeWhilePolling(t *testing.T) {
 				t.Errorf("repeatable is %t", e.Repeatable)
 			}
 		})
+	}
+}
+
+func TestOrigins(t *testing.T) {
+	target, err := url.Parse("https://phones.example/phones/1/reset")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for location, want := range map[string]string{
+		"/operations/7":                           "https://phones.example/operations/7",
+		"../7?x=1#part":                           "https://phones.example/phones/7?x=1",
+		"https://Phones.Example:443/7":            "https://Phones.Example:443/7",
+		"https://user:password@phones.example/7":  "https://phones.example/7",
+		"http://phones.example/7":                 "",
+		"https://phones.example:8443/7":           "",
+		"https://phones.example.evil.example/7":   "",
+		"https://phones.example@evil.example/7":   "",
+		"//evil.example/7":                        "",
+		"file:///etc/passwd":                      "",
+		"https://phones.example/%zz":              "",
+		"https://phones.example\\@evil.example/7": "",
+	} {
+		got, err := sameOrigin(target, location)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%s leads to %q, %v", location, got, err)
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ type Config struct {
 	Latency     time.Duration // a reset takes half to one and a half of it
 	FailureRate float64       // share of attempts that fail, 0 to 1
 	HangRate    float64       // share of attempts that never answer, 0 to 1
-	Seed        int64
+	Seed        int64         // any number, 0 included, stands for outcomes of its own
 }
 
 // Driver simulates resets.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -63,6 +64,43 @@ func TestRatesOfZeroAndOne(t *testing.T) {
 		if outcome == "<nil>" {
 			t.Errorf("%s succeeded at a rate of 1", id)
 		}
+	}
+}
+
+func TestAResetTakesHalfToOneAndAHalfOfTheLatency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, err := simulator.New(simulator.Config{Latency: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		shortest, longest := 2*time.Hour, time.Duration(0)
+		for n := range 100 {
+			start := time.Now()
+			if err := d.Reset(t.Context(), worker.Attempt{InstanceID: fmt.Sprint(n), Number: 1}); err != nil {
+				t.Fatal(err)
+			}
+			took := time.Since(start)
+			shortest, longest = min(shortest, took), max(longest, took)
+		}
+		if shortest < 30*time.Minute || shortest > 40*time.Minute || longest < 80*time.Minute || longest > 90*time.Minute {
+			t.Errorf("from %s to %s", shortest, longest)
+		}
+	})
+}
+
+func TestTheNextAttemptHasAnOutcomeOfItsOwn(t *testing.T) {
+	d, err := simulator.New(simulator.Config{FailureRate: 0.5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := 0
+	for n := range 100 {
+		if d.Reset(t.Context(), worker.Attempt{InstanceID: "phone-1", Number: n + 1}) != nil {
+			failed++
+		}
+	}
+	if failed < 30 || failed > 70 {
+		t.Errorf("%d of 100 attempts failed at a rate of 0.5", failed)
 	}
 }
 

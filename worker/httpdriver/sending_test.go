@@ -1,0 +1,322 @@
+package httpdriver
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"batchreset/worker"
+)
+
+// serveTLS starts an upstream with a certificate that nobody vouches for.
+func serveTLS(t *testing.T, h http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
+// trust makes a driver accept a test server's certificate.
+func trust(d *Driver, s *httptest.Server) {
+	pool := x509.NewCertPool()
+	pool.AddCert(s.Certificate())
+	d.sender.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+}
+
+// listen answers each connection with a function of its own.
+func listen(t *testing.T, handle func(*net.TCPConn)) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed with the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				handle(c.(*net.TCPConn))
+				_ = c.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		all.Wait()
+	})
+	return l.Addr().String()
+}
+
+// read takes what a client wrote first.
+func read(c net.Conn) int {
+	n, _ := c.Read(make([]byte, 4096))
+	return n
+}
+
+func TestNothingSentIsUnreachable(t *testing.T) {
+	never := func(http.ResponseWriter, *http.Request) { t.Error("called") }
+	t.Run("a refused connection", func(t *testing.T) {
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once, for its port
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = l.Close()
+		// Not even where a repeat would be harmless does this use a retry.
+		d := newDriver(t, Config{URL: "http://" + l.Addr().String(), Idempotent: true})
+		e := wantVerdict(t, d.Reset(t.Context(), attempt()), worker.Unreachable)
+		if !strings.Contains(e.Message, "connection refused") {
+			t.Errorf("got %+v", e)
+		}
+	})
+	t.Run("a name that does not exist", func(t *testing.T) {
+		d := newDriver(t, Config{URL: "http://phones.invalid"})
+		d.sender.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.DNSError{Err: "no such host", Name: "phones.invalid", IsNotFound: true}
+		}
+		wantVerdict(t, d.Reset(t.Context(), attempt()), worker.Unreachable)
+	})
+	t.Run("a certificate nobody vouches for", func(t *testing.T) {
+		d := newDriver(t, Config{URL: serveTLS(t, never).URL})
+		wantVerdict(t, d.Reset(t.Context(), attempt()), worker.Unreachable)
+	})
+	t.Run("a TLS handshake that breaks off", func(t *testing.T) {
+		d := newDriver(t, Config{URL: "https://" + listen(t, func(c *net.TCPConn) { read(c) })})
+		wantVerdict(t, d.Reset(t.Context(), attempt()), worker.Unreachable)
+	})
+	t.Run("a TLS handshake that is cancelled", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		returned := make(chan struct{})
+		defer close(returned)
+		d := newDriver(t, Config{URL: "https://" + listen(t, func(c *net.TCPConn) {
+			read(c)
+			cancel()
+			<-returned // without waiting for this end
+		})})
+		wantVerdict(t, d.Reset(ctx, attempt()), worker.Unreachable)
+	})
+	t.Run("a proxy that does not connect", func(t *testing.T) {
+		var asked atomic.Value
+		proxy, err := url.Parse(serve(t, func(w http.ResponseWriter, r *http.Request) {
+			asked.Store(r.Method + " " + r.Host)
+			w.WriteHeader(http.StatusBadGateway)
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := newDriver(t, Config{URL: "https://phones.invalid"})
+		d.sender.Proxy = http.ProxyURL(proxy)
+		wantVerdict(t, d.Reset(t.Context(), attempt()), worker.Unreachable)
+		if asked.Load() != "CONNECT phones.invalid:443" {
+			t.Errorf("the proxy saw %v", asked.Load())
+		}
+	})
+	t.Run("a deadline that passed while the process was frozen", func(t *testing.T) {
+		a := attempt()
+		a.Deadline = time.Now().Add(-time.Second) // the context does not know it yet
+		e := wantVerdict(t, newDriver(t, Config{URL: serve(t, never)}).Reset(t.Context(), a), worker.Unreachable)
+		if !strings.Contains(e.Message, "time was over") {
+			t.Errorf("got %+v", e)
+		}
+	})
+	t.Run("the same over TLS", func(t *testing.T) {
+		s := serveTLS(t, never)
+		d := newDriver(t, Config{URL: s.URL})
+		trust(d, s)
+		a := attempt()
+		a.Deadline = time.Now().Add(-time.Second)
+		e := wantVerdict(t, d.Reset(t.Context(), a), worker.Unreachable)
+		if !strings.Contains(e.Message, "time was over") {
+			t.Errorf("got %+v", e)
+		}
+	})
+	t.Run("a context that has ended", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		wantVerdict(t, newDriver(t, Config{URL: serve(t, never)}).Reset(ctx, attempt()), worker.Unreachable)
+	})
+}
+
+func TestARequestOverTLSIsSent(t *testing.T) {
+	var calls atomic.Int32
+	s := serveTLS(t, func(http.ResponseWriter, *http.Request) { calls.Add(1) })
+	d := newDriver(t, Config{URL: s.URL})
+	trust(d, s)
+	if err := d.Reset(t.Context(), attempt()); err != nil || calls.Load() != 1 {
+		t.Errorf("%v after %d calls", err, calls.Load())
+	}
+}
+
+// telling is a connection that tells when something was written.
+type telling struct {
+	net.Conn
+	tell func()
+}
+
+func (c *telling) Write(p []byte) (int, error) {
+	defer c.tell()
+	return c.Conn.Write(p)
+}
+
+func TestALostAnswerIsUnknown(t *testing.T) {
+	for name, handle := range map[string]func(*net.TCPConn){
+		"the connection is reset after the request": func(c *net.TCPConn) {
+			read(c)
+			_ = c.SetLinger(0)
+		},
+		"the connection is closed after the request": func(c *net.TCPConn) { read(c) },
+		"the answer ends in the middle": func(c *net.TCPConn) {
+			read(c)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+		},
+		"the answer is not HTTP": func(c *net.TCPConn) {
+			read(c)
+			_, _ = io.WriteString(c, "SSH-2.0-x\r\n")
+		},
+		"the answer changes to another protocol and goes on for ever": func(c *net.TCPConn) {
+			read(c)
+			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+			read(c) // until the client hangs up
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, idempotent := range []bool{false, true} {
+				var connections atomic.Int32
+				d := newDriver(t, Config{Idempotent: idempotent, URL: "http://" + listen(t, func(c *net.TCPConn) {
+					connections.Add(1)
+					handle(c)
+				})})
+				e := wantVerdict(t, d.Reset(t.Context(), attempt()), worker.Unknown)
+				if e.Repeatable != idempotent {
+					t.Errorf("repeatable is %t where the key is honoured: %t", e.Repeatable, idempotent)
+				}
+				if connections.Load() != 1 {
+					t.Errorf("%d connections for one attempt", connections.Load())
+				}
+			}
+		})
+	}
+	t.Run("the connection is reset before the request is read", func(t *testing.T) {
+		written := make(chan struct{})
+		d := newDriver(t, Config{URL: "http://" + listen(t, func(c *net.TCPConn) {
+			<-written
+			_ = c.SetLinger(0)
+		})})
+		dial := d.sender.DialContext
+		d.sender.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			return &telling{conn, sync.OnceFunc(func() { close(written) })}, err
+		}
+		wantVerdict(t, d.Reset(t.Context(), attempt()), worker.Unknown)
+	})
+	t.Run("the answer does not come in time", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		url := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // then the server notices that the client hangs up
+			cancel()
+			<-r.Context().Done()
+		})
+		wantVerdict(t, newDriver(t, Config{URL: url}).Reset(ctx, attempt()), worker.Unknown)
+	})
+	t.Run("a refusal whose text is cut off is still a refusal", func(t *testing.T) {
+		url := "http://" + listen(t, func(c *net.TCPConn) {
+			read(c)
+			_, _ = io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 100\r\n\r\n{")
+		})
+		wantVerdict(t, newDriver(t, Config{URL: url}).Reset(t.Context(), attempt()), worker.Retryable)
+	})
+}
+
+func TestNoPostIsSentTwice(t *testing.T) {
+	// On a reused connection that is dead, net/http would send the request again
+	// by itself, because it has an Idempotency-Key.
+	var calls atomic.Int32
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if calls.Add(1) == 1 {
+			return
+		}
+		if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			_ = c.Close()
+		}
+	})
+	d := newDriver(t, Config{URL: url})
+	if err := d.Reset(t.Context(), attempt()); err != nil {
+		t.Fatal(err)
+	}
+	err := d.Reset(t.Context(), attempt())
+	if calls.Load() != 2 {
+		t.Errorf("%d calls for two attempts", calls.Load())
+	}
+	wantVerdict(t, err, worker.Unknown)
+}
+
+// counter is a connection that only counts.
+type counter struct {
+	net.Conn
+	writes atomic.Int32
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return len(p), nil
+}
+
+func TestGuard(t *testing.T) {
+	guarded := func(left time.Duration) (*guard, *counter) {
+		c := &counter{}
+		return &guard{c, &send{deadline: time.Now().Add(left)}}, c
+	}
+	t.Run("lets handshakes pass, which are not the request", func(t *testing.T) {
+		g, _ := guarded(time.Minute)
+		if _, err := g.Write(nil); err != nil {
+			t.Error(err)
+		}
+		g.send.connect()
+		if g.send.drop() == sent {
+			t.Error("counted as sent")
+		}
+	})
+	t.Run("stops the rest of a request whose time is over", func(t *testing.T) {
+		g, c := guarded(time.Minute)
+		g.send.connect()
+		if _, err := g.Write(nil); err != nil {
+			t.Error(err)
+		}
+		g.send.deadline = time.Now()
+		if _, err := g.Write(nil); !errors.Is(err, errTooLate) || c.writes.Load() != 1 {
+			t.Errorf("%v after %d writes", err, c.writes.Load())
+		}
+		if g.send.drop() != sent {
+			t.Error("counted as not sent")
+		}
+	})
+	t.Run("never sends what was reported as not sent", func(t *testing.T) {
+		for range 1000 {
+			g, c := guarded(time.Minute)
+			g.send.connect()
+			var writer sync.WaitGroup
+			writer.Go(func() { _, _ = g.Write(nil) })
+			nothing := g.send.drop() != sent
+			writer.Wait()
+			if nothing != (c.writes.Load() == 0) {
+				t.Fatalf("reported %t after %d writes", nothing, c.writes.Load())
+			}
+		}
+	})
+}
