@@ -532,6 +532,30 @@ func TestShutdownLetsRunningAttemptsEnd(t *testing.T) {
 	}
 }
 
+func TestATaskThatIsCancelledOnTheDashboardUsesNoRetry(t *testing.T) {
+	entered := make(chan struct{})
+	b := newBenchOn(t, redisdb.Options{URL: redistest.Start(t).URL()}, repeatable{func(ctx context.Context, _ Attempt) error {
+		close(entered)
+		<-ctx.Done()
+		return ctx.Err()
+	}}, func(c *Config) { c.MaxAttempts = 1 })
+	b.start(t)
+	job := b.submit(t, "phone-1")
+	<-entered
+	inspector := b.db.NewInspector()
+	if err := inspector.CancelProcessing(job.Deliveries()[0].TaskID()); err != nil {
+		t.Fatal(err)
+	}
+	for b.item(t, job).State == tasks.ItemRunning {
+		if t.Context().Err() != nil {
+			t.Fatal("the attempt goes on")
+		}
+	}
+	if it := b.item(t, job); it.State != tasks.ItemRetrying || it.Attempts != 1 {
+		t.Errorf("item %+v", it)
+	}
+}
+
 func TestConfigIsRefusedByFlag(t *testing.T) {
 	good := Config{Concurrency: 1, Lanes: 1, MaxAttempts: 1, AttemptTimeout: time.Second}
 	for want, change := range map[string]func(*Config){
