@@ -73,6 +73,7 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		{"a fleet policy that does not exist", "api --fleet closed", "--fleet must be 'registered' or 'open'"},
 		{"too many instances", "api --max-instances 101", "--max-instances must be from 1 to 100"},
 		{"no retention", "api --job-retention 1s", "--job-retention"},
+		{"a negative number of replicas", "worker --driver simulator --commit-replicas -1", "--commit-replicas must not be negative"},
 		{"a URL of another kind", "api --redis http://localhost", `--redis: has the scheme "http"`},
 		{"a URL file that is missing", "api --redis-file /nowhere", "--redis-file"},
 		{"a Redis that is down, for the api", "api --redis " + nowhere, "--redis: cannot reach Redis"},

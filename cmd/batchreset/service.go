@@ -45,6 +45,18 @@ func (f *redisFlags) define(flags *pflag.FlagSet, value string) {
 	flags.StringVar(&f.file, "redis-file", "", "read the URL of Redis from this `file`, because it contains a password")
 }
 
+// defineReplicas is for the processes that change jobs.
+func defineReplicas(flags *pflag.FlagSet, n *int) {
+	flags.IntVar(n, "commit-replicas", 0, "how many Redis replicas must have a change of a job before it counts; give api and worker the same")
+}
+
+func checkReplicas(n int) error {
+	if n < 0 {
+		return fmt.Errorf("--commit-replicas must not be negative")
+	}
+	return nil
+}
+
 // open connects to the Redis of the flags.
 func (f *redisFlags) open(ctx context.Context, opts redisdb.Options) (*redisdb.DB, error) {
 	opts.URL = f.url

@@ -16,6 +16,7 @@ func newWorkerCommand(std *streams) *cobra.Command {
 		redis redisFlags
 		flags workerFlags
 		ops   opsFlags
+		db    redisdb.Options
 	)
 	cmd := &cobra.Command{
 		Use:   "worker",
@@ -35,27 +36,28 @@ to end, the rest is handed back. A second signal stops it at once.`,
       --driver-token-file /run/secrets/phones --driver-idempotent`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := flags.check(); err != nil {
+			if err := errors.Join(flags.check(), checkReplicas(db.CommitReplicas)); err != nil {
 				return err
 			}
 			driver, err := flags.newDriver()
 			if err != nil {
 				return err
 			}
-			return runWorker(cmd.Context(), std, redis, flags.Config, driver, ops)
+			return runWorker(cmd.Context(), std, redis, db, flags.Config, driver, ops)
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
 	flags.defineDriver(cmd.Flags())
 	flags.define(cmd.Flags())
+	defineReplicas(cmd.Flags(), &db.CommitReplicas)
 	ops.define(cmd.Flags(), "127.0.0.1:9091")
 	return cmd
 }
 
-func runWorker(ctx context.Context, std *streams, redis redisFlags, cfg worker.Config, driver worker.Driver, ops opsFlags) (err error) {
+func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb.Options, cfg worker.Config, driver worker.Driver, ops opsFlags) (err error) {
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
-	db, err := redis.open(ctx, redisdb.Options{})
+	db, err := redis.open(ctx, opts)
 	if err != nil {
 		return err
 	}

@@ -113,23 +113,22 @@ var finishStates = map[tasks.Event]string{
 // the instance in the same round trip. Errors: tasks.WrongToken.
 func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error) {
 	record, n := recordOf(d)
-	keys := []string{record}
 	args := []any{
 		n, token, finishStates[o.Event], string(o.Code), o.Message,
 		flag(o.Failure), flag(o.InDoubt), flag(o.Busy),
 	}
+	// With replicas the instance stays locked until they have the outcome.
 	var answer *redis.Cmd
-	if unlock {
+	unlocked := false
+	if unlock && db.opts.CommitReplicas == 0 {
 		pipe := db.rdb.Pipeline()
-		answer = finishScript.EvalSha(ctx, pipe, keys, args...)
+		answer = finishScript.EvalSha(ctx, pipe, []string{record}, args...)
 		released := unlockScript.EvalSha(ctx, pipe, []string{lockKey(d.InstanceID)}, d.ItemID, token)
 		_, _ = pipe.Exec(ctx) // each command carries its own error
-		if err := released.Err(); redis.HasErrorPrefix(err, "NOSCRIPT") {
-			defer func() { _ = db.Unlock(ctx, d, token) }() // otherwise the lock lapses
-		}
+		unlocked = released.Err() == nil
 	}
 	if answer == nil || redis.HasErrorPrefix(answer.Err(), "NOSCRIPT") {
-		answer = finishScript.Run(ctx, db.rdb, keys, args...)
+		answer = db.commit(ctx, finishScript, record, args...)
 	}
 	a, err := answer.Slice()
 	switch {
@@ -139,6 +138,9 @@ func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o task
 		return tasks.Ended{}, fmt.Errorf("finish: %w", tasks.WrongToken)
 	case len(a) != 4:
 		return tasks.Ended{}, errors.New("finish: the script gave a short answer")
+	}
+	if unlock && !unlocked {
+		_ = db.Unlock(ctx, d, token) // otherwise it lapses
 	}
 	return tasks.Ended{
 		BusyFor: time.Duration(number(a[1])) * time.Millisecond, JobFinal: number(a[2]) == 1, State: stateOf(text(a[3])),

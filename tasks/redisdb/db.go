@@ -31,6 +31,9 @@ type Options struct {
 	// TaskRetention is how long finished tasks stay on the asynq dashboard; 0 =
 	// not at all.
 	TaskRetention time.Duration
+	// CommitReplicas is how many replicas must have a change of a job before it
+	// counts; 0 = none is waited for.
+	CommitReplicas int
 }
 
 // DB is the service's view of Redis. It is safe for concurrent use.

@@ -47,7 +47,7 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	for _, instance := range s.InstanceIDs {
 		args = append(args, instance)
 	}
-	created, err := createScript.Run(ctx, db.rdb, []string{jobKey(id)}, args...).Int64()
+	created, err := db.commit(ctx, createScript, jobKey(id), args...).Int64()
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("create job record: %w", err)
 	}
@@ -92,7 +92,7 @@ func (db *DB) Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 // Cancel ends the items of a job that wait, and lets none begin any more. Errors:
 // tasks.JobGone, tasks.JobFinal.
 func (db *DB) Cancel(ctx context.Context, id string) error {
-	done, err := cancelScript.Run(ctx, db.rdb, []string{jobKey(id)}, rand.Text()).Int()
+	done, err := db.commit(ctx, cancelScript, jobKey(id), rand.Text()).Int()
 	switch {
 	case err != nil:
 		return fmt.Errorf("cancel: %w", err)
@@ -116,7 +116,7 @@ func (db *DB) Retry(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("list job as open: %w", err)
 	}
-	done, err := reopenScript.Run(ctx, db.rdb, []string{jobKey(id)}, rand.Text(), db.opts.GiveUpAfter.Milliseconds()).Int()
+	done, err := db.commit(ctx, reopenScript, jobKey(id), rand.Text(), db.opts.GiveUpAfter.Milliseconds()).Int()
 	switch {
 	case err != nil:
 		return fmt.Errorf("retry: %w", err)

@@ -10,7 +10,9 @@ if reason then return {reason} end
 
 -- The same token again is the same command sent twice by the client library:
 -- answer what was answered, count nothing.
-if not (item.s == 'r' and item.t == ARGV[4]) then
+if item.s == 'r' and item.t == ARGV[4] then
+  touch()
+else
   local now = clock()
   if redis.call('HGET', KEYS[1], 'stop') then return {'stopped'} end
   if now >= tonumber(redis.call('HGET', KEYS[1], 'end')) then return {'late'} end

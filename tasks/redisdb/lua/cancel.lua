@@ -4,7 +4,10 @@
 -- returns 1 done, also if it was before; 0 the job is final; -1 there is no such job
 local header = redis.call('HMGET', KEYS[1], 'created', 'finished', 'stop', 'cancel')
 if not header[1] then return -1 end
-if header[4] == ARGV[1] then return 1 end -- the same command, sent twice
+if header[4] == ARGV[1] then -- the same command, sent twice
+  touch()
+  return 1
+end
 if header[2] then return 0 end
 if header[3] ~= 'RESET.1003' then
   local now = clock()

@@ -15,7 +15,9 @@
 --          the job exists and has another fingerprint
 local existing = redis.call('HMGET', KEYS[1], 'created', 'fp')
 if existing[1] then
-  return existing[2] == ARGV[9] and tonumber(existing[1]) or -1
+  if existing[2] ~= ARGV[9] then return -1 end
+  touch()
+  return tonumber(existing[1])
 end
 local now = clock()
 if now - tonumber(ARGV[1]) > tonumber(ARGV[2]) then return 0 end

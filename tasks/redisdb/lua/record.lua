@@ -95,6 +95,10 @@ local function remember(item, at, outcome, code, message)
   item.h[#item.h + 1] = {n = item.a, b = item.r, e = at, o = outcome, c = code, m = message}
 end
 
+-- touch writes without changing anything, for a command that was sent twice: see
+-- commit.go.
+local function touch() redis.call('HINCRBY', KEYS[1], 'rev', 0) end
+
 -- refusal says why a delivery may not go on with an item, or nil.
 local function refusal(item, delivery, instance)
   if not item then return 'gone' end

@@ -5,7 +5,10 @@
 -- returns 1 done, 0 the job is not final or every item succeeded, -1 no such job
 local header = redis.call('HMGET', KEYS[1], 'created', 'finished', 'retry')
 if not header[1] then return -1 end
-if header[3] == ARGV[1] then return 1 end -- the same command, sent twice
+if header[3] == ARGV[1] then -- the same command, sent twice
+  touch()
+  return 1
+end
 if not header[2] then return 0 end
 local now = clock()
 local reopened = 0
