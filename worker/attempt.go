@@ -227,7 +227,9 @@ func (a *attempt) waited(ctx context.Context, waited, delay time.Duration) error
 	if waited >= busyLimit {
 		return a.abandon(ctx, tasks.BusyTooLong, fmt.Sprintf("the instance was busy for %s", waited.Round(time.Second)))
 	}
-	return &again{delay: delay, reason: "the instance is busy"}
+	// Half of the delay is random: items that wait for one instance would otherwise
+	// come back together, one would have it, and the others would wait again.
+	return &again{delay: delay/2 + jitter(delay/2), reason: "the instance is busy"}
 }
 
 // abandon ends the item without an attempt.

@@ -23,7 +23,7 @@ const (
 // (full jitter), so that items that failed together do not return together.
 func Backoff(failures int) time.Duration { return double(backoffBase, backoffCap, failures) }
 
-// waitDelay is the delay of an item that has been waiting for a busy instance:
+// waitDelay is the longest delay of an item that has been waiting for a busy instance:
 // as long again as it has waited, from 1 s to 30 s.
 func waitDelay(waited time.Duration) time.Duration { return min(max(waited, waitBase), waitCap) }
 
