@@ -3,10 +3,12 @@
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
 FUZZTIME ?= 30s
+SEEDS ?= 20
+DURATION ?= 60s
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fuzz image clean
+.PHONY: help run test lint fuzz chaos image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -31,6 +33,9 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
 		done; \
 	done
+
+chaos: ## break everything for SEEDS (20) runs of DURATION (60s) and check the promises
+	go run ./cmd/chaos --seeds $(SEEDS) --duration $(DURATION)
 
 image: ## build the container image batchreset:latest
 	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) -t batchreset:latest .

@@ -433,14 +433,14 @@ func TestIdempotencyKeys(t *testing.T) {
 			t.Errorf("%s: answer %+v", name, other)
 		}
 	}
-	for name, new := range map[string]reply{
+	for name, fresh := range map[string]reply{
 		"another tenant":    submit("other", body, `"key-1"`),
 		"another key":       submit("acme", body, `"key-2"`),
 		"a key with escape": submit("acme", body, `"key-\\\"1"`),
 		"no key":            submit("acme", body),
 	} {
-		if new.Code != tasks.OK || string(new.Data) == string(first.Data) {
-			t.Errorf("%s: answer %+v", name, new)
+		if fresh.Code != tasks.OK || string(fresh.Data) == string(first.Data) {
+			t.Errorf("%s: answer %+v", name, fresh)
 		}
 	}
 	// A replay neither asks for ownership again nor makes a second job.

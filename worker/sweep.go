@@ -22,8 +22,8 @@ const (
 	roundTime  = 5 * time.Second
 	// A job is looked at again after as long as it has been open, within these
 	// bounds: a long queue is not read over and over.
-	recheckMin = time.Minute
-	recheckMax = 10 * time.Minute
+	recheckFirst = time.Minute
+	recheckLast = 10 * time.Minute
 	// An item whose attempts keep being lost is delivered later each time, so that
 	// one that kills its workers does not take all others down with it.
 	lossBase = 10 * time.Second
@@ -132,7 +132,7 @@ func (s *Sweeper) takeOver(ctx context.Context) error {
 func (s *Sweeper) takeOverTask(ctx context.Context, task *asynq.TaskInfo) error {
 	d, err := tasks.DecodeDelivery(task.Payload)
 	if err != nil {
-		return nil // not ours; whoever runs it will archive it
+		return nil //nolint:nilerr // not ours; whoever runs it will archive it
 	}
 	id, _, _ := tasks.ParseItemID(d.ItemID)
 	job, err := s.store.Job(ctx, id)
@@ -171,9 +171,9 @@ func (s *Sweeper) check(ctx context.Context, open tasks.OpenJob, now time.Time) 
 	if err != nil {
 		// One record that cannot be read must not keep the others from being swept.
 		s.log.Error("open job not swept", "job", open.ID, "error", err)
-		return s.store.Reschedule(ctx, open, now.Add(recheckMax))
+		return s.store.Reschedule(ctx, open, now.Add(recheckLast))
 	}
-	next := now.Add(min(max(now.Sub(job.CreatedAt.Time), recheckMin), recheckMax))
+	next := now.Add(min(max(now.Sub(job.CreatedAt.Time), recheckFirst), recheckLast))
 	for _, d := range job.Deliveries() {
 		lost, err := s.lost(job.Queue, d)
 		if err != nil {
@@ -185,7 +185,7 @@ func (s *Sweeper) check(ctx context.Context, open tasks.OpenJob, now time.Time) 
 		if err := s.redeliver(ctx, job, d, lost); err != nil {
 			return err
 		}
-		next = now.Add(recheckMin)
+		next = now.Add(recheckFirst)
 	}
 	return s.store.Reschedule(ctx, open, next)
 }

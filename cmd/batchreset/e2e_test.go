@@ -289,7 +289,9 @@ func TestAWorkerThatIsKilledInTheMiddle(t *testing.T) {
 			if err := first.cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
-			<-first.done
+			if err := <-first.done; err == nil {
+				t.Error("a killed worker exits with 0")
+			}
 			killed := time.Now()
 			second := start(t, flags...)
 			watched := command(t, environment, "watch", id, "--output", "json")

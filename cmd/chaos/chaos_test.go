@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestNoPromiseBreaksInAShortRun(t *testing.T) {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Fatal("this test needs a real redis-server: run .ci/setup, or install your system's redis-server package")
+	}
+	// Nothing that takes a minute to get over: no worker is killed, and no call
+	// stalls until its outcome is unknown and its instance locked.
+	const faults = "api-kill,api-freeze,worker-freeze,redis-kill,cut,delay,cancel"
+	var table, story strings.Builder
+	err := chaos(t.Context(), []string{"--first-seed", "215", "--duration", "12s", "--faults", faults}, &table, &story)
+	t.Logf("\n%s", table.String())
+	if err != nil {
+		t.Fatalf("%v\n%s", err, story.String())
+	}
+	for kind := range strings.SplitSeq(faults, ",") {
+		if !strings.Contains(table.String(), kind) {
+			t.Errorf("no %s in the run: choose another seed", kind)
+		}
+	}
+}
+
+func TestFlagsAreRefusedByName(t *testing.T) {
+	for _, row := range []struct{ args, want string }{
+		{"--seeds 0", "--seeds must be"},
+		{"--duration 0s", "--duration must be"},
+		{"--fsync no", "--fsync must be"},
+		{"--faults flood", "--faults: "},
+		{"more", `unexpected argument "more"`},
+	} {
+		t.Run(row.args, func(t *testing.T) {
+			var out strings.Builder
+			err := chaos(t.Context(), strings.Fields(row.args), &out, &out)
+			if err == nil || !strings.HasPrefix(err.Error(), row.want) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// ask calls a plane for a reset and returns the status of the answer.
+func ask(ctx context.Context, t *testing.T, url, key string) int {
+	t.Helper()
+	const instance = "phone-1"
+	body := strings.NewReader(`{"instance_id":"` + instance + `","item_id":"` + itemA + `","attempt":1}`)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/worker-1/"+instance, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Idempotency-Key", key)
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0
+	}
+	defer response.Body.Close()
+	return response.StatusCode
+}
+
+func TestTheControlPlane(t *testing.T) {
+	rec := &recorder{start: time.Now()}
+	p := newPlane(rec, rand.New(rand.NewPCG(1, 1)))
+	mux := http.NewServeMux()
+	mux.Handle("POST /{worker}/{instance}", p)
+	server := httptest.NewServer(mux)
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	t.Cleanup(server.Close)
+	p.moods = moods{latency: 200 * time.Millisecond, failing: 0.5, broken: 1 << 31, gone: 1 << 31}
+
+	t.Run("does one reset for calls with one key, and gives them one answer", func(t *testing.T) {
+		answers := make([]int, 10)
+		var g sync.WaitGroup
+		for i := range answers {
+			g.Go(func() { answers[i] = ask(t.Context(), t, server.URL, "same") })
+		}
+		g.Wait()
+		for _, status := range answers {
+			if status == 0 || status != answers[0] {
+				t.Fatalf("answers %v", answers)
+			}
+		}
+		if len(p.resets) != 1 {
+			t.Errorf("%d resets", len(p.resets))
+		}
+	})
+
+	t.Run("does another reset for another key, and records both", func(t *testing.T) {
+		before := len(rec.events)
+		ask(t.Context(), t, server.URL, "one")
+		ask(t.Context(), t, server.URL, "two")
+		if len(p.resets) != 3 || len(rec.events)-before != 2 {
+			t.Fatalf("%d resets, %d new events", len(p.resets), len(rec.events)-before)
+		}
+		if e := rec.events[before]; e.Kind != Call || e.Worker != "worker-1" || e.Instance != "phone-1" || e.Item != itemA ||
+			e.Key != "one" || e.Attempt != 1 || e.End-e.Begin < 100*time.Millisecond || e.Gone {
+			t.Errorf("recorded %+v", e)
+		}
+	})
+
+	t.Run("records a call to its end when the caller has gone", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if status := ask(ctx, t, server.URL, "gone"); status != 0 {
+			t.Fatalf("answered %d", status)
+		}
+		server.Close() // waits for the handler
+		if e := rec.events[len(rec.events)-1]; e.Key != "gone" || !e.Gone || e.End-e.Begin < 100*time.Millisecond {
+			t.Errorf("recorded %+v", e)
+		}
+	})
+
+	t.Run("refuses what is no reset", func(t *testing.T) {
+		for name, r := range map[string]*http.Request{
+			"no key":      httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/worker-1/phone-1", strings.NewReader(`{"instance_id":"phone-1"}`)),
+			"no JSON":     httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/worker-1/phone-1", strings.NewReader("{")),
+			"other phone": httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/worker-1/phone-1", strings.NewReader(`{"instance_id":"phone-2"}`)),
+		} {
+			if name != "no key" {
+				r.Header.Set("Idempotency-Key", "k")
+			}
+			w := httptest.NewRecorder()
+			mux.ServeHTTP(w, r)
+			if w.Code != http.StatusBadRequest {
+				t.Errorf("%s: answered %d", name, w.Code)
+			}
+		}
+	})
+}

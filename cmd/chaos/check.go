@@ -1,0 +1,395 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"batchreset/api/client"
+	"batchreset/tasks"
+)
+
+const (
+	// lossWindow is how much Redis may forget when it is killed with appendfsync
+	// everysec: a second until the write, half of one for the write to be slow.
+	lossWindow = 1500 * time.Millisecond
+	// echo is how long after a kill a worker may still act on what Redis has
+	// forgotten: it repeats begin for 30 s on the lock that it had.
+	echo = 35 * time.Second
+	// crashEcho is how soon after its call a worker must have died for the call's
+	// outcome to be lost with it.
+	crashEcho = 2 * time.Second
+)
+
+// Violation is a broken promise.
+type Violation struct {
+	Invariant string // its number in DESIGN, section 3
+	What      string
+	Story     []Event // what happened around it, in time order
+}
+
+func (v Violation) String() string {
+	const most = 40 // lines that somebody will read
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", v.Invariant, v.What)
+	for i, e := range v.Story {
+		if skipped := len(v.Story) - most; skipped > 0 && i >= most/2 && i < most/2+skipped {
+			if i == most/2 {
+				fmt.Fprintf(&b, "  (%d events left out)\n", skipped)
+			}
+			continue
+		}
+		fmt.Fprintf(&b, "  %s\n", e)
+	}
+	return b.String()
+}
+
+// Check decides every invariant on a complete history. It is a pure function.
+func Check(h History) []Violation {
+	f := index(h)
+	return slices.Concat(
+		f.checkI1EveryAcceptedJobEnds(),
+		f.checkI2RecordsAddUp(),
+		f.checkI3OneResetAtATime(),
+		f.checkI4NoHiddenCalls(),
+		f.checkI4SuccessWasAnswered(),
+		f.checkI5FinalIsFinal(),
+		f.checkI7CancelledIsNeverCalled(),
+		f.checkI10CrashesAreNoFailures(),
+	)
+}
+
+// facts are a history in the order in which the checks need it.
+type facts struct {
+	History
+	submits    []Event
+	cancels    []Event
+	faults     []Event
+	jobs       []string           // every job that was accepted or seen
+	reads      map[string][]Event // by job
+	byInstance map[string][]Event // calls
+	byItem     map[string][]Event // calls
+}
+
+func index(h History) facts {
+	f := facts{History: h, reads: map[string][]Event{}, byInstance: map[string][]Event{}, byItem: map[string][]Event{}}
+	f.Events = slices.Clone(h.Events)
+	slices.SortStableFunc(f.Events, func(a, b Event) int { return cmp.Compare(a.Begin, b.Begin) })
+	jobs := map[string]bool{}
+	for _, e := range f.Events {
+		switch e.Kind {
+		case Submit:
+			f.submits = append(f.submits, e)
+		case Cancel:
+			f.cancels = append(f.cancels, e)
+		case Fault:
+			f.faults = append(f.faults, e)
+		case Read:
+			f.reads[e.Job] = append(f.reads[e.Job], e)
+		case Call:
+			f.byInstance[e.Instance] = append(f.byInstance[e.Instance], e)
+			f.byItem[e.Item] = append(f.byItem[e.Item], e)
+		}
+		if e.Job != "" {
+			jobs[e.Job] = true
+		}
+	}
+	f.jobs = slices.Sorted(maps.Keys(jobs))
+	return f
+}
+
+// last returns what the last read of a job showed, or nil.
+func (f facts) last(job string) *client.Job {
+	reads := f.reads[job]
+	if len(reads) == 0 {
+		return nil
+	}
+	return slices.MaxFunc(reads, func(a, b Event) int { return cmp.Compare(a.End, b.End) }).Record
+}
+
+// items yields the last known state of every item.
+func (f facts) items(yield func(client.Item) bool) {
+	for _, job := range f.jobs {
+		record := f.last(job)
+		if record == nil {
+			continue
+		}
+		for _, item := range record.Items {
+			if !yield(item) {
+				return
+			}
+		}
+	}
+}
+
+// forgettable reports whether Redis may have forgotten something that was written
+// between from and to and led to what was seen at most later after a kill.
+func (f facts) forgettable(from, to, later time.Duration) bool {
+	return f.Fsync == "everysec" && slices.ContainsFunc(f.faults, func(e Event) bool {
+		return e.Fault == redisKill && from <= e.Begin+later && to >= e.Begin-lossWindow
+	})
+}
+
+// forgettableCall is forgettable for a call, which follows its lock and its begin
+// by up to echo.
+func (f facts) forgettableCall(c Event) bool { return f.forgettable(c.Begin, c.Begin, echo) }
+
+// story selects events, and adds the faults that they met.
+func (f facts) story(belongs func(Event) bool) []Event {
+	from, to := time.Duration(-1), time.Duration(0)
+	for _, e := range f.Events {
+		if belongs(e) {
+			if from < 0 {
+				from = e.Begin
+			}
+			to = max(to, e.End)
+		}
+	}
+	var story []Event
+	shown := map[string]*client.Job{} // the same record again tells nothing
+	for _, e := range f.Events {
+		if e.Kind == Read && e.Record != nil && belongs(e) {
+			if old := shown[e.Job]; old != nil && reflect.DeepEqual(old, e.Record) {
+				continue
+			}
+			shown[e.Job] = e.Record
+		}
+		if belongs(e) || e.Kind == Fault && from >= 0 && e.during(from-lossWindow, to) {
+			story = append(story, e)
+		}
+	}
+	return story
+}
+
+// jobStory is what is known of a job.
+func (f facts) jobStory(job string) []Event {
+	return f.story(func(e Event) bool {
+		return e.Job == job || e.Kind == Call && strings.HasPrefix(e.Item, job+"-")
+	})
+}
+
+// itemStory is what is known of an item: the records are cut down to it.
+func (f facts) itemStory(item string) []Event {
+	job, _, _ := tasks.ParseItemID(item)
+	story := f.story(func(e Event) bool { return e.Job == job || e.Item == item })
+	for i, e := range story {
+		if e.Record == nil {
+			continue
+		}
+		record := *e.Record
+		record.Items = slices.DeleteFunc(slices.Clone(record.Items), func(it client.Item) bool { return it.ItemID != item })
+		story[i].Record = &record
+	}
+	return story
+}
+
+// checkI1EveryAcceptedJobEnds: an acknowledged job exists and is final at the end,
+// and so is a job that was accepted although its answer was lost.
+func (f facts) checkI1EveryAcceptedJobEnds() (vs []Violation) {
+	for _, s := range f.submits {
+		if s.Job == "" || f.last(s.Job) != nil || f.forgettable(s.Begin, s.End, 0) {
+			continue
+		}
+		vs = append(vs, Violation{"I1", "job " + s.Job + " was accepted and does not exist", f.jobStory(s.Job)})
+	}
+	for _, job := range f.jobs {
+		if record := f.last(job); record != nil && !record.Final() {
+			vs = append(vs, Violation{"I1", fmt.Sprintf("job %s is still %s at the end", job, record.State), f.jobStory(job)})
+		}
+	}
+	return vs
+}
+
+// checkI2RecordsAddUp: in every record that was ever read the counts and the job's
+// state follow from the items.
+func (f facts) checkI2RecordsAddUp() (vs []Violation) {
+	for _, job := range f.jobs {
+		for _, read := range f.reads[job] {
+			if read.Record == nil {
+				continue
+			}
+			items := make([]tasks.Item, len(read.Record.Items))
+			for i, it := range read.Record.Items {
+				items[i].State = tasks.ItemState(it.State)
+			}
+			counted := tasks.Count(items)
+			if counted == tasks.Counts(read.Record.Counts) && counted.Total() == read.Record.Total &&
+				string(counted.State()) == read.Record.State {
+				continue
+			}
+			vs = append(vs, Violation{"I2", fmt.Sprintf("job %s: a record does not add up to %+v", job, counted), []Event{read}})
+			break // one such record of a job is enough
+		}
+	}
+	return vs
+}
+
+// checkI3OneResetAtATime: no two calls for one instance overlap, unless they have
+// the same driver key. A call lasts until the control plane is done, even if its
+// worker is not there any more.
+func (f facts) checkI3OneResetAtATime() (vs []Violation) {
+	for _, instance := range slices.Sorted(maps.Keys(f.byInstance)) {
+		calls := f.byInstance[instance] // by begin
+		for i, a := range calls {
+			for _, b := range calls[i+1:] {
+				if a.Key == b.Key || !b.during(a.Begin, a.End) || f.forgettableCall(a) || f.forgettableCall(b) {
+					continue
+				}
+				vs = append(vs, Violation{
+					"I3", fmt.Sprintf("two resets of %s at a time", instance),
+					f.story(func(e Event) bool {
+						return e.Kind == Call && e.Instance == instance && e.during(a.Begin, max(a.End, b.End))
+					}),
+				})
+				break // the others tell the same story
+			}
+		}
+	}
+	return vs
+}
+
+// checkI4NoHiddenCalls: the control plane saw no more calls for an item than the
+// record has attempts.
+func (f facts) checkI4NoHiddenCalls() (vs []Violation) {
+	for item := range f.items {
+		calls := slices.DeleteFunc(slices.Clone(f.byItem[item.ItemID]), f.forgettableCall)
+		if len(calls) > item.Attempts {
+			vs = append(vs, Violation{
+				"I4", fmt.Sprintf("item %s has %d attempts in its record and %d calls", item.ItemID, item.Attempts, len(calls)),
+				f.itemStory(item.ItemID),
+			})
+		}
+	}
+	return vs
+}
+
+// checkI4SuccessWasAnswered: an item that succeeded has a call that succeeded.
+func (f facts) checkI4SuccessWasAnswered() (vs []Violation) {
+	for item := range f.items {
+		if item.State != string(tasks.ItemSucceeded) ||
+			slices.ContainsFunc(f.byItem[item.ItemID], func(c Event) bool { return c.Answer == success }) {
+			continue
+		}
+		vs = append(vs, Violation{"I4", "item " + item.ItemID + " succeeded without a reset", f.itemStory(item.ItemID)})
+	}
+	return vs
+}
+
+// checkI5FinalIsFinal: what a record once said of a final item it says ever after.
+// No run asks for a retry.
+func (f facts) checkI5FinalIsFinal() (vs []Violation) {
+	for _, job := range f.jobs {
+		reads := f.reads[job]
+		changed := map[string]bool{}
+		for i, before := range reads {
+			if before.Record == nil || f.forgettable(before.Begin, before.End, 0) {
+				continue
+			}
+			for _, after := range reads[i+1:] {
+				// Of two reads at the same time either may be the older.
+				if after.Begin < before.End || after.Record == nil {
+					continue
+				}
+				for n, old := range before.Record.Items {
+					if !tasks.ItemState(old.State).Final() || n >= len(after.Record.Items) || changed[old.ItemID] {
+						continue
+					}
+					if now := after.Record.Items[n]; now.State != old.State || now.Attempts != old.Attempts {
+						changed[old.ItemID] = true
+						vs = append(vs, Violation{
+							"I5", fmt.Sprintf("item %s was %s after %d attempts and later %s after %d",
+								old.ItemID, old.State, old.Attempts, now.State, now.Attempts),
+							f.itemStory(old.ItemID),
+						})
+					}
+				}
+			}
+		}
+	}
+	return vs
+}
+
+// checkI7CancelledIsNeverCalled: an item that was cancelled before its first
+// attempt has no call.
+func (f facts) checkI7CancelledIsNeverCalled() (vs []Violation) {
+	for item := range f.items {
+		if item.State != string(tasks.ItemCancelled) || item.Attempts > 0 {
+			continue
+		}
+		if calls := f.byItem[item.ItemID]; slices.ContainsFunc(calls, func(c Event) bool { return !f.forgettableCall(c) }) {
+			vs = append(vs, Violation{"I7", "item " + item.ItemID + " was cancelled before it started and reset all the same", f.itemStory(item.ItemID)})
+		}
+	}
+	return vs
+}
+
+// checkI10CrashesAreNoFailures: an item that failed had as many failures as
+// --max-attempts, or was refused for good, or its code names another reason; one is
+// enough in a job that was cancelled or may have been stopped by its failures. Calls whose worker was killed do not count, whatever the control plane answered
+// after that.
+func (f facts) checkI10CrashesAreNoFailures() (vs []Violation) {
+	for item := range f.items {
+		if item.State != string(tasks.ItemFailed) {
+			continue
+		}
+		calls := f.byItem[item.ItemID]
+		switch tasks.Code(item.Code) {
+		case tasks.BusyTooLong, tasks.Stopped, tasks.NoLongerAllowed, tasks.NotInTime:
+			continue
+		}
+		if slices.ContainsFunc(calls, func(c Event) bool { return c.Answer == refusal }) {
+			continue
+		}
+		failures := 0
+		for _, c := range calls {
+			if c.Answer == failure && !c.Gone || !f.killed(c.Worker, c.Begin, c.End+crashEcho) {
+				failures++
+			}
+		}
+		if f.unseen(item) {
+			failures += max(0, item.Attempts-len(calls))
+		}
+		budget := f.MaxAttempts
+		if job, _, _ := tasks.ParseItemID(item.ItemID); f.stoppable(job) {
+			budget = 1
+		}
+		if failures < budget {
+			vs = append(vs, Violation{
+				"I10", fmt.Sprintf("item %s failed after %d failures, it had %d to spend", item.ItemID, failures, budget),
+				f.itemStory(item.ItemID),
+			})
+		}
+	}
+	return vs
+}
+
+// stoppable reports whether a job may have ended early: someone asked to cancel it,
+// it has max_failures, or nobody knows because its answer was lost.
+func (f facts) stoppable(job string) bool {
+	limit := 1
+	for _, e := range f.submits {
+		if e.Job == job {
+			limit = e.MaxFailures
+		}
+	}
+	return limit > 0 || slices.ContainsFunc(f.cancels, func(e Event) bool { return e.Job == job })
+}
+
+func (f facts) killed(worker string, from, to time.Duration) bool {
+	return slices.ContainsFunc(f.faults, func(e Event) bool {
+		return e.Fault == workerKill && e.Target == worker && e.during(from, to)
+	})
+}
+
+// unseen reports whether calls for the item may have got lost on their way to the
+// control plane, after the worker had sent them.
+func (f facts) unseen(item client.Item) bool {
+	from, to := item.StartedAt.Sub(f.Start), item.FinishedAt.Sub(f.Start)
+	return slices.ContainsFunc(f.faults, func(e Event) bool {
+		return e.Target == linkToUpstream && e.during(from, to)
+	})
+}

@@ -1,0 +1,53 @@
+// Command chaos breaks a running batchreset in every way it knows and decides from
+// the history whether a promise was broken.
+//
+//	go run ./cmd/chaos --seeds 20 --duration 60s
+//
+// # A run
+//
+// Each seed is one run. It starts a real redis-server with an append-only file, one
+// or two api and two or three worker processes of the real binary, and a control
+// plane inside the harness that records every reset call with its begin and end. The
+// links api to Redis, worker to Redis and worker to control plane go through
+// toxiproxy. While jobs are submitted in an open loop, on instances that several of
+// them ask for at a time, faults are injected from a schedule that follows from the
+// seed: processes are killed and frozen, Redis is killed or out of memory, links are
+// cut, stalled or delayed, jobs are cancelled. Then everything is mended, and every
+// job is read until all are final, for 150 s at most, and once more after that.
+//
+// The schedule, the rates and the control plane's moods follow from the seed; when
+// exactly a fault meets which step does not, so a seed that found something may need
+// to be run again. With --history-dir the history (one JSON object a line, times in
+// nanoseconds since the start), the processes' logs and Redis's files are kept.
+//
+// # What is checked
+//
+// [Check] is a pure function from a history to violations, each with the events that
+// tell its story. The numbers are those of the design's promises.
+//
+//   - I1: an acknowledged job exists and is final at the end; so is one whose answer
+//     was lost, if it exists.
+//   - I2: in every record ever read, the counts and the job's state follow from the
+//     items.
+//   - I3: no two calls for one instance overlap, unless they have the same driver key.
+//     A call whose worker has gone lasts until the control plane is done.
+//   - I4: an item has no more calls than recorded attempts, and none succeeds without
+//     a call that did.
+//   - I5: a final item's state and attempts never change.
+//   - I7: an item that was cancelled before its first attempt has no call.
+//   - I10: an item that failed has spent --max-attempts failures; calls whose worker
+//     was killed do not count. Items with another reason are told by their code.
+//
+// The others are defended by tests of the packages that keep them: they are about
+// single requests (I6, I8), about what is not built into a run (I9), or about what
+// changes slower than a run (I11).
+//
+// # The window of everysec
+//
+// With --fsync everysec, Redis may forget what it was told in the 1.5 s before it is
+// killed. A job that was accepted in that window may be missing, and a read in it
+// proves nothing. Calls count for nothing from then until 35 s after the kill: a worker
+// repeats begin for up to 30 s on a lock that Redis may have forgotten. Killing the
+// process loses less than killing the machine would, because what Redis has written is
+// in the kernel's hands; with always nothing is excused.
+package main

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"batchreset/api/client"
+)
+
+// Kind says what an event is.
+type Kind string
+
+// The kinds of events.
+const (
+	Submit Kind = "submit" // a batch was sent to the api
+	Read   Kind = "read"   // a job's record was read from the api
+	Cancel Kind = "cancel" // the api was asked to cancel a job
+	Call   Kind = "call"   // the control plane was asked for a reset
+	Fault  Kind = "fault"  // the harness broke something, and mended it
+)
+
+// Answers of the control plane to a call.
+const (
+	success = "success"
+	failure = "failure" // worth a retry
+	refusal = "refusal" // not worth a retry
+)
+
+// Event is something that happened during a run. Begin and End are measured from
+// the start of the run by one clock, the harness's.
+type Event struct {
+	Kind  Kind          `json:"kind"`
+	Begin time.Duration `json:"begin_ns"`
+	End   time.Duration `json:"end_ns"`
+
+	// Job is of a submit, read or cancel; empty for a submit whose answer was lost
+	// or was not 200.
+	Job string `json:"job,omitempty"`
+	// MaxFailures is what a submit asked for.
+	MaxFailures int `json:"max_failures,omitempty"`
+	// Record is what a read showed; nil means that there is no such job.
+	Record *client.Job `json:"record,omitempty"`
+
+	// A call's.
+	Worker   string `json:"worker,omitempty"`
+	Instance string `json:"instance,omitempty"`
+	Item     string `json:"item,omitempty"`
+	Attempt  int    `json:"attempt,omitempty"`
+	Key      string `json:"key,omitempty"`
+	// Answer is the control plane's; the worker did not wait for it if Gone.
+	Answer string `json:"answer,omitempty"`
+	Gone   bool   `json:"gone,omitempty"`
+
+	// A fault's.
+	Fault  faultKind `json:"fault,omitempty"`
+	Target string    `json:"target,omitempty"`
+
+	// Error is why a submit or a cancel was not answered with 200.
+	Error string `json:"error,omitempty"`
+}
+
+// during reports whether the event has a moment in common with [from, to].
+func (e Event) during(from, to time.Duration) bool { return e.Begin <= to && e.End >= from }
+
+// String is a line of a story.
+func (e Event) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%9.3fs to %9.3fs  %-6s ", e.Begin.Seconds(), e.End.Seconds(), e.Kind)
+	switch e.Kind {
+	case Call:
+		fmt.Fprintf(&b, "%s by %s, item %s, attempt %d, key %s: %s", e.Instance, e.Worker, e.Item, e.Attempt, e.Key, e.Answer)
+		if e.Gone {
+			b.WriteString(", the worker had gone")
+		}
+	case Fault:
+		fmt.Fprintf(&b, "%s %s", e.Fault, e.Target)
+	case Read:
+		if e.Record == nil {
+			fmt.Fprintf(&b, "%s: no such job", e.Job)
+			break
+		}
+		fmt.Fprintf(&b, "%s: %s, %d items, %+v", e.Job, e.Record.State, e.Record.Total, e.Record.Counts)
+		for _, it := range e.Record.Items {
+			fmt.Fprintf(&b, "\n%33s%s %s: %s, %d attempts %s", "", it.ItemID, it.InstanceID, it.State, it.Attempts, it.Code)
+		}
+	default:
+		fmt.Fprintf(&b, "%s %s", e.Job, e.Error)
+	}
+	return b.String()
+}
+
+// History is everything that is known of a run.
+type History struct {
+	Start       time.Time // when the events' clock was 0
+	Fsync       string    // Redis's appendfsync
+	MaxAttempts int       // the workers' --max-attempts
+	Events      []Event
+}
+
+// recorder collects the events of a run. It is safe for concurrent use.
+type recorder struct {
+	start time.Time
+
+	mu     sync.Mutex
+	events []Event
+}
+
+// now is the time on the events' clock.
+func (r *recorder) now() time.Duration { return time.Since(r.start) }
+
+func (r *recorder) add(e Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
+}
+
+// writeFile writes one JSON object per event.
+func (h History) writeFile(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // the second Close, unless encoding failed
+	enc := json.NewEncoder(f)
+	for _, e := range h.Events {
+		if err := enc.Encode(e); err != nil {
+			return err
+		}
+	}
+	return f.Close()
+}

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"batchreset/api/client"
+)
+
+const (
+	fleetSize = 2000 // instances in all
+	hotSize   = 20   // of them are in every tenth place of a batch
+	batchMost = 16   // instances in a batch
+
+	patience = 5 * time.Second // with one request and its tries
+	inFlight = 64              // requests at a time; above it none is made
+)
+
+// caller submits, reads and cancels jobs, and records it.
+type caller struct {
+	rec     *recorder
+	clients []*client.Client // one for each api process
+
+	mu   sync.Mutex
+	rand *rand.Rand
+	jobs []string // acknowledged ones
+}
+
+func newCaller(rec *recorder, r *rand.Rand, token string, servers []string) (*caller, error) {
+	c := &caller{rec: rec, rand: r}
+	for _, server := range servers {
+		one, err := client.New(server, token)
+		if err != nil {
+			return nil, err
+		}
+		c.clients = append(c.clients, one)
+	}
+	return c, nil
+}
+
+func (c *caller) close() {
+	for _, one := range c.clients {
+		one.Close()
+	}
+}
+
+// load submits jobs in an open loop, rate instances per second, and looks at random
+// ones now and then, until ctx ends.
+func (c *caller) load(ctx context.Context, rate int) {
+	var g errgroup.Group
+	g.SetLimit(inFlight)
+	for ctx.Err() == nil {
+		batch := c.batch()
+		// What is under way when the load ends is still waited for.
+		g.TryGo(func() error { c.submit(context.WithoutCancel(ctx), batch); return nil })
+		if job := c.randomJob(); job != "" {
+			g.TryGo(func() error { _, _ = c.read(ctx, job); return nil }) // only what was seen counts
+		}
+		c.mu.Lock()
+		gap := time.Duration(c.rand.ExpFloat64() * float64(len(batch.InstanceIDs)) / float64(rate) * float64(time.Second))
+		c.mu.Unlock()
+		pause(ctx, gap)
+	}
+	_ = g.Wait() // no function returns an error
+}
+
+// batch draws 1 to batchMost instances, some of them much asked for. Some
+// batches stop at the first failure.
+func (c *caller) batch() client.Batch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ids := make([]string, 1+c.rand.IntN(batchMost))
+	for i := range ids {
+		n := c.rand.IntN(fleetSize)
+		if c.rand.IntN(10) == 0 {
+			n = c.rand.IntN(hotSize)
+		}
+		ids[i] = fmt.Sprintf("phone-%d", n)
+	}
+	b := client.Batch{InstanceIDs: ids}
+	if c.rand.IntN(10) == 0 {
+		b.MaxFailures = 1
+	}
+	return b
+}
+
+func (c *caller) randomJob() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.jobs) == 0 {
+		return ""
+	}
+	return c.jobs[c.rand.IntN(len(c.jobs))]
+}
+
+// pick is the index of a random api process.
+func (c *caller) pick() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rand.IntN(len(c.clients))
+}
+
+func (c *caller) submit(ctx context.Context, batch client.Batch) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	e := Event{Kind: Submit, Begin: c.rec.now(), MaxFailures: batch.MaxFailures}
+	accepted, err := c.clients[c.pick()].Submit(ctx, batch)
+	e.End, e.Job = c.rec.now(), accepted.JobID
+	if err != nil {
+		e.Error = err.Error()
+	} else {
+		c.mu.Lock()
+		c.jobs = append(c.jobs, accepted.JobID)
+		c.mu.Unlock()
+	}
+	c.rec.add(e)
+}
+
+// read looks at a job. final says whether there is nothing to wait for: the job is
+// final, or does not exist.
+func (c *caller) read(ctx context.Context, job string) (final bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	e := Event{Kind: Read, Begin: c.rec.now(), Job: job}
+	record, err := c.clients[c.pick()].Job(ctx, job)
+	e.End = c.rec.now()
+	if answer, answered := errors.AsType[*client.Error](err); answered && answer.HTTPStatus == http.StatusNotFound {
+		c.rec.add(e)
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	record.Record = nil // the fields say it all
+	e.Record = &record
+	c.rec.add(e)
+	return record.Final(), nil
+}
+
+// cancel asks for the end of a random job.
+func (c *caller) cancel(ctx context.Context) {
+	job := c.randomJob()
+	if job == "" {
+		return
+	}
+	ctx, stop := context.WithTimeout(ctx, patience)
+	defer stop()
+	e := Event{Kind: Cancel, Begin: c.rec.now(), Job: job}
+	if _, err := c.clients[c.pick()].Cancel(ctx, job); err != nil {
+		e.Error = err.Error()
+	}
+	e.End = c.rec.now()
+	c.rec.add(e)
+}
+
+// settle reads every job, also those whose answer was lost, until all are final, at
+// most for d, and then all of them once more.
+func (c *caller) settle(ctx context.Context, d time.Duration) error {
+	jobs, err := c.list(ctx)
+	if err != nil {
+		return err
+	}
+	deadline := time.Now().Add(d)
+	for open := jobs; len(open) > 0 && time.Now().Before(deadline) && ctx.Err() == nil; pause(ctx, time.Second) {
+		if open, err = c.readAll(ctx, open); err != nil {
+			return err
+		}
+	}
+	_, err = c.readAll(ctx, jobs)
+	return err
+}
+
+// readAll reads jobs and returns those that are not final.
+func (c *caller) readAll(ctx context.Context, jobs []string) (open []string, err error) {
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for _, job := range jobs {
+		g.Go(func() error {
+			final, err := c.read(ctx, job)
+			if err == nil && !final {
+				mu.Lock()
+				open = append(open, job)
+				mu.Unlock()
+			}
+			return err
+		})
+	}
+	return open, g.Wait()
+}
+
+// list returns every job that was acknowledged or that the api lists.
+func (c *caller) list(ctx context.Context) ([]string, error) {
+	c.mu.Lock()
+	known := map[string]bool{}
+	for _, job := range c.jobs {
+		known[job] = true
+	}
+	c.mu.Unlock()
+	for filter := (client.JobsFilter{Limit: 100}); ; {
+		page, err := c.clients[0].Jobs(ctx, filter)
+		if err != nil {
+			return nil, fmt.Errorf("list jobs: %w", err)
+		}
+		for _, job := range page.Jobs {
+			known[job.ID] = true
+		}
+		if filter.Cursor = page.NextCursor; filter.Cursor == "" {
+			break
+		}
+	}
+	jobs := make([]string, 0, len(known))
+	for job := range known {
+		jobs = append(jobs, job)
+	}
+	return jobs, nil
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+)
+
+// link is a connection between two of the parts that can be broken.
+type link struct {
+	proxy *toxiproxy.Proxy
+}
+
+// openLink starts a proxy on a free port of the loopback interface.
+func openLink(name, upstream string) (*link, error) {
+	log := zerolog.Nop()
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), log)
+	p := toxiproxy.NewProxy(server, name, "127.0.0.1:0", upstream)
+	if err := p.Start(); err != nil {
+		return nil, fmt.Errorf("link %s: %w", name, err)
+	}
+	return &link{proxy: p}, nil
+}
+
+func (l *link) addr() string { return l.proxy.Listen }
+
+// fault breaks the link until ctx ends or the time is over, and mends it.
+func (l *link) fault(ctx context.Context, f plannedFault) error {
+	if f.kind == linkCut {
+		l.proxy.Stop()
+		pause(ctx, f.length)
+		return l.proxy.Start()
+	}
+	toxic := `{"name":"%s","type":"timeout","stream":"%s","attributes":{"timeout":0}}`
+	if f.kind == linkDelay {
+		toxic = `{"name":"%s","type":"latency","stream":"%s","attributes":{"latency":250,"jitter":250}}`
+	}
+	directions := []string{"upstream", "downstream"}
+	for _, direction := range directions {
+		if _, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(toxic, direction, direction))); err != nil {
+			return fmt.Errorf("%s %s: %w", f.kind, f.target, err)
+		}
+	}
+	pause(ctx, f.length)
+	for _, direction := range directions {
+		if err := l.proxy.Toxics.RemoveToxic(context.WithoutCancel(ctx), direction); err != nil {
+			return fmt.Errorf("mend %s: %w", f.target, err)
+		}
+	}
+	return nil
+}
+
+func (l *link) close() { l.proxy.Stop() }
+
+// pause waits until d is over or ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// restartPause is how long a process that ended stays away, as under systemd.
+const restartPause = 300 * time.Millisecond
+
+// process is a command that is started again whenever it ends.
+type process struct {
+	name string
+	args []string
+	log  *os.File
+	// gate, while locked, keeps an ended process from being started again.
+	gate sync.Mutex
+
+	mu      sync.Mutex
+	running *os.Process // nil between two runs
+	runs    int
+	killed  int
+}
+
+// startProcess starts a command, supervised until ctx ends; then it is killed. Its
+// output goes to a file in dir. wait blocks until it has ended for good.
+func startProcess(ctx context.Context, dir, name string, args ...string) (p *process, wait func(), err error) {
+	log, err := os.Create(filepath.Join(dir, name+".log"))
+	if err != nil {
+		return nil, nil, err
+	}
+	p = &process{name: name, args: args, log: log}
+	var done sync.WaitGroup
+	done.Go(func() {
+		defer func() { _ = log.Close() }() // nothing more to write
+		for ctx.Err() == nil {
+			p.pass()
+			err := p.once(ctx)
+			fmt.Fprintf(log, "chaos: %s ended: %v\n", name, err)
+			pause(ctx, restartPause)
+		}
+	})
+	return p, done.Wait, nil
+}
+
+// pass waits until the gate is open.
+func (p *process) pass() {
+	p.gate.Lock()
+	defer p.gate.Unlock()
+}
+
+// once runs the command until it ends or ctx does.
+func (p *process) once(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, p.args[0], p.args[1:]...)
+	cmd.Stdout, cmd.Stderr = p.log, p.log
+	// A group of its own: Ctrl-C is for the harness, which ends the rest.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.running = cmd.Process
+	p.runs++
+	p.mu.Unlock()
+	err := cmd.Wait()
+	p.mu.Lock()
+	p.running = nil
+	p.mu.Unlock()
+	return err
+}
+
+// signal sends a signal to the process, if it runs.
+func (p *process) signal(s os.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == nil {
+		return
+	}
+	if s == syscall.SIGKILL {
+		p.killed++
+	}
+	_ = p.running.Signal(s) // it may have ended already
+}
+
+// exits is how often the process ended by itself.
+func (p *process) exits() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ended := p.runs - p.killed
+	if p.running != nil {
+		ended--
+	}
+	return ended
+}
+
+// freeAddr returns an address of the loopback interface that was free a moment ago.
+func freeAddr(ctx context.Context) (string, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// build builds the program under test into dir.
+func build(ctx context.Context, dir string, stderr io.Writer) (binary string, err error) {
+	binary = filepath.Join(dir, "batchreset")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "batchreset/cmd/batchreset")
+	cmd.Stdout, cmd.Stderr = stderr, stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("build batchreset: %w", err)
+	}
+	return binary, nil
+}
+
+// until calls f every 50 ms until it succeeds, at most for d.
+func until(ctx context.Context, d time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	for {
+		err := f(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
+		}
+		pause(ctx, 50*time.Millisecond)
+	}
+}

@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	maxAttempts  = 3
+	startTimeout = 30 * time.Second
+	// settleTimeout is longer than everything that may delay an item: the lock of a
+	// lost attempt (65 s), the wait for it (30 s more), and a delivery taken over.
+	settleTimeout = 150 * time.Second
+)
+
+// plan is what a run is to do.
+type plan struct {
+	seed     uint64
+	duration time.Duration
+	faults   []faultKind
+	fsync    string
+	binary   string
+	dir      string // for logs and Redis's files
+}
+
+// result is what a run has shown.
+type result struct {
+	history History
+	injured map[faultKind]int
+	exits   int // of api and worker processes, by themselves
+}
+
+// world is everything that runs while faults are injected.
+type world struct {
+	plan
+	rec       *recorder
+	redis     *redis.Client // past the links
+	redisAddr string
+	processes map[string]*process
+	apis      []string // names
+	servers   []string // URLs of the apis
+	workers   []string
+	links     map[string]*link
+	caller    *caller
+}
+
+// run makes one run: start everything, load it, break it, mend it, wait for the
+// jobs to end. It has ended everything that it started when it returns.
+func run(ctx context.Context, p plan) (res result, err error) {
+	ctx, stop := context.WithCancel(ctx)
+	r := rand.New(rand.NewPCG(p.seed, 0))
+	w := &world{plan: p, rec: &recorder{start: time.Now()}, processes: map[string]*process{}, links: map[string]*link{}}
+	var closers []func()
+	defer func() {
+		stop()
+		for _, f := range slices.Backward(closers) {
+			f()
+		}
+		res.history = History{Start: w.rec.start, Fsync: p.fsync, MaxAttempts: maxAttempts, Events: w.rec.events}
+	}()
+	later := func(f func()) { closers = append(closers, f) }
+
+	if err := w.startRedis(ctx, later); err != nil {
+		return res, err
+	}
+	if err := w.startPlane(ctx, newPlane(w.rec, rand.New(rand.NewPCG(p.seed, 1))), later); err != nil {
+		return res, err
+	}
+	if err := w.startService(ctx, 1+r.IntN(2), 2+r.IntN(2), rand.New(rand.NewPCG(p.seed, 2)), later); err != nil {
+		return res, err
+	}
+
+	rate := 100 + r.IntN(200)
+	faults := schedule(r, p.duration, p.faults, w.apis, w.workers)
+	res.injured = map[faultKind]int{}
+	for _, f := range faults {
+		res.injured[f.kind]++
+	}
+	loaded, cancel := context.WithTimeout(ctx, p.duration)
+	defer cancel()
+	var g errgroup.Group
+	g.Go(func() error { w.caller.load(loaded, rate); return nil })
+	begin := time.Now()
+	for _, f := range faults {
+		g.Go(func() error {
+			pause(loaded, f.at-time.Since(begin))
+			return w.inject(loaded, f)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return res, err
+	}
+	if err := w.healthy(ctx); err != nil {
+		return res, err
+	}
+	err = w.caller.settle(ctx, settleTimeout)
+	for _, name := range slices.Concat(w.apis, w.workers) {
+		res.exits += w.processes[name].exits()
+	}
+	return res, err
+}
+
+func (w *world) start(ctx context.Context, later func(func()), name string, args ...string) error {
+	p, wait, err := startProcess(ctx, w.dir, name, args...)
+	if err != nil {
+		return err
+	}
+	later(wait)
+	w.processes[name] = p
+	return nil
+}
+
+func (w *world) startRedis(ctx context.Context, later func(func())) (err error) {
+	if w.redisAddr, err = freeAddr(ctx); err != nil {
+		return err
+	}
+	_, port, err := net.SplitHostPort(w.redisAddr)
+	if err != nil {
+		return err
+	}
+	if err := w.start(ctx, later, "redis", "redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", w.dir,
+		"--appendonly", "yes", "--appendfsync", w.fsync, "--save", ""); err != nil {
+		return err
+	}
+	later(http.DefaultClient.CloseIdleConnections) // of ready
+	w.redis = redis.NewClient(&redis.Options{Addr: w.redisAddr, MaxRetries: -1})
+	later(func() { _ = w.redis.Close() })
+	if err := until(ctx, startTimeout, func(ctx context.Context) error { return w.redis.Ping(ctx).Err() }); err != nil {
+		return fmt.Errorf("redis-server does not start (see %s): %w", w.dir, err)
+	}
+	for _, name := range []string{linkAPIToRedis, linkWorkerToRedis} {
+		if err := w.openLink(name, w.redisAddr, later); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *world) openLink(name, upstream string, later func(func())) error {
+	l, err := openLink(name, upstream)
+	if err != nil {
+		return err
+	}
+	later(l.close)
+	w.links[name] = l
+	return nil
+}
+
+// startPlane serves the control plane. It is shut down last but Redis, when every
+// reset under way has been recorded.
+func (w *world) startPlane(ctx context.Context, p *plane, later func(func())) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /{worker}/{instance}", p)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	later(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close()
+		}
+		<-served //nolint:errcheck // http.ErrServerClosed, always
+	})
+	return w.openLink(linkToUpstream, listener.Addr().String(), later)
+}
+
+// startService starts the processes under test and waits until they are ready.
+func (w *world) startService(ctx context.Context, apis, workers int, r *rand.Rand, later func(func())) error {
+	token, err := exec.CommandContext(ctx, w.binary, "token", "add", "--redis", "redis://"+w.redisAddr, "--tenant", "chaos").Output()
+	if err != nil {
+		return fmt.Errorf("batchreset token add: %w", err)
+	}
+	for i := range apis {
+		addr, err := freeAddr(ctx)
+		if err != nil {
+			return err
+		}
+		name := fmt.Sprintf("api-%d", i+1)
+		if err := w.start(ctx, later, name, w.binary, "api", "--listen", addr, "--ops-listen", "127.0.0.1:0",
+			"--redis", "redis://"+w.links[linkAPIToRedis].addr(), "--fleet", "open"); err != nil {
+			return err
+		}
+		w.apis = append(w.apis, name)
+		w.servers = append(w.servers, "http://"+addr)
+	}
+	for i := range workers {
+		name := fmt.Sprintf("worker-%d", i+1)
+		if err := w.start(ctx, later, name, w.binary, "worker", "--ops-listen", "127.0.0.1:0",
+			"--redis", "redis://"+w.links[linkWorkerToRedis].addr(),
+			"--driver", "http", "--driver-url", "http://"+w.links[linkToUpstream].addr()+"/"+name+"/{instance_id}", "--driver-idempotent",
+			"--attempt-timeout", "5s", "--max-attempts", fmt.Sprint(maxAttempts)); err != nil {
+			return err
+		}
+		w.workers = append(w.workers, name)
+	}
+	if w.caller, err = newCaller(w.rec, r, strings.TrimSpace(string(token)), w.servers); err != nil {
+		return err
+	}
+	later(w.caller.close)
+	return w.healthy(ctx)
+}
+
+// healthy waits until every api process is ready.
+func (w *world) healthy(ctx context.Context) error {
+	for _, server := range w.servers {
+		if err := until(ctx, startTimeout, func(ctx context.Context) error { return ready(ctx, server) }); err != nil {
+			return fmt.Errorf("the api does not get ready (see %s): %w", w.dir, err)
+		}
+	}
+	return nil
+}
+
+func ready(ctx context.Context, server string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, server+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+	return nil
+}
+
+// inject breaks something, keeps it broken as long as planned, and mends it.
+func (w *world) inject(ctx context.Context, f plannedFault) (err error) {
+	if ctx.Err() != nil {
+		return nil // the load has ended early
+	}
+	if f.kind == cancelJob {
+		w.caller.cancel(ctx)
+		return nil
+	}
+	e := Event{Kind: Fault, Begin: w.rec.now(), Fault: f.kind, Target: f.target}
+	defer func() {
+		e.End = w.rec.now()
+		w.rec.add(e)
+	}()
+	switch f.kind {
+	case apiKill, workerKill:
+		w.processes[f.target].signal(syscall.SIGKILL)
+	case apiFreeze, workerFreeze, workerSleep:
+		w.processes[f.target].signal(syscall.SIGSTOP)
+		pause(ctx, f.length)
+		w.processes[f.target].signal(syscall.SIGCONT)
+	case redisKill:
+		server := w.processes[f.target]
+		server.gate.Lock()
+		server.signal(syscall.SIGKILL)
+		pause(ctx, f.length)
+		server.gate.Unlock()
+	case redisFull:
+		err = w.limitMemory(ctx, "1mb")
+		pause(ctx, f.length)
+		err = errors.Join(err, w.limitMemory(context.WithoutCancel(ctx), "0"))
+	default:
+		err = w.links[f.target].fault(ctx, f)
+	}
+	return err
+}
+
+func (w *world) limitMemory(ctx context.Context, limit string) error {
+	return until(ctx, startTimeout, func(ctx context.Context) error {
+		return w.redis.ConfigSet(ctx, "maxmemory", limit).Err()
+	})
+}
