@@ -23,7 +23,7 @@ const (
 	// A job is looked at again after as long as it has been open, within these
 	// bounds: a long queue is not read over and over.
 	recheckFirst = time.Minute
-	recheckLast = 10 * time.Minute
+	recheckLast  = 10 * time.Minute
 	// An item whose attempts keep being lost is delivered later each time, so that
 	// one that kills its workers does not take all others down with it.
 	lossBase = 10 * time.Second

@@ -160,18 +160,25 @@ func (c *caller) cancel(ctx context.Context) {
 	c.rec.add(e)
 }
 
-// settle reads every job, also those whose answer was lost, until all are final, at
-// most for d, and then all of them once more.
+// settle reads every job, also those whose answer was lost, until all are final or
+// none of them has become so for d, and then all of them once more. Jobs that wait
+// for one phone end one after the other; that takes its time and is no standstill.
 func (c *caller) settle(ctx context.Context, d time.Duration) error {
 	jobs, err := c.list(ctx)
 	if err != nil {
 		return err
 	}
-	deadline := time.Now().Add(d)
-	for open := jobs; len(open) > 0 && time.Now().Before(deadline) && ctx.Err() == nil; pause(ctx, time.Second) {
-		if open, err = c.readAll(ctx, open); err != nil {
+	const patience = 6 // times d in all
+	start, progress := time.Now(), time.Now()
+	for open := jobs; len(open) > 0 && time.Since(progress) < d && time.Since(start) < patience*d && ctx.Err() == nil; pause(ctx, time.Second) {
+		left, err := c.readAll(ctx, open)
+		if err != nil {
 			return err
 		}
+		if len(left) < len(open) {
+			progress = time.Now()
+		}
+		open = left
 	}
 	_, err = c.readAll(ctx, jobs)
 	return err

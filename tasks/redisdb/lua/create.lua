@@ -19,8 +19,8 @@ if existing[1] then
   touch()
   return tonumber(existing[1])
 end
-local now = clock()
-if now - tonumber(ARGV[1]) > tonumber(ARGV[2]) then return 0 end
+local now = tonumber(ARGV[1]) -- created when listed: the tenant's index has that time
+if clock() - now > tonumber(ARGV[2]) then return 0 end
 local total = #ARGV - 11
 local fields = {'v', 1, 'created', now, 'end', now + tonumber(ARGV[3]), 'keep', ARGV[4],
                 'tenant', ARGV[5], 'queue', ARGV[6], 'open', ARGV[7],

@@ -4,10 +4,12 @@ package redistest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"os/exec"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -21,6 +23,7 @@ type Server struct {
 	Addr string
 	dir  string
 	args []string
+	tls  *tls.Config // nil: no TLS
 	log  lockedBuffer
 
 	cmd    *exec.Cmd
@@ -49,21 +52,32 @@ func (l *lockedBuffer) String() string {
 // configuration, for example "--maxmemory", "1mb".
 func Start(t testing.TB, config ...string) *Server {
 	t.Helper()
+	s := &Server{dir: t.TempDir(), args: append(durable(), config...)}
+	s.boot(t)
+	return s
+}
+
+// durable is the configuration that keeps every write that was answered.
+func durable() []string {
+	return []string{"--appendonly", "yes", "--appendfsync", "always", "--save", ""}
+}
+
+// boot starts the process for the first time and ends it with the test.
+func (s *Server) boot(t testing.TB) {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatal("these tests need a real redis-server: run .ci/setup, or install your system's redis-server package")
 	}
-	s := &Server{dir: t.TempDir(), args: config}
 	// A port that was free a moment ago can be taken by someone else.
 	var err error
 	for range 5 {
 		s.Addr = freeAddr(t)
 		if err = s.start(); err == nil {
 			t.Cleanup(s.Kill)
-			return s
+			return
 		}
 	}
 	t.Fatalf("start redis-server: %v\n%s", err, s.log.String())
-	return nil
 }
 
 func freeAddr(t testing.TB) string {
@@ -77,12 +91,17 @@ func freeAddr(t testing.TB) string {
 }
 
 // URL is what --redis takes.
-func (s *Server) URL() string { return "redis://" + s.Addr }
+func (s *Server) URL() string {
+	if s.tls != nil {
+		return "rediss://" + s.Addr
+	}
+	return "redis://" + s.Addr
+}
 
 // Client returns a client that is closed with the test.
 func (s *Server) Client(t testing.TB) *redis.Client {
 	t.Helper()
-	c := redis.NewClient(&redis.Options{Addr: s.Addr})
+	c := redis.NewClient(&redis.Options{Addr: s.Addr, TLSConfig: s.tls})
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -92,10 +111,12 @@ func (s *Server) start() error {
 	if err != nil {
 		return err
 	}
-	args := append([]string{
-		"--bind", "127.0.0.1", "--port", port, "--dir", s.dir,
-		"--appendonly", "yes", "--appendfsync", "always", "--save", "",
-	}, s.args...)
+	flag := "--port"
+	if s.tls != nil {
+		flag = "--tls-port"
+	}
+	// A Sentinel's configuration file must come first.
+	args := slices.Concat(s.args, []string{"--bind", "127.0.0.1", flag, port, "--dir", s.dir})
 	s.cmd = exec.CommandContext(context.Background(), "redis-server", args...) // Kill ends it
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
@@ -110,7 +131,7 @@ func (s *Server) start() error {
 func (s *Server) ready() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	c := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1})
+	c := redis.NewClient(&redis.Options{Addr: s.Addr, TLSConfig: s.tls, MaxRetries: -1, DialerRetries: 1})
 	defer func() { _ = c.Close() }()
 	for {
 		// A replica or a full server answers PING with an error of its own; that
