@@ -95,6 +95,11 @@ func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 }
 
 func (a *attempt) run(callCtx, ctx context.Context) error {
+	if a.gate != nil {
+		if wait, ok := a.gate.Ready(); !ok {
+			return &again{delay: wait + jitter(wait), reason: "the control plane cannot be reached"}
+		}
+	}
 	ttl := a.cfg.AttemptTimeout + lockMargin
 	held, err := a.store.Lock(ctx, a.d, a.token, ttl)
 	switch {

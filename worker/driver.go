@@ -23,6 +23,12 @@ type Repeater interface {
 	Repeatable() bool
 }
 
+// Gate is implemented by a driver that knows when it is of no use to begin an
+// attempt, because nothing could be sent.
+type Gate interface {
+	Ready() (wait time.Duration, ok bool)
+}
+
 // Attempt is what a driver is given: one try at resetting one item.
 type Attempt struct {
 	InstanceID string

@@ -45,6 +45,7 @@ type Worker struct {
 	store      Store
 	driver     Driver
 	repeatable bool
+	gate       Gate // nil: always open
 	log        *slog.Logger
 
 	stop    context.Context // ends when running attempts must end
@@ -62,6 +63,7 @@ func New(cfg Config, store Store, driver Driver, newServer func(asynq.Config) *a
 	if r, ok := driver.(Repeater); ok {
 		w.repeatable = r.Repeatable()
 	}
+	w.gate, _ = driver.(Gate)
 	w.stop, w.halt = context.WithCancel(context.Background())
 	queues := make(map[string]int, len(cfg.Queues))
 	for _, q := range cfg.Queues {

@@ -556,6 +556,27 @@ func TestATaskThatIsCancelledOnTheDashboardUsesNoRetry(t *testing.T) {
 	}
 }
 
+func TestNothingBeginsWhileTheUpstreamCannotBeReached(t *testing.T) {
+	calls := 0
+	upstream := NewUpstream(driverFunc(func(context.Context, Attempt) error {
+		calls++
+		return &DriverError{Verdict: Unreachable, Message: "connection refused"}
+	}), UpstreamConfig{}, slog.New(slog.DiscardHandler))
+	b := newBench(t, upstream, func(c *Config) { c.MaxAttempts = 1 })
+	job := b.submit(t, "phone-1")
+	for range breakerFailures + 3 {
+		if a := wantAgain(t, b.deliver(t, job)); a.failure {
+			t.Error("counted as a failure of the item")
+		}
+	}
+	if it := b.item(t, job); it.State != tasks.ItemRetrying || it.Attempts != breakerFailures || calls != breakerFailures {
+		t.Errorf("%d calls, item %+v", calls, it)
+	}
+	if b.locked(t, "phone-1") {
+		t.Error("the instance is locked")
+	}
+}
+
 func TestConfigIsRefusedByFlag(t *testing.T) {
 	good := Config{Concurrency: 1, Lanes: 1, MaxAttempts: 1, AttemptTimeout: time.Second}
 	for want, change := range map[string]func(*Config){

@@ -23,8 +23,9 @@ const dashboardPath = "/asynq"
 const contentPolicy = "default-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; frame-ancestors 'none'"
 
 // New returns the operators' site. Of dashboard only the Redis connection is
-// read. Closing is for the owner of that connection.
-func New(dashboard asynqmon.Options) http.Handler {
+// read. Closing is for the owner of that connection. The metrics are those of
+// Go, of the process and of more, which must not have a name in common.
+func New(dashboard asynqmon.Options, more ...prometheus.Collector) http.Handler {
 	dashboard.RootPath = dashboardPath
 	dashboard.PayloadFormatter = asynqmon.PayloadFormatterFunc(readable)
 	dashboardHandler := asynqmon.New(dashboard)
@@ -35,6 +36,7 @@ func New(dashboard asynqmon.Options) http.Handler {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
 	)
+	registry.MustRegister(more...)
 
 	e := echo.New()
 	e.GET("/", func(c echo.Context) error { return c.Redirect(http.StatusFound, dashboardPath) })

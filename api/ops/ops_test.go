@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynqmon"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"batchreset/api/ops"
 	"batchreset/tasks"
@@ -72,7 +73,9 @@ func newSite(t *testing.T) (url string) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	site := httptest.NewServer(ops.New(asynqmon.Options{RedisConnOpt: db}))
+	calls := prometheus.NewCounter(prometheus.CounterOpts{Name: "batchreset_test_calls_total", Help: "Of the test."})
+	calls.Add(3)
+	site := httptest.NewServer(ops.New(asynqmon.Options{RedisConnOpt: db}, calls))
 	t.Cleanup(site.Close)
 	return site.URL
 }
@@ -106,9 +109,9 @@ func TestTheSite(t *testing.T) {
 			t.Errorf("%d %s", status, body)
 		}
 	})
-	t.Run("has metrics of Go and of the process", func(t *testing.T) {
+	t.Run("has metrics of Go, of the process and of what it is given", func(t *testing.T) {
 		_, _, body := get(t, url+"/metrics")
-		for _, want := range []string{"go_goroutines", "process_start_time_seconds", "go_build_info"} {
+		for _, want := range []string{"go_goroutines", "process_start_time_seconds", "go_build_info", "batchreset_test_calls_total 3\n"} {
 			if !strings.Contains(body, want) {
 				t.Errorf("lacks %s", want)
 			}

@@ -46,7 +46,7 @@ restart. With --redis it uses a real Redis instead.`,
 			if err != nil {
 				return err
 			}
-			return runDev(cmd.Context(), std, redis, api, work.Config, driver, ops)
+			return runDev(cmd.Context(), std, redis, api, work.Config, driver, work.upstream, ops)
 		},
 	}
 	redis.define(cmd.Flags(), "")
@@ -56,7 +56,7 @@ restart. With --redis it uses a real Redis instead.`,
 	return cmd
 }
 
-func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags, cfg worker.Config, driver worker.Driver, ops opsFlags) (err error) {
+func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags, cfg worker.Config, driver worker.Driver, limits worker.UpstreamConfig, ops opsFlags) (err error) {
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
 	// The token of the embedded Redis is fixed, so that command lines can be kept.
@@ -85,7 +85,8 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		return err
 	}
 	cfg.Queues = db.Queues()
-	w, err := worker.New(cfg, db, driver, db.NewServer, log)
+	upstream := worker.NewUpstream(driver, limits, log)
+	w, err := worker.New(cfg, db, upstream, db.NewServer, log)
 	if err != nil {
 		return err
 	}
@@ -106,7 +107,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return serve(ctx, public, flags.handler(db, log), log) })
-	g.Go(func() error { return serve(ctx, private, opsHandler(db), log) })
+	g.Go(func() error { return serve(ctx, private, opsHandler(db, sweeper, upstream), log) })
 	greet(std, urlOf(public), urlOf(private), token, embedded)
 	return g.Wait()
 }

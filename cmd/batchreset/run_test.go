@@ -73,6 +73,8 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		{"a fleet policy that does not exist", "api --fleet closed", "--fleet must be 'registered' or 'open'"},
 		{"too many instances", "api --max-instances 101", "--max-instances must be from 1 to 100"},
 		{"no retention", "api --job-retention 1s", "--job-retention"},
+		{"a negative rate", "worker --driver simulator --driver-rate -1", "--driver-rate"},
+		{"a negative bound of calls", "worker --driver simulator --driver-concurrency -1", "--driver-concurrency"},
 		{"a negative number of replicas", "worker --driver simulator --commit-replicas -1", "--commit-replicas must not be negative"},
 		{"a URL of another kind", "api --redis http://localhost", `--redis: has the scheme "http"`},
 		{"a URL file that is missing", "api --redis-file /nowhere", "--redis-file"},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynqmon"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
@@ -144,6 +145,7 @@ type workerFlags struct {
 	url        string
 	tokenFile  string
 	idempotent bool
+	upstream   worker.UpstreamConfig
 	simulator  simulator.Config
 }
 
@@ -153,6 +155,8 @@ func (f *workerFlags) define(flags *pflag.FlagSet) {
 	flags.IntVar(&f.MaxAttempts, "max-attempts", 5, "failures after which an item is given up")
 	flags.DurationVar(&f.AttemptTimeout, "attempt-timeout", 10*time.Minute, "time for one attempt")
 	flags.DurationVar(&f.ShutdownTimeout, "shutdown-timeout", 0, "time for running attempts to end when the worker stops (default: the attempt timeout)")
+	flags.Float64Var(&f.upstream.Rate, "driver-rate", 0, "resets that this process starts per second; 0 = no bound")
+	flags.IntVar(&f.upstream.Concurrency, "driver-concurrency", 0, "resets that this process has under way; 0 = no bound but --concurrency")
 	flags.DurationVar(&f.simulator.Latency, "simulator-latency", time.Second, "simulator: how long a reset takes, about")
 	flags.Float64Var(&f.simulator.FailureRate, "simulator-failure-rate", 0, "simulator: share of attempts that fail, 0 to 1")
 	flags.Float64Var(&f.simulator.HangRate, "simulator-hang-rate", 0, "simulator: share of attempts that never answer, 0 to 1")
@@ -171,10 +175,10 @@ func (f *workerFlags) check() error {
 	if f.ShutdownTimeout == 0 {
 		f.ShutdownTimeout = f.AttemptTimeout
 	}
-	return f.Check()
+	return errors.Join(f.Check(), f.upstream.Check())
 }
 
-// newDriver makes the driver of the flags, and what closes it.
+// newDriver makes the driver of the flags.
 func (f *workerFlags) newDriver() (worker.Driver, error) {
 	switch f.driver {
 	case "simulator":
@@ -213,8 +217,8 @@ func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
 	flags.StringVar(&f.listen, "ops-listen", listen, "`address` of the operators' listener, which has no login: keep it on loopback")
 }
 
-func opsHandler(db *redisdb.DB) http.Handler {
-	return ops.New(asynqmon.Options{RedisConnOpt: db})
+func opsHandler(db *redisdb.DB, metrics ...prometheus.Collector) http.Handler {
+	return ops.New(asynqmon.Options{RedisConnOpt: db}, metrics...)
 }
 
 // bind opens a listener; errors name the flag.

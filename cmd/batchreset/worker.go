@@ -43,7 +43,7 @@ to end, the rest is handed back. A second signal stops it at once.`,
 			if err != nil {
 				return err
 			}
-			return runWorker(cmd.Context(), std, redis, db, flags.Config, driver, ops)
+			return runWorker(cmd.Context(), std, redis, db, flags.Config, driver, flags.upstream, ops)
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
@@ -54,7 +54,7 @@ to end, the rest is handed back. A second signal stops it at once.`,
 	return cmd
 }
 
-func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb.Options, cfg worker.Config, driver worker.Driver, ops opsFlags) (err error) {
+func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb.Options, cfg worker.Config, driver worker.Driver, limits worker.UpstreamConfig, ops opsFlags) (err error) {
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
 	db, err := redis.open(ctx, opts)
@@ -63,7 +63,8 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	cfg.Queues = db.Queues()
-	w, err := worker.New(cfg, db, driver, db.NewServer, log)
+	upstream := worker.NewUpstream(driver, limits, log)
+	w, err := worker.New(cfg, db, upstream, db.NewServer, log)
 	if err != nil {
 		return err
 	}
@@ -76,6 +77,6 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
-	g.Go(func() error { return serve(ctx, private, opsHandler(db), log) })
+	g.Go(func() error { return serve(ctx, private, opsHandler(db, sweeper, upstream), log) })
 	return g.Wait()
 }

@@ -1,0 +1,256 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sony/gobreaker/v2"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+)
+
+const (
+	// breakerFailures is how many calls in a row must reach nobody before the
+	// breaker opens.
+	breakerFailures = 5
+	// breakerPause is how long the breaker then lets nothing through.
+	breakerPause = 5 * time.Second
+	// probePause is the time between two permissions to begin the attempt that
+	// finds out whether the upstream is back. A permission may come to nothing,
+	// for example because the item's instance is locked.
+	probePause = time.Second
+	// connectTime is when a call that has not returned counts as one that has
+	// reached the upstream. It is longer than a driver needs to find out that it
+	// cannot, and much shorter than a reset: the first call after an outage must
+	// not keep all others waiting until its reset is done.
+	connectTime = 30 * time.Second
+)
+
+// UpstreamConfig bounds what one process sends upstream.
+type UpstreamConfig struct {
+	Rate        float64 // calls of the driver per second, evenly spaced; 0 = no bound
+	Concurrency int     // calls of the driver side by side; 0 = no bound
+}
+
+// Check returns an error that names the first setting that cannot work, by its
+// flag.
+func (c UpstreamConfig) Check() error {
+	switch {
+	case math.IsNaN(c.Rate) || math.IsInf(c.Rate, 0) || c.Rate < 0:
+		return fmt.Errorf("--driver-rate must be a number of calls per second, or 0 for no bound, not %v", c.Rate)
+	case c.Concurrency < 0:
+		return fmt.Errorf("--driver-concurrency must not be negative; 0 is no bound")
+	}
+	return nil
+}
+
+// Upstream is a driver behind a breaker and the bounds of an UpstreamConfig.
+//
+// The breaker counts calls that ended as Unreachable, and nothing else: any
+// answer, and any doubt, shows that there is somebody. After five in a row it
+// opens. For five seconds Reset then returns Unreachable without calling the
+// driver; after that a single call is let through, and how it ends closes the
+// breaker or opens it again. All instances share the breaker, so it is meant for
+// drivers whose calls all go to one control plane.
+type Upstream struct {
+	driver  Driver
+	slots   *semaphore.Weighted
+	pace    *rate.Limiter
+	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+
+	mu   sync.Mutex
+	next time.Time // when an attempt may begin, while the breaker is not closed
+
+	calls, unreachable prometheus.Counter
+	inFlight           prometheus.Gauge
+	open               prometheus.GaugeFunc
+}
+
+// NewUpstream puts a driver behind a breaker and the bounds of cfg, which must
+// pass its Check. The breaker tells log when it opens and closes.
+func NewUpstream(driver Driver, cfg UpstreamConfig, log *slog.Logger) *Upstream {
+	pace, slots := rate.Inf, int64(math.MaxInt64)
+	if cfg.Rate > 0 {
+		pace = rate.Limit(cfg.Rate)
+	}
+	if cfg.Concurrency > 0 {
+		slots = int64(cfg.Concurrency)
+	}
+	u := &Upstream{
+		driver: driver,
+		slots:  semaphore.NewWeighted(slots),
+		pace:   rate.NewLimiter(pace, 1),
+		calls: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "batchreset_upstream_calls_total", Help: "Calls of the driver.",
+		}),
+		unreachable: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "batchreset_upstream_unreachable_total", Help: "Calls of the driver that could not reach the upstream; nothing was sent.",
+		}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "batchreset_upstream_calls_in_flight", Help: "Calls of the driver that have not returned.",
+		}),
+	}
+	u.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		MaxRequests: 1,
+		Timeout:     breakerPause,
+		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
+		IsExcluded:  func(err error) bool { return errors.Is(err, context.Canceled) },
+		OnStateChange: func(_ string, from, to gobreaker.State) {
+			level := slog.LevelInfo
+			if to == gobreaker.StateOpen {
+				level = slog.LevelWarn
+				u.pauseFor(breakerPause)
+			}
+			log.Log(context.Background(), level, "breaker of the upstream", "from", from.String(), "to", to.String())
+		},
+	})
+	u.open = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "batchreset_upstream_breaker_open", Help: "1 while the upstream counts as unreachable, trial calls included; else 0.",
+	}, func() float64 {
+		if u.breaker.State() == gobreaker.StateClosed {
+			return 0
+		}
+		return 1
+	})
+	return u
+}
+
+// Repeatable is the driver's own answer, or false if it has none.
+func (u *Upstream) Repeatable() bool {
+	r, ok := u.driver.(Repeater)
+	return ok && r.Repeatable()
+}
+
+// Ready says whether an attempt may begin now, so that an item can be put back
+// without one while the upstream cannot be reached. If not, wait is when to ask
+// again, from one to five seconds. While the breaker waits for a trial call, one
+// caller a second is told to go on.
+func (u *Upstream) Ready() (wait time.Duration, ok bool) {
+	switch u.breaker.State() {
+	case gobreaker.StateClosed:
+		return 0, true
+	case gobreaker.StateHalfOpen:
+		// What is not excluded is on its way: its end would change the state.
+		c := u.breaker.Counts()
+		if c.Requests == c.TotalExclusions && u.takeTurn() {
+			return 0, true
+		}
+	}
+	return u.untilNext(), false
+}
+
+// takeTurn takes the permission to try the upstream, if it is there.
+func (u *Upstream) takeTurn() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	now := time.Now()
+	if now.Before(u.next) {
+		return false
+	}
+	u.next = now.Add(probePause)
+	return true
+}
+
+func (u *Upstream) pauseFor(d time.Duration) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.next = time.Now().Add(d)
+}
+
+func (u *Upstream) untilNext() time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return max(time.Until(u.next), probePause)
+}
+
+// Reset calls the driver when the bounds allow it. The wait is part of the
+// attempt's time and takes at most half of what is left of it, so that a call is
+// not sent too late to be answered; if no turn comes in that time, or ctx ends,
+// Reset returns Unreachable.
+func (u *Upstream) Reset(ctx context.Context, a Attempt) error {
+	if u.breaker.State() == gobreaker.StateOpen {
+		return u.refusal()
+	}
+	if err := u.takeSlot(ctx, a.Deadline); err != nil {
+		return &DriverError{
+			Verdict: Unreachable,
+			Message: "nothing was sent: no turn came under --driver-rate and --driver-concurrency: " + err.Error(),
+		}
+	}
+	defer u.slots.Release(1)
+	report, err := u.breaker.Allow()
+	if err != nil {
+		return u.refusal()
+	}
+	return u.call(ctx, a, report)
+}
+
+func (u *Upstream) refusal() error {
+	return &DriverError{
+		Verdict:    Unreachable,
+		Message:    "the control plane cannot be reached (breaker open)",
+		RetryAfter: u.untilNext(),
+	}
+}
+
+// takeSlot waits for one of the slots and for the rate, in this order: the time
+// at which the rate lets a call go is the time at which it goes.
+func (u *Upstream) takeSlot(ctx context.Context, deadline time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
+	defer cancel()
+	if err := u.slots.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	if err := u.pace.Wait(ctx); err != nil {
+		u.slots.Release(1)
+		return err
+	}
+	return nil
+}
+
+// call calls the driver and reports once to the breaker how it went.
+func (u *Upstream) call(ctx context.Context, a Attempt, report func(error)) error {
+	var once sync.Once
+	settle := func(err error) { once.Do(func() { report(err) }) }
+	connected := time.AfterFunc(connectTime, func() { settle(nil) })
+	defer connected.Stop()
+	defer settle(nil) // for a driver that panics
+
+	u.calls.Inc()
+	u.inFlight.Inc()
+	defer u.inFlight.Dec()
+	err := u.driver.Reset(ctx, a)
+	if e, ok := errors.AsType[*DriverError](err); ok && e.Verdict == Unreachable {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			settle(context.Canceled) // by us, which says nothing about the upstream
+		} else {
+			u.unreachable.Inc()
+			settle(err)
+		}
+	}
+	return err
+}
+
+// Describe implements prometheus.Collector.
+func (u *Upstream) Describe(c chan<- *prometheus.Desc) {
+	for _, m := range u.metrics() {
+		m.Describe(c)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (u *Upstream) Collect(c chan<- prometheus.Metric) {
+	for _, m := range u.metrics() {
+		m.Collect(c)
+	}
+}
+
+func (u *Upstream) metrics() []prometheus.Collector {
+	return []prometheus.Collector{u.open, u.inFlight, u.unreachable, u.calls}
+}
