@@ -95,10 +95,8 @@ func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 }
 
 func (a *attempt) run(callCtx, ctx context.Context) error {
-	if a.gate != nil {
-		if wait, ok := a.gate.Ready(); !ok {
-			return &again{delay: wait + jitter(wait), reason: "the control plane cannot be reached"}
-		}
+	if wait, ok := a.ready(callCtx); !ok {
+		return &again{delay: wait + jitter(wait), reason: "the control plane cannot be reached"}
 	}
 	ttl := a.cfg.AttemptTimeout + lockMargin
 	held, err := a.store.Lock(ctx, a.d, a.token, ttl)
@@ -172,6 +170,25 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	default:
 		return archived(summary)
 	}
+}
+
+// ready says whether an attempt may begin. While it may not, it holds the task for a
+// moment before the task is put back: a long queue would otherwise go round and
+// round through Redis as fast as it can.
+func (a *attempt) ready(ctx context.Context) (wait time.Duration, ok bool) {
+	if a.gate == nil {
+		return 0, true
+	}
+	if wait, ok = a.gate.Ready(); ok {
+		return 0, true
+	}
+	select {
+	case <-time.After(wait):
+		return a.gate.Ready()
+	case <-a.stop.Done():
+	case <-ctx.Done():
+	}
+	return wait, false
 }
 
 // begin begins the attempt. It is repeated while Redis does not answer: the
