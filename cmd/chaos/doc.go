@@ -13,7 +13,7 @@
 // them ask for at a time, faults are injected from a schedule that follows from the
 // seed: processes are killed and frozen, Redis is killed or out of memory, links are
 // cut, stalled or delayed, jobs are cancelled. Then everything is mended, and every
-// job is read until all are final, for 150 s at most, and once more after that.
+// job is read until all are final, or none has become so for 150 s, and once more.
 //
 // The schedule, the rates and the control plane's moods follow from the seed; when
 // exactly a fault meets which step does not, so a seed that found something may need
@@ -50,4 +50,16 @@
 // repeats begin for up to 30 s on a lock that Redis may have forgotten. Killing the
 // process loses less than killing the machine would, because what Redis has written is
 // in the kernel's hands; with always nothing is excused.
+//
+// # Would anybody notice?
+//
+// Each of these was broken on purpose, one at a time, and these tests failed:
+//
+//	the instance lock                 redisdb TestLock; worker TestABusyInstancePutsTheTaskBackUnused
+//	the attempt's token               redisdb TestOnlyTheHolderOfTheTokenEndsAnAttempt, TestRandomCommandsKeepTheRecordTrue
+//	the delivery check                redisdb TestBeginRefuses; worker TestSweepTakesOverFromADeadWorker
+//	the sweeper                       worker TestSweepDeliversWhatIsLost and four others
+//	list, create, enqueue, in order   redisdb TestAJobIsListedThenCreatedThenEnqueued
+//	the conditional removal from the
+//	open index                        worker TestARetryThatComesWhileAJobIsBeingDroppedKeepsItListed
 package main
