@@ -94,7 +94,7 @@ func connect(raw string) (redis.UniversalClient, error) {
 		// the deadline of the request that made it.
 		o.ContextTimeoutEnabled = true
 		o.DialTimeout = time.Second
-		return redis.NewClient(o), nil
+		return pausing(redis.NewClient(o)), nil
 	case "redis-sentinel":
 		master := u.Query().Get("master")
 		if master == "" {
@@ -104,7 +104,7 @@ func connect(raw string) (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, err
 		}
-		return redis.NewFailoverClient(&redis.FailoverOptions{
+		return pausing(redis.NewFailoverClient(&redis.FailoverOptions{
 			MasterName:            master,
 			SentinelAddrs:         strings.Split(u.Host, ","),
 			Username:              u.User.Username(),
@@ -112,9 +112,9 @@ func connect(raw string) (redis.UniversalClient, error) {
 			DB:                    number,
 			ContextTimeoutEnabled: true,
 			DialTimeout:           time.Second,
-		}), nil
+		})), nil
 	case "redis-cluster":
-		return redis.NewClusterClient(&redis.ClusterOptions{
+		return pausing(redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs:                 strings.Split(u.Host, ","),
 			Username:              u.User.Username(),
 			Password:              password,
@@ -122,8 +122,11 @@ func connect(raw string) (redis.UniversalClient, error) {
 			DialTimeout:           time.Second,
 			// A failed dial does not make go-redis look for the new primary; its
 			// own default is to look once a minute.
-			ClusterStateReloadInterval: 2 * time.Second,
-		}), nil
+			ClusterStateReloadInterval: time.Second,
+			// asynq calls without a deadline: this is how long it hangs on a node
+			// that is frozen or cut off before it asks the new primary.
+			ReadTimeout: 2 * time.Second,
+		})), nil
 	}
 	return nil, fmt.Errorf("has the scheme %q; it must be redis, rediss, redis-sentinel or redis-cluster", u.Scheme)
 }

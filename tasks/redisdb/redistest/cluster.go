@@ -2,7 +2,7 @@ package redistest
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -60,13 +60,17 @@ func StartCluster(t testing.TB, config ...string) *Cluster {
 	}
 	for _, client := range clients {
 		until(t, 10*time.Second, "the Cluster is up", func(ctx context.Context) error {
-			if info, err := client.ClusterInfo(ctx).Result(); err != nil || !strings.Contains(info, "cluster_state:ok") {
-				return fmt.Errorf("%s%w", info, err)
+			info, err := client.ClusterInfo(ctx).Result()
+			if err == nil && !strings.Contains(info, "cluster_state:ok") {
+				err = errors.New(info)
 			}
-			// A replica that its primary has not heard of would not be elected.
+			if err != nil {
+				return err
+			}
+			// A replica that a primary has not heard of would not get its vote.
 			nodes, err := client.ClusterNodes(ctx).Result()
-			if n := strings.Count(nodes, "slave "); err == nil && n != clusterPrimaries {
-				err = fmt.Errorf("%d replicas:\n%s", n, nodes)
+			if err == nil && strings.Count(nodes, "slave ") != clusterPrimaries {
+				err = errors.New(nodes)
 			}
 			return err
 		})
@@ -75,7 +79,7 @@ func StartCluster(t testing.TB, config ...string) *Cluster {
 		until(t, 10*time.Second, "the replicas follow", func(ctx context.Context) error {
 			info, err := client.Info(ctx, "replication").Result()
 			if err == nil && !strings.Contains(info, "master_link_status:up") {
-				err = fmt.Errorf("%s", info)
+				err = errors.New(info)
 			}
 			return err
 		})

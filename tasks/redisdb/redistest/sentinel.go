@@ -73,7 +73,9 @@ func StartSentinel(t testing.TB, config ...string) *Sentinel {
 }
 
 // URL is what --redis takes.
-func (s *Sentinel) URL() string { return "redis-sentinel://" + hosts(s.Sentinels) + "?master=" + masterName }
+func (s *Sentinel) URL() string {
+	return "redis-sentinel://" + hosts(s.Sentinels) + "?master=" + masterName
+}
 
 // Primary returns the server that the Sentinels name as the primary.
 func (s *Sentinel) Primary(t testing.TB) *Server {

@@ -1,0 +1,235 @@
+package redisdb_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+// recovery is how long the service may be without Redis after the death of a
+// primary.
+const recovery = 10 * time.Second
+
+// TestRedisThatReplacesADeadPrimary uses one DB from before the death of a
+// primary until after it, as a process does.
+func TestRedisThatReplacesADeadPrimary(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		start func(*testing.T) (url string, kill func(*testing.T))
+	}{
+		{"Sentinel", func(t *testing.T) (string, func(*testing.T)) {
+			s := redistest.StartSentinel(t)
+			return s.URL(), func(t *testing.T) { s.KillPrimary(t) }
+		}},
+		{"Cluster, the node of the queue", func(t *testing.T) (string, func(*testing.T)) {
+			c := redistest.StartCluster(t)
+			return c.URL(), func(t *testing.T) { c.KillPrimary(t, "asynq:{reset-0}:pending") }
+		}},
+		{"Cluster, the node of the open index", func(t *testing.T) (string, func(*testing.T)) {
+			c := redistest.StartCluster(t)
+			return c.URL(), func(t *testing.T) { c.KillPrimary(t, "reset:open") }
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			url, kill := row.start(t)
+			db, err := redisdb.Open(t.Context(), redisdb.Options{URL: url, TaskRetention: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := db.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			everythingWorks(t, db)
+
+			handled := make(chan string, 1000)
+			server := db.NewServer(asynq.Config{
+				Queues: map[string]int{"reset-0": 1}, LogLevel: asynq.FatalLevel, TaskCheckInterval: 20 * time.Millisecond,
+			})
+			if err := server.Start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
+				d, err := tasks.DecodeDelivery(task.Payload())
+				handled <- d.ItemID
+				return err
+			})); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(server.Shutdown)
+			processed(t, db, handled)
+
+			kill(t)
+			killed := time.Now()
+			eventually(t, "a submit succeeds", func(ctx context.Context) error {
+				_, err := submit(ctx, db)
+				return err
+			})
+			submits := time.Since(killed)
+			processed(t, db, handled)
+			took := time.Since(killed)
+			t.Logf("after the kill: a submit after %s, its task after %s", submits, took)
+			if took > recovery {
+				t.Errorf("no task was processed for %s", took)
+			}
+			everythingWorks(t, db) // on a server that has never seen our scripts
+		})
+	}
+}
+
+// submit makes a job of a few instances, in as many slots, as the API does it.
+func submit(ctx context.Context, db *redisdb.DB) (tasks.Job, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return db.Submit(ctx, tasks.Submission{
+		Tenant: "acme", RequestID: "req-1", Open: true, InstanceIDs: []string{"phone-1", "phone-2", "phone-3"},
+	})
+}
+
+// processed submits until the asynq server has handled an item of the last job.
+func processed(t *testing.T, db *redisdb.DB, handled <-chan string) {
+	t.Helper()
+	eventually(t, "an asynq server processes what is submitted", func(ctx context.Context) error {
+		job, err := submit(ctx, db)
+		if err != nil {
+			return err
+		}
+		patience := time.After(2 * time.Second)
+		for {
+			select {
+			case item := <-handled:
+				if strings.HasPrefix(item, job.ID) {
+					return nil
+				}
+			case <-patience:
+				return errors.New("no item of " + job.ID)
+			}
+		}
+	})
+}
+
+// everythingWorks takes a job, its index entries, tasks and locks, a token and an
+// instance of the fleet through what the service does with them. In a Cluster
+// they are in different slots.
+func everythingWorks(t *testing.T, db *redisdb.DB) {
+	t.Helper()
+	ctx := t.Context()
+	if err := db.Check(ctx); err != nil {
+		t.Fatal(err)
+	}
+	job, err := submit(ctx, db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inspector := asynq.NewInspectorFromRedisClient(client(t, db))
+	for _, d := range job.Deliveries() {
+		token := "token-" + d.InstanceID
+		if _, err := inspector.GetTaskInfo(job.Queue, d.TaskID()); err != nil {
+			t.Fatalf("task %s: %v", d.TaskID(), err)
+		}
+		if _, err := db.Lock(ctx, d, token, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Begin(ctx, d, token, "key"); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Checkpoint(ctx, d, token, "step-1"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Finish(ctx, d, token, tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
+			t.Fatal(err)
+		}
+		// Finish has released it, or nobody else could take it.
+		other := d
+		other.ItemID = tasks.ItemID(tasks.NewJobID(), 0)
+		if _, err := db.Lock(ctx, other, "other", time.Minute); err != nil {
+			t.Errorf("%s after its reset: %v", d.InstanceID, err)
+		}
+		if err := db.Unlock(ctx, other, "other"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if job, err = db.Job(ctx, job.ID); err != nil || job.State != tasks.JobSucceeded {
+		t.Errorf("record %+v, %v", job, err)
+	}
+	if found, _, err := db.Jobs(ctx, "acme", tasks.JobFilter{Limit: 1}); err != nil || len(found) != 1 || found[0].ID != job.ID {
+		t.Errorf("newest job %+v, %v; want %s", found, err, job.ID)
+	}
+
+	token, err := db.AddToken(ctx, "secret", "acme", tasks.Scopes, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := db.Token(ctx, "secret"); err != nil || got.ID != token.ID {
+		t.Errorf("token %+v, %v", got, err)
+	}
+	if found, err := db.RevokeToken(ctx, token.ID); err != nil || !found {
+		t.Errorf("revoke: %t, %v", found, err)
+	}
+	fleet := []tasks.Instance{{ID: "phone-7", Tenant: "acme"}, {ID: "phone-8", Tenant: "acme", Protected: true}}
+	if err := db.Register(ctx, fleet); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := db.Registered(ctx, []string{"phone-7", "phone-8"}); err != nil || got["phone-8"] != fleet[1] {
+		t.Errorf("fleet %+v, %v", got, err)
+	}
+}
+
+func client(t *testing.T, db *redisdb.DB) redis.UniversalClient {
+	t.Helper()
+	rdb, ok := db.MakeRedisClient().(redis.UniversalClient)
+	if !ok {
+		t.Fatal("not a client")
+	}
+	return rdb
+}
+
+// urlForChild tells this test binary to be a process that opens a Redis.
+const urlForChild = "REDISDB_TEST_URL"
+
+// TestOpenOverTLS needs processes of its own: Go reads the trusted authorities
+// once per process.
+func TestOpenOverTLS(t *testing.T) {
+	if url := os.Getenv(urlForChild); url != "" {
+		db, err := redisdb.Open(t.Context(), redisdb.Options{URL: url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		if _, err := submit(t.Context(), db); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	server, ca := redistest.StartTLS(t)
+	_, stranger := redistest.StartTLS(t)
+	for _, row := range []struct {
+		name, url, ca string
+		want          string // part of the error, when one is due
+	}{
+		{"works with an authority in SSL_CERT_FILE", server.URL(), ca, ""},
+		{"refuses a certificate of another authority", server.URL(), stranger, "unknown authority"},
+		{"refuses a certificate for another name", strings.Replace(server.URL(), "127.0.0.1", "localhost", 1), ca, "not valid for any names"},
+		{"is the only way into that server", strings.Replace(server.URL(), "rediss:", "redis:", 1), ca, "cannot reach Redis"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestOpenOverTLS$", "-test.timeout=30s")
+			cmd.Env = append(os.Environ(), urlForChild+"="+row.url, "SSL_CERT_FILE="+row.ca, "SSL_CERT_DIR="+t.TempDir())
+			out, err := cmd.CombinedOutput()
+			if (err == nil) != (row.want == "") || !strings.Contains(string(out), row.want) {
+				t.Errorf("%v\n%s\nwant %q", err, out, row.want)
+			}
+		})
+	}
+}
