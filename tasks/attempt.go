@@ -10,6 +10,8 @@ type Begun struct {
 	Number   int // from 1; counts every attempt of the item
 	Failures int // definite failures before this attempt: the used part of the retry budget
 	Lost     int // earlier attempts whose worker died
+	// Unanswered counts earlier attempts whose call had no answer.
+	Unanswered int
 	// Key is the driver key. It is the key of the call before for as long as that
 	// call's outcome is not known.
 	Key        string
@@ -30,6 +32,9 @@ type Outcome struct {
 	// InDoubt says that the outcome of a call is not known: the driver key and
 	// the checkpoint are kept for the next attempt.
 	InDoubt bool
+	// Unanswered says that the call had no answer. Such attempts have a budget of
+	// their own: they are no definite failures, and must not go on for ever.
+	Unanswered bool
 	// Busy says that the instance was occupied.
 	Busy bool
 }

@@ -166,7 +166,7 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	case tasks.ItemSucceeded:
 		return nil
 	case tasks.ItemRetrying:
-		return &again{delay: end.delay, failure: end.outcome.Failure, reason: summary}
+		return &again{delay: end.delay, failure: end.outcome.Failure || end.outcome.Unanswered, reason: summary}
 	default:
 		return archived(summary)
 	}

@@ -114,17 +114,19 @@ func judge(e *DriverError, c circumstances) ending {
 				o.Code = tasks.WorkerLost
 			}
 		}
+		unanswered := c.begun.Unanswered + 1
+		if e.RetryAfter == 0 {
+			delay = jitter(Backoff(unanswered))
+		}
 		switch {
 		case !e.Repeatable && !c.repeatable:
 			o.Event = tasks.LoseTrack
 		case c.interrupted:
 			delay = 0
-		case spent:
+		case unanswered >= c.maxFailures:
 			o.Event = tasks.LoseTrack
 		default:
-			// Not a definite failure, but an upstream that never answers must
-			// not be asked for ever.
-			o.Failure = true
+			o.Unanswered = true
 		}
 		return ending{o, delay, false}
 	}

@@ -142,13 +142,20 @@ func TestJudge(t *testing.T) {
 			name:  "an unknown outcome is repeated where that is harmless",
 			err:   &DriverError{Verdict: Unknown, Repeatable: true},
 			in:    circumstances{begun: first},
-			want:  tasks.Outcome{Event: tasks.Retry, Code: tasks.TimedOut, Failure: true, InDoubt: true},
+			want:  tasks.Outcome{Event: tasks.Retry, Code: tasks.TimedOut, Unanswered: true, InDoubt: true},
+			delay: [2]time.Duration{1, time.Second},
+			keeps: true,
+		}, {
+			name:  "which uses none of the retries for definite failures",
+			err:   &DriverError{Verdict: Unknown},
+			in:    circumstances{begun: lastTry, repeatable: true},
+			want:  tasks.Outcome{Event: tasks.Retry, Code: tasks.TimedOut, Unanswered: true, InDoubt: true},
 			delay: [2]time.Duration{1, time.Second},
 			keeps: true,
 		}, {
 			name:  "but not for ever",
 			err:   &DriverError{Verdict: Unknown},
-			in:    circumstances{begun: lastTry, repeatable: true},
+			in:    circumstances{begun: tasks.Begun{Number: 5, Unanswered: 4}, repeatable: true},
 			want:  tasks.Outcome{Event: tasks.LoseTrack, Code: tasks.TimedOut, InDoubt: true},
 			keeps: true,
 		}, {

@@ -152,7 +152,7 @@ type workerFlags struct {
 func (f *workerFlags) define(flags *pflag.FlagSet) {
 	flags.IntVar(&f.Concurrency, "concurrency", 50, "attempts side by side in this process")
 	flags.IntVar(&f.Lanes, "lanes", 1, "asynq servers that share this process's work")
-	flags.IntVar(&f.MaxAttempts, "max-attempts", 5, "failures after which an item is given up")
+	flags.IntVar(&f.MaxAttempts, "max-attempts", 5, "failures after which an item is given up; calls without an answer are counted apart, to the same number")
 	flags.DurationVar(&f.AttemptTimeout, "attempt-timeout", 10*time.Minute, "time for one attempt")
 	flags.DurationVar(&f.ShutdownTimeout, "shutdown-timeout", 0, "time for running attempts to end when the worker stops (default: the attempt timeout)")
 	flags.Float64Var(&f.upstream.Rate, "driver-rate", 0, "resets that this process starts per second; 0 = no bound")

@@ -77,7 +77,7 @@ func (db *DB) Begin(ctx context.Context, d tasks.Delivery, token, key string) (t
 	if err != nil {
 		return tasks.Begun{}, fmt.Errorf("begin: %w", err)
 	}
-	if len(a) != 6 {
+	if len(a) != 7 {
 		return tasks.Begun{}, fmt.Errorf("begin: the script answered %v", a)
 	}
 	return tasks.Begun{
@@ -87,6 +87,7 @@ func (db *DB) Begin(ctx context.Context, d tasks.Delivery, token, key string) (t
 		Key:        text(a[3]),
 		Checkpoint: text(a[4]),
 		Ambiguous:  number(a[5]) == 1,
+		Unanswered: int(number(a[6])),
 	}, nil
 }
 
@@ -115,7 +116,7 @@ func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o task
 	record, n := recordOf(d)
 	args := []any{
 		n, token, finishStates[o.Event], string(o.Code), o.Message,
-		flag(o.Failure), flag(o.InDoubt), flag(o.Busy),
+		flag(o.Failure), flag(o.InDoubt), flag(o.Busy), flag(o.Unanswered),
 	}
 	// With replicas the instance stays locked until they have the outcome.
 	var answer *redis.Cmd

@@ -237,11 +237,11 @@ func TestWhatIsInDoubtStaysSoUntilADefiniteAnswer(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
 		d, first := w.begin(t, job, 0, "t1")
-		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, InDoubt: true}, false); err != nil {
+		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, InDoubt: true, Unanswered: true}, false); err != nil {
 			t.Fatal(err)
 		}
 		second, err := w.db.Begin(t.Context(), d, "t2", "fresh key")
-		if err != nil || !second.Ambiguous || second.Key != first.Key {
+		if err != nil || !second.Ambiguous || second.Key != first.Key || second.Unanswered != 1 || second.Failures != 0 {
 			t.Errorf("begun %+v, %v", second, err)
 		}
 		if _, err := w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Event: tasks.Retry, InDoubt: true}, false); err != nil {

@@ -2,7 +2,8 @@
 -- KEYS[1] job hash
 -- ARGV[1] item number   ARGV[2] delivery   ARGV[3] instance
 -- ARGV[4] token of the attempt   ARGV[5] driver key, used if none is in doubt
--- returns {'', attempts, failures, lost, driver key, checkpoint, 1 if ambiguous}
+-- returns {'', attempts, failures, lost, driver key, checkpoint, 1 if ambiguous,
+--          attempts without an answer}
 --         {reason}: gone, instance, final, delivery, late, stopped
 local item = load(ARGV[1])
 local reason = refusal(item, ARGV[2], ARGV[3])
@@ -31,4 +32,4 @@ else
   redis.call('HSETNX', KEYS[1], 'started', now)
   save(ARGV[1], item, 'r', now)
 end
-return {'', item.a, item.f or 0, item.l or 0, item.k, item.p or '', item.x or 0}
+return {'', item.a, item.f or 0, item.l or 0, item.k, item.p or '', item.x or 0, item.g or 0}

@@ -4,7 +4,7 @@
 -- ARGV[4] error code    ARGV[5] error message
 -- ARGV[6] '1' counts against the retry budget
 -- ARGV[7] '1' a call's outcome is in doubt: keep driver key and checkpoint
--- ARGV[8] '1' the instance was busy
+-- ARGV[8] '1' the instance was busy   ARGV[9] '1' the call had no answer
 -- returns {1, ms the item has been waiting for a busy instance, 1 if the job is
 --          final, the item's state}: a stopped job turns w into f or u
 --         {0} the attempt was closed or replaced; nothing is changed
@@ -21,6 +21,7 @@ if state ~= 's' then
 end
 item.t, item.x, item.r = nil, nil, nil
 if ARGV[6] == '1' then item.f = (item.f or 0) + 1 end
+if ARGV[9] == '1' then item.g = (item.g or 0) + 1 end
 if ARGV[7] ~= '1' then item.k, item.p = nil, nil end
 item.y = ARGV[8] == '1' and (item.y or at) or nil
 item.c = ARGV[4] ~= '' and ARGV[4] or nil

@@ -8,7 +8,7 @@
 -- short names, to stay within Redis's compact encoding (64 bytes a field), and
 -- without what is not yet known:
 --   i instance   s state (first letter; w = retrying)   d delivery, if not 1
---   a attempts   f failures (retry budget used)   l attempts lost
+--   a attempts   f failures (retry budget used)   g without an answer   l lost
 --   b first attempt began, r the running one, e ended (ms since created)
 --   t token of the running attempt   k driver key, while an outcome is in doubt
 --   p checkpoint   y waiting for a busy instance since (ms since created)
