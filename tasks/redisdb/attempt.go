@@ -46,7 +46,8 @@ func (db *DB) TakeOver(ctx context.Context, d tasks.Delivery, token string, ttl 
 
 func (db *DB) lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration, takeOver bool) (held bool, err error) {
 	keys := []string{lockKey(d.InstanceID), fleetKey(d.InstanceID)}
-	taken, err := lockScript.Run(ctx, db.rdb, keys,
+	// A failover that forgets the lock would let another item in.
+	taken, err := db.commit(ctx, lockScript, keys,
 		d.ItemID, token, ttl.Milliseconds(), d.Tenant, flag(d.Open), flag(takeOver)).Int()
 	switch {
 	case err != nil:
@@ -129,7 +130,7 @@ func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o task
 		unlocked = released.Err() == nil
 	}
 	if answer == nil || redis.HasErrorPrefix(answer.Err(), "NOSCRIPT") {
-		answer = db.commit(ctx, finishScript, record, args...)
+		answer = db.commit(ctx, finishScript, []string{record}, args...)
 	}
 	a, err := answer.Slice()
 	switch {

@@ -15,27 +15,24 @@ const replicaTimeout = time.Second
 // until so many replicas have the write. Too few is an error, after which the
 // write stands on the primary and may or may not survive it.
 //
-// WAIT is about the writes of its own connection, on the node that has the key;
+// WAIT is about the writes of its own connection, on the node that has the keys;
 // hence one pipeline. A script that finds itself sent twice writes something all
 // the same, or the second WAIT would have nothing to wait for.
-func (db *DB) commit(ctx context.Context, script *redis.Script, key string, args ...any) *redis.Cmd {
+func (db *DB) commit(ctx context.Context, script *redis.Script, keys []string, args ...any) *redis.Cmd {
 	if db.opts.CommitReplicas == 0 {
-		return script.Run(ctx, db.rdb, []string{key}, args...)
+		return script.Run(ctx, db.rdb, keys, args...)
 	}
-	node := db.rdb
-	if cluster, ok := db.rdb.(*redis.ClusterClient); ok {
-		primary, err := cluster.MasterForKey(ctx, key)
-		if err != nil {
-			return failed(ctx, err)
-		}
-		node = primary
+	node, err := db.primary(ctx, keys[0])
+	if err != nil {
+		return failed(ctx, err)
 	}
-	answer, err := db.commitOn(ctx, node, script, key, args...)
+	pipe := node.Pipeline()
+	answer := script.EvalSha(ctx, pipe, keys, args...)
+	err = db.replicate(ctx, pipe)
 	if redis.HasErrorPrefix(answer.Err(), "NOSCRIPT") {
-		if err := script.Load(ctx, node).Err(); err != nil {
-			return failed(ctx, err)
-		}
-		answer, err = db.commitOn(ctx, node, script, key, args...)
+		pipe = node.Pipeline()
+		answer = script.Eval(ctx, pipe, keys, args...)
+		err = db.replicate(ctx, pipe)
 	}
 	if err != nil && answer.Err() == nil {
 		return failed(ctx, err)
@@ -43,20 +40,27 @@ func (db *DB) commit(ctx context.Context, script *redis.Script, key string, args
 	return answer
 }
 
-// commitOn sends script and WAIT to one node; its error is about the WAIT.
-func (db *DB) commitOn(ctx context.Context, node redis.UniversalClient, script *redis.Script, key string, args ...any) (*redis.Cmd, error) {
-	pipe := node.Pipeline()
-	answer := script.EvalSha(ctx, pipe, []string{key}, args...)
+// primary is the client of the node that has the key.
+func (db *DB) primary(ctx context.Context, key string) (redis.UniversalClient, error) {
+	if cluster, ok := db.rdb.(*redis.ClusterClient); ok {
+		return cluster.MasterForKey(ctx, key)
+	}
+	return db.rdb, nil
+}
+
+// replicate sends what is in the pipe, which is for one node, and waits for
+// replicas. Its error is about them; each command carries its own.
+func (db *DB) replicate(ctx context.Context, pipe redis.Pipeliner) error {
 	reached := pipe.Do(ctx, "WAIT", db.opts.CommitReplicas, replicaTimeout.Milliseconds())
-	_, _ = pipe.Exec(ctx) // each command carries its own error
+	_, _ = pipe.Exec(ctx)
 	n, err := reached.Int()
 	if err != nil {
-		return answer, fmt.Errorf("wait for replicas: %w", err)
+		return fmt.Errorf("wait for replicas: %w", err)
 	}
 	if n < db.opts.CommitReplicas {
-		return answer, fmt.Errorf("the write reached %d of %d replicas", n, db.opts.CommitReplicas)
+		return fmt.Errorf("the write reached %d of %d replicas", n, db.opts.CommitReplicas)
 	}
-	return answer, nil
+	return nil
 }
 
 func failed(ctx context.Context, err error) *redis.Cmd {

@@ -54,6 +54,9 @@ func TestCommitWaitsForReplicas(t *testing.T) {
 		t.Errorf("accepted without a replica: %v", err)
 	}
 	late := job.Deliveries()[1]
+	if _, err := w.db.Lock(t.Context(), late, "t2", time.Minute); err == nil || !strings.Contains(err.Error(), "0 of 1 replicas") {
+		t.Errorf("locked without a replica: %v", err)
+	}
 	for n := range 2 { // the second time the attempt has begun, and still no replica has it
 		if _, err := w.db.Begin(t.Context(), late, "t2", "k"); err == nil || !strings.Contains(err.Error(), "0 of 1 replicas") {
 			t.Errorf("try %d begins without a replica: %v", n+1, err)
@@ -61,6 +64,9 @@ func TestCommitWaitsForReplicas(t *testing.T) {
 	}
 	if err := w.db.Cancel(t.Context(), job.ID); err == nil {
 		t.Error("cancelled without a replica")
+	}
+	if err := w.db.Retry(t.Context(), job.ID); err == nil || !strings.Contains(err.Error(), "list job as open") {
+		t.Errorf("listed without a replica: %v", err)
 	}
 	replica.Restart(t)
 	for deadline := time.Now().Add(20 * time.Second); ; {

@@ -1,6 +1,7 @@
 package redisdb
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -47,7 +48,7 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	for _, instance := range s.InstanceIDs {
 		args = append(args, instance)
 	}
-	created, err := db.commit(ctx, createScript, jobKey(id), args...).Int64()
+	created, err := db.commit(ctx, createScript, []string{jobKey(id)}, args...).Int64()
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("create job record: %w", err)
 	}
@@ -92,7 +93,7 @@ func (db *DB) Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 // Cancel ends the items of a job that wait, and lets none begin any more. Errors:
 // tasks.JobGone, tasks.JobFinal.
 func (db *DB) Cancel(ctx context.Context, id string) error {
-	done, err := db.commit(ctx, cancelScript, jobKey(id), rand.Text()).Int()
+	done, err := db.commit(ctx, cancelScript, []string{jobKey(id)}, rand.Text()).Int()
 	switch {
 	case err != nil:
 		return fmt.Errorf("cancel: %w", err)
@@ -111,12 +112,12 @@ func (db *DB) Retry(ctx context.Context, id string) error {
 	// Listed as open first: from here on no crash can hide the job.
 	now, err := db.rdb.Time(ctx).Result()
 	if err == nil {
-		err = db.rdb.ZAdd(ctx, openKey, redis.Z{Score: float64(now.Add(listingGrace).UnixMilli()), Member: id}).Err()
+		err = db.listOpen(ctx, now, id)
 	}
 	if err != nil {
 		return fmt.Errorf("list job as open: %w", err)
 	}
-	done, err := db.commit(ctx, reopenScript, jobKey(id), rand.Text(), db.opts.GiveUpAfter.Milliseconds()).Int()
+	done, err := db.commit(ctx, reopenScript, []string{jobKey(id)}, rand.Text(), db.opts.GiveUpAfter.Milliseconds()).Int()
 	switch {
 	case err != nil:
 		return fmt.Errorf("retry: %w", err)
@@ -142,13 +143,38 @@ func (db *DB) list(ctx context.Context, tenant, id string) (time.Time, error) {
 	// A record is gone for certain once its job's time and its retention are over.
 	lifetime := db.opts.GiveUpAfter + db.opts.JobRetention + 24*time.Hour
 	pipe := db.rdb.Pipeline()
-	pipe.ZAddNX(ctx, openKey, redis.Z{Score: float64(now.Add(listingGrace).UnixMilli()), Member: id})
+	if db.opts.CommitReplicas > 0 {
+		// The record would survive a failover that this entry did not.
+		if err := db.listOpen(ctx, now, id); err != nil {
+			return now, err
+		}
+	} else {
+		pipe.ZAddNX(ctx, openKey, openEntry(now, id))
+	}
 	jobs := jobsKey(tenant)
 	pipe.ZAdd(ctx, jobs, redis.Z{Score: float64(now.UnixMilli()), Member: id})
 	pipe.ZRemRangeByScore(ctx, jobs, "-inf", strconv.FormatInt(now.Add(-lifetime).UnixMilli(), 10))
 	pipe.Expire(ctx, jobs, lifetime)
 	_, err = pipe.Exec(ctx)
 	return now, err
+}
+
+// listOpen puts a job into the open index, or its next sweep off.
+func (db *DB) listOpen(ctx context.Context, now time.Time, id string) error {
+	if db.opts.CommitReplicas == 0 {
+		return db.rdb.ZAdd(ctx, openKey, openEntry(now, id)).Err()
+	}
+	node, err := db.primary(ctx, openKey)
+	if err != nil {
+		return err
+	}
+	pipe := node.Pipeline()
+	added := pipe.ZAdd(ctx, openKey, openEntry(now, id))
+	return cmp.Or(db.replicate(ctx, pipe), added.Err())
+}
+
+func openEntry(now time.Time, id string) redis.Z {
+	return redis.Z{Score: float64(now.Add(listingGrace).UnixMilli()), Member: id}
 }
 
 // Job returns the record of a job. Errors: tasks.JobGone.

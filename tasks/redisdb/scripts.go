@@ -82,7 +82,7 @@ var refusals = map[string]tasks.Refusal{
 // answered runs a script that answers {reason, …}, where an empty reason means
 // that it was done, and returns what follows.
 func (db *DB) answered(ctx context.Context, script *redis.Script, key string, args ...any) ([]any, error) {
-	answer, err := db.commit(ctx, script, key, args...).Slice()
+	answer, err := db.commit(ctx, script, []string{key}, args...).Slice()
 	if err != nil {
 		return nil, err
 	}
