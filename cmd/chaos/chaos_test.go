@@ -20,19 +20,28 @@ func TestNoPromiseBreaksInAShortRun(t *testing.T) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatal("this test needs a real redis-server: run .ci/setup, or install your system's redis-server package")
 	}
-	// Nothing that takes a minute to get over: no worker is killed, and no call
-	// stalls until its outcome is unknown and its instance locked.
-	const faults = "api-kill,api-freeze,worker-freeze,redis-kill,cut,delay,cancel"
-	var table, story strings.Builder
-	err := chaos(t.Context(), []string{"--first-seed", "215", "--duration", "12s", "--faults", faults}, &table, &story)
-	t.Logf("\n%s", table.String())
-	if err != nil {
-		t.Fatalf("%v\n%s", err, story.String())
-	}
-	for kind := range strings.SplitSeq(faults, ",") {
-		if !strings.Contains(table.String(), kind) {
-			t.Errorf("no %s in the run: choose another seed", kind)
-		}
+	for _, row := range []struct{ redis, seed, duration, faults string }{
+		// Nothing that takes a minute to get over: no worker is killed, and no call
+		// stalls until its outcome is unknown and its instance locked.
+		{"always", "6", "12s", "api-kill,api-freeze,worker-freeze,lease-age,redis-kill,cut,delay,cancel,retry"},
+		{"sentinel", "6", "14s", "failover,lease-age,api-kill,cancel"},
+	} {
+		t.Run(row.redis, func(t *testing.T) {
+			t.Parallel()
+			var table, story strings.Builder
+			err := chaos(t.Context(), []string{
+				"--redis", row.redis, "--first-seed", row.seed, "--duration", row.duration, "--faults", row.faults,
+			}, &table, &story)
+			t.Logf("\n%s", table.String())
+			if err != nil {
+				t.Fatalf("%v\n%s", err, story.String())
+			}
+			for kind := range strings.SplitSeq(row.faults, ",") {
+				if !strings.Contains(table.String(), kind) {
+					t.Errorf("no %s in the run: choose another seed", kind)
+				}
+			}
+		})
 	}
 }
 
@@ -40,7 +49,9 @@ func TestFlagsAreRefusedByName(t *testing.T) {
 	for _, row := range []struct{ args, want string }{
 		{"--seeds 0", "--seeds must be"},
 		{"--duration 0s", "--duration must be"},
-		{"--fsync no", "--fsync must be"},
+		{"--redis none", "--redis must be"},
+		{"--parallel 0", "--parallel must be"},
+		{"--burst -1", "--burst must be"},
 		{"--faults flood", "--faults: "},
 		{"more", `unexpected argument "more"`},
 	} {

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// lossWindow is how much Redis may forget when it is killed with appendfsync
-	// everysec: a second until the write, half of one for the write to be slow.
+	// lossWindow is how much Redis may forget: with appendfsync everysec a second until
+	// the write, half of one for the write to be slow. A replica that takes over
+	// lags less behind.
 	lossWindow = 1500 * time.Millisecond
 	// echo is how long after a kill a worker may still act on what Redis has
 	// forgotten: it repeats begin for 30 s on the lock that it had.
@@ -57,8 +58,11 @@ func Check(h History) []Violation {
 		f.checkI3OneResetAtATime(),
 		f.checkI4NoHiddenCalls(),
 		f.checkI4SuccessWasAnswered(),
+		f.checkI4TheRightPhone(),
 		f.checkI5FinalIsFinal(),
+		f.checkI6SameKeySameJob(),
 		f.checkI7CancelledIsNeverCalled(),
+		f.checkI8RefusedLeavesNothing(),
 		f.checkI10CrashesAreNoFailures(),
 	)
 }
@@ -68,6 +72,7 @@ type facts struct {
 	History
 	submits    []Event
 	cancels    []Event
+	retries    []Event
 	faults     []Event
 	jobs       []string           // every job that was accepted or seen
 	reads      map[string][]Event // by job
@@ -86,6 +91,8 @@ func index(h History) facts {
 			f.submits = append(f.submits, e)
 		case Cancel:
 			f.cancels = append(f.cancels, e)
+		case Retry:
+			f.retries = append(f.retries, e)
 		case Fault:
 			f.faults = append(f.faults, e)
 		case Read:
@@ -129,8 +136,8 @@ func (f facts) items(yield func(client.Item) bool) {
 // forgettable reports whether Redis may have forgotten something that was written
 // between from and to and led to what was seen at most later after a kill.
 func (f facts) forgettable(from, to, later time.Duration) bool {
-	return f.Fsync == "everysec" && slices.ContainsFunc(f.faults, func(e Event) bool {
-		return e.Fault == redisKill && from <= e.Begin+later && to >= e.Begin-lossWindow
+	return f.Forgets != "" && slices.ContainsFunc(f.faults, func(e Event) bool {
+		return e.Fault == f.Forgets && from <= e.Begin+later && to >= e.Begin-lossWindow
 	})
 }
 
@@ -168,7 +175,7 @@ func (f facts) story(belongs func(Event) bool) []Event {
 // jobStory is what is known of a job.
 func (f facts) jobStory(job string) []Event {
 	return f.story(func(e Event) bool {
-		return e.Job == job || e.Kind == Call && strings.HasPrefix(e.Item, job+"-")
+		return e.Job == job || e.Kind == Submit && e.tried() == job || e.Kind == Call && strings.HasPrefix(e.Item, job+"-")
 	})
 }
 
@@ -279,8 +286,23 @@ func (f facts) checkI4SuccessWasAnswered() (vs []Violation) {
 	return vs
 }
 
-// checkI5FinalIsFinal: what a record once said of a final item it says ever after.
-// No run asks for a retry.
+// checkI4TheRightPhone: a call is for the instance that its item has.
+func (f facts) checkI4TheRightPhone() (vs []Violation) {
+	for item := range f.items {
+		for _, c := range f.byItem[item.ItemID] {
+			if c.Instance != item.InstanceID {
+				vs = append(vs, Violation{
+					"I4", fmt.Sprintf("item %s is about %s, and %s was reset", item.ItemID, item.InstanceID, c.Instance),
+					f.itemStory(item.ItemID),
+				})
+			}
+		}
+	}
+	return vs
+}
+
+// checkI5FinalIsFinal: what a record once said of a final item it says ever after,
+// unless a retry was asked for.
 func (f facts) checkI5FinalIsFinal() (vs []Violation) {
 	for _, job := range f.jobs {
 		reads := f.reads[job]
@@ -298,7 +320,8 @@ func (f facts) checkI5FinalIsFinal() (vs []Violation) {
 					if !tasks.ItemState(old.State).Final() || n >= len(after.Record.Items) || changed[old.ItemID] {
 						continue
 					}
-					if now := after.Record.Items[n]; now.State != old.State || now.Attempts != old.Attempts {
+					now := after.Record.Items[n]
+					if (now.State != old.State || now.Attempts != old.Attempts) && !f.retried(job, before.Begin, after.End) {
 						changed[old.ItemID] = true
 						vs = append(vs, Violation{
 							"I5", fmt.Sprintf("item %s was %s after %d attempts and later %s after %d",
@@ -313,6 +336,40 @@ func (f facts) checkI5FinalIsFinal() (vs []Violation) {
 	return vs
 }
 
+// retried reports whether a retry of the job was asked for before to and may have
+// been carried out after from: it may be under way long after its caller gave up.
+func (f facts) retried(job string, from, to time.Duration) bool {
+	return slices.ContainsFunc(f.retries, func(e Event) bool {
+		return e.Job == job && e.Begin <= to && e.End+echo >= from
+	})
+}
+
+// checkI6SameKeySameJob: requests under one key that were accepted were the same
+// request, and became the job that the key stands for, which is about what they asked.
+func (f facts) checkI6SameKeySameJob() (vs []Violation) {
+	accepted := map[string]Event{} // by key
+	for _, s := range f.submits {
+		if s.Job == "" || s.Key == "" || f.forgettable(s.Begin, s.End, 0) {
+			continue
+		}
+		what := ""
+		first, again := accepted[s.Key]
+		switch record := f.last(s.Job); {
+		case s.Job != s.tried():
+			what = "became another job"
+		case again && (!slices.Equal(first.Instances, s.Instances) || first.MaxFailures != s.MaxFailures):
+			what = "was accepted for two requests"
+		case record != nil && !slices.EqualFunc(record.Items, s.Instances, func(it client.Item, id string) bool { return it.InstanceID == id }):
+			what = "became a job about other instances"
+		}
+		if what != "" {
+			vs = append(vs, Violation{"I6", "key " + s.Key + " " + what, f.jobStory(s.tried())})
+		}
+		accepted[s.Key] = s
+	}
+	return vs
+}
+
 // checkI7CancelledIsNeverCalled: an item that was cancelled before its first
 // attempt has no call.
 func (f facts) checkI7CancelledIsNeverCalled() (vs []Violation) {
@@ -322,6 +379,23 @@ func (f facts) checkI7CancelledIsNeverCalled() (vs []Violation) {
 		}
 		if calls := f.byItem[item.ItemID]; slices.ContainsFunc(calls, func(c Event) bool { return !f.forgettableCall(c) }) {
 			vs = append(vs, Violation{"I7", "item " + item.ItemID + " was cancelled before it started and reset all the same", f.itemStory(item.ItemID)})
+		}
+	}
+	return vs
+}
+
+// checkI8RefusedLeavesNothing: a job that exists was asked for by a request that was
+// not refused.
+func (f facts) checkI8RefusedLeavesNothing() (vs []Violation) {
+	asked := map[string]bool{}
+	for _, s := range f.submits {
+		if s.Status < 400 || s.Status >= 500 {
+			asked[cmp.Or(s.Job, s.tried())] = true
+		}
+	}
+	for _, job := range f.jobs {
+		if f.last(job) != nil && !asked[job] {
+			vs = append(vs, Violation{"I8", "job " + job + " exists, and every request for it was refused", f.jobStory(job)})
 		}
 	}
 	return vs
@@ -368,20 +442,15 @@ func (f facts) checkI10CrashesAreNoFailures() (vs []Violation) {
 }
 
 // stoppable reports whether a job may have ended early: someone asked to cancel it,
-// it has max_failures, or nobody knows because its answer was lost.
+// or it may have max_failures.
 func (f facts) stoppable(job string) bool {
-	limit := 1
-	for _, e := range f.submits {
-		if e.Job == job {
-			limit = e.MaxFailures
-		}
-	}
-	return limit > 0 || slices.ContainsFunc(f.cancels, func(e Event) bool { return e.Job == job })
+	limited := func(e Event) bool { return e.MaxFailures > 0 && cmp.Or(e.Job, e.tried()) == job }
+	return slices.ContainsFunc(f.submits, limited) || slices.ContainsFunc(f.cancels, func(e Event) bool { return e.Job == job })
 }
 
 func (f facts) killed(worker string, from, to time.Duration) bool {
 	return slices.ContainsFunc(f.faults, func(e Event) bool {
-		return e.Fault == workerKill && e.Target == worker && e.during(from, to)
+		return (e.Fault == workerKill && e.Target == worker || e.Fault == workersKill) && e.during(from, to)
 	})
 }
 

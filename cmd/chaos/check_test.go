@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,10 +10,11 @@ import (
 	"batchreset/tasks"
 )
 
-const (
-	jobA  = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+// The jobs of the keys "a" and "b", with one item each.
+var (
+	jobA  = Event{Key: "a"}.tried()
 	itemA = jobA + "-0"
-	jobB  = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+	jobB  = Event{Key: "b"}.tried()
 	itemB = jobB + "-0"
 )
 
@@ -22,7 +24,7 @@ func at(seconds float64) time.Duration { return time.Duration(seconds * float64(
 
 // submitted is of jobA, answered 0.1 s after the start of the run.
 func submitted() Event {
-	return Event{Kind: Submit, End: at(0.1), Job: jobA}
+	return Event{Kind: Submit, End: at(0.1), Job: jobA, Key: "a", Instances: []string{"phone-1"}}
 }
 
 func called(begin, end float64, item, key string, attempt int, answer string) Event {
@@ -64,9 +66,16 @@ func broke(begin, end float64, kind faultKind, target string) Event {
 	return Event{Kind: Fault, Begin: at(begin), End: at(end), Fault: kind, Target: target}
 }
 
-// history is of a run with 3 attempts at most.
-func history(fsync string, events ...Event) History {
-	return History{Start: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), Fsync: fsync, MaxAttempts: 3, Events: events}
+// history is of a run with 3 attempts at most. Jobs that were read and not
+// submitted were submitted without an answer.
+func history(s setup, events ...Event) History {
+	for _, key := range []string{"a", "b"} {
+		tried := func(e Event) bool { return e.Kind == Submit && (e.Key == key || e.Job == Event{Key: key}.tried()) }
+		if !slices.ContainsFunc(events, tried) {
+			events = append(events, Event{Kind: Submit, Key: key})
+		}
+	}
+	return History{Start: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), Forgets: s.forgets(), MaxAttempts: 3, Events: events}
 }
 
 func TestTheCheckerAcceptsWhatIsAllowed(t *testing.T) {
@@ -119,7 +128,7 @@ func TestTheCheckerAcceptsWhatIsAllowed(t *testing.T) {
 		)},
 		{"an item that failed once in a job that stops at a failure", history(
 			"always",
-			Event{Kind: Submit, Job: jobA, MaxFailures: 1},
+			Event{Kind: Submit, Key: "a", Job: jobA, Instances: []string{"phone-1"}, MaxFailures: 1},
 			called(1, 2, itemA, "k1", 1, failure), read(9, 9.1, jobA, tasks.ItemFailed, 1, "PLANE.0503"),
 		)},
 		{"an item that was refused for good", history(
@@ -131,6 +140,18 @@ func TestTheCheckerAcceptsWhatIsAllowed(t *testing.T) {
 			"always",
 			broke(2, 9, linkStall, linkToUpstream), called(10, 11, itemA, "k1", 3, failure),
 			read(20, 21, jobA, tasks.ItemFailed, 3, "PLANE.0503"),
+		)},
+		{"a final item that is tried again because somebody asked", history(
+			"always", submitted(), Event{Kind: Retry, Job: jobA, Begin: at(4), End: at(5)},
+			called(1, 2, itemA, "k1", 1, refusal), read(3, 4, jobA, tasks.ItemFailed, 1, "PLANE.0404"),
+			called(6, 7, itemA, "k2", 2, refusal), read(8, 9, jobA, tasks.ItemFailed, 2, "PLANE.0404"),
+		)},
+		{"a key that was refused for another request", history(
+			"always", submitted(), Event{Kind: Submit, Key: "a", Instances: []string{"phone-2"}, Status: 422},
+			submitted(), read(8, 9, jobA, tasks.ItemCancelled, 0, ""),
+		)},
+		{"without --commit-replicas, a job accepted just before a failover and forgotten", history(
+			"sentinel-async", submitted(), broke(1.5, 3, failover, "redis"), missing(5, 6, jobA),
 		)},
 		{"with everysec, a job accepted just before Redis was killed and forgotten", history(
 			"everysec",
@@ -168,7 +189,7 @@ func TestTheCheckerFindsEachBrokenPromise(t *testing.T) {
 			"everysec", submitted(), broke(1.7, 3, redisKill, "redis"), missing(5, 6, jobA),
 		)},
 		{"a job whose answer was lost and that does not end", "I1: job " + jobA + " is still pending", history(
-			"always", Event{Kind: Submit, Error: "no answer"}, read(1, 2, jobA, tasks.ItemPending, 0, ""),
+			"always", Event{Kind: Submit, Key: "a", Error: "no answer"}, read(1, 2, jobA, tasks.ItemPending, 0, ""),
 		)},
 		{"counts that are not those of the items", "I2: job " + jobA, history(
 			"always", changed(read(1, 2, jobA, tasks.ItemCancelled, 0, ""), func(j *client.Job) { j.Counts.Succeeded++ }),
@@ -216,6 +237,29 @@ func TestTheCheckerFindsEachBrokenPromise(t *testing.T) {
 		{"a reset of an item that was cancelled", "I7: item " + itemA, history(
 			"always",
 			called(1, 2, itemA, "k1", 1, success), read(5, 6, jobA, tasks.ItemCancelled, 0, tasks.Cancelled),
+		)},
+		{"a final item that is tried again long after a retry was asked for", "I5: item " + itemA + " was succeeded after 1", history(
+			"always", Event{Kind: Retry, Job: jobA, Begin: at(1), End: at(2)},
+			called(50, 51, itemA, "k1", 1, success), read(52, 53, jobA, tasks.ItemSucceeded, 1, ""),
+			called(55, 56, itemA, "k2", 2, success), read(57, 58, jobA, tasks.ItemSucceeded, 2, ""),
+		)},
+		{"a reset of another phone", "I4: item " + itemA + " is about phone-2, and phone-1 was reset", history(
+			"always", called(1, 2, itemA, "k1", 1, success),
+			changed(read(5, 6, jobA, tasks.ItemSucceeded, 1, ""), func(j *client.Job) { j.Items[0].InstanceID = "phone-2" }),
+		)},
+		{"one key for two jobs", "I6: key a became another job", history(
+			"always", Event{Kind: Submit, Key: "a", Job: jobB, Instances: []string{"phone-1"}}, read(5, 6, jobB, tasks.ItemCancelled, 0, ""),
+		)},
+		{"one key for two requests", "I6: key a was accepted for two requests", history(
+			"always", submitted(), Event{Kind: Submit, Key: "a", Job: jobA, Instances: []string{"phone-2"}},
+			read(5, 6, jobA, tasks.ItemCancelled, 0, ""),
+		)},
+		{"a job about another phone than asked for", "I6: key a became a job about other instances", history(
+			"always", Event{Kind: Submit, Key: "a", Job: jobA, Instances: []string{"phone-2"}},
+			read(5, 6, jobA, tasks.ItemCancelled, 0, ""),
+		)},
+		{"a job of a request that was refused", "I8: job " + jobA + " exists", history(
+			"always", Event{Kind: Submit, Key: "a", Status: 400}, read(5, 6, jobA, tasks.ItemCancelled, 0, ""),
 		)},
 		{"a crash that used a retry up", "I10: item " + itemA + " failed after 2 failures, it had 3 to spend", history(
 			"always", submitted(),

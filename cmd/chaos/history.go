@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"batchreset/api/client"
+	"batchreset/tasks"
 )
 
 // Kind says what an event is.
@@ -19,6 +21,7 @@ const (
 	Submit Kind = "submit" // a batch was sent to the api
 	Read   Kind = "read"   // a job's record was read from the api
 	Cancel Kind = "cancel" // the api was asked to cancel a job
+	Retry  Kind = "retry"  // the api was asked to retry a job
 	Call   Kind = "call"   // the control plane was asked for a reset
 	Fault  Kind = "fault"  // the harness broke something, and mended it
 )
@@ -37,11 +40,14 @@ type Event struct {
 	Begin time.Duration `json:"begin_ns"`
 	End   time.Duration `json:"end_ns"`
 
-	// Job is of a submit, read or cancel; empty for a submit whose answer was lost
-	// or was not 200.
+	// Job is of a submit, read, cancel or retry; empty for a submit whose answer was
+	// lost or was not 200.
 	Job string `json:"job,omitempty"`
-	// MaxFailures is what a submit asked for.
-	MaxFailures int `json:"max_failures,omitempty"`
+	// Instances and MaxFailures are what a submit asked for, Status the answer that
+	// was not 200.
+	Instances   []string `json:"instances,omitempty"`
+	MaxFailures int      `json:"max_failures,omitempty"`
+	Status      int      `json:"status,omitempty"`
 	// Record is what a read showed; nil means that there is no such job.
 	Record *client.Job `json:"record,omitempty"`
 
@@ -50,7 +56,8 @@ type Event struct {
 	Instance string `json:"instance,omitempty"`
 	Item     string `json:"item,omitempty"`
 	Attempt  int    `json:"attempt,omitempty"`
-	Key      string `json:"key,omitempty"`
+	// Key is the Idempotency-Key, of a submit too.
+	Key string `json:"key,omitempty"`
 	// Answer is the control plane's; the worker did not wait for it if Gone.
 	Answer string `json:"answer,omitempty"`
 	Gone   bool   `json:"gone,omitempty"`
@@ -59,12 +66,15 @@ type Event struct {
 	Fault  faultKind `json:"fault,omitempty"`
 	Target string    `json:"target,omitempty"`
 
-	// Error is why a submit or a cancel was not answered with 200.
+	// Error is why a submit, cancel or retry was not answered with 200.
 	Error string `json:"error,omitempty"`
 }
 
 // during reports whether the event has a moment in common with [from, to].
 func (e Event) during(from, to time.Duration) bool { return e.Begin <= to && e.End >= from }
+
+// tried is the job that a submit was to make: it follows from the key.
+func (e Event) tried() string { return tasks.Submission{Tenant: tenant, IdempotencyKey: e.Key}.JobID() }
 
 // String is a line of a story.
 func (e Event) String() string {
@@ -87,6 +97,8 @@ func (e Event) String() string {
 		for _, it := range e.Record.Items {
 			fmt.Fprintf(&b, "\n%33s%s %s: %s, %d attempts %s", "", it.ItemID, it.InstanceID, it.State, it.Attempts, it.Code)
 		}
+	case Submit:
+		fmt.Fprintf(&b, "%s, key %s, max_failures %d, %v %s", cmp.Or(e.Job, "not acknowledged"), e.Key, e.MaxFailures, e.Instances, e.Error)
 	default:
 		fmt.Fprintf(&b, "%s %s", e.Job, e.Error)
 	}
@@ -96,7 +108,7 @@ func (e Event) String() string {
 // History is everything that is known of a run.
 type History struct {
 	Start       time.Time // when the events' clock was 0
-	Fsync       string    // Redis's appendfsync
+	Forgets     faultKind // at which Redis may lose what it has answered; empty: at none
 	MaxAttempts int       // the workers' --max-attempts
 	Events      []Event
 }

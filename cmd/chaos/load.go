@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,13 +30,15 @@ type caller struct {
 	rec     *recorder
 	clients []*client.Client // one for each api process
 
-	mu   sync.Mutex
-	rand *rand.Rand
-	jobs []string // acknowledged ones
+	mu      sync.Mutex
+	rand    *rand.Rand
+	jobs    []string        // acknowledged ones
+	tried   map[string]bool // every job that a request may have made
+	batches []client.Batch  // all that were sent, with their keys
 }
 
 func newCaller(rec *recorder, r *rand.Rand, token string, servers []string) (*caller, error) {
-	c := &caller{rec: rec, rand: r}
+	c := &caller{rec: rec, rand: r, tried: map[string]bool{}}
 	for _, server := range servers {
 		one, err := client.New(server, token)
 		if err != nil {
@@ -59,7 +63,7 @@ func (c *caller) load(ctx context.Context, rate int) {
 	for ctx.Err() == nil {
 		batch := c.batch()
 		// What is under way when the load ends is still waited for.
-		g.TryGo(func() error { c.submit(context.WithoutCancel(ctx), batch); return nil })
+		g.TryGo(func() error { _ = c.submit(context.WithoutCancel(ctx), batch); return nil }) // recorded
 		if job := c.randomJob(); job != "" {
 			g.TryGo(func() error { _, _ = c.read(ctx, job); return nil }) // only what was seen counts
 		}
@@ -71,8 +75,30 @@ func (c *caller) load(ctx context.Context, rate int) {
 	_ = g.Wait() // no function returns an error
 }
 
+// burst submits n instances, each once, as fast as they are taken, and looks at
+// random jobs meanwhile. It repeats what was not taken.
+func (c *caller) burst(ctx context.Context, n int) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for ids := range slices.Chunk(phones(n), batchMost) {
+		b := client.Batch{InstanceIDs: ids, IdempotencyKey: c.newKey()}
+		g.Go(func() error {
+			return until(ctx, settleTimeout, func(ctx context.Context) error { return c.submit(ctx, b) })
+		})
+	}
+	return g.Wait()
+}
+
+func phones(n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("phone-%d", i)
+	}
+	return ids
+}
+
 // batch draws 1 to batchMost instances, some of them much asked for. Some
-// batches stop at the first failure.
+// batches stop at the first failure, and some are not what a caller should send.
 func (c *caller) batch() client.Batch {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,12 +110,30 @@ func (c *caller) batch() client.Batch {
 		}
 		ids[i] = fmt.Sprintf("phone-%d", n)
 	}
-	b := client.Batch{InstanceIDs: ids}
+	b := client.Batch{InstanceIDs: ids, IdempotencyKey: rand32(c.rand)}
 	if c.rand.IntN(10) == 0 {
 		b.MaxFailures = 1
 	}
+	switch kind := c.rand.IntN(20); {
+	case len(c.batches) == 0:
+	case kind < 2: // the same again
+		b = c.batches[c.rand.IntN(len(c.batches))]
+	case kind == 2: // a key that was used for something else
+		b.IdempotencyKey = c.batches[c.rand.IntN(len(c.batches))].IdempotencyKey
+	case kind == 3:
+		b.InstanceIDs = append(b.InstanceIDs, "no such/phone")
+	}
+	c.batches = append(c.batches, b)
 	return b
 }
+
+func (c *caller) newKey() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return rand32(c.rand)
+}
+
+func rand32(r *rand.Rand) string { return fmt.Sprintf("%016x%016x", r.Uint64(), r.Uint64()) }
 
 func (c *caller) randomJob() string {
 	c.mu.Lock()
@@ -107,20 +151,39 @@ func (c *caller) pick() int {
 	return c.rand.IntN(len(c.clients))
 }
 
-func (c *caller) submit(ctx context.Context, batch client.Batch) {
+func (c *caller) submit(ctx context.Context, batch client.Batch) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	e := Event{Kind: Submit, Begin: c.rec.now(), MaxFailures: batch.MaxFailures}
+	e := Event{
+		Kind: Submit, Begin: c.rec.now(), Key: batch.IdempotencyKey,
+		Instances: unique(batch.InstanceIDs), MaxFailures: batch.MaxFailures,
+	}
 	accepted, err := c.clients[c.pick()].Submit(ctx, batch)
 	e.End, e.Job = c.rec.now(), accepted.JobID
+	c.mu.Lock()
+	c.tried[e.tried()] = true
+	if err == nil {
+		c.jobs = append(c.jobs, accepted.JobID)
+	}
+	c.mu.Unlock()
 	if err != nil {
 		e.Error = err.Error()
-	} else {
-		c.mu.Lock()
-		c.jobs = append(c.jobs, accepted.JobID)
-		c.mu.Unlock()
+		if answer, answered := errors.AsType[*client.Error](err); answered {
+			e.Status = answer.HTTPStatus
+		}
 	}
 	c.rec.add(e)
+	return err
+}
+
+// unique is what the service makes of a list: repeats are one item.
+func unique(ids []string) (kept []string) {
+	for _, id := range ids {
+		if !slices.Contains(kept, id) {
+			kept = append(kept, id)
+		}
+	}
+	return kept
 }
 
 // read looks at a job. final says whether there is nothing to wait for: the job is
@@ -144,16 +207,16 @@ func (c *caller) read(ctx context.Context, job string) (final bool, err error) {
 	return record.Final(), nil
 }
 
-// cancel asks for the end of a random job.
-func (c *caller) cancel(ctx context.Context) {
+// change asks for a change of a random job.
+func (c *caller) change(ctx context.Context, kind Kind, ask func(*client.Client, context.Context, string) (client.Job, error)) {
 	job := c.randomJob()
 	if job == "" {
 		return
 	}
 	ctx, stop := context.WithTimeout(ctx, patience)
 	defer stop()
-	e := Event{Kind: Cancel, Begin: c.rec.now(), Job: job}
-	if _, err := c.clients[c.pick()].Cancel(ctx, job); err != nil {
+	e := Event{Kind: kind, Begin: c.rec.now(), Job: job}
+	if _, err := ask(c.clients[c.pick()], ctx, job); err != nil {
 		e.Error = err.Error()
 	}
 	e.End = c.rec.now()
@@ -203,13 +266,10 @@ func (c *caller) readAll(ctx context.Context, jobs []string) (open []string, err
 	return open, g.Wait()
 }
 
-// list returns every job that was acknowledged or that the api lists.
+// list returns every job that a request may have made or that the api lists.
 func (c *caller) list(ctx context.Context) ([]string, error) {
 	c.mu.Lock()
-	known := map[string]bool{}
-	for _, job := range c.jobs {
-		known[job] = true
-	}
+	known := maps.Clone(c.tried)
 	c.mu.Unlock()
 	for filter := (client.JobsFilter{Limit: 100}); ; {
 		page, err := c.clients[0].Jobs(ctx, filter)
@@ -220,12 +280,7 @@ func (c *caller) list(ctx context.Context) ([]string, error) {
 			known[job.ID] = true
 		}
 		if filter.Cursor = page.NextCursor; filter.Cursor == "" {
-			break
+			return slices.Collect(maps.Keys(known)), nil
 		}
 	}
-	jobs := make([]string, 0, len(known))
-	for job := range known {
-		jobs = append(jobs, job)
-	}
-	return jobs, nil
 }

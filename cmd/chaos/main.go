@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -10,10 +11,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
-	"strings"
+	"sync"
 	"syscall"
-	"text/tabwriter"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 func main() {
@@ -29,76 +31,118 @@ func main() {
 	}
 }
 
+// settings are what the flags say.
+type settings struct {
+	seeds, burst, parallel int
+	first                  uint64
+	duration               time.Duration
+	faults, redis          string
+	binary, dir            string
+}
+
+func parse(args []string, stderr io.Writer) (s settings, err error) {
+	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.IntVar(&s.seeds, "seeds", 1, "how many runs, at most 1000")
+	flags.Uint64Var(&s.first, "first-seed", 1, "seed of the first run; the next ones count up")
+	flags.IntVar(&s.parallel, "parallel", 1, "how many runs at a time")
+	flags.DurationVar(&s.duration, "duration", time.Minute, "how long each run is loaded and broken, 1s to 1h")
+	flags.IntVar(&s.burst, "burst", 0, "submit so many instances at once, each once, instead of a steady load")
+	flags.StringVar(&s.faults, "faults", "all", "kinds of faults, with commas between them")
+	flags.StringVar(&s.redis, "redis", mixed, fmt.Sprintf("how Redis is run: one of %v, or %q for each in turn", setups, mixed))
+	flags.StringVar(&s.binary, "binary", "", "the batchreset to test (default: built from this tree)")
+	flags.StringVar(&s.dir, "history-dir", "", "keep histories and logs in this directory")
+	if err := flags.Parse(args); err != nil {
+		return s, err
+	}
+	_, setupErr := parseSetup(s.redis, 0)
+	_, faultsErr := parseFaults(s.faults, always)
+	switch {
+	case flags.NArg() > 0:
+		return s, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case s.seeds < 1 || s.seeds > 1000:
+		return s, fmt.Errorf("--seeds must be from 1 to 1000, not %d", s.seeds)
+	case s.parallel < 1 || s.parallel > 16:
+		return s, fmt.Errorf("--parallel must be from 1 to 16, not %d", s.parallel)
+	case s.duration < time.Second || s.duration > time.Hour:
+		return s, fmt.Errorf("--duration must be from 1s to 1h, not %s", s.duration)
+	case s.burst < 0 || s.burst > 1_000_000:
+		return s, fmt.Errorf("--burst must be from 0 to 1000000, not %d", s.burst)
+	}
+	return s, cmp.Or(setupErr, faultsErr)
+}
+
 // chaos makes one run after another and prints a table of them. Its error says so if
 // any promise was broken.
 func chaos(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
-	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	seeds := flags.Int("seeds", 1, "how many runs, at most 1000")
-	first := flags.Uint64("first-seed", 1, "seed of the first run; the next ones count up")
-	duration := flags.Duration("duration", time.Minute, "how long each run is loaded, 1s to 1h")
-	faults := flags.String("faults", "all", "kinds of faults, with commas between them")
-	fsync := flags.String("fsync", "always", "appendfsync of Redis: 'always' or 'everysec'")
-	binary := flags.String("binary", "", "the batchreset to test (default: built from this tree)")
-	historyDir := flags.String("history-dir", "", "keep histories and logs in this directory")
-	if err := flags.Parse(args); err != nil {
+	s, err := parse(args, stderr)
+	if err != nil {
 		return err
 	}
-	kinds, err := parseFaults(*faults)
-	switch {
-	case err != nil:
-		return err
-	case flags.NArg() > 0:
-		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	case *seeds < 1 || *seeds > 1000:
-		return fmt.Errorf("--seeds must be from 1 to 1000, not %d", *seeds)
-	case *duration < time.Second || *duration > time.Hour:
-		return fmt.Errorf("--duration must be from 1s to 1h, not %s", *duration)
-	case *fsync != "always" && *fsync != "everysec":
-		return fmt.Errorf("--fsync must be 'always' or 'everysec', not %q", *fsync)
-	}
-	dir := *historyDir
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "batchreset-chaos"); err != nil {
+	if s.dir == "" {
+		if s.dir, err = os.MkdirTemp("", "batchreset-chaos"); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
 	}
-	if *binary == "" {
-		if *binary, err = build(ctx, dir, stderr); err != nil {
+	if s.binary == "" {
+		if s.binary, err = build(ctx, s.dir, stderr); err != nil {
 			return err
 		}
 	}
 
-	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "seed\tfaults\tjobs\titems\tattempts\tcalls\texits\tviolations")
-	total := 0
-	for i := range *seeds {
-		p := plan{
-			seed: *first + uint64(i), duration: *duration, faults: kinds, fsync: *fsync, binary: *binary,
-			dir: filepath.Join(dir, "seed-"+strconv.FormatUint(*first+uint64(i), 10)),
-		}
-		if err := os.MkdirAll(p.dir, 0o755); err != nil {
-			return err
-		}
-		fmt.Fprintf(stderr, "seed %d\n", p.seed)
-		result, err := run(ctx, p)
-		err = errors.Join(err, result.history.writeFile(filepath.Join(p.dir, "history.jsonl")))
-		if err != nil {
-			return fmt.Errorf("seed %d: %w", p.seed, err)
-		}
-		violations := Check(result.history)
-		total += len(violations)
-		tell(stderr, violations)
-		result.row(table, p.seed, len(violations))
+	rows := make([]row, s.seeds)
+	var mu sync.Mutex // of stderr
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(s.parallel)
+	for i := range rows {
+		g.Go(func() error {
+			seed := s.first + uint64(i)
+			one, violations, err := s.run(ctx, seed)
+			if err != nil {
+				return fmt.Errorf("seed %d: %w", seed, err)
+			}
+			rows[i] = one
+			mu.Lock()
+			defer mu.Unlock()
+			fmt.Fprintf(stderr, "seed %d (%s): %d jobs, %d violations\n", seed, one.redis, one.jobs, one.violations)
+			tell(stderr, violations)
+			return nil
+		})
 	}
-	if err := table.Flush(); err != nil {
+	if err := g.Wait(); err != nil {
 		return err
 	}
-	if total > 0 {
-		return fmt.Errorf("%d violations", total)
+	total, err := report(stdout, rows)
+	if err == nil && total > 0 {
+		err = fmt.Errorf("%d violations", total)
 	}
-	return nil
+	return err
+}
+
+// run makes the run of one seed, keeps its history, and checks it.
+func (s settings) run(ctx context.Context, seed uint64) (row, []Violation, error) {
+	p := plan{
+		seed: seed, duration: s.duration, burst: s.burst, binary: s.binary,
+		dir: filepath.Join(s.dir, "seed-"+strconv.FormatUint(seed, 10)),
+	}
+	var err error
+	if p.setup, err = parseSetup(s.redis, seed); err != nil {
+		return row{}, nil, err
+	}
+	if p.faults, err = parseFaults(s.faults, p.setup); err != nil {
+		return row{}, nil, err
+	}
+	if err := os.MkdirAll(p.dir, 0o755); err != nil {
+		return row{}, nil, err
+	}
+	result, err := run(ctx, p)
+	err = errors.Join(err, result.history.writeFile(filepath.Join(p.dir, "history.jsonl")))
+	if err != nil {
+		return row{}, nil, err
+	}
+	violations := Check(result.history)
+	return newRow(p, result, len(violations)), violations, nil
 }
 
 // tell prints the first violations.
@@ -111,24 +155,4 @@ func tell(w io.Writer, violations []Violation) {
 		}
 		fmt.Fprintln(w, v)
 	}
-}
-
-// row prints the result's line of the table.
-func (r result) row(w io.Writer, seed uint64, violations int) {
-	var faults []string
-	for _, k := range faultKinds {
-		if n := r.injured[k.kind]; n > 0 {
-			faults = append(faults, fmt.Sprintf("%d %s", n, k.kind))
-		}
-	}
-	f := index(r.history)
-	items, attempts, calls := 0, 0, 0
-	for item := range f.items {
-		items++
-		attempts += item.Attempts
-	}
-	for _, ofItem := range f.byItem {
-		calls += len(ofItem)
-	}
-	fmt.Fprintf(w, "%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n", seed, strings.Join(faults, ", "), len(f.jobs), items, attempts, calls, r.exits, violations)
 }

@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -41,6 +43,9 @@ func startProcess(ctx context.Context, dir, name string, args ...string) (p *pro
 	p = &process{name: name, args: args, log: log}
 	var done sync.WaitGroup
 	done.Go(func() {
+		// Pdeathsig is about the thread that started the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		defer func() { _ = log.Close() }() // nothing more to write
 		for ctx.Err() == nil {
 			p.pass()
@@ -63,7 +68,8 @@ func (p *process) once(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, p.args[0], p.args[1:]...)
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	// A group of its own: Ctrl-C is for the harness, which ends the rest.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// And should the harness be killed, they die with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -102,13 +108,24 @@ func (p *process) exits() int {
 	return ended
 }
 
-// freeAddr returns an address of the loopback interface that was free a moment ago.
-func freeAddr(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// nextPort is where freeAddr looks next: below the ports that systems hand out for
+// outgoing connections, and elsewhere in another harness at the same time. What is
+// started again must find its port free, and nobody else's server behind it.
+var nextPort atomic.Int32
+
+func init() { nextPort.Store(int32(10000 + os.Getpid()%200*100)) }
+
+// freeAddr returns an address of the loopback interface that was free a moment ago and
+// that no other run of this process will get.
+func freeAddr(ctx context.Context) (addr string, err error) {
+	for range 1000 {
+		addr = fmt.Sprintf("127.0.0.1:%d", 10000+nextPort.Add(1)%20000)
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+		if err == nil {
+			return addr, l.Close()
+		}
 	}
-	return l.Addr().String(), l.Close()
+	return "", fmt.Errorf("no free port: %w", err)
 }
 
 // build builds the program under test into dir.

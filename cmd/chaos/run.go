@@ -4,21 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
+
+	"batchreset/api/client"
 )
 
 const (
 	maxAttempts  = 3
+	concurrency  = 10 // of one worker process
+	tenant       = "chaos"
 	startTimeout = 30 * time.Second
 	// settleTimeout is longer than everything that may delay an item: the lock of a
 	// lost attempt (65 s), the wait for it (30 s more), and a delivery taken over.
@@ -30,7 +37,8 @@ type plan struct {
 	seed     uint64
 	duration time.Duration
 	faults   []faultKind
-	fsync    string
+	setup    setup
+	burst    int // instances to submit at once, at the start; 0 = all the time
 	binary   string
 	dir      string // for logs and Redis's files
 }
@@ -40,17 +48,17 @@ type result struct {
 	history History
 	injured map[faultKind]int
 	exits   int // of api and worker processes, by themselves
+	repairs int // items that the sweeper has delivered again
 }
 
 // world is everything that runs while faults are injected.
 type world struct {
 	plan
 	rec       *recorder
-	redis     *redis.Client // past the links
-	redisAddr string
+	store     *store
 	processes map[string]*process
 	apis      []string // names
-	servers   []string // URLs of the apis
+	direct    []string // URLs of the apis, past the links
 	workers   []string
 	links     map[string]*link
 	caller    *caller
@@ -68,22 +76,32 @@ func run(ctx context.Context, p plan) (res result, err error) {
 		for _, f := range slices.Backward(closers) {
 			f()
 		}
-		res.history = History{Start: w.rec.start, Fsync: p.fsync, MaxAttempts: maxAttempts, Events: w.rec.events}
+		res.history = History{Start: w.rec.start, Forgets: p.setup.forgets(), MaxAttempts: maxAttempts, Events: w.rec.events}
 	}()
 	later := func(f func()) { closers = append(closers, f) }
 
-	if err := w.startRedis(ctx, later); err != nil {
+	later(http.DefaultClient.CloseIdleConnections) // of ready
+	if err := w.startStore(ctx, p.setup, later); err != nil {
 		return res, err
 	}
-	if err := w.startPlane(ctx, newPlane(w.rec, rand.New(rand.NewPCG(p.seed, 1))), later); err != nil {
+	apis, workers := 1+r.IntN(2), 2+r.IntN(2)
+	plane := newPlane(w.rec, rand.New(rand.NewPCG(p.seed, 1)))
+	if p.burst > 0 {
+		// As long as the faults take.
+		plane.moods.latency = p.duration * time.Duration(workers*concurrency) / time.Duration(p.burst)
+	}
+	if err := w.startPlane(ctx, plane, later); err != nil {
 		return res, err
 	}
-	if err := w.startService(ctx, 1+r.IntN(2), 2+r.IntN(2), rand.New(rand.NewPCG(p.seed, 2)), later); err != nil {
+	if err := w.startService(ctx, apis, workers, rand.New(rand.NewPCG(p.seed, 2)), later); err != nil {
 		return res, err
 	}
 
 	rate := 100 + r.IntN(200)
-	faults := schedule(r, p.duration, p.faults, w.apis, w.workers)
+	faults := schedule(r, p.duration, p.faults, map[string][]string{
+		"api": w.apis, "worker": w.workers, "workers": {"workers"}, "leases": {"leases"}, "redis": {"redis"},
+		"link": slices.Sorted(maps.Keys(w.links)),
+	})
 	res.injured = map[faultKind]int{}
 	for _, f := range faults {
 		res.injured[f.kind]++
@@ -91,12 +109,19 @@ func run(ctx context.Context, p plan) (res result, err error) {
 	loaded, cancel := context.WithTimeout(ctx, p.duration)
 	defer cancel()
 	var g errgroup.Group
-	g.Go(func() error { w.caller.load(loaded, rate); return nil })
+	g.Go(func() error {
+		if p.burst > 0 {
+			return w.caller.burst(ctx, p.burst)
+		}
+		w.caller.load(loaded, rate)
+		return nil
+	})
 	begin := time.Now()
-	for _, f := range faults {
+	for i, f := range faults {
+		r := rand.New(rand.NewPCG(p.seed, uint64(10+i)))
 		g.Go(func() error {
 			pause(loaded, f.at-time.Since(begin))
-			return w.inject(loaded, f)
+			return w.inject(loaded, f, r)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -109,6 +134,11 @@ func run(ctx context.Context, p plan) (res result, err error) {
 	for _, name := range slices.Concat(w.apis, w.workers) {
 		res.exits += w.processes[name].exits()
 	}
+	for _, name := range w.workers {
+		log, logErr := os.ReadFile(filepath.Join(w.dir, name+".log"))
+		err = errors.Join(err, logErr)
+		res.repairs += strings.Count(string(log), "item delivered again")
+	}
 	return res, err
 }
 
@@ -119,32 +149,6 @@ func (w *world) start(ctx context.Context, later func(func()), name string, args
 	}
 	later(wait)
 	w.processes[name] = p
-	return nil
-}
-
-func (w *world) startRedis(ctx context.Context, later func(func())) (err error) {
-	if w.redisAddr, err = freeAddr(ctx); err != nil {
-		return err
-	}
-	_, port, err := net.SplitHostPort(w.redisAddr)
-	if err != nil {
-		return err
-	}
-	if err := w.start(ctx, later, "redis", "redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", w.dir,
-		"--appendonly", "yes", "--appendfsync", w.fsync, "--save", ""); err != nil {
-		return err
-	}
-	later(http.DefaultClient.CloseIdleConnections) // of ready
-	w.redis = redis.NewClient(&redis.Options{Addr: w.redisAddr, MaxRetries: -1})
-	later(func() { _ = w.redis.Close() })
-	if err := until(ctx, startTimeout, func(ctx context.Context) error { return w.redis.Ping(ctx).Err() }); err != nil {
-		return fmt.Errorf("redis-server does not start (see %s): %w", w.dir, err)
-	}
-	for _, name := range []string{linkAPIToRedis, linkWorkerToRedis} {
-		if err := w.openLink(name, w.redisAddr, later); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -183,10 +187,11 @@ func (w *world) startPlane(ctx context.Context, p *plane, later func(func())) er
 
 // startService starts the processes under test and waits until they are ready.
 func (w *world) startService(ctx context.Context, apis, workers int, r *rand.Rand, later func(func())) error {
-	token, err := exec.CommandContext(ctx, w.binary, "token", "add", "--redis", "redis://"+w.redisAddr, "--tenant", "chaos").Output()
+	token, err := exec.CommandContext(ctx, w.binary, "token", "add", "--redis", w.store.url, "--tenant", tenant).Output()
 	if err != nil {
 		return fmt.Errorf("batchreset token add: %w", err)
 	}
+	var servers []string
 	for i := range apis {
 		addr, err := freeAddr(ctx)
 		if err != nil {
@@ -194,32 +199,45 @@ func (w *world) startService(ctx context.Context, apis, workers int, r *rand.Ran
 		}
 		name := fmt.Sprintf("api-%d", i+1)
 		if err := w.start(ctx, later, name, w.binary, "api", "--listen", addr, "--ops-listen", "127.0.0.1:0",
-			"--redis", "redis://"+w.links[linkAPIToRedis].addr(), "--fleet", "open"); err != nil {
+			"--redis", w.redisThrough(linkAPIToRedis), "--commit-replicas", strconv.Itoa(w.setup.commitReplicas()), "--fleet", "open"); err != nil {
+			return err
+		}
+		link := fmt.Sprintf("%s-%d", linkCallerToAPI, i+1)
+		if err := w.openLink(link, addr, later); err != nil {
 			return err
 		}
 		w.apis = append(w.apis, name)
-		w.servers = append(w.servers, "http://"+addr)
+		w.direct = append(w.direct, "http://"+addr)
+		servers = append(servers, "http://"+w.links[link].addr())
 	}
 	for i := range workers {
 		name := fmt.Sprintf("worker-%d", i+1)
 		if err := w.start(ctx, later, name, w.binary, "worker", "--ops-listen", "127.0.0.1:0",
-			"--redis", "redis://"+w.links[linkWorkerToRedis].addr(),
+			"--redis", w.redisThrough(linkWorkerToRedis), "--commit-replicas", strconv.Itoa(w.setup.commitReplicas()),
 			"--driver", "http", "--driver-url", "http://"+w.links[linkToUpstream].addr()+"/"+name+"/{instance_id}", "--driver-idempotent",
-			"--attempt-timeout", "5s", "--max-attempts", fmt.Sprint(maxAttempts)); err != nil {
+			"--concurrency", strconv.Itoa(concurrency), "--attempt-timeout", "5s", "--max-attempts", strconv.Itoa(maxAttempts)); err != nil {
 			return err
 		}
 		w.workers = append(w.workers, name)
 	}
-	if w.caller, err = newCaller(w.rec, r, strings.TrimSpace(string(token)), w.servers); err != nil {
+	if w.caller, err = newCaller(w.rec, r, strings.TrimSpace(string(token)), servers); err != nil {
 		return err
 	}
 	later(w.caller.close)
 	return w.healthy(ctx)
 }
 
+// redisThrough is the URL of Redis behind a link, if there is one.
+func (w *world) redisThrough(name string) string {
+	if l := w.links[name]; l != nil {
+		return "redis://" + l.addr()
+	}
+	return w.store.url
+}
+
 // healthy waits until every api process is ready.
 func (w *world) healthy(ctx context.Context) error {
-	for _, server := range w.servers {
+	for _, server := range w.direct {
 		if err := until(ctx, startTimeout, func(ctx context.Context) error { return ready(ctx, server) }); err != nil {
 			return fmt.Errorf("the api does not get ready (see %s): %w", w.dir, err)
 		}
@@ -246,12 +264,16 @@ func ready(ctx context.Context, server string) error {
 }
 
 // inject breaks something, keeps it broken as long as planned, and mends it.
-func (w *world) inject(ctx context.Context, f plannedFault) (err error) {
+func (w *world) inject(ctx context.Context, f plannedFault, r *rand.Rand) (err error) {
 	if ctx.Err() != nil {
 		return nil // the load has ended early
 	}
-	if f.kind == cancelJob {
-		w.caller.cancel(ctx)
+	switch f.kind {
+	case cancelJob:
+		w.caller.change(ctx, Cancel, (*client.Client).Cancel)
+		return nil
+	case retryJob:
+		w.caller.change(ctx, Retry, (*client.Client).Retry)
 		return nil
 	}
 	e := Event{Kind: Fault, Begin: w.rec.now(), Fault: f.kind, Target: f.target}
@@ -262,28 +284,32 @@ func (w *world) inject(ctx context.Context, f plannedFault) (err error) {
 	switch f.kind {
 	case apiKill, workerKill:
 		w.processes[f.target].signal(syscall.SIGKILL)
+	case workersKill:
+		for _, name := range w.workers {
+			w.processes[name].signal(syscall.SIGKILL)
+		}
+	case leaseAge:
+		w.store.ageLeases(ctx)
 	case apiFreeze, workerFreeze, workerSleep:
 		w.processes[f.target].signal(syscall.SIGSTOP)
 		pause(ctx, f.length)
 		w.processes[f.target].signal(syscall.SIGCONT)
-	case redisKill:
-		server := w.processes[f.target]
+	case redisKill, failover:
+		name, err := w.store.primary(ctx, r)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.kind, err)
+		}
+		server := w.processes[name]
 		server.gate.Lock()
 		server.signal(syscall.SIGKILL)
 		pause(ctx, f.length)
 		server.gate.Unlock()
 	case redisFull:
-		err = w.limitMemory(ctx, "1mb")
+		err = w.store.limitMemory(ctx, "1mb")
 		pause(ctx, f.length)
-		err = errors.Join(err, w.limitMemory(context.WithoutCancel(ctx), "0"))
+		err = errors.Join(err, w.store.limitMemory(context.WithoutCancel(ctx), "0"))
 	default:
 		err = w.links[f.target].fault(ctx, f)
 	}
 	return err
-}
-
-func (w *world) limitMemory(ctx context.Context, limit string) error {
-	return until(ctx, startTimeout, func(ctx context.Context) error {
-		return w.redis.ConfigSet(ctx, "maxmemory", limit).Err()
-	})
 }

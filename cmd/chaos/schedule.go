@@ -15,61 +15,74 @@ const (
 	apiKill      faultKind = "api-kill"      // SIGKILL, started again at once
 	apiFreeze    faultKind = "api-freeze"    // SIGSTOP, SIGCONT
 	workerKill   faultKind = "worker-kill"   // SIGKILL, started again at once
+	workersKill  faultKind = "workers-kill"  // the same for all workers at once
 	workerFreeze faultKind = "worker-freeze" // SIGSTOP, SIGCONT
 	workerSleep  faultKind = "worker-sleep"  // the same, longer than asynq's lease
+	leaseAge     faultKind = "lease-age"     // every lease looks a minute older: a clock has jumped
 	redisKill    faultKind = "redis-kill"    // SIGKILL, started again on the same files
+	failover     faultKind = "failover"      // SIGKILL of a primary, away until a replica has taken over
 	redisFull    faultKind = "redis-full"    // CONFIG SET maxmemory: writes fail
 	linkCut      faultKind = "cut"           // connections break, new ones are refused
 	linkStall    faultKind = "stall"         // connections stay, bytes vanish
 	linkDelay    faultKind = "delay"         // bytes take up to half a second longer
 	cancelJob    faultKind = "cancel"        // a random job is cancelled
+	retryJob     faultKind = "retry"         // a random job is retried
 )
 
-// The links that can be cut, stalled or delayed.
+// The links that can be cut, stalled or delayed. Those to Redis exist if it is one
+// server: replicas and Cluster nodes tell clients their own addresses.
 const (
+	linkCallerToAPI   = "caller-api"
 	linkAPIToRedis    = "api-redis"
 	linkWorkerToRedis = "worker-redis"
 	linkToUpstream    = "worker-upstream"
 )
 
-var links = []string{linkAPIToRedis, linkWorkerToRedis, linkToUpstream}
-
-// faultKinds are all of them, with the limits of how long each lasts.
+// faultKinds are all of them, with the limits of how long each lasts and the time
+// that it takes to get over it.
 var faultKinds = []struct {
-	kind          faultKind
-	least, most   time.Duration
-	targetsPrefix string
+	kind                  faultKind
+	least, most, recovery time.Duration
+	target                string // what kind of thing is broken; requests have none
 }{
-	{apiKill, 0, 0, "api"},
-	{apiFreeze, time.Second, 8 * time.Second, "api"},
-	{workerKill, 0, 0, "worker"},
-	{workerFreeze, time.Second, 9 * time.Second, "worker"},
-	{workerSleep, 35 * time.Second, 45 * time.Second, "worker"},
-	{redisKill, 100 * time.Millisecond, 4 * time.Second, "redis"},
-	{redisFull, 500 * time.Millisecond, 4 * time.Second, "redis"},
-	{linkCut, 200 * time.Millisecond, 5 * time.Second, "link"},
-	{linkStall, 500 * time.Millisecond, 8 * time.Second, "link"},
-	{linkDelay, time.Second, 8 * time.Second, "link"},
-	{cancelJob, 0, 0, ""},
+	{apiKill, 0, 0, time.Second, "api"},
+	{apiFreeze, time.Second, 8 * time.Second, time.Second, "api"},
+	{workerKill, 0, 0, time.Second, "worker"},
+	{workersKill, 0, 0, time.Second, "workers"},
+	{workerFreeze, time.Second, 9 * time.Second, time.Second, "worker"},
+	{workerSleep, 35 * time.Second, 45 * time.Second, time.Second, "worker"},
+	{leaseAge, 0, 0, time.Second, "leases"},
+	{redisKill, 100 * time.Millisecond, 4 * time.Second, time.Second, "redis"},
+	{failover, 8 * time.Second, 12 * time.Second, 8 * time.Second, "redis"},
+	{redisFull, 500 * time.Millisecond, 4 * time.Second, time.Second, "redis"},
+	{linkCut, 200 * time.Millisecond, 5 * time.Second, time.Second, "link"},
+	{linkStall, 500 * time.Millisecond, 8 * time.Second, time.Second, "link"},
+	{linkDelay, time.Second, 8 * time.Second, time.Second, "link"},
+	{cancelJob, 0, 0, 0, ""},
+	{retryJob, 0, 0, 0, ""},
 }
 
-// parseFaults reads a list such as "redis-kill,cut"; "all" is every kind.
-func parseFaults(list string) ([]faultKind, error) {
-	var kinds, known []faultKind
+// parseFaults reads a list such as "redis-kill,cut"; "all" is every kind. Kinds that
+// the setup cannot have are left out.
+func parseFaults(list string, s setup) ([]faultKind, error) {
+	var known []faultKind
 	for _, k := range faultKinds {
 		known = append(known, k.kind)
 	}
-	if list == "all" {
-		return known, nil
-	}
-	for name := range strings.SplitSeq(list, ",") {
-		kind := faultKind(strings.TrimSpace(name))
-		if !slices.Contains(known, kind) {
-			return nil, fmt.Errorf("--faults: %q is none of %v", name, known)
+	kinds := slices.Clone(known)
+	if list != "all" {
+		kinds = nil
+		for name := range strings.SplitSeq(list, ",") {
+			kind := faultKind(strings.TrimSpace(name))
+			if !slices.Contains(known, kind) {
+				return nil, fmt.Errorf("--faults: %q is none of %v", name, known)
+			}
+			kinds = append(kinds, kind)
 		}
-		kinds = append(kinds, kind)
 	}
-	return kinds, nil
+	return slices.DeleteFunc(kinds, func(k faultKind) bool {
+		return k == redisKill && s.replicated() || k == failover && !s.replicated()
+	}), nil
 }
 
 // plannedFault is an entry of a schedule.
@@ -80,11 +93,11 @@ type plannedFault struct {
 }
 
 // schedule plans the faults of a run: a new one every second or so, never two at a
-// time on one target, all over by the end. The same arguments give the same faults.
-func schedule(r *rand.Rand, duration time.Duration, kinds []faultKind, apis, workers []string) []plannedFault {
-	targets := map[string][]string{"api": apis, "worker": workers, "redis": {"redis"}, "link": links, "": {""}}
-	// Cancels are frequent, because each hits one job only.
-	const gap, cancelsPerFault = 1500 * time.Millisecond, 3
+// time on one target, all over by the end. targets are the names of what can be broken,
+// by its kind. The same arguments give the same faults.
+func schedule(r *rand.Rand, duration time.Duration, kinds []faultKind, targets map[string][]string) []plannedFault {
+	// Requests are frequent, because each is about one job only.
+	const gap, requestsPerFault = 1500 * time.Millisecond, 3
 	busy := map[string]time.Duration{} // until when
 	var faults []plannedFault
 	add := func(at time.Duration, kind faultKind) {
@@ -92,26 +105,29 @@ func schedule(r *rand.Rand, duration time.Duration, kinds []faultKind, apis, wor
 			if k.kind != kind {
 				continue
 			}
-			names := targets[k.targetsPrefix]
-			f := plannedFault{at: at, kind: kind, target: names[r.IntN(len(names))]}
+			f := plannedFault{at: at, kind: kind}
+			if k.target != "" {
+				f.target = targets[k.target][r.IntN(len(targets[k.target]))]
+			}
 			if k.most > 0 {
 				f.length = k.least + time.Duration(r.Int64N(int64(k.most-k.least)))
 			}
 			if at+f.length > duration || (f.target != "" && at < busy[f.target]) {
 				return
 			}
-			busy[f.target] = at + f.length + time.Second // time to come back
+			busy[f.target] = at + f.length + k.recovery
 			faults = append(faults, f)
 		}
 	}
-	others := slices.DeleteFunc(slices.Clone(kinds), func(k faultKind) bool { return k == cancelJob })
+	request := func(k faultKind) bool { return k == cancelJob || k == retryJob }
+	others, requests := slices.DeleteFunc(slices.Clone(kinds), request), slices.DeleteFunc(slices.Clone(kinds), func(k faultKind) bool { return !request(k) })
 	for at := time.Second; at < duration; at += gap/2 + time.Duration(r.Int64N(int64(gap))) {
 		if len(others) > 0 {
 			add(at, others[r.IntN(len(others))])
 		}
-		if len(others) < len(kinds) {
-			for range cancelsPerFault {
-				add(at+time.Duration(r.Int64N(int64(gap))), cancelJob)
+		for _, kind := range requests {
+			for range requestsPerFault {
+				add(at+time.Duration(r.Int64N(int64(gap))), kind)
 			}
 		}
 	}
