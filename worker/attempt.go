@@ -65,6 +65,9 @@ type attempt struct {
 	d     tasks.Delivery
 	token string
 	log   *slog.Logger
+
+	deadline time.Time // counted from before the lock, which outlives it
+	stalls   int       // of the process, when the attempt began
 }
 
 // process makes one attempt at the item of a task, from lock to unlock. Each
@@ -98,6 +101,7 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	if wait, ok := a.ready(callCtx); !ok {
 		return &again{delay: wait + jitter(wait), reason: "the control plane cannot be reached"}
 	}
+	a.deadline, a.stalls = time.Now().Add(a.cfg.AttemptTimeout), a.pulse.beat()
 	ttl := a.cfg.AttemptTimeout + lockMargin
 	held, err := a.store.Lock(ctx, a.d, a.token, ttl)
 	switch {
@@ -275,13 +279,12 @@ func (a *attempt) redisTrouble(err error) error {
 // call runs the driver under the attempt timeout. interrupted says that the
 // attempt was stopped from outside.
 func (a *attempt) call(ctx context.Context, begun tasks.Begun) (failure *DriverError, interrupted bool) {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.AttemptTimeout)
+	ctx, cancel := context.WithDeadline(ctx, a.deadline)
 	defer cancel()
 	defer context.AfterFunc(a.stop, cancel)()
-	deadline, _ := ctx.Deadline()
 	input := Attempt{
 		InstanceID: a.d.InstanceID, ItemID: a.d.ItemID, Number: begun.Number,
-		Key: begun.Key, Deadline: deadline, Ambiguous: begun.Ambiguous, Checkpoint: begun.Checkpoint,
+		Key: begun.Key, Deadline: a.deadline, MaySend: a.maySend, Ambiguous: begun.Ambiguous, Checkpoint: begun.Checkpoint,
 		Save: func(ctx context.Context, checkpoint string) error {
 			if len(checkpoint) > MaxCheckpoint {
 				return fmt.Errorf("checkpoint of %d bytes, the limit is %d", len(checkpoint), MaxCheckpoint)
@@ -312,6 +315,19 @@ func (a *attempt) call(ctx context.Context, begun tasks.Begun) (failure *DriverE
 		failure = &DriverError{Verdict: Unknown, Message: err.Error()}
 	}
 	return failure, interrupted
+}
+
+// maySend says whether the item is certainly still this attempt's.
+func (a *attempt) maySend() error {
+	// Both clocks: the wall clock can be set back.
+	now := time.Now()
+	if !now.Before(a.deadline) || !now.Round(0).Before(a.deadline.Round(0)) {
+		return errLate
+	}
+	if a.pulse.beat() != a.stalls {
+		return errFrozen
+	}
+	return nil
 }
 
 // reset calls the driver and turns a panic into an error.

@@ -40,9 +40,14 @@ type Attempt struct {
 	// keys does the reset once.
 	Key string
 
-	// Deadline is when ctx ends. A driver looks at it once more just before it
-	// sends, because a frozen process may have slept past it.
+	// Deadline is when ctx ends.
 	Deadline time.Time
+
+	// MaySend says whether the item is still this attempt's. A driver asks once more
+	// just before it sends, because the process may have been frozen since, and
+	// another worker may have the item now, or another item the instance. After an
+	// error nothing may be sent.
+	MaySend func() error
 
 	// Ambiguous says that an earlier call for this item may have been sent and
 	// its outcome is not known. The driver looks, repeats if that is safe, or

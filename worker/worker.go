@@ -47,6 +47,7 @@ type Worker struct {
 	repeatable bool
 	gate       Gate // nil: always open
 	log        *slog.Logger
+	pulse      *pulse
 
 	stop    context.Context // ends when running attempts must end
 	halt    context.CancelFunc
@@ -59,7 +60,7 @@ func New(cfg Config, store Store, driver Driver, newServer func(asynq.Config) *a
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, store: store, driver: driver, log: log}
+	w := &Worker{cfg: cfg, store: store, driver: driver, log: log, pulse: newPulse()}
 	if r, ok := driver.(Repeater); ok {
 		w.repeatable = r.Repeatable()
 	}
@@ -93,6 +94,11 @@ func New(cfg Config, store Store, driver Driver, newServer func(asynq.Config) *a
 // when nothing of it is left, and an error only if it could not start.
 func (w *Worker) Run(ctx context.Context) error {
 	defer w.halt()
+	var beating sync.WaitGroup
+	defer beating.Wait()
+	beats, still := context.WithCancel(context.WithoutCancel(ctx))
+	defer still()
+	beating.Go(func() { w.pulse.run(beats) })
 	started := 0
 	var err error
 	for _, lane := range w.lanes {

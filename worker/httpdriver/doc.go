@@ -36,12 +36,18 @@
 // every POST has a connection of its own, which is never retried, and a body that
 // cannot be rewound; and none is followed to another place.
 //
-// # The last look at the clock
+// # The last look before sending
 //
-// A process can be frozen anywhere and thawed past the attempt's deadline, when
-// its instance may be another's. The deadline is therefore looked at inside each
-// write of the request to its connection, after dialing and handshakes. What
-// remains is the time between that look and the kernel's taking of the bytes: a
-// system call, microseconds unless the process is frozen right there. Bytes that
-// the kernel, a proxy or the network holds back are beyond anybody's reach.
+// A process can be frozen anywhere and thawed when the attempt's time is over, or
+// when its item has been given to another worker, and its instance may be another
+// item's. [worker.Attempt.MaySend] is therefore asked inside each write of the request
+// to its connection, after dialing and handshakes. What remains is the time between
+// that look and the kernel's taking of the bytes: a system call, microseconds unless
+// the process is frozen right there. Bytes that the kernel, a proxy or the network
+// holds back are beyond anybody's reach.
+//
+// A worker that runs and is cut off from Redis does not stand still. asynq ends its
+// attempts when it has not reached Redis for 30 s, up to 5 s after another worker may
+// have taken them over. A driver that has waited for all of that time to send, for
+// --driver-rate or for a connection, could send in those 5 s.
 package httpdriver

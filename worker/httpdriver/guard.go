@@ -11,8 +11,9 @@ import (
 
 // send is one POST, from before its connection to after its answer.
 type send struct {
-	deadline time.Time
-	phase    atomic.Int32
+	maySend func() error
+	phase   atomic.Int32
+	refused error // why it was late, once it is
 }
 
 // The phases of a send.
@@ -20,37 +21,34 @@ const (
 	connecting int32 = iota // what is written now is a proxy's or TLS's handshake
 	connected               // what is written next is the request
 	sent                    // its first byte may have left
-	late                    // the deadline was past before that
+	late                    // it was not allowed any more before that
 	dropped                 // given up: nothing leaves any more
 )
-
-var errTooLate = errors.New("the attempt's time was over before the request was sent")
 
 // connect ends the handshakes.
 func (s *send) connect() { s.phase.CompareAndSwap(connecting, connected) }
 
 // allow says whether a write may go out.
-func (s *send) allow() bool {
-	switch {
-	case s.phase.Load() == connecting:
-		return true
-	case past(s.deadline):
-		s.phase.CompareAndSwap(connected, late)
-		return false
+func (s *send) allow() error {
+	if s.phase.Load() == connecting {
+		return nil
 	}
-	return s.phase.CompareAndSwap(connected, sent) || s.phase.Load() == sent
+	if err := s.maySend(); err != nil {
+		s.refused = err
+		s.phase.CompareAndSwap(connected, late)
+		return err
+	}
+	if s.phase.CompareAndSwap(connected, sent) || s.phase.Load() == sent {
+		return nil
+	}
+	return errDropped
 }
 
 // drop returns the phase so far, and sees to it that what was not sent stays so:
 // the transport may still be about to write.
 func (s *send) drop() (phase int32) { return s.phase.Swap(dropped) }
 
-// past looks at both clocks: the monotonic one stands still while a machine is
-// suspended, the other one can be set back.
-func past(deadline time.Time) bool {
-	now := time.Now()
-	return !now.Before(deadline) || !now.Round(0).Before(deadline.Round(0))
-}
+var errDropped = errors.New("the request was given up before it was sent")
 
 // guard is a connection that asks its send before every write.
 type guard struct {
@@ -59,8 +57,8 @@ type guard struct {
 }
 
 func (g *guard) Write(p []byte) (int, error) {
-	if !g.send.allow() {
-		return 0, errTooLate
+	if err := g.send.allow(); err != nil {
+		return 0, err
 	}
 	return g.Conn.Write(p)
 }

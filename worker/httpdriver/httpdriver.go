@@ -193,7 +193,7 @@ func (d *Driver) post(ctx context.Context, target *url.URL, a worker.Attempt) (a
 	if err != nil {
 		return answer{}, err
 	}
-	s := &send{deadline: a.Deadline}
+	s := &send{maySend: a.MaySend}
 	ctx = context.WithValue(ctx, sendKey{}, s)
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { s.connect() }})
 	// A reader of no known type, which net/http cannot rewind to send it again.
@@ -213,7 +213,7 @@ func (d *Driver) post(ctx context.Context, target *url.URL, a worker.Attempt) (a
 	case sent:
 		return answer{}, unknown("the reset was sent and its answer was lost: "+reason(err), d.cfg.Idempotent)
 	case late:
-		err = errTooLate // which the transport may report as the end of its connection
+		err = s.refused // which the transport may report as the end of its connection
 	}
 	return answer{}, &worker.DriverError{Verdict: worker.Unreachable, Message: "nothing was sent: " + reason(err)}
 }

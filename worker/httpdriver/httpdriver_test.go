@@ -40,6 +40,7 @@ func attempt() worker.Attempt {
 	return worker.Attempt{
 		InstanceID: "phone-1", ItemID: "job-0", Number: 1, Key: "key-1",
 		Deadline: time.Now().Add(time.Minute),
+		MaySend:  func() error { return nil },
 		Save:     func(context.Context, string) error { return nil },
 	}
 }

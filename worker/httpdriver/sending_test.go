@@ -15,7 +15,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"batchreset/worker"
 )
@@ -129,9 +128,9 @@ func TestNothingSentIsUnreachable(t *testing.T) {
 	})
 	t.Run("a deadline that passed while the process was frozen", func(t *testing.T) {
 		a := attempt()
-		a.Deadline = time.Now().Add(-time.Second) // the context does not know it yet
+		a.MaySend = tooLate // the context does not know it yet
 		e := wantVerdict(t, newDriver(t, Config{URL: serve(t, never)}).Reset(t.Context(), a), worker.Unreachable)
-		if !strings.Contains(e.Message, "time was over") {
+		if !strings.Contains(e.Message, errTooLate.Error()) {
 			t.Errorf("got %+v", e)
 		}
 	})
@@ -140,9 +139,9 @@ func TestNothingSentIsUnreachable(t *testing.T) {
 		d := newDriver(t, Config{URL: s.URL})
 		trust(d, s)
 		a := attempt()
-		a.Deadline = time.Now().Add(-time.Second)
+		a.MaySend = tooLate
 		e := wantVerdict(t, d.Reset(t.Context(), a), worker.Unreachable)
-		if !strings.Contains(e.Message, "time was over") {
+		if !strings.Contains(e.Message, errTooLate.Error()) {
 			t.Errorf("got %+v", e)
 		}
 	})
@@ -278,12 +277,12 @@ func (c *counter) Write(p []byte) (int, error) {
 }
 
 func TestGuard(t *testing.T) {
-	guarded := func(left time.Duration) (*guard, *counter) {
+	guarded := func() (*guard, *counter) {
 		c := &counter{}
-		return &guard{c, &send{deadline: time.Now().Add(left)}}, c
+		return &guard{c, &send{maySend: func() error { return nil }}}, c
 	}
 	t.Run("lets handshakes pass, which are not the request", func(t *testing.T) {
-		g, _ := guarded(time.Minute)
+		g, _ := guarded()
 		if _, err := g.Write(nil); err != nil {
 			t.Error(err)
 		}
@@ -293,12 +292,12 @@ func TestGuard(t *testing.T) {
 		}
 	})
 	t.Run("stops the rest of a request whose time is over", func(t *testing.T) {
-		g, c := guarded(time.Minute)
+		g, c := guarded()
 		g.send.connect()
 		if _, err := g.Write(nil); err != nil {
 			t.Error(err)
 		}
-		g.send.deadline = time.Now()
+		g.send.maySend = tooLate
 		if _, err := g.Write(nil); !errors.Is(err, errTooLate) || c.writes.Load() != 1 {
 			t.Errorf("%v after %d writes", err, c.writes.Load())
 		}
@@ -308,7 +307,7 @@ func TestGuard(t *testing.T) {
 	})
 	t.Run("never sends what was reported as not sent", func(t *testing.T) {
 		for range 1000 {
-			g, c := guarded(time.Minute)
+			g, c := guarded()
 			g.send.connect()
 			var writer sync.WaitGroup
 			writer.Go(func() { _, _ = g.Write(nil) })
@@ -320,3 +319,7 @@ func TestGuard(t *testing.T) {
 		}
 	})
 }
+
+var errTooLate = errors.New("too late")
+
+func tooLate() error { return errTooLate }
