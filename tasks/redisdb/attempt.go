@@ -70,7 +70,7 @@ func (db *DB) Unlock(ctx context.Context, d tasks.Delivery, token string) error 
 }
 
 // Begin begins an attempt in the record, under a token that the caller made up.
-// key becomes the driver key unless an earlier call is in doubt. Errors: a
+// key becomes the driver key unless an earlier call is in doubt; neither has spaces. Errors: a
 // tasks.Refusal.
 func (db *DB) Begin(ctx context.Context, d tasks.Delivery, token, key string) (tasks.Begun, error) {
 	record, n := recordOf(d)

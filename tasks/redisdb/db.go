@@ -56,7 +56,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	if opts.GiveUpAfter == 0 {
 		opts.GiveUpAfter = 24 * time.Hour
 	}
-	db := &DB{rdb: rdb, client: asynq.NewClientFromRedisClient(rdb), opts: opts}
+	db := &DB{rdb: rdb, client: asynq.NewClientFromRedisClient(flusher{rdb}), opts: opts}
 	if err := db.Check(ctx); err != nil {
 		return nil, errors.Join(err, rdb.Close())
 	}

@@ -156,7 +156,7 @@ func (it *modelItem) apply(t *rapid.T, e tasks.Event) {
 func (m *model) Begin(t *rapid.T) {
 	n, d, it := m.draw(t)
 	token := m.token()
-	begun, err := m.w.db.Begin(context.Background(), d, token, "key of "+token)
+	begun, err := m.w.db.Begin(context.Background(), d, token, "key-of-"+token)
 	if it.state.Final() {
 		if !errors.Is(err, tasks.AlreadyFinal) {
 			t.Fatalf("begin of a final item: %v", err)
@@ -178,7 +178,7 @@ func (m *model) Begin(t *rapid.T) {
 	it.apply(t, tasks.Begin)
 	ambiguous := it.key != ""
 	if !ambiguous {
-		it.key = "key of " + token
+		it.key = "key-of-" + token
 	}
 	it.attempts++
 	it.token, it.code = token, ""

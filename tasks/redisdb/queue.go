@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
-	"golang.org/x/sync/errgroup"
 
 	"batchreset/tasks"
 )
@@ -22,12 +21,10 @@ func (db *DB) enqueue(ctx context.Context, job tasks.Job) error {
 	// The record is committed, so a caller who hangs up must not stop this half-way.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	var g errgroup.Group
-	g.SetLimit(8) // round trips side by side
-	for _, d := range job.Deliveries() {
-		g.Go(func() error { return db.enqueueOne(ctx, job, d, 0) })
-	}
-	if err := g.Wait(); err != nil {
+	deliveries := job.Deliveries()
+	if err := db.enqueueAll(ctx, len(deliveries), func(ctx context.Context, i int) error {
+		return db.enqueueOne(ctx, job, deliveries[i], 0)
+	}); err != nil {
 		return &tasks.UndeliveredError{Job: job.ID, Cause: err}
 	}
 	return nil

@@ -180,27 +180,28 @@ func openEntry(now time.Time, id string) redis.Z {
 // Job returns the record of a job. Errors: tasks.JobGone.
 func (db *DB) Job(ctx context.Context, id string) (tasks.Job, error) {
 	hash, err := db.rdb.HGetAll(ctx, jobKey(id)).Result()
+	if err == nil && hash["v"] == "1" {
+		if err = db.commit(ctx, upgradeScript, []string{jobKey(id)}).Err(); err == nil {
+			hash, err = db.rdb.HGetAll(ctx, jobKey(id)).Result()
+		}
+	}
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("read job record: %w", err)
 	}
 	return decodeJob(id, hash)
 }
 
-// Version returns a job with only its tenant and what makes its tag, without
-// reading the items. Errors: tasks.JobGone.
+// Version returns a job without its items: what makes its tag. Errors: tasks.JobGone.
 func (db *DB) Version(ctx context.Context, id string) (tasks.Job, error) {
-	v, err := db.rdb.HMGet(ctx, jobKey(id), "tenant", "created", "rev").Result()
+	v, err := db.rdb.HMGet(ctx, jobKey(id), "v", "tenant", "head", "counts").Result()
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("read job record: %w", err)
 	}
-	if v[0] == nil {
-		return tasks.Job{}, tasks.JobGone
+	if text(v[0]) != schemaVersion {
+		return db.Job(ctx, id) // there is none, or it is older
 	}
-	header := reader{hash: map[string]string{"created": text(v[1]), "rev": text(v[2])}}
-	return tasks.Job{
-		ID: id, Tenant: text(v[0]),
-		CreatedAt: tasks.FromMillis(header.number("created")), Revision: header.number("rev"),
-	}, header.err
+	job := tasks.Job{ID: id, Tenant: text(v[1])}
+	return job, decodeHeader(&job, text(v[2]), text(v[3]))
 }
 
 // scanLimit is how many records one call of Jobs reads at the most: a filter
@@ -238,7 +239,11 @@ func (db *DB) Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (found
 			if !at.isAfter(after) {
 				continue
 			}
-			job, err := decodeJob(at.job, records[i].Val())
+			hash := records[i].Val()
+			job, err := decodeJob(at.job, hash)
+			if hash["v"] == "1" {
+				job, err = db.Job(ctx, at.job)
+			}
 			switch {
 			case errors.Is(err, tasks.JobGone):
 				if time.Since(time.UnixMilli(at.created)) > listingGrace {

@@ -41,6 +41,9 @@ var cancelLua string
 //go:embed lua/reopen.lua
 var reopenLua string
 
+//go:embed lua/upgrade.lua
+var upgradeLua string
+
 //go:embed lua/settle.lua
 var settleLua string
 
@@ -63,6 +66,7 @@ var (
 	deliverScript    = redis.NewScript(recordLua + deliverLua)
 	cancelScript     = redis.NewScript(recordLua + cancelLua)
 	reopenScript     = redis.NewScript(recordLua + reopenLua)
+	upgradeScript    = redis.NewScript(recordLua + upgradeLua)
 	settleScript     = redis.NewScript(settleLua)
 	leadScript       = redis.NewScript(leadLua)
 	lockScript       = redis.NewScript(lockLua)

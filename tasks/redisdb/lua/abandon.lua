@@ -5,11 +5,11 @@
 -- ARGV[4] error code    ARGV[5] error message
 -- returns {'', 1 if the job is final, the item's state}
 --         {reason}: gone, instance, final, delivery
-local item = load(ARGV[1])
+local _, item = open(ARGV[1])
 local reason = refusal(item, ARGV[2], ARGV[3])
 if reason then return {reason} end
 local now = clock()
-item.e = since_created(now)
+item.e = now - job.created
 if item.s == 'r' then remember(item, item.e, 'l') end
 item.t, item.x, item.y, item.r = nil, nil, nil, nil
 item.c, item.m = ARGV[4], ARGV[5]

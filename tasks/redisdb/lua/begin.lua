@@ -5,7 +5,7 @@
 -- returns {'', attempts, failures, lost, driver key, checkpoint, 1 if ambiguous,
 --          attempts without an answer}
 --         {reason}: gone, instance, final, delivery, late, stopped
-local item = load(ARGV[1])
+local _, item = open(ARGV[1])
 local reason = refusal(item, ARGV[2], ARGV[3])
 if reason then return {reason} end
 
@@ -15,9 +15,9 @@ if item.s == 'r' and item.t == ARGV[4] then
   touch()
 else
   local now = clock()
-  if redis.call('HGET', KEYS[1], 'stop') then return {'stopped'} end
-  if now >= tonumber(redis.call('HGET', KEYS[1], 'end')) then return {'late'} end
-  local at = since_created(now)
+  local at = now - job.created
+  if job.stop then return {'stopped'} end
+  if at >= job.finish_by then return {'late'} end
   if item.s == 'r' then -- its worker died
     item.l = (item.l or 0) + 1
     remember(item, at, 'l')
@@ -29,7 +29,7 @@ else
   item.b = item.b or at
   item.r = at
   item.c, item.m = nil, nil
-  redis.call('HSETNX', KEYS[1], 'started', now)
+  job.started = job.started or at
   save(ARGV[1], item, 'r', now)
 end
 return {'', item.a, item.f or 0, item.l or 0, item.k, item.p or '', item.x or 0, item.g or 0}

@@ -4,7 +4,7 @@
 -- ARGV[1] item number   ARGV[2] delivery that is lost   ARGV[3] instance
 -- returns {'', new delivery, attempts lost before, 1 if an attempt was running}
 --         {reason}: gone, instance, final, delivery
-local item = load(ARGV[1])
+local _, item = open(ARGV[1])
 local reason = refusal(item, ARGV[2], ARGV[3])
 if reason then return {reason} end
 item.d = (item.d or 1) + 1

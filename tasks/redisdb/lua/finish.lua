@@ -8,12 +8,12 @@
 -- returns {1, ms the item has been waiting for a busy instance, 1 if the job is
 --          final, the item's state}: a stopped job turns w into f or u
 --         {0} the attempt was closed or replaced; nothing is changed
-local item = load(ARGV[1])
+local _, item = open(ARGV[1])
 if not item or item.s ~= 'r' or item.t ~= ARGV[2] then return {0} end
 local now = clock()
-local at = since_created(now)
+local at = now - job.created
 local state = ARGV[3]
-if state == 'w' and redis.call('HGET', KEYS[1], 'stop') then
+if state == 'w' and job.stop then
   state = ARGV[7] == '1' and 'u' or 'f' -- the job was stopped: no other attempt
 end
 if state ~= 's' then

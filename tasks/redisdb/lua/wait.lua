@@ -3,11 +3,11 @@
 -- ARGV[1] item number   ARGV[2] delivery   ARGV[3] instance
 -- returns {'', ms the item has been waiting}
 --         {reason}: gone, instance, final, delivery
-local item = load(ARGV[1])
+local _, item = open(ARGV[1])
 local reason = refusal(item, ARGV[2], ARGV[3])
 if reason then return {reason} end
 local now = clock()
-local at = since_created(now)
+local at = now - job.created
 if not item.y then
   item.y = at
   save(ARGV[1], item, item.s, now)
