@@ -55,6 +55,7 @@ func (c *Client) Submit(ctx context.Context, b Batch) (Accepted, error) {
 		GotConn: func(httptrace.GotConnInfo) { sent.Store(true) },
 	})
 	var accepted Accepted
+	uncertain := false // since a try before
 	_, err = c.retry(ctx,
 		func() (answer, error) {
 			sent.Store(false)
@@ -62,7 +63,8 @@ func (c *Client) Submit(ctx context.Context, b Batch) (Accepted, error) {
 			if err == nil {
 				accepted, err = a.accepted()
 			}
-			if err != nil && sent.Load() && !refused(err) {
+			uncertain = uncertain || err != nil && sent.Load() && !refused(err)
+			if err != nil && uncertain {
 				err = fmt.Errorf("%w: %w", err, ErrUncertain)
 			}
 			return a, err
@@ -70,7 +72,7 @@ func (c *Client) Submit(ctx context.Context, b Batch) (Accepted, error) {
 		func(tries int, err error) bool {
 			e, answered := errors.AsType[*Error](err)
 			return answered && e.HTTPStatus == http.StatusTooManyRequests ||
-				errors.Is(err, ErrUncertain) && tries < maxTries
+				errors.Is(err, ErrUncertain) && (!answered || !refused(err)) && tries < maxTries
 		})
 	return accepted, err
 }

@@ -1,4 +1,4 @@
-// Package ops is what operators see: the asynq dashboard, metrics and health, on
+// Package ops is what operators see: the asynq dashboard, metrics, profiles and health, on
 // a listener of its own. It has no login; the listener belongs on loopback.
 package ops
 
@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"net/http/pprof"
 
 	"github.com/hibiken/asynqmon"
 	"github.com/labstack/echo/v4"
@@ -46,6 +47,11 @@ func New(dashboard asynqmon.Options, more ...prometheus.Collector) http.Handler 
 		return c.JSON(http.StatusOK, map[string]string{"error_code": "0", "error_msg": "ok"})
 	})
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
+	for path, handler := range map[string]http.HandlerFunc{
+		"": pprof.Index, "/*": pprof.Index, "/cmdline": pprof.Cmdline, "/profile": pprof.Profile, "/symbol": pprof.Symbol, "/trace": pprof.Trace,
+	} {
+		e.Any("/debug/pprof"+path, echo.WrapHandler(handler))
+	}
 	// The dashboard can delete tasks; no other site may make a browser do that.
 	return http.NewCrossOriginProtection().Handler(e)
 }
