@@ -1,7 +1,6 @@
 package tasks
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -42,7 +41,7 @@ func (d Delivery) Encode() []byte {
 // DecodeDelivery reads a task payload and checks that it is complete.
 func DecodeDelivery(payload []byte) (Delivery, error) {
 	var d Delivery
-	if err := json.NewDecoder(bytes.NewReader(payload)).Decode(&d); err != nil {
+	if err := json.Unmarshal(payload, &d); err != nil {
 		return Delivery{}, fmt.Errorf("task payload is not a delivery: %w", err)
 	}
 	if _, _, ok := ParseItemID(d.ItemID); !ok {

@@ -64,11 +64,25 @@ type attempt struct {
 	*Worker
 	d     tasks.Delivery
 	token string
-	log   *slog.Logger
 
+	number   int       // once it has begun
 	deadline time.Time // counted from before the lock, which outlives it
 	stalls   int       // of the process, when the attempt began
 }
+
+// logger names the attempt in every line. It is made only for a line: most attempts
+// have one.
+func (a *attempt) logger() *slog.Logger {
+	job, _, _ := tasks.ParseItemID(a.d.ItemID)
+	log := a.log.With("job", job, "item", a.d.ItemID, "instance", a.d.InstanceID, "tenant", a.d.Tenant)
+	if a.number > 0 {
+		log = log.With("attempt", a.number)
+	}
+	return log
+}
+
+// newToken is 80 random bits: as short as can be, because the record holds it.
+func newToken() string { return rand.Text()[:16] }
 
 // process makes one attempt at the item of a task, from lock to unlock. Each
 // step is sent only after the answer to the one before. What it returns is for
@@ -82,16 +96,12 @@ func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 		w.log.Error("task dropped", "error", err)
 		return archived(err.Error())
 	}
-	job, _, _ := tasks.ParseItemID(d.ItemID)
-	a := attempt{
-		Worker: w, d: d, token: rand.Text(),
-		log: w.log.With("job", job, "item", d.ItemID, "instance", d.InstanceID, "tenant", d.Tenant),
-	}
+	a := attempt{Worker: w, d: d, token: newToken()}
 	// What is written to the record must not stop half-way because asynq or an
 	// operator cancelled the task; only the driver's call does.
 	err = a.run(ctx, context.WithoutCancel(ctx))
 	if refusal, ok := errors.AsType[tasks.Refusal](err); ok {
-		a.log.Info("delivery dropped", "reason", string(refusal))
+		a.logger().Info("delivery dropped", "reason", string(refusal))
 		return nil
 	}
 	return err
@@ -130,7 +140,7 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 			return a.redisTrouble(err)
 		}
 	}
-	a.log = a.log.With("attempt", begun.Number)
+	a.number = begun.Number
 
 	var failure *DriverError
 	interrupted := false
@@ -154,12 +164,12 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	})
 	end.outcome.Message = clip(end.outcome.Message)
 	ended, err := a.finish(ctx, end)
-	a.log.Info("attempt ended", "event", string(end.outcome.Event), "code", string(end.outcome.Code),
+	a.logger().Info("attempt ended", "event", string(end.outcome.Event), "code", string(end.outcome.Code),
 		"message", end.outcome.Message, "duration", time.Since(start), "job_final", ended.JobFinal)
 	if err != nil {
 		// The record does not know the outcome, or knows it already from a write
 		// whose answer was lost. The next delivery finds out which.
-		a.log.Error("outcome not written", "error", err)
+		a.logger().Error("outcome not written", "error", err)
 		return a.redisTrouble(err)
 	}
 	if end.outcome.Busy && ended.State == tasks.ItemRetrying {
@@ -199,7 +209,7 @@ func (a *attempt) ready(ctx context.Context) (wait time.Duration, ok bool) {
 // record may have begun already, and under the same token that is the same
 // attempt.
 func (a *attempt) begin(ctx context.Context) (begun tasks.Begun, err error) {
-	key := rand.Text()
+	key := newToken()
 	err = a.patiently(ctx, func(ctx context.Context) error {
 		begun, err = a.store.Begin(ctx, a.d, a.token, key)
 		return err
@@ -220,13 +230,11 @@ func (a *attempt) finish(ctx context.Context, e ending) (ended tasks.Ended, err 
 // patiently repeats f until it succeeds, the record refuses, or storePatience is
 // over.
 func (a *attempt) patiently(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, storePatience)
-	defer cancel()
-	for n := 1; ; n++ {
+	for n, start := 1, time.Now(); ; n++ {
 		once, done := context.WithTimeout(ctx, storeTimeout)
 		err := f(once)
 		done()
-		if _, refused := errors.AsType[tasks.Refusal](err); err == nil || refused {
+		if _, refused := errors.AsType[tasks.Refusal](err); err == nil || refused || time.Since(start) > storePatience {
 			return err
 		}
 		select {
@@ -267,12 +275,12 @@ func (a *attempt) abandon(ctx context.Context, code tasks.Code, message string) 
 	if err != nil {
 		return a.redisTrouble(err)
 	}
-	a.log.Info("item abandoned", "state", string(state), "code", string(code), "message", message)
+	a.logger().Info("item abandoned", "state", string(state), "code", string(code), "message", message)
 	return archived(fmt.Sprintf("%s: %s", code, message))
 }
 
 func (a *attempt) redisTrouble(err error) error {
-	a.log.Warn("task put back", "error", err)
+	a.logger().Warn("task put back", "error", err)
 	return &again{delay: redisDelay, reason: err.Error()}
 }
 
@@ -302,7 +310,7 @@ func (a *attempt) call(ctx context.Context, begun tasks.Begun) (failure *DriverE
 		select {
 		case err = <-returned:
 		case <-time.After(driverGrace):
-			a.log.Error("the driver does not return after its time, left behind")
+			a.logger().Error("the driver does not return after its time, left behind")
 			err = &DriverError{Verdict: Unknown, Message: "the driver did not return in time"}
 		}
 	}
@@ -334,7 +342,7 @@ func (a *attempt) maySend() error {
 func (a *attempt) reset(ctx context.Context, input Attempt) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.log.Error("the driver panicked", "panic", p, "stack", string(debug.Stack()))
+			a.logger().Error("the driver panicked", "panic", p, "stack", string(debug.Stack()))
 			// Nobody knows how far it came.
 			e := &DriverError{Verdict: Unknown, Code: string(tasks.ResetFailed), Message: fmt.Sprintf("the driver panicked: %v", p)}
 			if a.repeatable {

@@ -112,7 +112,8 @@ func runChild(text string) error {
 // config leaves no failure to an item: a lost attempt must not be one.
 func config(timeout time.Duration) worker.Config {
 	return worker.Config{
-		Queues: []string{queue}, Concurrency: 2, Lanes: 1, MaxAttempts: 1,
+		Queues:      func(context.Context) ([]string, error) { return []string{queue}, nil },
+		Concurrency: 2, Lanes: 1, MaxAttempts: 1,
 		AttemptTimeout: timeout, ShutdownTimeout: time.Minute,
 	}
 }
@@ -246,7 +247,7 @@ func newScene(t *testing.T, p *plane, idempotent bool, opts redisdb.Options) *sc
 	inspector := db.NewInspector()
 	return &scene{
 		plane: p, db: db, rdb: rdb, inspector: inspector,
-		sweeper: worker.NewSweeper(db, inspector, db.Queues(), logOf(t)),
+		sweeper: worker.NewSweeper(db, inspector, db.Queues, logOf(t)),
 		child:   fate{Redis: opts.URL, Plane: p.URL + "/{instance_id}", Idempotent: idempotent, Timeout: time.Minute},
 	}
 }

@@ -53,14 +53,14 @@ type Inspector interface {
 type Sweeper struct {
 	store     SweepStore
 	inspector Inspector
-	queues    []string
+	queues    Queues
 	log       *slog.Logger
 	token     string
 	repairs   *prometheus.CounterVec
 }
 
 // NewSweeper makes a sweeper over the given queues.
-func NewSweeper(store SweepStore, inspector Inspector, queues []string, log *slog.Logger) *Sweeper {
+func NewSweeper(store SweepStore, inspector Inspector, queues Queues, log *slog.Logger) *Sweeper {
 	return &Sweeper{
 		store: store, inspector: inspector, queues: queues, log: log, token: rand.Text(),
 		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -105,7 +105,11 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 // asynq gives the dead worker's task to someone later; begin refuses it then.
 func (s *Sweeper) takeOver(ctx context.Context) error {
 	const page = 1000
-	for _, queue := range s.queues {
+	queues, err := s.queues(ctx)
+	if err != nil {
+		return err
+	}
+	for _, queue := range queues {
 		for n := 1; ; n++ {
 			active, err := s.inspector.ListActiveTasks(queue, asynq.Page(n), asynq.PageSize(page))
 			if errors.Is(err, asynq.ErrQueueNotFound) {

@@ -26,7 +26,7 @@ func newSweepBench(t *testing.T) sweepBench {
 	server := miniredis.RunT(t)
 	b := newBenchOn(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true, TaskRetention: time.Hour},
 		repeatable{func(context.Context, Attempt) error { return nil }})
-	return sweepBench{b, server, NewSweeper(b.db, b.db.NewInspector(), b.db.Queues(), b.log)}
+	return sweepBench{b, server, NewSweeper(b.db, b.db.NewInspector(), b.db.Queues, b.log)}
 }
 
 func (b sweepBench) sweep(t *testing.T) {
@@ -219,7 +219,7 @@ func (b sweepBench) expireLease(t *testing.T, d tasks.Delivery) {
 
 func TestOneSweeperAtATime(t *testing.T) {
 	b := newSweepBench(t)
-	second := NewSweeper(b.db, b.db.NewInspector(), b.db.Queues(), b.Worker.log)
+	second := NewSweeper(b.db, b.db.NewInspector(), b.db.Queues, b.Worker.log)
 	b.sweep(t)
 	job := b.submit(t, "phone-1")
 	if err := b.db.NewInspector().DeleteTask("reset-0", job.Deliveries()[0].TaskID()); err != nil {

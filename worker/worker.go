@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,13 +14,17 @@ import (
 
 // Config are the settings of a Worker. Every field must be set.
 type Config struct {
-	Queues          []string      // asynq queues to serve, with equal weight
+	Queues          Queues        // asynq queues to serve, with equal weight
 	Concurrency     int           // attempts side by side, over all lanes
 	Lanes           int           // asynq servers that share the work
 	MaxAttempts     int           // failures after which an item is given up
 	AttemptTimeout  time.Duration // for one driver call, from lock to answer
 	ShutdownTimeout time.Duration // for running attempts to end by themselves
 }
+
+// Queues lists the queues to serve. It is asked again and again, because new ones can
+// turn up.
+type Queues func(context.Context) ([]string, error)
 
 // Check returns an error that names the first setting that cannot work, by its
 // flag.
@@ -53,6 +58,9 @@ type Worker struct {
 	halt    context.CancelFunc
 	drivers sync.WaitGroup // driver calls, those left behind included
 	lanes   []*asynq.Server
+	served  map[string]bool // queues
+
+	newServer func(asynq.Config) *asynq.Server
 }
 
 // New makes a worker; newServer makes an asynq server on the Redis of store.
@@ -60,33 +68,58 @@ func New(cfg Config, store Store, driver Driver, newServer func(asynq.Config) *a
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, store: store, driver: driver, log: log, pulse: newPulse()}
+	w := &Worker{cfg: cfg, store: store, driver: driver, log: log, pulse: newPulse(), served: map[string]bool{}}
 	if r, ok := driver.(Repeater); ok {
 		w.repeatable = r.Repeatable()
 	}
 	w.gate, _ = driver.(Gate)
 	w.stop, w.halt = context.WithCancel(context.Background())
-	queues := make(map[string]int, len(cfg.Queues))
-	for _, q := range cfg.Queues {
-		queues[q] = 1
+	w.newServer = newServer
+	return w, nil
+}
+
+const (
+	// queuesEvery is how often a worker looks for queues that it does not serve.
+	queuesEvery = 5 * time.Second
+	// never is for what one lane does for all.
+	never = 24 * time.Hour
+)
+
+// startLanes starts asynq servers on the given queues.
+func (w *Worker) startLanes(lanes int, queues []string) error {
+	served := make(map[string]int, len(queues))
+	for _, q := range queues {
+		served[q] = 1
 	}
-	for lane := range cfg.Lanes {
-		w.lanes = append(w.lanes, newServer(asynq.Config{
-			Concurrency: (cfg.Concurrency + lane) / cfg.Lanes,
-			Queues:      queues,
-			// An idle lane looks for tasks every half to one and a half of this.
-			TaskCheckInterval:        50 * time.Millisecond,
+	for lane := range lanes {
+		cfg := asynq.Config{
+			Concurrency: (w.cfg.Concurrency + lane) / lanes,
+			Queues:      served,
+			// An idle lane looks for tasks every half to one and a half of this. It
+			// looks into its own process first: see redisdb.DB.Listen.
+			TaskCheckInterval:        10 * time.Millisecond,
 			DelayedTaskCheckInterval: 500 * time.Millisecond,
 			// asynq would put back tasks under the hands of attempts that still
 			// run; by this time all have been interrupted and have ended.
-			ShutdownTimeout:  cfg.ShutdownTimeout + driverGrace + storePatience,
+			ShutdownTimeout:  w.cfg.ShutdownTimeout + driverGrace + storePatience,
 			JanitorBatchSize: 1000,
 			RetryDelayFunc:   retryDelay,
 			IsFailure:        isFailure,
-			Logger:           asynqLog{log},
-		}))
+			Logger:           asynqLog{w.log},
+		}
+		if lane > 0 {
+			cfg.DelayedTaskCheckInterval, cfg.JanitorInterval = never, never
+		}
+		server := w.newServer(cfg)
+		if err := server.Start(asynq.HandlerFunc(w.process)); err != nil {
+			return fmt.Errorf("start lane: %w", err)
+		}
+		w.lanes = append(w.lanes, server)
 	}
-	return w, nil
+	for _, q := range queues {
+		w.served[q] = true
+	}
+	return nil
 }
 
 // Run takes and processes tasks until ctx ends, then stops: no new tasks, time
@@ -99,31 +132,55 @@ func (w *Worker) Run(ctx context.Context) error {
 	beats, still := context.WithCancel(context.WithoutCancel(ctx))
 	defer still()
 	beating.Go(func() { w.pulse.run(beats) })
-	started := 0
-	var err error
-	for _, lane := range w.lanes {
-		if err = lane.Start(asynq.HandlerFunc(w.process)); err != nil {
-			err = fmt.Errorf("start lane: %w", err)
-			break
+	defer w.shutdown()
+
+	queues, err := w.cfg.Queues(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.startLanes(w.cfg.Lanes, queues); err != nil {
+		return err
+	}
+	w.log.Info("worker started", "lanes", len(w.lanes), "concurrency", w.cfg.Concurrency, "queues", queues)
+	ticker := time.NewTicker(queuesEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			w.serveNewQueues(ctx)
 		}
-		started++
 	}
-	if err == nil {
-		w.log.Info("worker started", "lanes", len(w.lanes), "concurrency", w.cfg.Concurrency, "queues", w.cfg.Queues)
-		<-ctx.Done()
-	}
-	w.shutdown(w.lanes[:started])
-	return err
 }
 
-func (w *Worker) shutdown(lanes []*asynq.Server) {
+// serveNewQueues starts a lane for queues that have turned up since. A server's queues
+// cannot be changed, so its attempts come on top of --concurrency until the next start.
+func (w *Worker) serveNewQueues(ctx context.Context) {
+	queues, err := w.cfg.Queues(ctx)
+	if err != nil {
+		w.log.Warn("queues not listed", "error", err)
+		return
+	}
+	queues = slices.DeleteFunc(queues, func(q string) bool { return w.served[q] })
+	if len(queues) == 0 {
+		return
+	}
+	if err := w.startLanes(1, queues); err != nil {
+		w.log.Error("new queues not served", "queues", queues, "error", err)
+		return
+	}
+	w.log.Info("new queues are served", "queues", queues)
+}
+
+func (w *Worker) shutdown() {
 	interrupt := time.AfterFunc(w.cfg.ShutdownTimeout, func() {
 		w.log.Warn("attempts are still running, interrupting them", "after", w.cfg.ShutdownTimeout)
 		w.halt()
 	})
 	defer interrupt.Stop()
 	var all sync.WaitGroup
-	for _, lane := range lanes {
+	for _, lane := range w.lanes {
 		all.Go(lane.Shutdown) // takes nothing new, waits for what runs
 	}
 	all.Wait()

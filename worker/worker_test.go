@@ -53,7 +53,7 @@ func newBenchOn(t *testing.T, opts redisdb.Options, driver Driver, change ...fun
 	rdb := redis.NewClient(parsed)
 	t.Cleanup(func() { _ = errors.Join(db.Close(), rdb.Close()) })
 	cfg := Config{
-		Queues: db.Queues(), Concurrency: 8, Lanes: 2, MaxAttempts: 3,
+		Queues: db.Queues, Concurrency: 8, Lanes: 2, MaxAttempts: 3,
 		AttemptTimeout: time.Minute, ShutdownTimeout: time.Minute,
 	}
 	for _, f := range change {
@@ -594,6 +594,38 @@ func TestConfigIsRefusedByFlag(t *testing.T) {
 		})
 	}
 	if err := good.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAQueueThatTurnsUpIsServed: an api process may be given more queues than a worker
+// knew when it started.
+func TestAQueueThatTurnsUpIsServed(t *testing.T) {
+	t.Parallel()
+	url := redistest.Start(t).URL()
+	b := newBenchOn(t, redisdb.Options{URL: url}, driverFunc(func(context.Context, Attempt) error { return nil }))
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- b.Run(ctx) }()
+	more, err := redisdb.Open(t.Context(), redisdb.Options{URL: url, Queues: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = more.Close() })
+	job, err := more.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, Open: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job.Queue == "reset-0" {
+		t.Fatal("the tenant's queues are not what this test needs")
+	}
+	for deadline := time.Now().Add(20 * time.Second); b.item(t, job).State != tasks.ItemSucceeded; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("item %+v", b.item(t, job))
+		}
+	}
+	stop()
+	if err := <-ran; err != nil {
 		t.Error(err)
 	}
 }

@@ -40,7 +40,7 @@ func newSite(t *testing.T) (url string) {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	w, err := worker.New(worker.Config{
-		Queues: db.Queues(), Concurrency: 1, Lanes: 1, MaxAttempts: 5, AttemptTimeout: time.Minute,
+		Queues: db.Queues, Concurrency: 1, Lanes: 1, MaxAttempts: 5, AttemptTimeout: time.Minute,
 	}, db, driverFunc(func(_ context.Context, a worker.Attempt) error {
 		switch a.InstanceID {
 		case "phone-gone":

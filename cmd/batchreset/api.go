@@ -27,7 +27,7 @@ Redis. Make a token for a caller with 'batchreset token add'.`,
   BATCHRESET_REDIS_FILE=/run/secrets/redis batchreset api --listen :8080 --fleet open`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(flags.check(), checkReplicas(flags.db.CommitReplicas)); err != nil {
+			if err := errors.Join(flags.check(), checkShared(flags.db)); err != nil {
 				return err
 			}
 			return runAPI(cmd.Context(), std, redis, flags, ops)
@@ -36,6 +36,7 @@ Redis. Make a token for a caller with 'batchreset token add'.`,
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
 	flags.define(cmd.Flags(), ":8080", "registered")
 	defineReplicas(cmd.Flags(), &flags.db.CommitReplicas)
+	defineQueues(cmd.Flags(), &flags.db.Queues)
 	ops.define(cmd.Flags(), "127.0.0.1:9090")
 	return cmd
 }

@@ -84,7 +84,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	if _, err := db.AddToken(ctx, token, demoTenant, tasks.Scopes, ttl); err != nil {
 		return err
 	}
-	cfg.Queues = db.Queues()
+	cfg.Queues = db.Queues
 	upstream := worker.NewUpstream(driver, limits, log)
 	w, err := worker.New(cfg, db, upstream, db.NewServer, log)
 	if err != nil {
@@ -104,6 +104,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	if clock != nil {
 		g.Go(func() error { return clock(ctx) })
 	}
+	g.Go(func() error { return db.Listen(ctx) })
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return serve(ctx, public, flags.handler(db, log), log) })

@@ -374,11 +374,12 @@ func TestASecondSignalStopsAWorkerAtOnce(t *testing.T) {
 	}
 	// Another worker goes on. What would take it half a minute to notice: the lease
 	// of the task is over, and so is the first worker's turn as sweeper.
-	leases := rdb.ZRange(t.Context(), "asynq:{reset-0}:lease", 0, -1).Val()
+	key := "asynq:{" + rdb.HGet(t.Context(), "reset:{"+id+"}", "queue").Val() + "}:lease"
+	leases := rdb.ZRange(t.Context(), key, 0, -1).Val()
 	if len(leases) != 1 {
 		t.Fatalf("leases %q", leases)
 	}
-	rdb.ZAddXX(t.Context(), "asynq:{reset-0}:lease", goredis.Z{Score: float64(time.Now().Unix() - 1), Member: leases[0]})
+	rdb.ZAddXX(t.Context(), key, goredis.Z{Score: float64(time.Now().Unix() - 1), Member: leases[0]})
 	rdb.Del(t.Context(), "reset:sweeper")
 	second := start(t, flags...)
 	var job client.Job

@@ -51,9 +51,18 @@ func defineReplicas(flags *pflag.FlagSet, n *int) {
 	flags.IntVar(n, "commit-replicas", 0, "how many Redis replicas must have a change of a job before it counts; give api and worker the same")
 }
 
-func checkReplicas(n int) error {
-	if n < 0 {
-		return fmt.Errorf("--commit-replicas must not be negative")
+// defineQueues is for api and worker.
+func defineQueues(flags *pflag.FlagSet, n *int) {
+	flags.IntVar(n, "queues", 16, "how many asynq queues jobs are spread over, tenant by tenant; give api and worker the same")
+}
+
+// checkShared checks what api and worker have in common.
+func checkShared(db redisdb.Options) error {
+	switch {
+	case db.CommitReplicas < 0:
+		return errors.New("--commit-replicas must not be negative")
+	case db.Queues < 1 || db.Queues > 1024:
+		return fmt.Errorf("--queues must be from 1 to 1024, not %d", db.Queues)
 	}
 	return nil
 }
@@ -151,7 +160,7 @@ type workerFlags struct {
 
 func (f *workerFlags) define(flags *pflag.FlagSet) {
 	flags.IntVar(&f.Concurrency, "concurrency", 50, "attempts side by side in this process")
-	flags.IntVar(&f.Lanes, "lanes", 1, "asynq servers that share this process's work")
+	flags.IntVar(&f.Lanes, "lanes", 0, "asynq servers that share this process's work: each takes one task after the other; 0 = 16, or --concurrency if that is less")
 	flags.IntVar(&f.MaxAttempts, "max-attempts", 5, "failures after which an item is given up; calls without an answer are counted apart, to the same number")
 	flags.DurationVar(&f.AttemptTimeout, "attempt-timeout", 10*time.Minute, "time for one attempt")
 	flags.DurationVar(&f.ShutdownTimeout, "shutdown-timeout", 0, "time for running attempts to end when the worker stops (default: the attempt timeout)")
@@ -170,8 +179,15 @@ func (f *workerFlags) defineDriver(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.idempotent, "driver-idempotent", false, "http: the control plane honours Idempotency-Key, so a call whose answer was lost may be repeated")
 }
 
+// defaultLanes is where more lanes stopped making a worker faster: see
+// deploy/BENCHMARKS.md.
+const defaultLanes = 16
+
 // check completes and checks the settings.
 func (f *workerFlags) check() error {
+	if f.Lanes == 0 {
+		f.Lanes = min(defaultLanes, f.Concurrency)
+	}
 	if f.ShutdownTimeout == 0 {
 		f.ShutdownTimeout = f.AttemptTimeout
 	}

@@ -36,7 +36,7 @@ to end, the rest is handed back. A second signal stops it at once.`,
       --driver-token-file /run/secrets/phones --driver-idempotent`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(flags.check(), checkReplicas(db.CommitReplicas)); err != nil {
+			if err := errors.Join(flags.check(), checkShared(db)); err != nil {
 				return err
 			}
 			driver, err := flags.newDriver()
@@ -50,6 +50,7 @@ to end, the rest is handed back. A second signal stops it at once.`,
 	flags.defineDriver(cmd.Flags())
 	flags.define(cmd.Flags())
 	defineReplicas(cmd.Flags(), &db.CommitReplicas)
+	defineQueues(cmd.Flags(), &db.Queues)
 	ops.define(cmd.Flags(), "127.0.0.1:9091")
 	return cmd
 }
@@ -57,12 +58,13 @@ to end, the rest is handed back. A second signal stops it at once.`,
 func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb.Options, cfg worker.Config, driver worker.Driver, limits worker.UpstreamConfig, ops opsFlags) (err error) {
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
+	opts.Pipelined = true
 	db, err := redis.open(ctx, opts)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	cfg.Queues = db.Queues()
+	cfg.Queues = db.Queues
 	upstream := worker.NewUpstream(driver, limits, log)
 	w, err := worker.New(cfg, db, upstream, db.NewServer, log)
 	if err != nil {
@@ -75,6 +77,7 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	}
 	log.Info("worker starting", "ops", urlOf(private), "version", versionText())
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return db.Listen(ctx) })
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return serve(ctx, private, opsHandler(db, sweeper, upstream), log) })

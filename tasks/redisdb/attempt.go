@@ -22,6 +22,8 @@ func recordOf(d tasks.Delivery) (key string, n int) {
 	return jobKey(job), n
 }
 
+func lockValue(d tasks.Delivery, token string) string { return d.ItemID + " " + token }
+
 func flag(b bool) string {
 	if b {
 		return "1"
@@ -62,7 +64,7 @@ func (db *DB) lock(ctx context.Context, d tasks.Delivery, token string, ttl time
 
 // Unlock releases the instance, if the attempt with this token has it.
 func (db *DB) Unlock(ctx context.Context, d tasks.Delivery, token string) error {
-	err := unlockScript.Run(ctx, db.rdb, []string{lockKey(d.InstanceID)}, d.ItemID, token).Err()
+	err := unlockScript.Run(ctx, db.busy, []string{lockKey(d.InstanceID)}, d.ItemID, token).Err()
 	if err != nil {
 		return fmt.Errorf("unlock: %w", err)
 	}
@@ -119,19 +121,16 @@ func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o task
 		n, token, finishStates[o.Event], string(o.Code), o.Message,
 		flag(o.Failure), flag(o.InDoubt), flag(o.Busy), flag(o.Unanswered),
 	}
-	// With replicas the instance stays locked until they have the outcome.
-	var answer *redis.Cmd
-	unlocked := false
-	if unlock && db.opts.CommitReplicas == 0 {
-		pipe := db.rdb.Pipeline()
-		answer = finishScript.EvalSha(ctx, pipe, []string{record}, args...)
-		released := unlockScript.EvalSha(ctx, pipe, []string{lockKey(d.InstanceID)}, d.ItemID, token)
-		_, _ = pipe.Exec(ctx) // each command carries its own error
-		unlocked = released.Err() == nil
+	keys := []string{record}
+	// In a Cluster the lock may be on another node, and with replicas the instance
+	// stays locked until they have the outcome.
+	_, cluster := db.rdb.(*redis.ClusterClient)
+	apart := cluster || db.opts.CommitReplicas > 0
+	if unlock && !apart {
+		keys = append(keys, lockKey(d.InstanceID))
+		args = append(args, lockValue(d, token))
 	}
-	if answer == nil || redis.HasErrorPrefix(answer.Err(), "NOSCRIPT") {
-		answer = db.commit(ctx, finishScript, []string{record}, args...)
-	}
+	answer := db.commit(ctx, finishScript, keys, args...)
 	a, err := answer.Slice()
 	switch {
 	case err != nil:
@@ -141,7 +140,7 @@ func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o task
 	case len(a) != 4:
 		return tasks.Ended{}, errors.New("finish: the script gave a short answer")
 	}
-	if unlock && !unlocked {
+	if unlock && apart {
 		_ = db.Unlock(ctx, d, token) // otherwise it lapses
 	}
 	return tasks.Ended{

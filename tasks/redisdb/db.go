@@ -34,13 +34,22 @@ type Options struct {
 	// CommitReplicas is how many replicas must have a change of a job before it
 	// counts; 0 = none is waited for.
 	CommitReplicas int
+	// Queues is how many queues new jobs are spread over. Default 1.
+	Queues int
+	// Pipelined makes calls that many goroutines make at a time share round trips, for
+	// a worker. Such a call does not end with its context, but with its connection's
+	// timeouts.
+	Pipelined bool
 }
 
 // DB is the service's view of Redis. It is safe for concurrent use.
 type DB struct {
-	rdb    redis.UniversalClient
-	client *asynq.Client
-	opts   Options
+	rdb      redis.UniversalClient
+	busy     redis.UniversalClient // the same, or with calls that share round trips
+	client   *asynq.Client
+	quiet    *quiet
+	backlogs *backlogs
+	opts     Options
 }
 
 // Open connects to Redis and checks that the server can be trusted with jobs.
@@ -56,7 +65,17 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	if opts.GiveUpAfter == 0 {
 		opts.GiveUpAfter = 24 * time.Hour
 	}
-	db := &DB{rdb: rdb, client: asynq.NewClientFromRedisClient(flusher{rdb}), opts: opts}
+	opts.Queues = max(opts.Queues, 1)
+	db := &DB{
+		rdb: rdb, busy: rdb, client: asynq.NewClientFromRedisClient(flusher{rdb}),
+		quiet: &quiet{queues: map[string]*silence{}}, opts: opts,
+	}
+	db.backlogs = &backlogs{measure: db.measureBacklogs}
+	if opts.Pipelined {
+		if db.busy, err = pipelined(rdb); err != nil {
+			return nil, errors.Join(err, rdb.Close())
+		}
+	}
 	if err := db.Check(ctx); err != nil {
 		return nil, errors.Join(err, rdb.Close())
 	}
@@ -64,7 +83,25 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 }
 
 // Close closes every connection.
-func (db *DB) Close() error { return db.rdb.Close() }
+func (db *DB) Close() error {
+	db.backlogs.looks.Wait()
+	return db.rdb.Close()
+}
+
+// pipelined makes a client whose calls share round trips, as many as come together. They
+// need no order: each caller waits for one answer before its next call.
+func pipelined(rdb redis.UniversalClient) (redis.UniversalClient, error) {
+	options := &redis.AutoPipelineOptions{
+		MaxBatchSize: 300, Unordered: true, MaxConcurrentBatches: 3, MaxFlushDelay: 20 * time.Microsecond,
+	}
+	switch c := rdb.(type) {
+	case *redis.Client:
+		return c.AutoPipelineWithOptions(options)
+	case *redis.ClusterClient:
+		return c.AutoPipelineWithOptions(options)
+	}
+	return nil, fmt.Errorf("a %T has no pipelines", rdb)
+}
 
 // LogTo sends what go-redis logs by itself, for the whole process, to log. It is
 // about single connections; calls that fail are reported by their callers.
@@ -75,6 +112,10 @@ type redisLog struct{ log *slog.Logger }
 func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
 	l.log.DebugContext(ctx, "go-redis", "text", fmt.Sprintf(format, v...))
 }
+
+// protocol is RESP2. With RESP3, go-redis looks for notifications of the server
+// before every answer, which we have no use for.
+const protocol = 2
 
 // connect makes a client for one of the four kinds of URL. Nothing is sent yet.
 func connect(raw string) (redis.UniversalClient, error) {
@@ -94,7 +135,8 @@ func connect(raw string) (redis.UniversalClient, error) {
 		// the deadline of the request that made it.
 		o.ContextTimeoutEnabled = true
 		o.DialTimeout = time.Second
-		return pausing(redis.NewClient(o)), nil
+		o.Protocol = protocol
+		return redis.NewClient(o), nil
 	case "redis-sentinel":
 		master := u.Query().Get("master")
 		if master == "" {
@@ -104,7 +146,7 @@ func connect(raw string) (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, err
 		}
-		return pausing(redis.NewFailoverClient(&redis.FailoverOptions{
+		return redis.NewFailoverClient(&redis.FailoverOptions{
 			MasterName:            master,
 			SentinelAddrs:         strings.Split(u.Host, ","),
 			Username:              u.User.Username(),
@@ -112,9 +154,10 @@ func connect(raw string) (redis.UniversalClient, error) {
 			DB:                    number,
 			ContextTimeoutEnabled: true,
 			DialTimeout:           time.Second,
-		})), nil
+			Protocol:              protocol,
+		}), nil
 	case "redis-cluster":
-		return pausing(redis.NewClusterClient(&redis.ClusterOptions{
+		return redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs:                 strings.Split(u.Host, ","),
 			Username:              u.User.Username(),
 			Password:              password,
@@ -126,7 +169,8 @@ func connect(raw string) (redis.UniversalClient, error) {
 			// asynq calls without a deadline: this is how long it hangs on a node
 			// that is frozen or cut off before it asks the new primary.
 			ReadTimeout: 2 * time.Second,
-		})), nil
+			Protocol:    protocol,
+		}), nil
 	}
 	return nil, fmt.Errorf("has the scheme %q; it must be redis, rediss, redis-sentinel or redis-cluster", u.Scheme)
 }
@@ -193,7 +237,7 @@ func checkInfo(text string) error {
 
 // NewServer makes an asynq server that shares this DB's connections.
 func (db *DB) NewServer(cfg asynq.Config) *asynq.Server {
-	return asynq.NewServerFromRedisClient(db.rdb, cfg)
+	return asynq.NewServerFromRedisClient(taker{db.busy, db.quiet}, cfg)
 }
 
 // MakeRedisClient makes the DB an asynq.RedisConnOpt, for the dashboard. The

@@ -2,7 +2,6 @@ package redisdb
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -67,57 +66,45 @@ func decodeJob(id string, hash map[string]string) (tasks.Job, error) {
 		Open:        hash["open"] == "1",
 		Fingerprint: hash["fp"],
 	}
-	if err := decodeHeader(&job, hash["head"], hash["counts"]); err != nil {
-		return tasks.Job{}, err
+	f := numbers{fields: []string{hash["created"], hash["end"], hash["tasks"], hash["total"], hash["rev"]}}
+	job.CreatedAt, job.EndBefore = tasks.FromMillis(f.count(0)), tasks.FromMillis(f.count(1))
+	job.TaskRetention, job.Total = time.Duration(f.count(2))*time.Second, int(f.count(3))
+	job.Revision = f.count(4)
+	if f.err != nil {
+		return tasks.Job{}, fmt.Errorf("job %s: header: %w", id, f.err)
 	}
-	retention := numbers{fields: []string{hash["tasks"]}}
-	job.TaskRetention = time.Duration(retention.count(0)) * time.Second
-	if retention.err != nil {
-		return tasks.Job{}, fmt.Errorf("job %s: field tasks: %w", id, retention.err)
-	}
-	var err error
 	job.Items = make([]tasks.Item, job.Total)
 	for n := range job.Items {
-		if job.Items[n], err = decodeItem(job, n, hash[strconv.Itoa(n)]); err != nil {
+		it, err := decodeItem(job, n, hash[strconv.Itoa(n)])
+		if err != nil {
 			return tasks.Job{}, fmt.Errorf("job %s: item %d: %w", id, n, err)
 		}
+		job.Items[n] = it
+		if job.StartedAt.IsZero() || !it.StartedAt.IsZero() && it.StartedAt.Before(job.StartedAt.Time) {
+			job.StartedAt = it.StartedAt
+		}
+		if it.FinishedAt.After(job.FinishedAt.Time) {
+			job.FinishedAt = it.FinishedAt
+		}
+	}
+	job.Counts = tasks.Count(job.Items)
+	job.State = job.Counts.State()
+	if !job.State.Final() {
+		job.FinishedAt = tasks.Time{}
 	}
 	return job, nil
 }
 
-// decodeHeader reads the fields head and counts.
-func decodeHeader(job *tasks.Job, head, counts string) error {
-	const created, finishBy, started, finished, least = 0, 1, 4, 5, 6
-	h := numbers{fields: strings.Split(head, " ")}
-	c := numbers{fields: strings.Split(counts, " ")}
-	if len(h.fields) < least || len(c.fields) != 1+len(tasks.ItemStates) {
-		return fmt.Errorf("job %s has the header %q, %q", job.ID, head, counts)
-	}
-	job.CreatedAt = tasks.FromMillis(h.count(created))
-	job.EndBefore = sinceCreated(job.CreatedAt, h.at(finishBy))
-	job.StartedAt = sinceCreated(job.CreatedAt, h.at(started))
-	job.FinishedAt = sinceCreated(job.CreatedAt, h.at(finished))
-	job.Revision = c.count(0)
-	for i, state := range tasks.ItemStates {
-		*job.Counts.Of(state) = int(c.count(1 + i))
-	}
-	if err := errors.Join(h.err, c.err); err != nil {
-		return fmt.Errorf("job %s: header: %w", job.ID, err)
-	}
-	job.Total = job.Counts.Total()
-	job.State = job.Counts.State()
-	return nil
-}
-
 func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
-	const attempts, began, ended, instance, rest = 1, 2, 3, 4, 5
-	f := numbers{fields: strings.SplitN(raw, " ", rest+1)}
-	if len(f.fields) <= instance {
+	const attempts, began, ended, instance, least = 1, 2, 3, 4, 5
+	raw, rest, _ := strings.Cut(raw, " {")
+	f := numbers{fields: strings.Split(raw, " ")}
+	if len(f.fields) < least {
 		return tasks.Item{}, fmt.Errorf("it is %q", raw)
 	}
 	var more storedRest
-	if len(f.fields) > rest {
-		if err := json.Unmarshal([]byte(f.fields[rest]), &more); err != nil {
+	if rest != "" {
+		if err := json.Unmarshal([]byte("{"+rest), &more); err != nil {
 			return tasks.Item{}, err
 		}
 	}

@@ -35,9 +35,9 @@ func (f flusher) EvalSha(ctx context.Context, sha string, keys []string, args ..
 	return answer
 }
 
-// enqueueAll enqueues n tasks in one round trip; add enqueues one of them with the
-// context that it is given.
-func (db *DB) enqueueAll(ctx context.Context, n int, add func(ctx context.Context, i int) error) error {
+// enqueueAll enqueues n tasks of a queue in one round trip and announces them; add
+// enqueues one of them with the context that it is given.
+func (db *DB) enqueueAll(ctx context.Context, queue string, n int, add func(ctx context.Context, i int) error) error {
 	batch := &flush{pipe: db.rdb.Pipeline()}
 	collecting := context.WithValue(ctx, flushKey{}, batch)
 	for i := range n {
@@ -45,6 +45,7 @@ func (db *DB) enqueueAll(ctx context.Context, n int, add func(ctx context.Contex
 			return err
 		}
 	}
+	batch.pipe.Publish(ctx, channel, queue)
 	_, _ = batch.pipe.Exec(ctx) // each script carries its own error
 	for i, sent := range batch.sent {
 		err := sent.Err()

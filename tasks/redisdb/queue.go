@@ -3,7 +3,13 @@ package redisdb
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -15,6 +21,11 @@ import (
 // taken too long and when there have been enough.
 const unlimited = 10 * 365 * 24 * time.Hour
 
+const queuePrefix = "reset-"
+
+// queueName is the name of queue n.
+func queueName(n int) string { return fmt.Sprintf("%s%d", queuePrefix, n) }
+
 // enqueue hands the job's open items to the workers. It may be repeated: asynq
 // refuses the ID of a task that it still knows, which is as good as enqueued.
 func (db *DB) enqueue(ctx context.Context, job tasks.Job) error {
@@ -22,7 +33,7 @@ func (db *DB) enqueue(ctx context.Context, job tasks.Job) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	deliveries := job.Deliveries()
-	if err := db.enqueueAll(ctx, len(deliveries), func(ctx context.Context, i int) error {
+	if err := db.enqueueAll(ctx, job.Queue, len(deliveries), func(ctx context.Context, i int) error {
 		return db.enqueueOne(ctx, job, deliveries[i], 0)
 	}); err != nil {
 		return &tasks.UndeliveredError{Job: job.ID, Cause: err}
@@ -45,5 +56,98 @@ func (db *DB) enqueueOne(ctx context.Context, job tasks.Job, d tasks.Delivery, d
 	return err
 }
 
-// Queues returns the names of the queues that workers serve.
-func (db *DB) Queues() []string { return []string{queueName} }
+// Queues returns the names of the queues that workers serve: those that jobs are now
+// put into, and every other one of ours that asynq knows, from when there were more.
+func (db *DB) Queues(context.Context) ([]string, error) {
+	known, err := db.NewInspector().Queues()
+	if err != nil {
+		return nil, fmt.Errorf("list queues: %w", err)
+	}
+	queues := slices.DeleteFunc(known, func(q string) bool { return !strings.HasPrefix(q, queuePrefix) })
+	for n := range db.opts.Queues {
+		queues = append(queues, queueName(n))
+	}
+	slices.Sort(queues)
+	return slices.Compact(queues), nil
+}
+
+// spread is how many of the queues a tenant's jobs go to. Few, so that a tenant with a
+// long backlog stands in the way of few others; more than one, so that the others
+// have somewhere else to go.
+const spread = 4
+
+// candidates are the queues of a tenant, the same in every process.
+func candidates(tenant string, queues int) []int {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(tenant)) // never fails
+	return rand.New(rand.NewPCG(h.Sum64(), 0)).Perm(queues)[:min(spread, queues)]
+}
+
+// place chooses the queue of a new job: the shortest of its tenant's, by the last look.
+func (db *DB) place(tenant string) string {
+	if db.opts.Queues == 1 {
+		return queueName(0)
+	}
+	pending := db.backlogs.look()
+	ours := candidates(tenant, db.opts.Queues)
+	rand.Shuffle(len(ours), func(i, j int) { ours[i], ours[j] = ours[j], ours[i] })
+	return queueName(slices.MinFunc(ours, func(a, b int) int { return pending[queueName(a)] - pending[queueName(b)] }))
+}
+
+const (
+	// backlogsFresh is how long a look at the lengths of the queues is good for.
+	backlogsFresh = time.Second
+	// backlogsPatience is how long a submit waits for a look, if the last one is so old
+	// that it says nothing.
+	backlogsPatience = 50 * time.Millisecond
+	backlogsStale    = 10 * time.Second
+)
+
+// backlogs remembers how many tasks wait in each queue.
+type backlogs struct {
+	measure func() map[string]int
+	looks   sync.WaitGroup
+
+	mu      sync.Mutex
+	pending map[string]int
+	at      time.Time
+	looking chan struct{} // closed at the end of the look that goes on; nil: none does
+}
+
+// look returns what is known, and has somebody look again if that is old.
+func (b *backlogs) look() map[string]int {
+	b.mu.Lock()
+	age, looking := time.Since(b.at), b.looking
+	if age > backlogsFresh && looking == nil {
+		looking = make(chan struct{})
+		b.looking = looking
+		b.looks.Go(func() {
+			pending := b.measure()
+			b.mu.Lock()
+			b.pending, b.at, b.looking = pending, time.Now(), nil
+			b.mu.Unlock()
+			close(looking)
+		})
+	}
+	b.mu.Unlock()
+	if age > backlogsStale {
+		select {
+		case <-looking:
+		case <-time.After(backlogsPatience):
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.pending
+}
+
+// measureBacklogs asks asynq. What it does not answer counts as empty.
+func (db *DB) measureBacklogs() map[string]int {
+	inspector, pending := db.NewInspector(), map[string]int{}
+	for n := range db.opts.Queues {
+		if info, err := inspector.GetQueueInfo(queueName(n)); err == nil {
+			pending[queueName(n)] = info.Pending
+		}
+	}
+	return pending
+}

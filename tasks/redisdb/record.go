@@ -24,10 +24,6 @@ func jobsKey(tenant string) string { return "reset:jobs:{" + tenant + "}" }
 // run after half of it, so that no job can exist unlisted.
 const listingGrace = time.Minute
 
-// queueName is the one queue. It is stored in every record, so that jobs stay
-// deliverable when there are more.
-const queueName = "reset-0"
-
 // Submit makes a job of the batch: it lists the job as open, creates the record
 // and enqueues one task per item. The record is the commit point: when an
 // enqueue fails after it, the job stands all the same and Submit returns it
@@ -39,28 +35,33 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("list job as open: %w", err)
 	}
+	queue := db.place(s.Tenant)
 	args := []any{
 		listed.UnixMilli(), (listingGrace / 2).Milliseconds(),
 		db.opts.GiveUpAfter.Milliseconds(), int64(db.opts.JobRetention.Seconds()),
-		s.Tenant, queueName, flag(s.Open), s.RequestID, s.Fingerprint(), s.MaxFailures,
+		s.Tenant, queue, flag(s.Open), s.RequestID, s.Fingerprint(), s.MaxFailures,
 		int64(db.opts.TaskRetention.Seconds()),
 	}
 	for _, instance := range s.InstanceIDs {
 		args = append(args, instance)
 	}
-	created, err := db.commit(ctx, createScript, []string{jobKey(id)}, args...).Int64()
-	if err != nil {
-		return tasks.Job{}, fmt.Errorf("create job record: %w", err)
+	answer, err := db.commit(ctx, createScript, []string{jobKey(id)}, args...).Slice()
+	if err != nil || len(answer) == 0 {
+		return tasks.Job{}, fmt.Errorf("create job record: %w, answer %v", err, answer)
 	}
+	created := number(answer[0])
 	switch created {
 	case 0:
 		return tasks.Job{}, errors.New("create job record: Redis took too long")
 	case -1:
 		return tasks.Job{}, keyReused()
 	}
+	// The queue is the record's: the same job must not get into two, where its tasks
+	// would not be known to each other.
+	queue = text(answer[len(answer)-1])
 
 	job := tasks.Job{
-		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, Queue: queueName, Open: s.Open,
+		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, Queue: queue, Open: s.Open,
 		CreatedAt: tasks.FromMillis(created), Total: len(s.InstanceIDs), Revision: 1, Fingerprint: s.Fingerprint(),
 		TaskRetention: db.opts.TaskRetention,
 		EndBefore:     tasks.FromMillis(created + db.opts.GiveUpAfter.Milliseconds()),
@@ -191,17 +192,18 @@ func (db *DB) Job(ctx context.Context, id string) (tasks.Job, error) {
 	return decodeJob(id, hash)
 }
 
-// Version returns a job without its items: what makes its tag. Errors: tasks.JobGone.
+// Version returns a job with only its tenant and what makes its tag, without
+// reading the items. Errors: tasks.JobGone.
 func (db *DB) Version(ctx context.Context, id string) (tasks.Job, error) {
-	v, err := db.rdb.HMGet(ctx, jobKey(id), "v", "tenant", "head", "counts").Result()
+	v, err := db.rdb.HMGet(ctx, jobKey(id), "v", "tenant", "created", "rev").Result()
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("read job record: %w", err)
 	}
 	if text(v[0]) != schemaVersion {
 		return db.Job(ctx, id) // there is none, or it is older
 	}
-	job := tasks.Job{ID: id, Tenant: text(v[1])}
-	return job, decodeHeader(&job, text(v[2]), text(v[3]))
+	f := numbers{fields: []string{text(v[2]), text(v[3])}}
+	return tasks.Job{ID: id, Tenant: text(v[1]), CreatedAt: tasks.FromMillis(f.count(0)), Revision: f.count(1)}, f.err
 }
 
 // scanLimit is how many records one call of Jobs reads at the most: a filter

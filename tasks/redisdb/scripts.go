@@ -14,6 +14,12 @@ import (
 //go:embed lua/record.lua
 var recordLua string
 
+//go:embed lua/stop.lua
+var stopLua string
+
+//go:embed lua/remember.lua
+var rememberLua string
+
 //go:embed lua/create.lua
 var createLua string
 
@@ -57,15 +63,15 @@ var lockLua string
 var unlockLua string
 
 var (
-	createScript     = redis.NewScript(recordLua + createLua)
-	beginScript      = redis.NewScript(recordLua + beginLua)
+	createScript     = redis.NewScript(createLua)
+	beginScript      = redis.NewScript(recordLua + rememberLua + beginLua)
 	checkpointScript = redis.NewScript(recordLua + checkpointLua)
-	finishScript     = redis.NewScript(recordLua + finishLua)
+	finishScript     = redis.NewScript(recordLua + rememberLua + stopLua + finishLua)
 	waitScript       = redis.NewScript(recordLua + waitLua)
-	abandonScript    = redis.NewScript(recordLua + abandonLua)
+	abandonScript    = redis.NewScript(recordLua + rememberLua + stopLua + abandonLua)
 	deliverScript    = redis.NewScript(recordLua + deliverLua)
-	cancelScript     = redis.NewScript(recordLua + cancelLua)
-	reopenScript     = redis.NewScript(recordLua + reopenLua)
+	cancelScript     = redis.NewScript(recordLua + stopLua + cancelLua)
+	reopenScript     = redis.NewScript(recordLua + stopLua + reopenLua)
 	upgradeScript    = redis.NewScript(recordLua + upgradeLua)
 	settleScript     = redis.NewScript(settleLua)
 	leadScript       = redis.NewScript(leadLua)
@@ -97,8 +103,14 @@ func (db *DB) answered(ctx context.Context, script *redis.Script, key string, ar
 	if !ok {
 		return nil, fmt.Errorf("a script answered %v", answer)
 	}
-	if reason == "" {
+	switch reason {
+	case "":
 		return answer[1:], nil
+	case "upgrade":
+		if err := db.commit(ctx, upgradeScript, []string{key}).Err(); err != nil {
+			return nil, err
+		}
+		return db.answered(ctx, script, key, args...)
 	}
 	refusal, ok := refusals[reason]
 	if !ok {

@@ -5,13 +5,13 @@
 -- ARGV[4] error code    ARGV[5] error message
 -- returns {'', 1 if the job is final, the item's state}
 --         {reason}: gone, instance, final, delivery
-local _, item = open(ARGV[1])
+local item = open(ARGV[1])
 local reason = refusal(item, ARGV[2], ARGV[3])
 if reason then return {reason} end
 local now = clock()
-item.e = now - job.created
+item.e = now - created
 if item.s == 'r' then remember(item, item.e, 'l') end
 item.t, item.x, item.y, item.r = nil, nil, nil, nil
 item.c, item.m = ARGV[4], ARGV[5]
 local state = item.k and 'u' or 'f'
-return {'', save(ARGV[1], item, state, now), state}
+return {'', finish(ARGV[1], item, state, now), state}

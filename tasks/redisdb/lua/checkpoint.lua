@@ -2,8 +2,8 @@
 -- KEYS[1] job hash
 -- ARGV[1] item number   ARGV[2] token of the attempt   ARGV[3] checkpoint
 -- returns 1 kept, 0 the attempt was closed or replaced
-local _, item = open(ARGV[1])
+local item = open(ARGV[1])
 if not item or item.s ~= 'r' or item.t ~= ARGV[2] then return 0 end
 item.p = ARGV[3]
-save(ARGV[1], item, 'r', clock())
+store(ARGV[1], item)
 return 1

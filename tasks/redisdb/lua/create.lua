@@ -9,20 +9,31 @@
 -- ARGV[10] how many items may fail before the rest is stopped; 0 = all
 -- ARGV[11] how long asynq keeps finished tasks (s)
 -- ARGV[12…] instances, in order
--- returns  created (ms), also for a job that exists and has the same fingerprint:
---          the same request, or a first sending of this command whose answer was
---          lost; 0 when the listing is too old, and nothing is stored; -1 when
---          the job exists and has another fingerprint
-local now = tonumber(ARGV[1]) -- created when listed: the tenant's index has that time
-if open() then
-  if redis.call('HGET', KEYS[1], 'fp') ~= ARGV[9] then return -1 end
-  touch()
-  return job.created
+-- returns  {created (ms), queue}, also for a job that exists and has the same
+--          fingerprint: the same request, or a first sending of this command whose
+--          answer was lost; {0} when the listing is too old, and nothing is stored;
+--          {-1} when the job exists and has another fingerprint
+local existing = redis.call('HMGET', KEYS[1], 'created', 'fp', 'rev', 'queue')
+if existing[1] then
+  if existing[2] ~= ARGV[9] then return {-1} end
+  redis.call('HSET', KEYS[1], 'rev', existing[3]) -- see commit.go
+  return {tonumber(existing[1]), existing[4]}
 end
-if clock() - now > tonumber(ARGV[2]) then return 0 end
-job = {created = now, finish_by = tonumber(ARGV[3]), keep = ARGV[4], max_failures = ARGV[10],
-       rev = 1, p = #ARGV - 11, r = 0, w = 0, s = 0, f = 0, u = 0, c = 0}
-for n = 12, #ARGV do write(n - 12, {s = 'p', i = ARGV[n]}) end
-redis.call('HSET', KEYS[1], 'head', head(), 'counts', counts(), 'v', 2, 'tenant', ARGV[5], 'queue', ARGV[6],
-           'open', ARGV[7], 'request_id', ARGV[8], 'fp', ARGV[9], 'tasks', ARGV[11], unpack(writes))
-return now
+local time = redis.call('TIME')
+local now = tonumber(ARGV[1]) -- created when listed: the tenant's index has that time
+if time[1] * 1000 - now > tonumber(ARGV[2]) then return {0} end
+local total = #ARGV - 11
+-- What every script looks up comes first: Redis looks through them in order.
+local fields = {'rev', 1, 'left', total, 'stop', '', 'created', now, 'end', now + ARGV[3], 'v', 2, 'keep', ARGV[4],
+                'tenant', ARGV[5], 'queue', ARGV[6], 'open', ARGV[7], 'request_id', ARGV[8], 'fp', ARGV[9],
+                'tasks', ARGV[11], 'total', total}
+if ARGV[10] ~= '0' then
+  fields[#fields + 1] = 'max_failures'
+  fields[#fields + 1] = ARGV[10]
+end
+for n = 1, total do
+  fields[#fields + 1] = n - 1
+  fields[#fields + 1] = 'p    ' .. ARGV[11 + n]
+end
+redis.call('HSET', KEYS[1], unpack(fields))
+return {now, ARGV[6]}

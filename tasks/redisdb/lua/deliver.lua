@@ -4,9 +4,9 @@
 -- ARGV[1] item number   ARGV[2] delivery that is lost   ARGV[3] instance
 -- returns {'', new delivery, attempts lost before, 1 if an attempt was running}
 --         {reason}: gone, instance, final, delivery
-local _, item = open(ARGV[1])
+local item = open(ARGV[1])
 local reason = refusal(item, ARGV[2], ARGV[3])
 if reason then return {reason} end
 item.d = (item.d or 1) + 1
-save(ARGV[1], item, item.s, clock())
+store(ARGV[1], item)
 return {'', item.d, item.l or 0, item.s == 'r' and 1 or 0}

@@ -1,19 +1,21 @@
 -- finish.lua: end a running attempt. Only the holder of its token can.
--- KEYS[1] job hash
+-- KEYS[1] job hash   KEYS[2] lock of the instance to release, if any
 -- ARGV[1] item number   ARGV[2] token   ARGV[3] new state: s, w, f or u
 -- ARGV[4] error code    ARGV[5] error message
 -- ARGV[6] '1' counts against the retry budget
 -- ARGV[7] '1' a call's outcome is in doubt: keep driver key and checkpoint
 -- ARGV[8] '1' the instance was busy   ARGV[9] '1' the call had no answer
+-- ARGV[10] value of the lock
 -- returns {1, ms the item has been waiting for a busy instance, 1 if the job is
 --          final, the item's state}: a stopped job turns w into f or u
 --         {0} the attempt was closed or replaced; nothing is changed
-local _, item = open(ARGV[1])
+if KEYS[2] and redis.call('GET', KEYS[2]) == ARGV[10] then redis.call('DEL', KEYS[2]) end
+local item = open(ARGV[1])
 if not item or item.s ~= 'r' or item.t ~= ARGV[2] then return {0} end
 local now = clock()
-local at = now - job.created
+local at = now - created
 local state = ARGV[3]
-if state == 'w' and job.stop then
+if state == 'w' and stopped then
   state = ARGV[7] == '1' and 'u' or 'f' -- the job was stopped: no other attempt
 end
 if state ~= 's' then
@@ -26,6 +28,11 @@ if ARGV[7] ~= '1' then item.k, item.p = nil, nil end
 item.y = ARGV[8] == '1' and (item.y or at) or nil
 item.c = ARGV[4] ~= '' and ARGV[4] or nil
 item.m = ARGV[5] ~= '' and ARGV[5] or nil
-if FINAL[state] then item.e = at end
 local waited = item.y and at - item.y or 0
-return {1, waited, save(ARGV[1], item, state, now), state}
+if state == 'w' then
+  item.s = 'w'
+  store(ARGV[1], item)
+  return {1, waited, 0, 'w'}
+end
+item.e = at
+return {1, waited, finish(ARGV[1], item, state, now), state}

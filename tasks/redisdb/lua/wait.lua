@@ -3,13 +3,12 @@
 -- ARGV[1] item number   ARGV[2] delivery   ARGV[3] instance
 -- returns {'', ms the item has been waiting}
 --         {reason}: gone, instance, final, delivery
-local _, item = open(ARGV[1])
+local item = open(ARGV[1])
 local reason = refusal(item, ARGV[2], ARGV[3])
 if reason then return {reason} end
-local now = clock()
-local at = now - job.created
+local at = clock() - created
 if not item.y then
   item.y = at
-  save(ARGV[1], item, item.s, now)
+  store(ARGV[1], item)
 end
 return {'', at - item.y}

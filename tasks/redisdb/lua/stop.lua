@@ -1,0 +1,37 @@
+-- stop.lua: for the scripts that end items; it follows record.lua.
+
+-- stop ends every item that waits, because of the given code, and lets none begin
+-- any more. What is running ends by itself.
+local function stop(code, message, now)
+  redis.call('HSET', KEYS[1], 'stop', code)
+  for n = 0, redis.call('HGET', KEYS[1], 'total') - 1 do
+    local item = open(n)
+    if item.s == 'p' or item.s == 'w' then
+      item.e = now - created
+      left = left - 1
+      if item.k then
+        item.s = 'u' -- an earlier call is in doubt: it cannot be called cancelled
+      else
+        item.s, item.c, item.m, item.y = 'c', code, message, nil
+      end
+      store(n, item)
+    end
+  end
+end
+
+-- finish stores item n in a final state, and stops the job if too many have failed
+-- now. Returns 1 when that made the job final.
+local function finish(n, item, state, now)
+  item.s = state
+  left = left - 1
+  store(n, item)
+  local limit = state == 'f' and not stopped and redis.call('HGET', KEYS[1], 'max_failures')
+  if limit then
+    local failed = 0
+    for other = 0, redis.call('HGET', KEYS[1], 'total') - 1 do
+      if string.sub(redis.call('HGET', KEYS[1], other), 1, 1) == 'f' then failed = failed + 1 end
+    end
+    if failed >= tonumber(limit) then stop('RESET.1005', 'stopped after too many failures in the job', now) end
+  end
+  return settle()
+end

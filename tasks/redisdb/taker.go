@@ -1,0 +1,134 @@
+package redisdb
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// emptyFor is how long a queue that was found empty is taken to be so, unless its
+	// name comes over the channel.
+	emptyFor = 500 * time.Millisecond
+	// shortestPause and longestPause bound how long a queue is left alone after an
+	// error. It is random, so that the lanes of all workers do not return together.
+	shortestPause = 100 * time.Millisecond
+	longestPause  = 250 * time.Millisecond
+	// channel is where enqueued work is announced, by the name of its queue. It is a
+	// hint: what is not heard is found by looking.
+	channel = "reset:enqueued"
+)
+
+// taker is the client of an asynq server. asynq asks every queue for a task again and
+// again, and at once after any error. A taker answers for the queues that are known to
+// be empty, or not to be had: it costs an idle worker nothing to ask often, and no
+// round trip to have many queues.
+type taker struct {
+	redis.UniversalClient
+	quiet *quiet
+}
+
+// EvalSha implements redis.Scripter, which is what asynq takes tasks through.
+func (t taker) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	queue, takes := takesFrom(keys)
+	if !takes {
+		return t.UniversalClient.EvalSha(ctx, sha, keys, args...)
+	}
+	heard, quiet := t.quiet.look(queue)
+	if quiet {
+		cmd := redis.NewCmd(ctx)
+		cmd.SetErr(redis.Nil) // the answer of an empty queue
+		return cmd
+	}
+	cmd := t.UniversalClient.EvalSha(ctx, sha, keys, args...)
+	switch err := cmd.Err(); {
+	case err == nil, redis.HasErrorPrefix(err, "NOSCRIPT"):
+	case errors.Is(err, redis.Nil):
+		t.quiet.note(queue, heard, emptyFor)
+	default:
+		t.quiet.note(queue, heard, shortestPause+rand.N(longestPause-shortestPause))
+	}
+	return cmd
+}
+
+// takesFrom recognises asynq's script that takes a task by its keys.
+func takesFrom(keys []string) (queue string, ok bool) {
+	if len(keys) < 2 || !strings.HasSuffix(keys[1], "}:paused") {
+		return "", false
+	}
+	queue, ok = strings.CutPrefix(keys[0], "asynq:{")
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(queue, "}:pending")
+}
+
+// quiet remembers which queues need not be asked.
+type quiet struct {
+	mu     sync.Mutex
+	queues map[string]*silence
+}
+
+type silence struct {
+	heard int // how often work was announced
+	until time.Time
+}
+
+func (q *quiet) of(queue string) *silence {
+	s := q.queues[queue]
+	if s == nil {
+		s = &silence{}
+		q.queues[queue] = s
+	}
+	return s
+}
+
+// look says whether the queue is quiet, and how much was heard of it so far.
+func (q *quiet) look(queue string) (heard int, quiet bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.of(queue)
+	return s.heard, time.Now().Before(s.until)
+}
+
+// note makes a queue quiet, unless work was announced since it was asked.
+func (q *quiet) note(queue string, heard int, d time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if s := q.of(queue); s.heard == heard {
+		s.until = time.Now().Add(d)
+	}
+}
+
+// hear ends the quiet of a queue.
+func (q *quiet) hear(queue string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.of(queue)
+	s.heard++
+	s.until = time.Time{}
+}
+
+// Listen hears of enqueued work until ctx ends, so that this DB's servers take it at
+// once. Without it they take it half a second later.
+func (db *DB) Listen(ctx context.Context) error {
+	sub := db.rdb.Subscribe(ctx, channel)
+	defer func() { _ = sub.Close() }() // nothing is lost with it
+	messages := sub.Channel()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case m, ok := <-messages:
+			if !ok {
+				return nil
+			}
+			db.quiet.hear(m.Payload)
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package redisdb_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+// serve starts an asynq server of the DB on its queues and returns what it takes.
+func serve(t *testing.T, db *redisdb.DB) <-chan tasks.Delivery {
+	t.Helper()
+	queues, err := db.Queues(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := map[string]int{}
+	for _, q := range queues {
+		served[q] = 1
+	}
+	taken := make(chan tasks.Delivery, 1000)
+	server := db.NewServer(asynq.Config{Queues: served, LogLevel: asynq.FatalLevel, TaskCheckInterval: 10 * time.Millisecond})
+	if err := server.Start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
+		d, err := tasks.DecodeDelivery(task.Payload())
+		taken <- d
+		return err
+	})); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Shutdown)
+	return taken
+}
+
+// scripts is how many scripts Redis has run.
+func scripts(t *testing.T, rdb *redis.Client) (n int) {
+	t.Helper()
+	stats := rdb.InfoMap(t.Context(), "commandstats").Item("Commandstats", "cmdstat_evalsha")
+	_, _ = fmt.Sscanf(stats, "calls=%d", &n)
+	return n
+}
+
+func TestAnIdleServerAsksSeldomAndHearsOfWorkAtOnce(t *testing.T) {
+	s := redistest.Start(t)
+	rdb := s.Client(t)
+	db := open(t, redisdb.Options{URL: s.URL(), Queues: 16}).db
+	ctx, stop := context.WithCancel(t.Context())
+	listened := make(chan error, 1)
+	go func() { listened <- db.Listen(ctx) }()
+	taken := serve(t, db)
+	eventually(t, "the DB listens", func(ctx context.Context) error {
+		if n := rdb.PubSubNumSub(ctx, "reset:enqueued").Val()["reset:enqueued"]; n != 1 {
+			return fmt.Errorf("%d listeners", n)
+		}
+		return nil
+	})
+
+	// Sixteen queues, asked every 10 ms, would be 1,600 scripts a second.
+	before := scripts(t, rdb)
+	time.Sleep(time.Second) // the time is what is measured
+	if n := scripts(t, rdb) - before; n > 200 {
+		t.Errorf("an idle server ran %d scripts in a second", n)
+	}
+	// Every queue has just been found empty for half a second, and all the same:
+	submitted := time.Now()
+	if _, err := submit(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	<-taken
+	t.Logf("taken after %s", time.Since(submitted))
+	stop()
+	if err := <-listened; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestATaskIsTakenWithoutAnAnnouncement(t *testing.T) {
+	w := open(t, redisdb.Options{URL: redistest.Start(t).URL(), Queues: 2})
+	taken := serve(t, w.db) // and nobody listens
+	w.submit(t, "phone-1")
+	select {
+	case <-taken:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the task was not found")
+	}
+}
+
+func TestJobsAreSpreadByTenant(t *testing.T) {
+	w := open(t, redisdb.Options{URL: redistest.Start(t).URL(), Queues: 16})
+	used := map[string][]string{}
+	for _, tenant := range []string{"acme", "blue", "coral"} {
+		for range 40 {
+			job, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: []string{"phone-1"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if stored := w.read(t, job.ID); stored.Queue != job.Queue {
+				t.Fatalf("job in queue %q, record says %q", job.Queue, stored.Queue)
+			}
+			if !slices.Contains(used[tenant], job.Queue) {
+				used[tenant] = append(used[tenant], job.Queue)
+			}
+		}
+		slices.Sort(used[tenant])
+		if len(used[tenant]) != 4 {
+			t.Errorf("tenant %s uses the queues %v, want 4", tenant, used[tenant])
+		}
+	}
+	if slices.Equal(used["acme"], used["blue"]) && slices.Equal(used["blue"], used["coral"]) {
+		t.Error("every tenant uses the same queues")
+	}
+}
+
+func TestAJobAvoidsALongQueue(t *testing.T) {
+	s := redistest.Start(t)
+	w := open(t, redisdb.Options{URL: s.URL(), Queues: 4}) // every tenant uses all four
+	long, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: manyPhones(100)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := open(t, redisdb.Options{URL: s.URL(), Queues: 4}).db // has not looked yet
+	eventually(t, "twenty jobs in a row go elsewhere", func(ctx context.Context) error {
+		for range 20 {
+			job, err := other.Submit(ctx, tasks.Submission{Tenant: "blue", InstanceIDs: []string{"phone-1"}})
+			if err != nil {
+				return err
+			}
+			if job.Queue == long.Queue {
+				return errors.New("a job was put behind a hundred items, with three other queues to choose from")
+			}
+		}
+		return nil
+	})
+}
+
+func TestABatchIsEnqueuedAfterRedisHasForgottenTheScripts(t *testing.T) {
+	s := redistest.Start(t)
+	w := open(t, redisdb.Options{URL: s.URL()})
+	for range 2 {
+		if err := s.Client(t).ScriptFlush(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		w.submit(t, manyPhones(32)...)
+	}
+	if info, err := w.db.NewInspector().GetQueueInfo("reset-0"); err != nil || info.Pending != 64 {
+		t.Errorf("queue %+v, %v", info, err)
+	}
+}
+
+func manyPhones(n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("phone-%d", i)
+	}
+	return ids
+}
+
+// TestTheSameJobIsNeverInTwoQueues: asynq knows a task's ID per queue only, so two
+// processes that create one job must not choose two queues for it.
+func TestTheSameJobIsNeverInTwoQueues(t *testing.T) {
+	s := redistest.Start(t)
+	w := open(t, redisdb.Options{URL: s.URL(), Queues: 16})
+	again := open(t, redisdb.Options{URL: s.URL(), Queues: 16}).db
+	for n := range 20 {
+		submission := tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, IdempotencyKey: fmt.Sprint("key-", n)}
+		first, err := w.db.Submit(t.Context(), submission)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := again.Submit(t.Context(), submission)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first.ID != second.ID || first.Queue != second.Queue {
+			t.Fatalf("job %s in %s, and job %s in %s", first.ID, first.Queue, second.ID, second.Queue)
+		}
+	}
+	pending := 0
+	for n := range 16 {
+		if info, err := w.db.NewInspector().GetQueueInfo(fmt.Sprint("reset-", n)); err == nil {
+			pending += info.Pending
+		}
+	}
+	if pending != 20 {
+		t.Errorf("%d tasks for 20 items", pending)
+	}
+}
+
+func TestQueuesOfFormerSettingsAreServed(t *testing.T) {
+	s := redistest.Start(t)
+	w := open(t, redisdb.Options{URL: s.URL(), Queues: 16})
+	job := w.submit(t, "phone-1")
+	few := open(t, redisdb.Options{URL: s.URL(), Queues: 1}).db
+	if d := <-serve(t, few); d.ItemID != job.Items[0].ID {
+		t.Errorf("took %+v", d)
+	}
+}
