@@ -16,7 +16,8 @@ import (
 const (
 	// lossWindow is how much Redis may forget: with appendfsync everysec a second until
 	// the write, half of one for the write to be slow. A replica that takes over
-	// lags less behind.
+	// lags less behind; a primary that is taken for dead and is not goes on accepting
+	// about so long.
 	lossWindow = 1500 * time.Millisecond
 	// echo is how long after a kill a worker may still act on what Redis has
 	// forgotten: it repeats begin for 30 s on the lock that it had.
@@ -137,7 +138,7 @@ func (f facts) items(yield func(client.Item) bool) {
 // between from and to and led to what was seen at most later after a kill.
 func (f facts) forgettable(from, to, later time.Duration) bool {
 	return f.Forgets != "" && slices.ContainsFunc(f.faults, func(e Event) bool {
-		return e.Fault == f.Forgets && from <= e.Begin+later && to >= e.Begin-lossWindow
+		return e.Fault == f.Forgets && from <= e.Begin+later+lossWindow && to >= e.Begin-lossWindow
 	})
 }
 

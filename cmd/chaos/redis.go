@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -173,7 +174,7 @@ func (w *world) startSentinel(ctx context.Context, later func(func())) error {
 		name := fmt.Sprintf("sentinel-%d", n+1)
 		if err := w.startServer(ctx, later, name, addr, []string{
 			"sentinel monitor " + masterName + " " + host + " " + port + " 2",
-			"sentinel down-after-milliseconds " + masterName + " 1000",
+			"sentinel down-after-milliseconds " + masterName + " 2000",
 			"sentinel failover-timeout " + masterName + " 4000",
 		}, "--sentinel"); err != nil {
 			return err
@@ -192,10 +193,28 @@ func (w *world) startSentinel(ctx context.Context, later func(func())) error {
 		}); err != nil {
 			return err
 		}
+		w.watchSentinel(ctx, later, client)
 	}
 	w.store.url = "redis-sentinel://" + strings.Join(addrs, ",") + "?master=" + masterName
 	w.store.client = redis.NewFailoverClient(&redis.FailoverOptions{MasterName: masterName, SentinelAddrs: addrs})
 	return nil
+}
+
+// watchSentinel records what a Sentinel decides by itself: on a machine that is too busy
+// it takes a primary for dead that is not.
+func (w *world) watchSentinel(ctx context.Context, later func(func()), client *redis.SentinelClient) {
+	sub := client.Subscribe(ctx, "+odown", "+switch-master")
+	var done sync.WaitGroup
+	done.Go(func() {
+		for range sub.Channel() {
+			now := w.rec.now()
+			w.rec.add(Event{Kind: Fault, Begin: now, End: now, Fault: failover, Target: "seen by a Sentinel"})
+		}
+	})
+	later(func() {
+		_ = sub.Close()
+		done.Wait()
+	})
 }
 
 // replicas waits until so many replicas of a primary are in step.
