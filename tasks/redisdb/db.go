@@ -68,7 +68,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	opts.Queues = max(opts.Queues, 1)
 	db := &DB{
 		rdb: rdb, busy: rdb, client: asynq.NewClientFromRedisClient(flusher{rdb}),
-		quiet: &quiet{queues: map[string]*silence{}}, opts: opts,
+		quiet: newQuiet(), opts: opts,
 	}
 	db.backlogs = &backlogs{measure: db.measureBacklogs}
 	if opts.Pipelined {
@@ -92,7 +92,7 @@ func (db *DB) Close() error {
 // need no order: each caller waits for one answer before its next call.
 func pipelined(rdb redis.UniversalClient) (redis.UniversalClient, error) {
 	options := &redis.AutoPipelineOptions{
-		MaxBatchSize: 300, Unordered: true, MaxConcurrentBatches: 3, MaxFlushDelay: 20 * time.Microsecond,
+		MaxBatchSize: 300, Unordered: true, MaxConcurrentBatches: 3,
 	}
 	switch c := rdb.(type) {
 	case *redis.Client:

@@ -19,6 +19,7 @@ type modelItem struct {
 	state    tasks.ItemState
 	attempts int
 	failures int
+	silences int // calls without an answer
 	lost     int
 	token    string
 	key      string // while a call is in doubt
@@ -37,6 +38,7 @@ type model struct {
 
 	maxFailures int
 	stopped     bool
+	stopCode    tasks.Code
 }
 
 func (m *model) token() string {
@@ -65,7 +67,7 @@ func (m *model) failed() {
 }
 
 func (m *model) stop(code tasks.Code) {
-	m.stopped = true
+	m.stopped, m.stopCode = true, code
 	for i := range m.items {
 		it := &m.items[i]
 		switch {
@@ -183,7 +185,7 @@ func (m *model) Begin(t *rapid.T) {
 	it.attempts++
 	it.token, it.code = token, ""
 	want := tasks.Begun{
-		Number: it.attempts, Failures: it.failures, Lost: it.lost,
+		Number: it.attempts, Failures: it.failures, Unanswered: it.silences, Lost: it.lost,
 		Key: it.key, Checkpoint: it.saved, Ambiguous: ambiguous,
 	}
 	if begun != want {
@@ -214,20 +216,30 @@ func drawOutcome(t *rapid.T) tasks.Outcome {
 		o.Failure = rapid.Bool().Draw(t, "failure")
 		o.InDoubt = rapid.Bool().Draw(t, "in doubt")
 		o.Busy = rapid.Bool().Draw(t, "busy")
+		o.Unanswered = rapid.Bool().Draw(t, "unanswered")
 	}
 	return o
 }
 
 func (m *model) finished(t *rapid.T, it *modelItem, o tasks.Outcome) {
 	if o.Event == tasks.Retry && m.stopped {
-		if o.Event = tasks.Fail; o.InDoubt {
+		switch {
+		case o.InDoubt:
 			o.Event = tasks.LoseTrack
+		case o.Failure || o.Unanswered:
+			o.Event = tasks.Fail
+		default: // as if it had waited for its next attempt when the job was stopped
+			it.apply(t, tasks.Retry)
+			o.Event, o.Code = tasks.Cancel, m.stopCode
 		}
 	}
 	it.apply(t, o.Event)
 	it.token, it.code = "", o.Code
 	if o.Failure {
 		it.failures++
+	}
+	if o.Unanswered {
+		it.silences++
 	}
 	if !o.InDoubt {
 		it.key, it.saved = "", ""

@@ -15,6 +15,10 @@ const (
 	// emptyFor is how long a queue that was found empty is taken to be so, unless its
 	// name comes over the channel.
 	emptyFor = 500 * time.Millisecond
+	// rest is how long a lane waits at a quiet queue for an announcement, if there is
+	// nothing to do in any queue. It waits at each of them in turn before it looks
+	// whether it is to stop.
+	rest = 10 * time.Millisecond
 	// shortestPause and longestPause bound how long a queue is left alone after an
 	// error. It is random, so that the lanes of all workers do not return together.
 	shortestPause = 100 * time.Millisecond
@@ -40,6 +44,9 @@ func (t taker) EvalSha(ctx context.Context, sha string, keys []string, args ...a
 		return t.UniversalClient.EvalSha(ctx, sha, keys, args...)
 	}
 	heard, quiet := t.quiet.look(queue)
+	if quiet {
+		heard, quiet = t.quiet.wait(ctx, queue)
+	}
 	if quiet {
 		cmd := redis.NewCmd(ctx)
 		cmd.SetErr(redis.Nil) // the answer of an empty queue
@@ -72,7 +79,10 @@ func takesFrom(keys []string) (queue string, ok bool) {
 type quiet struct {
 	mu     sync.Mutex
 	queues map[string]*silence
+	wake   chan struct{} // closed when work is announced
 }
+
+func newQuiet() *quiet { return &quiet{queues: map[string]*silence{}, wake: make(chan struct{})} }
 
 type silence struct {
 	heard int // how often work was announced
@@ -96,6 +106,27 @@ func (q *quiet) look(queue string) (heard int, quiet bool) {
 	return s.heard, time.Now().Before(s.until)
 }
 
+// wait is look after a rest, which an announcement ends, if every queue is quiet.
+func (q *quiet) wait(ctx context.Context, queue string) (heard int, quiet bool) {
+	q.mu.Lock()
+	wake, now := q.wake, time.Now()
+	for _, s := range q.queues {
+		if !now.Before(s.until) {
+			q.mu.Unlock()
+			return q.look(queue)
+		}
+	}
+	q.mu.Unlock()
+	timer := time.NewTimer(rest)
+	defer timer.Stop()
+	select {
+	case <-wake:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return q.look(queue)
+}
+
 // note makes a queue quiet, unless work was announced since it was asked.
 func (q *quiet) note(queue string, heard int, d time.Duration) {
 	q.mu.Lock()
@@ -112,6 +143,8 @@ func (q *quiet) hear(queue string) {
 	s := q.of(queue)
 	s.heard++
 	s.until = time.Time{}
+	close(q.wake)
+	q.wake = make(chan struct{})
 }
 
 // Listen hears of enqueued work until ctx ends, so that this DB's servers take it at

@@ -7,7 +7,8 @@
 -- ARGV[8] '1' the instance was busy   ARGV[9] '1' the call had no answer
 -- ARGV[10] value of the lock
 -- returns {1, ms the item has been waiting for a busy instance, 1 if the job is
---          final, the item's state}: a stopped job turns w into f or u
+--          final, the item's state}: a stopped job has no other attempt, so w becomes
+--          u if the call is in doubt, f if it failed, c if it came to nothing
 --         {0} the attempt was closed or replaced; nothing is changed
 if KEYS[2] and redis.call('GET', KEYS[2]) == ARGV[10] then redis.call('DEL', KEYS[2]) end
 local item = open(ARGV[1])
@@ -15,8 +16,10 @@ if not item or item.s ~= 'r' or item.t ~= ARGV[2] then return {0} end
 local now = clock()
 local at = now - created
 local state = ARGV[3]
+local came_to_nothing = false
 if state == 'w' and stopped then
-  state = ARGV[7] == '1' and 'u' or 'f' -- the job was stopped: no other attempt
+  came_to_nothing = ARGV[6] ~= '1' and ARGV[7] ~= '1' and ARGV[9] ~= '1'
+  state = ARGV[7] == '1' and 'u' or came_to_nothing and 'c' or 'f'
 end
 if state ~= 's' then
   remember(item, at, state, ARGV[4] ~= '' and ARGV[4] or nil, ARGV[5] ~= '' and string.sub(ARGV[5], 1, 200) or nil)
@@ -28,6 +31,10 @@ if ARGV[7] ~= '1' then item.k, item.p = nil, nil end
 item.y = ARGV[8] == '1' and (item.y or at) or nil
 item.c = ARGV[4] ~= '' and ARGV[4] or nil
 item.m = ARGV[5] ~= '' and ARGV[5] or nil
+if came_to_nothing then
+  item.c, item.y = stopped, nil
+  item.m = stopped == 'RESET.1003' and 'cancelled' or 'stopped after too many failures in the job'
+end
 local waited = item.y and at - item.y or 0
 if state == 'w' then
   item.s = 'w'
