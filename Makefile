@@ -5,13 +5,15 @@ GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
 FUZZTIME ?= 30s
 SEEDS ?= 20
 DURATION ?= 60s
+PARALLEL ?= 2
+BENCH ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fuzz chaos image clean
+.PHONY: help run test lint fuzz chaos bench bench-quick image clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
 
 run: ## the whole service in one process, on an embedded Redis
 	go run ./cmd/batchreset dev
@@ -35,7 +37,13 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 	done
 
 chaos: ## break everything for SEEDS (20) runs of DURATION (60s) and check the promises
-	go run ./cmd/chaos --seeds $(SEEDS) --duration $(DURATION)
+	go run ./cmd/chaos --seeds $(SEEDS) --duration $(DURATION) --parallel $(PARALLEL)
+
+bench: ## measure everything against its targets (under 10 minutes); BENCH adds flags
+	go run ./cmd/bench $(BENCH)
+
+bench-quick: ## the same, smaller and less sure (under 90 s)
+	go run ./cmd/bench --quick $(BENCH)
 
 image: ## build the container image batchreset:latest
 	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) -t batchreset:latest .

@@ -3,6 +3,7 @@ package redisdb_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -231,5 +232,39 @@ func TestOpenOverTLS(t *testing.T) {
 				t.Errorf("%v\n%s\nwant %q", err, out, row.want)
 			}
 		})
+	}
+}
+
+func TestAClusterSharesTheWork(t *testing.T) {
+	c := redistest.StartCluster(t)
+	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: c.URL(), Queues: 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	const jobs = 300
+	for n := range jobs {
+		if _, err := db.Submit(t.Context(), tasks.Submission{
+			Tenant: fmt.Sprint("tenant-", n%50), InstanceIDs: []string{"phone-1", "phone-2", "phone-3", "phone-4"}, Open: true,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, node := range c.Nodes[:3] {
+		rdb := node.Client(t)
+		records, queued := len(rdb.Keys(t.Context(), "reset:{*}").Val()), len(rdb.Keys(t.Context(), "asynq:{reset-*}:t:*").Val())
+		t.Logf("%d of %d records, %d of %d tasks", records, jobs, queued, 4*jobs)
+		// A third each, give or take.
+		if records < jobs/5 || queued < 4*jobs/6 {
+			t.Error("a node has too little to do")
+		}
+	}
+	taken := serve(t, db)
+	for range 4 * jobs {
+		select {
+		case <-taken:
+		case <-time.After(30 * time.Second):
+			t.Fatal("not every task is taken")
+		}
 	}
 }

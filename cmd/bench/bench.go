@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// bench is what the rows share.
+type bench struct {
+	sizes
+	dir      string // for logs and binaries
+	binary   string // the program under measurement
+	profile  string // directory, or empty
+	progress io.Writer
+	help     map[string]string // of the program's commands
+
+	submitRate float64  // instances per second, once it has been measured
+	extras     []string // to be printed below the table
+	stacks     []*stack // open ones
+}
+
+// run runs the benchmark. Its error says so if a target was missed.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	s, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	size := full()
+	if s.quick {
+		size = quick()
+	}
+	if s.rounds > 0 {
+		size.rounds = s.rounds
+	}
+	r, extras, err := measure(ctx, s, size, args, stderr)
+	if err != nil {
+		return err
+	}
+	results := make([]result, len(r.Results))
+	for i, j := range r.Results {
+		results[i] = j.result
+	}
+	err = table(stdout, r.Machine, results)
+	for _, text := range extras {
+		fmt.Fprint(stdout, "\n", text)
+	}
+	if s.json != "" {
+		err = errors.Join(err, r.write(s.json))
+	}
+	return errors.Join(err, complaint(results))
+}
+
+// measure measures the chosen rows.
+func measure(ctx context.Context, s settings, size sizes, args []string, progress io.Writer) (r report, extras []string, err error) {
+	b := &bench{sizes: size, binary: s.binary, profile: s.profile, progress: progress}
+	if b.dir = s.keep; b.dir == "" {
+		if b.dir, err = os.MkdirTemp("", "batchreset-bench"); err != nil {
+			return r, nil, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	}
+	r = report{Machine: thisMachine(ctx, args), Quick: s.quick}
+	fmt.Fprintf(progress, "load of this machine before the start: %s on %d cores\n", r.Machine.Load, r.Machine.Cores)
+	if err := b.prepare(ctx); err != nil {
+		return r, nil, err
+	}
+	if r.Machine.Redis, err = b.redisVersion(ctx); err != nil {
+		return r, nil, err
+	}
+	for _, row := range rows() {
+		if len(s.rows) > 0 && !slices.Contains(s.rows, row.name) {
+			continue
+		}
+		begin := time.Now()
+		fmt.Fprintf(progress, "%s: %s ...\n", row.name, row.what)
+		results := b.measureRow(ctx, row)
+		if ctx.Err() != nil {
+			return r, nil, errors.New("stopped")
+		}
+		for _, result := range results {
+			r.Results = append(r.Results, judge(result))
+		}
+		fmt.Fprintf(progress, "%s: done in %.1f s\n", row.name, time.Since(begin).Seconds())
+	}
+	return r, b.extras, nil
+}
+
+// measureRow measures a row and ends whatever it has started. A row that fails does not
+// keep the others from being measured.
+func (b *bench) measureRow(ctx context.Context, row row) []result {
+	limited, cancel := context.WithTimeout(ctx, b.rowLimit)
+	defer cancel()
+	results, err := row.run(limited, b)
+	b.closeStacks()
+	for i := range results {
+		results[i].Row = row.name
+	}
+	if err != nil && ctx.Err() == nil { // otherwise all of it was stopped
+		if limited.Err() != nil {
+			err = fmt.Errorf("not done within %s (%w)", b.rowLimit, err)
+		}
+		fmt.Fprintf(b.progress, "%s: %v\n", row.name, err)
+		results = append(results, result{Row: row.name, What: row.what, Failure: err.Error()})
+	}
+	return results
+}
+
+// prepare makes the directories and builds the program under measurement.
+func (b *bench) prepare(ctx context.Context) error {
+	if err := os.MkdirAll(b.dir, 0o755); err != nil {
+		return err
+	}
+	if b.profile != "" {
+		if err := os.MkdirAll(b.profile, 0o755); err != nil {
+			return err
+		}
+	}
+	if b.binary == "" {
+		b.binary = filepath.Join(b.dir, "batchreset")
+		out, err := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "batchreset/cmd/batchreset").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("build batchreset: %w\n%s", err, out)
+		}
+	}
+	b.help = map[string]string{}
+	for _, command := range []string{"api", "worker"} {
+		out, err := exec.CommandContext(ctx, b.binary, command, "--help").Output()
+		if err != nil {
+			return fmt.Errorf("%s %s --help: %w", b.binary, command, err)
+		}
+		b.help[command] = string(out)
+	}
+	return nil
+}
+
+// ifKnown returns the flag with its value if the command has such a flag.
+func (b *bench) ifKnown(command, flag, value string) []string {
+	if !strings.Contains(b.help[command], flag+" ") {
+		return nil
+	}
+	return []string{flag, value}
+}
+
+func (b *bench) redisVersion(ctx context.Context) (string, error) {
+	s, err := b.newStack(ctx, "version")
+	if err != nil {
+		return "", err
+	}
+	defer b.closeStacks()
+	text, err := s.redis.client.Info(ctx, "server").Result()
+	if err != nil {
+		return "", err
+	}
+	return infoField(text, "redis_version")
+}
+
+// complaint is an error that names the targets that were missed.
+func complaint(results []result) error {
+	var names []string
+	for _, r := range results {
+		if r.verdict().bad() {
+			names = append(names, fmt.Sprintf("%s (%s)", r.Row, r.What))
+		}
+	}
+	switch len(names) {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("a target was missed: %s", names[0])
+	}
+	return fmt.Errorf("%d targets were missed: %s", len(names), strings.Join(names, ", "))
+}

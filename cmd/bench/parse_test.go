@@ -1,0 +1,94 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestCPUTime(t *testing.T) {
+	// A command may have spaces and parentheses in its name.
+	stat := "4242 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 4 0 100"
+	if got, err := cpuTime(stat); err != nil || got != 2*time.Second {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for _, bad := range []string{"", "1 (a) S 1 2", "1 (a) S 1 2 3 4 5 6 7 8 9 10 x 50 0"} {
+		if got, err := cpuTime(bad); err == nil {
+			t.Errorf("%q gives %v", bad, got)
+		}
+	}
+}
+
+func TestStatusBytes(t *testing.T) {
+	const status = "Name:\tworker\nVmHWM:\t   20480 kB\nVmRSS:\t   10240 kB\n"
+	if got, err := statusBytes(status, "VmHWM"); err != nil || got != 20<<20 {
+		t.Errorf("got %d, %v", got, err)
+	}
+	if _, err := statusBytes(status, "VmSwap"); err == nil {
+		t.Error("a field that is missing is found")
+	}
+	if _, err := statusBytes(status, "Name"); err == nil {
+		t.Error("a name is a number")
+	}
+}
+
+func TestCPUModel(t *testing.T) {
+	if got := cpuModel("processor\t: 0\nmodel name\t: Abacus 9\nmodel name\t: Abacus 9\n"); got != "Abacus 9" {
+		t.Errorf("got %q", got)
+	}
+	if got := cpuModel(""); got != unknown {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestInfoField(t *testing.T) {
+	const info = "# CPU\r\nused_cpu_sys:1.5\r\nused_cpu_user:2.5\r\nused_cpu_user_children:9\r\n"
+	if got, err := infoField(info, "used_cpu_user"); err != nil || got != "2.5" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if _, err := infoField(info, "used_cpu"); err == nil {
+		t.Error("half a name is found")
+	}
+}
+
+func TestCommandStatistics(t *testing.T) {
+	costs, err := parseCommands("# Commandstats\r\n" +
+		"cmdstat_lrem:calls=20,usec=30,usec_per_call=1.50,rejected_calls=0,failed_calls=0\r\n" +
+		"cmdstat_config|resetstat:calls=1,usec=90,usec_per_call=90.00\r\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(costs) != 2 || costs[0] != (commandCost{"lrem", 20, 30}) || costs[1].name != "config|resetstat" {
+		t.Errorf("got %+v", costs)
+	}
+	lines := strings.Split(commandTable(costs, 10), "\n")
+	if got := strings.Join(strings.Fields(lines[2]), " "); got != "lrem 2.000 1.50 3.00" {
+		t.Errorf("the second most expensive is %q in %q", got, lines)
+	}
+	if _, err := parseCommands("cmdstat_lrem:calls=many,usec=1"); err == nil {
+		t.Error("a count that is none is read")
+	}
+}
+
+func TestFlags(t *testing.T) {
+	for _, row := range []struct{ args, want string }{
+		{"--rounds 0 --rows submit,start", ""},
+		{"--quick --profile p --json j --keep k", ""},
+		{"--rows submit,finish", `there is no row "finish"; the rows are submit, drain,`},
+		{"--rounds 101", "--rounds must be from 1 to 100, not 101"},
+		{"now", `unexpected argument "now"`},
+	} {
+		_, err := parse(strings.Fields(row.args), io.Discard)
+		if got := errorText(err); row.want == "" && err != nil || !strings.Contains(got, row.want) {
+			t.Errorf("%s: got %q, want %q", row.args, got, row.want)
+		}
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// cpuTime reads the text of /proc/PID/stat.
+func cpuTime(stat string) (time.Duration, error) {
+	// The fields after the command, which stands in parentheses and may contain some.
+	end := strings.LastIndex(stat, ") ")
+	if end < 0 {
+		return 0, errors.New("/proc/PID/stat has no command")
+	}
+	fields := strings.Fields(stat[end+2:])
+	if len(fields) < 13 {
+		return 0, errors.New("/proc/PID/stat is short")
+	}
+	var ticks int64
+	for _, f := range fields[11:13] { // utime, stime
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("/proc/PID/stat: %w", err)
+		}
+		ticks += n
+	}
+	const ticksPerSecond = 100 // USER_HZ, the same on every Linux that Go runs on
+	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
+}
+
+// statusBytes reads a field of memory from the text of /proc/PID/status.
+func statusBytes(status, field string) (int64, error) {
+	for line := range strings.Lines(status) {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("/proc/PID/status: %w", err)
+			}
+			return kib << 10, nil
+		}
+	}
+	return 0, fmt.Errorf("/proc/PID/status has no %s", field)
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// profileLasts is how long a CPU profile is taken; pprof counts in whole seconds.
+const profileLasts = 2 * time.Second
+
+// profileSize is how many instances keep a process busy for a profile, and a bit longer.
+func profileSize(perSecond float64) int {
+	return int(perSecond * (profileLasts + time.Second).Seconds())
+}
+
+// profileSubmit profiles an api under load.
+func (s *stack) profileSubmit(ctx context.Context) error {
+	if err := s.clear(ctx); err != nil {
+		return err
+	}
+	a, token, err := s.startTenant(ctx)
+	if err != nil {
+		return err
+	}
+	defer a.kill()
+	return s.profiled(ctx, "submit", "api", a.ops, profileSize(s.submitRate), func(n int) error {
+		_, err := submitAll(ctx, a, token, n)
+		return err
+	})
+}
+
+// profileDrain profiles a worker under load.
+func (s *stack) profileDrain(ctx context.Context, perSecond float64) error {
+	if err := s.clear(ctx); err != nil {
+		return err
+	}
+	n := profileSize(perSecond)
+	if err := s.fill(ctx, n); err != nil {
+		return err
+	}
+	w, err := s.startWorker(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer w.kill()
+	if err := until(ctx, 10*time.Second, func(ctx context.Context) error { return ready(ctx, "http://"+w.ops+"/healthz") }); err != nil {
+		return err
+	}
+	return s.profiled(ctx, "drain", "worker", w.ops, n, func(n int) error {
+		_, err := s.redis.drained(ctx, n, w.process)
+		return err
+	})
+}
+
+// profiled does the work on n instances while a CPU profile of the process is saved, and
+// keeps what each command has cost Redis per instance for the end of the output.
+func (s *stack) profiled(ctx context.Context, name, process, ops string, n int, work func(n int) error) error {
+	if err := s.redis.client.ConfigResetStat(ctx).Err(); err != nil {
+		return err
+	}
+	file := filepath.Join(s.profile, name+"-"+process+".cpu.pprof")
+	saved := make(chan error, 1)
+	go func() {
+		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", ops, profileLasts.Seconds())
+		saved <- download(ctx, url, file)
+	}()
+	err := work(n)
+	costs, statsErr := s.redis.commands(ctx)
+	if err := errors.Join(err, statsErr, <-saved); err != nil {
+		return err
+	}
+	s.extras = append(s.extras, fmt.Sprintf("Redis commands of %s, %d instances (CPU profile of the %s: %s)\n%s",
+		name, n, process, file, commandTable(costs, n)))
+	return nil
+}
+
+// download saves what a URL answers in a file.
+func download(ctx context.Context, url, file string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }() // it was only read
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, response.Status)
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, response.Body)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+)
+
+// drainRow compares one and two worker processes with asynq plain.
+func drainRow(ctx context.Context, b *bench) ([]result, error) {
+	s, err := b.newStack(ctx, "drain")
+	if err != nil {
+		return nil, err
+	}
+	var plain, one, two []float64
+	for i := range b.rounds {
+		if err := alternate(i, func() error {
+			rate, err := s.drainPlain(ctx, b.drain)
+			plain = append(plain, rate)
+			return err
+		}, func() error {
+			rate, err := s.drainOurs(ctx, b.drain, 1)
+			one = append(one, rate)
+			if err != nil {
+				return err
+			}
+			rate, err = s.drainOurs(ctx, b.drain, 2)
+			two = append(two, rate)
+			return err
+		}); err != nil {
+			return nil, err
+		}
+	}
+	if b.profile != "" {
+		if err := s.profileDrain(ctx, median(one)); err != nil {
+			return nil, err
+		}
+	}
+	return []result{{
+		What: "one worker process against asynq plain", Unit: "x", Rounds: ratios(one, plain), Target: atLeast(1.5), Stretch: 2,
+		Note: fmt.Sprintf("instances per second: %.0f against %.0f", median(one), median(plain)),
+	}, {
+		What: "two worker processes against asynq plain", Unit: "x", Rounds: ratios(two, plain), Target: atLeast(1.7),
+		Note: fmt.Sprintf("instances per second: %.0f", median(two)),
+	}}, nil
+}
+
+func (s *stack) drainPlain(ctx context.Context, n int) (perSecond float64, err error) {
+	if err := s.clear(ctx); err != nil {
+		return 0, err
+	}
+	if _, err := plainSubmit(ctx, s.redis, n); err != nil {
+		return 0, err
+	}
+	return plainDrain(ctx, s.redis, n)
+}
+
+// drainOurs returns the rate of so many fresh worker processes, in instances per second.
+func (s *stack) drainOurs(ctx context.Context, n, workers int) (perSecond float64, err error) {
+	if err := s.clear(ctx); err != nil {
+		return 0, err
+	}
+	if err := s.fill(ctx, n); err != nil {
+		return 0, err
+	}
+	var processes []*process
+	for range workers {
+		w, err := s.startWorker(ctx, 0)
+		if err != nil {
+			return 0, err
+		}
+		defer w.kill()
+		processes = append(processes, w.process)
+	}
+	return s.redis.drained(ctx, n, processes...)
+}

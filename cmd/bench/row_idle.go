@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// patience is how long a job may take that nothing stands in the way of.
+const patience = 30 * time.Second
+
+// idleRow measures one batch at a time on an idle system with default settings, and what
+// the worker costs Redis meanwhile: looking for tasks more often makes the first shorter
+// and the second dearer.
+func idleRow(ctx context.Context, b *bench) ([]result, error) {
+	s, err := b.newStack(ctx, "idle")
+	if err != nil {
+		return nil, err
+	}
+	times, err := s.idleBatches(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var redis, worker []float64
+	for i := range b.idleRounds {
+		var with, without float64
+		if err := alternate(i, func() (err error) {
+			if err := s.clear(ctx); err != nil {
+				return err
+			}
+			without, err = s.redis.load(ctx, b.idleCPU)
+			return err
+		}, func() (err error) {
+			var own float64
+			with, own, err = s.idleWorker(ctx)
+			worker = append(worker, own)
+			return err
+		}); err != nil {
+			return nil, err
+		}
+		redis = append(redis, with-without)
+	}
+	return []result{{
+		What: "one idle batch, POST to final record", Unit: "ms", Rounds: groups(times, b.rounds), Target: atMost(20),
+		Note: fmt.Sprintf("%d batches of 32; single ones took %s .. %s ms", len(times), number(spreadOf(times).Min), number(spreadOf(times).Max)),
+	}, {
+		What: "Redis: idle worker process above none", Unit: "% of a core", Rounds: redis, Target: atMost(1),
+		Note: fmt.Sprintf("over %s each; the worker process itself: %.1f %% of a core", b.idleCPU, median(worker)),
+	}}, nil
+}
+
+// idleBatches returns the time of each batch in milliseconds.
+func (s *stack) idleBatches(ctx context.Context) ([]float64, error) {
+	a, token, err := s.startTenant(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.startWorker(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.up(ctx, w); err != nil {
+		return nil, err
+	}
+	c, err := dial(ctx, a.addr, token)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	var times []float64
+	const warm = 3
+	for i := range s.bench.idleBatches + warm {
+		// At any moment between two looks of the worker.
+		if err := pause(ctx, time.Duration(rand.Int64N(int64(2*s.idleGap)))); err != nil {
+			return nil, err
+		}
+		took, err := c.time(ctx, patience)
+		if err != nil {
+			return nil, err
+		}
+		if i >= warm {
+			times = append(times, took)
+		}
+	}
+	return times, nil
+}
+
+// time submits a batch and returns how long it takes until it is final, in
+// milliseconds.
+func (c *caller) time(ctx context.Context, limit time.Duration) (float64, error) {
+	body := nextBatch(batchSize)
+	begin := time.Now()
+	job, err := c.submit(body)
+	if err == nil {
+		err = c.await(ctx, job, limit)
+	}
+	return milliseconds(time.Since(begin)), err
+}
+
+// idleWorker returns what Redis and a worker use while the worker has nothing to do, in
+// percent of a core.
+func (s *stack) idleWorker(ctx context.Context) (redis, worker float64, err error) {
+	if err := s.clear(ctx); err != nil {
+		return 0, 0, err
+	}
+	w, err := s.startWorker(ctx, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer w.kill()
+	if err := s.up(ctx, w); err != nil {
+		return 0, 0, err
+	}
+	if err := pause(ctx, time.Second); err != nil { // its start is not meant
+		return 0, 0, err
+	}
+	before, err := w.cpu()
+	if err != nil {
+		return 0, 0, err
+	}
+	if redis, err = s.redis.load(ctx, s.idleCPU); err != nil {
+		return 0, 0, err
+	}
+	after, err := w.cpu()
+	return redis, 100 * (after - before).Seconds() / s.idleCPU.Seconds(), err
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"fmt"
+)
+
+// latencyRow measures how long a submit takes at half of the rate that was measured.
+func latencyRow(ctx context.Context, b *bench) ([]result, error) {
+	s, err := b.newStack(ctx, "latency")
+	if err != nil {
+		return nil, err
+	}
+	if b.submitRate == 0 { // the row that measures it was not chosen
+		var rates []float64
+		for range 3 {
+			rate, err := s.submitOurs(ctx, b.submit)
+			if err != nil {
+				return nil, err
+			}
+			rates = append(rates, rate)
+		}
+		b.submitRate = median(rates)
+	}
+	perSecond := b.submitRate / 2 / batchSize
+	var p50, p99, worst, late []float64
+	for range b.rounds {
+		if err := s.clear(ctx); err != nil {
+			return nil, err
+		}
+		a, token, err := s.startTenant(ctx)
+		if err != nil {
+			return nil, err
+		}
+		lanes, err := dialCrowd(ctx, a.addr, token, 2*submitters)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := lanes.submit(ctx, 50*batchSize); err != nil { // warm
+			return nil, err
+		}
+		latency, lateness, err := openLoop(ctx, perSecond, b.latency, len(lanes), func(lane int) error {
+			_, err := lanes[lane].submit(nextBatch(batchSize))
+			return err
+		})
+		lanes.close()
+		if err != nil {
+			return nil, err
+		}
+		p50, p99 = append(p50, quantile(latency, 50)), append(p99, quantile(latency, 99))
+		worst, late = append(worst, quantile(latency, 100)), append(late, quantile(lateness, 99))
+	}
+	return []result{{
+		What: "p50 of a batch at half of the submit rate", Unit: "ms", Rounds: p50, Target: atMost(3),
+		Note: fmt.Sprintf("%.0f batches per second that arrive by chance; the generator was late by %.2f ms (its p99), which counts", perSecond, median(late)),
+	}, {
+		What: "p99 of a batch at half of the submit rate", Unit: "ms", Rounds: p99, Target: atMost(15),
+		Note: fmt.Sprintf("the slowest of a round: %.1f ms (median of the rounds)", median(worst)),
+	}}, nil
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// memoryRow measures what an instance takes in Redis while it is queued, and once it is
+// finished and asynq keeps nothing of it. What is there once for all (tokens, scripts,
+// indexes with one entry) does not count.
+func memoryRow(ctx context.Context, b *bench) ([]result, error) {
+	s, err := b.newStack(ctx, "memory")
+	if err != nil {
+		return nil, err
+	}
+	queued, err := s.queuedMemory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n := float64(b.memoryBatches * batchSize)
+	// The same again without retention of tasks, and drained.
+	before, err := s.filledMemory(ctx, "--task-retention", "0")
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.startWorker(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.redis.drained(ctx, (b.memoryBatches+1)*batchSize, w.process); err != nil {
+		return nil, err
+	}
+	w.kill()
+	after, err := s.redis.memory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// The sweeper takes a finished job out of this index after a minute.
+	open, err := s.redis.client.MemoryUsage(ctx, "reset:open", 0).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+	finished := (after - float64(open) - before) / n
+	return []result{{
+		What: "queued, record included", Unit: "B", Rounds: []float64{queued}, Target: atMost(750),
+		Note: fmt.Sprintf("used_memory over %d batches of 32, with default settings", b.memoryBatches),
+	}, {
+		What: "finished, record only (--task-retention 0)", Unit: "B", Rounds: []float64{finished}, Target: atMost(150),
+		Note: fmt.Sprintf("without the index of open jobs, which a finished one leaves after a minute (%.1f B)", float64(open)/n),
+	}}, nil
+}
+
+// queuedMemory returns the bytes of a queued instance, with default settings.
+func (s *stack) queuedMemory(ctx context.Context) (float64, error) {
+	before, err := s.filledMemory(ctx)
+	if err != nil {
+		return 0, err
+	}
+	after, err := s.redis.memory(ctx)
+	return (after - before) / float64(s.memoryBatches*batchSize), err
+}
+
+// filledMemory submits one batch, and returns the memory that is in use then; and then
+// submits the batches that are to be measured. No api is left behind either time, because
+// connections take memory, too.
+func (s *stack) filledMemory(ctx context.Context, flags ...string) (before float64, err error) {
+	if err := s.clear(ctx); err != nil {
+		return 0, err
+	}
+	if err := s.fill(ctx, batchSize, flags...); err != nil {
+		return 0, err
+	}
+	if before, err = s.redis.memory(ctx); err != nil {
+		return 0, err
+	}
+	return before, s.fill(ctx, s.memoryBatches*batchSize, flags...)
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// startRow measures the time from the exec of a worker to its first task.
+func startRow(ctx context.Context, b *bench) ([]result, error) {
+	s, err := b.newStack(ctx, "start")
+	if err != nil {
+		return nil, err
+	}
+	a, token, err := s.startTenant(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := dial(ctx, a.addr, token)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	var times []float64
+	for i := range b.starts {
+		if _, err := c.submit(nextBatch(batchSize)); err != nil {
+			return nil, err
+		}
+		took, err := s.firstTask(ctx, i*batchSize)
+		if err != nil {
+			return nil, err
+		}
+		times = append(times, milliseconds(took))
+	}
+	return []result{{
+		What: "exec of a worker to its first task", Unit: "ms", Rounds: groups(times, b.rounds), Target: atMost(300),
+		Note: fmt.Sprintf("%d starts; single ones took %s .. %s ms", len(times), number(spreadOf(times).Min), number(spreadOf(times).Max)),
+	}}, nil
+}
+
+// firstTask starts a worker on a queue with one batch, and ends it when that is done, so
+// that the next one finds no task of a dead worker. Before were finished by others.
+func (s *stack) firstTask(ctx context.Context, before int) (took time.Duration, err error) {
+	begin := time.Now()
+	w, err := s.startWorker(ctx, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer w.kill()
+	err = until(ctx, patience, func(ctx context.Context) error {
+		if err := w.check(); err != nil {
+			return err
+		}
+		inHand, err := s.redis.active(ctx)
+		if err != nil {
+			return err
+		}
+		done, err := s.redis.processed(ctx)
+		if err == nil && inHand == 0 && done == before {
+			err = errors.New("no task is taken")
+		}
+		return err
+	})
+	took = time.Since(begin)
+	if err != nil {
+		return 0, err
+	}
+	_, err = s.redis.drained(ctx, before+batchSize, w.process)
+	return took, err
+}

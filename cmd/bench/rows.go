@@ -1,0 +1,32 @@
+package main
+
+import "context"
+
+// row is a part of the benchmark that makes one or more lines of the table.
+type row struct {
+	name, what string
+	run        func(ctx context.Context, b *bench) ([]result, error)
+}
+
+func rows() []row {
+	return []row{
+		{"submit", "submit over HTTP against asynq at its best", submitRow},
+		{"drain", "drain with record, lock and history against asynq plain", drainRow},
+		{"latency", "submit latency at half of the submit rate", latencyRow},
+		{"idle", "one idle batch, and what an idle worker costs", idleRow},
+		{"polls", "status polls", pollRow},
+		{"memory", "Redis memory per instance", memoryRow},
+		{"inflight", "many resets in flight in one worker process", inFlightRow},
+		{"growth", "cost per instance with few and with many queued", growthRow},
+		{"fairness", "a small job beside a large tenant", fairnessRow},
+		{"start", "start of a worker to its first task", startRow},
+	}
+}
+
+func rowNames() []string {
+	var names []string
+	for _, r := range rows() {
+		names = append(names, r.name)
+	}
+	return names
+}

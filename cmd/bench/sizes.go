@@ -1,0 +1,68 @@
+package main
+
+import "time"
+
+// sizes are how much each row does. Counts are of instances unless they say otherwise.
+type sizes struct {
+	rounds   int           // how often a row is measured; what has many samples makes so many groups of them
+	rowLimit time.Duration // after which a row is given up
+
+	submit int // for each side of a round
+	drain  int // for each side of a round
+
+	latency time.Duration // for each round
+
+	idleBatches int           // in all
+	idleGap     time.Duration // between two of them, on average
+	idleRounds  int           // of the idle worker's cost
+	idleCPU     time.Duration // for each side of such a round
+
+	polls time.Duration // for each kind of poll in a round
+
+	memoryBatches int // of 32
+
+	inFlight       int
+	inFlightLasts  time.Duration // the simulator takes between half of it and one and a half
+	inFlightWindow time.Duration // of looking at Redis while all are in flight; whole beats of 5 s
+	inFlightSplit  int           // tenants, so that the tasks spread over the queues
+
+	few, many int // queued
+	cycle     int // submitted and drained again in one cycle
+	cycles    int
+
+	crowd      int // queued by the large tenant
+	tries      int // for each round
+	candidates int // tenants asked for the queues that they use
+
+	starts int // in all
+}
+
+func full() sizes {
+	return sizes{
+		rounds: 5, rowLimit: 5 * time.Minute,
+		submit: 100_000, drain: 60_000,
+		latency:     5 * time.Second,
+		idleBatches: 120, idleGap: 120 * time.Millisecond, idleRounds: 3, idleCPU: 10 * time.Second,
+		polls:         time.Second,
+		memoryBatches: 4000,
+		inFlight:      10_000, inFlightLasts: time.Minute, inFlightWindow: 20 * time.Second, inFlightSplit: 64,
+		few: 1000, many: 1_000_000, cycle: 3200, cycles: 30,
+		crowd: 100_000, tries: 4, candidates: 60,
+		starts: 20,
+	}
+}
+
+func quick() sizes {
+	return sizes{
+		rounds: 3, rowLimit: 90 * time.Second,
+		submit: 40_000, drain: 15_000,
+		latency:     time.Second,
+		idleBatches: 24, idleGap: 80 * time.Millisecond, idleRounds: 1, idleCPU: 4 * time.Second,
+		polls:         400 * time.Millisecond,
+		memoryBatches: 3000,
+		inFlight:      10_000, inFlightLasts: 12 * time.Second, inFlightWindow: 5 * time.Second, inFlightSplit: 48,
+		few: 1000, many: 100_000, cycle: 3200, cycles: 9,
+		crowd: 20_000, tries: 3, candidates: 20,
+		starts: 6,
+	}
+}
