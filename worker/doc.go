@@ -12,6 +12,12 @@
 // A worker that loses its lease (frozen, cut off) may come back while its
 // successor is at work. It cannot end the attempt, because the record has a new
 // token, nor release the lock, because the lock has it too. What it can still do
-// is send a request that it was about to send: a driver looks at its deadline
+// is send a request that it was about to send: a driver asks [Attempt.MaySend]
 // once more just before it sends, and both attempts use the same driver key.
+//
+// # Lanes
+//
+// An asynq server takes one task per round trip, so a worker runs several, its
+// lanes, on one client whose calls share round trips. Only the first looks after
+// what is scheduled and what has expired.
 package worker

@@ -20,4 +20,12 @@
 //	reset:fleet               index of the fleet
 //	reset:token:{<sha256>}    tenant, scopes, expiry of a token
 //	reset:tokens              index of the tokens
+//	reset:sweeper             the process that sweeps
+//
+// and the channel reset:enqueued, which tells workers the queue of new work.
+//
+// Of asynq's keys none is written, and only through asynq's own client is any read.
+// Two wrappers around that client know asynq by what it sends: flusher, which lets
+// the scripts of a batch travel together, and taker, which answers for queues that
+// are known to be empty. Should asynq send something else one day, both let it pass.
 package redisdb
