@@ -18,7 +18,7 @@ const (
 	// rest is how long a lane waits at a quiet queue for an announcement, if there is
 	// nothing to do in any queue. It waits at each of them in turn before it looks
 	// whether it is to stop.
-	rest = 10 * time.Millisecond
+	rest = 25 * time.Millisecond
 	// shortestPause and longestPause bound how long a queue is left alone after an
 	// error. It is random, so that the lanes of all workers do not return together.
 	shortestPause = 100 * time.Millisecond
