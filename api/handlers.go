@@ -96,25 +96,29 @@ func (s *server) taskQuery(c echo.Context) error {
 
 // job answers the job status record, or 304 to a caller who has it already.
 func (s *server) job(c echo.Context) error {
-	if match := c.Request().Header.Get("If-None-Match"); match != "" {
-		job, err := s.find(c, s.store.Version)
-		if err != nil {
-			return err
-		}
-		if matches(match, job.Tag()) {
-			c.Response().Header().Set("ETag", strconv.Quote(job.Tag()))
-			return c.NoContent(http.StatusNotModified)
-		}
-	}
-	job, err := s.find(c, s.store.Job)
+	version, err := s.find(c, s.store.Version)
 	if err != nil {
 		return err
 	}
-	c.Response().Header().Set("ETag", strconv.Quote(job.Tag()))
-	if !job.State.Final() {
+	if match := c.Request().Header.Get("If-None-Match"); match != "" && matches(match, version.Tag()) {
+		c.Response().Header().Set("ETag", strconv.Quote(version.Tag()))
+		return c.NoContent(http.StatusNotModified)
+	}
+	record, ready := s.encoded.get(version)
+	if !ready {
+		job, err := s.find(c, s.store.Job)
+		if err != nil {
+			return err
+		}
+		if record, err = s.encoded.put(job); err != nil {
+			return err
+		}
+	}
+	c.Response().Header().Set("ETag", strconv.Quote(record.tag))
+	if !record.final {
 		c.Response().Header().Set(echo.HeaderRetryAfter, "1")
 	}
-	return ok(c, job)
+	return c.JSONBlob(http.StatusOK, record.body)
 }
 
 // matches reports whether an If-None-Match header names the tag. GET compares

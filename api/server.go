@@ -45,14 +45,15 @@ const (
 )
 
 type server struct {
-	cfg   Config
-	store Store
-	log   *slog.Logger
+	cfg     Config
+	store   Store
+	encoded encodedRecords
+	log     *slog.Logger
 }
 
 // New returns the public API.
 func New(cfg Config, store Store, log *slog.Logger) http.Handler {
-	s := &server{cfg: cfg, store: store, log: log}
+	s := &server{cfg: cfg, store: store, encoded: newEncodedRecords(), log: log}
 	e := echo.New()
 	e.HTTPErrorHandler = s.fail
 	e.Use(s.identify, s.accessLog, middleware.RecoverWithConfig(middleware.RecoverConfig{

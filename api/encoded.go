@@ -1,0 +1,51 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"batchreset/tasks"
+)
+
+// encodedSize is how many records are kept ready, at about 5 kB each.
+const encodedSize = 1024
+
+// encodedRecords are the answers to polls that were given last. Most polls of a
+// pipeline find a job as it was, and reading and encoding its items is what a poll
+// costs. Whether an answer still holds, and whose it is, Redis says each time.
+type encodedRecords struct {
+	cache *lru.Cache[string, encodedRecord]
+}
+
+type encodedRecord struct {
+	tag   string
+	final bool
+	body  []byte
+}
+
+func newEncodedRecords() encodedRecords {
+	cache, err := lru.New[string, encodedRecord](encodedSize)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return encodedRecords{cache}
+}
+
+// get returns the answer for a job, if it is of this version.
+func (e encodedRecords) get(version tasks.Job) (encodedRecord, bool) {
+	r, ok := e.cache.Get(version.ID)
+	return r, ok && r.tag == version.Tag()
+}
+
+// put encodes a record and keeps the answer.
+func (e encodedRecords) put(job tasks.Job) (encodedRecord, error) {
+	var body bytes.Buffer
+	if err := json.NewEncoder(&body).Encode(envelope{Code: tasks.OK, Message: "ok", Data: job}); err != nil {
+		return encodedRecord{}, err
+	}
+	r := encodedRecord{tag: job.Tag(), final: job.State.Final(), body: body.Bytes()}
+	e.cache.Add(job.ID, r)
+	return r, nil
+}
