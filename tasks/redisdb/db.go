@@ -70,7 +70,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 		rdb: rdb, busy: rdb, client: asynq.NewClientFromRedisClient(flusher{rdb}),
 		quiet: newQuiet(), opts: opts,
 	}
-	db.backlogs = &backlogs{measure: db.measureBacklogs}
+	db.backlogs = &backlogs{measure: db.measureBacklogs, tasks: map[int]int{}}
 	if opts.Pipelined {
 		if db.busy, err = pipelined(rdb); err != nil {
 			return nil, errors.Join(err, rdb.Close())

@@ -83,15 +83,14 @@ func candidates(tenant string, queues int) []int {
 	return rand.New(rand.NewPCG(h.Sum64(), 0)).Perm(queues)[:min(spread, queues)]
 }
 
-// place chooses the queue of a new job: the shortest of its tenant's, by the last look.
-func (db *DB) place(tenant string) string {
+// place chooses the queue of a new job: the shortest of its tenant's.
+func (db *DB) place(tenant string, items int) string {
 	if db.opts.Queues == 1 {
 		return queueName(0)
 	}
-	pending := db.backlogs.look()
 	ours := candidates(tenant, db.opts.Queues)
 	rand.Shuffle(len(ours), func(i, j int) { ours[i], ours[j] = ours[j], ours[i] })
-	return queueName(slices.MinFunc(ours, func(a, b int) int { return pending[queueName(a)] - pending[queueName(b)] }))
+	return queueName(db.backlogs.shortest(ours, items))
 }
 
 const (
@@ -103,28 +102,38 @@ const (
 	backlogsStale    = 10 * time.Second
 )
 
-// backlogs remembers how many tasks wait in each queue.
+// backlogs remembers how many tasks each queue has, waiting or worked on.
 type backlogs struct {
-	measure func() map[string]int
+	measure func() map[int]int
 	looks   sync.WaitGroup
 
 	mu      sync.Mutex
-	pending map[string]int
+	tasks   map[int]int // at the last look, and what was added here since
 	at      time.Time
 	looking chan struct{} // closed at the end of the look that goes on; nil: none does
 }
 
-// look returns what is known, and has somebody look again if that is old.
-func (b *backlogs) look() map[string]int {
+// shortest returns the queue that has the least, and adds so many tasks to it.
+func (b *backlogs) shortest(queues []int, tasks int) int {
+	b.look()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	queue := slices.MinFunc(queues, func(x, y int) int { return b.tasks[x] - b.tasks[y] })
+	b.tasks[queue] += tasks
+	return queue
+}
+
+// look has somebody look again if what is known is old.
+func (b *backlogs) look() {
 	b.mu.Lock()
 	age, looking := time.Since(b.at), b.looking
 	if age > backlogsFresh && looking == nil {
 		looking = make(chan struct{})
 		b.looking = looking
 		b.looks.Go(func() {
-			pending := b.measure()
+			tasks := b.measure()
 			b.mu.Lock()
-			b.pending, b.at, b.looking = pending, time.Now(), nil
+			b.tasks, b.at, b.looking = tasks, time.Now(), nil
 			b.mu.Unlock()
 			close(looking)
 		})
@@ -136,18 +145,15 @@ func (b *backlogs) look() map[string]int {
 		case <-time.After(backlogsPatience):
 		}
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.pending
 }
 
 // measureBacklogs asks asynq. What it does not answer counts as empty.
-func (db *DB) measureBacklogs() map[string]int {
-	inspector, pending := db.NewInspector(), map[string]int{}
+func (db *DB) measureBacklogs() map[int]int {
+	inspector, found := db.NewInspector(), map[int]int{}
 	for n := range db.opts.Queues {
 		if info, err := inspector.GetQueueInfo(queueName(n)); err == nil {
-			pending[queueName(n)] = info.Pending
+			found[n] = info.Pending + info.Active
 		}
 	}
-	return pending
+	return found
 }

@@ -35,7 +35,7 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("list job as open: %w", err)
 	}
-	queue := db.place(s.Tenant)
+	queue := db.place(s.Tenant, len(s.InstanceIDs))
 	args := []any{
 		listed.UnixMilli(), (listingGrace / 2).Milliseconds(),
 		db.opts.GiveUpAfter.Milliseconds(), int64(db.opts.JobRetention.Seconds()),
