@@ -47,14 +47,19 @@ func (db *DB) enqueueAll(ctx context.Context, queue string, n int, add func(ctx 
 	}
 	batch.pipe.Publish(ctx, channel, queue)
 	_, _ = batch.pipe.Exec(ctx) // each script carries its own error
+	late := false
 	for i, sent := range batch.sent {
 		err := sent.Err()
 		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+			late = true
 			err = add(ctx, i) // by itself, which makes asynq load the script
 		}
 		if err != nil {
 			return err
 		}
+	}
+	if late { // than its announcement
+		_ = db.rdb.Publish(ctx, channel, queue).Err() // a hint
 	}
 	return nil
 }
