@@ -361,7 +361,7 @@ func TestTheJobStatusRecord(t *testing.T) {
 		{Event: tasks.Fail, Code: "CPS.0005", Message: "Phone not found."},
 	} {
 		d := job.Deliveries()[n]
-		if _, err := s.db.Begin(t.Context(), d, "t", "k"); err != nil {
+		if _, err := s.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.db.Finish(t.Context(), d, "t", outcome, false); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -62,9 +63,11 @@ func (s *server) accessLog(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		code, _ := c.Get(codeKey).(tasks.Code)
 		job, _ := c.Get(jobKey).(string)
-		s.log.Info("request", "method", c.Request().Method, "path", c.Request().URL.Path,
-			"status", c.Response().Status, "code", string(code), "duration", time.Since(start),
-			"request_id", requestID(c), "tenant", tenant(c), "job", job, "remote", c.RealIP())
+		s.log.LogAttrs(c.Request().Context(), slog.LevelInfo, "request",
+			slog.String("method", c.Request().Method), slog.String("path", c.Request().URL.Path),
+			slog.Int("status", c.Response().Status), slog.String("code", string(code)), slog.Duration("duration", time.Since(start)),
+			slog.String("request_id", requestID(c)), slog.String("tenant", tenant(c)), slog.String("job", job),
+			slog.String("remote", c.RealIP()))
 		return nil
 	}
 }

@@ -1,7 +1,6 @@
 package tasks
 
 import (
-	"errors"
 	"time"
 )
 
@@ -54,12 +53,14 @@ type Ended struct {
 	JobFinal bool
 }
 
-// Refusal says why the record does not let a delivery go on. The task is then
-// dropped: the record has moved on without it.
+// Refusal says why a delivery may not go on with its item.
 type Refusal string
 
-// The refusals.
+// The refusals. The first two are about the instance; all others say that the record
+// has moved on without the delivery, or must not go on.
 const (
+	InstanceBusy  Refusal = "the instance is being reset by another item"
+	NotAllowed    Refusal = "the instance is protected or no longer the tenant's"
 	JobGone       Refusal = "there is no such job or item"
 	WrongInstance Refusal = "the record names another instance"
 	AlreadyFinal  Refusal = "the item is final"
@@ -70,9 +71,3 @@ const (
 )
 
 func (r Refusal) Error() string { return string(r) }
-
-// ErrBusy says that another item is resetting the instance.
-var ErrBusy = errors.New("the instance is being reset by another item")
-
-// ErrNotAllowed says that the instance is protected or no longer the tenant's.
-var ErrNotAllowed = errors.New("the instance is protected or no longer the tenant's")

@@ -1,9 +1,11 @@
 package tasks
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // TypeReset is the asynq type of a delivery. Workers of every version that may
@@ -40,9 +42,11 @@ func (d Delivery) Encode() []byte {
 
 // DecodeDelivery reads a task payload and checks that it is complete.
 func DecodeDelivery(payload []byte) (Delivery, error) {
-	var d Delivery
-	if err := json.Unmarshal(payload, &d); err != nil {
-		return Delivery{}, fmt.Errorf("task payload is not a delivery: %w", err)
+	d, ok := cutDelivery(payload)
+	if !ok {
+		if err := json.Unmarshal(payload, &d); err != nil {
+			return Delivery{}, fmt.Errorf("task payload is not a delivery: %w", err)
+		}
 	}
 	if _, _, ok := ParseItemID(d.ItemID); !ok {
 		return Delivery{}, fmt.Errorf("task payload: item_id %.80q is not an item ID", d.ItemID)
@@ -54,4 +58,22 @@ func DecodeDelivery(payload []byte) (Delivery, error) {
 		return Delivery{}, fmt.Errorf("task payload: delivery or tenant is missing")
 	}
 	return d, nil
+}
+
+// cutDelivery reads a payload that Encode wrote by its punctuation. It is right because
+// what it read encodes to the payload again; anything else, an escaped letter for
+// example, is for a JSON decoder, which takes ten times as long.
+func cutDelivery(payload []byte) (Delivery, bool) {
+	var d Delivery
+	_, rest, _ := strings.Cut(string(payload), `{"item_id":"`)
+	d.ItemID, rest, _ = strings.Cut(rest, `","delivery":`)
+	number, rest, _ := strings.Cut(rest, `,"instance_id":"`)
+	d.Number, _ = strconv.Atoi(number)
+	d.InstanceID, rest, _ = strings.Cut(rest, `","tenant":"`)
+	d.Tenant, rest, _ = strings.Cut(rest, `"`)
+	d.Open = rest == `,"open":true}`
+	if !bytes.Equal(d.Encode(), payload) {
+		return Delivery{}, false
+	}
+	return d, true
 }

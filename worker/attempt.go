@@ -17,10 +17,7 @@ import (
 
 // Store is the record and the locks, as an attempt needs them.
 type Store interface {
-	Lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration) (held bool, err error)
-	TakeOver(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration) error
-	Unlock(ctx context.Context, d tasks.Delivery, token string) error
-	Begin(ctx context.Context, d tasks.Delivery, token, key string) (tasks.Begun, error)
+	Begin(ctx context.Context, d tasks.Delivery, token, key string, lock time.Duration) (tasks.Begun, error)
 	Checkpoint(ctx context.Context, d tasks.Delivery, token, checkpoint string) error
 	Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error)
 	Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error)
@@ -34,9 +31,8 @@ const (
 	// driverGrace is how long a driver may take to return after its context has
 	// ended; then its goroutine is left behind and the outcome is in doubt.
 	driverGrace = 5 * time.Second
-	// storeTimeout bounds one call to the record, storePatience all tries of one
-	// that must not be given up lightly. Their sum stays below lockMargin.
-	storeTimeout  = 5 * time.Second
+	// storePatience is how long a call to the record is repeated that must not be given
+	// up lightly. With the last one, which Redis's timeouts bound, it stays below lockMargin.
 	storePatience = 30 * time.Second
 	// redisDelay is how long a task waits that could not even ask the record.
 	redisDelay = 5 * time.Second
@@ -70,15 +66,16 @@ type attempt struct {
 	stalls   int       // of the process, when the attempt began
 }
 
-// logger names the attempt in every line. It is made only for a line: most attempts
-// have one.
-func (a *attempt) logger() *slog.Logger {
-	job, _, _ := tasks.ParseItemID(a.d.ItemID)
-	log := a.log.With("job", job, "item", a.d.ItemID, "instance", a.d.InstanceID, "tenant", a.d.Tenant)
+// say logs a line that names the attempt.
+func (a *attempt) say(level slog.Level, text string, attrs ...slog.Attr) {
+	job, _, _ := strings.Cut(a.d.ItemID, "-")
+	all := make([]slog.Attr, 0, 5+len(attrs))
+	all = append(all, slog.String("job", job), slog.String("item", a.d.ItemID),
+		slog.String("instance", a.d.InstanceID), slog.String("tenant", a.d.Tenant))
 	if a.number > 0 {
-		log = log.With("attempt", a.number)
+		all = append(all, slog.Int("attempt", a.number))
 	}
-	return log
+	a.log.LogAttrs(context.Background(), level, text, append(all, attrs...)...) //nolint:sloglint // the callers' texts are constant
 }
 
 // newToken is 80 random bits: as short as can be, because the record holds it.
@@ -101,7 +98,7 @@ func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 	// operator cancelled the task; only the driver's call does.
 	err = a.run(ctx, context.WithoutCancel(ctx))
 	if refusal, ok := errors.AsType[tasks.Refusal](err); ok {
-		a.logger().Info("delivery dropped", "reason", string(refusal))
+		a.say(slog.LevelInfo, "delivery dropped", slog.String("reason", string(refusal)))
 		return nil
 	}
 	return err
@@ -112,70 +109,44 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 		return &again{delay: wait + jitter(wait), reason: "the control plane cannot be reached"}
 	}
 	a.deadline, a.stalls = time.Now().Add(a.cfg.AttemptTimeout), a.pulse.beat()
-	ttl := a.cfg.AttemptTimeout + lockMargin
-	held, err := a.store.Lock(ctx, a.d, a.token, ttl)
-	switch {
-	case errors.Is(err, tasks.ErrBusy):
-		return a.wait(ctx)
-	case errors.Is(err, tasks.ErrNotAllowed):
-		return a.abandon(ctx, tasks.NoLongerAllowed, err.Error())
-	case err != nil:
-		return a.redisTrouble(err)
-	}
-
 	begun, err := a.begin(ctx)
-	if err != nil {
-		if !held {
-			_ = a.store.Unlock(ctx, a.d, a.token) // else it lapses
-		}
-		switch _, refused := errors.AsType[tasks.Refusal](err); {
-		case errors.Is(err, tasks.TooLate):
-			return a.abandon(ctx, tasks.NotInTime, "the item did not start in time")
-		case errors.Is(err, tasks.JobStopped):
-			// What waited has ended with the job; this was running when its worker died.
-			return a.abandon(ctx, tasks.WorkerLost, "the worker was lost, and the job was stopped since")
-		case refused:
-			return err
-		default:
-			return a.redisTrouble(err)
-		}
+	switch _, refused := errors.AsType[tasks.Refusal](err); {
+	case err == nil:
+	case errors.Is(err, tasks.InstanceBusy):
+		return a.wait(ctx)
+	case errors.Is(err, tasks.NotAllowed):
+		return a.abandon(ctx, tasks.NoLongerAllowed, tasks.NotAllowed.Error())
+	case errors.Is(err, tasks.TooLate):
+		return a.abandon(ctx, tasks.NotInTime, "the item did not start in time")
+	case errors.Is(err, tasks.JobStopped):
+		// What waited has ended with the job; this was running when its worker died.
+		return a.abandon(ctx, tasks.WorkerLost, "the worker was lost, and the job was stopped since")
+	case refused:
+		return err
+	default:
+		return a.redisTrouble(err)
 	}
 	a.number = begun.Number
 
-	var failure *DriverError
-	interrupted := false
 	start := time.Now()
-	if held {
-		err = a.store.TakeOver(ctx, a.d, a.token, ttl)
-	}
-	if err != nil {
-		// Nothing was sent. Busy: another item has taken the lapsed lock. Not
-		// allowed: the next delivery finds out and ends the item.
-		failure = &DriverError{Verdict: Unreachable, Message: "the instance could not be locked: " + err.Error()}
-		if errors.Is(err, tasks.ErrBusy) {
-			failure.Verdict = Busy
-		}
-	} else {
-		failure, interrupted = a.call(callCtx, begun)
-	}
-
+	failure, interrupted := a.call(callCtx, begun)
 	end := judge(failure, circumstances{
 		begun: begun, maxFailures: a.cfg.MaxAttempts, repeatable: a.repeatable, interrupted: interrupted,
 	})
 	end.outcome.Message = clip(end.outcome.Message)
 	ended, err := a.finish(ctx, end)
-	a.logger().Info("attempt ended", "event", string(end.outcome.Event), "code", string(end.outcome.Code),
-		"message", end.outcome.Message, "duration", time.Since(start), "job_final", ended.JobFinal)
+	a.say(slog.LevelInfo, "attempt ended", slog.String("event", string(end.outcome.Event)), slog.String("code", string(end.outcome.Code)),
+		slog.String("message", end.outcome.Message), slog.Duration("duration", time.Since(start)), slog.Bool("job_final", ended.JobFinal))
 	if err != nil {
 		// The record does not know the outcome, or knows it already from a write
 		// whose answer was lost. The next delivery finds out which.
-		a.logger().Error("outcome not written", "error", err)
+		a.say(slog.LevelError, "outcome not written", slog.Any("error", err))
 		return a.redisTrouble(err)
 	}
 	if end.outcome.Busy && ended.State == tasks.ItemRetrying {
 		return a.waited(ctx, ended.BusyFor, max(end.delay, waitDelay(ended.BusyFor)))
 	}
-	summary := fmt.Sprintf("%s: %s", end.outcome.Code, end.outcome.Message)
+	summary := string(end.outcome.Code) + ": " + end.outcome.Message
 	switch ended.State {
 	case tasks.ItemSucceeded:
 		return nil
@@ -205,13 +176,13 @@ func (a *attempt) ready(ctx context.Context) (wait time.Duration, ok bool) {
 	return wait, false
 }
 
-// begin begins the attempt. It is repeated while Redis does not answer: the
-// record may have begun already, and under the same token that is the same
-// attempt.
+// begin locks the instance and begins the attempt. It is repeated while Redis does not
+// answer: the record may have begun already, and under the same token that is the
+// same attempt.
 func (a *attempt) begin(ctx context.Context) (begun tasks.Begun, err error) {
 	key := newToken()
-	err = a.patiently(ctx, func(ctx context.Context) error {
-		begun, err = a.store.Begin(ctx, a.d, a.token, key)
+	err = a.patiently(ctx, func() error {
+		begun, err = a.store.Begin(ctx, a.d, a.token, key, a.cfg.AttemptTimeout+lockMargin)
 		return err
 	})
 	return begun, err
@@ -220,7 +191,7 @@ func (a *attempt) begin(ctx context.Context) (begun tasks.Begun, err error) {
 // finish writes the outcome, with patience: the driver's work is done and must
 // not be forgotten because Redis is away for a moment.
 func (a *attempt) finish(ctx context.Context, e ending) (ended tasks.Ended, err error) {
-	err = a.patiently(ctx, func(ctx context.Context) error {
+	err = a.patiently(ctx, func() error {
 		ended, err = a.store.Finish(ctx, a.d, a.token, e.outcome, e.unlock)
 		return err
 	})
@@ -229,11 +200,9 @@ func (a *attempt) finish(ctx context.Context, e ending) (ended tasks.Ended, err 
 
 // patiently repeats f until it succeeds, the record refuses, or storePatience is
 // over.
-func (a *attempt) patiently(ctx context.Context, f func(context.Context) error) error {
+func (a *attempt) patiently(ctx context.Context, f func() error) error {
 	for n, start := 1, time.Now(); ; n++ {
-		once, done := context.WithTimeout(ctx, storeTimeout)
-		err := f(once)
-		done()
+		err := f()
 		if _, refused := errors.AsType[tasks.Refusal](err); err == nil || refused || time.Since(start) > storePatience {
 			return err
 		}
@@ -275,12 +244,12 @@ func (a *attempt) abandon(ctx context.Context, code tasks.Code, message string) 
 	if err != nil {
 		return a.redisTrouble(err)
 	}
-	a.logger().Info("item abandoned", "state", string(state), "code", string(code), "message", message)
+	a.say(slog.LevelInfo, "item abandoned", slog.String("state", string(state)), slog.String("code", string(code)), slog.String("message", message))
 	return archived(fmt.Sprintf("%s: %s", code, message))
 }
 
 func (a *attempt) redisTrouble(err error) error {
-	a.logger().Warn("task put back", "error", err)
+	a.say(slog.LevelWarn, "task put back", slog.Any("error", err))
 	return &again{delay: redisDelay, reason: err.Error()}
 }
 
@@ -310,7 +279,7 @@ func (a *attempt) call(ctx context.Context, begun tasks.Begun) (failure *DriverE
 		select {
 		case err = <-returned:
 		case <-time.After(driverGrace):
-			a.logger().Error("the driver does not return after its time, left behind")
+			a.say(slog.LevelError, "the driver does not return after its time, left behind")
 			err = &DriverError{Verdict: Unknown, Message: "the driver did not return in time"}
 		}
 	}
@@ -342,7 +311,7 @@ func (a *attempt) maySend() error {
 func (a *attempt) reset(ctx context.Context, input Attempt) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.logger().Error("the driver panicked", "panic", p, "stack", string(debug.Stack()))
+			a.say(slog.LevelError, "the driver panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 			// Nobody knows how far it came.
 			e := &DriverError{Verdict: Unknown, Code: string(tasks.ResetFailed), Message: fmt.Sprintf("the driver panicked: %v", p)}
 			if a.repeatable {

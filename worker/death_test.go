@@ -57,8 +57,7 @@ const (
 type phase string
 
 const (
-	beforeLock   phase = "before the lock"
-	afterLock    phase = "after the lock, before the attempt has begun"
+	beforeBegin  phase = "before the attempt has begun"
 	afterBegin   phase = "after the attempt has begun, before the driver"
 	inDriver     phase = "in the driver, before it connects"
 	connected    phase = "in the driver, before it sends"
@@ -135,15 +134,9 @@ func (v *victim) reach(p phase, instance string) {
 	}
 }
 
-func (v *victim) Lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration) (bool, error) {
-	v.reach(beforeLock, d.InstanceID)
-	held, err := v.Store.Lock(ctx, d, token, ttl)
-	v.reach(afterLock, d.InstanceID)
-	return held, err
-}
-
-func (v *victim) Begin(ctx context.Context, d tasks.Delivery, token, key string) (tasks.Begun, error) {
-	begun, err := v.Store.Begin(ctx, d, token, key)
+func (v *victim) Begin(ctx context.Context, d tasks.Delivery, token, key string, lock time.Duration) (tasks.Begun, error) {
+	v.reach(beforeBegin, d.InstanceID)
+	begun, err := v.Store.Begin(ctx, d, token, key, lock)
 	v.reach(afterBegin, d.InstanceID)
 	return begun, err
 }
@@ -354,8 +347,8 @@ type beginnings struct {
 	all []tasks.Begun
 }
 
-func (b *beginnings) Begin(ctx context.Context, d tasks.Delivery, token, key string) (tasks.Begun, error) {
-	begun, err := b.Store.Begin(ctx, d, token, key)
+func (b *beginnings) Begin(ctx context.Context, d tasks.Delivery, token, key string, lock time.Duration) (tasks.Begun, error) {
+	begun, err := b.Store.Begin(ctx, d, token, key, lock)
 	if err == nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -507,8 +500,7 @@ func TestAWorkerKilledInEachPhase(t *testing.T) {
 		repeating, once int
 		unknown         bool
 	}{
-		{phase: beforeLock, repeating: 1, once: 1},
-		{phase: afterLock, repeating: 1, once: 1},
+		{phase: beforeBegin, repeating: 1, once: 1},
 		{phase: afterBegin, lost: 1, repeating: 1, once: 0, unknown: true},
 		{phase: inDriver, lost: 1, repeating: 1, once: 0, unknown: true},
 		{phase: connected, lost: 1, repeating: 1, once: 0, unknown: true},

@@ -162,10 +162,7 @@ func TestSweepTakesOverFromADeadWorker(t *testing.T) {
 	d := job.Deliveries()[0]
 	// A worker took the task, began, and died: its lease is not renewed.
 	_ = b.taken(t, d)
-	if _, err := b.db.Lock(t.Context(), d, "dead", time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.db.Begin(t.Context(), d, "dead", "k"); err != nil {
+	if _, err := b.db.Begin(t.Context(), d, "dead", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	b.sweep(t)
@@ -177,7 +174,7 @@ func TestSweepTakesOverFromADeadWorker(t *testing.T) {
 	if n := b.deliveryOf(t, job); n != 2 {
 		t.Fatalf("delivery %d after the lease has run out", n)
 	}
-	if _, err := b.db.Begin(t.Context(), d, "asynq gave the old task to someone", "k"); !errors.Is(err, tasks.OldDelivery) {
+	if _, err := b.db.Begin(t.Context(), d, "asynq gave the old task to someone", "k", time.Minute); !errors.Is(err, tasks.OldDelivery) {
 		t.Errorf("the old delivery begins: %v", err)
 	}
 	b.start(t)

@@ -60,6 +60,7 @@ func (c UpstreamConfig) Check() error {
 // drivers whose calls all go to one control plane.
 type Upstream struct {
 	driver  Driver
+	bounded bool // by slots or pace
 	slots   *semaphore.Weighted
 	pace    *rate.Limiter
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
@@ -83,9 +84,10 @@ func NewUpstream(driver Driver, cfg UpstreamConfig, log *slog.Logger) *Upstream 
 		slots = int64(cfg.Concurrency)
 	}
 	u := &Upstream{
-		driver: driver,
-		slots:  semaphore.NewWeighted(slots),
-		pace:   rate.NewLimiter(pace, 1),
+		driver:  driver,
+		bounded: cfg.Rate > 0 || cfg.Concurrency > 0,
+		slots:   semaphore.NewWeighted(slots),
+		pace:    rate.NewLimiter(pace, 1),
 		calls: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "batchreset_upstream_calls_total", Help: "Calls of the driver.",
 		}),
@@ -177,13 +179,15 @@ func (u *Upstream) Reset(ctx context.Context, a Attempt) error {
 	if u.breaker.State() == gobreaker.StateOpen {
 		return u.refusal()
 	}
-	if err := u.takeSlot(ctx, a.Deadline); err != nil {
-		return &DriverError{
-			Verdict: Unreachable,
-			Message: "nothing was sent: no turn came under --driver-rate and --driver-concurrency: " + err.Error(),
+	if u.bounded {
+		if err := u.takeSlot(ctx, a.Deadline); err != nil {
+			return &DriverError{
+				Verdict: Unreachable,
+				Message: "nothing was sent: no turn came under --driver-rate and --driver-concurrency: " + err.Error(),
+			}
 		}
+		defer u.slots.Release(1)
 	}
-	defer u.slots.Release(1)
 	report, err := u.breaker.Allow()
 	if err != nil {
 		return u.refusal()

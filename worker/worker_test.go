@@ -187,7 +187,7 @@ func TestFailuresAreRetriedUntilTheBudgetIsSpent(t *testing.T) {
 func TestABusyInstancePutsTheTaskBackUnused(t *testing.T) {
 	b := newBench(t, driverFunc(func(context.Context, Attempt) error { return nil }))
 	holder := b.submit(t, "phone-1").Deliveries()[0]
-	if _, err := b.db.Lock(t.Context(), holder, "holder", time.Minute); err != nil {
+	if _, err := b.db.Begin(t.Context(), holder, "holder", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	job := b.submit(t, "phone-1")
@@ -197,7 +197,7 @@ func TestABusyInstancePutsTheTaskBackUnused(t *testing.T) {
 	if it := b.item(t, job); it.State != tasks.ItemPending || it.Attempts != 0 {
 		t.Errorf("item %+v", it)
 	}
-	if err := b.db.Unlock(t.Context(), holder, "holder"); err != nil {
+	if _, err := b.db.Finish(t.Context(), holder, "holder", tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.deliver(t, job); err != nil {
@@ -211,7 +211,7 @@ func TestAnInstanceThatIsBusyTooLongFailsTheItem(t *testing.T) {
 		driverFunc(func(context.Context, Attempt) error { return nil }))
 	now := time.Now()
 	server.SetTime(now)
-	if _, err := b.db.Lock(t.Context(), b.submit(t, "phone-1").Deliveries()[0], "holder", time.Hour); err != nil {
+	if _, err := b.db.Begin(t.Context(), b.submit(t, "phone-1").Deliveries()[0], "holder", "k", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	job := b.submit(t, "phone-1")

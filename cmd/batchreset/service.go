@@ -159,8 +159,8 @@ type workerFlags struct {
 }
 
 func (f *workerFlags) define(flags *pflag.FlagSet) {
-	flags.IntVar(&f.Concurrency, "concurrency", 50, "attempts side by side in this process")
-	flags.IntVar(&f.Lanes, "lanes", 0, "asynq servers that share this process's work: each takes one task after the other; 0 = 16, or --concurrency if that is less")
+	flags.IntVar(&f.Concurrency, "concurrency", 100, "attempts side by side in this process")
+	flags.IntVar(&f.Lanes, "lanes", 0, "asynq servers that share this process's work: each takes one task after the other; 0 = 32, or --concurrency if that is less")
 	flags.IntVar(&f.MaxAttempts, "max-attempts", 5, "failures after which an item is given up; calls without an answer are counted apart, to the same number")
 	flags.DurationVar(&f.AttemptTimeout, "attempt-timeout", 10*time.Minute, "time for one attempt")
 	flags.DurationVar(&f.ShutdownTimeout, "shutdown-timeout", 0, "time for running attempts to end when the worker stops (default: the attempt timeout)")
@@ -181,7 +181,7 @@ func (f *workerFlags) defineDriver(flags *pflag.FlagSet) {
 
 // defaultLanes is where more lanes stopped making a worker faster: see
 // deploy/BENCHMARKS.md.
-const defaultLanes = 16
+const defaultLanes = 32
 
 // check completes and checks the settings.
 func (f *workerFlags) check() error {

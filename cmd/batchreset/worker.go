@@ -58,7 +58,6 @@ to end, the rest is handed back. A second signal stops it at once.`,
 func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb.Options, cfg worker.Config, driver worker.Driver, limits worker.UpstreamConfig, ops opsFlags) (err error) {
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
-	opts.Pipelined = true
 	db, err := redis.open(ctx, opts)
 	if err != nil {
 		return err

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"batchreset/tasks"
 )
 
@@ -31,54 +29,37 @@ func flag(b bool) string {
 	return "0"
 }
 
-// Lock takes the instance for the item until ttl has passed. When another
-// attempt at the same item has it, nothing changes and held is true: the caller
-// asks the record whether it may go on, and then calls TakeOver. Errors:
-// tasks.ErrBusy, tasks.ErrNotAllowed.
-func (db *DB) Lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration) (held bool, err error) {
-	return db.lock(ctx, d, token, ttl, false)
-}
-
-// TakeOver is Lock for an attempt that has begun: it takes the instance from
-// another attempt at the same item, too.
-func (db *DB) TakeOver(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration) error {
-	_, err := db.lock(ctx, d, token, ttl, true)
-	return err
-}
-
-func (db *DB) lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration, takeOver bool) (held bool, err error) {
-	keys := []string{lockKey(d.InstanceID), fleetKey(d.InstanceID)}
-	// A failover that forgets the lock would let another item in.
-	taken, err := db.commit(ctx, lockScript, keys,
-		d.ItemID, token, ttl.Milliseconds(), d.Tenant, flag(d.Open), flag(takeOver)).Int()
-	switch {
-	case err != nil:
-		return false, fmt.Errorf("lock: %w", err)
-	case taken == 0:
-		return false, tasks.ErrBusy
-	case taken < 0:
-		return false, tasks.ErrNotAllowed
-	}
-	return taken == 2, nil
-}
-
-// Unlock releases the instance, if the attempt with this token has it.
-func (db *DB) Unlock(ctx context.Context, d tasks.Delivery, token string) error {
-	err := unlockScript.Run(ctx, db.busy, []string{lockKey(d.InstanceID)}, d.ItemID, token).Err()
-	if err != nil {
-		return fmt.Errorf("unlock: %w", err)
-	}
-	return nil
-}
-
-// Begin begins an attempt in the record, under a token that the caller made up.
-// key becomes the driver key unless an earlier call is in doubt; neither has spaces. Errors: a
+// Begin locks the instance for ttl and begins an attempt in the record, or neither,
+// under a token that the caller made up. key becomes the driver key unless an earlier
+// call is in doubt; neither has spaces. The lock is taken over from another attempt at
+// the same item. After an error that is not one of these it may have begun or not; under
+// the same token it can be repeated. Errors: tasks.InstanceBusy, tasks.NotAllowed, a
 // tasks.Refusal.
-func (db *DB) Begin(ctx context.Context, d tasks.Delivery, token, key string) (tasks.Begun, error) {
+func (db *DB) Begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration) (tasks.Begun, error) {
 	record, n := recordOf(d)
-	a, err := db.answered(ctx, beginScript, record, n, d.Number, d.InstanceID, token, key)
+	keys := []string{record, lockKey(d.InstanceID), fleetKey(d.InstanceID)}
+	held := false
+	if db.apart {
+		keys = keys[:1]
+		var err error
+		if held, err = db.lock(ctx, d, token, ttl, false); err != nil {
+			return tasks.Begun{}, fmt.Errorf("lock: %w", err)
+		}
+	}
+	a, err := db.current(ctx, record, func() ([]any, error) {
+		return reasoned(db.each(ctx, beginScript, keys,
+			n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, flag(d.Open)))
+	})
+	if _, refused := errors.AsType[tasks.Refusal](err); refused && db.apart && !held {
+		_ = db.unlock(ctx, d, token) // else it lapses
+	}
 	if err != nil {
 		return tasks.Begun{}, fmt.Errorf("begin: %w", err)
+	}
+	if held {
+		if _, err := db.lock(ctx, d, token, ttl, true); err != nil {
+			return tasks.Begun{}, fmt.Errorf("take the lock over: %w", err)
+		}
 	}
 	if len(a) != 7 {
 		return tasks.Begun{}, fmt.Errorf("begin: the script answered %v", a)
@@ -92,6 +73,24 @@ func (db *DB) Begin(ctx context.Context, d tasks.Delivery, token, key string) (t
 		Ambiguous:  number(a[5]) == 1,
 		Unanswered: int(number(a[6])),
 	}, nil
+}
+
+// lock takes the instance by itself. When another attempt at the same item has it,
+// nothing changes and held is true, unless it is to be taken over.
+func (db *DB) lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration, takeOver bool) (held bool, err error) {
+	keys := []string{lockKey(d.InstanceID), fleetKey(d.InstanceID)}
+	// A failover that forgets the lock would let another item in.
+	a, err := reasoned(db.commit(ctx, lockScript, keys,
+		d.ItemID, token, ttl.Milliseconds(), d.Tenant, flag(d.Open), flag(takeOver)).Slice())
+	if err != nil {
+		return false, err
+	}
+	return number(a[0]) == 1, nil
+}
+
+// unlock releases the instance by itself, if the attempt with this token has it.
+func (db *DB) unlock(ctx context.Context, d tasks.Delivery, token string) error {
+	return unlockScript.Run(ctx, db.group, []string{lockKey(d.InstanceID)}, d.ItemID, token).Err()
 }
 
 // Checkpoint keeps what a driver needs to resume the attempt. Errors:
@@ -117,31 +116,26 @@ var finishStates = map[tasks.Event]string{
 // the instance in the same round trip. Errors: tasks.WrongToken.
 func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error) {
 	record, n := recordOf(d)
-	args := []any{
-		n, token, finishStates[o.Event], string(o.Code), o.Message,
-		flag(o.Failure), flag(o.InDoubt), flag(o.Busy), flag(o.Unanswered),
-	}
-	keys := []string{record}
-	// In a Cluster the lock may be on another node, and with replicas the instance
-	// stays locked until they have the outcome.
-	_, cluster := db.rdb.(*redis.ClusterClient)
-	apart := cluster || db.opts.CommitReplicas > 0
-	if unlock && !apart {
+	keys, released := []string{record}, ""
+	if !db.apart {
 		keys = append(keys, lockKey(d.InstanceID))
-		args = append(args, lockValue(d, token))
+		if unlock {
+			released = lockValue(d, token)
+		}
 	}
-	answer := db.commit(ctx, finishScript, keys, args...)
-	a, err := answer.Slice()
+	a, err := db.each(ctx, finishScript, keys,
+		n, token, finishStates[o.Event], string(o.Code), o.Message,
+		flag(o.Failure), flag(o.InDoubt), flag(o.Busy), flag(o.Unanswered), released)
 	switch {
 	case err != nil:
 		return tasks.Ended{}, fmt.Errorf("finish: %w", err)
 	case len(a) == 1:
 		return tasks.Ended{}, fmt.Errorf("finish: %w", tasks.WrongToken)
 	case len(a) != 4:
-		return tasks.Ended{}, errors.New("finish: the script gave a short answer")
+		return tasks.Ended{}, fmt.Errorf("finish: the script answered %v", a)
 	}
-	if unlock && apart {
-		_ = db.Unlock(ctx, d, token) // otherwise it lapses
+	if unlock && db.apart {
+		_ = db.unlock(ctx, d, token) // otherwise it lapses
 	}
 	return tasks.Ended{
 		BusyFor: time.Duration(number(a[1])) * time.Millisecond, JobFinal: number(a[2]) == 1, State: stateOf(text(a[3])),

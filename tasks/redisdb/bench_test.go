@@ -60,10 +60,7 @@ func BenchmarkAttempt(b *testing.B) {
 		}
 		d := waiting[0]
 		waiting = waiting[1:]
-		if _, err := w.db.Lock(b.Context(), d, "token", time.Minute); err != nil {
-			b.Fatal(err)
-		}
-		if _, err := w.db.Begin(b.Context(), d, "token", "key"); err != nil {
+		if _, err := w.db.Begin(b.Context(), d, "token", "key", time.Minute); err != nil {
 			b.Fatal(err)
 		}
 		if _, err := w.db.Finish(b.Context(), d, "token", tasks.Outcome{Event: tasks.Succeed}, true); err != nil {

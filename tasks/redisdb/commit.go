@@ -20,7 +20,7 @@ const replicaTimeout = time.Second
 // the same, or the second WAIT would have nothing to wait for.
 func (db *DB) commit(ctx context.Context, script *redis.Script, keys []string, args ...any) *redis.Cmd {
 	if db.opts.CommitReplicas == 0 {
-		return script.Run(ctx, db.busy, keys, args...)
+		return script.Run(ctx, db.group, keys, args...)
 	}
 	node, err := db.primary(ctx, keys[0])
 	if err != nil {

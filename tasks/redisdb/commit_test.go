@@ -20,8 +20,17 @@ func withReplica(t *testing.T) (primary, replica *redistest.Server) {
 		t.Fatal(err)
 	}
 	replica = redistest.Start(t, "--replicaof", host, port)
-	rdb := replica.Client(t)
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(rdb.Info(t.Context(), "replication").Val(), "master_link_status:up"); {
+	rdb := primary.Client(t)
+	pipe := rdb.Pipeline() // WAIT is about the writes of its own connection
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		pipe.Set(t.Context(), "step", "", time.Minute)
+		reached := pipe.Do(t.Context(), "WAIT", 1, 100)
+		if _, err := pipe.Exec(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n, _ := reached.Int(); n == 1 {
+			break
+		}
 		if time.Now().After(deadline) {
 			t.Fatal("the replica does not get in step")
 		}
@@ -48,29 +57,27 @@ func TestCommitWaitsForReplicas(t *testing.T) {
 		t.Error("the instance is still locked")
 	}
 
+	other := w.submit(t, "phone-3")
 	replica.Kill()
-	if _, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-3"}}); err == nil ||
+	if _, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-4"}}); err == nil ||
 		!strings.Contains(err.Error(), "reached 0 of 1 replicas") {
 		t.Errorf("accepted without a replica: %v", err)
 	}
 	late := job.Deliveries()[1]
-	if _, err := w.db.Lock(t.Context(), late, "t2", time.Minute); err == nil || !strings.Contains(err.Error(), "0 of 1 replicas") {
-		t.Errorf("locked without a replica: %v", err)
-	}
-	for n := range 2 { // the second time the attempt has begun, and still no replica has it
-		if _, err := w.db.Begin(t.Context(), late, "t2", "k"); err == nil || !strings.Contains(err.Error(), "0 of 1 replicas") {
+	for n := range 2 { // the second time the lock is there, and still no replica has it
+		if _, err := w.db.Begin(t.Context(), late, "t2", "k", time.Minute); err == nil || !strings.Contains(err.Error(), "0 of 1 replicas") {
 			t.Errorf("try %d begins without a replica: %v", n+1, err)
 		}
 	}
-	if err := w.db.Cancel(t.Context(), job.ID); err == nil {
+	if err := w.db.Cancel(t.Context(), other.ID); err == nil {
 		t.Error("cancelled without a replica")
 	}
-	if err := w.db.Retry(t.Context(), job.ID); err == nil || !strings.Contains(err.Error(), "list job as open") {
+	if err := w.db.Retry(t.Context(), other.ID); err == nil || !strings.Contains(err.Error(), "list job as open") {
 		t.Errorf("listed without a replica: %v", err)
 	}
 	replica.Restart(t)
 	for deadline := time.Now().Add(20 * time.Second); ; {
-		begun, err := w.db.Begin(t.Context(), late, "t2", "k")
+		begun, err := w.db.Begin(t.Context(), late, "t2", "k", time.Minute)
 		if err == nil {
 			if begun.Number != 1 || begun.Key == first.Key {
 				t.Errorf("begun %+v", begun)

@@ -36,16 +36,13 @@ type Options struct {
 	CommitReplicas int
 	// Queues is how many queues new jobs are spread over. Default 1.
 	Queues int
-	// Pipelined makes calls that many goroutines make at a time share round trips, for
-	// a worker. Such a call does not end with its context, but with its connection's
-	// timeouts.
-	Pipelined bool
 }
 
 // DB is the service's view of Redis. It is safe for concurrent use.
 type DB struct {
 	rdb      redis.UniversalClient
-	busy     redis.UniversalClient // the same, or with calls that share round trips
+	group    *grouped // rdb, for what many goroutines call at a time
+	apart    bool     // a record and the lock of its item are not written by one script
 	client   *asynq.Client
 	quiet    *quiet
 	backlogs *backlogs
@@ -67,15 +64,14 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	}
 	opts.Queues = max(opts.Queues, 1)
 	db := &DB{
-		rdb: rdb, busy: rdb, client: asynq.NewClientFromRedisClient(flusher{rdb}),
+		rdb: rdb, group: newGrouped(rdb), client: asynq.NewClientFromRedisClient(flusher{rdb}),
 		quiet: newQuiet(), opts: opts,
 	}
 	db.backlogs = &backlogs{measure: db.measureBacklogs, tasks: map[int]int{}}
-	if opts.Pipelined {
-		if db.busy, err = pipelined(rdb); err != nil {
-			return nil, errors.Join(err, rdb.Close())
-		}
-	}
+	// In a Cluster they may be on different nodes. With replicas the lock is theirs before
+	// the attempt begins, and stays until they have its outcome.
+	_, cluster := rdb.(*redis.ClusterClient)
+	db.apart = cluster || opts.CommitReplicas > 0
 	if err := db.Check(ctx); err != nil {
 		return nil, errors.Join(err, rdb.Close())
 	}
@@ -86,21 +82,6 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 func (db *DB) Close() error {
 	db.backlogs.looks.Wait()
 	return db.rdb.Close()
-}
-
-// pipelined makes a client whose calls share round trips, as many as come together. They
-// need no order: each caller waits for one answer before its next call.
-func pipelined(rdb redis.UniversalClient) (redis.UniversalClient, error) {
-	options := &redis.AutoPipelineOptions{
-		MaxBatchSize: 300, Unordered: true, MaxConcurrentBatches: 3,
-	}
-	switch c := rdb.(type) {
-	case *redis.Client:
-		return c.AutoPipelineWithOptions(options)
-	case *redis.ClusterClient:
-		return c.AutoPipelineWithOptions(options)
-	}
-	return nil, fmt.Errorf("a %T has no pipelines", rdb)
 }
 
 // LogTo sends what go-redis logs by itself, for the whole process, to log. It is
@@ -237,7 +218,7 @@ func checkInfo(text string) error {
 
 // NewServer makes an asynq server that shares this DB's connections.
 func (db *DB) NewServer(cfg asynq.Config) *asynq.Server {
-	return asynq.NewServerFromRedisClient(taker{db.busy, db.quiet}, cfg)
+	return asynq.NewServerFromRedisClient(taker{db.group, db.quiet}, cfg)
 }
 
 // MakeRedisClient makes the DB an asynq.RedisConnOpt, for the dashboard. The

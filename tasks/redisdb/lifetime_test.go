@@ -41,7 +41,7 @@ func TestYesterdaysRecordRunsThroughTodaysCode(t *testing.T) {
 		}
 		for n, d := range deliveries {
 			token := "today-" + d.InstanceID
-			begun, err := w.db.Begin(t.Context(), d, token, "k")
+			begun, err := w.db.Begin(t.Context(), d, token, "k", time.Minute)
 			if err != nil || begun.Number != 2-n {
 				t.Fatalf("item %d begun as %+v, %v", n, begun, err)
 			}

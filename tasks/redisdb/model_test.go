@@ -158,7 +158,7 @@ func (it *modelItem) apply(t *rapid.T, e tasks.Event) {
 func (m *model) Begin(t *rapid.T) {
 	n, d, it := m.draw(t)
 	token := m.token()
-	begun, err := m.w.db.Begin(context.Background(), d, token, "key-of-"+token)
+	begun, err := m.w.db.Begin(context.Background(), d, token, "key-of-"+token, time.Minute)
 	if it.state.Final() {
 		if !errors.Is(err, tasks.AlreadyFinal) {
 			t.Fatalf("begin of a final item: %v", err)
@@ -370,6 +370,9 @@ func TestRandomCommandsKeepTheRecordTrue(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		rapid.Check(t, func(rt *rapid.T) {
 			instances := []string{"phone-1", "phone-2", "phone-3"}[:rapid.IntRange(1, 3).Draw(rt, "instances")]
+			for _, id := range instances { // which an attempt of the run before may hold
+				w.rdb.Del(t.Context(), "reset:lock:{"+id+"}")
+			}
 			m := &model{w: w, items: make([]modelItem, len(instances))}
 			m.maxFailures = rapid.IntRange(0, len(instances)).Draw(rt, "max failures")
 			var err error

@@ -114,18 +114,29 @@ func startLane(t *testing.T, queue string, rdb redis.UniversalClient, newServer 
 
 func (*lane) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (*lane) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
-
-// ProcessHook counts what asynq's taking of a task got for an answer.
+// ProcessHook and ProcessPipelineHook count what asynq's taking of a task got for an
+// answer.
 func (l *lane) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
-		if err != nil && !errors.Is(err, redis.Nil) && slices.Contains(cmd.Args(), any("asynq:{"+l.queue+"}:paused")) {
-			l.failures.Add(1)
+		l.count(cmd, err)
+		return err
+	}
+}
+
+func (l *lane) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		for _, cmd := range cmds {
+			l.count(cmd, errors.Join(cmd.Err(), err))
 		}
 		return err
+	}
+}
+
+func (l *lane) count(cmd redis.Cmder, err error) {
+	if err != nil && !errors.Is(err, redis.Nil) && slices.Contains(cmd.Args(), any("asynq:{"+l.queue+"}:paused")) {
+		l.failures.Add(1)
 	}
 }
 

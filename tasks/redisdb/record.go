@@ -195,10 +195,11 @@ func (db *DB) Job(ctx context.Context, id string) (tasks.Job, error) {
 // Version returns a job with only its tenant and what makes its tag, without
 // reading the items. Errors: tasks.JobGone.
 func (db *DB) Version(ctx context.Context, id string) (tasks.Job, error) {
-	v, err := db.rdb.HMGet(ctx, jobKey(id), "v", "tenant", "created", "rev").Result()
-	if err != nil {
+	cmd := redis.NewSliceCmd(ctx, "hmget", jobKey(id), "v", "tenant", "created", "rev")
+	if err := db.group.do(ctx, cmd); err != nil {
 		return tasks.Job{}, fmt.Errorf("read job record: %w", err)
 	}
+	v := cmd.Val()
 	if text(v[0]) != schemaVersion {
 		return db.Job(ctx, id) // there is none, or it is older
 	}

@@ -75,14 +75,11 @@ func (w world) read(t testing.TB, id string) tasks.Job {
 	return job
 }
 
-// begin locks and begins an attempt at item n, as a worker does.
+// begin begins an attempt at item n, as a worker does.
 func (w world) begin(t testing.TB, job tasks.Job, n int, token string) (tasks.Delivery, tasks.Begun) {
 	t.Helper()
 	d := job.Deliveries()[n]
-	if _, err := w.db.Lock(t.Context(), d, token, time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	begun, err := w.db.Begin(t.Context(), d, token, "key-"+token)
+	begun, err := w.db.Begin(t.Context(), d, token, "key-"+token, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +176,7 @@ func TestOnlyTheHolderOfTheTokenEndsAnAttempt(t *testing.T) {
 		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Fail}, true); !errors.Is(err, tasks.WrongToken) {
 			t.Errorf("second finish: %v", err)
 		}
-		if _, err := w.db.Begin(t.Context(), d, "t2", "k"); !errors.Is(err, tasks.AlreadyFinal) {
+		if _, err := w.db.Begin(t.Context(), d, "t2", "k", time.Minute); !errors.Is(err, tasks.AlreadyFinal) {
 			t.Errorf("begin of a final item: %v", err)
 		}
 		if got := w.read(t, job.ID); got.Revision != revision {
@@ -192,7 +189,7 @@ func TestTheSameCommandTwiceIsOneAttempt(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
 		d, first := w.begin(t, job, 0, "t1")
-		second, err := w.db.Begin(t.Context(), d, "t1", "another key")
+		second, err := w.db.Begin(t.Context(), d, "t1", "another key", time.Minute)
 		if err != nil || second != first {
 			t.Errorf("the answer to the repeated begin is %+v, %v; the first was %+v", second, err, first)
 		}
@@ -210,11 +207,7 @@ func TestALostAttemptIsAmbiguousAndKeepsKeyAndCheckpoint(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The worker is gone; the item is delivered again.
-		held, err := w.db.Lock(t.Context(), d, "t2", time.Minute)
-		if err != nil || !held {
-			t.Fatalf("lock by the same item: held %t, %v", held, err)
-		}
-		second, err := w.db.Begin(t.Context(), d, "t2", "fresh key")
+		second, err := w.db.Begin(t.Context(), d, "t2", "fresh key", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,7 +233,7 @@ func TestWhatIsInDoubtStaysSoUntilADefiniteAnswer(t *testing.T) {
 		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, InDoubt: true, Unanswered: true}, false); err != nil {
 			t.Fatal(err)
 		}
-		second, err := w.db.Begin(t.Context(), d, "t2", "fresh key")
+		second, err := w.db.Begin(t.Context(), d, "t2", "fresh key", time.Minute)
 		if err != nil || !second.Ambiguous || second.Key != first.Key || second.Unanswered != 1 || second.Failures != 0 {
 			t.Errorf("begun %+v, %v", second, err)
 		}
@@ -260,7 +253,7 @@ func TestHistorySurvivesARetry(t *testing.T) {
 		job := w.submit(t, "phone-1", "phone-2")
 		_, _ = w.begin(t, job, 0, "lost")
 		d := job.Deliveries()[0]
-		if _, err := w.db.Begin(t.Context(), d, "t1", "k"); err != nil {
+		if _, err := w.db.Begin(t.Context(), d, "t1", "k", time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		outcome := tasks.Outcome{Event: tasks.Fail, Code: "CPS.0003", Message: "internal error", Failure: true}
@@ -294,11 +287,11 @@ func TestHistorySurvivesARetry(t *testing.T) {
 		if ttl := w.rdb.TTL(t.Context(), "reset:{"+job.ID+"}").Val(); ttl >= 0 {
 			t.Errorf("a reopened job expires in %s", ttl)
 		}
-		if _, err := w.db.Begin(t.Context(), d, "late", "k"); !errors.Is(err, tasks.OldDelivery) {
+		if _, err := w.db.Begin(t.Context(), d, "late", "k", time.Minute); !errors.Is(err, tasks.OldDelivery) {
 			t.Errorf("the delivery before the retry begins: %v", err)
 		}
 		d.Number = 2
-		if begun, err := w.db.Begin(t.Context(), d, "t3", "k"); err != nil || begun.Failures != 0 || begun.Ambiguous {
+		if begun, err := w.db.Begin(t.Context(), d, "t3", "k", time.Minute); err != nil || begun.Failures != 0 || begun.Ambiguous {
 			t.Errorf("begun after the retry: %+v, %v", begun, err)
 		}
 	})
@@ -345,7 +338,7 @@ func TestBeginRefuses(t *testing.T) {
 			t.Run(row.name, func(t *testing.T) {
 				d := job.Deliveries()[0]
 				row.change(&d)
-				if _, err := w.db.Begin(t.Context(), d, "t", "k"); !errors.Is(err, row.want) {
+				if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, row.want) {
 					t.Errorf("begin: %v, want %v", err, row.want)
 				}
 				if _, err := w.db.Wait(t.Context(), d); !errors.Is(err, row.want) {
@@ -372,7 +365,7 @@ func TestAnItemDoesNotStartAfterItsTime(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := w.db.Begin(t.Context(), d, "t", "k"); !errors.Is(err, tasks.TooLate) {
+		if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, tasks.TooLate) {
 			t.Errorf("begin: %v", err)
 		}
 		state, err := w.db.Abandon(t.Context(), d, tasks.NotInTime, "too late")
@@ -411,54 +404,84 @@ func TestWaitingForABusyInstance(t *testing.T) {
 	})
 }
 
-func TestLock(t *testing.T) {
-	both(t, redisdb.Options{}, func(t *testing.T, w world) {
-		a := w.submit(t, "phone-1").Deliveries()[0]
-		b := w.submit(t, "phone-1").Deliveries()[0]
-		ctx := t.Context()
-		mustLock := func(d tasks.Delivery, token string, wantHeld bool) {
-			t.Helper()
-			if held, err := w.db.Lock(ctx, d, token, time.Minute); err != nil || held != wantHeld {
-				t.Fatalf("lock: held %t, %v", held, err)
-			}
-		}
-		mustLock(a, "a1", false)
-		mustLock(a, "a1", false) // the same command, sent twice
-		if _, err := w.db.Lock(ctx, b, "b1", time.Minute); !errors.Is(err, tasks.ErrBusy) {
-			t.Fatalf("two items have the instance: %v", err)
-		}
-
-		// A second attempt at the item may not take the lock before the record has
-		// let it begin, nor release it.
-		mustLock(a, "a2", true)
-		if err := w.db.Unlock(ctx, a, "a2"); err != nil {
-			t.Fatal(err)
-		}
-		mustLock(a, "a2", true)
-
-		// Once it has taken over, the first attempt cannot release it any more.
-		if err := w.db.TakeOver(ctx, a, "a2", time.Minute); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.db.Unlock(ctx, a, "a1"); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.db.TakeOver(ctx, b, "b1", time.Minute); !errors.Is(err, tasks.ErrBusy) {
-			t.Fatalf("another item took over: %v", err)
-		}
-		if err := w.db.Unlock(ctx, a, "a2"); err != nil {
-			t.Fatal(err)
-		}
-		mustLock(b, "b1", false)
-		if ttl := w.rdb.PTTL(ctx, "reset:lock:{phone-1}").Val(); ttl <= 0 || ttl > time.Minute {
-			t.Errorf("the lock lapses in %s", ttl)
-		}
-	})
+func TestOneItemAtATimeHasAnInstance(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) { oneItemAtATime(t, w.db, w.rdb) })
 }
 
-func TestLockAsksWhoseTheInstanceIs(t *testing.T) {
+// oneItemAtATime takes the lock of an instance through the hands of two items.
+func oneItemAtATime(t *testing.T, db *redisdb.DB, rdb redis.UniversalClient) {
+	t.Helper()
+	ctx := t.Context()
+	item := func() tasks.Delivery {
+		job, err := db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, Open: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return job.Deliveries()[0]
+	}
+	a, b := item(), item()
+	const lock = "reset:lock:{phone-1}"
+	holds := func(want string) {
+		t.Helper()
+		if got := rdb.Get(ctx, lock).Val(); got != want {
+			t.Fatalf("the lock is held by %q, want %q", got, want)
+		}
+	}
+	begins := func(d tasks.Delivery, token string, number int) {
+		t.Helper()
+		begun, err := db.Begin(ctx, d, token, "k", time.Minute)
+		if err != nil || begun.Number != number {
+			t.Fatalf("begun %+v, %v; want attempt %d", begun, err, number)
+		}
+		holds(d.ItemID + " " + token)
+		if ttl := rdb.PTTL(ctx, lock).Val(); ttl <= 0 || ttl > time.Minute {
+			t.Errorf("the lock lapses in %s", ttl)
+		}
+	}
+	refused := func(d tasks.Delivery, token string, want error) {
+		t.Helper()
+		before := rdb.Get(ctx, lock).Val()
+		if _, err := db.Begin(ctx, d, token, "k", time.Minute); !errors.Is(err, want) {
+			t.Fatalf("begin: %v, want %v", err, want)
+		}
+		holds(before)
+	}
+	finishes := func(d tasks.Delivery, token string, want error) {
+		t.Helper()
+		if _, err := db.Finish(ctx, d, token, tasks.Outcome{Event: tasks.Retry}, true); !errors.Is(err, want) {
+			t.Fatalf("finish: %v, want %v", err, want)
+		}
+	}
+	old := a
+	old.Number = 7
+
+	refused(old, "a0", tasks.OldDelivery) // and leaves no lock
+	begins(a, "a1", 1)
+	begins(a, "a1", 1) // the same command, sent twice
+	refused(b, "b1", tasks.InstanceBusy)
+	refused(old, "a2", tasks.OldDelivery)
+
+	// The successor of an attempt whose worker is lost takes over, and the one that
+	// was lost cannot release the lock any more.
+	begins(a, "a2", 2)
+	finishes(a, "a1", tasks.WrongToken)
+	holds(a.ItemID + " a2")
+	refused(b, "b1", tasks.InstanceBusy)
+	finishes(a, "a2", nil)
+	holds("")
+
+	// A worker that died between lock and record, where these are two steps.
+	if err := rdb.Set(ctx, lock, b.ItemID+" b0", time.Minute).Err(); err != nil {
+		t.Fatal(err)
+	}
+	refused(a, "a3", tasks.InstanceBusy)
+	begins(b, "b1", 1)
+	finishes(b, "b1", nil)
+	holds("")
+}
+
+func TestBeginAsksWhoseTheInstanceIs(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
-		d := w.submit(t, "phone-1").Deliveries()[0]
 		for _, row := range []struct {
 			name  string
 			fleet []tasks.Instance
@@ -466,11 +489,11 @@ func TestLockAsksWhoseTheInstanceIs(t *testing.T) {
 			want  error
 		}{
 			{"allows an unregistered instance if the fleet was open", nil, true, nil},
-			{"refuses an unregistered instance otherwise", nil, false, tasks.ErrNotAllowed},
+			{"refuses an unregistered instance otherwise", nil, false, tasks.NotAllowed},
 			{"allows the tenant's own", []tasks.Instance{{ID: "phone-1", Tenant: "acme"}}, false, nil},
-			{"refuses another tenant's", []tasks.Instance{{ID: "phone-1", Tenant: "other"}}, false, tasks.ErrNotAllowed},
-			{"refuses another tenant's in an open fleet too", []tasks.Instance{{ID: "phone-1", Tenant: "other"}}, true, tasks.ErrNotAllowed},
-			{"refuses a protected one", []tasks.Instance{{ID: "phone-1", Tenant: "acme", Protected: true}}, true, tasks.ErrNotAllowed},
+			{"refuses another tenant's", []tasks.Instance{{ID: "phone-1", Tenant: "other"}}, false, tasks.NotAllowed},
+			{"refuses another tenant's in an open fleet too", []tasks.Instance{{ID: "phone-1", Tenant: "other"}}, true, tasks.NotAllowed},
+			{"refuses a protected one", []tasks.Instance{{ID: "phone-1", Tenant: "acme", Protected: true}}, true, tasks.NotAllowed},
 		} {
 			t.Run(row.name, func(t *testing.T) {
 				if _, err := w.db.Unregister(t.Context(), "phone-1"); err != nil {
@@ -481,10 +504,12 @@ func TestLockAsksWhoseTheInstanceIs(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
+				d := w.submit(t, "phone-1").Deliveries()[0]
 				d.Open = row.open
-				if _, err := w.db.Lock(t.Context(), d, "t", time.Minute); !errors.Is(err, row.want) {
-					t.Errorf("lock: %v, want %v", err, row.want)
+				if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, row.want) {
+					t.Errorf("begin: %v, want %v", err, row.want)
 				}
+				w.rdb.Del(t.Context(), "reset:lock:{phone-1}")
 			})
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -22,6 +23,12 @@ var rememberLua string
 
 //go:embed lua/create.lua
 var createLua string
+
+//go:embed lua/instance.lua
+var instanceLua string
+
+//go:embed lua/many.lua
+var manyLua string
 
 //go:embed lua/begin.lua
 var beginLua string
@@ -64,9 +71,9 @@ var unlockLua string
 
 var (
 	createScript     = redis.NewScript(createLua)
-	beginScript      = redis.NewScript(recordLua + rememberLua + beginLua)
+	beginScript      = many(beginLua, recordLua, rememberLua, instanceLua)
 	checkpointScript = redis.NewScript(recordLua + checkpointLua)
-	finishScript     = redis.NewScript(recordLua + rememberLua + stopLua + finishLua)
+	finishScript     = many(finishLua, recordLua, rememberLua, stopLua)
 	waitScript       = redis.NewScript(recordLua + waitLua)
 	abandonScript    = redis.NewScript(recordLua + rememberLua + stopLua + abandonLua)
 	deliverScript    = redis.NewScript(recordLua + deliverLua)
@@ -75,24 +82,78 @@ var (
 	upgradeScript    = redis.NewScript(recordLua + upgradeLua)
 	settleScript     = redis.NewScript(settleLua)
 	leadScript       = redis.NewScript(leadLua)
-	lockScript       = redis.NewScript(lockLua)
+	lockScript       = redis.NewScript(instanceLua + lockLua)
 	unlockScript     = redis.NewScript(unlockLua)
 )
 
+// many makes a script that runs another one, after its preludes, for many items at once:
+// what Redis needs to run a script at all is several times what ours cost.
+func many(script string, preludes ...string) *redis.Script {
+	return redis.NewScript("local all_keys, all_args = KEYS, ARGV\nlocal KEYS, ARGV\n" +
+		strings.Join(preludes, "") + "local function one()\n" + script + "end\n" + manyLua)
+}
+
 // refusals turns what the scripts answer into named results.
 var refusals = map[string]tasks.Refusal{
-	"gone":     tasks.JobGone,
-	"instance": tasks.WrongInstance,
-	"final":    tasks.AlreadyFinal,
-	"delivery": tasks.OldDelivery,
-	"late":     tasks.TooLate,
-	"stopped":  tasks.JobStopped,
+	"busy":        tasks.InstanceBusy,
+	"not allowed": tasks.NotAllowed,
+	"gone":        tasks.JobGone,
+	"instance":    tasks.WrongInstance,
+	"final":       tasks.AlreadyFinal,
+	"delivery":    tasks.OldDelivery,
+	"late":        tasks.TooLate,
+	"stopped":     tasks.JobStopped,
 }
+
+// errOldVersion says that upgrade.lua must rewrite the record first.
+var errOldVersion = errors.New("the record is of an older version")
 
 // answered runs a script that answers {reason, …}, where an empty reason means
 // that it was done, and returns what follows.
 func (db *DB) answered(ctx context.Context, script *redis.Script, key string, args ...any) ([]any, error) {
-	answer, err := db.commit(ctx, script, []string{key}, args...).Slice()
+	return db.current(ctx, key, func() ([]any, error) {
+		return reasoned(db.commit(ctx, script, []string{key}, args...).Slice())
+	})
+}
+
+// current runs a script again if the record has to be brought to the current version
+// first.
+func (db *DB) current(ctx context.Context, key string, run func() ([]any, error)) ([]any, error) {
+	answer, err := run()
+	if errors.Is(err, errOldVersion) {
+		if err := db.commit(ctx, upgradeScript, []string{key}).Err(); err != nil {
+			return nil, err
+		}
+		return run()
+	}
+	return answer, err
+}
+
+// each runs a script that many made on one item. All keys must be on one node.
+func (db *DB) each(ctx context.Context, script *redis.Script, keys []string, args ...any) ([]any, error) {
+	var answer any
+	var err error
+	if !db.apart {
+		answer, err = db.group.run(ctx, script, keys, args)
+	} else {
+		var answers []any
+		answers, err = db.commit(ctx, script, keys, append([]any{len(keys), len(args)}, args...)...).Slice()
+		if len(answers) == 1 {
+			answer = answers[0]
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	a, ok := answer.([]any)
+	if !ok {
+		return nil, fmt.Errorf("a script answered %v", answer)
+	}
+	return a, nil
+}
+
+// reasoned reads the answer {reason, …} of a script.
+func reasoned(answer []any, err error) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -107,10 +168,7 @@ func (db *DB) answered(ctx context.Context, script *redis.Script, key string, ar
 	case "":
 		return answer[1:], nil
 	case "upgrade":
-		if err := db.commit(ctx, upgradeScript, []string{key}).Err(); err != nil {
-			return nil, err
-		}
-		return db.answered(ctx, script, key, args...)
+		return nil, errOldVersion
 	}
 	refusal, ok := refusals[reason]
 	if !ok {

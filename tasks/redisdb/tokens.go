@@ -80,10 +80,11 @@ func (db *DB) Token(ctx context.Context, secret string) (tasks.Token, error) {
 }
 
 func (db *DB) token(ctx context.Context, hash string) (tasks.Token, bool, error) {
-	h, err := db.rdb.HGetAll(ctx, tokenKey(hash)).Result()
-	if err != nil {
+	cmd := redis.NewMapStringStringCmd(ctx, "hgetall", tokenKey(hash))
+	if err := db.group.do(ctx, cmd); err != nil {
 		return tasks.Token{}, false, fmt.Errorf("read token: %w", err)
 	}
+	h := cmd.Val()
 	if len(h) == 0 {
 		return tasks.Token{}, false, nil
 	}

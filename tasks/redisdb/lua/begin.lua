@@ -1,11 +1,19 @@
--- begin.lua: begin an attempt at an item.
+-- begin.lua: lock the instance of an item and begin an attempt at it, or neither. Run by
+-- many.lua.
 -- KEYS[1] job hash
+-- KEYS[2] lock   KEYS[3] fleet entry of the instance; without them it is locked already
 -- ARGV[1] item number   ARGV[2] delivery   ARGV[3] instance
 -- ARGV[4] token of the attempt   ARGV[5] driver key, used if none is in doubt;
 --         neither has a space or a brace
+-- ARGV[6] item ID   ARGV[7] time to live of the lock (ms)
+-- ARGV[8] tenant    ARGV[9] '1' = an instance that is not registered is allowed
 -- returns {'', attempts, failures, lost, driver key, checkpoint, 1 if ambiguous,
 --          attempts without an answer}
---         {reason}: gone, instance, final, delivery, late, stopped
+--         {reason}: busy, not allowed, gone, instance, final, delivery, late, stopped
+if KEYS[2] then
+  local reason = barred(KEYS[2], KEYS[3], ARGV[6], ARGV[4], ARGV[8], ARGV[9])
+  if reason then return {reason} end
+end
 local item = open(ARGV[1])
 local reason = refusal(item, ARGV[2], ARGV[3])
 if reason then return {reason} end
@@ -33,4 +41,5 @@ else
   item.s = 'r'
   store(ARGV[1], item)
 end
+if KEYS[2] then redis.call('SET', KEYS[2], ARGV[6] .. ' ' .. ARGV[4], 'PX', ARGV[7]) end
 return {'', item.a, item.f or 0, item.l or 0, item.k, item.p or '', item.x or 0, item.g or 0}

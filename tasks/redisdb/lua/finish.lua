@@ -1,16 +1,16 @@
--- finish.lua: end a running attempt. Only the holder of its token can.
--- KEYS[1] job hash   KEYS[2] lock of the instance to release, if any
+-- finish.lua: end a running attempt. Only the holder of its token can. Run by many.lua.
+-- KEYS[1] job hash   KEYS[2] lock of the instance, if it is to be released here
 -- ARGV[1] item number   ARGV[2] token   ARGV[3] new state: s, w, f or u
 -- ARGV[4] error code    ARGV[5] error message
 -- ARGV[6] '1' counts against the retry budget
 -- ARGV[7] '1' a call's outcome is in doubt: keep driver key and checkpoint
 -- ARGV[8] '1' the instance was busy   ARGV[9] '1' the call had no answer
--- ARGV[10] value of the lock
+-- ARGV[10] the lock's value if it is to be released
 -- returns {1, ms the item has been waiting for a busy instance, 1 if the job is
 --          final, the item's state}: a stopped job has no other attempt, so w becomes
 --          u if the call is in doubt, f if it failed, c if it came to nothing
 --         {0} the attempt was closed or replaced; nothing is changed
-if KEYS[2] and redis.call('GET', KEYS[2]) == ARGV[10] then redis.call('DEL', KEYS[2]) end
+if KEYS[2] and ARGV[10] ~= '' and redis.call('GET', KEYS[2]) == ARGV[10] then redis.call('DEL', KEYS[2]) end
 local item = open(ARGV[1])
 if not item or item.s ~= 'r' or item.t ~= ARGV[2] then return {0} end
 local now = clock()

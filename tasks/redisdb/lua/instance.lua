@@ -1,0 +1,22 @@
+-- instance.lua: for the scripts that lock an instance.
+
+-- barred says why an item may not have an instance: 'not allowed' if it is protected or
+-- not the tenant's (open = '1': one that is not registered is allowed), 'busy' if another
+-- item has it. Otherwise it returns nil, and true if another attempt at the item has it.
+--
+-- The value of a lock is "<item> <token>", because only the attempt that has the lock may
+-- release it. Two attempts at one item can meet here: one whose worker was frozen and its
+-- successor, or a late delivery and the current one. Which of them may go on is for the
+-- record to say, so the lock changes hands only after that.
+local function barred(lock, fleet, item, token, tenant, open)
+  local entry = redis.call('HMGET', fleet, 'tenant', 'protected')
+  if entry[1] then
+    if entry[1] ~= tenant or entry[2] == '1' then return 'not allowed' end
+  elseif open ~= '1' then
+    return 'not allowed'
+  end
+  local holder = redis.call('GET', lock)
+  if not holder or holder == item .. ' ' .. token then return nil, false end
+  if string.sub(holder, 1, #item + 1) ~= item .. ' ' then return 'busy' end
+  return nil, true
+end
