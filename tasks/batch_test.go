@@ -1,6 +1,7 @@
 package tasks_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"strings"
@@ -90,4 +91,38 @@ func TestDamagedPayloadIsRefused(t *testing.T) {
 	if _, err := tasks.DecodeDelivery([]byte("not JSON")); err == nil {
 		t.Error("accepted a payload that is not JSON")
 	}
+}
+
+// Whatever a payload looks like, it is read as a JSON decoder reads it.
+func FuzzDecodeDelivery(f *testing.F) {
+	item := tasks.ItemID(strings.Repeat("0af", 10)+"00", 7)
+	for _, tenant := range []string{"acme", `a"b`, `a\b`, "a<b", "a\u2028b", "\xff", `","open":true}`} {
+		for _, open := range []bool{false, true} {
+			f.Add(tasks.Delivery{ItemID: item, Number: 1, InstanceID: "phone-1", Tenant: tenant, Open: open}.Encode())
+		}
+	}
+	for _, text := range []string{
+		`{"item_id":"%s","delivery":1,"instance_id":"phone-1","tenant":"acme"} `,
+		`{"item_id":"%s","delivery":01,"instance_id":"phone-1","tenant":"acme"}`,
+		`{"item_id":"%s","delivery":1,"instance_id":"phone-1","tenant":"acme","open":false}`,
+		`{"item_id":"%s","delivery":1,"instance_id":"phone-1","tenant":"acme","tenant":"other"}`,
+		`{"item_id":"%s","delivery":1,"instance_id":"phone-1","tenant":"acme","open":true,"item_id":"x","tenant":null}`,
+		`x{"item_id":"%s","delivery":1,"instance_id":"phone-1","tenant":"acme"}`,
+		"{\"item_id\":\"%s\",\"delivery\":1,\"instance_id\":\"phone-1\",\"tenant\":\"a\x01b\"}",
+	} {
+		f.Add(fmt.Appendf(nil, text, item))
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		got, err := tasks.DecodeDelivery(payload)
+		var want tasks.Delivery
+		if wrong := json.Unmarshal(payload, &want); wrong != nil {
+			if err == nil {
+				t.Fatalf("read %q, which is not JSON: %v", payload, wrong)
+			}
+			return
+		}
+		if err == nil && got != want {
+			t.Fatalf("%q read as %+v, JSON says %+v", payload, got, want)
+		}
+	})
 }

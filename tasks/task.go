@@ -1,7 +1,6 @@
 package tasks
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -44,6 +43,7 @@ func (d Delivery) Encode() []byte {
 func DecodeDelivery(payload []byte) (Delivery, error) {
 	d, ok := cutDelivery(payload)
 	if !ok {
+		d = Delivery{}
 		if err := json.Unmarshal(payload, &d); err != nil {
 			return Delivery{}, fmt.Errorf("task payload is not a delivery: %w", err)
 		}
@@ -61,19 +61,21 @@ func DecodeDelivery(payload []byte) (Delivery, error) {
 }
 
 // cutDelivery reads a payload that Encode wrote by its punctuation. It is right because
-// what it read encodes to the payload again; anything else, an escaped letter for
-// example, is for a JSON decoder, which takes ten times as long.
+// what it read gives the payload again, and nothing in it needs JSON's rules. Anything
+// else is for a JSON decoder, which takes ten times as long and a larger stack.
 func cutDelivery(payload []byte) (Delivery, bool) {
+	text := string(payload)
 	var d Delivery
-	_, rest, _ := strings.Cut(string(payload), `{"item_id":"`)
+	_, rest, _ := strings.Cut(text, `{"item_id":"`)
 	d.ItemID, rest, _ = strings.Cut(rest, `","delivery":`)
 	number, rest, _ := strings.Cut(rest, `,"instance_id":"`)
 	d.Number, _ = strconv.Atoi(number)
 	d.InstanceID, rest, _ = strings.Cut(rest, `","tenant":"`)
-	d.Tenant, rest, _ = strings.Cut(rest, `"`)
-	d.Open = rest == `,"open":true}`
-	if !bytes.Equal(d.Encode(), payload) {
-		return Delivery{}, false
-	}
-	return d, true
+	var end string
+	d.Tenant, end, _ = strings.Cut(rest, `"`)
+	d.Open = end == `,"open":true}`
+	again := `{"item_id":"` + d.ItemID + `","delivery":` + strconv.Itoa(d.Number) +
+		`,"instance_id":"` + d.InstanceID + `","tenant":"` + d.Tenant + `"` + end
+	special := func(r rune) bool { return r < ' ' || r > '~' || r == '\\' }
+	return d, again == text && (d.Open || end == "}") && !strings.ContainsFunc(text, special)
 }

@@ -85,18 +85,30 @@ func newToken() string { return rand.Text()[:16] }
 // step is sent only after the answer to the one before. What it returns is for
 // asynq and its dashboard alone; the record is written before.
 func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
-	if task.Type() != tasks.TypeReset {
-		return archived(fmt.Sprintf("task type %q is not ours", task.Type()))
-	}
-	d, err := tasks.DecodeDelivery(task.Payload())
+	a, err := w.attempt(task)
 	if err != nil {
 		w.log.Error("task dropped", "error", err)
 		return archived(err.Error())
 	}
-	a := attempt{Worker: w, d: d, token: newToken()}
 	// What is written to the record must not stop half-way because asynq or an
 	// operator cancelled the task; only the driver's call does.
-	err = a.run(ctx, context.WithoutCancel(ctx))
+	return a.verdict(a.run(ctx, context.WithoutCancel(ctx)))
+}
+
+// attempt makes an attempt of a task.
+func (w *Worker) attempt(task *asynq.Task) (*attempt, error) {
+	if task.Type() != tasks.TypeReset {
+		return nil, fmt.Errorf("task type %q is not ours", task.Type())
+	}
+	d, err := tasks.DecodeDelivery(task.Payload())
+	if err != nil {
+		return nil, err
+	}
+	return &attempt{Worker: w, d: d, token: newToken()}, nil
+}
+
+// verdict is what asynq is told: a task that its record refused is done with.
+func (a *attempt) verdict(err error) error {
 	if refusal, ok := errors.AsType[tasks.Refusal](err); ok {
 		a.say(slog.LevelInfo, "delivery dropped", slog.String("reason", string(refusal)))
 		return nil
@@ -110,12 +122,24 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	}
 	a.deadline, a.stalls = time.Now().Add(a.cfg.AttemptTimeout), a.pulse.beat()
 	begun, err := a.begin(ctx)
+	if err != nil {
+		return a.refused(ctx, err)
+	}
+	a.number = begun.Number
+	start := time.Now()
+	failure, interrupted := a.call(callCtx, begun)
+	return a.end(ctx, start, failure, circumstances{
+		begun: begun, maxFailures: a.cfg.MaxAttempts, repeatable: a.repeatable, interrupted: interrupted,
+	})
+}
+
+// refused does what follows from an attempt that has not begun.
+func (a *attempt) refused(ctx context.Context, err error) error {
 	switch _, refused := errors.AsType[tasks.Refusal](err); {
-	case err == nil:
 	case errors.Is(err, tasks.InstanceBusy):
 		return a.wait(ctx)
 	case errors.Is(err, tasks.NotAllowed):
-		return a.abandon(ctx, tasks.NoLongerAllowed, tasks.NotAllowed.Error())
+		return a.abandon(ctx, tasks.NoLongerAllowed, string(tasks.NotAllowed))
 	case errors.Is(err, tasks.TooLate):
 		return a.abandon(ctx, tasks.NotInTime, "the item did not start in time")
 	case errors.Is(err, tasks.JobStopped):
@@ -126,13 +150,11 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	default:
 		return a.redisTrouble(err)
 	}
-	a.number = begun.Number
+}
 
-	start := time.Now()
-	failure, interrupted := a.call(callCtx, begun)
-	end := judge(failure, circumstances{
-		begun: begun, maxFailures: a.cfg.MaxAttempts, repeatable: a.repeatable, interrupted: interrupted,
-	})
+// end writes how the attempt ended and says what becomes of the task.
+func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError, c circumstances) error {
+	end := judge(failure, c)
 	end.outcome.Message = clip(end.outcome.Message)
 	ended, err := a.finish(ctx, end)
 	a.say(slog.LevelInfo, "attempt ended", slog.String("event", string(end.outcome.Event)), slog.String("code", string(end.outcome.Code)),

@@ -36,31 +36,46 @@ func flag(b bool) string {
 // the same token it can be repeated. Errors: tasks.InstanceBusy, tasks.NotAllowed, a
 // tasks.Refusal.
 func (db *DB) Begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration) (tasks.Begun, error) {
-	record, n := recordOf(d)
-	keys := []string{record, lockKey(d.InstanceID), fleetKey(d.InstanceID)}
-	held := false
 	if db.apart {
-		keys = keys[:1]
-		var err error
-		if held, err = db.lock(ctx, d, token, ttl, false); err != nil {
-			return tasks.Begun{}, fmt.Errorf("lock: %w", err)
-		}
+		return db.beginApart(ctx, d, token, key, ttl)
 	}
-	a, err := db.current(ctx, record, func() ([]any, error) {
-		return reasoned(db.each(ctx, beginScript, keys,
-			n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, flag(d.Open)))
-	})
-	if _, refused := errors.AsType[tasks.Refusal](err); refused && db.apart && !held {
+	return db.begin(ctx, d, token, key, ttl, lockKey(d.InstanceID), fleetKey(d.InstanceID))
+}
+
+// beginApart is Begin in several steps, each sent after the answer to the one before.
+func (db *DB) beginApart(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration) (tasks.Begun, error) {
+	held, err := db.lock(ctx, d, token, ttl, false)
+	if err != nil {
+		return tasks.Begun{}, fmt.Errorf("lock: %w", err)
+	}
+	begun, err := db.begin(ctx, d, token, key, ttl)
+	if _, refused := errors.AsType[tasks.Refusal](err); refused && !held {
 		_ = db.unlock(ctx, d, token) // else it lapses
 	}
-	if err != nil {
-		return tasks.Begun{}, fmt.Errorf("begin: %w", err)
-	}
-	if held {
-		if _, err := db.lock(ctx, d, token, ttl, true); err != nil {
+	if err == nil && held {
+		if _, err = db.lock(ctx, d, token, ttl, true); err != nil {
 			return tasks.Begun{}, fmt.Errorf("take the lock over: %w", err)
 		}
 	}
+	return begun, err
+}
+
+// begin begins the attempt, and locks the instance with the keys that are for that.
+func (db *DB) begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, lock ...string) (tasks.Begun, error) {
+	record, n := recordOf(d)
+	args := []any{n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, flag(d.Open)}
+	keys := append([]string{record}, lock...)
+	a, err := db.current(ctx, record, func() ([]any, error) {
+		return reasoned(db.each(ctx, beginScript, keys, args...))
+	})
+	if err != nil {
+		return tasks.Begun{}, fmt.Errorf("begin: %w", err)
+	}
+	return begun(a)
+}
+
+// begun reads the answer of begin.lua.
+func begun(a []any) (tasks.Begun, error) {
 	if len(a) != 7 {
 		return tasks.Begun{}, fmt.Errorf("begin: the script answered %v", a)
 	}

@@ -74,7 +74,7 @@ func (db *DB) Queues(context.Context) ([]string, error) {
 // spread is how many of the queues a tenant's jobs go to. Few, so that a tenant with a
 // long backlog stands in the way of few others; more than one, so that the others
 // have somewhere else to go.
-const spread = 4
+const spread = 2
 
 // candidates are the queues of a tenant, the same in every process.
 func candidates(tenant string, queues int) []int {
