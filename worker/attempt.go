@@ -61,9 +61,9 @@ type attempt struct {
 	d     tasks.Delivery
 	token string
 
-	number   int       // once it has begun
-	deadline time.Time // counted from before the lock, which outlives it
-	stalls   int       // of the process, when the attempt began
+	begun    tasks.Begun // once it has
+	deadline time.Time   // counted from before the lock, which outlives it
+	stalls   int         // of the process, when the attempt began
 }
 
 // say logs a line that names the attempt.
@@ -72,8 +72,8 @@ func (a *attempt) say(level slog.Level, text string, attrs ...slog.Attr) {
 	all := make([]slog.Attr, 0, 5+len(attrs))
 	all = append(all, slog.String("job", job), slog.String("item", a.d.ItemID),
 		slog.String("instance", a.d.InstanceID), slog.String("tenant", a.d.Tenant))
-	if a.number > 0 {
-		all = append(all, slog.Int("attempt", a.number))
+	if a.begun.Number > 0 {
+		all = append(all, slog.Int("attempt", a.begun.Number))
 	}
 	a.log.LogAttrs(context.Background(), level, text, append(all, attrs...)...) //nolint:sloglint // the callers' texts are constant
 }
@@ -121,16 +121,12 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 		return &again{delay: wait + jitter(wait), reason: "the control plane cannot be reached"}
 	}
 	a.deadline, a.stalls = time.Now().Add(a.cfg.AttemptTimeout), a.pulse.beat()
-	begun, err := a.begin(ctx)
-	if err != nil {
+	if err := a.begin(ctx); err != nil {
 		return a.refused(ctx, err)
 	}
-	a.number = begun.Number
 	start := time.Now()
-	failure, interrupted := a.call(callCtx, begun)
-	return a.end(ctx, start, failure, circumstances{
-		begun: begun, maxFailures: a.cfg.MaxAttempts, repeatable: a.repeatable, interrupted: interrupted,
-	})
+	failure, interrupted := a.call(callCtx)
+	return a.end(ctx, start, failure, interrupted)
 }
 
 // refused does what follows from an attempt that has not begun.
@@ -153,8 +149,10 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 }
 
 // end writes how the attempt ended and says what becomes of the task.
-func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError, c circumstances) error {
-	end := judge(failure, c)
+func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError, interrupted bool) error {
+	end := judge(failure, circumstances{
+		begun: a.begun, maxFailures: a.cfg.MaxAttempts, repeatable: a.repeatable, interrupted: interrupted,
+	})
 	end.outcome.Message = clip(end.outcome.Message)
 	ended, err := a.finish(ctx, end)
 	a.say(slog.LevelInfo, "attempt ended", slog.String("event", string(end.outcome.Event)), slog.String("code", string(end.outcome.Code)),
@@ -201,13 +199,12 @@ func (a *attempt) ready(ctx context.Context) (wait time.Duration, ok bool) {
 // begin locks the instance and begins the attempt. It is repeated while Redis does not
 // answer: the record may have begun already, and under the same token that is the
 // same attempt.
-func (a *attempt) begin(ctx context.Context) (begun tasks.Begun, err error) {
+func (a *attempt) begin(ctx context.Context) error {
 	key := newToken()
-	err = a.patiently(ctx, func() error {
-		begun, err = a.store.Begin(ctx, a.d, a.token, key, a.cfg.AttemptTimeout+lockMargin)
+	return a.patiently(ctx, func() (err error) {
+		a.begun, err = a.store.Begin(ctx, a.d, a.token, key, a.cfg.AttemptTimeout+lockMargin)
 		return err
 	})
-	return begun, err
 }
 
 // finish writes the outcome, with patience: the driver's work is done and must
@@ -277,34 +274,11 @@ func (a *attempt) redisTrouble(err error) error {
 
 // call runs the driver under the attempt timeout. interrupted says that the
 // attempt was stopped from outside.
-func (a *attempt) call(ctx context.Context, begun tasks.Begun) (failure *DriverError, interrupted bool) {
+func (a *attempt) call(ctx context.Context) (failure *DriverError, interrupted bool) {
 	ctx, cancel := context.WithDeadline(ctx, a.deadline)
 	defer cancel()
 	defer context.AfterFunc(a.stop, cancel)()
-	input := Attempt{
-		InstanceID: a.d.InstanceID, ItemID: a.d.ItemID, Number: begun.Number,
-		Key: begun.Key, Deadline: a.deadline, MaySend: a.maySend, Ambiguous: begun.Ambiguous, Checkpoint: begun.Checkpoint,
-		Save: func(ctx context.Context, checkpoint string) error {
-			if len(checkpoint) > MaxCheckpoint {
-				return fmt.Errorf("checkpoint of %d bytes, the limit is %d", len(checkpoint), MaxCheckpoint)
-			}
-			return a.store.Checkpoint(ctx, a.d, a.token, checkpoint)
-		},
-	}
-
-	returned := make(chan error, 1) // buffered: a driver left behind must be able to end
-	a.drivers.Go(func() { returned <- a.reset(ctx, input) })
-	var err error
-	select {
-	case err = <-returned:
-	case <-ctx.Done():
-		select {
-		case err = <-returned:
-		case <-time.After(driverGrace):
-			a.say(slog.LevelError, "the driver does not return after its time, left behind")
-			err = &DriverError{Verdict: Unknown, Message: "the driver did not return in time"}
-		}
-	}
+	err := a.await(ctx, a.start(ctx))
 	interrupted = errors.Is(ctx.Err(), context.Canceled)
 	if err == nil {
 		return nil, interrupted
@@ -314,6 +288,41 @@ func (a *attempt) call(ctx context.Context, begun tasks.Begun) (failure *DriverE
 		failure = &DriverError{Verdict: Unknown, Message: err.Error()}
 	}
 	return failure, interrupted
+}
+
+// start calls the driver, which may not return in its time, or ever. This is a function
+// of its own so that what waits meanwhile, ten thousand times in a busy worker, has a
+// small stack.
+func (a *attempt) start(ctx context.Context) <-chan error {
+	input := Attempt{
+		InstanceID: a.d.InstanceID, ItemID: a.d.ItemID, Number: a.begun.Number,
+		Key: a.begun.Key, Deadline: a.deadline, MaySend: a.maySend, Ambiguous: a.begun.Ambiguous, Checkpoint: a.begun.Checkpoint,
+		Save: func(ctx context.Context, checkpoint string) error {
+			if len(checkpoint) > MaxCheckpoint {
+				return fmt.Errorf("checkpoint of %d bytes, the limit is %d", len(checkpoint), MaxCheckpoint)
+			}
+			return a.store.Checkpoint(ctx, a.d, a.token, checkpoint)
+		},
+	}
+	returned := make(chan error, 1) // buffered: a driver left behind must be able to end
+	a.drivers.Go(func() { returned <- a.reset(ctx, input) })
+	return returned
+}
+
+// await waits for the driver's answer, until driverGrace after its time.
+func (a *attempt) await(ctx context.Context, returned <-chan error) error {
+	select {
+	case err := <-returned:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-returned:
+		return err
+	case <-time.After(driverGrace):
+		a.say(slog.LevelError, "the driver does not return after its time, left behind")
+		return &DriverError{Verdict: Unknown, Message: "the driver did not return in time"}
+	}
 }
 
 // maySend says whether the item is certainly still this attempt's.
