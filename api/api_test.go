@@ -178,6 +178,23 @@ func TestBadRequestsAreRefusedByFieldAndLeaveNothing(t *testing.T) {
 		{"a slash", `{"instance_ids":["a/b"]}`, "instance_ids[0]"},
 		{"a control character", `{"instance_ids":["a\u0007"]}`, "instance_ids[0]"},
 		{"invalid UTF-8", "{\"instance_ids\":[\"a\xff\"]}", "instance_ids[0]"},
+		{"a fraction of a failure", `{"instance_ids":["a"],"max_failures":0.5}`, "max_failures must be"},
+		{"dry_run of text", `{"instance_ids":["a"],"dry_run":"yes"}`, "dry_run must be true or false"},
+		{"dry_run null", `{"instance_ids":["a"],"dry_run":null}`, "dry_run must be true or false"},
+		{"a number for a reason", `{"instance_ids":["a"],"reason":7}`, "reason must be a string"},
+		{"a reason of 257 characters", `{"instance_ids":["a"],"reason":"` + strings.Repeat("ü", 257) + `"}`, "reason is 257 characters long, the limit is 256"},
+		{"a reason of two lines", `{"instance_ids":["a"],"reason":"a\nb"}`, "reason has a character"},
+		{"labels in an array", `{"instance_ids":["a"],"labels":["x"]}`, "labels must be an object of strings"},
+		{"a label that is a number", `{"instance_ids":["a"],"labels":{"x":1}}`, "labels must be an object of strings"},
+		{"a label that is null", `{"instance_ids":["a"],"labels":{"x":null}}`, "labels must be an object of strings"},
+		{"nine labels", `{"instance_ids":["a"],"labels":{"1":"","2":"","3":"","4":"","5":"","6":"","7":"","8":"","9":""}}`, "labels has 9 labels, the limit is 8"},
+		{"a label without a name", `{"instance_ids":["a"],"labels":{"":"x"}}`, "labels has a label without a name"},
+		{"a long label", `{"instance_ids":["a"],"labels":{"x":"` + strings.Repeat("y", 257) + `"}}`, `labels has the label "x", which is 257`},
+		{"a time in words", `{"instance_ids":["a"],"not_before":"tomorrow"}`, `not_before must be a time such as "2026-01-02T15:04:05Z", not "tomorrow"`},
+		{"a time in seconds", `{"instance_ids":["a"],"not_before":1790000000}`, "not_before must be a time"},
+		{"a time in the past", `{"instance_ids":["a"],"not_before":"2020-01-01T00:00:00Z"}`, "not_before is in the past"},
+		{"a time in a year", `{"instance_ids":["a"],"not_before":"` + time.Now().AddDate(1, 0, 0).Format(time.RFC3339) + `"}`, "not_before is more than 7 days ahead"},
+		{"a dry run in the past", `{"instance_ids":["a"],"dry_run":true,"not_before":"2020-01-01T00:00:00Z"}`, "not_before is in the past"},
 		{"65 characters", `{"instance_ids":["` + strings.Repeat("x", 65) + `"]}`, "instance_ids[0] is 65 bytes"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -187,6 +204,83 @@ func TestBadRequestsAreRefusedByFieldAndLeaveNothing(t *testing.T) {
 			}
 			s.wantNothingStored(t)
 		})
+	}
+}
+
+func TestWhatACallerSaysOfABatchIsInItsRecord(t *testing.T) {
+	s := newService(t, api.Config{OpenFleet: true})
+	const body = `{"instance_ids":["a","b"],"reason":"factory <returns>","labels":{"site":"Köln","ticket":"T-7"},"not_before":%q}`
+	later := time.Now().Add(time.Hour).UTC().Truncate(time.Millisecond)
+	send := func(body string, at time.Time) reply {
+		t.Helper()
+		return s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(fmt.Sprintf(body, at.Format(time.RFC3339Nano))), "Idempotency-Key", "k-1")
+	}
+	first := send(body, later)
+	if first.Code != tasks.OK {
+		t.Fatalf("answer %+v", first)
+	}
+	id := strings.TrimPrefix(first.header.Get("Location"), "/v1/jobs/")
+	got := s.do(t, http.MethodGet, "/v1/jobs/"+id, "acme", nil)
+	for _, want := range []string{
+		`"not_before":"` + later.Format("2006-01-02T15:04:05.000Z") + `"`, `"reason":"factory \u003creturns\u003e"`,
+		`"labels":{"site":"Köln","ticket":"T-7"}`, `"pending":2`,
+	} {
+		if !strings.Contains(string(got.Data), want) {
+			t.Errorf("record %s, want %s in it", got.Data, want)
+		}
+	}
+	if again := send(body, later.In(time.FixedZone("", 3600))); again.header.Get("Location") != first.header.Get("Location") {
+		t.Errorf("the same request again: %+v", again)
+	}
+	for _, other := range []string{
+		strings.Replace(body, "returns", "return", 1), strings.Replace(body, "T-7", "T-8", 1), strings.Replace(body, `"site"`, `"town"`, 1),
+	} {
+		if got := send(other, later); got.Code != tasks.KeyReused {
+			t.Errorf("%s: answer %+v", other, got)
+		}
+	}
+	if got := send(body, later.Add(time.Millisecond)); got.Code != tasks.KeyReused {
+		t.Errorf("another time: answer %+v", got)
+	}
+	// A replay does not fail because the time has come meanwhile.
+	job, err := s.db.Submit(t.Context(), tasks.Submission{
+		Tenant: "acme", InstanceIDs: []string{"c"}, Open: true, IdempotencyKey: "k-2", NotBefore: tasks.FromMillis(time.Now().Add(-time.Hour).UnixMilli()),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	replay := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(
+		fmt.Sprintf(`{"instance_ids":["c"],"not_before":%q}`, job.NotBefore.Format(time.RFC3339Nano))), "Idempotency-Key", "k-2")
+	if replay.Code != tasks.OK || replay.header.Get("Location") != "/v1/jobs/"+job.ID {
+		t.Errorf("replay: %+v", replay)
+	}
+}
+
+func TestADryRunSaysWhatWouldBeAndLeavesNothing(t *testing.T) {
+	s := newService(t, api.Config{})
+	if err := s.db.Register(t.Context(), []tasks.Instance{
+		{ID: "mine", Tenant: "acme"}, {ID: "theirs", Tenant: "other"}, {ID: "safe", Tenant: "acme", Protected: true}, {ID: "taken", Tenant: "acme"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	holder, err := s.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"taken"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.Begin(t.Context(), holder.Deliveries()[0], "t", "k", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	before := s.rdb.Keys(t.Context(), "*").Val()
+	got := s.do(t, http.MethodPost, batchReset, "acme",
+		strings.NewReader(`{"instance_ids":["mine","nobodys","theirs","safe","taken","mine"],"dry_run":true}`), "Idempotency-Key", "k-1")
+	const want = `{"dry_run":true,"instances":[{"instance_id":"mine","verdict":"would_reset"},` +
+		`{"instance_id":"nobodys","verdict":"unknown"},{"instance_id":"theirs","verdict":"foreign"},` +
+		`{"instance_id":"safe","verdict":"protected"},{"instance_id":"taken","verdict":"busy"}]}`
+	if got.status != http.StatusOK || string(got.Data) != want {
+		t.Errorf("answer %s", got.Data)
+	}
+	if after := s.rdb.Keys(t.Context(), "*").Val(); len(after) != len(before) {
+		t.Errorf("keys before %v, after %v", before, after)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -50,40 +51,108 @@ func idempotencyKey(values []string) (string, error) {
 
 const maxIdempotencyKey = 255
 
+// batch is the body of a batch-reset.
+type batch struct {
+	tasks.Submission
+	dryRun bool
+}
+
 // decodeBatch reads the body of a batch-reset, whatever its Content-Type says, and
 // folds repeated instances.
-func decodeBatch(body io.Reader, limit int) (tasks.Submission, error) {
+func decodeBatch(body io.Reader, limit int) (batch, error) {
 	raw, err := io.ReadAll(body)
 	if err != nil {
-		return tasks.Submission{}, err
+		return batch{}, err
 	}
 	var request struct {
 		InstanceIDs json.RawMessage `json:"instance_ids"`
 		MaxFailures json.RawMessage `json:"max_failures"`
+		DryRun      json.RawMessage `json:"dry_run"`
+		NotBefore   json.RawMessage `json:"not_before"`
+		Reason      json.RawMessage `json:"reason"`
+		Labels      json.RawMessage `json:"labels"`
 	}
 	if err := json.Unmarshal(raw, &request); err != nil {
 		if _, wrongType := errors.AsType[*json.UnmarshalTypeError](err); wrongType {
-			return tasks.Submission{}, tasks.Errorf(tasks.BadRequest, "the body must be a JSON object")
+			return batch{}, tasks.Errorf(tasks.BadRequest, "the body must be a JSON object")
 		}
-		return tasks.Submission{}, tasks.Errorf(tasks.BadRequest, "the body is not JSON: %v", err)
+		return batch{}, tasks.Errorf(tasks.BadRequest, "the body is not JSON: %v", err)
 	}
 	instances, err := decodeInstances(request.InstanceIDs)
 	if err != nil {
-		return tasks.Submission{}, err
+		return batch{}, err
 	}
-	var s tasks.Submission
-	if s.InstanceIDs, err = tasks.Batch(instances, limit); err != nil {
-		return tasks.Submission{}, err
+	var b batch
+	if b.InstanceIDs, err = tasks.Batch(instances, limit); err != nil {
+		return batch{}, err
 	}
-	if request.MaxFailures != nil {
-		var n *int
-		if err := json.Unmarshal(request.MaxFailures, &n); err != nil || n == nil || *n < 0 || *n > len(s.InstanceIDs) {
-			return tasks.Submission{}, tasks.Errorf(tasks.BadRequest,
-				"max_failures must be a whole number from 0 to the number of instances (%d)", len(s.InstanceIDs))
+	if !optional(request.MaxFailures, &b.MaxFailures) || b.MaxFailures < 0 || b.MaxFailures > len(b.InstanceIDs) {
+		return batch{}, tasks.Errorf(tasks.BadRequest,
+			"max_failures must be a whole number from 0 to the number of instances (%d)", len(b.InstanceIDs))
+	}
+	if !optional(request.DryRun, &b.dryRun) {
+		return batch{}, tasks.Errorf(tasks.BadRequest, "dry_run must be true or false")
+	}
+	if !optional(request.Reason, &b.Reason) {
+		return batch{}, tasks.Errorf(tasks.BadRequest, "reason must be a string")
+	}
+	if err := tasks.CheckReason(b.Reason); err != nil {
+		return batch{}, tasks.Errorf(tasks.BadRequest, "reason %s", err)
+	}
+	if err := decodeLabels(request.Labels, &b.Labels); err != nil {
+		return batch{}, err
+	}
+	return b, decodeNotBefore(request.NotBefore, &b.NotBefore)
+}
+
+// optional decodes a field, if it is there, and reports whether its type is right.
+// null is no value of any type.
+func optional[T any](raw json.RawMessage, field *T) bool {
+	if raw == nil {
+		return true
+	}
+	var value *T
+	if err := json.Unmarshal(raw, &value); err != nil || value == nil {
+		return false
+	}
+	*field = *value
+	return true
+}
+
+func decodeLabels(raw json.RawMessage, labels *map[string]string) error {
+	var values map[string]*string
+	if !optional(raw, &values) {
+		return tasks.Errorf(tasks.BadRequest, "labels must be an object of strings")
+	}
+	for name, value := range values {
+		if value == nil {
+			return tasks.Errorf(tasks.BadRequest, "labels must be an object of strings")
 		}
-		s.MaxFailures = *n
+		if *labels == nil {
+			*labels = map[string]string{}
+		}
+		(*labels)[name] = *value
 	}
-	return s, nil
+	if err := tasks.CheckLabels(*labels); err != nil {
+		return tasks.Errorf(tasks.BadRequest, "labels %s", err)
+	}
+	return nil
+}
+
+func decodeNotBefore(raw json.RawMessage, notBefore *tasks.Time) error {
+	var text string
+	if !optional(raw, &text) {
+		return tasks.Errorf(tasks.BadRequest, "not_before must be a time such as \"2026-01-02T15:04:05Z\"")
+	}
+	if raw == nil {
+		return nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return tasks.Errorf(tasks.BadRequest, "not_before must be a time such as \"2026-01-02T15:04:05Z\", not %.80q", text)
+	}
+	*notBefore = tasks.FromMillis(t.UnixMilli())
+	return nil
 }
 
 func decodeInstances(raw json.RawMessage) ([]string, error) {

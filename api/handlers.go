@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -17,13 +18,21 @@ import (
 // batchReset is KooPhone's POST /v1/instances/batch-reset.
 func (s *server) batchReset(c echo.Context) error {
 	ctx := c.Request().Context()
-	submission, err := decodeBatch(c.Request().Body, s.cfg.MaxInstances)
+	b, err := decodeBatch(c.Request().Body, s.cfg.MaxInstances)
 	if err != nil {
 		return err
 	}
+	submission := b.Submission
 	submission.Tenant, submission.RequestID, submission.Open = tenant(c), requestID(c), s.cfg.OpenFleet
 	if submission.IdempotencyKey, err = idempotencyKey(c.Request().Header.Values("Idempotency-Key")); err != nil {
 		return err
+	}
+	if b.dryRun {
+		verdicts, err := s.dryRun(ctx, submission)
+		if err != nil {
+			return err
+		}
+		return ok(c, verdicts)
 	}
 	job, err := s.submit(ctx, submission)
 	if err != nil {
@@ -42,11 +51,68 @@ func (s *server) submit(ctx context.Context, submission tasks.Submission) (tasks
 			return job, err
 		}
 	}
+	if err := checkNotBefore(submission); err != nil {
+		return tasks.Job{}, err
+	}
 	if err := s.checkOwnership(ctx, submission.Tenant, submission.InstanceIDs); err != nil {
 		return tasks.Job{}, err
 	}
 	job, err := s.store.Submit(ctx, submission)
 	return job, s.stands(err)
+}
+
+// checkNotBefore is no part of reading the request: a replay may come after that time.
+func checkNotBefore(submission tasks.Submission) error {
+	if submission.NotBefore.IsZero() {
+		return nil
+	}
+	if err := tasks.CheckNotBefore(submission.NotBefore.Time, time.Now()); err != nil {
+		return tasks.Errorf(tasks.BadRequest, "not_before %s", err)
+	}
+	return nil
+}
+
+// dryRun says of each instance what a submit would do with it now.
+func (s *server) dryRun(ctx context.Context, submission tasks.Submission) (dryRun, error) {
+	if err := checkNotBefore(submission); err != nil {
+		return dryRun{}, err
+	}
+	fleet, err := s.store.Registered(ctx, submission.InstanceIDs)
+	if err != nil {
+		return dryRun{}, err
+	}
+	busy, err := s.store.Locked(ctx, submission.InstanceIDs)
+	if err != nil {
+		return dryRun{}, err
+	}
+	d := dryRun{DryRun: true}
+	for _, id := range submission.InstanceIDs {
+		in, registered := fleet[id]
+		verdict := tasks.VerdictWouldReset
+		switch {
+		case !registered && !s.cfg.OpenFleet:
+			verdict = tasks.VerdictUnknown
+		case registered && in.Tenant != submission.Tenant:
+			verdict = tasks.VerdictForeign
+		case in.Protected:
+			verdict = tasks.VerdictProtected
+		case busy[id]:
+			verdict = tasks.VerdictBusy
+		}
+		d.Instances = append(d.Instances, dryRunInstance{id, verdict})
+	}
+	return d, nil
+}
+
+// dryRun is the data of a batch-reset with dry_run.
+type dryRun struct {
+	DryRun    bool             `json:"dry_run"`
+	Instances []dryRunInstance `json:"instances"`
+}
+
+type dryRunInstance struct {
+	InstanceID string        `json:"instance_id"`
+	Verdict    tasks.Verdict `json:"verdict"`
 }
 
 // stands drops the error of a change that is written but not wholly enqueued: the

@@ -17,6 +17,7 @@ import (
 type Store interface {
 	Token(ctx context.Context, secret string) (tasks.Token, error)
 	Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error)
+	Locked(ctx context.Context, instances []string) (map[string]bool, error)
 	Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	Cancel(ctx context.Context, id string) error

@@ -65,9 +65,17 @@ const (
 	WrongInstance Refusal = "the record names another instance"
 	AlreadyFinal  Refusal = "the item is final"
 	OldDelivery   Refusal = "the item was delivered again since"
+	TooEarly      Refusal = "the item's time has not come"
 	TooLate       Refusal = "the item's time is over"
 	JobStopped    Refusal = "the job was cancelled or stopped"
 	WrongToken    Refusal = "the attempt was closed or replaced"
 )
 
 func (r Refusal) Error() string { return string(r) }
+
+// EarlyError is TooEarly with the time that is left.
+type EarlyError struct{ Wait time.Duration }
+
+func (e *EarlyError) Error() string { return TooEarly.Error() }
+
+func (e *EarlyError) Unwrap() error { return TooEarly }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,10 @@ type Job struct {
 	Total      int      `json:"total"`
 	Counts     Counts   `json:"counts"`
 	Items      []Item   `json:"items,omitempty"`
+	// NotBefore is when the first attempt may begin.
+	NotBefore Time              `json:"not_before,omitzero"`
+	Reason    string            `json:"reason,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
 
 	Tenant      string `json:"-"`
 	Queue       string `json:"-"`
@@ -74,6 +79,9 @@ type Submission struct {
 	Open bool
 	// MaxFailures stops the rest of the job once so many items failed; 0 = never.
 	MaxFailures int
+	NotBefore   Time // zero: at once
+	Reason      string
+	Labels      map[string]string
 	// IdempotencyKey makes the same request of a tenant the same job, for as long
 	// as the job's record exists. Empty: every request is a new job.
 	IdempotencyKey string
@@ -91,7 +99,19 @@ func (s Submission) JobID() string {
 // Fingerprint tells one request of a tenant from another. The request ID is no
 // part of it.
 func (s Submission) Fingerprint() string {
-	return digest(append([]string{s.Tenant, strconv.Itoa(s.MaxFailures)}, s.InstanceIDs...)...)
+	parts := append([]string{s.Tenant, strconv.Itoa(s.MaxFailures)}, s.InstanceIDs...)
+	// What is not given is left out, so that a request of before has the fingerprint of
+	// before. No instance ID has an equals sign.
+	if !s.NotBefore.IsZero() {
+		parts = append(parts, "not_before="+strconv.FormatInt(s.NotBefore.UnixMilli(), 10))
+	}
+	if s.Reason != "" {
+		parts = append(parts, "reason="+s.Reason)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Labels)) {
+		parts = append(parts, "label="+name, "="+s.Labels[name])
+	}
+	return digest(parts...)
 }
 
 // digest is 32 characters of a SHA-256 over the parts, each with its length, so

@@ -136,6 +136,9 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 		return a.wait(ctx)
 	case errors.Is(err, tasks.NotAllowed):
 		return a.abandon(ctx, tasks.NoLongerAllowed, string(tasks.NotAllowed))
+	case errors.Is(err, tasks.TooEarly):
+		early, _ := errors.AsType[*tasks.EarlyError](err)
+		return &again{delay: early.Wait, reason: err.Error()}
 	case errors.Is(err, tasks.TooLate):
 		return a.abandon(ctx, tasks.NotInTime, "the item did not start in time")
 	case errors.Is(err, tasks.JobStopped):

@@ -205,6 +205,25 @@ func TestABusyInstancePutsTheTaskBackUnused(t *testing.T) {
 	}
 }
 
+func TestATaskThatComesEarlyIsPutBackUntilItsTime(t *testing.T) {
+	b := newBench(t, driverFunc(func(context.Context, Attempt) error {
+		t.Error("the driver was called")
+		return nil
+	}))
+	job, err := b.db.Submit(t.Context(), tasks.Submission{
+		Tenant: "acme", InstanceIDs: []string{"phone-1"}, Open: true, NotBefore: tasks.FromMillis(time.Now().Add(time.Hour).UnixMilli()),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := wantAgain(t, b.deliver(t, job)); a.failure || a.delay > time.Hour || a.delay < 59*time.Minute {
+		t.Errorf("put back with %+v", a)
+	}
+	if it := b.item(t, job); it.State != tasks.ItemPending || it.Attempts != 0 {
+		t.Errorf("item %+v", it)
+	}
+}
+
 func TestAnInstanceThatIsBusyTooLongFailsTheItem(t *testing.T) {
 	server := miniredis.RunT(t)
 	b := newBenchOn(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true},

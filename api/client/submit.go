@@ -10,6 +10,7 @@ import (
 	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // Accepted is a batch that the service has taken on.
@@ -29,6 +30,11 @@ type Batch struct {
 	InstanceIDs []string `json:"instance_ids"` // 1 to 32, unless the server allows more
 	// MaxFailures stops the rest of the job once so many items failed; 0 = never.
 	MaxFailures int `json:"max_failures,omitempty"`
+	// NotBefore puts the job off, by up to 7 days; until then a cancel is certain to
+	// take it back. Zero: at once.
+	NotBefore time.Time         `json:"not_before,omitzero"`
+	Reason    string            `json:"reason,omitempty"` // up to 256 characters
+	Labels    map[string]string `json:"labels,omitempty"` // up to 8
 	// IdempotencyKey makes the same batch the same job, however often it is
 	// submitted. Empty: Submit makes one up, for its own tries.
 	IdempotencyKey string `json:"-"`
@@ -75,6 +81,45 @@ func (c *Client) Submit(ctx context.Context, b Batch) (Accepted, error) {
 				errors.Is(err, ErrUncertain) && (!answered || !refused(err)) && tries < maxTries
 		})
 	return accepted, err
+}
+
+// Verdict is what a dry run says of an instance: "would_reset", "unknown" (not
+// registered), "foreign" (another tenant's), "protected", or "busy" (it would wait).
+type Verdict struct {
+	InstanceID string `json:"instance_id"`
+	Verdict    string `json:"verdict"`
+}
+
+// DryRun asks what Submit would do with each instance now. Nothing is stored.
+func (c *Client) DryRun(ctx context.Context, b Batch) ([]Verdict, error) {
+	body, err := json.Marshal(struct {
+		Batch
+		DryRun bool `json:"dry_run"`
+	}{b, true})
+	if err != nil {
+		return nil, err
+	}
+	var data struct {
+		DryRun    bool      `json:"dry_run"`
+		Instances []Verdict `json:"instances"`
+	}
+	a, err := c.retry(ctx,
+		func() (answer, error) {
+			a, err := c.try(ctx, http.MethodPost, "/v1/instances/batch-reset", http.Header{}, body)
+			if err == nil {
+				err = a.decode(&data)
+			}
+			return a, err
+		},
+		func(_ int, err error) bool {
+			e, answered := errors.AsType[*Error](err)
+			return answered && e.HTTPStatus == http.StatusTooManyRequests
+		})
+	if err == nil && !data.DryRun {
+		// An older service ignores the field and has begun.
+		return nil, a.unusable("it does not know dry_run: the instances are being reset")
+	}
+	return data.Instances, err
 }
 
 // accepted decodes the answer to a batch. KooPhone calls a job a task, and an item

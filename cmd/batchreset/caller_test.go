@@ -39,7 +39,8 @@ type fakeService struct {
 	mu      sync.Mutex
 	jobs    []*fakeJob
 	batches [][]string
-	seen    int // looks at jobs and lists
+	bodies  []string // of the batches
+	seen    int      // looks at jobs and lists
 }
 
 type fakeJob struct {
@@ -86,8 +87,10 @@ func (s *fakeService) submit(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		InstanceIDs []string `json:"instance_ids"`
 	}
-	_ = json.NewDecoder(r.Body).Decode(&body)
+	raw, _ := io.ReadAll(r.Body)
+	_ = json.Unmarshal(raw, &body)
 	s.mu.Lock()
+	s.bodies = append(s.bodies, string(raw))
 	s.batches = append(s.batches, body.InstanceIDs)
 	n := len(s.batches)
 	s.mu.Unlock()

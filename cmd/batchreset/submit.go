@@ -26,7 +26,9 @@ func newSubmitCommand(std *streams) *cobra.Command {
 		chunk    int
 		parallel int
 		wait     bool
+		dryRun   bool
 		batch    client.Batch // without its instances
+		options  batchOptions
 	)
 	cmd := &cobra.Command{
 		Use:   "submit [ID…]",
@@ -47,10 +49,17 @@ If a request fails, its instances are listed. Those "not accepted" or "not sent"
 be submitted again. For those that "may have been accepted" ask 'batchreset jobs
 --instance ID' first: a second job would wipe the phone a second time.
 
+With --dry-run nothing is reset: each instance is listed with would_reset, unknown
+(not registered), foreign (another tenant's), protected, or busy (it would wait for the
+reset that is under way). Exit code 0 then means that none would be refused, 2 that
+some would.
+
 ` + exitCodes + `
 Without --wait, 0 means that every instance was accepted.`,
 		Example: `  batchreset submit phone-1 phone-2
   batchreset submit --file phones.txt --wait
+  batchreset submit --file phones.txt --dry-run
+  batchreset submit --file phones.txt --not-before 10m --reason 'recall 7' --label site=lab
   grep ^lab- phones.txt | batchreset submit --file - | xargs batchreset watch`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if chunk < 1 || chunk > tasks.MaxMaxInstances {
@@ -61,6 +70,12 @@ Without --wait, 0 means that every instance was accepted.`,
 			}
 			if batch.MaxFailures < 0 {
 				return fmt.Errorf("--max-failures must not be negative")
+			}
+			if err := options.read(&batch, time.Now()); err != nil {
+				return err
+			}
+			if dryRun && wait {
+				return errors.New("--dry-run and --wait do not go together: a dry run has no job")
 			}
 			if file == "" && cmd.Flags().Changed("file") {
 				return errors.New("--file is empty")
@@ -79,6 +94,9 @@ Without --wait, 0 means that every instance was accepted.`,
 				fmt.Fprintf(notices, "%s folded: each instance is reset once\n", plural(repeats, "repeated ID"))
 			}
 
+			if dryRun {
+				return tryOut(cmd.Context(), std.out, c, batches(batch, instances, chunk), flags.output.json())
+			}
 			s := submission{text: !flags.output.json(), total: len(instances), out: std.out, notices: notices}
 			s.send(cmd.Context(), c, batches(batch, instances, chunk), parallel)
 			return s.finish(cmd.Context(), c, wait)
@@ -90,6 +108,8 @@ Without --wait, 0 means that every instance was accepted.`,
 	cmd.Flags().IntVar(&parallel, "parallel", 4, "requests under way at a time")
 	cmd.Flags().IntVar(&batch.MaxFailures, "max-failures", 0, "stop the rest of a job once so many of its instances failed; 0 = never")
 	cmd.Flags().StringVar(&batch.IdempotencyKey, "idempotency-key", "", "`key` that makes this command safe to repeat (default: a new one)")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would become of each instance")
+	options.define(cmd.Flags())
 	cmd.Flags().BoolVar(&wait, "wait", false, "follow the jobs to their end")
 	return cmd
 }
@@ -99,7 +119,8 @@ Without --wait, 0 means that every instance was accepted.`,
 func batches(all client.Batch, instances []string, chunk int) []client.Batch {
 	var list []client.Batch
 	for ids := range slices.Chunk(instances, chunk) {
-		b := client.Batch{InstanceIDs: ids, MaxFailures: min(all.MaxFailures, len(ids))}
+		b := all
+		b.InstanceIDs, b.MaxFailures = ids, min(all.MaxFailures, len(ids))
 		if all.IdempotencyKey != "" {
 			b.IdempotencyKey = fmt.Sprintf("%s-%d", all.IdempotencyKey, len(list))
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -29,6 +30,71 @@ func TestSubmit(t *testing.T) {
 	t.Run("prints the job ID alone on standard output", func(t *testing.T) {
 		s := newFakeService(t)
 		s.call(t, "submit", "phone-1", "phone-2").want(t, 0, job1+"\n", "2 instances accepted in 1 job", "batchreset watch")
+	})
+	t.Run("says why, for what and when", func(t *testing.T) {
+		s := newFakeService(t)
+		s.call(t, "submit", "phone-1", "--reason", "recall <7>", "--label", "site=lab,ticket=T 1", "--not-before", "2h", "--max-failures", "3").
+			want(t, 0, job1+"\n", "1 instance accepted")
+		var body struct {
+			Reason      string            `json:"reason"`
+			Labels      map[string]string `json:"labels"`
+			NotBefore   time.Time         `json:"not_before"`
+			MaxFailures int               `json:"max_failures"`
+		}
+		if err := json.Unmarshal([]byte(s.bodies[0]), &body); err != nil {
+			t.Fatal(err)
+		}
+		if ahead := time.Until(body.NotBefore); ahead > 2*time.Hour || ahead < 119*time.Minute {
+			t.Errorf("begins in %s", ahead)
+		}
+		if body.Reason != "recall <7>" || body.Labels["site"] != "lab" || body.Labels["ticket"] != "T 1" || body.MaxFailures != 1 {
+			t.Errorf("sent %s", s.bodies[0])
+		}
+	})
+	t.Run("refuses options that cannot be, before anything is sent", func(t *testing.T) {
+		s := newFakeService(t)
+		for want, args := range map[string][]string{
+			`--not-before must be a time such as 2026-01-02T15:04:05Z or a duration such as 10m, not "soon"`: {"--not-before", "soon"},
+			"--not-before is in the past":             {"--not-before", "2020-01-02T15:04:05Z"},
+			"--not-before is more than 7 days ahead":  {"--not-before", "169h"},
+			"if there is an --idempotency-key":        {"--not-before", "1h", "--idempotency-key", "k"},
+			"--reason is 257 characters long":         {"--reason", strings.Repeat("ü", 257)},
+			"--label has a label without a name":      {"--label", "=x"},
+			"--dry-run and --wait do not go together": {"--dry-run", "--wait"},
+		} {
+			r := s.call(t, append([]string{"submit", "phone-1"}, args...)...)
+			if r.says(t, want); r.code != 1 {
+				t.Errorf("%v: exit code %d", args, r.code)
+			}
+		}
+		if got := s.sent(); len(got) != 0 {
+			t.Errorf("sent %v", got)
+		}
+	})
+	t.Run("tries out", func(t *testing.T) {
+		s := newFakeService(t)
+		verdict := "busy"
+		s.submitting = func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+			_, _ = fmt.Fprintf(w, `{"error_code":"0","error_msg":"ok","data":{"dry_run":true,"instances":[`+
+				`{"instance_id":"phone-1","verdict":"would_reset"},{"instance_id":"phone-22","verdict":%q}]}}`, verdict)
+			return true
+		}
+		s.call(t, "submit", "phone-1", "phone-22", "--dry-run").want(t, 0, "phone-1   would_reset\nphone-22  busy\n")
+		if !strings.Contains(s.bodies[0], `"dry_run":true`) {
+			t.Errorf("sent %s", s.bodies[0])
+		}
+		verdict = "protected"
+		s.call(t, "submit", "phone-1", "phone-22", "--dry-run").want(t, 2, "phone-1   would_reset\nphone-22  protected\n")
+		r := s.call(t, "submit", "phone-1", "phone-22", "--dry-run", "--output", "json")
+		sameJSON(t, r.out, `{"dry_run":true,"instances":[{"instance_id":"phone-1","verdict":"would_reset"},{"instance_id":"phone-22","verdict":"protected"}]}`)
+	})
+	t.Run("tells when a service does not know how to try out", func(t *testing.T) {
+		s := newFakeService(t)
+		if r := s.call(t, "submit", "phone-1", "--dry-run"); r.code != 1 {
+			t.Errorf("exit code %d", r.code)
+		} else {
+			r.says(t, "the instances are being reset")
+		}
 	})
 	t.Run("prints one JSON document", func(t *testing.T) {
 		s := newFakeService(t)

@@ -65,13 +65,21 @@ func decodeJob(id string, hash map[string]string) (tasks.Job, error) {
 		Queue:       hash["queue"],
 		Open:        hash["open"] == "1",
 		Fingerprint: hash["fp"],
+		Reason:      hash["reason"],
 	}
-	f := numbers{fields: []string{hash["created"], hash["end"], hash["tasks"], hash["total"], hash["rev"]}}
+	end, notBefore, _ := strings.Cut(hash["end"], " ")
+	f := numbers{fields: []string{hash["created"], end, hash["tasks"], hash["total"], hash["rev"], notBefore}}
 	job.CreatedAt, job.EndBefore = tasks.FromMillis(f.count(0)), tasks.FromMillis(f.count(1))
 	job.TaskRetention, job.Total = time.Duration(f.count(2))*time.Second, int(f.count(3))
 	job.Revision = f.count(4)
+	job.NotBefore = tasks.FromMillis(f.count(5))
 	if f.err != nil {
 		return tasks.Job{}, fmt.Errorf("job %s: header: %w", id, f.err)
+	}
+	if labels := hash["labels"]; labels != "" {
+		if err := json.Unmarshal([]byte(labels), &job.Labels); err != nil {
+			return tasks.Job{}, fmt.Errorf("job %s: labels: %w", id, err)
+		}
 	}
 	job.Items = make([]tasks.Item, job.Total)
 	for n := range job.Items {

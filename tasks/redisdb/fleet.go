@@ -30,6 +30,25 @@ func (db *DB) Registered(ctx context.Context, instances []string) (map[string]ta
 	return fleet, nil
 }
 
+// Locked returns those instances that an item has just now.
+func (db *DB) Locked(ctx context.Context, instances []string) (map[string]bool, error) {
+	pipe := db.rdb.Pipeline()
+	answers := make([]*redis.IntCmd, len(instances))
+	for i, id := range instances {
+		answers[i] = pipe.Exists(ctx, lockKey(id))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("read locks: %w", err)
+	}
+	locked := map[string]bool{}
+	for i, id := range instances {
+		if answers[i].Val() == 1 {
+			locked[id] = true
+		}
+	}
+	return locked, nil
+}
+
 // Register adds instances to the fleet, or changes the entries they have. The
 // caller has checked them.
 func (db *DB) Register(ctx context.Context, instances []tasks.Instance) error {

@@ -34,21 +34,25 @@ func (db *DB) enqueue(ctx context.Context, job tasks.Job) error {
 	defer cancel()
 	deliveries := job.Deliveries()
 	if err := db.enqueueAll(ctx, job.Queue, len(deliveries), func(ctx context.Context, i int) error {
-		return db.enqueueOne(ctx, job, deliveries[i], 0)
+		return db.enqueueOne(ctx, job, deliveries[i], asynq.ProcessAt(startOf(job)))
 	}); err != nil {
 		return &tasks.UndeliveredError{Job: job.ID, Cause: err}
 	}
 	return nil
 }
 
-func (db *DB) enqueueOne(ctx context.Context, job tasks.Job, d tasks.Delivery, delay time.Duration) error {
+// startOf is when the job's tasks are handed out; long ago means at once. asynq cuts
+// seconds off.
+func startOf(job tasks.Job) time.Time { return job.NotBefore.Add(time.Second - time.Millisecond) }
+
+func (db *DB) enqueueOne(ctx context.Context, job tasks.Job, d tasks.Delivery, when asynq.Option) error {
 	_, err := db.client.EnqueueContext(ctx, asynq.NewTask(tasks.TypeReset, d.Encode()),
 		asynq.TaskID(d.TaskID()),
 		asynq.Queue(job.Queue),
 		asynq.MaxRetry(math.MaxInt32),
 		asynq.Timeout(unlimited),
 		asynq.Retention(job.TaskRetention),
-		asynq.ProcessIn(delay),
+		when,
 	)
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -35,12 +36,20 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("list job as open: %w", err)
 	}
+	labels, err := encodeLabels(s.Labels)
+	if err != nil {
+		return tasks.Job{}, err
+	}
+	notBefore := ""
+	if !s.NotBefore.IsZero() {
+		notBefore = strconv.FormatInt(s.NotBefore.UnixMilli(), 10)
+	}
 	queue := db.place(s.Tenant, len(s.InstanceIDs))
 	args := []any{
 		listed.UnixMilli(), (listingGrace / 2).Milliseconds(),
 		db.opts.GiveUpAfter.Milliseconds(), int64(db.opts.JobRetention.Seconds()),
 		s.Tenant, queue, flag(s.Open), s.RequestID, s.Fingerprint(), s.MaxFailures,
-		int64(db.opts.TaskRetention.Seconds()),
+		int64(db.opts.TaskRetention.Seconds()), notBefore, s.Reason, labels,
 	}
 	for _, instance := range s.InstanceIDs {
 		args = append(args, instance)
@@ -63,9 +72,9 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	job := tasks.Job{
 		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, Queue: queue, Open: s.Open,
 		CreatedAt: tasks.FromMillis(created), Total: len(s.InstanceIDs), Revision: 1, Fingerprint: s.Fingerprint(),
-		TaskRetention: db.opts.TaskRetention,
-		EndBefore:     tasks.FromMillis(created + db.opts.GiveUpAfter.Milliseconds()),
+		TaskRetention: db.opts.TaskRetention, NotBefore: s.NotBefore, Reason: s.Reason, Labels: s.Labels,
 	}
+	job.EndBefore = tasks.Time{Time: latest(job.CreatedAt, job.NotBefore).Add(db.opts.GiveUpAfter)}
 	for n, instance := range s.InstanceIDs {
 		job.Items = append(job.Items, tasks.Item{
 			ID: tasks.ItemID(id, n), InstanceID: instance, State: tasks.ItemPending, Delivery: 1,
@@ -74,6 +83,22 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	job.Counts = tasks.Count(job.Items)
 	job.State = job.Counts.State()
 	return job, db.enqueue(ctx, job)
+}
+
+func latest(a, b tasks.Time) tasks.Time {
+	if a.After(b.Time) {
+		return a
+	}
+	return b
+}
+
+// encodeLabels is ” for no labels.
+func encodeLabels(labels map[string]string) (string, error) {
+	if len(labels) == 0 {
+		return "", nil
+	}
+	b, err := json.Marshal(labels)
+	return string(b), err
 }
 
 func keyReused() error {
@@ -142,7 +167,7 @@ func (db *DB) list(ctx context.Context, tenant, id string) (time.Time, error) {
 		return time.Time{}, err
 	}
 	// A record is gone for certain once its job's time and its retention are over.
-	lifetime := db.opts.GiveUpAfter + db.opts.JobRetention + 24*time.Hour
+	lifetime := tasks.MaxNotBefore + db.opts.GiveUpAfter + db.opts.JobRetention + 24*time.Hour
 	pipe := db.rdb.Pipeline()
 	if db.opts.CommitReplicas > 0 {
 		// The record would survive a failover that this entry did not.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -169,6 +170,10 @@ func reasoned(answer []any, err error) ([]any, error) {
 		return answer[1:], nil
 	case "upgrade":
 		return nil, errOldVersion
+	case "early":
+		if len(answer) == 2 {
+			return nil, &tasks.EarlyError{Wait: time.Duration(number(answer[1])) * time.Millisecond}
+		}
 	}
 	refusal, ok := refusals[reason]
 	if !ok {

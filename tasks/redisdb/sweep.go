@@ -72,11 +72,11 @@ func (db *DB) Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, de
 		return fmt.Errorf("deliver again: %w", err)
 	}
 	d.Number = int(number(a[0]))
-	wait := time.Duration(0)
+	when := asynq.ProcessAt(startOf(job))
 	if number(a[2]) == 1 {
-		wait = delay(int(number(a[1])))
+		when = asynq.ProcessIn(delay(int(number(a[1]))))
 	}
-	if err := db.enqueueOne(ctx, job, d, wait); err != nil {
+	if err := db.enqueueOne(ctx, job, d, when); err != nil {
 		return fmt.Errorf("deliver again: %w", err)
 	}
 	return nil

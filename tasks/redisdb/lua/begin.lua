@@ -10,6 +10,7 @@
 -- returns {'', attempts, failures, lost, driver key, checkpoint, 1 if ambiguous,
 --          attempts without an answer}
 --         {reason}: busy, not allowed, gone, instance, final, delivery, late, stopped
+--         {'early', ms until it may begin}
 if KEYS[2] then
   local reason = barred(KEYS[2], KEYS[3], ARGV[6], ARGV[4], ARGV[8], ARGV[9])
   if reason then return {reason} end
@@ -27,6 +28,7 @@ else
   local at = now - created
   if stopped then return {'stopped'} end
   if now >= finish_by then return {'late'} end
+  if not_before and now < not_before then return {'early', not_before - now} end
   if item.s == 'r' then -- its worker died
     item.l = (item.l or 0) + 1
     remember(item, at, 'l')

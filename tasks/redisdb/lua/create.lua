@@ -8,7 +8,9 @@
 -- ARGV[8]  request ID   ARGV[9] fingerprint of the request
 -- ARGV[10] how many items may fail before the rest is stopped; 0 = all
 -- ARGV[11] how long asynq keeps finished tasks (s)
--- ARGV[12…] instances, in order
+-- ARGV[12] when the first attempt may begin (ms), or ''
+-- ARGV[13] reason   ARGV[14] labels (JSON); each may be ''
+-- ARGV[15…] instances, in order
 -- returns  {created (ms), queue}, also for a job that exists and has the same
 --          fingerprint: the same request, or a first sending of this command whose
 --          answer was lost; {0} when the listing is too old, and nothing is stored;
@@ -22,9 +24,11 @@ end
 local time = redis.call('TIME')
 local now = tonumber(ARGV[1]) -- created when listed: the tenant's index has that time
 if time[1] * 1000 - now > tonumber(ARGV[2]) then return {0} end
-local total = #ARGV - 11
+local total = #ARGV - 14
+local finish_by = now + ARGV[3]
+if ARGV[12] ~= '' then finish_by = string.format('%d %s', ARGV[12] + ARGV[3], ARGV[12]) end
 -- What every script looks up comes first: Redis looks through them in order.
-local fields = {'rev', 1, 'left', total, 'stop', '', 'created', now, 'end', now + ARGV[3], 'v', 2, 'keep', ARGV[4],
+local fields = {'rev', 1, 'left', total, 'stop', '', 'created', now, 'end', finish_by, 'v', 2, 'keep', ARGV[4],
                 'tenant', ARGV[5], 'queue', ARGV[6], 'open', ARGV[7], 'request_id', ARGV[8], 'fp', ARGV[9],
                 'tasks', ARGV[11], 'total', total}
 if ARGV[10] ~= '0' then
@@ -33,7 +37,13 @@ if ARGV[10] ~= '0' then
 end
 for n = 1, total do
   fields[#fields + 1] = n - 1
-  fields[#fields + 1] = 'p    ' .. ARGV[11 + n]
+  fields[#fields + 1] = 'p    ' .. ARGV[14 + n]
+end
+for n, name in ipairs({'reason', 'labels'}) do
+  if ARGV[12 + n] ~= '' then
+    fields[#fields + 1] = name
+    fields[#fields + 1] = ARGV[12 + n]
+  end
 end
 redis.call('HSET', KEYS[1], unpack(fields))
 return {now, ARGV[6]}

@@ -1,7 +1,8 @@
 -- record.lua: what the scripts on a job record share. It is put in front of each
 -- of them; KEYS[1] is always the job hash.
 --
--- Fields of the hash: v (schema version), created, end (ms), keep (retention, s), tenant,
+-- Fields of the hash: v (schema version), created, end (ms; with not_before, if there is
+-- one, behind a space), reason, labels (JSON), if any, keep (retention, s), tenant,
 -- queue, open, request_id, fp, tasks, total, max_failures (if any), rev (counts changes),
 -- left (items that are not final), stop (the error code that no further attempt begins
 -- for), cancel, retry (who asked last), and for each item:
@@ -24,7 +25,7 @@
 -- below, which are made anew for each run. With instance IDs of up to 20 characters no
 -- value exceeds the 64 bytes of Redis's compact encoding in an ordinary life.
 
-local rev, left, stopped, created, finish_by -- of the header, once open has read it
+local rev, left, stopped, created, finish_by, not_before -- of the header, once open has read it
 
 -- Redis's clock is the only one in the record: workers' clocks may disagree.
 local function clock()
@@ -37,7 +38,12 @@ end
 local function open(n)
   local f = redis.call('HMGET', KEYS[1], 'rev', 'left', 'stop', 'created', 'end', n)
   if not f[2] then return nil end
+  not_before = nil
   rev, left, stopped, created, finish_by = f[1], tonumber(f[2]), f[3] ~= '' and f[3] or nil, tonumber(f[4]), tonumber(f[5])
+  if not finish_by then
+    local by, from = string.match(f[5], '^(%d+) (%d+)$')
+    finish_by, not_before = tonumber(by), tonumber(from)
+  end
   if not f[6] then return nil end
   local s, a, b, e, i, t, r, x, k, rest =
     string.match(f[6], '^(%a) (%d*) (%d*) (%d*) (%S+) ?([^ {]*) ?(%d*) ?(%d?) ?([^ {]*) ?(.*)')
