@@ -9,13 +9,13 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
 	"batchreset/api"
 	"batchreset/tasks"
@@ -23,7 +23,7 @@ import (
 	"batchreset/tasks/redisdb/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+var testConfig = api.Config{OpenFleet: true}
 
 const batchReset = "/v1/instances/batch-reset"
 
@@ -72,6 +72,20 @@ type reply struct {
 
 func (s service) do(t testing.TB, method, path, token string, body io.Reader, header ...string) reply {
 	t.Helper()
+	w := s.raw(t, method, path, token, body, header...)
+	got := reply{status: w.Code, header: w.Result().Header}
+	if w.Code == http.StatusNotModified {
+		return got
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+		t.Fatalf("%s %s: the answer is not an envelope: %v: %.200s", method, path, err, w.Body)
+	}
+	return got
+}
+
+// raw answers a request, and checks the answer against the contract.
+func (s service) raw(t testing.TB, method, path, token string, body io.Reader, header ...string) *httptest.ResponseRecorder {
+	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, body)
 	if token != "" {
 		r.Header.Set("X-Auth-Token", token)
@@ -81,14 +95,19 @@ func (s service) do(t testing.TB, method, path, token string, body io.Reader, he
 	}
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
-	got := reply{status: w.Code, header: w.Result().Header}
-	if w.Code == http.StatusNotModified {
-		return got
+	checkContract(t, method, path, w.Code, w.Header(), w.Body.Bytes())
+	return w
+}
+
+func checkContract(t testing.TB, method, path string, status int, header http.Header, body []byte) {
+	t.Helper()
+	c, err := written()
+	if err == nil {
+		err = c.check(method, path, status, header, body)
 	}
-	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
-		t.Fatalf("%s %s: the answer is not an envelope: %v: %.200s", method, path, err, w.Body)
+	if err != nil {
+		t.Errorf("%s %s: the answer %d is not in the contract: %v\n%.500s", method, path, status, err, body)
 	}
-	return got
 }
 
 func (s service) submit(t testing.TB, instances ...string) string {
@@ -281,6 +300,45 @@ func TestADryRunSaysWhatWouldBeAndLeavesNothing(t *testing.T) {
 	}
 	if after := s.rdb.Keys(t.Context(), "*").Val(); len(after) != len(before) {
 		t.Errorf("keys before %v, after %v", before, after)
+	}
+}
+
+func TestJobsByName(t *testing.T) {
+	s := newService(t, testConfig)
+	a, b, nobodys := s.submit(t, "phone-1"), s.submit(t, "phone-2"), tasks.NewJobID()
+	foreign, err := s.db.Submit(t.Context(), tasks.Submission{Tenant: "other", InstanceIDs: []string{"phone-3"}, Open: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := s.do(t, http.MethodGet, "/v1/jobs?ids="+strings.Join([]string{b, nobodys, a, foreign.ID, b}, ","), "acme", nil)
+	var page struct {
+		Jobs    []tasks.Job `json:"jobs"`
+		Missing []string    `json:"missing"`
+	}
+	if err := json.Unmarshal(got.Data, &page); err != nil {
+		t.Fatal(err)
+	}
+	if len(page.Jobs) != 2 || page.Jobs[0].ID != b || page.Jobs[1].ID != a || page.Jobs[0].Items != nil || page.Jobs[0].Total != 1 {
+		t.Errorf("jobs %+v", page.Jobs)
+	}
+	if !slices.Equal(page.Missing, []string{nobodys, foreign.ID}) {
+		t.Errorf("missing %v", page.Missing)
+	}
+	many := make([]string, 101)
+	for i := range many {
+		many[i] = tasks.NewJobID()
+	}
+	for query, message := range map[string]string{
+		"ids=": `ids[0] "" is not a job ID`, "ids=" + a + ",x": `ids[1] "x" is not a job ID`,
+		"ids=" + a + "&state=running":    "ids and state do not go together",
+		"ids=" + strings.Join(many, ","): "ids lists 101 jobs, the limit is 100",
+	} {
+		if got := s.do(t, http.MethodGet, "/v1/jobs?"+query, "acme", nil); got.Code != tasks.BadRequest || got.Message != message {
+			t.Errorf("%.60s: answer %+v, want %q", query, got, message)
+		}
+	}
+	if got := s.do(t, http.MethodGet, "/v1/jobs?ids="+strings.Join(many[1:], "&ids="), "acme", nil); got.Code != tasks.OK {
+		t.Errorf("100 jobs: answer %+v", got)
 	}
 }
 

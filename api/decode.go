@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -198,6 +199,48 @@ func decodeFilter(c echo.Context) (tasks.JobFilter, error) {
 	}
 	return f, nil
 }
+
+// decodeIDs reads the list of jobs in a query.
+func decodeIDs(query url.Values) ([]string, error) {
+	for name := range query {
+		if name != "ids" {
+			return nil, tasks.Errorf(tasks.BadRequest, "ids and %s do not go together", name)
+		}
+	}
+	var ids []string
+	for i, id := range strings.Split(strings.Join(query["ids"], ","), ",") {
+		if !tasks.ValidJobID(id) {
+			return nil, tasks.Errorf(tasks.BadRequest, "ids[%d] %.64q is not a job ID", i, id)
+		}
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) > maxJobsLimit {
+		return nil, tasks.Errorf(tasks.BadRequest, "ids lists %d jobs, the limit is %d", len(ids), maxJobsLimit)
+	}
+	return ids, nil
+}
+
+// preferredWait reads wait=N of Prefer headers (RFC 7240): the first that there is. A
+// preference that cannot be understood is none; more than maxWait is maxWait.
+func preferredWait(headers []string) (time.Duration, bool) {
+	for preference := range strings.SplitSeq(strings.Join(headers, ","), ",") {
+		preference, _, _ = strings.Cut(preference, ";") // its parameters
+		name, value, _ := strings.Cut(preference, "=")
+		if !strings.EqualFold(strings.TrimSpace(name), "wait") {
+			continue
+		}
+		seconds, err := strconv.ParseUint(strings.Trim(strings.TrimSpace(value), `"`), 10, 32)
+		if err != nil {
+			return 0, false
+		}
+		return min(time.Duration(seconds)*time.Second, maxWait), true
+	}
+	return 0, false
+}
+
+const maxWait = 60 * time.Second
 
 const (
 	defaultJobsLimit = 50

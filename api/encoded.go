@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"encoding/json"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -23,6 +22,7 @@ type encodedRecord struct {
 	tag   string
 	final bool
 	body  []byte
+	size  int // of the record in the body
 }
 
 func newEncodedRecords() encodedRecords {
@@ -41,11 +41,21 @@ func (e encodedRecords) get(version tasks.Job) (encodedRecord, bool) {
 
 // put encodes a record and keeps the answer.
 func (e encodedRecords) put(job tasks.Job) (encodedRecord, error) {
-	var body bytes.Buffer
-	if err := json.NewEncoder(&body).Encode(envelope{Code: tasks.OK, Message: "ok", Data: job}); err != nil {
+	record, err := json.Marshal(job)
+	if err != nil {
 		return encodedRecord{}, err
 	}
-	r := encodedRecord{tag: job.Tag(), final: job.State.Final(), body: body.Bytes()}
+	body, err := json.Marshal(envelope{Code: tasks.OK, Message: "ok", Data: json.RawMessage(record)})
+	if err != nil {
+		return encodedRecord{}, err
+	}
+	r := encodedRecord{tag: job.Tag(), final: job.State.Final(), body: append(body, '\n'), size: len(record)}
 	e.cache.Add(job.ID, r)
 	return r, nil
+}
+
+// data is the record without its envelope, which it ends.
+func (r encodedRecord) data() []byte {
+	const end = len("}\n")
+	return r.body[len(r.body)-end-r.size : len(r.body)-end]
 }

@@ -160,31 +160,97 @@ func (s *server) taskQuery(c echo.Context) error {
 	return ok(c, newTaskStatus(job))
 }
 
-// job answers the job status record, or 304 to a caller who has it already.
+// job answers the job status record, or 304 to a caller who has it already. A caller
+// who prefers to wait has the answer when the job is final, or when the time is over.
 func (s *server) job(c echo.Context) error {
 	version, err := s.find(c, s.store.Version)
 	if err != nil {
 		return err
 	}
+	if d, prefers := preferredWait(c.Request().Header.Values("Prefer")); prefers {
+		c.Response().Header().Set("Preference-Applied", fmt.Sprintf("wait=%d", d/time.Second))
+		if version, err = s.await(c, version.ID, d); err != nil {
+			return err
+		}
+	}
 	if match := c.Request().Header.Get("If-None-Match"); match != "" && matches(match, version.Tag()) {
 		c.Response().Header().Set("ETag", strconv.Quote(version.Tag()))
 		return c.NoContent(http.StatusNotModified)
 	}
-	record, ready := s.encoded.get(version)
-	if !ready {
-		job, err := s.find(c, s.store.Job)
-		if err != nil {
-			return err
-		}
-		if record, err = s.encoded.put(job); err != nil {
-			return err
-		}
+	record, err := s.record(c, version)
+	if err != nil {
+		return err
 	}
 	c.Response().Header().Set("ETag", strconv.Quote(record.tag))
 	if !record.final {
 		c.Response().Header().Set(echo.HeaderRetryAfter, "1")
 	}
 	return c.JSONBlob(http.StatusOK, record.body)
+}
+
+// record is the encoded record of a version. Of those who ask at the same time for one
+// that is not kept, one reads it.
+func (s *server) record(c echo.Context, version tasks.Job) (encodedRecord, error) {
+	if record, ready := s.encoded.get(version); ready {
+		return record, nil
+	}
+	read, err, _ := s.reads.Do(version.ID+" "+version.Tag(), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), storeTimeout)
+		defer cancel()
+		job, err := s.store.Job(ctx, version.ID)
+		if err != nil {
+			return nil, err
+		}
+		return s.encoded.put(job)
+	})
+	if errors.Is(err, tasks.JobGone) {
+		return encodedRecord{}, noJob(version.ID)
+	}
+	record, _ := read.(encodedRecord)
+	return record, err
+}
+
+// await returns a job's version when the job is final, when d is over, or when the
+// process stops.
+func (s *server) await(c echo.Context, id string, d time.Duration) (tasks.Job, error) {
+	watch := s.watchers.add(id, hintLost)
+	defer s.watchers.remove(watch)
+	unhurried(c)
+	over := time.NewTimer(d)
+	defer over.Stop()
+	for {
+		// The watch is on: a change from here on is told.
+		version, record, err := s.again(c)
+		if err != nil || record.final {
+			return version, err
+		}
+		select {
+		case <-watch.changed:
+		case <-over.C:
+			return version, nil
+		case <-s.watchers.stopped:
+			return version, nil
+		case <-caller(c).Done():
+			return version, caller(c).Err()
+		}
+	}
+}
+
+// again reads the record of the path once more.
+func (s *server) again(c echo.Context) (tasks.Job, encodedRecord, error) {
+	defer timeForRedis(c)()
+	version, err := s.find(c, s.store.Version)
+	if err != nil {
+		return version, encodedRecord{}, err
+	}
+	record, err := s.record(c, version)
+	return version, record, err
+}
+
+// unhurried takes the server's time for reading a request off a request that is read: it
+// would end what waits.
+func unhurried(c echo.Context) {
+	_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Time{}) // not every writer has one
 }
 
 // matches reports whether an If-None-Match header names the tag. GET compares
@@ -200,22 +266,23 @@ func matches(header, tag string) bool {
 // answered like one that does not exist.
 func (s *server) find(c echo.Context, read func(context.Context, string) (tasks.Job, error)) (tasks.Job, error) {
 	id := c.Param("job")
-	missing := tasks.Errorf(tasks.NoJob, "there is no job %.64q", id)
 	if !tasks.ValidJobID(id) {
-		return tasks.Job{}, missing
+		return tasks.Job{}, noJob(id)
 	}
 	c.Set(jobKey, id)
 	job, err := read(c.Request().Context(), id)
 	switch {
 	case errors.Is(err, tasks.JobGone):
-		return tasks.Job{}, missing
+		return tasks.Job{}, noJob(id)
 	case err != nil:
 		return tasks.Job{}, err
 	case job.Tenant != tenant(c):
-		return tasks.Job{}, missing
+		return tasks.Job{}, noJob(id)
 	}
 	return job, nil
 }
+
+func noJob(id string) error { return tasks.Errorf(tasks.NoJob, "there is no job %.64q", id) }
 
 // cancel takes back the items of a job that have not begun, and answers the record.
 func (s *server) cancel(c echo.Context) error { return s.change(c, s.store.Cancel) }
@@ -238,8 +305,12 @@ func (s *server) change(c echo.Context, change func(context.Context, string) err
 	return ok(c, job)
 }
 
-// jobs lists the tenant's jobs, newest first, without their items.
+// jobs lists the tenant's jobs, newest first, without their items; or those that are
+// named, in the order in which they are.
 func (s *server) jobs(c echo.Context) error {
+	if c.QueryParams().Has("ids") {
+		return s.namedJobs(c)
+	}
 	filter, err := decodeFilter(c)
 	if err != nil {
 		return err
@@ -252,6 +323,30 @@ func (s *server) jobs(c echo.Context) error {
 	for _, job := range jobs {
 		job.Items = nil
 		page.Jobs = append(page.Jobs, job)
+	}
+	return ok(c, page)
+}
+
+func (s *server) namedJobs(c echo.Context) error {
+	ids, err := decodeIDs(c.QueryParams())
+	if err != nil {
+		return err
+	}
+	jobs, err := s.store.JobsByID(c.Request().Context(), ids)
+	if err != nil {
+		return err
+	}
+	page := jobsPage{Jobs: []tasks.Job{}}
+	for _, job := range jobs {
+		if job.Tenant == tenant(c) {
+			job.Items = nil
+			page.Jobs = append(page.Jobs, job)
+		}
+	}
+	for _, id := range ids {
+		if !slices.ContainsFunc(page.Jobs, func(j tasks.Job) bool { return j.ID == id }) {
+			page.Missing = append(page.Missing, id)
+		}
 	}
 	return ok(c, page)
 }

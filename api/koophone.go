@@ -62,4 +62,6 @@ func newTaskStatus(job tasks.Job) taskStatus {
 type jobsPage struct {
 	Jobs       []tasks.Job `json:"jobs"`
 	NextCursor string      `json:"next_cursor,omitempty"`
+	// Missing are the named jobs that do not exist, or are another tenant's.
+	Missing []string `json:"missing,omitempty"`
 }

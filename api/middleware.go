@@ -24,6 +24,7 @@ const (
 	tenantKey    = "tenant"
 	jobKey       = "job"
 	codeKey      = "error_code"
+	callerKey    = "caller"
 )
 
 func requestID(c echo.Context) string {
@@ -87,11 +88,25 @@ func limitBody(next echo.HandlerFunc) echo.HandlerFunc {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 
 		// The time for Redis starts only now: the caller's upload is not part of it.
-		ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
-		defer cancel()
-		c.SetRequest(r.WithContext(ctx))
+		c.Set(callerKey, r.Context())
+		defer timeForRedis(c)()
 		return next(c)
 	}
+}
+
+// caller is a context that ends when the caller hangs up.
+func caller(c echo.Context) context.Context {
+	if ctx, ok := c.Get(callerKey).(context.Context); ok {
+		return ctx
+	}
+	return c.Request().Context()
+}
+
+// timeForRedis gives the request storeTimeout from now on.
+func timeForRedis(c echo.Context) context.CancelFunc {
+	ctx, cancel := context.WithTimeout(caller(c), storeTimeout)
+	c.SetRequest(c.Request().WithContext(ctx))
+	return cancel
 }
 
 // authenticate finds the tenant of X-Auth-Token and checks the token's scope.

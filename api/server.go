@@ -8,6 +8,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
+	"golang.org/x/sync/singleflight"
 
 	"batchreset/tasks"
 )
@@ -24,6 +25,8 @@ type Store interface {
 	Retry(ctx context.Context, id string) error
 	Job(ctx context.Context, id string) (tasks.Job, error)
 	Version(ctx context.Context, id string) (tasks.Job, error)
+	JobsByID(ctx context.Context, ids []string) ([]tasks.Job, error)
+	Changes
 	Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (jobs []tasks.Job, cursor string, err error)
 	Check(ctx context.Context) error
 }
@@ -49,12 +52,26 @@ type server struct {
 	cfg     Config
 	store   Store
 	encoded encodedRecords
+	reads   singleflight.Group // of records, by version
 	log     *slog.Logger
+
+	watchers *watchers
 }
 
-// New returns the public API.
-func New(cfg Config, store Store, log *slog.Logger) http.Handler {
-	s := &server{cfg: cfg, store: store, encoded: newEncodedRecords(), log: log}
+// API is the public API.
+type API struct {
+	http.Handler
+	watchers *watchers
+}
+
+// Run tells requests that wait for jobs when these have changed, until ctx ends. Then
+// they are answered with what there is, and so are those that come later.
+func (a *API) Run(ctx context.Context) error { return a.watchers.run(ctx) }
+
+// New returns the public API. Without Run, nobody who waits hears of a change before
+// the time to wait is over.
+func New(cfg Config, store Store, log *slog.Logger) *API {
+	s := &server{cfg: cfg, store: store, encoded: newEncodedRecords(), log: log, watchers: newWatchers(store, log)}
 	e := echo.New()
 	e.HTTPErrorHandler = s.fail
 	e.Use(s.identify, s.accessLog, middleware.RecoverWithConfig(middleware.RecoverConfig{
@@ -71,12 +88,14 @@ func New(cfg Config, store Store, log *slog.Logger) http.Handler {
 	guarded(http.MethodPost, "/v1/instances/batch-reset", tasks.ScopeSubmit, s.batchReset)
 	guarded(http.MethodGet, "/v1/instances/tasks/:job", tasks.ScopeRead, s.taskQuery)
 	guarded(http.MethodGet, "/v1/jobs/:job", tasks.ScopeRead, s.job)
+	guarded(http.MethodGet, "/v1/jobs/:job/events", tasks.ScopeRead, s.events)
 	guarded(http.MethodGet, "/v1/jobs", tasks.ScopeRead, s.jobs)
 	guarded(http.MethodPost, "/v1/jobs/:job/cancel", tasks.ScopeCancel, s.cancel)
 	guarded(http.MethodPost, "/v1/jobs/:job/retry", tasks.ScopeSubmit, s.retry)
+	e.GET("/openapi.yaml", contract)
 	e.GET("/healthz", s.healthz)
 	e.GET("/readyz", s.readyz)
-	return e
+	return &API{e, s.watchers}
 }
 
 // NewHTTPServer returns a server for h with limits that a public listener needs.

@@ -59,7 +59,9 @@ func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	}
 	log.Info("api started", "api", urlOf(public), "ops", urlOf(private), "fleet", flags.fleet, "version", versionText())
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return serve(ctx, public, flags.handler(db, log), log) })
+	handler := flags.handler(db, log)
+	g.Go(func() error { return handler.Run(ctx) })
+	g.Go(func() error { return serve(ctx, public, handler, log) })
 	g.Go(func() error { return serve(ctx, private, opsHandler(db), log) })
 	err = g.Wait()
 	log.Info("api stopped")

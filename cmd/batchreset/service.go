@@ -142,7 +142,7 @@ func (f *apiFlags) check() error {
 	return nil
 }
 
-func (f *apiFlags) handler(db *redisdb.DB, log *slog.Logger) http.Handler {
+func (f *apiFlags) handler(db *redisdb.DB, log *slog.Logger) *api.API {
 	return api.New(api.Config{MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open"}, db, log)
 }
 

@@ -60,8 +60,8 @@ func quick() sizes {
 		idleBatches: 24, idleGap: 80 * time.Millisecond, idleRounds: 1, idleCPU: 3 * time.Second,
 		polls:         400 * time.Millisecond,
 		memoryBatches: 1000,
-		inFlight:      10_000, inFlightLasts: 8 * time.Second, inFlightWindow: 5 * time.Second, inFlightSplit: 48,
-		few: 1000, many: 100_000, cycle: 3200, cycles: 9,
+		inFlight:      10_000, inFlightLasts: 12 * time.Second, inFlightWindow: 5 * time.Second, inFlightSplit: 48,
+		few: 1000, many: 100_000, cycle: 3200, cycles: 7,
 		crowd: 20_000, tries: 3, candidates: 20,
 		starts: 6,
 	}

@@ -149,19 +149,4 @@ func (q *quiet) hear(queue string) {
 
 // Listen hears of enqueued work until ctx ends, so that this DB's servers take it at
 // once. Without it they take it half a second later.
-func (db *DB) Listen(ctx context.Context) error {
-	sub := db.rdb.Subscribe(ctx, channel)
-	defer func() { _ = sub.Close() }() // nothing is lost with it
-	messages := sub.Channel()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case m, ok := <-messages:
-			if !ok {
-				return nil
-			}
-			db.quiet.hear(m.Payload)
-		}
-	}
-}
+func (db *DB) Listen(ctx context.Context) error { return db.subscribe(ctx, channel, db.quiet.hear) }

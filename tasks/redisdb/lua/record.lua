@@ -72,6 +72,7 @@ end
 local function settle()
   if left > 0 then return 0 end
   redis.call('EXPIRE', KEYS[1], redis.call('HGET', KEYS[1], 'keep'))
+  redis.call('PUBLISH', 'reset:finished', string.sub(KEYS[1], #'reset:{' + 1, -2)) -- a hint
   return 1
 end
 

@@ -1,0 +1,212 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.uber.org/goleak"
+	"go.yaml.in/yaml/v3"
+)
+
+// contract is openapi.yaml, and what of it the tests of this package have seen.
+type contract struct {
+	paths    map[string]map[string]operation // by path and method
+	codes    []string                        // of errors
+	compiler *jsonschema.Compiler
+
+	mu      sync.Mutex
+	schemas map[string]*jsonschema.Schema // by pointer
+	seen    map[string]bool
+}
+
+type operation struct {
+	Responses map[string]struct {
+		Ref string `yaml:"$ref"`
+	} `yaml:"responses"`
+}
+
+// written is the contract of this package's tests.
+var written = sync.OnceValues(readContract)
+
+func readContract() (*contract, error) {
+	raw, err := os.ReadFile("openapi.yaml")
+	if err != nil {
+		return nil, err
+	}
+	var document any
+	if err := yaml.Unmarshal(raw, &document); err != nil {
+		return nil, err
+	}
+	var read struct {
+		Paths      map[string]map[string]operation
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]struct{ Enum []string }
+			}
+		}
+	}
+	if err := yaml.Unmarshal(raw, &read); err != nil {
+		return nil, err
+	}
+	c := &contract{
+		paths: read.Paths, codes: read.Components.Schemas["Error"].Properties["error_code"].Enum,
+		compiler: jsonschema.NewCompiler(), schemas: map[string]*jsonschema.Schema{}, seen: map[string]bool{},
+	}
+	c.compiler.DefaultDraft(jsonschema.Draft2020)
+	c.compiler.AssertFormat()
+	// jsonschema wants what encoding/json makes of a document.
+	asJSON, err := json.Marshal(document)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := jsonschema.UnmarshalJSON(strings.NewReader(string(asJSON)))
+	if err != nil {
+		return nil, err
+	}
+	return c, c.compiler.AddResource("openapi.json", plain)
+}
+
+// operationOf finds the operation of a request. Templates have no two that fit a path
+// but for those without a variable, which come first.
+func (c *contract) operationOf(method, path string) (template string, op operation, ok bool) {
+	path, _, _ = strings.Cut(path, "?")
+	templates := slices.SortedFunc(maps.Keys(c.paths), func(a, b string) int {
+		return strings.Count(a, "{") - strings.Count(b, "{")
+	})
+	for _, template := range templates {
+		if op, known := c.paths[template][strings.ToLower(method)]; known && fits(template, path) {
+			return template, op, true
+		}
+	}
+	return "", operation{}, false
+}
+
+func fits(template, path string) bool {
+	want, got := strings.Split(template, "/"), strings.Split(path, "/")
+	return len(want) == len(got) && !slices.ContainsFunc(want, func(part string) bool {
+		i := slices.Index(want, part)
+		return part != got[i] && !strings.HasPrefix(part, "{")
+	})
+}
+
+// check returns an error unless the answer to a request is one that the contract has.
+func (c *contract) check(method, path string, status int, header http.Header, body []byte) error {
+	if header.Get("x-request-id") == "" {
+		return fmt.Errorf("no x-request-id")
+	}
+	template, op, known := c.operationOf(method, path)
+	if !known { // for which there is but one answer
+		return c.validate("/components/schemas/Error", body)
+	}
+	name := strconv.Itoa(status)
+	response, documented := op.Responses[name]
+	if !documented {
+		return fmt.Errorf("%s %s has no response %d", method, template, status)
+	}
+	c.mu.Lock()
+	c.seen[method+" "+template+" "+name] = true
+	c.mu.Unlock()
+	if len(body) == 0 {
+		return nil
+	}
+	media, _, _ := strings.Cut(header.Get("Content-Type"), ";")
+	if media != "application/json" {
+		return nil
+	}
+	pointer := "/paths/" + escape(template) + "/" + strings.ToLower(method) + "/responses/" + name
+	if response.Ref != "" {
+		pointer = strings.TrimPrefix(response.Ref, "#")
+	}
+	return c.validate(pointer+"/content/application~1json/schema", body)
+}
+
+func escape(part string) string { return strings.NewReplacer("~", "~0", "/", "~1").Replace(part) }
+
+// validate checks a JSON document against the schema at a pointer.
+func (c *contract) validate(pointer string, body []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	schema := c.schemas[pointer]
+	if schema == nil {
+		var err error
+		if schema, err = c.compiler.Compile("openapi.json#" + strings.NewReplacer("{", "%7B", "}", "%7D").Replace(pointer)); err != nil {
+			return err
+		}
+		c.schemas[pointer] = schema
+	}
+	document, err := jsonschema.UnmarshalJSON(strings.NewReader(string(body)))
+	if err != nil {
+		return err
+	}
+	if object, ok := document.(map[string]any); ok {
+		if code, ok := object["error_code"].(string); ok {
+			c.seen[code] = true
+		}
+	}
+	return schema.Validate(document)
+}
+
+// TestMain fails when the contract has an operation or an error that no test has met.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	c, err := written()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "contract:", err)
+		os.Exit(1)
+	}
+	whole := true
+	for _, arg := range os.Args { // a single test does not see everything
+		whole = whole && !strings.HasPrefix(arg, "-test.run=") && !strings.HasPrefix(arg, "-test.fuzz=") && !strings.HasPrefix(arg, "-test.skip=")
+	}
+	if code == 0 && whole {
+		for _, missing := range c.unseen() {
+			fmt.Fprintln(os.Stderr, "contract: no test has met", missing)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// unseen are the documented successes and errors that no answer was.
+func (c *contract) unseen() []string {
+	var all []string
+	for path, methods := range c.paths {
+		for method, op := range methods {
+			for status := range op.Responses {
+				if status < "4" {
+					all = append(all, strings.ToUpper(method)+" "+path+" "+status)
+				}
+			}
+		}
+	}
+	all = append(all, c.codes...)
+	slices.Sort(all)
+	return slices.DeleteFunc(all, func(what string) bool { return c.seen[what] })
+}
+
+func TestTheContractIsServed(t *testing.T) {
+	s := newService(t, testConfig)
+	r := s.raw(t, http.MethodGet, "/openapi.yaml", "", nil)
+	want, err := os.ReadFile("openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Code != http.StatusOK || r.Header().Get("Content-Type") != "application/yaml" || r.Body.String() != string(want) {
+		t.Errorf("answer %d %v, %d bytes", r.Code, r.Header(), r.Body.Len())
+	}
+}

@@ -1,0 +1,291 @@
+package api_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"batchreset/api"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+// live is a service on a real Redis that serves over HTTP and tells those who wait.
+type live struct {
+	service
+	*httptest.Server
+	api  *api.API
+	stop func() // ends the telling, and waits until it has
+}
+
+func newLive(t *testing.T) *live {
+	t.Helper()
+	s := newServiceOn(t, api.Config{OpenFleet: true}, redisdb.Options{URL: redistest.Start(t).URL()})
+	a, ok := s.Handler.(*api.API)
+	if !ok {
+		t.Fatalf("the handler is a %T", s.Handler)
+	}
+	l := &live{service: s, Server: httptest.NewServer(a), api: a}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	l.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		l.stop()
+		l.Close()
+	})
+	return l
+}
+
+func (l *live) get(t *testing.T, path string, header ...string) *http.Response {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, l.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Auth-Token", "acme")
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	response, err := l.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkContract(t, r.Method, path, response.StatusCode, response.Header, nil) // the body comes later
+	return response
+}
+
+// finish ends the first item of a job that is open.
+func (s service) finish(t *testing.T, id string) {
+	t.Helper()
+	job, err := s.db.Job(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := job.Deliveries()[0]
+	if _, err := s.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.Finish(t.Context(), d, "t", tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPreferWaitAnswersOnFinish(t *testing.T) {
+	l := newLive(t)
+	id := l.submit(t, "phone-1", "phone-2")
+	type answer struct {
+		*http.Response
+		body string
+		at   time.Time
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		r := l.get(t, "/v1/jobs/"+id, "Prefer", "respond-async", "Prefer", `wait="50"; x=y, wait=1`)
+		body, _ := io.ReadAll(r.Body)
+		_ = r.Body.Close()
+		answers <- answer{r, string(body), time.Now()}
+	}()
+	l.finish(t, id) // a change, but not the end
+	select {
+	case a := <-answers:
+		t.Fatalf("answered before the end: %s", a.body)
+	case <-time.After(300 * time.Millisecond):
+	}
+	l.finish(t, id)
+	ended := time.Now()
+	a := <-answers
+	if a.StatusCode != http.StatusOK || !strings.Contains(a.body, `"state":"succeeded"`) || a.Header.Get("Preference-Applied") != "wait=50" {
+		t.Errorf("answer %d %v %s", a.StatusCode, a.Header, a.body)
+	}
+	if late := a.at.Sub(ended); late > time.Second {
+		t.Errorf("told %s after the end", late)
+	}
+
+	// Who comes after the end does not wait, and has 304 for what he knows.
+	r := l.get(t, "/v1/jobs/"+id, "Prefer", "wait=60", "If-None-Match", a.Header.Get("ETag"))
+	_ = r.Body.Close()
+	if r.StatusCode != http.StatusNotModified || r.Header.Get("Preference-Applied") != "wait=60" {
+		t.Errorf("after the end: %d %v", r.StatusCode, r.Header)
+	}
+}
+
+func TestPreferWaitEnds(t *testing.T) {
+	l := newLive(t)
+	id := l.submit(t, "phone-1")
+	for header, applied := range map[string]string{
+		"wait=1": "wait=1", "Wait=0": "wait=0", "handling=lenient, wait=1": "wait=1",
+		"wait=abc": "", "wait": "", "wait=-1": "", "wait=1.5": "", "": "",
+	} {
+		start := time.Now()
+		r := l.get(t, "/v1/jobs/"+id, "Prefer", header)
+		_ = r.Body.Close()
+		if r.StatusCode != http.StatusOK || r.Header.Get("Preference-Applied") != applied || r.Header.Get("Retry-After") == "" {
+			t.Errorf("Prefer: %s: answer %d %v", header, r.StatusCode, r.Header)
+		}
+		if took := time.Since(start); took < time.Second && applied == "wait=1" || took > 5*time.Second {
+			t.Errorf("Prefer: %s took %s", header, took)
+		}
+	}
+	// The process stops: nobody is kept waiting.
+	answered := make(chan int, 1)
+	go func() {
+		r := l.get(t, "/v1/jobs/"+id, "Prefer", "wait=1000")
+		_ = r.Body.Close()
+		if r.Header.Get("Preference-Applied") != "wait=60" {
+			t.Errorf("answer %v", r.Header)
+		}
+		answered <- r.StatusCode
+	}()
+	l.stop()
+	if status := <-answered; status != http.StatusOK {
+		t.Errorf("answer %d", status)
+	}
+}
+
+// event is one of a stream.
+type event struct{ id, name, data string }
+
+// readEvents reads a stream to its end.
+func readEvents(t *testing.T, body io.Reader, each func(event)) {
+	t.Helper()
+	var e event
+	lines := bufio.NewScanner(body)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), ": ")
+		switch {
+		case lines.Text() == "" && e != (event{}):
+			each(e)
+			e = event{}
+		case name == "id":
+			e.id = value
+		case name == "event":
+			e.name = value
+		case name == "data":
+			e.data = value
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEventsTellEveryChangeUntilTheLast(t *testing.T) {
+	l := newLive(t)
+	id := l.submit(t, "phone-1", "phone-2")
+	r := l.get(t, "/v1/jobs/"+id+"/events")
+	if r.StatusCode != http.StatusOK || r.Header.Get("Content-Type") != "text/event-stream" || r.Header.Get("Cache-Control") != "no-store" {
+		t.Fatalf("answer %d %v", r.StatusCode, r.Header)
+	}
+	var states, ids []string
+	readEvents(t, r.Body, func(e event) {
+		for _, state := range []string{"pending", "running", "succeeded"} {
+			if strings.Contains(e.data, `{"job_id":"`+id+`","state":"`+state+`"`) && e.name == "job" {
+				states = append(states, state)
+			}
+		}
+		if len(ids) < 2 { // ends one item after each of the first two
+			l.finish(t, id)
+		}
+		ids = append(ids, e.id)
+	})
+	_ = r.Body.Close()
+	if got := fmt.Sprint(states); got != "[pending running succeeded]" {
+		t.Errorf("told %s", got)
+	}
+
+	// A reader who comes back has what is new, or is told to stay away.
+	r = l.get(t, "/v1/jobs/"+id+"/events", "Last-Event-ID", ids[0])
+	var again []string
+	readEvents(t, r.Body, func(e event) { again = append(again, e.id) })
+	_ = r.Body.Close()
+	if len(again) != 1 || again[0] != ids[2] {
+		t.Errorf("told %v again, of %v", again, ids)
+	}
+	r = l.get(t, "/v1/jobs/"+id+"/events", "Last-Event-ID", ids[2])
+	_ = r.Body.Close()
+	if r.StatusCode != http.StatusNoContent {
+		t.Errorf("after the last event: %d", r.StatusCode)
+	}
+}
+
+func TestEventsAreForTheTenantAlone(t *testing.T) {
+	l := newLive(t)
+	id := l.submit(t, "phone-1")
+	if got := l.do(t, http.MethodGet, "/v1/jobs/"+id+"/events", "other", nil); got.status != http.StatusNotFound || got.Code != tasks.NoJob {
+		t.Errorf("answer %+v", got)
+	}
+	if got := l.do(t, http.MethodGet, "/v1/jobs/"+strings.Repeat("0", 32)+"/events", "acme", nil); got.status != http.StatusNotFound {
+		t.Errorf("answer %+v", got)
+	}
+}
+
+// Many wait and stream; all are told within a second, and nothing of them stays.
+func TestManyWaitForOneProcess(t *testing.T) {
+	l := newLive(t)
+	l.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = 1000 //nolint:forcetypeassert // httptest's
+	id := l.submit(t, "phone-1")
+	warm := l.get(t, "/v1/jobs/"+id)
+	_ = warm.Body.Close()
+	before := goleak.IgnoreCurrent()
+	const each = 200
+	var told sync.WaitGroup
+	errs := make(chan error, 2*each)
+	waiting := make(chan struct{}, 2*each)
+	for range each {
+		told.Go(func() {
+			waiting <- struct{}{}
+			r := l.get(t, "/v1/jobs/"+id, "Prefer", "wait=30")
+			body, err := io.ReadAll(r.Body)
+			if err == nil && !strings.Contains(string(body), `"state":"succeeded"`) {
+				err = fmt.Errorf("poll was told %s", body)
+			}
+			errs <- errors.Join(err, r.Body.Close())
+		})
+		told.Go(func() {
+			r := l.get(t, "/v1/jobs/"+id+"/events")
+			waiting <- struct{}{}
+			last := ""
+			readEvents(t, r.Body, func(e event) { last = e.data })
+			err := r.Body.Close()
+			if !strings.Contains(last, `"state":"succeeded"`) {
+				err = fmt.Errorf("stream was told %s", last)
+			}
+			errs <- err
+		})
+	}
+	for range 2 * each {
+		<-waiting
+	}
+	l.finish(t, id)
+	ended := time.Now()
+	told.Wait()
+	if took := time.Since(ended); took > 5*time.Second {
+		t.Errorf("the last was told %s after the end", took)
+	}
+	for range 2 * each {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.Client().CloseIdleConnections()
+	if err := goleak.Find(before, goleak.IgnoreAnyFunction("net/http.(*conn).serve"), goleak.IgnoreAnyFunction("net/http.(*connReader).backgroundRead")); err != nil {
+		t.Error(err)
+	}
+}
