@@ -55,13 +55,13 @@ func full() sizes {
 func quick() sizes {
 	return sizes{
 		rounds: 3, rowLimit: 90 * time.Second,
-		submit: 40_000, drain: 15_000,
+		submit: 25_000, drain: 10_000,
 		latency:     time.Second,
-		idleBatches: 24, idleGap: 80 * time.Millisecond, idleRounds: 1, idleCPU: 3 * time.Second,
+		idleBatches: 16, idleGap: 80 * time.Millisecond, idleRounds: 1, idleCPU: 3 * time.Second,
 		polls:         400 * time.Millisecond,
 		memoryBatches: 1000,
 		inFlight:      10_000, inFlightLasts: 12 * time.Second, inFlightWindow: 5 * time.Second, inFlightSplit: 48,
-		few: 1000, many: 100_000, cycle: 3200, cycles: 7,
+		few: 1000, many: 100_000, cycle: 3200, cycles: 5,
 		crowd: 20_000, tries: 3, candidates: 20,
 		starts: 6,
 	}
