@@ -22,7 +22,10 @@
 //	reset:tokens              index of the tokens
 //	reset:sweeper             the process that sweeps
 //
-// and the channel reset:enqueued, which tells workers the queue of new work.
+// and the channels reset:enqueued, which tells workers the queue of new work, and
+// reset:finished, which tells who waits that a job has ended. Both are hints.
+//
+// What many goroutines ask at the same time goes in groups, see grouped.
 //
 // Of asynq's keys none is written, and only through asynq's own client is any read.
 // Two wrappers around that client know asynq by what it sends: flusher, which lets

@@ -2,6 +2,7 @@ package redisdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -119,17 +120,22 @@ func (c *grouped) lead(ctx context.Context, g *group) {
 		ctx, cancel = context.WithDeadline(ctx, deadline)
 		defer cancel()
 	}
+	// Whatever happens here, nobody may wait for ever.
+	g.err = errNotSent
+	defer close(g.done)
 	select {
 	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
 		c.close(g)
 		c.send(ctx, g)
-		<-c.slots
+		g.err = nil
 	case <-ctx.Done():
 		c.close(g)
 		g.err = ctx.Err()
 	}
-	close(g.done)
 }
+
+var errNotSent = errors.New("the call came to nothing")
 
 // close lets nothing more into a group.
 func (c *grouped) close(g *group) {
