@@ -27,7 +27,8 @@ func newFleetCommand(std *streams) *cobra.Command {
 registered instances can be reset, each by its tenant only. A protected instance
 cannot be reset at all. Both are checked at submit and again before each attempt.`,
 	}
-	cmd.AddCommand(newFleetImportCommand(std), newFleetListCommand(std), newFleetRemoveCommand(std))
+	cmd.AddCommand(newFleetImportCommand(std), newFleetListCommand(std), newFleetProtectCommand(std),
+		newFleetUnprotectCommand(std), newFleetRemoveCommand(std))
 	return cmd
 }
 
@@ -197,33 +198,60 @@ func newFleetListCommand(std *streams) *cobra.Command {
 }
 
 func newFleetRemoveCommand(std *streams) *cobra.Command {
-	var redis redisFlags
-	cmd := &cobra.Command{
+	return newFleetChangeCommand(std, "removed", (*redisdb.DB).Unregister, &cobra.Command{
 		Use:   "remove ID…",
 		Short: "Take instances out of the fleet",
 		Long: `Takes instances out of the fleet. Items of running jobs that have not begun their
 next attempt are refused then, if their job was accepted for registered instances.`,
 		Example: "  batchreset fleet remove phone-1 phone-2",
-		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				var missing []string
-				for _, id := range args {
-					found, err := db.Unregister(cmd.Context(), id)
-					if err != nil {
-						return err
-					}
-					if !found {
-						missing = append(missing, id)
-					}
+	})
+}
+
+func newFleetProtectCommand(std *streams) *cobra.Command {
+	protect := func(db *redisdb.DB, ctx context.Context, id string) (bool, error) { return db.Protect(ctx, id, true) }
+	return newFleetChangeCommand(std, "protected", protect, &cobra.Command{
+		Use:   "protect ID…",
+		Short: "Let nobody reset instances",
+		Long: `Protects registered instances: a batch with one of them is refused, and items of
+accepted jobs that have not begun their next attempt end as failed (RESET.1006). An
+attempt that is running goes on.`,
+		Example: "  batchreset fleet protect phone-1 phone-2",
+	})
+}
+
+func newFleetUnprotectCommand(std *streams) *cobra.Command {
+	unprotect := func(db *redisdb.DB, ctx context.Context, id string) (bool, error) { return db.Protect(ctx, id, false) }
+	return newFleetChangeCommand(std, "no longer protected:", unprotect, &cobra.Command{
+		Use:     "unprotect ID…",
+		Short:   "Let instances be reset again",
+		Long:    "Ends the protection of registered instances.",
+		Example: "  batchreset fleet unprotect phone-1 phone-2",
+	})
+}
+
+// newFleetChangeCommand makes a command that changes the entry of each instance that it
+// is given, and names those that have none.
+func newFleetChangeCommand(std *streams, done string, change func(*redisdb.DB, context.Context, string) (found bool, err error), cmd *cobra.Command) *cobra.Command {
+	var redis redisFlags
+	cmd.Args = cobra.MinimumNArgs(1)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			var missing []string
+			for _, id := range args {
+				found, err := change(db, cmd.Context(), id)
+				if err != nil {
+					return err
 				}
-				fmt.Fprintf(std.err, "removed %d instances\n", len(args)-len(missing))
-				if missing != nil {
-					return fmt.Errorf("not registered: %s", strings.Join(missing, ", "))
+				if !found {
+					missing = append(missing, id)
 				}
-				return nil
-			})
-		},
+			}
+			fmt.Fprintf(std.err, "%s %d instances\n", done, len(args)-len(missing))
+			if missing != nil {
+				return fmt.Errorf("not registered: %s", strings.Join(missing, ", "))
+			}
+			return nil
+		})
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
 	return cmd

@@ -131,6 +131,8 @@ func TestEveryCommandTeaches(t *testing.T) {
 		{"fleet", "import"},
 		{"fleet", "list"},
 		{"fleet", "remove"},
+		{"fleet", "protect"},
+		{"fleet", "unprotect"},
 		{"healthcheck"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
@@ -206,6 +208,15 @@ func TestFleetCommands(t *testing.T) {
 `
 	if out := command(t, environment, "fleet", "list", "--output", "json").ok(t).out; out != want {
 		t.Errorf("list:\n%s", out)
+	}
+	command(t, environment, "fleet", "protect", "phone-1", "phone-9").wantError(t, "not registered: phone-9")
+	command(t, environment, "fleet", "unprotect", "phone-2").ok(t)
+	want = `{"instance_id":"phone-1","tenant":"acme","protected":true}
+{"instance_id":"phone-2","tenant":"acme"}
+{"instance_id":"phone-3","tenant":"other"}
+`
+	if out := command(t, environment, "fleet", "list", "--output", "json").ok(t).out; out != want {
+		t.Errorf("list after protect and unprotect:\n%s", out)
 	}
 	command(t, environment, "fleet", "remove", "phone-1", "phone-9").wantError(t, "not registered: phone-9")
 	if out := command(t, environment, "fleet", "list").ok(t).out; strings.Contains(out, "phone-1") || !strings.Contains(out, "phone-2") {

@@ -64,6 +64,16 @@ func (db *DB) Register(ctx context.Context, instances []tasks.Instance) error {
 	return nil
 }
 
+// Protect protects a registered instance from every attempt that has not begun, or ends
+// that. It reports whether the instance is registered.
+func (db *DB) Protect(ctx context.Context, instance string, protected bool) (bool, error) {
+	found, err := protectScript.Run(ctx, db.rdb, []string{fleetKey(instance)}, flag(protected)).Int()
+	if err != nil {
+		return false, fmt.Errorf("protect instance: %w", err)
+	}
+	return found == 1, nil
+}
+
 // Fleet calls visit for each registered instance, by ID.
 func (db *DB) Fleet(ctx context.Context, visit func(tasks.Instance) error) error {
 	const page = 500

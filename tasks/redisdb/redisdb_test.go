@@ -515,6 +515,33 @@ func TestBeginAsksWhoseTheInstanceIs(t *testing.T) {
 	})
 }
 
+func TestProtectionHoldsForJobsThatAreAccepted(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		if err := w.db.Register(t.Context(), []tasks.Instance{{ID: "phone-1", Tenant: "acme"}}); err != nil {
+			t.Fatal(err)
+		}
+		d := w.submit(t, "phone-1").Deliveries()[0]
+		protect := func(id string, protected, want bool) {
+			t.Helper()
+			if found, err := w.db.Protect(t.Context(), id, protected); err != nil || found != want {
+				t.Errorf("found %t, %v", found, err)
+			}
+		}
+		protect("phone-2", true, false)
+		if n := w.rdb.Exists(t.Context(), "reset:fleet:{phone-2}").Val(); n != 0 {
+			t.Error("an instance that is not registered has an entry")
+		}
+		protect("phone-1", true, true)
+		if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, tasks.NotAllowed) {
+			t.Errorf("begin of a protected one: %v", err)
+		}
+		protect("phone-1", false, true)
+		if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestFinishWorksAfterRedisForgotItsScripts(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")

@@ -67,6 +67,9 @@ var leadLua string
 //go:embed lua/lock.lua
 var lockLua string
 
+//go:embed lua/protect.lua
+var protectLua string
+
 //go:embed lua/unlock.lua
 var unlockLua string
 
@@ -85,6 +88,7 @@ var (
 	leadScript       = redis.NewScript(leadLua)
 	lockScript       = redis.NewScript(instanceLua + lockLua)
 	unlockScript     = redis.NewScript(unlockLua)
+	protectScript    = redis.NewScript(protectLua)
 )
 
 // many makes a script that runs another one, after its preludes, for many items at once:
