@@ -88,20 +88,26 @@ func (s *server) dryRun(ctx context.Context, submission tasks.Submission) (dryRu
 	d := dryRun{DryRun: true}
 	for _, id := range submission.InstanceIDs {
 		in, registered := fleet[id]
-		verdict := tasks.VerdictWouldReset
-		switch {
-		case !registered && !s.cfg.OpenFleet:
-			verdict = tasks.VerdictUnknown
-		case registered && in.Tenant != submission.Tenant:
-			verdict = tasks.VerdictForeign
-		case in.Protected:
-			verdict = tasks.VerdictProtected
-		case busy[id]:
+		verdict := s.verdict(in, registered, submission.Tenant)
+		if verdict == tasks.VerdictWouldReset && busy[id] {
 			verdict = tasks.VerdictBusy
 		}
 		d.Instances = append(d.Instances, dryRunInstance{id, verdict})
 	}
 	return d, nil
+}
+
+// verdict says whether a tenant may reset an instance, given its entry in the fleet.
+func (s *server) verdict(in tasks.Instance, registered bool, tenant string) tasks.Verdict {
+	switch {
+	case !registered && !s.cfg.OpenFleet:
+		return tasks.VerdictUnknown
+	case registered && in.Tenant != tenant:
+		return tasks.VerdictForeign
+	case in.Protected:
+		return tasks.VerdictProtected
+	}
+	return tasks.VerdictWouldReset
 }
 
 // dryRun is the data of a batch-reset with dry_run.
@@ -134,11 +140,10 @@ func (s *server) checkOwnership(ctx context.Context, tenant string, instances []
 	}
 	var foreign, protected []string
 	for _, id := range instances {
-		switch in, registered := fleet[id]; {
-		case !registered && s.cfg.OpenFleet:
-		case !registered || in.Tenant != tenant:
+		switch in, registered := fleet[id]; s.verdict(in, registered, tenant) {
+		case tasks.VerdictUnknown, tasks.VerdictForeign:
 			foreign = append(foreign, id)
-		case in.Protected:
+		case tasks.VerdictProtected:
 			protected = append(protected, id)
 		}
 	}

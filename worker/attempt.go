@@ -92,7 +92,7 @@ func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 	}
 	// What is written to the record must not stop half-way because asynq or an
 	// operator cancelled the task; only the driver's call does.
-	return a.verdict(a.run(ctx, context.WithoutCancel(ctx)))
+	return a.answer(a.run(ctx, context.WithoutCancel(ctx)))
 }
 
 // attempt makes an attempt of a task.
@@ -107,8 +107,8 @@ func (w *Worker) attempt(task *asynq.Task) (*attempt, error) {
 	return &attempt{Worker: w, d: d, token: newToken()}, nil
 }
 
-// verdict is what asynq is told: a task that its record refused is done with.
-func (a *attempt) verdict(err error) error {
+// answer is what asynq is told: a task that its record refused is done with.
+func (a *attempt) answer(err error) error {
 	if refusal, ok := errors.AsType[tasks.Refusal](err); ok {
 		a.say(slog.LevelInfo, "delivery dropped", slog.String("reason", string(refusal)))
 		return nil

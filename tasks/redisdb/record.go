@@ -92,7 +92,7 @@ func latest(a, b tasks.Time) tasks.Time {
 	return b
 }
 
-// encodeLabels is ” for no labels.
+// encodeLabels returns an empty string for no labels.
 func encodeLabels(labels map[string]string) (string, error) {
 	if len(labels) == 0 {
 		return "", nil

@@ -92,7 +92,8 @@ var (
 )
 
 // many makes a script that runs another one, after its preludes, for many items at once:
-// what Redis needs to run a script at all is several times what ours cost.
+// they share the call, its answer, and the functions of the preludes, which are made anew
+// for each run.
 func many(script string, preludes ...string) *redis.Script {
 	return redis.NewScript("local all_keys, all_args = KEYS, ARGV\nlocal KEYS, ARGV\n" +
 		strings.Join(preludes, "") + "local function one()\n" + script + "end\n" + manyLua)
