@@ -33,6 +33,8 @@ func (s instantStore) Submit(context.Context, tasks.Submission) (tasks.Job, erro
 	return s.job, nil
 }
 
+func (s instantStore) Pace(context.Context, string) error { return nil }
+
 func (s instantStore) Job(context.Context, string) (tasks.Job, error) { return s.job, nil }
 
 func (s instantStore) Version(context.Context, string) (tasks.Job, error) { return s.job, nil }

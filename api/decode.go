@@ -73,11 +73,8 @@ func decodeBatch(body io.Reader, limit int) (batch, error) {
 		Reason      json.RawMessage `json:"reason"`
 		Labels      json.RawMessage `json:"labels"`
 	}
-	if err := json.Unmarshal(raw, &request); err != nil {
-		if _, wrongType := errors.AsType[*json.UnmarshalTypeError](err); wrongType {
-			return batch{}, tasks.Errorf(tasks.BadRequest, "the body must be a JSON object")
-		}
-		return batch{}, tasks.Errorf(tasks.BadRequest, "the body is not JSON: %v", err)
+	if err := decodeObject(raw, &request); err != nil {
+		return batch{}, err
 	}
 	instances, err := decodeInstances(request.InstanceIDs)
 	if err != nil {
@@ -104,6 +101,18 @@ func decodeBatch(body io.Reader, limit int) (batch, error) {
 		return batch{}, err
 	}
 	return b, decodeNotBefore(request.NotBefore, &b.NotBefore)
+}
+
+// decodeObject reads a body that must be a JSON object.
+func decodeObject(body []byte, fields any) error {
+	err := json.Unmarshal(body, fields)
+	if _, wrongType := errors.AsType[*json.UnmarshalTypeError](err); wrongType {
+		return tasks.Errorf(tasks.BadRequest, "the body must be a JSON object")
+	}
+	if err != nil {
+		return tasks.Errorf(tasks.BadRequest, "the body is not JSON: %v", err)
+	}
+	return nil
 }
 
 // optional decodes a field, if it is there, and reports whether its type is right.

@@ -68,8 +68,9 @@ func (s *server) fail(err error, c echo.Context) {
 	}
 	status, e := answerTo(err)
 	if status == http.StatusTooManyRequests {
-		after := max(time.Second, e.RetryAfter)
-		c.Response().Header().Set(echo.HeaderRetryAfter, strconv.Itoa(int(after.Round(time.Second)/time.Second)))
+		// Rounded up: who comes earlier is refused again.
+		after := max(1, (e.RetryAfter+time.Second-1)/time.Second)
+		c.Response().Header().Set(echo.HeaderRetryAfter, strconv.Itoa(int(after)))
 	}
 	if status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
 		s.log.Error("request failed", "request_id", requestID(c), "error", err)

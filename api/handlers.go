@@ -85,12 +85,24 @@ func (s *server) dryRun(ctx context.Context, submission tasks.Submission) (dryRu
 	if err != nil {
 		return dryRun{}, err
 	}
+	room, err := s.store.Room(ctx, submission.Tenant)
+	if err != nil {
+		return dryRun{}, err
+	}
 	d := dryRun{DryRun: true}
 	for _, id := range submission.InstanceIDs {
 		in, registered := fleet[id]
 		verdict := s.verdict(in, registered, submission.Tenant)
-		if verdict == tasks.VerdictWouldReset && busy[id] {
-			verdict = tasks.VerdictBusy
+		if verdict == tasks.VerdictWouldReset {
+			switch {
+			case room == 0:
+				verdict = tasks.VerdictOverQuota
+			case busy[id]:
+				verdict = tasks.VerdictBusy
+			}
+			if room > 0 {
+				room--
+			}
 		}
 		d.Instances = append(d.Instances, dryRunInstance{id, verdict})
 	}

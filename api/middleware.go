@@ -109,7 +109,8 @@ func timeForRedis(c echo.Context) context.CancelFunc {
 	return cancel
 }
 
-// authenticate finds the tenant of X-Auth-Token and checks the token's scope.
+// authenticate finds the tenant of X-Auth-Token, checks the token's scope, and counts the
+// request against the tenant's limit.
 func (s *server) authenticate(scope tasks.Scope) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -124,6 +125,9 @@ func (s *server) authenticate(scope tasks.Scope) echo.MiddlewareFunc {
 			c.Set(tenantKey, token.Tenant)
 			if !slices.Contains(token.Scopes, scope) {
 				return tasks.Errorf(tasks.Forbidden, "the token does not have the scope %q", scope)
+			}
+			if err := s.store.Pace(c.Request().Context(), token.Tenant); err != nil {
+				return err
 			}
 			return next(c)
 		}

@@ -29,6 +29,12 @@ type Store interface {
 	Changes
 	Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (jobs []tasks.Job, cursor string, err error)
 	Check(ctx context.Context) error
+	// Pace counts a request against its tenant's limit.
+	Pace(ctx context.Context, tenant string) error
+	// Room is how many more instances of a tenant would be accepted; -1: any number.
+	Room(ctx context.Context, tenant string) (int, error)
+	Policy(ctx context.Context, tenant string) (tasks.Policy, error)
+	SetHalt(ctx context.Context, tenant string, halt *tasks.Halt) error
 }
 
 // Config are the settings of the API.
@@ -92,6 +98,8 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	guarded(http.MethodGet, "/v1/jobs", tasks.ScopeRead, s.jobs)
 	guarded(http.MethodPost, "/v1/jobs/:job/cancel", tasks.ScopeCancel, s.cancel)
 	guarded(http.MethodPost, "/v1/jobs/:job/retry", tasks.ScopeSubmit, s.retry)
+	guarded(http.MethodPost, "/v1/halt", tasks.ScopeOperate, s.halt)
+	guarded(http.MethodPost, "/v1/resume", tasks.ScopeOperate, s.resume)
 	e.GET("/openapi.yaml", contract)
 	e.GET("/healthz", s.healthz)
 	e.GET("/readyz", s.readyz)

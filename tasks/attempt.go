@@ -36,6 +36,9 @@ type Outcome struct {
 	Unanswered bool
 	// Busy says that the instance was occupied.
 	Busy bool
+	// MaxFailures stops the rest of the job once so many of its items failed, besides
+	// what the job itself says; 0 = never.
+	MaxFailures int
 }
 
 // MaxMessage is how many bytes of an error message are kept with an item. It is

@@ -31,10 +31,16 @@ const (
 	ScopeSubmit Scope = "submit" // submit batches
 	ScopeRead   Scope = "read"   // read job records
 	ScopeCancel Scope = "cancel" // cancel jobs
+	// ScopeOperate allows to halt the tenant's resets and to let them go on. A token has
+	// it only if it is asked for.
+	ScopeOperate Scope = "operate"
 )
 
 // Scopes lists every scope.
-var Scopes = []Scope{ScopeSubmit, ScopeRead, ScopeCancel}
+var Scopes = []Scope{ScopeSubmit, ScopeRead, ScopeCancel, ScopeOperate}
+
+// DefaultScopes are those of a token that is made without a word about them.
+var DefaultScopes = []Scope{ScopeSubmit, ScopeRead, ScopeCancel}
 
 // Token is what the service knows of a caller's token, which is not the token.
 type Token struct {

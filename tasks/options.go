@@ -71,6 +71,7 @@ const (
 	VerdictUnknown    Verdict = "unknown" // not registered
 	VerdictForeign    Verdict = "foreign" // another tenant's
 	VerdictProtected  Verdict = "protected"
-	VerdictBusy       Verdict = "busy" // being reset: it would wait
+	VerdictBusy       Verdict = "busy"       // being reset: it would wait
+	VerdictOverQuota  Verdict = "over_quota" // more than the tenant's limits allow now
 	VerdictWouldReset Verdict = "would_reset"
 )

@@ -21,7 +21,11 @@ type Store interface {
 	Checkpoint(ctx context.Context, d tasks.Delivery, token, checkpoint string) error
 	Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error)
 	Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error)
-	Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string) (tasks.ItemState, error)
+	Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.ItemState, error)
+	// Policy is what operators have decided about a tenant, a moment ago at the most.
+	Policy(ctx context.Context, tenant string) (tasks.Policy, error)
+	Spend(ctx context.Context, tenant string, perHour int) (receipt int64, wait time.Duration, err error)
+	Unspend(ctx context.Context, tenant string, receipt int64) error
 }
 
 const (
@@ -58,8 +62,9 @@ func (archived) Is(target error) bool { return target == asynq.SkipRetry }
 // attempt is one run through process.
 type attempt struct {
 	*Worker
-	d     tasks.Delivery
-	token string
+	d      tasks.Delivery
+	token  string
+	policy tasks.Policy // of the tenant, before the attempt began
 
 	begun    tasks.Begun // once it has
 	deadline time.Time   // counted from before the lock, which outlives it
@@ -120,9 +125,17 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	if wait, ok := a.ready(callCtx); !ok {
 		return &again{delay: wait + jitter(wait), reason: "the control plane cannot be reached"}
 	}
+	unspend, err := a.permitted(ctx)
+	if err != nil {
+		return err
+	}
 	a.deadline, a.stalls = time.Now().Add(a.cfg.AttemptTimeout), a.pulse.beat()
 	if err := a.begin(ctx); err != nil {
+		unspend()
 		return a.refused(ctx, err)
+	}
+	if a.begun.Number > 1 {
+		unspend() // it is instances that are counted, not attempts
 	}
 	start := time.Now()
 	failure, interrupted := a.call(callCtx)
@@ -157,6 +170,7 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 		begun: a.begun, maxFailures: a.cfg.MaxAttempts, repeatable: a.repeatable, interrupted: interrupted,
 	})
 	end.outcome.Message = clip(end.outcome.Message)
+	end.outcome.MaxFailures = *a.policy.MaxFailures
 	ended, err := a.finish(ctx, end)
 	a.say(slog.LevelInfo, "attempt ended", slog.String("event", string(end.outcome.Event)), slog.String("code", string(end.outcome.Code)),
 		slog.String("message", end.outcome.Message), slog.Duration("duration", time.Since(start)), slog.Bool("job_final", ended.JobFinal))
@@ -259,7 +273,7 @@ func (a *attempt) waited(ctx context.Context, waited, delay time.Duration) error
 
 // abandon ends the item without an attempt.
 func (a *attempt) abandon(ctx context.Context, code tasks.Code, message string) error {
-	state, err := a.store.Abandon(ctx, a.d, code, message)
+	state, err := a.store.Abandon(ctx, a.d, code, message, *a.policy.MaxFailures)
 	if _, refused := errors.AsType[tasks.Refusal](err); refused {
 		return err
 	}
@@ -328,7 +342,8 @@ func (a *attempt) await(ctx context.Context, returned <-chan error) error {
 	}
 }
 
-// maySend says whether the item is certainly still this attempt's.
+// maySend says whether the item is certainly still this attempt's, and nobody has halted
+// its tenant since.
 func (a *attempt) maySend() error {
 	// Both clocks: the wall clock can be set back.
 	now := time.Now()
@@ -338,7 +353,11 @@ func (a *attempt) maySend() error {
 	if a.pulse.beat() != a.stalls {
 		return errFrozen
 	}
-	return nil
+	policy, err := a.store.Policy(a.stop, a.d.Tenant)
+	if err == nil && policy.Halt != nil {
+		err = errHalted(policy)
+	}
+	return err
 }
 
 // reset calls the driver and turns a panic into an error.
@@ -354,6 +373,9 @@ func (a *attempt) reset(ctx context.Context, input Attempt) (err error) {
 			err = e
 		}
 	}()
+	if err := a.maySend(); err != nil { // begin may have taken its time
+		return &DriverError{Verdict: NotSent, Message: "nothing was sent: " + err.Error()}
+	}
 	return a.driver.Reset(ctx, input)
 }
 

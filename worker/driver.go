@@ -45,8 +45,9 @@ type Attempt struct {
 
 	// MaySend says whether the item is still this attempt's. A driver asks once more
 	// just before it sends, because the process may have been frozen since, and
-	// another worker may have the item now, or another item the instance. After an
-	// error nothing may be sent.
+	// another worker may have the item now, or another item the instance, or an
+	// operator may have halted the tenant. After an error nothing may be sent, and the
+	// driver returns NotSent.
 	MaySend func() error
 
 	// Ambiguous says that an earlier call for this item may have been sent and
@@ -69,13 +70,14 @@ const MaxCheckpoint = 2048
 // Verdict says what an error of a driver means for the item.
 type Verdict string
 
-// The verdicts. Retryable, Permanent, Busy and Unreachable are only for calls
-// that certainly did not reset the instance.
+// The verdicts. Retryable, Permanent, Busy, Unreachable and NotSent are only for
+// calls that certainly did not reset the instance.
 const (
 	Retryable   Verdict = "retryable"   // failed; try again, within the retry budget
 	Permanent   Verdict = "permanent"   // failed; trying again is of no use
 	Busy        Verdict = "busy"        // the instance is occupied; put back, no retry used
 	Unreachable Verdict = "unreachable" // nothing was sent: refused, no route, DNS; put back, no retry used
+	NotSent     Verdict = "not sent"    // MaySend said no; put back, no retry used
 	Unknown     Verdict = "unknown"     // sent, and nobody can say whether the reset happened
 )
 

@@ -95,7 +95,7 @@ func judge(e *DriverError, c circumstances) ending {
 		o.Failure = true
 		o.Event = tasks.Fail
 		return ending{o, 0, true}
-	case Busy, Unreachable:
+	case Busy, Unreachable, NotSent:
 		// This call did nothing. What is in doubt since an earlier one stays so.
 		o.InDoubt = c.begun.Ambiguous
 		o.Busy = e.Verdict == Busy

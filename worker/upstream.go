@@ -230,10 +230,11 @@ func (u *Upstream) call(ctx context.Context, a Attempt, report func(error)) erro
 	u.inFlight.Inc()
 	defer u.inFlight.Dec()
 	err := u.driver.Reset(ctx, a)
-	if e, ok := errors.AsType[*DriverError](err); ok && e.Verdict == Unreachable {
-		if errors.Is(ctx.Err(), context.Canceled) {
+	if e, ok := errors.AsType[*DriverError](err); ok {
+		switch {
+		case e.Verdict == NotSent, e.Verdict == Unreachable && errors.Is(ctx.Err(), context.Canceled):
 			settle(context.Canceled) // by us, which says nothing about the upstream
-		} else {
+		case e.Verdict == Unreachable:
 			u.unreachable.Inc()
 			settle(err)
 		}

@@ -151,6 +151,29 @@ func TestTheBreaker(t *testing.T) {
 			t.Errorf("%v calls are counted as unreachable", n)
 		}
 	})
+	run("does not count calls that did not have to be sent any more", func(t *testing.T) {
+		p := new(plane)
+		u := newUpstream(t, p, UpstreamConfig{})
+		for range 2 * breakerFailures {
+			p.err = &DriverError{Verdict: NotSent}
+			if err := reset(t.Context(), u); !errors.Is(err, p.err) {
+				t.Fatal(err)
+			}
+		}
+		if _, ok := u.Ready(); !ok {
+			t.Error("the breaker is open")
+		}
+		// Nor do they say that the upstream is well.
+		for range breakerFailures {
+			p.err = errUnreachable
+			wantUnreachable(t, reset(t.Context(), u), "connection refused")
+			p.err = &DriverError{Verdict: NotSent}
+			_ = reset(t.Context(), u)
+		}
+		if _, ok := u.Ready(); ok {
+			t.Error("the breaker is closed")
+		}
+	})
 	run("closes when a trial call is answered", func(t *testing.T) {
 		p := new(plane)
 		u := newUpstream(t, p, UpstreamConfig{})

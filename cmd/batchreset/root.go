@@ -62,7 +62,8 @@ BATCHRESET_ATTEMPT_TIMEOUT. A flag on the command line wins.`,
 	add("service", newDevCommand(std), newAPICommand(std), newWorkerCommand(std))
 	add("caller", newSubmitCommand(std), newStatusCommand(std), newWatchCommand(std), newJobsCommand(std),
 		newCancelCommand(std), newRetryCommand(std))
-	add("operator", newTokenCommand(std), newFleetCommand(std), newHealthcheckCommand())
+	add("operator", newTokenCommand(std), newFleetCommand(std), newTenantCommand(std),
+		newHaltCommand(std), newResumeCommand(std), newHealthcheckCommand())
 	root.AddCommand(&cobra.Command{
 		Use:   "version",
 		Short: "Print the version",

@@ -123,6 +123,7 @@ func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
 	flags.IntVar(&f.maxInstances, "max-instances", tasks.DefaultMaxInstances, "how many instances one request may list, at most 100")
 	flags.DurationVar(&f.db.JobRetention, "job-retention", 7*24*time.Hour, "how long a job record is kept after its job has finished")
 	flags.DurationVar(&f.db.GiveUpAfter, "give-up-after", 24*time.Hour, "an item that has not ended after this time never starts again")
+	flags.IntVar(&f.db.MaxBacklog, "max-backlog", 0, "how many instances may wait to be reset, about, before submits are refused with 429; 0 = any number")
 	flags.DurationVar(&f.db.TaskRetention, "task-retention", 15*time.Minute, "how long finished tasks stay on the asynq dashboard; 0 = not at all")
 }
 
@@ -136,6 +137,8 @@ func (f *apiFlags) check() error {
 		return fmt.Errorf("--job-retention must be at least 1m, not %s", f.db.JobRetention)
 	case f.db.GiveUpAfter < time.Second:
 		return fmt.Errorf("--give-up-after must be at least 1s, not %s", f.db.GiveUpAfter)
+	case f.db.MaxBacklog < 0:
+		return errors.New("--max-backlog must not be negative")
 	case f.db.TaskRetention < 0:
 		return errors.New("--task-retention must not be negative")
 	}

@@ -68,13 +68,13 @@ only now; what is needed to list and revoke it goes to standard error.`,
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
 	cmd.Flags().StringVar(&tenant, "tenant", "", "whose token it is (required)")
 	cmd.Flags().DurationVar(&ttl, "ttl", 0, "time until it expires; 0 = it does not")
-	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "what it allows: "+join(tasks.Scopes)+" (default all)")
+	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "what it allows: "+join(tasks.Scopes)+" (default "+join(tasks.DefaultScopes)+")")
 	return cmd
 }
 
 func parseScopes(names []string) ([]tasks.Scope, error) {
 	if len(names) == 0 {
-		return tasks.Scopes, nil
+		return tasks.DefaultScopes, nil
 	}
 	var scopes []tasks.Scope
 	for _, name := range names {

@@ -140,7 +140,7 @@ func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o task
 	}
 	a, err := db.each(ctx, finishScript, keys,
 		n, token, finishStates[o.Event], string(o.Code), o.Message,
-		flag(o.Failure), flag(o.InDoubt), flag(o.Busy), flag(o.Unanswered), released)
+		flag(o.Failure), flag(o.InDoubt), flag(o.Busy), flag(o.Unanswered), released, o.MaxFailures)
 	switch {
 	case err != nil:
 		return tasks.Ended{}, fmt.Errorf("finish: %w", err)
@@ -169,10 +169,11 @@ func (db *DB) Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error)
 }
 
 // Abandon ends an item without an attempt: as failed, or as unknown when an
-// earlier call is in doubt. It returns the state. Errors: a tasks.Refusal.
-func (db *DB) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string) (tasks.ItemState, error) {
+// earlier call is in doubt, with Outcome's MaxFailures. It returns the state. Errors: a
+// tasks.Refusal.
+func (db *DB) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.ItemState, error) {
 	record, n := recordOf(d)
-	a, err := db.answered(ctx, abandonScript, record, n, d.Number, d.InstanceID, string(code), message)
+	a, err := db.answered(ctx, abandonScript, record, n, d.Number, d.InstanceID, string(code), message, maxFailures)
 	if err != nil {
 		return "", fmt.Errorf("abandon: %w", err)
 	}

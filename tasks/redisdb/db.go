@@ -36,6 +36,9 @@ type Options struct {
 	CommitReplicas int
 	// Queues is how many queues new jobs are spread over. Default 1.
 	Queues int
+	// MaxBacklog is how many instances may wait to be reset, about, before no more are
+	// accepted; 0 = no bound.
+	MaxBacklog int
 }
 
 // DB is the service's view of Redis. It is safe for concurrent use.
@@ -46,6 +49,7 @@ type DB struct {
 	client   *asynq.Client
 	quiet    *quiet
 	backlogs *backlogs
+	policies *policies
 	opts     Options
 }
 
@@ -67,6 +71,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 		rdb: rdb, group: newGrouped(rdb), client: asynq.NewClientFromRedisClient(flusher{rdb}),
 		quiet: newQuiet(), opts: opts,
 	}
+	db.policies = &policies{read: db.lookAtPolicies}
 	db.backlogs = &backlogs{measure: db.measureBacklogs, tasks: map[int]int{}}
 	// In a Cluster they may be on different nodes. With replicas the lock is theirs before
 	// the attempt begins, and stays until they have its outcome.

@@ -21,6 +21,11 @@
 //	reset:token:{<sha256>}    tenant, scopes, expiry of a token
 //	reset:tokens              index of the tokens
 //	reset:sweeper             the process that sweeps
+//	reset:policies            halts and limits, of tenants and of all of them
+//	reset:accepted:{<tenant>} instances accepted in the last hour, by minute
+//	reset:begun:{<tenant>}    resets begun in the last hour, by minute
+//	reset:held:{<tenant>}     open instances, by job
+//	reset:pace:{<tenant>}     when the next request is due, if there is a rate
 //
 // and the channels reset:enqueued, which tells workers the queue of new work, and
 // reset:finished, which tells who waits that a job has ended. Both are hints.

@@ -312,7 +312,7 @@ func (m *model) Wait(t *rapid.T) {
 
 func (m *model) Abandon(t *rapid.T) {
 	_, d, it := m.draw(t)
-	state, err := m.w.db.Abandon(context.Background(), d, tasks.BusyTooLong, "busy")
+	state, err := m.w.db.Abandon(context.Background(), d, tasks.BusyTooLong, "busy", 0)
 	if it.state.Final() {
 		if !errors.Is(err, tasks.AlreadyFinal) {
 			t.Fatalf("abandon of a final item: %v", err)

@@ -89,9 +89,6 @@ func candidates(tenant string, queues int) []int {
 
 // place chooses the queue of a new job: the shortest of its tenant's.
 func (db *DB) place(tenant string, items int) string {
-	if db.opts.Queues == 1 {
-		return queueName(0)
-	}
 	ours := candidates(tenant, db.opts.Queues)
 	rand.Shuffle(len(ours), func(i, j int) { ours[i], ours[j] = ours[j], ours[i] })
 	return queueName(db.backlogs.shortest(ours, items))
@@ -108,11 +105,12 @@ const (
 
 // backlogs remembers how many tasks each queue has, waiting or worked on.
 type backlogs struct {
-	measure func() map[int]int
+	measure func() (ready map[int]int, all int)
 	looks   sync.WaitGroup
 
 	mu      sync.Mutex
 	tasks   map[int]int // at the last look, and what was added here since
+	all     int         // the same over all queues, with those that wait for their time
 	at      time.Time
 	looking chan struct{} // closed at the end of the look that goes on; nil: none does
 }
@@ -124,7 +122,16 @@ func (b *backlogs) shortest(queues []int, tasks int) int {
 	defer b.mu.Unlock()
 	queue := slices.MinFunc(queues, func(x, y int) int { return b.tasks[x] - b.tasks[y] })
 	b.tasks[queue] += tasks
+	b.all += tasks
 	return queue
+}
+
+// total is how many tasks there are, about.
+func (b *backlogs) total() int {
+	b.look()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all
 }
 
 // look has somebody look again if what is known is old.
@@ -135,9 +142,9 @@ func (b *backlogs) look() {
 		looking = make(chan struct{})
 		b.looking = looking
 		b.looks.Go(func() {
-			tasks := b.measure()
+			tasks, all := b.measure()
 			b.mu.Lock()
-			b.tasks, b.at, b.looking = tasks, time.Now(), nil
+			b.tasks, b.all, b.at, b.looking = tasks, all, time.Now(), nil
 			b.mu.Unlock()
 			close(looking)
 		})
@@ -152,12 +159,14 @@ func (b *backlogs) look() {
 }
 
 // measureBacklogs asks asynq. What it does not answer counts as empty.
-func (db *DB) measureBacklogs() map[int]int {
-	inspector, found := db.NewInspector(), map[int]int{}
+func (db *DB) measureBacklogs() (ready map[int]int, all int) {
+	inspector := db.NewInspector()
+	ready = map[int]int{}
 	for n := range db.opts.Queues {
 		if info, err := inspector.GetQueueInfo(queueName(n)); err == nil {
-			found[n] = info.Pending + info.Active
+			ready[n] = info.Pending + info.Active
+			all += ready[n] + info.Scheduled + info.Retry
 		}
 	}
-	return found
+	return ready, all
 }

@@ -29,9 +29,16 @@ const listingGrace = time.Minute
 // and enqueues one task per item. The record is the commit point: when an
 // enqueue fails after it, the job stands all the same and Submit returns it
 // together with a *tasks.UndeliveredError. Any other error means that the job may or
-// may not exist, wholly.
+// may not exist, wholly; after tasks.TooManyRequests, the tenant's limits or the
+// backlog's, it does not.
 func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
 	id := s.JobID()
+	if err := db.backlog(); err != nil {
+		return tasks.Job{}, err
+	}
+	if err := db.accept(ctx, s.Tenant, id, len(s.InstanceIDs), false); err != nil {
+		return tasks.Job{}, err
+	}
 	listed, err := db.list(ctx, s.Tenant, id)
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("list job as open: %w", err)
@@ -85,6 +92,16 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	return job, db.enqueue(ctx, job)
 }
 
+// backlog refuses a job while too many instances wait.
+func (db *DB) backlog() error {
+	if db.opts.MaxBacklog == 0 || db.backlogs.total() < db.opts.MaxBacklog {
+		return nil
+	}
+	refused := tasks.Errorf(tasks.TooManyRequests, "%d instances or more wait to be reset, the service takes no more for now", db.opts.MaxBacklog)
+	refused.RetryAfter = 5 * time.Second
+	return refused
+}
+
 func latest(a, b tasks.Time) tasks.Time {
 	if a.After(b.Time) {
 		return a
@@ -132,9 +149,18 @@ func (db *DB) Cancel(ctx context.Context, id string) error {
 }
 
 // Retry opens the items of a final job that did not succeed for another try and
-// enqueues them. Errors: tasks.JobGone, tasks.JobFinal, and a
+// enqueues them. Errors: tasks.JobGone, tasks.JobFinal, tasks.TooManyRequests, and a
 // *tasks.UndeliveredError, after which the retry stands all the same.
 func (db *DB) Retry(ctx context.Context, id string) error {
+	job, err := db.Job(ctx, id)
+	if err != nil {
+		return err
+	}
+	if again := job.Total - job.Counts.Succeeded; job.State.Final() && again > 0 {
+		if err := db.accept(ctx, job.Tenant, id, again, true); err != nil {
+			return err
+		}
+	}
 	// Listed as open first: from here on no crash can hide the job.
 	now, err := db.rdb.Time(ctx).Result()
 	if err == nil {
@@ -152,8 +178,7 @@ func (db *DB) Retry(ctx context.Context, id string) error {
 	case done == 0:
 		return tasks.Errorf(tasks.JobFinal, "the job has nothing to retry: it is running, or every item succeeded")
 	}
-	job, err := db.Job(ctx, id)
-	if err != nil {
+	if job, err = db.Job(ctx, id); err != nil {
 		return &tasks.UndeliveredError{Job: id, Cause: err}
 	}
 	return db.enqueue(ctx, job)

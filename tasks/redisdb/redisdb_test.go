@@ -241,7 +241,7 @@ func TestWhatIsInDoubtStaysSoUntilADefiniteAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Giving the item up now cannot call it failed.
-		state, err := w.db.Abandon(t.Context(), d, tasks.NotInTime, "too late")
+		state, err := w.db.Abandon(t.Context(), d, tasks.NotInTime, "too late", 0)
 		if err != nil || state != tasks.ItemUnknown {
 			t.Errorf("abandoned as %s, %v", state, err)
 		}
@@ -344,7 +344,7 @@ func TestBeginRefuses(t *testing.T) {
 				if _, err := w.db.Wait(t.Context(), d); !errors.Is(err, row.want) {
 					t.Errorf("wait: %v, want %v", err, row.want)
 				}
-				if _, err := w.db.Abandon(t.Context(), d, "c", "m"); !errors.Is(err, row.want) {
+				if _, err := w.db.Abandon(t.Context(), d, "c", "m", 0); !errors.Is(err, row.want) {
 					t.Errorf("abandon: %v, want %v", err, row.want)
 				}
 				if got := w.read(t, job.ID); got.Revision != 1 {
@@ -368,7 +368,7 @@ func TestAnItemDoesNotStartAfterItsTime(t *testing.T) {
 		if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, tasks.TooLate) {
 			t.Errorf("begin: %v", err)
 		}
-		state, err := w.db.Abandon(t.Context(), d, tasks.NotInTime, "too late")
+		state, err := w.db.Abandon(t.Context(), d, tasks.NotInTime, "too late", 0)
 		if err != nil || state != tasks.ItemFailed {
 			t.Errorf("abandoned as %s, %v", state, err)
 		}

@@ -67,6 +67,24 @@ var leadLua string
 //go:embed lua/lock.lua
 var lockLua string
 
+//go:embed lua/quota.lua
+var quotaLua string
+
+//go:embed lua/accept.lua
+var acceptLua string
+
+//go:embed lua/release.lua
+var releaseLua string
+
+//go:embed lua/spend.lua
+var spendLua string
+
+//go:embed lua/used.lua
+var usedLua string
+
+//go:embed lua/pace.lua
+var paceLua string
+
 //go:embed lua/protect.lua
 var protectLua string
 
@@ -89,6 +107,11 @@ var (
 	lockScript       = redis.NewScript(instanceLua + lockLua)
 	unlockScript     = redis.NewScript(unlockLua)
 	protectScript    = redis.NewScript(protectLua)
+	acceptScript     = redis.NewScript(quotaLua + acceptLua)
+	releaseScript    = redis.NewScript(releaseLua)
+	spendScript      = redis.NewScript(quotaLua + spendLua)
+	usedScript       = redis.NewScript(quotaLua + usedLua)
+	paceScript       = redis.NewScript(paceLua)
 )
 
 // many makes a script that runs another one, after its preludes, for many items at once:

@@ -213,7 +213,8 @@ func (d *Driver) post(ctx context.Context, target *url.URL, a worker.Attempt) (a
 	case sent:
 		return answer{}, unknown("the reset was sent and its answer was lost: "+reason(err), d.cfg.Idempotent)
 	case late:
-		err = s.refused // which the transport may report as the end of its connection
+		// The transport may report that as the end of its connection.
+		return answer{}, &worker.DriverError{Verdict: worker.NotSent, Message: "nothing was sent: " + reason(s.refused)}
 	}
 	return answer{}, &worker.DriverError{Verdict: worker.Unreachable, Message: "nothing was sent: " + reason(err)}
 }

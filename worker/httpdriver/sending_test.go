@@ -129,7 +129,7 @@ func TestNothingSentIsUnreachable(t *testing.T) {
 	t.Run("a deadline that passed while the process was frozen", func(t *testing.T) {
 		a := attempt()
 		a.MaySend = tooLate // the context does not know it yet
-		e := wantVerdict(t, newDriver(t, Config{URL: serve(t, never)}).Reset(t.Context(), a), worker.Unreachable)
+		e := wantVerdict(t, newDriver(t, Config{URL: serve(t, never)}).Reset(t.Context(), a), worker.NotSent)
 		if !strings.Contains(e.Message, errTooLate.Error()) {
 			t.Errorf("got %+v", e)
 		}
@@ -140,7 +140,7 @@ func TestNothingSentIsUnreachable(t *testing.T) {
 		trust(d, s)
 		a := attempt()
 		a.MaySend = tooLate
-		e := wantVerdict(t, d.Reset(t.Context(), a), worker.Unreachable)
+		e := wantVerdict(t, d.Reset(t.Context(), a), worker.NotSent)
 		if !strings.Contains(e.Message, errTooLate.Error()) {
 			t.Errorf("got %+v", e)
 		}

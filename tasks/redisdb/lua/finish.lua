@@ -6,6 +6,7 @@
 -- ARGV[7] '1' a call's outcome is in doubt: keep driver key and checkpoint
 -- ARGV[8] '1' the instance was busy   ARGV[9] '1' the call had no answer
 -- ARGV[10] the lock's value if it is to be released
+-- ARGV[11] how many items may fail before the rest is stopped, besides what the job says; 0 = all
 -- returns {1, ms the item has been waiting for a busy instance, 1 if the job is
 --          final, the item's state}: a stopped job has no other attempt, so w becomes
 --          u if the call is in doubt, f if it failed, c if it came to nothing
@@ -42,4 +43,4 @@ if state == 'w' then
   return {1, waited, 0, 'w'}
 end
 item.e = at
-return {1, waited, finish(ARGV[1], item, state, now), state}
+return {1, waited, finish(ARGV[1], item, state, now, tonumber(ARGV[11])), state}

@@ -20,18 +20,20 @@ local function stop(code, message, now)
 end
 
 -- finish stores item n in a final state, and stops the job if too many have failed
--- now. Returns 1 when that made the job final.
-local function finish(n, item, state, now)
+-- now: as many as its own limit or the given one, 0 = none. Returns 1 when that made the
+-- job final.
+local function finish(n, item, state, now, given)
   item.s = state
   left = left - 1
   store(n, item)
-  local limit = state == 'f' and not stopped and redis.call('HGET', KEYS[1], 'max_failures')
-  if limit then
+  if state ~= 'f' or stopped then return settle() end
+  local limit = math.min(tonumber(redis.call('HGET', KEYS[1], 'max_failures') or 1e9), given > 0 and given or 1e9)
+  if limit < 1e9 then
     local failed = 0
     for other = 0, redis.call('HGET', KEYS[1], 'total') - 1 do
       if string.sub(redis.call('HGET', KEYS[1], other), 1, 1) == 'f' then failed = failed + 1 end
     end
-    if failed >= tonumber(limit) then stop('RESET.1005', 'stopped after too many failures in the job', now) end
+    if failed >= limit then stop('RESET.1005', 'stopped after too many failures in the job', now) end
   end
   return settle()
 end

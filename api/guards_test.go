@@ -1,0 +1,177 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"batchreset/api"
+	"batchreset/tasks"
+)
+
+func (s service) limit(t testing.TB, limits tasks.Limits) {
+	t.Helper()
+	if err := s.db.SetLimits(t.Context(), "acme", limits, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantTooMany(t testing.TB, got reply, text string) {
+	t.Helper()
+	after, err := strconv.Atoi(got.header.Get("Retry-After"))
+	if got.status != http.StatusTooManyRequests || got.Code != tasks.TooManyRequests || err != nil || after < 1 || !strings.Contains(got.Message, text) {
+		t.Errorf("answer %+v, want 429 with %q", got, text)
+	}
+}
+
+func TestTheQuotaRefusesWholeBatches(t *testing.T) {
+	s := newService(t, testConfig)
+	send := func(key string, instances ...string) reply {
+		t.Helper()
+		body, err := json.Marshal(map[string]any{"instance_ids": instances})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(string(body)), "Idempotency-Key", key)
+	}
+	first := send("k-1", "a", "b")
+	s.limit(t, tasks.Limits{InstancesPerHour: new(2)})
+	second := send("k-2", "c", "d")
+	if first.Code != tasks.OK || second.Code != tasks.OK {
+		t.Fatalf("answers %+v, %+v", first, second)
+	}
+	before := len(s.rdb.Keys(t.Context(), "*").Val())
+	wantTooMany(t, send("k-3", "e"), "the quota of 2 instances per hour is used up: 2 are counted, 1 more were asked for")
+	if after := len(s.rdb.Keys(t.Context(), "*").Val()); after != before {
+		t.Errorf("%d keys before, %d after", before, after)
+	}
+	// What was accepted is answered again, whatever the quota says, and uses none of it.
+	for key, earlier := range map[string]reply{"k-1": first, "k-2": second} {
+		ids := map[string][]string{"k-1": {"a", "b"}, "k-2": {"c", "d"}}[key]
+		if again := send(key, ids...); string(again.Data) != string(earlier.Data) {
+			t.Errorf("%s again: %+v", key, again)
+		}
+	}
+	if usage, err := s.db.Usage(t.Context(), "acme"); err != nil || usage.AcceptedLastHour != 2 {
+		t.Errorf("usage %+v, %v", usage, err)
+	}
+	// A list that is wrong is told so, not that the quota is used up.
+	if got := send("k-4", "!"); got.Code != tasks.BadRequest {
+		t.Errorf("answer %+v", got)
+	}
+	if got := s.do(t, http.MethodPost, batchReset, "other", strings.NewReader(`{"instance_ids":["x","y","z"]}`)); got.Code != tasks.OK {
+		t.Errorf("another tenant: %+v", got)
+	}
+}
+
+func TestADryRunSaysWhatIsOverQuota(t *testing.T) {
+	s := newService(t, api.Config{})
+	if err := s.db.Register(t.Context(), []tasks.Instance{
+		{ID: "a", Tenant: "acme"}, {ID: "b", Tenant: "acme"}, {ID: "c", Tenant: "acme"}, {ID: "safe", Tenant: "acme", Protected: true},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.limit(t, tasks.Limits{OpenInstances: new(2)})
+	verdicts := func() string {
+		t.Helper()
+		got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":["a","safe","b","c"],"dry_run":true}`))
+		return string(got.Data)
+	}
+	const want = `{"dry_run":true,"instances":[{"instance_id":"a","verdict":"would_reset"},{"instance_id":"safe","verdict":"protected"},` +
+		`{"instance_id":"b","verdict":"would_reset"},{"instance_id":"c","verdict":"over_quota"}]}`
+	for range 2 { // which uses nothing
+		if got := verdicts(); got != want {
+			t.Errorf("answer %s", got)
+		}
+	}
+}
+
+func TestEveryRequestCountsAgainstItsRate(t *testing.T) {
+	s := newService(t, testConfig)
+	id := s.submit(t, "phone-1")
+	requests := []struct{ method, path, body string }{
+		{http.MethodPost, batchReset, `{"instance_ids":["a"]}`},
+		{http.MethodGet, "/v1/instances/tasks/" + id, ""},
+		{http.MethodGet, "/v1/jobs", ""},
+		{http.MethodGet, "/v1/jobs/" + id, ""},
+		{http.MethodGet, "/v1/jobs/" + id + "/events", ""},
+		{http.MethodPost, "/v1/jobs/" + id + "/cancel", ""},
+		{http.MethodPost, "/v1/jobs/" + id + "/retry", ""},
+		{http.MethodPost, "/v1/halt", ""},
+		{http.MethodPost, "/v1/resume", ""},
+	}
+	s.limit(t, tasks.Limits{RequestsPerSecond: new(1)})
+	if got := s.do(t, http.MethodGet, "/v1/jobs", "acme", nil); got.Code != tasks.OK {
+		t.Fatalf("the first: %+v", got)
+	}
+	for _, r := range requests {
+		// The second is long: the key says when the next request would be due.
+		s.rdb.Set(t.Context(), "reset:pace:{acme}", strconv.FormatInt(time.Now().Add(time.Minute).UnixMicro(), 10), time.Minute)
+		wantTooMany(t, s.do(t, r.method, r.path, "acme", strings.NewReader(r.body)), "more than 1 requests per second")
+	}
+	if got := s.do(t, http.MethodGet, "/v1/jobs", "other", nil); got.Code != tasks.OK {
+		t.Errorf("another tenant: %+v", got)
+	}
+}
+
+func TestATenantHaltsItsResets(t *testing.T) {
+	s := newService(t, testConfig)
+	post := func(path, body string) reply {
+		t.Helper()
+		return s.do(t, http.MethodPost, path, "acme", strings.NewReader(body))
+	}
+	got := post("/v1/halt", `{"reason":"wrong list"}`)
+	var state struct {
+		Halted bool
+		Since  time.Time
+		Reason string
+	}
+	if err := json.Unmarshal(got.Data, &state); err != nil || !state.Halted || state.Reason != "wrong list" || time.Since(state.Since) > time.Minute {
+		t.Errorf("answer %+v, %v", got, err)
+	}
+	if policy, err := s.db.Policy(t.Context(), "acme"); err != nil || policy.Halt == nil || policy.Halt.Reason != "wrong list" {
+		t.Errorf("policy %+v, %v", policy, err)
+	}
+	if policy, err := s.db.Policy(t.Context(), "other"); err != nil || policy.Halt != nil {
+		t.Errorf("another tenant's policy %+v, %v", policy, err)
+	}
+	// What is accepted meanwhile waits.
+	if got := post(batchReset, `{"instance_ids":["a"]}`); got.Code != tasks.OK {
+		t.Errorf("submit: %+v", got)
+	}
+	if got := post("/v1/resume", ""); string(got.Data) != `{"halted":false}` {
+		t.Errorf("answer %s", got.Data)
+	}
+	if err := s.db.SetHalt(t.Context(), "", &tasks.Halt{Since: tasks.FromMillis(1000)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := post("/v1/resume", ""); string(got.Data) != `{"halted":true,"since":"1970-01-01T00:00:01.000Z"}` {
+		t.Errorf("answer while all are halted: %s", got.Data)
+	}
+	for body, want := range map[string]string{
+		"[]": "the body must be a JSON object", "{": "the body is not JSON: unexpected end of JSON input",
+		`{"reason":7}`: "reason must be a string", `{"reason":null}`: "reason must be a string",
+		fmt.Sprintf(`{"reason":%q}`, strings.Repeat("x", 257)): "reason is 257 characters long, the limit is 256",
+	} {
+		if got := post("/v1/halt", body); got.Code != tasks.BadRequest || got.Message != want {
+			t.Errorf("%.40s: answer %+v", body, got)
+		}
+	}
+}
+
+func TestOnlyATokenMadeForItHalts(t *testing.T) {
+	s := newService(t, testConfig)
+	if _, err := s.db.AddToken(t.Context(), "plain", "acme", tasks.DefaultScopes, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/v1/halt", "/v1/resume"} {
+		if got := s.do(t, http.MethodPost, path, "plain", io.LimitReader(nil, 0)); got.Code != tasks.Forbidden {
+			t.Errorf("%s: answer %+v", path, got)
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+)
+
+func newTenantCommand(std *streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "tenant",
+		Short: "Limit what tenants may do, and see what they use",
+		Long: `Limits are kept in Redis and hold within a second of their change, for every api and
+worker. They are against mistakes, not for billing.`,
+	}
+	cmd.AddCommand(newTenantLimitCommand(std), newTenantListCommand(std))
+	return cmd
+}
+
+// limitFlags are the limits that can be set. Those that are not given stay as they are.
+var limitFlags = []struct {
+	name, help string
+	field      func(*tasks.Limits) **int
+}{
+	{
+		"instances-per-hour", "instances that are accepted, and resets that begin, in any hour",
+		func(l *tasks.Limits) **int { return &l.InstancesPerHour },
+	},
+	{"open-instances", "instances of jobs that have not ended", func(l *tasks.Limits) **int { return &l.OpenInstances }},
+	{"requests-per-second", "requests to the API", func(l *tasks.Limits) **int { return &l.RequestsPerSecond }},
+	{
+		"max-failures", "failed items after which the rest of a job is stopped, besides what the caller says",
+		func(l *tasks.Limits) **int { return &l.MaxFailures },
+	},
+}
+
+func newTenantLimitCommand(std *streams) *cobra.Command {
+	var (
+		redis redisFlags
+		whom  tenantFlags
+		reset bool
+	)
+	values := make([]int, len(limitFlags))
+	cmd := &cobra.Command{
+		Use:   "limit --tenant TENANT|--all",
+		Short: "Set limits of a tenant, or of all that have none of their own",
+		Long: `Sets limits. Those that are not named stay as they are; 0 = no limit, also where there
+is one for all. --inherit drops the limits that are not named, so that those for all
+tenants hold.
+
+A request beyond a limit is refused with 429 and Retry-After. --instances-per-hour also
+holds for what was accepted before: more resets than that do not begin in any hour, the
+rest waits. --open-instances counts jobs that were accepted since it was set.`,
+		Example: `  batchreset tenant limit --all --instances-per-hour 10000 --max-failures 5
+  batchreset tenant limit --tenant acme --instances-per-hour 500 --open-instances 200
+  batchreset tenant limit --tenant acme --inherit`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := whom.check(); err != nil {
+				return err
+			}
+			limits, err := givenLimits(cmd.Flags(), values)
+			if err != nil {
+				return err
+			}
+			if limits == (tasks.Limits{}) && !reset {
+				return errors.New("no limit is given (see 'batchreset tenant limit --help')")
+			}
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				if err := db.SetLimits(cmd.Context(), whom.tenant, limits, reset); err != nil {
+					return err
+				}
+				fmt.Fprintf(std.err, "limits set for %s\n", &whom)
+				return nil
+			})
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	whom.define(cmd.Flags())
+	cmd.Flags().BoolVar(&reset, "inherit", false, "drop the limits that are not given here")
+	for i, f := range limitFlags {
+		cmd.Flags().IntVar(&values[i], f.name, 0, f.help)
+	}
+	return cmd
+}
+
+func givenLimits(flags *pflag.FlagSet, values []int) (tasks.Limits, error) {
+	var limits tasks.Limits
+	for i, f := range limitFlags {
+		if !flags.Changed(f.name) {
+			continue
+		}
+		if err := tasks.CheckLimit(values[i]); err != nil {
+			return limits, fmt.Errorf("--%s %w", f.name, err)
+		}
+		*f.field(&limits) = &values[i]
+	}
+	return limits, nil
+}
+
+// tenantState is what the list shows of a tenant.
+type tenantState struct {
+	tasks.Policy
+	Usage *tasks.Usage `json:"usage,omitempty"` // not for all tenants
+}
+
+func newTenantListCommand(std *streams) *cobra.Command {
+	var (
+		redis  redisFlags
+		output outputFlag
+	)
+	cmd := &cobra.Command{
+		Use:   "list [TENANT…]",
+		Short: "List halts, limits and what is used of them",
+		Long: `Lists what holds for all tenants, for each that has a halt or limits of its own, and for
+those that are named. What has no limit is not counted.`,
+		Example: `  batchreset tenant list
+  batchreset tenant list acme --output json`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, name := range args {
+				if err := tasks.CheckTenant(name); err != nil {
+					return err
+				}
+			}
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				states, err := tenantStates(cmd.Context(), db, args)
+				if err != nil {
+					return err
+				}
+				if output.json() {
+					return writeJSON(std.out, states)
+				}
+				return writeTenants(std, states)
+			})
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
+	return cmd
+}
+
+// tenantStates are the states of the tenants with a policy of their own, and of the others
+// that are named.
+func tenantStates(ctx context.Context, db *redisdb.DB, names []string) ([]tenantState, error) {
+	policies, err := db.Policies(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(policies, func(p tasks.Policy) bool { return p.Tenant == name }) {
+			policies = append(policies, tasks.Policy{Tenant: name})
+		}
+	}
+	states := make([]tenantState, len(policies))
+	for i, policy := range policies {
+		states[i].Policy = policy
+		if policy.Tenant == "" {
+			continue
+		}
+		usage, err := db.Usage(ctx, policy.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		states[i].Usage = &usage
+	}
+	return states, nil
+}
+
+func writeTenants(std *streams, states []tenantState) error {
+	table := newTable(std.out, "TENANT", "HALTED", "PER HOUR", "ACCEPTED", "BEGUN", "OPEN LIMIT", "OPEN", "PER SECOND", "MAX FAILURES", "REASON")
+	for _, s := range states {
+		name, since, reason := "(all)", "", ""
+		if s.Tenant != "" {
+			name = s.Tenant
+		}
+		if s.Halt != nil {
+			since, reason = clock(s.Halt.Since.Time), s.Halt.Reason
+		}
+		var accepted, begun, open string
+		if s.Usage != nil {
+			accepted, begun, open = strconv.Itoa(s.Usage.AcceptedLastHour), strconv.Itoa(s.Usage.BegunLastHour), strconv.Itoa(s.Usage.OpenInstances)
+		}
+		table.row(name, since, bound(s.InstancesPerHour), accepted, begun, bound(s.OpenInstances), open,
+			bound(s.RequestsPerSecond), bound(s.MaxFailures), reason)
+	}
+	return table.flush()
+}
+
+func bound(limit *int) string {
+	switch {
+	case limit == nil:
+		return ""
+	case *limit == 0:
+		return "none"
+	}
+	return strconv.Itoa(*limit)
+}

@@ -1,0 +1,68 @@
+package tasks
+
+import (
+	"cmp"
+	"fmt"
+)
+
+// Limits bound what a tenant may do. nil = what holds for all tenants, and if nothing
+// does, no bound; 0 = no bound, whatever holds for all.
+type Limits struct {
+	// InstancesPerHour bounds both how many instances are accepted and how many resets
+	// begin, in any hour.
+	InstancesPerHour *int `json:"instances_per_hour,omitempty"`
+	// OpenInstances bounds the instances of jobs that have not ended.
+	OpenInstances *int `json:"open_instances,omitempty"`
+	// RequestsPerSecond bounds the requests to the API.
+	RequestsPerSecond *int `json:"requests_per_second,omitempty"`
+	// MaxFailures stops the rest of a job once so many of its items failed, besides
+	// what the caller said.
+	MaxFailures *int `json:"max_failures,omitempty"`
+}
+
+// MaxLimit is the largest bound that can be set.
+const MaxLimit = 1_000_000_000
+
+// CheckLimit returns a sentence that says what is wrong with a bound, or nil.
+func CheckLimit(n int) error {
+	if n < 0 || n > MaxLimit {
+		return fmt.Errorf("must be from 0 (no bound) to %d, not %d", MaxLimit, n)
+	}
+	return nil
+}
+
+// Halt says that no attempt may begin.
+type Halt struct {
+	Since  Time   `json:"since"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Policy is what operators have decided about a tenant, or about all of them.
+type Policy struct {
+	Tenant string `json:"tenant,omitempty"` // empty: all
+	Halt   *Halt  `json:"halt,omitempty"`
+	Limits
+}
+
+// Under returns the policy that holds for a tenant with the policy p, given that of all
+// tenants. Its limits have a value, 0 = no bound.
+func (p Policy) Under(all Policy) Policy {
+	none := new(int)
+	return Policy{
+		Tenant: p.Tenant,
+		Halt:   cmp.Or(all.Halt, p.Halt),
+		Limits: Limits{
+			InstancesPerHour:  cmp.Or(p.InstancesPerHour, all.InstancesPerHour, none),
+			OpenInstances:     cmp.Or(p.OpenInstances, all.OpenInstances, none),
+			RequestsPerSecond: cmp.Or(p.RequestsPerSecond, all.RequestsPerSecond, none),
+			MaxFailures:       cmp.Or(p.MaxFailures, all.MaxFailures, none),
+		},
+	}
+}
+
+// Usage is how much of its limits a tenant uses.
+type Usage struct {
+	AcceptedLastHour int `json:"accepted_last_hour"` // instances
+	BegunLastHour    int `json:"begun_last_hour"`    // resets
+	OpenInstances    int `json:"open_instances"`
+}

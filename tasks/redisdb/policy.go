@@ -1,0 +1,222 @@
+package redisdb
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"batchreset/tasks"
+)
+
+// policiesKey is a hash with "<tenant> <what>" -> value, and policyRevision -> a number
+// that grows with every change. The tenant is everyone for what holds for all.
+const (
+	policiesKey    = "reset:policies"
+	policyRevision = "#"
+	everyone       = "*"
+)
+
+// What a policy consists of.
+const (
+	policyHalt        = "halt"
+	policyPerHour     = "instances_per_hour"
+	policyOpen        = "open_instances"
+	policyRate        = "requests_per_second"
+	policyMaxFailures = "max_failures"
+)
+
+func policyField(tenant, what string) string {
+	if tenant == "" {
+		tenant = everyone
+	}
+	return tenant + " " + what
+}
+
+// SetHalt halts a tenant's attempts, or lets them go on with nil; all tenants' if tenant
+// is empty.
+func (db *DB) SetHalt(ctx context.Context, tenant string, halt *tasks.Halt) error {
+	if halt == nil {
+		return db.setPolicy(ctx, nil, []string{policyField(tenant, policyHalt)})
+	}
+	text, err := json.Marshal(halt)
+	if err != nil {
+		return err
+	}
+	return db.setPolicy(ctx, map[string]any{policyField(tenant, policyHalt): text}, nil)
+}
+
+// SetLimits sets those of the limits that are not nil, after it has dropped the ones
+// there are if clearFirst is set.
+func (db *DB) SetLimits(ctx context.Context, tenant string, limits tasks.Limits, clearFirst bool) error {
+	set, drop := map[string]any{}, []string(nil)
+	for what, limit := range limitsByName(&limits) {
+		switch {
+		case *limit != nil:
+			set[policyField(tenant, what)] = **limit
+		case clearFirst:
+			drop = append(drop, policyField(tenant, what))
+		}
+	}
+	return db.setPolicy(ctx, set, drop)
+}
+
+func limitsByName(l *tasks.Limits) map[string]**int {
+	return map[string]**int{
+		policyPerHour: &l.InstancesPerHour, policyOpen: &l.OpenInstances,
+		policyRate: &l.RequestsPerSecond, policyMaxFailures: &l.MaxFailures,
+	}
+}
+
+func (db *DB) setPolicy(ctx context.Context, set map[string]any, drop []string) error {
+	pipe := db.rdb.TxPipeline()
+	if len(set) > 0 {
+		pipe.HSet(ctx, policiesKey, set)
+	}
+	if len(drop) > 0 {
+		pipe.HDel(ctx, policiesKey, drop...)
+	}
+	pipe.HIncrBy(ctx, policiesKey, policyRevision, 1)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("set policy: %w", err)
+	}
+	db.policies.last.Store(nil) // whoever changes something sees it at once
+	return nil
+}
+
+// Policies returns every policy that there is, that of all tenants first.
+func (db *DB) Policies(ctx context.Context) ([]tasks.Policy, error) {
+	look, err := db.lookAtPolicies(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	found := []tasks.Policy{look.all}
+	for _, tenant := range slices.Sorted(maps.Keys(look.tenants)) {
+		found = append(found, look.tenants[tenant])
+	}
+	return found, nil
+}
+
+// Policy returns what holds for a tenant: what it was at most policyFresh ago. Its limits
+// have a value.
+func (db *DB) Policy(ctx context.Context, tenant string) (tasks.Policy, error) {
+	look, err := db.policies.look(ctx)
+	if err != nil {
+		return tasks.Policy{}, err
+	}
+	own := look.tenants[tenant]
+	own.Tenant = tenant
+	return own.Under(look.all), nil
+}
+
+// policyFresh is how long a look at the policies is good for.
+const policyFresh = 250 * time.Millisecond
+
+// policies remembers the last look at the policies. Whoever finds it too old looks
+// again, for all who ask at that time: nobody looks while nobody asks.
+type policies struct {
+	read  func(context.Context, *policyLook) (*policyLook, error)
+	last  atomic.Pointer[policyLook]
+	looks singleflight.Group
+}
+
+// policyLook is what the policies were at a time.
+type policyLook struct {
+	at       time.Time
+	revision string
+	all      tasks.Policy
+	tenants  map[string]tasks.Policy
+}
+
+func (p *policies) look(ctx context.Context) (*policyLook, error) {
+	if last := p.last.Load(); last != nil && time.Since(last.at) < policyFresh {
+		return last, nil
+	}
+	looking := p.looks.DoChan("", func() (any, error) {
+		// It is not this caller's alone.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		look, err := p.read(ctx, p.last.Load())
+		if err != nil {
+			return nil, err
+		}
+		p.last.Store(look)
+		return look, nil
+	})
+	select {
+	case looked := <-looking:
+		if looked.Err != nil {
+			return nil, looked.Err
+		}
+		return looked.Val.(*policyLook), nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("read policies: %w", ctx.Err())
+	}
+}
+
+// lookAtPolicies reads the policies, unless they are still what they were.
+func (db *DB) lookAtPolicies(ctx context.Context, last *policyLook) (*policyLook, error) {
+	start := time.Now() // what changes from here on is not certain to be seen
+	if last != nil {
+		revision, err := db.rdb.HMGet(ctx, policiesKey, policyRevision).Result()
+		if err != nil {
+			return nil, fmt.Errorf("read policies: %w", err)
+		}
+		if text(revision[0]) == last.revision {
+			same := *last
+			same.at = start
+			return &same, nil
+		}
+	}
+	hash, err := db.rdb.HGetAll(ctx, policiesKey).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read policies: %w", err)
+	}
+	look, err := decodePolicies(hash)
+	if err != nil {
+		return nil, fmt.Errorf("read policies: %w", err)
+	}
+	look.at = start
+	return look, nil
+}
+
+func decodePolicies(hash map[string]string) (*policyLook, error) {
+	look := &policyLook{revision: hash[policyRevision], tenants: map[string]tasks.Policy{}}
+	for field, value := range hash {
+		tenant, what, ok := strings.Cut(field, " ")
+		if !ok {
+			continue
+		}
+		policy := look.tenants[tenant]
+		policy.Tenant = tenant
+		if err := decodePolicy(&policy, what, value); err != nil {
+			return nil, fmt.Errorf("%s: %w", field, err)
+		}
+		look.tenants[tenant] = policy
+	}
+	look.all = look.tenants[everyone]
+	look.all.Tenant = ""
+	delete(look.tenants, everyone)
+	return look, nil
+}
+
+// decodePolicy reads one part of a policy. A part of a later version is left out.
+func decodePolicy(policy *tasks.Policy, what, value string) error {
+	if what == policyHalt {
+		return json.Unmarshal([]byte(value), &policy.Halt)
+	}
+	limit, ours := limitsByName(&policy.Limits)[what]
+	if !ours {
+		return nil
+	}
+	n, err := strconv.Atoi(value)
+	*limit = &n
+	return err
+}

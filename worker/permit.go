@@ -1,0 +1,58 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"batchreset/tasks"
+)
+
+// permitted says whether operators let the tenant's attempts begin, and counts this one
+// against his limit per hour. unspend takes that back.
+func (a *attempt) permitted(ctx context.Context) (unspend func(), err error) {
+	err = a.patiently(ctx, func() (err error) {
+		a.policy, err = a.store.Policy(ctx, a.d.Tenant)
+		return err
+	})
+	if err != nil {
+		return nil, a.redisTrouble(err)
+	}
+	if halt := a.policy.Halt; halt != nil {
+		// Whoever lifts a halt soon sees that soon; a long queue does not go round and
+		// round.
+		delay := waitDelay(time.Since(halt.Since.Time))
+		return nil, &again{delay: delay/2 + jitter(delay/2), reason: errHalted(a.policy).Error()}
+	}
+	if *a.policy.InstancesPerHour == 0 {
+		return func() {}, nil
+	}
+	var receipt int64
+	var wait time.Duration
+	err = a.patiently(ctx, func() (err error) { // counted once too often, if an answer is lost
+		receipt, wait, err = a.store.Spend(ctx, a.d.Tenant, *a.policy.InstancesPerHour)
+		return err
+	})
+	if err != nil {
+		return nil, a.redisTrouble(err)
+	}
+	if wait > 0 {
+		delay := waitDelay(wait)
+		return nil, &again{delay: delay/2 + jitter(delay/2), reason: "the tenant's quota of resets per hour is used up"}
+	}
+	return func() {
+		if err := a.store.Unspend(ctx, a.d.Tenant, receipt); err != nil {
+			a.say(slog.LevelWarn, "quota not given back", slog.Any("error", err))
+		}
+	}, nil
+}
+
+// errHalted says why nothing is sent for a tenant.
+func errHalted(policy tasks.Policy) error {
+	text := "resets are halted"
+	if policy.Halt.Reason != "" {
+		text += ": " + policy.Halt.Reason
+	}
+	return errors.New(text)
+}
