@@ -131,7 +131,9 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	}
 	a.deadline, a.stalls = time.Now().Add(a.cfg.AttemptTimeout), a.pulse.beat()
 	if err := a.begin(ctx); err != nil {
-		unspend()
+		if _, refused := errors.AsType[tasks.Refusal](err); refused {
+			unspend()
+		}
 		return a.refused(ctx, err)
 	}
 	if a.begun.Number > 1 {
