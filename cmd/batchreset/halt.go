@@ -50,6 +50,7 @@ func newHaltCommand(std *streams) *cobra.Command {
 	var (
 		redis  redisFlags
 		whom   tenantFlags
+		db     redisdb.Options
 		reason string
 	)
 	cmd := &cobra.Command{
@@ -71,7 +72,10 @@ starts.`,
 			if err := tasks.CheckReason(reason); err != nil {
 				return fmt.Errorf("--reason %w", err)
 			}
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			if db.CommitReplicas < 0 {
+				return errors.New("--commit-replicas must not be negative")
+			}
+			return withRedisAnd(cmd, redis, db, func(db *redisdb.DB) error {
 				if err := db.SetHalt(cmd.Context(), whom.tenant, &tasks.Halt{Since: tasks.Time{Time: time.Now()}, Reason: reason}); err != nil {
 					return err
 				}
@@ -82,6 +86,7 @@ starts.`,
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
 	whom.define(cmd.Flags())
+	cmd.Flags().IntVar(&db.CommitReplicas, "commit-replicas", 0, "how many Redis replicas must know of it before it counts, as for api and worker")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who look")
 	return cmd
 }

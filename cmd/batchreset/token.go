@@ -166,7 +166,11 @@ func newTokenRevokeCommand(std *streams) *cobra.Command {
 
 // withRedis runs an operator's command on the Redis of the flags.
 func withRedis(cmd *cobra.Command, flags redisFlags, do func(*redisdb.DB) error) error {
-	db, err := flags.open(cmd.Context(), redisdb.Options{})
+	return withRedisAnd(cmd, flags, redisdb.Options{}, do)
+}
+
+func withRedisAnd(cmd *cobra.Command, flags redisFlags, opts redisdb.Options, do func(*redisdb.DB) error) error {
+	db, err := flags.open(cmd.Context(), opts)
 	if err != nil {
 		return err
 	}

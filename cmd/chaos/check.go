@@ -65,6 +65,7 @@ func Check(h History) []Violation {
 		f.checkI7CancelledIsNeverCalled(),
 		f.checkI8RefusedLeavesNothing(),
 		f.checkI10CrashesAreNoFailures(),
+		f.checkHaltHolds(),
 	)
 }
 

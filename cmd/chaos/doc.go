@@ -18,7 +18,7 @@
 // repeated, reuse a key, or are wrong. Meanwhile faults are injected from a schedule that
 // follows from the seed: processes are killed and frozen, Redis is killed, fails over or
 // is out of memory, links are cut, stalled or delayed, leases age, jobs are cancelled and
-// retried. Then everything is mended, and every job is read until all are final, or none
+// retried, and an operator halts everything. Then everything is mended, and every job is read until all are final, or none
 // has become so for 150 s, and once more.
 //
 // With --burst, that many instances are submitted at once, each once, and worked off
@@ -49,6 +49,9 @@
 //   - I8: every job that exists was asked for by a request that was not refused.
 //   - I10: an item that failed has spent --max-attempts failures; calls whose worker
 //     was killed do not count. Items with another reason are told by their code.
+//
+// And: no call begins later than a second after an operator halted all tenants, until he
+// lets them go on, unless it was held up on its way.
 //
 // I9 and I11 are defended by tests of the packages that keep them.
 //

@@ -99,7 +99,7 @@ func run(ctx context.Context, p plan) (res result, err error) {
 
 	rate := 100 + r.IntN(200)
 	faults := schedule(r, p.duration, p.faults, map[string][]string{
-		"api": w.apis, "worker": w.workers, "workers": {"workers"}, "leases": {"leases"}, "redis": {"redis"},
+		"api": w.apis, "worker": w.workers, "workers": {"workers"}, "leases": {"leases"}, "redis": {"redis"}, "operator": {"operator"},
 		"link": slices.Sorted(maps.Keys(w.links)),
 	})
 	res.injured = map[faultKind]int{}
@@ -277,6 +277,9 @@ func (w *world) inject(ctx context.Context, f plannedFault, r *rand.Rand) (err e
 		return nil
 	}
 	e := Event{Kind: Fault, Begin: w.rec.now(), Fault: f.kind, Target: f.target}
+	if f.kind == haltAll {
+		return w.halt(ctx, e, f.length)
+	}
 	defer func() {
 		e.End = w.rec.now()
 		w.rec.add(e)

@@ -25,6 +25,7 @@ const (
 	linkCut      faultKind = "cut"           // connections break, new ones are refused
 	linkStall    faultKind = "stall"         // connections stay, bytes vanish
 	linkDelay    faultKind = "delay"         // bytes take up to half a second longer
+	haltAll      faultKind = "halt"          // an operator halts all tenants, and lets them go on
 	cancelJob    faultKind = "cancel"        // a random job is cancelled
 	retryJob     faultKind = "retry"         // a random job is retried
 )
@@ -58,6 +59,7 @@ var faultKinds = []struct {
 	{linkCut, 200 * time.Millisecond, 5 * time.Second, time.Second, "link"},
 	{linkStall, 500 * time.Millisecond, 8 * time.Second, time.Second, "link"},
 	{linkDelay, time.Second, 8 * time.Second, time.Second, "link"},
+	{haltAll, 2 * time.Second, 5 * time.Second, 2 * time.Second, "operator"},
 	{cancelJob, 0, 0, 0, ""},
 	{retryJob, 0, 0, 0, ""},
 }

@@ -12,7 +12,7 @@ func planned(seed uint64, s setup) []plannedFault {
 	kinds, _ := parseFaults("all", s)
 	return schedule(rand.New(rand.NewPCG(seed, 0)), 10*time.Minute, kinds, map[string][]string{
 		"api": {"api-1"}, "worker": {"worker-1", "worker-2"}, "workers": {"workers"}, "leases": {"leases"},
-		"redis": {"redis"}, "link": {linkAPIToRedis, linkWorkerToRedis, linkToUpstream},
+		"redis": {"redis"}, "operator": {"operator"}, "link": {linkAPIToRedis, linkWorkerToRedis, linkToUpstream},
 	})
 }
 

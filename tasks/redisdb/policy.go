@@ -44,28 +44,28 @@ func policyField(tenant, what string) string {
 // is empty.
 func (db *DB) SetHalt(ctx context.Context, tenant string, halt *tasks.Halt) error {
 	if halt == nil {
-		return db.setPolicy(ctx, nil, []string{policyField(tenant, policyHalt)})
+		return db.setPolicy(ctx, policyField(tenant, policyHalt), "")
 	}
 	text, err := json.Marshal(halt)
 	if err != nil {
 		return err
 	}
-	return db.setPolicy(ctx, map[string]any{policyField(tenant, policyHalt): text}, nil)
+	return db.setPolicy(ctx, policyField(tenant, policyHalt), text)
 }
 
 // SetLimits sets those of the limits that are not nil, after it has dropped the ones
 // there are if clearFirst is set.
 func (db *DB) SetLimits(ctx context.Context, tenant string, limits tasks.Limits, clearFirst bool) error {
-	set, drop := map[string]any{}, []string(nil)
+	var changes []any
 	for what, limit := range limitsByName(&limits) {
 		switch {
 		case *limit != nil:
-			set[policyField(tenant, what)] = **limit
+			changes = append(changes, policyField(tenant, what), **limit)
 		case clearFirst:
-			drop = append(drop, policyField(tenant, what))
+			changes = append(changes, policyField(tenant, what), "")
 		}
 	}
-	return db.setPolicy(ctx, set, drop)
+	return db.setPolicy(ctx, changes...)
 }
 
 func limitsByName(l *tasks.Limits) map[string]**int {
@@ -75,16 +75,10 @@ func limitsByName(l *tasks.Limits) map[string]**int {
 	}
 }
 
-func (db *DB) setPolicy(ctx context.Context, set map[string]any, drop []string) error {
-	pipe := db.rdb.TxPipeline()
-	if len(set) > 0 {
-		pipe.HSet(ctx, policiesKey, set)
-	}
-	if len(drop) > 0 {
-		pipe.HDel(ctx, policiesKey, drop...)
-	}
-	pipe.HIncrBy(ctx, policiesKey, policyRevision, 1)
-	if _, err := pipe.Exec(ctx); err != nil {
+// setPolicy sets fields to values, or drops those whose value is empty. A failover must
+// not forget a halt.
+func (db *DB) setPolicy(ctx context.Context, changes ...any) error {
+	if err := db.commit(ctx, policyScript, []string{policiesKey}, changes...).Err(); err != nil {
 		return fmt.Errorf("set policy: %w", err)
 	}
 	db.policies.last.Store(nil) // whoever changes something sees it at once

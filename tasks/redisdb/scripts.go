@@ -85,6 +85,9 @@ var usedLua string
 //go:embed lua/pace.lua
 var paceLua string
 
+//go:embed lua/policy.lua
+var policyLua string
+
 //go:embed lua/protect.lua
 var protectLua string
 
@@ -111,6 +114,7 @@ var (
 	releaseScript    = redis.NewScript(releaseLua)
 	spendScript      = redis.NewScript(quotaLua + spendLua)
 	usedScript       = redis.NewScript(quotaLua + usedLua)
+	policyScript     = redis.NewScript(policyLua)
 	paceScript       = redis.NewScript(paceLua)
 )
 
