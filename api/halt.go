@@ -16,14 +16,19 @@ func (s *server) halt(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.setHalt(c, &tasks.Halt{Since: tasks.Time{Time: time.Now()}, Reason: reason})
+	return s.setHalt(c, tasks.AuditEntry{Action: tasks.ActionHalt, Reason: reason}, &tasks.Halt{Since: tasks.Time{Time: time.Now()}, Reason: reason})
 }
 
 // resume lets the tenant's attempts begin again, unless all tenants are halted.
-func (s *server) resume(c echo.Context) error { return s.setHalt(c, nil) }
+func (s *server) resume(c echo.Context) error {
+	return s.setHalt(c, tasks.AuditEntry{Action: tasks.ActionResume}, nil)
+}
 
-func (s *server) setHalt(c echo.Context, halt *tasks.Halt) error {
+func (s *server) setHalt(c echo.Context, entry tasks.AuditEntry, halt *tasks.Halt) error {
 	ctx := c.Request().Context()
+	if err := s.audit(c, entry); err != nil {
+		return err
+	}
 	if err := s.store.SetHalt(ctx, tenant(c), halt); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ func (s *server) batchReset(c echo.Context) error {
 	}
 	submission := b.Submission
 	submission.Tenant, submission.RequestID, submission.Open = tenant(c), requestID(c), s.cfg.OpenFleet
+	submission.By, submission.From = by(c), c.RealIP()
 	if submission.IdempotencyKey, err = idempotencyKey(c.Request().Header.Values("Idempotency-Key")); err != nil {
 		return err
 	}
@@ -34,31 +35,34 @@ func (s *server) batchReset(c echo.Context) error {
 		}
 		return ok(c, verdicts)
 	}
-	job, err := s.submit(ctx, submission)
+	job, replayed, err := s.submit(ctx, submission)
 	if err != nil {
 		return err
 	}
 	c.Set(jobKey, job.ID)
+	if !replayed {
+		s.logAudit(c, submission.Audited(job.ID))
+	}
 	c.Response().Header().Set(echo.HeaderLocation, "/v1/jobs/"+job.ID)
 	return ok(c, newAccepted(job))
 }
 
 // submit makes a job of the submission, or finds the one that it made before: a
 // replay is not checked again, because its answer was given.
-func (s *server) submit(ctx context.Context, submission tasks.Submission) (tasks.Job, error) {
+func (s *server) submit(ctx context.Context, submission tasks.Submission) (job tasks.Job, replayed bool, err error) {
 	if submission.IdempotencyKey != "" {
 		if job, err := s.store.Replay(ctx, submission); !errors.Is(err, tasks.JobGone) {
-			return job, err
+			return job, true, err
 		}
 	}
 	if err := checkNotBefore(submission); err != nil {
-		return tasks.Job{}, err
+		return tasks.Job{}, false, err
 	}
 	if err := s.checkOwnership(ctx, submission.Tenant, submission.InstanceIDs); err != nil {
-		return tasks.Job{}, err
+		return tasks.Job{}, false, err
 	}
-	job, err := s.store.Submit(ctx, submission)
-	return job, s.stands(err)
+	job, err = s.store.Submit(ctx, submission)
+	return job, false, s.stands(err)
 }
 
 // checkNotBefore is no part of reading the request: a replay may come after that time.
@@ -302,14 +306,23 @@ func (s *server) find(c echo.Context, read func(context.Context, string) (tasks.
 func noJob(id string) error { return tasks.Errorf(tasks.NoJob, "there is no job %.64q", id) }
 
 // cancel takes back the items of a job that have not begun, and answers the record.
-func (s *server) cancel(c echo.Context) error { return s.change(c, s.store.Cancel) }
+func (s *server) cancel(c echo.Context) error {
+	open := func(state tasks.ItemState) bool { return !state.Final() }
+	return s.change(c, tasks.ActionCancel, open, s.store.Cancel)
+}
 
 // retry opens what did not succeed of a final job again, and answers the record.
-func (s *server) retry(c echo.Context) error { return s.change(c, s.store.Retry) }
+func (s *server) retry(c echo.Context) error {
+	lost := func(state tasks.ItemState) bool { return state.Final() && state != tasks.ItemSucceeded }
+	return s.change(c, tasks.ActionRetry, lost, s.store.Retry)
+}
 
-func (s *server) change(c echo.Context, change func(context.Context, string) error) error {
-	job, err := s.find(c, s.store.Version)
+func (s *server) change(c echo.Context, action tasks.Action, about func(tasks.ItemState) bool, change func(context.Context, string) error) error {
+	job, err := s.find(c, s.store.Job)
 	if err != nil {
+		return err
+	}
+	if err := s.audit(c, aboutItems(action, job, about)); err != nil {
 		return err
 	}
 	// A record that expires just now is answered like one that was never there.

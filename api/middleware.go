@@ -25,6 +25,7 @@ const (
 	jobKey       = "job"
 	codeKey      = "error_code"
 	callerKey    = "caller"
+	tokenKey     = "token"
 )
 
 func requestID(c echo.Context) string {
@@ -64,10 +65,11 @@ func (s *server) accessLog(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		code, _ := c.Get(codeKey).(tasks.Code)
 		job, _ := c.Get(jobKey).(string)
+		token, _ := c.Get(tokenKey).(string)
 		s.log.LogAttrs(c.Request().Context(), slog.LevelInfo, "request",
 			slog.String("method", c.Request().Method), slog.String("path", c.Request().URL.Path),
 			slog.Int("status", c.Response().Status), slog.String("code", string(code)), slog.Duration("duration", time.Since(start)),
-			slog.String("request_id", requestID(c)), slog.String("tenant", tenant(c)), slog.String("job", job),
+			slog.String("request_id", requestID(c)), slog.String("tenant", tenant(c)), slog.String("token", token), slog.String("job", job),
 			slog.String("remote", c.RealIP()))
 		return nil
 	}
@@ -123,6 +125,7 @@ func (s *server) authenticate(scope tasks.Scope) echo.MiddlewareFunc {
 				return fmt.Errorf("check token: %w", err)
 			}
 			c.Set(tenantKey, token.Tenant)
+			c.Set(tokenKey, token.ID)
 			if !slices.Contains(token.Scopes, scope) {
 				return tasks.Errorf(tasks.Forbidden, "the token does not have the scope %q", scope)
 			}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -35,6 +36,7 @@ type Store interface {
 	Room(ctx context.Context, tenant string) (int, error)
 	Policy(ctx context.Context, tenant string) (tasks.Policy, error)
 	SetHalt(ctx context.Context, tenant string, halt *tasks.Halt) error
+	Audit(ctx context.Context, e tasks.AuditEntry) error
 }
 
 // Config are the settings of the API.
@@ -44,6 +46,9 @@ type Config struct {
 	// OpenFleet accepts instances that are not registered. Those that are still
 	// belong to their tenant alone.
 	OpenFleet bool
+	// TrustedProxies are the networks of proxies whose X-Forwarded-For says where a
+	// request comes from.
+	TrustedProxies []*net.IPNet
 }
 
 const (
@@ -80,6 +85,14 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	s := &server{cfg: cfg, store: store, encoded: newEncodedRecords(), log: log, watchers: newWatchers(store, log)}
 	e := echo.New()
 	e.HTTPErrorHandler = s.fail
+	e.IPExtractor = echo.ExtractIPDirect()
+	if len(cfg.TrustedProxies) > 0 {
+		trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+		for _, network := range cfg.TrustedProxies {
+			trust = append(trust, echo.TrustIPRange(network))
+		}
+		e.IPExtractor = echo.ExtractIPFromXFFHeader(trust...)
+	}
 	e.Use(s.identify, s.accessLog, middleware.RecoverWithConfig(middleware.RecoverConfig{
 		DisableErrorHandler: true, // the error goes to accessLog like any other
 		LogErrorFunc: func(c echo.Context, err error, stack []byte) error {

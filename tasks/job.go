@@ -82,9 +82,18 @@ type Submission struct {
 	NotBefore   Time // zero: at once
 	Reason      string
 	Labels      map[string]string
+	// By and From are for the audit trail: see AuditEntry.
+	By, From string
 	// IdempotencyKey makes the same request of a tenant the same job, for as long
 	// as the job's record exists. Empty: every request is a new job.
 	IdempotencyKey string
+}
+
+// Audited is the entry of the audit trail for the submission that becomes a job.
+func (s Submission) Audited(job string) AuditEntry {
+	return AuditEntry{
+		Action: ActionSubmit, By: s.By, From: s.From, Tenant: s.Tenant, Job: job, RequestID: s.RequestID, Reason: s.Reason,
+	}.About(s.InstanceIDs)
 }
 
 // JobID is the ID of the job that the submission becomes: random, or made from the

@@ -4,6 +4,7 @@ package ops
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/pprof"
@@ -13,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"batchreset/tasks"
 )
 
 // dashboardPath is where asynqmon lives.
@@ -26,7 +29,9 @@ const contentPolicy = "default-src 'self' 'unsafe-inline'; img-src 'self' data:;
 // New returns the operators' site. Of dashboard only the Redis connection is
 // read. Closing is for the owner of that connection. The metrics are those of
 // Go, of the process and of more, which must not have a name in common.
-func New(dashboard asynqmon.Options, more ...prometheus.Collector) http.Handler {
+//
+// audit is called before each change on the dashboard, which is not made after an error.
+func New(dashboard asynqmon.Options, audit func(context.Context, tasks.AuditEntry) error, more ...prometheus.Collector) http.Handler {
 	dashboard.RootPath = dashboardPath
 	dashboard.PayloadFormatter = asynqmon.PayloadFormatterFunc(readable)
 	dashboardHandler := asynqmon.New(dashboard)
@@ -40,9 +45,10 @@ func New(dashboard asynqmon.Options, more ...prometheus.Collector) http.Handler 
 	registry.MustRegister(more...)
 
 	e := echo.New()
+	e.IPExtractor = echo.ExtractIPDirect()
 	e.GET("/", func(c echo.Context) error { return c.Redirect(http.StatusFound, dashboardPath) })
 	e.Any(dashboardPath, echo.WrapHandler(dashboardHandler), withPolicy)
-	e.Any(dashboardPath+"/*", echo.WrapHandler(dashboardHandler), withPolicy)
+	e.Any(dashboardPath+"/*", echo.WrapHandler(dashboardHandler), withPolicy, audited(audit))
 	e.GET("/healthz", func(c echo.Context) error {
 		return c.JSON(http.StatusOK, map[string]string{"error_code": "0", "error_msg": "ok"})
 	})
@@ -60,6 +66,24 @@ func withPolicy(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		c.Response().Header().Set(echo.HeaderContentSecurityPolicy, contentPolicy)
 		return next(c)
+	}
+}
+
+// audited has each request that may change something written to the audit trail first.
+func audited(audit func(context.Context, tasks.AuditEntry) error) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			r := c.Request()
+			if r.Method == http.MethodGet || r.Method == http.MethodHead {
+				return next(c)
+			}
+			if err := audit(r.Context(), tasks.AuditEntry{
+				Action: tasks.ActionDashboard, By: "dashboard", From: c.RealIP(), Detail: r.Method + " " + r.URL.Path,
+			}); err != nil {
+				return echo.NewHTTPError(http.StatusServiceUnavailable, "the audit trail cannot be written, nothing was changed")
+			}
+			return next(c)
+		}
 	}
 }
 

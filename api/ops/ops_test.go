@@ -75,7 +75,7 @@ func newSite(t *testing.T) (url string) {
 	}
 	calls := prometheus.NewCounter(prometheus.CounterOpts{Name: "batchreset_test_calls_total", Help: "Of the test."})
 	calls.Add(3)
-	site := httptest.NewServer(ops.New(asynqmon.Options{RedisConnOpt: db}, calls))
+	site := httptest.NewServer(ops.New(asynqmon.Options{RedisConnOpt: db}, db.Audit, calls))
 	t.Cleanup(site.Close)
 	return site.URL
 }

@@ -76,6 +76,9 @@ starts.`,
 				return errors.New("--commit-replicas must not be negative")
 			}
 			return withRedisAnd(cmd, redis, db, func(db *redisdb.DB) error {
+				if err := audit(cmd.Context(), db, tasks.AuditEntry{Action: tasks.ActionHalt, Tenant: whom.tenant, Reason: reason}); err != nil {
+					return err
+				}
 				if err := db.SetHalt(cmd.Context(), whom.tenant, &tasks.Halt{Since: tasks.Time{Time: time.Now()}, Reason: reason}); err != nil {
 					return err
 				}
@@ -108,6 +111,9 @@ halted by name stays so after 'resume --all'. What waits begins within half a mi
 				return err
 			}
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				if err := audit(cmd.Context(), db, tasks.AuditEntry{Action: tasks.ActionResume, Tenant: whom.tenant}); err != nil {
+					return err
+				}
 				if err := db.SetHalt(cmd.Context(), whom.tenant, nil); err != nil {
 					return err
 				}

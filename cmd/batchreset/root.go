@@ -63,7 +63,7 @@ BATCHRESET_ATTEMPT_TIMEOUT. A flag on the command line wins.`,
 	add("caller", newSubmitCommand(std), newStatusCommand(std), newWatchCommand(std), newJobsCommand(std),
 		newCancelCommand(std), newRetryCommand(std))
 	add("operator", newTokenCommand(std), newFleetCommand(std), newTenantCommand(std),
-		newHaltCommand(std), newResumeCommand(std), newHealthcheckCommand())
+		newHaltCommand(std), newResumeCommand(std), newAuditCommand(std), newHealthcheckCommand())
 	root.AddCommand(&cobra.Command{
 		Use:   "version",
 		Short: "Print the version",

@@ -114,6 +114,7 @@ type apiFlags struct {
 	listen       string
 	fleet        string
 	maxInstances int
+	proxies      []net.IPNet
 	db           redisdb.Options
 }
 
@@ -123,6 +124,8 @@ func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
 	flags.IntVar(&f.maxInstances, "max-instances", tasks.DefaultMaxInstances, "how many instances one request may list, at most 100")
 	flags.DurationVar(&f.db.JobRetention, "job-retention", 7*24*time.Hour, "how long a job record is kept after its job has finished")
 	flags.DurationVar(&f.db.GiveUpAfter, "give-up-after", 24*time.Hour, "an item that has not ended after this time never starts again")
+	flags.DurationVar(&f.db.AuditRetention, "audit-retention", 30*24*time.Hour, "how long entries of the audit trail are kept")
+	flags.IPNetSliceVar(&f.proxies, "trusted-proxies", nil, "`networks` (CIDR) of proxies whose X-Forwarded-For says where a request comes from; none: the connection does")
 	flags.IntVar(&f.db.MaxBacklog, "max-backlog", 0, "how many instances may wait to be reset, about, before submits are refused with 429; 0 = any number")
 	flags.DurationVar(&f.db.TaskRetention, "task-retention", 15*time.Minute, "how long finished tasks stay on the asynq dashboard; 0 = not at all")
 }
@@ -137,6 +140,8 @@ func (f *apiFlags) check() error {
 		return fmt.Errorf("--job-retention must be at least 1m, not %s", f.db.JobRetention)
 	case f.db.GiveUpAfter < time.Second:
 		return fmt.Errorf("--give-up-after must be at least 1s, not %s", f.db.GiveUpAfter)
+	case f.db.AuditRetention < time.Hour:
+		return fmt.Errorf("--audit-retention must be at least 1h, not %s", f.db.AuditRetention)
 	case f.db.MaxBacklog < 0:
 		return errors.New("--max-backlog must not be negative")
 	case f.db.TaskRetention < 0:
@@ -146,7 +151,11 @@ func (f *apiFlags) check() error {
 }
 
 func (f *apiFlags) handler(db *redisdb.DB, log *slog.Logger) *api.API {
-	return api.New(api.Config{MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open"}, db, log)
+	cfg := api.Config{MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open"}
+	for _, network := range f.proxies {
+		cfg.TrustedProxies = append(cfg.TrustedProxies, &network)
+	}
+	return api.New(cfg, db, log)
 }
 
 // workerFlags are the settings of a worker and its driver.
@@ -236,8 +245,16 @@ func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
 	flags.StringVar(&f.listen, "ops-listen", listen, "`address` of the operators' listener, which has no login: keep it on loopback")
 }
 
-func opsHandler(db *redisdb.DB, metrics ...prometheus.Collector) http.Handler {
-	return ops.New(asynqmon.Options{RedisConnOpt: db}, metrics...)
+func opsHandler(db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
+	audit := func(ctx context.Context, e tasks.AuditEntry) error {
+		if err := db.Audit(ctx, e); err != nil {
+			log.Error("audit trail not written", "error", err)
+			return err
+		}
+		log.LogAttrs(ctx, slog.LevelInfo, "audit", e.LogAttrs()...)
+		return nil
+	}
+	return ops.New(asynqmon.Options{RedisConnOpt: db}, audit, metrics...)
 }
 
 // bind opens a listener; errors name the flag.

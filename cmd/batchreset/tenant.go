@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -75,6 +76,13 @@ rest waits. --open-instances counts jobs that were accepted since it was set.`,
 				return errors.New("no limit is given (see 'batchreset tenant limit --help')")
 			}
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				detail, err := json.Marshal(limits)
+				if err != nil {
+					return err
+				}
+				if err := audit(cmd.Context(), db, tasks.AuditEntry{Action: tasks.ActionLimit, Tenant: whom.tenant, Detail: string(detail)}); err != nil {
+					return err
+				}
 				if err := db.SetLimits(cmd.Context(), whom.tenant, limits, reset); err != nil {
 					return err
 				}

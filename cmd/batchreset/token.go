@@ -55,6 +55,11 @@ only now; what is needed to list and revoke it goes to standard error.`,
 			}
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
 				secret := "brt_" + rand.Text() + rand.Text()
+				if err := audit(cmd.Context(), db, tasks.AuditEntry{
+					Action: tasks.ActionAddToken, Tenant: tenant, Detail: fmt.Sprintf("token %s for %s", redisdb.TokenID(secret), join(granted)),
+				}); err != nil {
+					return err
+				}
 				token, err := db.AddToken(cmd.Context(), secret, tenant, granted, ttl)
 				if err != nil {
 					return err
@@ -148,6 +153,9 @@ func newTokenRevokeCommand(std *streams) *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				if err := audit(cmd.Context(), db, tasks.AuditEntry{Action: tasks.ActionRevokeToken, Detail: "token " + args[0]}); err != nil {
+					return err
+				}
 				found, err := db.RevokeToken(cmd.Context(), args[0])
 				if err != nil {
 					return err

@@ -79,6 +79,6 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	g.Go(func() error { return db.Listen(ctx) })
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
-	g.Go(func() error { return serve(ctx, private, opsHandler(db, sweeper, upstream), log) })
+	g.Go(func() error { return serve(ctx, private, opsHandler(db, log, sweeper, upstream), log) })
 	return g.Wait()
 }

@@ -36,6 +36,9 @@ type Options struct {
 	CommitReplicas int
 	// Queues is how many queues new jobs are spread over. Default 1.
 	Queues int
+	// AuditRetention is how old an entry of the audit trail must be to be dropped when
+	// another one is written; 0 = none is dropped.
+	AuditRetention time.Duration
 	// MaxBacklog is how many instances may wait to be reset, about, before no more are
 	// accepted; 0 = no bound.
 	MaxBacklog int

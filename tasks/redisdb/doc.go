@@ -21,6 +21,7 @@
 //	reset:token:{<sha256>}    tenant, scopes, expiry of a token
 //	reset:tokens              index of the tokens
 //	reset:sweeper             the process that sweeps
+//	reset:audit               stream of decisions, see tasks.AuditEntry
 //	reset:policies            halts and limits, of tenants and of all of them
 //	reset:accepted:{<tenant>} instances accepted in the last hour, by minute
 //	reset:begun:{<tenant>}    resets begun in the last hour, by minute

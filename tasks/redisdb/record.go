@@ -39,7 +39,7 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	if err := db.accept(ctx, s.Tenant, id, len(s.InstanceIDs), false); err != nil {
 		return tasks.Job{}, err
 	}
-	listed, err := db.list(ctx, s.Tenant, id)
+	listed, err := db.list(ctx, s, id)
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("list job as open: %w", err)
 	}
@@ -184,9 +184,14 @@ func (db *DB) Retry(ctx context.Context, id string) error {
 	return db.enqueue(ctx, job)
 }
 
-// list puts the job into the open index and into its tenant's index, before it
-// exists, so that no crash can hide it. It returns the time by Redis's clock.
-func (db *DB) list(ctx context.Context, tenant, id string) (time.Time, error) {
+// list puts the job into the open index, into its tenant's index and into the audit
+// trail, before it exists, so that no crash can hide it. It returns the time by Redis's
+// clock.
+func (db *DB) list(ctx context.Context, s tasks.Submission, id string) (time.Time, error) {
+	entry, err := db.auditArgs(s.Audited(id))
+	if err != nil {
+		return time.Time{}, err
+	}
 	now, err := db.rdb.Time(ctx).Result()
 	if err != nil {
 		return time.Time{}, err
@@ -195,14 +200,15 @@ func (db *DB) list(ctx context.Context, tenant, id string) (time.Time, error) {
 	lifetime := tasks.MaxNotBefore + db.opts.GiveUpAfter + db.opts.JobRetention + 24*time.Hour
 	pipe := db.rdb.Pipeline()
 	if db.opts.CommitReplicas > 0 {
-		// The record would survive a failover that this entry did not.
-		if err := db.listOpen(ctx, now, id); err != nil {
+		// The record would survive a failover that these entries did not.
+		if err := cmp.Or(db.listOpen(ctx, now, id), db.writeAudit(ctx, entry)); err != nil {
 			return now, err
 		}
 	} else {
 		pipe.ZAddNX(ctx, openKey, openEntry(now, id))
+		pipe.XAdd(ctx, entry)
 	}
-	jobs := jobsKey(tenant)
+	jobs := jobsKey(s.Tenant)
 	pipe.ZAdd(ctx, jobs, redis.Z{Score: float64(now.UnixMilli()), Member: id})
 	pipe.ZRemRangeByScore(ctx, jobs, "-inf", strconv.FormatInt(now.Add(-lifetime).UnixMilli(), 10))
 	pipe.Expire(ctx, jobs, lifetime)

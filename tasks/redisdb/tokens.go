@@ -28,6 +28,9 @@ func hashToken(secret string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// TokenID is the ID of the token with this secret.
+func TokenID(secret string) string { return hashToken(secret)[:tokenIDLength] }
+
 func tokenKey(hash string) string { return "reset:token:{" + hash + "}" }
 
 // AddToken makes secret a token of the tenant. ttl 0 means that it does not

@@ -1,0 +1,108 @@
+package api_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"batchreset/api"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+)
+
+func (s service) trail(t testing.TB) (lines []string) {
+	t.Helper()
+	if err := s.db.AuditTrail(t.Context(), tasks.AuditFilter{}, func(e tasks.AuditEntry) error {
+		lines = append(lines, fmt.Sprintf("%s by %s from %s for %s: %s %v %s", e.Action, e.By, e.From, e.Tenant, e.RequestID, e.InstanceIDs, e.Reason))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+func TestEveryDecisionIsInTheTrailAndInTheLog(t *testing.T) {
+	s := newService(t, testConfig)
+	var log bytes.Buffer
+	s.Handler = api.New(api.Config{OpenFleet: true, MaxInstances: 32}, s.db, slog.New(slog.NewJSONHandler(&log, nil)))
+	send := func(method, path, body string, header ...string) reply {
+		t.Helper()
+		return s.do(t, method, path, "acme", strings.NewReader(body), append(header, "X-Request-ID", "req-"+path[4:8])...)
+	}
+	const batch = `{"instance_ids":["a","b"],"reason":"recall"}`
+	first := send(http.MethodPost, batchReset, batch, "Idempotency-Key", "k")
+	send(http.MethodPost, batchReset, batch, "Idempotency-Key", "k") // a replay decides nothing
+	path := first.header.Get("Location")
+	id := strings.TrimPrefix(path, "/v1/jobs/")
+	send(http.MethodPost, path+"/cancel", "")
+	send(http.MethodPost, path+"/retry", "")
+	send(http.MethodPost, "/v1/halt", `{"reason":"oops"}`)
+	send(http.MethodPost, "/v1/resume", "")
+	// Neither what is refused nor what changes nothing is a decision.
+	send(http.MethodPost, batchReset, `{"instance_ids":[]}`)
+	send(http.MethodPost, batchReset, `{"instance_ids":["a"],"dry_run":true}`)
+	send(http.MethodGet, path, "")
+
+	token := "token " + redisdb.TokenID("acme")
+	const from = " from 192.0.2.1 for acme: " // httptest's
+	want := []string{
+		"submit by " + token + from + "req-inst [a b] recall",
+		"cancel by " + token + from + "req-jobs [a b] ",
+		"retry by " + token + from + "req-jobs [a b] ",
+		"halt by " + token + from + "req-halt [] oops",
+		"resume by " + token + from + "req-resu [] ",
+	}
+	if got := s.trail(t); strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("trail:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if n := strings.Count(log.String(), `"msg":"audit"`); n != len(want) {
+		t.Errorf("%d lines of the trail in the log, want %d:\n%s", n, len(want), log.String())
+	}
+	for _, text := range []string{`"action":"submit"`, `"by":"` + token + `"`, `"job":"` + id + `"`, `"reason":"recall"`, `"instance_ids":["a","b"]`} {
+		if !strings.Contains(log.String(), text) {
+			t.Errorf("no %s in the log", text)
+		}
+	}
+}
+
+func TestWhereARequestComesFrom(t *testing.T) {
+	_, trusted, err := net.ParseCIDR("192.0.2.0/24") // httptest's requests come from there
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		proxies []*net.IPNet
+		want    string
+	}{
+		{nil, "192.0.2.1"},
+		{[]*net.IPNet{trusted}, "198.51.100.7"},
+	} {
+		s := newService(t, api.Config{OpenFleet: true, TrustedProxies: row.proxies})
+		s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":["a"]}`), "X-Forwarded-For", "203.0.113.9, 198.51.100.7")
+		if got := s.trail(t); len(got) != 1 || !strings.Contains(got[0], " from "+row.want+" ") {
+			t.Errorf("with %v: %v", row.proxies, got)
+		}
+	}
+}
+
+func TestNothingIsDoneThatIsNotInTheTrail(t *testing.T) {
+	s := newService(t, testConfig)
+	id := s.submit(t, "a")
+	s.rdb.Del(t.Context(), "reset:audit")
+	s.rdb.Set(t.Context(), "reset:audit", "not a stream", 0)
+	for _, path := range []string{"/v1/jobs/" + id + "/cancel", "/v1/jobs/" + id + "/retry", "/v1/halt", "/v1/resume"} {
+		if got := s.do(t, http.MethodPost, path, "acme", http.NoBody); got.status != http.StatusInternalServerError {
+			t.Errorf("%s: answer %+v", path, got)
+		}
+	}
+	if job, err := s.db.Job(t.Context(), id); err != nil || job.State != tasks.JobPending {
+		t.Errorf("the job is %s, %v", job.State, err)
+	}
+	if policy, err := s.db.Policy(t.Context(), "acme"); err != nil || policy.Halt != nil {
+		t.Errorf("policy %+v, %v", policy, err)
+	}
+}

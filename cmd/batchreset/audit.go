@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"batchreset/api/client"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+)
+
+// audit writes to the trail that whoever runs this command is about to do something.
+func audit(ctx context.Context, db *redisdb.DB, e tasks.AuditEntry) error {
+	e.By = "user " + operator()
+	return db.Audit(ctx, e)
+}
+
+// operator is the user who runs this command, as far as this machine knows.
+func operator() string {
+	name, host := "unknown", "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	} else if uid := os.Getuid(); uid >= 0 { // a container has no list of users
+		name = strconv.Itoa(uid)
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return name + "@" + host
+}
+
+func newAuditCommand(std *streams) *cobra.Command {
+	var (
+		redis        redisFlags
+		output       outputFlag
+		filter       tasks.AuditFilter
+		since, until string
+		action       string
+	)
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Show who decided what",
+		Long: `Shows the audit trail, oldest first: every submit, cancel and retry, every change of the
+fleet, of tokens, of halts and limits, and every change on the asynq dashboard, with who
+asked for it and from where. An entry is written before what it is about is done, so
+nothing is done without one; what came of it is in the job's record. Refused requests are
+in the log of the api.
+
+--output json prints one JSON object per line.`,
+		Example: `  batchreset audit --since 24h
+  batchreset audit --since 720h --instance phone-1
+  batchreset audit --since 2026-01-02T15:00:00Z --until 2026-01-02T16:00:00Z --output json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			now := time.Now()
+			var err error
+			if filter.Since, err = moment(since, now); err != nil {
+				return fmt.Errorf("--since %w", err)
+			}
+			if filter.Until, err = moment(until, now); err != nil {
+				return fmt.Errorf("--until %w", err)
+			}
+			filter.Action = tasks.Action(action)
+			if err := checkAuditFilter(filter); err != nil {
+				return err
+			}
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				if output.json() {
+					encoder := json.NewEncoder(std.out)
+					encoder.SetEscapeHTML(false)
+					return db.AuditTrail(cmd.Context(), filter, func(e tasks.AuditEntry) error { return encoder.Encode(e) })
+				}
+				return db.AuditTrail(cmd.Context(), filter, func(e tasks.AuditEntry) error {
+					_, err := fmt.Fprintln(std.out, auditLine(e))
+					return err
+				})
+			})
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
+	cmd.Flags().StringVar(&since, "since", "24h", "from this time on: a time such as 2026-01-02T15:04:05Z, or how long ago; '' = from the start")
+	cmd.Flags().StringVar(&until, "until", "", "up to this time, likewise")
+	cmd.Flags().StringVar(&action, "action", "", "only this action: "+actionNames())
+	cmd.Flags().StringVar(&filter.Tenant, "tenant", "", "only what is about this tenant")
+	cmd.Flags().StringVar(&filter.Job, "job", "", "only what is about this job")
+	cmd.Flags().StringVar(&filter.InstanceID, "instance", "", "only what is about this instance")
+	return cmd
+}
+
+func actionNames() string {
+	names := make([]string, len(tasks.Actions))
+	for i, a := range tasks.Actions {
+		names[i] = string(a)
+	}
+	return strings.Join(names, ", ")
+}
+
+func checkAuditFilter(f tasks.AuditFilter) error {
+	if !f.Until.IsZero() && !f.Since.Before(f.Until.Time) {
+		return errors.New("--until must be after --since")
+	}
+	if f.Action != "" && !slices.Contains(tasks.Actions, f.Action) {
+		return fmt.Errorf("--action must be one of %s, not %q", actionNames(), f.Action)
+	}
+	if f.Tenant != "" {
+		if err := tasks.CheckTenant(f.Tenant); err != nil {
+			return fmt.Errorf("--tenant: %w", err)
+		}
+	}
+	if f.Job != "" && !tasks.ValidJobID(f.Job) {
+		return fmt.Errorf("--job: %.80q is not a job ID", f.Job)
+	}
+	if f.InstanceID != "" {
+		if err := tasks.CheckInstanceID(f.InstanceID); err != nil {
+			return fmt.Errorf("--instance %w", err)
+		}
+	}
+	return nil
+}
+
+// moment reads a time, or how long before now it was; empty is the zero time.
+func moment(text string, now time.Time) (tasks.Time, error) {
+	if text == "" {
+		return tasks.Time{}, nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil {
+		if ago < 0 {
+			return tasks.Time{}, fmt.Errorf("must not be negative: %s", text)
+		}
+		return tasks.Time{Time: now.Add(-ago)}, nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return tasks.Time{}, fmt.Errorf("must be a time such as 2026-01-02T15:04:05Z, or a duration such as 24h, not %.80q", text)
+	}
+	return tasks.Time{Time: t}, nil
+}
+
+// auditLine is an entry for people.
+func auditLine(e tasks.AuditEntry) string {
+	parts := []string{clock(e.At.Time), e.By}
+	if e.From != "" {
+		parts = append(parts, "from "+e.From)
+	}
+	parts = append(parts, string(e.Action))
+	if e.Tenant != "" {
+		parts = append(parts, "tenant "+e.Tenant)
+	}
+	if e.Job != "" {
+		parts = append(parts, "job "+e.Job)
+	}
+	switch n := len(e.InstanceIDs); {
+	case n > 3:
+		parts = append(parts, fmt.Sprintf("%d instances: %s …", n, strings.Join(e.InstanceIDs[:3], " ")))
+	case n > 0:
+		parts = append(parts, strings.Join(e.InstanceIDs, " "))
+	}
+	if e.Detail != "" {
+		parts = append(parts, e.Detail)
+	}
+	if e.Reason != "" {
+		parts = append(parts, strconv.Quote(e.Reason))
+	}
+	return client.Printable(strings.Join(parts, "  "))
+}

@@ -1,0 +1,108 @@
+package tasks
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"slices"
+)
+
+// Action is a kind of decision that the audit trail keeps.
+type Action string
+
+// The actions.
+const (
+	ActionSubmit      Action = "submit"
+	ActionCancel      Action = "cancel"
+	ActionRetry       Action = "retry"
+	ActionHalt        Action = "halt"
+	ActionResume      Action = "resume"
+	ActionLimit       Action = "limit"
+	ActionRegister    Action = "fleet-register"
+	ActionUnregister  Action = "fleet-remove"
+	ActionProtect     Action = "fleet-protect"
+	ActionUnprotect   Action = "fleet-unprotect"
+	ActionAddToken    Action = "token-add"
+	ActionRevokeToken Action = "token-revoke"
+	ActionDashboard   Action = "dashboard"
+)
+
+// Actions lists every action.
+var Actions = []Action{
+	ActionSubmit, ActionCancel, ActionRetry, ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionUnregister,
+	ActionProtect, ActionUnprotect, ActionAddToken, ActionRevokeToken, ActionDashboard,
+}
+
+// AuditEntry is a decision that was allowed. It is written before it is carried out, so
+// that nothing is done without one; what came of it is in the job's record.
+type AuditEntry struct {
+	At     Time   `json:"at,omitzero"` // by Redis's clock, when it was written
+	Action Action `json:"action"`
+	// By is who: "token <ID>", "user <name>@<host>" for a command, or "dashboard".
+	By   string `json:"by"`
+	From string `json:"from,omitempty"` // the address that the request came from
+	// Tenant is whose; empty for what is about all of them.
+	Tenant    string `json:"tenant,omitempty"`
+	Job       string `json:"job_id,omitempty"`
+	RequestID string `json:"request_id,omitempty"`
+	// InstanceIDs are what it is about; List tells one list from another, whatever its
+	// order.
+	InstanceIDs []string `json:"instance_ids,omitempty"`
+	List        string   `json:"list_sha256,omitempty"`
+	Reason      string   `json:"reason,omitempty"`
+	Detail      string   `json:"detail,omitempty"` // what an action has besides
+}
+
+// About adds the instances to an entry.
+func (e AuditEntry) About(instances []string) AuditEntry {
+	e.InstanceIDs, e.List = instances, ListHash(instances)
+	return e
+}
+
+// ListHash is a SHA-256 over the sorted instances, each with a line end: what
+// "sort list.txt | sha256sum" says of a file with one ID per line.
+func ListHash(instances []string) string {
+	h := sha256.New()
+	for _, id := range slices.Sorted(slices.Values(instances)) {
+		_, _ = fmt.Fprintln(h, id) // never fails
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// LogAttrs are the fields of an entry for a line of the log.
+func (e AuditEntry) LogAttrs() []slog.Attr {
+	attrs := []slog.Attr{slog.String("action", string(e.Action)), slog.String("by", e.By)}
+	for _, a := range []struct{ name, value string }{
+		{"from", e.From},
+		{"tenant", e.Tenant},
+		{"job", e.Job},
+		{"request_id", e.RequestID},
+		{"list_sha256", e.List},
+		{"reason", e.Reason},
+		{"detail", e.Detail},
+	} {
+		if a.value != "" {
+			attrs = append(attrs, slog.String(a.name, a.value))
+		}
+	}
+	if len(e.InstanceIDs) > 0 {
+		attrs = append(attrs, slog.Any("instance_ids", e.InstanceIDs))
+	}
+	return attrs
+}
+
+// AuditFilter selects entries of the trail. An empty field selects everything.
+type AuditFilter struct {
+	Since, Until Time // from the first to before the second
+	Action       Action
+	Tenant       string
+	Job          string
+	InstanceID   string
+}
+
+// Match reports whether the filter fits an entry, but for its times.
+func (f AuditFilter) Match(e AuditEntry) bool {
+	return (f.Action == "" || f.Action == e.Action) && (f.Tenant == "" || f.Tenant == e.Tenant) &&
+		(f.Job == "" || f.Job == e.Job) && (f.InstanceID == "" || slices.Contains(e.InstanceIDs, f.InstanceID))
+}

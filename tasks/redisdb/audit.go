@@ -1,0 +1,105 @@
+package redisdb
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+// auditKey is a stream. The field auditField of each entry is the JSON of a
+// tasks.AuditEntry, its time is the entry's ID.
+const (
+	auditKey   = "reset:audit"
+	auditField = "e"
+)
+
+// Audit writes an entry to the trail. What it is about must not be done after an error.
+func (db *DB) Audit(ctx context.Context, e tasks.AuditEntry) error {
+	add, err := db.auditArgs(e)
+	if err != nil {
+		return err
+	}
+	return db.writeAudit(ctx, add)
+}
+
+func (db *DB) writeAudit(ctx context.Context, add *redis.XAddArgs) (err error) {
+	if db.opts.CommitReplicas == 0 {
+		err = db.rdb.XAdd(ctx, add).Err()
+	} else {
+		var node redis.UniversalClient
+		if node, err = db.primary(ctx, auditKey); err == nil {
+			pipe := node.Pipeline()
+			added := pipe.XAdd(ctx, add)
+			err = errors.Join(db.replicate(ctx, pipe), added.Err())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("write audit trail: %w", err)
+	}
+	return nil
+}
+
+// auditArgs are of the command that writes an entry, and drops those that are too old.
+func (db *DB) auditArgs(e tasks.AuditEntry) (*redis.XAddArgs, error) {
+	text, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("write audit trail: %w", err)
+	}
+	add := &redis.XAddArgs{Stream: auditKey, Values: []any{auditField, text}}
+	if db.opts.AuditRetention > 0 {
+		add.MinID, add.Approx = strconv.FormatInt(time.Now().Add(-db.opts.AuditRetention).UnixMilli(), 10), true
+	}
+	return add, nil
+}
+
+// AuditTrail calls visit for each entry that the filter selects, oldest first.
+func (db *DB) AuditTrail(ctx context.Context, f tasks.AuditFilter, visit func(tasks.AuditEntry) error) error {
+	const page = 500
+	from, to := "-", "+"
+	if !f.Since.IsZero() {
+		from = strconv.FormatInt(f.Since.UnixMilli(), 10)
+	}
+	if !f.Until.IsZero() {
+		to = strconv.FormatInt(f.Until.UnixMilli()-1, 10) // with all of that millisecond
+	}
+	for {
+		entries, err := db.rdb.XRangeN(ctx, auditKey, from, to, page).Result()
+		if err != nil {
+			return fmt.Errorf("read audit trail: %w", err)
+		}
+		for _, raw := range entries {
+			e, err := decodeAudit(raw)
+			if err != nil {
+				return fmt.Errorf("read audit trail: entry %s: %w", raw.ID, err)
+			}
+			if !f.Match(e) {
+				continue
+			}
+			if err := visit(e); err != nil {
+				return err
+			}
+		}
+		if len(entries) < page {
+			return nil
+		}
+		from = "(" + entries[len(entries)-1].ID
+	}
+}
+
+func decodeAudit(raw redis.XMessage) (e tasks.AuditEntry, err error) {
+	if err := json.Unmarshal([]byte(text(raw.Values[auditField])), &e); err != nil {
+		return e, err
+	}
+	ms, _, _ := strings.Cut(raw.ID, "-")
+	at, err := strconv.ParseInt(ms, 10, 64)
+	e.At = tasks.FromMillis(at)
+	return e, err
+}
