@@ -54,6 +54,9 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	for _, instance := range s.InstanceIDs {
 		args = append(args, instance)
 	}
+	// A caller who hangs up now would leave a record whose tasks wait for the sweeper.
+	ctx, cancel := outlive(ctx)
+	defer cancel()
 	answer, err := db.commit(ctx, createScript, []string{jobKey(id)}, args...).Slice()
 	if err != nil || len(answer) == 0 {
 		return tasks.Job{}, fmt.Errorf("create job record: %w, answer %v", err, answer)
@@ -83,6 +86,14 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	job.Counts = tasks.Count(job.Items)
 	job.State = job.Counts.State()
 	return job, db.enqueue(ctx, job)
+}
+
+// outlive is ctx as long as its deadline allows, whatever else ends it.
+func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	}
+	return context.WithoutCancel(ctx), func() {}
 }
 
 func latest(a, b tasks.Time) tasks.Time {
