@@ -33,7 +33,7 @@ func (c *crowd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		id := strings.Trim(strings.TrimSuffix(path, "/events"), "/")
 		if c.looks[id] == nil {
-			w.WriteHeader(404)
+			w.WriteHeader(http.StatusNotFound)
 			return
 		}
 		write(w, jobEvent("9", record(id, 9)))
@@ -45,7 +45,7 @@ func (c *crowd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		id := strings.Trim(path, "/")
 		if c.looks[id] == nil {
-			w.WriteHeader(404)
+			w.WriteHeader(http.StatusNotFound)
 			write(w, `{"error_code":"RESET.0001","error_msg":"no such job"}`)
 			return
 		}
@@ -121,7 +121,7 @@ func TestWaitAll(t *testing.T) {
 			if bad.Add(1) > 10 {
 				return false
 			}
-			w.WriteHeader(502)
+			w.WriteHeader(http.StatusBadGateway)
 			return true
 		}
 		told := 0
@@ -132,7 +132,7 @@ func TestWaitAll(t *testing.T) {
 	t.Run("ends at once when the token is refused", func(t *testing.T) {
 		s, c, _, ids := newCrowd(t, 20, func(string) int { return 1 })
 		s.reading = func(w http.ResponseWriter) bool {
-			w.WriteHeader(401)
+			w.WriteHeader(http.StatusUnauthorized)
 			write(w, `{"error_code":"APIGW.0307","error_msg":"revoked"}`)
 			return true
 		}

@@ -40,7 +40,8 @@ type fakeService struct {
 	jobs    []*fakeJob
 	batches [][]string
 	bodies  []string // of the batches
-	seen    int      // looks at jobs and lists
+	keys    []string
+	seen    int // looks at jobs and lists
 }
 
 type fakeJob struct {
@@ -54,6 +55,7 @@ func newFakeService(t *testing.T) *fakeService {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/instances/batch-reset", s.submit)
 	mux.HandleFunc("GET /v1/jobs/{job}", s.job)
+	mux.HandleFunc("GET /v1/jobs/{job}/events", s.events)
 	mux.HandleFunc("GET /v1/jobs", s.list)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Auth-Token") != testToken {
@@ -91,6 +93,7 @@ func (s *fakeService) submit(w http.ResponseWriter, r *http.Request) {
 	_ = json.Unmarshal(raw, &body)
 	s.mu.Lock()
 	s.bodies = append(s.bodies, string(raw))
+	s.keys = append(s.keys, r.Header.Get("Idempotency-Key"))
 	s.batches = append(s.batches, body.InstanceIDs)
 	n := len(s.batches)
 	s.mu.Unlock()
@@ -156,30 +159,60 @@ func (j *fakeJob) advance(looks int) {
 	}
 }
 
-func (s *fakeService) job(w http.ResponseWriter, r *http.Request) {
+// look is one look at the job of the path, or nil after an answer.
+func (s *fakeService) look(w http.ResponseWriter, r *http.Request) *tasks.Job {
 	s.mu.Lock()
 	s.seen++
 	n := s.seen
 	s.mu.Unlock()
 	if s.looking != nil && s.looking(w, r, n) {
-		return
+		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.IndexFunc(s.jobs, func(j *fakeJob) bool { return j.ID == r.PathValue("job") })
-	if i < 0 {
+	job := s.find(r.PathValue("job"))
+	if job == nil {
 		answerError(w, 404, "RESET.0001", "there is no such job")
+	}
+	return job
+}
+
+// find returns a job as it is at its next look, or nil.
+func (s *fakeService) find(id string) *tasks.Job {
+	i := slices.IndexFunc(s.jobs, func(j *fakeJob) bool { return j.ID == id })
+	if i < 0 {
+		return nil
+	}
+	s.jobs[i].advance(s.looks)
+	job := s.jobs[i].Job
+	job.Items = slices.Clone(job.Items)
+	return &job
+}
+
+// events streams one record, and is cut then.
+func (s *fakeService) events(w http.ResponseWriter, r *http.Request) {
+	j := s.look(w, r)
+	if j == nil {
 		return
 	}
-	j := s.jobs[i]
-	j.advance(s.looks)
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = fmt.Fprintf(w, "retry: 1\n\nid: %s\nevent: job\ndata: ", j.State)
+	encode(w, j)
+	_, _ = fmt.Fprint(w, "\n\n")
+}
+
+func (s *fakeService) job(w http.ResponseWriter, r *http.Request) {
+	j := s.look(w, r)
+	if j == nil {
+		return
+	}
 	tag := strconv.Quote(string(j.State))
 	w.Header().Set("ETag", tag)
 	if r.Header.Get("If-None-Match") == tag {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	answerOK(w, j.Job)
+	answerOK(w, j)
 }
 
 // list gives two jobs a page at most, with the number of jobs passed as cursor.
@@ -188,6 +221,10 @@ func (s *fakeService) list(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	s.seen++
 	q := r.URL.Query()
+	if q.Has("ids") {
+		s.named(w, strings.Split(q.Get("ids"), ","))
+		return
+	}
 	filter := tasks.JobFilter{State: tasks.JobState(q.Get("state")), InstanceID: q.Get("instance_id")}
 	limit, _ := strconv.Atoi(q.Get("limit"))
 	skip, _ := strconv.Atoi(q.Get("cursor"))
@@ -204,6 +241,19 @@ func (s *fakeService) list(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	answerOK(w, map[string]any{"jobs": page})
+}
+
+func (s *fakeService) named(w http.ResponseWriter, ids []string) {
+	jobs, missing := []*tasks.Job{}, []string{}
+	for _, id := range ids {
+		if job := s.find(id); job != nil {
+			job.Items = nil
+			jobs = append(jobs, job)
+		} else {
+			missing = append(missing, id)
+		}
+	}
+	answerOK(w, map[string]any{"jobs": jobs, "missing": missing})
 }
 
 // sent returns the batches that were submitted.
@@ -253,7 +303,7 @@ func callCommand(ctx context.Context, in io.Reader, args ...string) callResult {
 
 func callOn(ctx context.Context, std *streams, args ...string) error {
 	root := &cobra.Command{Use: "batchreset", SilenceErrors: true, SilenceUsage: true}
-	root.AddCommand(newSubmitCommand(std), newStatusCommand(std), newWatchCommand(std), newJobsCommand(std))
+	root.AddCommand(newSubmitCommand(std), newStatusCommand(std), newWatchCommand(std), newJobsCommand(std), newRetryCommand(std))
 	root.SetArgs(args)
 	return root.ExecuteContext(ctx)
 }

@@ -63,6 +63,8 @@ BATCHRESET_ATTEMPT_TIMEOUT. A flag on the command line wins.`,
 	add("caller", newSubmitCommand(std), newStatusCommand(std), newWatchCommand(std), newJobsCommand(std),
 		newCancelCommand(std), newRetryCommand(std))
 	add("operator", newTokenCommand(std), newFleetCommand(std), newHealthcheckCommand())
+	// Nothing of ours but 'fleet import' takes files as arguments.
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.AddCommand(&cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
@@ -72,6 +74,7 @@ BATCHRESET_ATTEMPT_TIMEOUT. A flag on the command line wins.`,
 			return err
 		},
 	})
+	completeFlags(root)
 	return root
 }
 

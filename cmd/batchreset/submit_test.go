@@ -55,12 +55,12 @@ func TestSubmit(t *testing.T) {
 		s := newFakeService(t)
 		for want, args := range map[string][]string{
 			`--not-before must be a time such as 2026-01-02T15:04:05Z or a duration such as 10m, not "soon"`: {"--not-before", "soon"},
-			"--not-before is in the past":             {"--not-before", "2020-01-02T15:04:05Z"},
-			"--not-before is more than 7 days ahead":  {"--not-before", "169h"},
-			"if there is an --idempotency-key":        {"--not-before", "1h", "--idempotency-key", "k"},
-			"--reason is 257 characters long":         {"--reason", strings.Repeat("ü", 257)},
-			"--label has a label without a name":      {"--label", "=x"},
-			"--dry-run and --wait do not go together": {"--dry-run", "--wait"},
+			"--not-before is in the past":            {"--not-before", "2020-01-02T15:04:05Z"},
+			"--not-before is more than 7 days ahead": {"--not-before", "169h"},
+			"if there is a --run-id":                 {"--not-before", "1h", "--run-id", "k"},
+			"--reason is 257 characters long":        {"--reason", strings.Repeat("ü", 257)},
+			"--label has a label without a name":     {"--label", "=x"},
+			"--dry-run does not go together with":    {"--dry-run", "--wait"},
 		} {
 			r := s.call(t, append([]string{"submit", "phone-1"}, args...)...)
 			if r.says(t, want); r.code != 1 {
@@ -137,7 +137,10 @@ func TestSubmit(t *testing.T) {
 		var mu sync.Mutex
 		underWay, most := 0, 0
 		full := make(chan struct{})
-		s.submitting = func(http.ResponseWriter, *http.Request, int) bool {
+		s.submitting = func(_ http.ResponseWriter, _ *http.Request, n int) bool {
+			if n == 1 { // goes alone
+				return false
+			}
 			mu.Lock()
 			if underWay++; underWay == bound && most < bound {
 				close(full)
@@ -218,10 +221,10 @@ func TestSubmitInPart(t *testing.T) {
 	t.Run("goes on after a batch that was refused for its instances", func(t *testing.T) {
 		s := newFakeService(t)
 		r := s.call(t, append([]string{"submit", "phone-1", "foreign-1", "protected-1", "phone-2"}, oneByOne...)...)
-		r.want(t, 1, job1+"\n"+job2+"\n",
+		r.want(t, 2, job1+"\n"+job2+"\n",
 			"not accepted: KOOPHONE.API.1001: no permission on instances: foreign-1", "\n  foreign-1\n",
 			"not accepted: RESET.0004: protected instances: protected-1", "\n  protected-1\n",
-			"batchreset: 2 of 4 instances not accepted")
+			"batchreset: 2 of 4 instances refused")
 	})
 	t.Run("tells JSON readers which instances", func(t *testing.T) {
 		s := newFakeService(t)
@@ -308,13 +311,13 @@ func TestSubmitAndWait(t *testing.T) {
 		}
 		r.want(t, 2, r.out)
 	})
-	t.Run("exits 1 when a batch was not accepted, after the others have ended", func(t *testing.T) {
+	t.Run("exits 2 when a batch was refused, after the others have ended", func(t *testing.T) {
 		s := newFakeService(t)
-		s.call(t, "submit", "--wait", "foreign-1", "phone-1", "--chunk", "1").want(t, 1, job1+"\n",
-			"foreign-1", "1 instance in 1 job: 1 succeeded", "batchreset: 1 of 2 instances not accepted")
+		s.call(t, "submit", "--wait", "foreign-1", "phone-1", "--chunk", "1").want(t, 2, job1+"\n",
+			"foreign-1", "1 instance in 1 job: 1 succeeded", "batchreset: 1 of 2 instances refused")
 	})
-	t.Run("exits 1 when nothing was accepted", func(t *testing.T) {
+	t.Run("exits 2 when everything was refused", func(t *testing.T) {
 		s := newFakeService(t)
-		s.call(t, "submit", "--wait", "foreign-1").want(t, 1, "", "1 of 1 instance not accepted")
+		s.call(t, "submit", "--wait", "foreign-1").want(t, 2, "", "1 of 1 instance refused")
 	})
 }
