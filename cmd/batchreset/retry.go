@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,9 +41,10 @@ phone may have been reset, and this resets it again. Prints the record as it is 
 
 With --failed-from, takes the result of 'submit --result' and submits those instances
 whose state is 'failed', and no others, as new jobs, as 'submit' does. Unknown ones
-belong to them only with --include-unknown. The run ID is made from the rows: the same
-file can be given again if this breaks off, and resets nothing twice. What fails once
-more is in the result of this command. On a terminal it asks before it begins.
+belong to them only with --include-unknown. One whose record says something else by now
+is left alone. The run ID is made from the rows: the same file can be given again if
+this breaks off, and resets nothing twice. What fails once more is in the result of this
+command. On a terminal it asks before it begins.
 
 ` + exitCodes,
 		Example: `  batchreset retry 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
@@ -85,12 +88,12 @@ func (r *retryFlags) submit(ctx context.Context, std *streams, flags *callerFlag
 	if err != nil {
 		return fmt.Errorf("--failed-from %s: %w", r.from, err)
 	}
-	chosen, instances, left := r.choose(rows)
-	if len(instances) == 0 {
-		fmt.Fprintf(std.err, "nothing to reset again (%s)\n", left)
+	chosen, left := r.choose(rows)
+	if len(chosen) == 0 {
+		fmt.Fprintf(std.err, "nothing to reset again (left alone: %s)\n", left)
 		return nil
 	}
-	runID := "retry-" + digest(chosen)
+	runID := "retry-" + digest(failures(chosen))
 	batch, err := r.read(runID, time.Now())
 	if err != nil {
 		return err
@@ -105,6 +108,16 @@ func (r *retryFlags) submit(ctx context.Context, std *streams, flags *callerFlag
 		return err
 	}
 	defer c.Close()
+	instances, err := unchanged(ctx, c, chosen)
+	if err != nil {
+		return err
+	}
+	if n := len(chosen) - len(instances); n > 0 {
+		fmt.Fprintf(notices, "%s left alone: the record is no longer what the file says, or is not kept any more\n", plural(n, "instance"))
+	}
+	if len(instances) == 0 {
+		return errors.New("nothing was reset")
+	}
 	fmt.Fprintf(notices, "%s to reset again (left alone: %s)\n", plural(len(instances), "instance"), left)
 	if !r.yes && isTerminal(std.in) {
 		if err := confirm(std, "This destroys the data on them. Go on?"); err != nil {
@@ -118,15 +131,13 @@ func (r *retryFlags) submit(ctx context.Context, std *streams, flags *callerFlag
 	return s.run(ctx, c, batch, r.batchOptions)
 }
 
-// choose returns the rows that are to be reset again, each with what makes its failure
-// this one and no later one, their instances, and what becomes of the other rows.
-func (r *retryFlags) choose(rows []resultRow) (chosen, instances []string, left string) {
+// choose returns the rows that are to be reset again, and says what the others are.
+func (r *retryFlags) choose(rows []resultRow) (chosen []resultRow, left string) {
 	others := map[string]int{}
 	for _, row := range rows {
 		switch state := tasks.ItemState(row.State); {
 		case state == tasks.ItemFailed, state == tasks.ItemUnknown && r.unknown:
-			chosen = append(chosen, fmt.Sprintf("%s %d", row.ItemID, row.Attempts))
-			instances = append(instances, row.InstanceID)
+			chosen = append(chosen, row)
 		default:
 			others[row.State]++
 		}
@@ -134,7 +145,39 @@ func (r *retryFlags) choose(rows []resultRow) (chosen, instances []string, left 
 	if left = statesInWords(others); left == "" {
 		left = "none"
 	}
-	return chosen, instances, left
+	return chosen, left
+}
+
+// failures names what each row says in a way that no later failure of its item has.
+func failures(rows []resultRow) (all []string) {
+	for _, row := range rows {
+		all = append(all, fmt.Sprintf("%s %d", row.ItemID, row.Attempts))
+	}
+	return all
+}
+
+// unchanged returns the instances of those rows that are still what their record says:
+// the others may have been retried since, and reset.
+func unchanged(ctx context.Context, c *client.Client, rows []resultRow) (instances []string, err error) {
+	jobs := map[string]bool{}
+	for _, row := range rows {
+		job, _, _ := tasks.ParseItemID(row.ItemID) // was checked
+		jobs[job] = true
+	}
+	now := map[string]client.Item{}
+	if _, err := c.Read(ctx, slices.Sorted(maps.Keys(jobs)), func(job client.Job) {
+		for _, it := range job.Items {
+			now[it.ItemID] = it
+		}
+	}); err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		if it := now[row.ItemID]; it.InstanceID == row.InstanceID && it.State == row.State && it.Attempts == row.Attempts {
+			instances = append(instances, row.InstanceID)
+		}
+	}
+	return instances, nil
 }
 
 func isTerminal(in io.Reader) bool {

@@ -20,33 +20,68 @@ func TestRetryFailedFrom(t *testing.T) {
 		return path
 	}
 	rows := resultHead + "ok-1," + job1 + "," + job1 + "-0,succeeded,1,,,,\n" +
-		"bad-1," + job1 + "," + job1 + "-1,failed,5,CPS.0005,\"no,\nluck\",,\n" +
-		"who-1," + job1 + "," + job1 + "-2,unknown,1,,,,\n" +
-		"not-1," + job1 + "," + job1 + "-3,cancelled,0,,,,\n" +
-		"bad-2," + job2 + "," + job2 + "-0,failed,1,,,,\n" +
-		"no-1,,,refused,0,RESET.0004,x,,\n"
-	t.Run("submits the rows that failed, and no others, as a run of its own", func(t *testing.T) {
+		"failed-1," + job1 + "," + job1 + "-1,failed,1,CPS.0005,\"no,\nluck\",,\n" +
+		"unknown-1," + job1 + "," + job1 + "-2,unknown,1,,,,\n" +
+		"cancelled-1," + job1 + "," + job1 + "-3,cancelled,1,,,,\n" +
+		"failed-2," + job2 + "," + job2 + "-0,failed,1,,,,\n" +
+		"foreign-1,,,refused,0,RESET.0004,x,,\n"
+	service := func(t *testing.T) *fakeService {
+		t.Helper()
 		s := newFakeService(t)
-		s.call(t, "retry", "--failed-from", file(t, "r.csv", "\ufeff"+strings.ReplaceAll(rows, "\n", "\r\n"))).want(t, 0, job1+"\n",
+		s.add("ok-1", "failed-1", "unknown-1", "cancelled-1")
+		s.add("failed-2")
+		return s
+	}
+	job3 := strings.Repeat("0", 31) + "3"
+	t.Run("submits the rows that failed, and no others, as a run of its own", func(t *testing.T) {
+		s := service(t)
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", "\ufeff"+strings.ReplaceAll(rows, "\n", "\r\n"))).want(t, 0, job3+"\n",
 			"2 instances to reset again (left alone: 1 succeeded, 1 unknown, 1 cancelled, 1 refused)")
-		if got := s.sent(); len(got) != 1 || !slices.Equal(got[0], []string{"bad-1", "bad-2"}) {
+		if got := s.sent(); len(got) != 1 || !slices.Equal(got[0], []string{"failed-1", "failed-2"}) {
 			t.Errorf("sent %v", got)
 		}
 	})
 	t.Run("and unknown ones if they are included", func(t *testing.T) {
-		s := newFakeService(t)
-		s.call(t, "retry", "--include-unknown", "--failed-from", file(t, "r.csv", rows)).want(t, 0, job1+"\n", "3 instances to reset again")
-		if got := s.sent()[0]; !slices.Equal(got, []string{"bad-1", "who-1", "bad-2"}) {
+		s := service(t)
+		s.call(t, "retry", "--include-unknown", "--failed-from", file(t, "r.csv", rows)).want(t, 0, job3+"\n", "3 instances to reset again")
+		if got := s.sent()[0]; !slices.Equal(got, []string{"failed-1", "unknown-1", "failed-2"}) {
 			t.Errorf("sent %v", got)
 		}
 	})
-	t.Run("is the same run for the same failures, and another for later ones", func(t *testing.T) {
+	t.Run("leaves alone what is no longer as the file says", func(t *testing.T) {
+		for name, changed := range map[string]string{
+			"it was tried again":       strings.Replace(rows, "-1,failed,1", "-1,failed,5", 1),
+			"it has succeeded since":   strings.Replace(rows, "succeeded", "failed", 1),
+			"its job is gone":          rows + "gone-1,," + strings.Repeat("f", 32) + "-0,failed,1,,,,\n",
+			"it is another instance":   strings.Replace(rows, "failed-1,", "phone-1,", 1),
+			"its job has no such item": strings.Replace(rows, job1+"-1,", job1+"-7,", 1),
+		} {
+			s := service(t)
+			r := s.call(t, "retry", "--failed-from", file(t, "r.csv", changed))
+			r.says(t, "1 instance left alone: the record is no longer what the file says")
+			for _, id := range s.sent()[0] {
+				if id != "failed-1" && id != "failed-2" {
+					t.Errorf("%s: sent %v", name, s.sent())
+				}
+			}
+		}
 		s := newFakeService(t)
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows)).want(t, 1, "", "2 instances left alone", "nothing was reset")
+	})
+	t.Run("is the same run for the same failures, and another for others", func(t *testing.T) {
+		s := service(t)
 		s.call(t, "retry", "--failed-from", file(t, "a.csv", rows))
 		s.call(t, "retry", "--failed-from", file(t, "b.csv", rows))
-		s.call(t, "retry", "--failed-from", file(t, "c.csv", strings.Replace(rows, "failed,5", "failed,10", 1)))
-		if s.keys[0] != s.keys[1] || s.keys[0] == s.keys[2] || s.bodies[0] != s.bodies[1] {
-			t.Errorf("keys %q", s.keys)
+		s.call(t, "retry", "--failed-from", file(t, "b.csv", strings.Replace(rows, "failed-2", "failed-9", 1)))
+		s.call(t, "retry", "--failed-from", file(t, "c.csv", rows), "--include-unknown")
+		if s.keys[0] != s.keys[1] || s.bodies[0] != s.bodies[1] {
+			t.Errorf("keys %q, bodies %q", s.keys[:2], s.bodies[:2])
+		}
+		if s.keys[0] != s.keys[2] || s.bodies[0] == s.bodies[2] {
+			t.Error("a row that is left alone now must be refused under the key of before")
+		}
+		if s.keys[0] == s.keys[3] {
+			t.Error("with unknown ones it is the same run")
 		}
 	})
 	t.Run("takes what submit --result writes, waits and writes a result of its own", func(t *testing.T) {
@@ -64,7 +99,7 @@ func TestRetryFailedFrom(t *testing.T) {
 	})
 	t.Run("has nothing to do where nothing failed", func(t *testing.T) {
 		s := newFakeService(t)
-		s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead)).want(t, 0, "", "nothing to reset again (none)")
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead)).want(t, 0, "", "nothing to reset again (left alone: none)")
 		if s.requests() != 0 {
 			t.Error("it asked all the same")
 		}

@@ -160,7 +160,7 @@ func (s *submission) finish(ctx context.Context, c *client.Client, again string)
 		err = writeSummary(s.notices, f.jobs)
 	}
 	if s.result != nil {
-		err = errors.Join(err, s.writeResult(ctx, c, f.jobs))
+		err = errors.Join(err, s.writeResult(ctx, c, f.jobs, again))
 	}
 	if err = errors.Join(s.printing, err); err != nil {
 		return err
@@ -173,7 +173,7 @@ func (s *submission) finish(ctx context.Context, c *client.Client, again string)
 
 // writeResult writes a row for each instance. Where no batch was decided on, the file
 // is left as it is: it may be that of an earlier run.
-func (s *submission) writeResult(ctx context.Context, c *client.Client, jobs []client.Job) error {
+func (s *submission) writeResult(ctx context.Context, c *client.Client, jobs []client.Job, again string) error {
 	decided := len(jobs) > 0 || slices.ContainsFunc(s.failed, func(f failedBatch) bool { return refusesInstances(f.err) })
 	if !decided {
 		fmt.Fprintf(s.notices, "--result %s is not written: nothing was accepted\n", s.result.path)
@@ -186,7 +186,10 @@ func (s *submission) writeResult(ctx context.Context, c *client.Client, jobs []c
 		return err
 	}
 	if ctx.Err() != nil {
-		fmt.Fprintf(s.notices, "%s has the state of each instance as it was when this was interrupted\n", s.result.path)
+		fmt.Fprintf(s.notices, "--result %s has the state of each instance as it was when this was interrupted\n", s.result.path)
+		if s.runID != "" {
+			fmt.Fprintf(s.notices, "the same command with %s completes it\n", again)
+		}
 	}
 	return nil
 }

@@ -245,6 +245,18 @@ func TestSubmitInPart(t *testing.T) {
 		}
 		r.want(t, 1, r.out, "batchreset: 2 of 3 instances not accepted")
 	})
+	t.Run("waits as long as it is asked to, and says so", func(t *testing.T) {
+		s := newFakeService(t)
+		s.submitting = func(w http.ResponseWriter, _ *http.Request, n int) bool {
+			if n == 2 {
+				w.Header().Set("Retry-After", "1")
+				answerError(w, 429, "APIGW.0308", "quota")
+			}
+			return n == 2
+		}
+		s.call(t, append([]string{"submit", "phone-1", "phone-2"}, oneByOne...)...).want(t, 0, job1+"\n"+job2+"\n",
+			"waiting to try again: APIGW.0308: quota", "2 instances accepted in 2 jobs")
+	})
 	for _, row := range []struct {
 		name, says string
 		answer     func(w http.ResponseWriter)
