@@ -61,12 +61,15 @@ func (c *Client) waitByRounds(ctx context.Context, ids []string, onChange func(J
 				}
 			}
 		}
-		gone, err := c.Read(ctx, final, onChange)
+		done := map[string]bool{}
+		gone, err := c.Read(ctx, final, func(job Job) {
+			done[job.ID] = job.Final() // unless it was retried just now
+			onChange(job)
+		})
 		if missing = append(missing, gone...); err != nil {
 			return missing, err
 		}
-		done := map[string]bool{}
-		for _, id := range slices.Concat(final, missing) {
+		for _, id := range missing {
 			done[id] = true
 		}
 		if open = slices.DeleteFunc(open, func(id string) bool { return done[id] }); len(open) == 0 {

@@ -120,7 +120,7 @@ func (r *retryFlags) submit(ctx context.Context, std *streams, flags *callerFlag
 	}
 	fmt.Fprintf(notices, "%s to reset again (left alone: %s)\n", plural(len(instances), "instance"), left)
 	if !r.yes && isTerminal(std.in) {
-		if err := confirm(std, "This destroys the data on them. Go on?"); err != nil {
+		if err := confirm(ctx, std, "This destroys the data on them. Go on?"); err != nil {
 			return err
 		}
 	}
@@ -186,15 +186,20 @@ func isTerminal(in io.Reader) bool {
 }
 
 // confirm asks a question, and fails unless the answer is yes.
-func confirm(std *streams, question string) error {
+func confirm(ctx context.Context, std *streams, question string) error {
 	fmt.Fprintf(std.err, "%s [y/N] ", question)
-	answer, err := bufio.NewReader(std.in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
+	answered := make(chan string, 1)
+	go func() { // reading from a terminal cannot be ended; the process is what ends
+		answer, _ := bufio.NewReader(std.in).ReadString('\n') // no answer is no
+		answered <- strings.ToLower(strings.TrimSpace(answer))
+	}()
+	select {
+	case answer := <-answered:
+		if answer == "y" || answer == "yes" {
+			return nil
+		}
+	case <-ctx.Done():
+		fmt.Fprintln(std.err)
 	}
 	return errors.New("nothing was reset")
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -150,9 +152,18 @@ func TestRetryFailedFrom(t *testing.T) {
 func TestConfirm(t *testing.T) {
 	for answer, want := range map[string]bool{"y\n": true, " YES \n": true, "yes": true, "n\n": false, "\n": false, "": false, "yesterday\n": false} {
 		var asked strings.Builder
-		err := confirm(&streams{in: strings.NewReader(answer), err: &asked}, "Go on?")
+		err := confirm(t.Context(), &streams{in: strings.NewReader(answer), err: &asked}, "Go on?")
 		if (err == nil) != want || asked.String() != "Go on? [y/N] " {
 			t.Errorf("%q after %q: %v", answer, asked.String(), err)
 		}
 	}
+	t.Run("Ctrl-C is no", func(t *testing.T) {
+		ctx, interrupt := context.WithCancel(t.Context())
+		in, typing := io.Pipe()
+		defer func() { _ = typing.Close() }()
+		interrupt()
+		if err := confirm(ctx, &streams{in: in, err: io.Discard}, "Go on?"); err == nil {
+			t.Error("it goes on")
+		}
+	})
 }
