@@ -18,9 +18,15 @@ import (
 	"batchreset/tasks"
 )
 
-// interruptGrace is how long requests that are under way may take for their answer
-// after Ctrl-C: only the answer says whether a batch was accepted.
-const interruptGrace = 5 * time.Second
+const (
+	// interruptGrace is how long requests that are under way may take for their answer
+	// after Ctrl-C: only the answer says whether a batch was accepted.
+	interruptGrace = 5 * time.Second
+	// maxAway is how long a server that has accepted something may be away in the middle
+	// of a run, and awayWait how often it is tried.
+	maxAway  = time.Minute
+	awayWait = time.Second
+)
 
 // submission is one run of submit.
 type submission struct {
@@ -95,7 +101,7 @@ func (s *submission) send(ctx context.Context, c *client.Client, batches []clien
 				s.notSent = append(s.notSent, batch.InstanceIDs...)
 				return nil
 			}
-			a, err := c.Submit(sending, batch)
+			a, err := s.submit(sending, more, c, batch)
 			if err != nil && !refusesInstances(err) {
 				stop()
 			}
@@ -115,6 +121,31 @@ func (s *submission) send(ctx context.Context, c *client.Client, batches []clien
 		}
 	}
 	_ = requests.Wait() // errors are in failed
+}
+
+// submit sends one batch, again and again while a server is away that has accepted
+// another; under the batch's key that is harmless. more ends the waiting.
+func (s *submission) submit(ctx, more context.Context, c *client.Client, batch client.Batch) (client.Accepted, error) {
+	for began := time.Now(); ; {
+		a, err := c.Submit(ctx, batch)
+		e, answered := errors.AsType[*client.Error](err)
+		if err == nil || answered && e.HTTPStatus < 500 || !s.begun() || time.Since(began) > maxAway {
+			return a, err
+		}
+		s.notices.retry(err, awayWait)
+		select {
+		case <-more.Done():
+			return a, err
+		case <-time.After(awayWait):
+		}
+	}
+}
+
+// begun reports whether a batch was accepted.
+func (s *submission) begun() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.jobs) > 0
 }
 
 // refusesInstances reports whether the server found fault with the instances of a batch,

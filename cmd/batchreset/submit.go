@@ -25,7 +25,8 @@ reset once. The whole list is read and checked before anything is sent.
 
 One request takes up to --chunk instances, so a long list becomes several jobs. The
 job IDs are printed to standard output, one per line, as soon as they are known;
-everything else goes to standard error. A server that says 429 is waited for.
+everything else goes to standard error. A server that says 429 is waited for; one that
+goes away in the middle, for a minute.
 
 A run of several requests has an ID, which is told when it begins and is kept in the
 jobs as the label run_id. If the run breaks off, for whatever reason, give the same
