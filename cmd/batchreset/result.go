@@ -17,17 +17,16 @@ import (
 	"batchreset/tasks"
 )
 
-// States of a row besides those of an item: what is known of an instance that is no
-// item, or one that nobody could ask about.
+// States of a row besides those of an item.
 const (
-	rowAccepted  = "accepted"
-	rowRefused   = "refused"
-	rowUncertain = "uncertain"
-	rowNotSent   = "not_sent"
+	rowAccepted    = "accepted"     // and nobody could ask for more
+	rowRefused     = "refused"      // because of the instances of its request
+	rowUncertain   = "uncertain"    // no answer tells whether it was accepted
+	rowNotAccepted = "not_accepted" // never sent, or for a reason that is not the instances'
 )
 
 // rowStates are all states of rows, in the order in which they are told.
-var rowStates = append(words(tasks.ItemStates), rowAccepted, rowRefused, rowUncertain, rowNotSent)
+var rowStates = append(words(tasks.ItemStates), rowAccepted, rowRefused, rowUncertain, rowNotAccepted)
 
 // resultRow says what became of one instance.
 type resultRow struct {

@@ -74,7 +74,7 @@ func TestResult(t *testing.T) {
 			t.Errorf("got %s", got)
 		}
 	})
-	t.Run("has those that were not sent", func(t *testing.T) {
+	t.Run("has those that were not accepted", func(t *testing.T) {
 		s := newFakeService(t)
 		ctx, interrupt := context.WithCancel(t.Context())
 		s.submitting = func(_ http.ResponseWriter, _ *http.Request, n int) bool {
@@ -87,7 +87,7 @@ func TestResult(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "r.csv")
 		r := s.callWith(ctx, nil, "submit", "phone-1", "phone-2", "phone-3", "--chunk", "1", "--parallel", "1", "--result", path)
 		got := read(t, path)
-		for _, want := range []string{"-0,succeeded,1", "\nphone-2,,,uncertain,0,,no answer from", "\nphone-3,,,not_sent,0,,,,\n"} {
+		for _, want := range []string{"-0,succeeded,1", "\nphone-2,,,uncertain,0,,no answer from", "\nphone-3,,,not_accepted,0,,,,\n"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("%s lacks %s", got, want)
 			}

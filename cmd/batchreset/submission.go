@@ -234,9 +234,12 @@ func (s *submission) rows(jobs []client.Job) []resultRow {
 		}
 	}
 	for _, f := range s.failed {
-		row := resultRow{State: rowRefused, Code: f.Code, Message: f.Message}
-		if f.MayBeAccepted {
+		row := resultRow{State: rowNotAccepted, Code: f.Code, Message: f.Message}
+		switch {
+		case f.MayBeAccepted:
 			row.State = rowUncertain
+		case refusesInstances(f.err):
+			row.State = rowRefused
 		}
 		if e, answered := errors.AsType[*client.Error](f.err); answered {
 			row.Message = e.Message // its code is in a column of its own
@@ -250,7 +253,7 @@ func (s *submission) rows(jobs []client.Job) []resultRow {
 	for _, id := range s.instances {
 		row, ok := known[id]
 		if !ok {
-			row = resultRow{InstanceID: id, State: rowNotSent}
+			row = resultRow{InstanceID: id, State: rowNotAccepted}
 		}
 		rows = append(rows, row)
 	}

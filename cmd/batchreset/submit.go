@@ -36,14 +36,15 @@ for as long as the service keeps the records of the jobs (7 days, unless it was 
 otherwise).
 
 If a request is refused because of its instances (not yours, protected), all of its
-instances are listed and the others go on. After any other failure nothing more is
-sent.
+instances are listed and the other requests go on. Given again under the same run ID,
+the command tries them once more. After any other failure nothing more is sent.
 
 With --result there is a row for each instance at the end, written as a whole:
 instance_id, job_id, item_id, state, attempts, error_code, error_msg, started_at,
-finished_at. The state is that of the item, or: refused (error_code says why), not_sent,
-uncertain (no answer tells whether it was accepted), accepted (and no more is known).
-Ctrl-C writes what is known until then.
+finished_at. The state is that of the item, or: refused (because of the instances of its
+request), not_accepted (never sent, or error_code says why not), uncertain (no answer
+tells whether it was accepted), accepted (and no more is known). Ctrl-C writes what is
+known until then.
 
 With --dry-run nothing is reset: each instance is listed with would_reset, unknown
 (not registered), foreign (another tenant's), protected, or busy (it would wait for the
