@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	codeOK = "0"
+	codeOK    = "0"
+	codeNoJob = "RESET.0001"
 
 	requestTimeout = 30 * time.Second
 	maxAnswer      = 8 << 20 // far above a record of 100 items with the longest messages
@@ -36,6 +37,7 @@ type Client struct {
 	shown   string // the same, without a password
 	token   string
 	http    *http.Client
+	streams *http.Client // for answers that take as long as a job
 	onRetry func(err error, wait time.Duration)
 	sleep   func(ctx context.Context, d time.Duration) error
 
@@ -69,19 +71,18 @@ func New(server, token string, options ...Option) (*Client, error) {
 		return nil, errors.New("token has spaces or other characters that no token has")
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxConnsPerHost = maxConnections
 	transport.MaxIdleConnsPerHost = maxConnections
+	bounded := transport.Clone()
+	bounded.MaxConnsPerHost = maxConnections // streams, which stay, must not use these up
+	// A redirect would carry the token, and maybe the batch, to somewhere that nobody
+	// named.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	c := &Client{
-		server: strings.TrimRight(u.String(), "/"),
-		shown:  strings.TrimRight(u.Redacted(), "/"),
-		token:  token,
-		http: &http.Client{
-			Transport: transport,
-			Timeout:   requestTimeout,
-			// A redirect would carry the token, and maybe the batch, to somewhere
-			// that nobody named.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		server:  strings.TrimRight(u.String(), "/"),
+		shown:   strings.TrimRight(u.Redacted(), "/"),
+		token:   token,
+		http:    &http.Client{Transport: bounded, Timeout: requestTimeout, CheckRedirect: stay},
+		streams: &http.Client{Transport: transport, CheckRedirect: stay},
 		onRetry: func(error, time.Duration) {},
 		sleep:   sleep,
 	}
@@ -92,7 +93,10 @@ func New(server, token string, options ...Option) (*Client, error) {
 }
 
 // Close closes the connections that are kept for further requests.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	c.streams.CloseIdleConnections()
+}
 
 // answer is what came back for one request.
 type answer struct {
@@ -129,9 +133,11 @@ func (a answer) decode(v any) error {
 func (c *Client) get(ctx context.Context, path string, header http.Header) (answer, error) {
 	return c.retry(ctx,
 		func() (answer, error) { return c.try(ctx, http.MethodGet, path, header, nil) },
-		func(tries int, err error) bool {
+		func(tries int, waited time.Duration, err error) bool {
 			e, answered := errors.AsType[*Error](err)
 			switch {
+			case waited > patience:
+				return false
 			case answered && e.HTTPStatus == http.StatusTooManyRequests:
 				return true
 			case answered && e.HTTPStatus != http.StatusServiceUnavailable:
@@ -142,21 +148,35 @@ func (c *Client) get(ctx context.Context, path string, header http.Header) (answ
 		})
 }
 
-// retry calls try until it succeeds, again says no, or the waits would take
-// longer than patience.
-func (c *Client) retry(ctx context.Context, try func() (answer, error), again func(tries int, err error) bool) (answer, error) {
+// retry calls try until it succeeds, or again says no. again is told how often it was
+// tried, and how long the waits would be with the next one.
+func (c *Client) retry(ctx context.Context, try func() (answer, error), again func(tries int, waited time.Duration, err error) bool) (answer, error) {
 	var waited time.Duration
 	for tries := 1; ; tries++ {
 		a, err := try()
-		if err == nil || ctx.Err() != nil || !again(tries, err) {
+		if err == nil || ctx.Err() != nil {
 			return a, err
 		}
 		wait := max(backoff(tries), retryAfter(err))
-		if waited += wait; waited > patience {
+		if waited += wait; !again(tries, waited, err) {
 			return a, err
 		}
 		if interrupted := c.pause(ctx, wait, err); interrupted != nil {
 			return a, fmt.Errorf("%w; not tried again: %w", err, interrupted)
+		}
+	}
+}
+
+// outlast asks until there is an answer of the service. One that has answered this
+// client before may go away for any time; what no waiting can mend is an error at once.
+func (c *Client) outlast(ctx context.Context, ask func() error) error {
+	for failures := 1; ; failures++ {
+		err := ask()
+		if err == nil || ctx.Err() != nil || !c.reached.Load() || !passing(err) {
+			return err
+		}
+		if interrupted := c.pause(ctx, max(backoff(failures), retryAfter(err)), err); interrupted != nil {
+			return interrupted
 		}
 	}
 }
@@ -197,35 +217,14 @@ type envelope struct {
 // try sends one request. Its error is an [*Error] if the server answered, and
 // any other if no whole answer came.
 func (c *Client) try(ctx context.Context, method, path string, header http.Header, body []byte) (answer, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.server+path, bytes.NewReader(body))
+	a, resp, err := c.send(ctx, c.http, method, path, header, body)
 	if err != nil {
-		return answer{}, err
-	}
-	if header != nil {
-		req.Header = header.Clone()
-	}
-	id := rand.Text()
-	req.Header.Set("X-Auth-Token", c.token)
-	req.Header.Set("X-Request-Id", id)
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		if inner, ok := errors.AsType[*url.Error](err); ok {
-			err = inner.Err // without the URL, which shown says better
-		}
-		return answer{}, fmt.Errorf("no answer from %s: %w", c.shown, err)
+		return a, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
 		return answer{}, fmt.Errorf("the answer of %s broke off: %w", c.shown, err)
-	}
-
-	a := answer{url: c.shown + path, requestID: id, status: resp.StatusCode, header: resp.Header}
-	if echoed := resp.Header.Get("X-Request-Id"); echoed != "" {
-		a.requestID = Printable(echoed)
 	}
 	if a.status == http.StatusNotModified {
 		return a, nil
@@ -247,6 +246,36 @@ func (c *Client) try(ctx context.Context, method, path string, header http.Heade
 	}
 	a.data = e.Data
 	return a, nil
+}
+
+// send sends one request and returns the head of its answer. Whoever calls it closes
+// the body.
+func (c *Client) send(ctx context.Context, through *http.Client, method, path string, header http.Header, body []byte) (answer, *http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.server+path, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, nil, err
+	}
+	if header != nil {
+		req.Header = header.Clone()
+	}
+	id := rand.Text()
+	req.Header.Set("X-Auth-Token", c.token)
+	req.Header.Set("X-Request-Id", id)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := through.Do(req)
+	if err != nil {
+		if inner, ok := errors.AsType[*url.Error](err); ok {
+			err = inner.Err // without the URL, which shown says better
+		}
+		return answer{}, nil, fmt.Errorf("no answer from %s: %w", c.shown, err)
+	}
+	a := answer{url: c.shown + path, requestID: id, status: resp.StatusCode, header: resp.Header}
+	if echoed := resp.Header.Get("X-Request-Id"); echoed != "" {
+		a.requestID = Printable(echoed)
+	}
+	return a, resp, nil
 }
 
 // parseRetryAfter reads a Retry-After header in either form; 0 if there is none.

@@ -366,7 +366,7 @@ func TestReadingIsRepeated(t *testing.T) {
 	t.Run("for a minute at most when the server is busy", func(t *testing.T) {
 		s := serve(t, step{status: 429, header: map[string]string{"Retry-After": "25"}, body: busy.body})
 		c, n := connect(t, s.URL)
-		_, err := c.Jobs(t.Context(), JobsFilter{})
+		_, _, err := c.JobsByID(t.Context(), jobID)
 		wantError(t, err, "APIGW.0308", "asks to wait 25s")
 		n.expect(t, 25*time.Second, 25*time.Second)
 	})

@@ -53,6 +53,11 @@ func refused(err error) bool {
 	return answered && (e.HTTPStatus >= 300 && e.HTTPStatus < 500 || e.Code == tokenServiceDown)
 }
 
+func tooMany(err error) bool {
+	e, answered := errors.AsType[*Error](err)
+	return answered && e.HTTPStatus == http.StatusTooManyRequests
+}
+
 func retryAfter(err error) time.Duration {
 	if e, answered := errors.AsType[*Error](err); answered {
 		return e.RetryAfter

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 )
 
@@ -38,8 +37,8 @@ func (j *Job) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// Final reports whether every item of the job is final.
-func (j Job) Final() bool { return j.State != "pending" && j.State != "running" }
+// Final reports whether every item of the job is final. The zero Job is not.
+func (j Job) Final() bool { return j.State != "" && j.State != "pending" && j.State != "running" }
 
 // Item is one instance within a job.
 type Item struct {
@@ -66,84 +65,14 @@ type Counts struct {
 
 // Job reads the record of a job.
 func (c *Client) Job(ctx context.Context, id string) (Job, error) {
-	look, err := c.JobIfChanged(ctx, id, "")
-	return look.Job, err
-}
-
-// Look is what one look at a job shows.
-type Look struct {
-	Changed bool // since the ETag that was given; without one always
-	Job     Job  // zero unless Changed
-	ETag    string
-	// RetryAfter is when the server suggests to look again, or 0.
-	RetryAfter time.Duration
-}
-
-// JobIfChanged reads the record of a job unless it is still the one that etag
-// came with.
-func (c *Client) JobIfChanged(ctx context.Context, id, etag string) (Look, error) {
-	header := http.Header{}
-	if etag != "" {
-		header.Set("If-None-Match", etag)
-	}
-	a, err := c.get(ctx, "/v1/jobs/"+url.PathEscape(id), header)
+	a, err := c.get(ctx, jobPath(id), nil)
 	if err != nil {
-		return Look{}, err
+		return Job{}, err
 	}
-	look := Look{ETag: a.header.Get("ETag"), RetryAfter: parseRetryAfter(a.header)}
-	if a.status == http.StatusNotModified && etag != "" {
-		look.ETag = etag
-		return look, nil
-	}
-	look.Changed = true
-	if look.Job, err = a.job(); err != nil {
-		return Look{}, err
-	}
-	return look, nil
+	return a.job()
 }
 
-// JobsFilter selects among the tenant's jobs. An empty field selects everything.
-type JobsFilter struct {
-	State      string
-	InstanceID string
-	Limit      int    // 1 to 100 jobs per page; 0 leaves it to the server
-	Cursor     string // NextCursor of the page before
-}
-
-// JobsPage is a part of a list of jobs, newest first.
-type JobsPage struct {
-	Jobs       []Job  `json:"jobs"`
-	NextCursor string `json:"next_cursor"` // empty on the last page
-}
-
-// Jobs lists the tenant's jobs, without their items.
-func (c *Client) Jobs(ctx context.Context, filter JobsFilter) (JobsPage, error) {
-	query := url.Values{}
-	set := func(name, value string) {
-		if value != "" {
-			query.Set(name, value)
-		}
-	}
-	set("state", filter.State)
-	set("instance_id", filter.InstanceID)
-	set("cursor", filter.Cursor)
-	if filter.Limit != 0 {
-		query.Set("limit", strconv.Itoa(filter.Limit))
-	}
-	path := "/v1/jobs"
-	if len(query) > 0 {
-		path += "?" + query.Encode()
-	}
-	a, err := c.get(ctx, path, nil)
-	if err != nil {
-		return JobsPage{}, err
-	}
-	var page JobsPage
-	if err := a.decode(&page); err != nil {
-		return JobsPage{}, err
-	}
-	return page, nil
-}
+func jobPath(id string) string { return "/v1/jobs/" + url.PathEscape(id) }
 
 // Cancel takes back the items of a job that have not begun, and returns the record.
 func (c *Client) Cancel(ctx context.Context, id string) (Job, error) {
@@ -157,7 +86,7 @@ func (c *Client) Retry(ctx context.Context, id string) (Job, error) {
 }
 
 func (c *Client) change(ctx context.Context, id, what string) (Job, error) {
-	a, err := c.try(ctx, http.MethodPost, "/v1/jobs/"+url.PathEscape(id)+"/"+what, nil, nil)
+	a, err := c.try(ctx, http.MethodPost, jobPath(id)+"/"+what, nil, nil)
 	if err != nil {
 		return Job{}, err
 	}

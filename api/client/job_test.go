@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"reflect"
-	"strings"
 	"testing"
 	"time"
 )
@@ -41,6 +40,16 @@ func TestSubmit(t *testing.T) {
 		if s.bodies[0] != s.bodies[1] {
 			t.Errorf("sent %s, then %s", s.bodies[0], s.bodies[1])
 		}
+	})
+
+	t.Run("bears with 429 for as long as its context lasts", func(t *testing.T) {
+		busy := step{status: 429, header: map[string]string{"Retry-After": "3600"}, body: `{"error_code":"APIGW.0308","error_msg":"quota"}`}
+		s := serve(t, busy, busy, busy, step{body: okay(batchAccepted)})
+		c, n := connect(t, s.URL)
+		if _, err := c.Submit(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+		n.expect(t, time.Hour, time.Hour, time.Hour)
 	})
 
 	failed := `{"error_code":"KOOPHONE.API.9999","error_msg":"internal error"}`
@@ -157,114 +166,6 @@ func TestJob(t *testing.T) {
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got  %+v\nwant %+v", got, want)
-		}
-	})
-	t.Run("is not sent again while it has not changed", func(t *testing.T) {
-		s := serve(t, step{header: map[string]string{"ETag": `"7"`, "Retry-After": "1"}, body: okay(running)}, step{status: 304, header: map[string]string{"ETag": `"7"`}})
-		c, _ := connect(t, s.URL)
-		first, err := c.JobIfChanged(t.Context(), jobID, "")
-		if err != nil || !first.Changed || first.ETag != `"7"` || first.RetryAfter != time.Second {
-			t.Fatalf("first look: %+v, %v", first, err)
-		}
-		second, err := c.JobIfChanged(t.Context(), jobID, first.ETag)
-		if err != nil || second.Changed || second.ETag != `"7"` {
-			t.Errorf("second look: %+v, %v", second, err)
-		}
-		if got := s.requests[1].Header.Get("If-None-Match"); got != `"7"` {
-			t.Errorf("If-None-Match is %q", got)
-		}
-	})
-}
-
-func TestJobs(t *testing.T) {
-	s := serve(t, step{body: okay(`{"jobs":[` + running + `],"next_cursor":"c/2"}`)}, step{body: okay(`{"jobs":[]}`)})
-	c, _ := connect(t, s.URL)
-	page, err := c.Jobs(t.Context(), JobsFilter{State: "running", InstanceID: "i:1", Limit: 5})
-	if err != nil || len(page.Jobs) != 1 || page.Jobs[0].ID != jobID || page.NextCursor != "c/2" {
-		t.Fatalf("first page %+v, %v", page, err)
-	}
-	page, err = c.Jobs(t.Context(), JobsFilter{Cursor: page.NextCursor})
-	if err != nil || len(page.Jobs) != 0 || page.NextCursor != "" {
-		t.Fatalf("last page %+v, %v", page, err)
-	}
-	t.Run("sends the filter", func(t *testing.T) {
-		for i, want := range []string{"instance_id=i%3A1&limit=5&state=running", "cursor=c%2F2"} {
-			if got := s.requests[i].URL.RawQuery; got != want {
-				t.Errorf("query %s, want %s", got, want)
-			}
-		}
-	})
-}
-
-func TestWait(t *testing.T) {
-	still := step{status: 304}
-	t.Run("looks as often as the server suggests and tells each change", func(t *testing.T) {
-		s := serve(t,
-			step{header: map[string]string{"ETag": `"1"`, "Retry-After": "1"}, body: okay(running)}, still, still,
-			step{header: map[string]string{"ETag": `"2"`}, body: okay(done)})
-		c, n := connect(t, s.URL)
-		var states []string
-		job, err := c.Wait(t.Context(), jobID, func(j Job) { states = append(states, j.State) })
-		if err != nil || job.State != "succeeded" || string(job.Record) != done {
-			t.Fatalf("%+v, %v", job, err)
-		}
-		if got := strings.Join(states, " "); got != "running succeeded" {
-			t.Errorf("told %s", got)
-		}
-		n.expect(t, time.Second, time.Second, time.Second)
-	})
-	t.Run("backs off to 2 s when the server suggests nothing, and starts over on a change", func(t *testing.T) {
-		first := step{header: map[string]string{"ETag": `"1"`}, body: okay(running)}
-		s := serve(t, first, still, still, still, still, still, first, still, step{body: okay(done)})
-		c, n := connect(t, s.URL)
-		if _, err := c.Wait(t.Context(), jobID, nil); err != nil {
-			t.Fatal(err)
-		}
-		ms := time.Millisecond
-		n.expect(t, 200*ms, 400*ms, 800*ms, 1600*ms, 2000*ms, 2000*ms, 200*ms, 400*ms)
-	})
-	t.Run("survives an outage of a server that has answered before", func(t *testing.T) {
-		var steps []step
-		for range 7 { // more than one reading would bear
-			steps = append(steps, step{cut: true}, step{status: 502, body: "<html>"}, step{status: 500, body: `{"error_code":"KOOPHONE.API.9999","error_msg":"internal"}`})
-		}
-		steps = append([]step{{header: map[string]string{"ETag": `"1"`}, body: okay(running)}}, steps...)
-		s := serve(t, append(steps, step{body: okay(done)})...)
-		c, _ := connect(t, s.URL)
-		told := 0
-		c.onRetry = func(error, time.Duration) { told++ }
-		job, err := c.Wait(t.Context(), jobID, nil)
-		if err != nil || job.State != "succeeded" {
-			t.Fatalf("%+v, %v", job, err)
-		}
-		if told < 14 { // net/http itself repeats a GET on a connection that it kept
-			t.Errorf("told of %d failures, want one for each 502 and 500", told)
-		}
-	})
-	t.Run("gives up on a server that never answered", func(t *testing.T) {
-		c, _ := connect(t, closedPort(t))
-		_, err := c.Wait(t.Context(), jobID, nil)
-		wantError(t, err, "no answer from")
-	})
-	for _, status := range []int{401, 403, 404} {
-		t.Run("gives up when the server answers "+http.StatusText(status), func(t *testing.T) {
-			s := serve(t, step{body: okay(running)}, step{status: status, body: `{"error_code":"X.1","error_msg":"no"}`})
-			c, _ := connect(t, s.URL)
-			job, err := c.Wait(t.Context(), jobID, nil)
-			wantError(t, err, "X.1: no")
-			if job.State != "running" {
-				t.Errorf("the last record is %+v", job)
-			}
-		})
-	}
-	t.Run("ends with its context and returns the last record", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		s := serve(t, step{header: map[string]string{"Retry-After": "60"}, body: okay(running)})
-		c, _ := connect(t, s.URL)
-		c.sleep = sleep
-		job, err := c.Wait(ctx, jobID, func(Job) { cancel() })
-		if !errors.Is(err, context.Canceled) || job.State != "running" {
-			t.Errorf("%+v, %v", job, err)
 		}
 	})
 }

@@ -40,9 +40,10 @@ type Batch struct {
 	IdempotencyKey string `json:"-"`
 }
 
-// Submit posts one batch. A 429, and an answer that was lost, make it send the
-// batch again, under the same Idempotency-Key, so that it becomes one job. An error
-// says that nothing was accepted, unless it has ErrUncertain in its chain.
+// Submit posts one batch. After a 429, for as long as ctx lasts, and after an answer
+// that was lost, a few times, it sends the batch again, under the same Idempotency-Key,
+// so that it becomes one job. An error says that nothing was accepted, unless it has
+// ErrUncertain in its chain.
 //
 // When ctx ends while the request is under way, its outcome is uncertain too.
 func (c *Client) Submit(ctx context.Context, b Batch) (Accepted, error) {
@@ -75,10 +76,8 @@ func (c *Client) Submit(ctx context.Context, b Batch) (Accepted, error) {
 			}
 			return a, err
 		},
-		func(tries int, err error) bool {
-			e, answered := errors.AsType[*Error](err)
-			return answered && e.HTTPStatus == http.StatusTooManyRequests ||
-				errors.Is(err, ErrUncertain) && (!answered || !refused(err)) && tries < maxTries
+		func(tries int, _ time.Duration, err error) bool {
+			return tooMany(err) || errors.Is(err, ErrUncertain) && !refused(err) && tries < maxTries
 		})
 	return accepted, err
 }
@@ -111,10 +110,7 @@ func (c *Client) DryRun(ctx context.Context, b Batch) ([]Verdict, error) {
 			}
 			return a, err
 		},
-		func(_ int, err error) bool {
-			e, answered := errors.AsType[*Error](err)
-			return answered && e.HTTPStatus == http.StatusTooManyRequests
-		})
+		func(_ int, _ time.Duration, err error) bool { return tooMany(err) })
 	if err == nil && !data.DryRun {
 		// An older service ignores the field and has begun.
 		return nil, a.unusable("it does not know dry_run: the instances are being reset")

@@ -42,8 +42,9 @@ The whole file is checked before anything is written.
 
 CSV:   a header line instance_id,tenant[,protected], then one instance per line
 JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
-		Example: "  batchreset fleet import fleet.csv --redis redis://localhost:6379/0",
-		Args:    cobra.ExactArgs(1),
+		Example:           "  batchreset fleet import fleet.csv --redis redis://localhost:6379/0",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.FixedCompletions([]string{"csv", "json"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			instances, err := readFleet(args[0])
 			if err != nil {

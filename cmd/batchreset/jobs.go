@@ -76,29 +76,22 @@ you do not know whether the batch was accepted.`,
 	return cmd
 }
 
-// listJobs reads page after page until it has limit jobs; all, if limit is
-// negative.
+// listJobs lists limit jobs at most; all, if limit is negative.
 func listJobs(ctx context.Context, c *client.Client, filter client.JobsFilter, limit int) ([]client.Job, error) {
-	const pageLimit = 100 // the most that the service gives at a time
+	filter.Limit = 100 // the most that the service gives at a time
+	if limit > 0 {
+		filter.Limit = min(filter.Limit, limit)
+	}
 	var jobs []client.Job
-	for {
-		filter.Limit = pageLimit
-		if limit > 0 {
-			filter.Limit = min(pageLimit, limit-len(jobs))
-		}
-		page, err := c.Jobs(ctx, filter)
+	for job, err := range c.Jobs(ctx, filter) {
 		if err != nil {
 			return nil, err
 		}
-		jobs = append(jobs, page.Jobs...)
-		if limit > 0 && len(jobs) >= limit {
-			return jobs[:limit], nil
+		if jobs = append(jobs, job); len(jobs) == limit {
+			break
 		}
-		if page.NextCursor == "" {
-			return jobs, nil
-		}
-		filter.Cursor = page.NextCursor
 	}
+	return jobs, nil
 }
 
 func writeJobs(w io.Writer, jobs []client.Job) error {

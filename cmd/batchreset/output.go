@@ -115,9 +115,18 @@ func plural(n int, word string) string {
 // countsInWords tells the counts that are not zero: "1 running, 3 succeeded".
 func countsInWords(counts client.Counts) string {
 	c := tasks.Counts(counts)
-	var words []string
+	all := map[string]int{}
 	for _, state := range tasks.ItemStates {
-		if n := *c.Of(state); n > 0 {
+		all[string(state)] = *c.Of(state)
+	}
+	return statesInWords(all)
+}
+
+// statesInWords is the same for the states of rows, which are more.
+func statesInWords(counts map[string]int) string {
+	var words []string
+	for _, state := range rowStates {
+		if n := counts[state]; n > 0 {
 			words = append(words, fmt.Sprintf("%d %s", n, state))
 		}
 	}
@@ -131,15 +140,17 @@ func ended(c client.Counts) int { return c.Succeeded + c.Failed + c.Unknown + c.
 func sum(jobs []client.Job) (total int, counts client.Counts) {
 	for _, job := range jobs {
 		total += job.Total
-		counts.Pending += job.Counts.Pending
-		counts.Running += job.Counts.Running
-		counts.Retrying += job.Counts.Retrying
-		counts.Succeeded += job.Counts.Succeeded
-		counts.Failed += job.Counts.Failed
-		counts.Unknown += job.Counts.Unknown
-		counts.Cancelled += job.Counts.Cancelled
+		addCounts(&counts, job.Counts, 1)
 	}
 	return total, counts
+}
+
+// addCounts adds some counts, or takes them off with a sign of -1.
+func addCounts(to *client.Counts, some client.Counts, sign int) {
+	all, more := (*tasks.Counts)(to), tasks.Counts(some)
+	for _, state := range tasks.ItemStates {
+		*all.Of(state) += sign * *more.Of(state)
+	}
 }
 
 // writeSummary tells how jobs ended, and lists the instances that were not reset.

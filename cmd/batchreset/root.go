@@ -64,6 +64,8 @@ BATCHRESET_ATTEMPT_TIMEOUT. A flag on the command line wins.`,
 		newCancelCommand(std), newRetryCommand(std))
 	add("operator", newTokenCommand(std), newFleetCommand(std), newTenantCommand(std),
 		newHaltCommand(std), newResumeCommand(std), newAuditCommand(std), newHealthcheckCommand())
+	// Nothing of ours but 'fleet import' takes files as arguments.
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.AddCommand(&cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
@@ -73,6 +75,7 @@ BATCHRESET_ATTEMPT_TIMEOUT. A flag on the command line wins.`,
 			return err
 		},
 	})
+	completeFlags(root)
 	return root
 }
 

@@ -14,47 +14,83 @@ import (
 	"batchreset/tasks"
 )
 
-// batchOptions are what a caller may say about all jobs of a submit.
+// maxParallel bounds --parallel, as the client bounds its connections.
+const maxParallel = 32
+
+// batchOptions are what a caller may say about all requests of a run, and about what
+// comes after.
 type batchOptions struct {
-	notBefore string
-	reason    string
-	labels    map[string]string
+	chunk       int
+	parallel    int
+	maxFailures int
+	notBefore   string
+	reason      string
+	labels      map[string]string
+	wait        bool
+	result      string
 }
 
 func (o *batchOptions) define(flags *pflag.FlagSet) {
+	flags.IntVar(&o.chunk, "chunk", tasks.DefaultMaxInstances, "instances per request; the server's own limit is 32 unless it was raised")
+	flags.IntVar(&o.parallel, "parallel", 4, "requests under way at a time")
+	flags.IntVar(&o.maxFailures, "max-failures", 0, "stop the rest of a job once so many of its instances failed; 0 = never")
 	flags.StringVar(&o.notBefore, "not-before", "", "`time` at which the first reset may begin, such as 2026-01-02T15:04:05Z or 10m from now; until then 'batchreset cancel' takes all back")
 	flags.StringVar(&o.reason, "reason", "", "`text` that is kept in the record: why")
 	flags.StringToStringVar(&o.labels, "label", nil, "`name=value` that is kept in the record; may be repeated")
+	flags.BoolVar(&o.wait, "wait", false, "follow the jobs to their end")
+	flags.StringVar(&o.result, "result", "", "wait, and write a row for each instance to this `file`, a .csv or .jsonl; - is standard output, as CSV")
 }
 
-// read checks the options and puts them into the batch.
-func (o *batchOptions) read(batch *client.Batch, now time.Time) error {
+// read checks the options and makes a batch of them, without instances. runID may be
+// empty.
+func (o *batchOptions) read(runID string, now time.Time) (client.Batch, error) {
+	batch := client.Batch{MaxFailures: o.maxFailures, Reason: o.reason, Labels: o.labels}
+	if runID != "" {
+		if err := checkRunID(runID); err != nil {
+			return batch, err
+		}
+	}
+	if o.chunk < 1 || o.chunk > tasks.MaxMaxInstances {
+		return batch, fmt.Errorf("--chunk must be from 1 to %d, not %d", tasks.MaxMaxInstances, o.chunk)
+	}
+	if o.parallel < 1 || o.parallel > maxParallel {
+		return batch, fmt.Errorf("--parallel must be from 1 to %d, not %d", maxParallel, o.parallel)
+	}
+	if o.maxFailures < 0 {
+		return batch, errors.New("--max-failures must not be negative")
+	}
 	if err := tasks.CheckReason(o.reason); err != nil {
-		return fmt.Errorf("--reason %w", err)
+		return batch, fmt.Errorf("--reason %w", err)
 	}
 	if err := tasks.CheckLabels(o.labels); err != nil {
-		return fmt.Errorf("--label %w", err)
+		return batch, fmt.Errorf("--label %w", err)
 	}
-	batch.Reason, batch.Labels = o.reason, o.labels
+	o.wait = o.wait || o.result != ""
+	var err error
+	batch.NotBefore, err = o.firstReset(runID, now)
+	return batch, err
+}
+
+// firstReset is the time of --not-before, or zero.
+func (o *batchOptions) firstReset(runID string, now time.Time) (time.Time, error) {
 	if o.notBefore == "" {
-		return nil
+		return time.Time{}, nil
 	}
 	t, err := time.Parse(time.RFC3339, o.notBefore)
 	if err != nil {
 		d, err := time.ParseDuration(o.notBefore)
 		if err != nil {
-			return fmt.Errorf("--not-before must be a time such as 2026-01-02T15:04:05Z or a duration such as 10m, not %q", o.notBefore)
+			return t, fmt.Errorf("--not-before must be a time such as 2026-01-02T15:04:05Z or a duration such as 10m, not %q", o.notBefore)
 		}
-		if batch.IdempotencyKey != "" {
-			return fmt.Errorf("--not-before must be a time and not %q from now if there is an --idempotency-key: the same command would be another request a moment later", o.notBefore)
+		if runID != "" {
+			return t, fmt.Errorf("--not-before must be a time and not %q from now if there is a --run-id: the same command would be another request a moment later", o.notBefore)
 		}
-		t = now.Add(d)
+		t = now.Add(d).Truncate(time.Second) // easy to say again
 	}
 	if err := tasks.CheckNotBefore(t, now); err != nil {
-		return fmt.Errorf("--not-before %w", err)
+		return t, fmt.Errorf("--not-before %w", err)
 	}
-	batch.NotBefore = t.UTC()
-	return nil
+	return t.UTC(), nil
 }
 
 // tryOut prints what would become of each instance.

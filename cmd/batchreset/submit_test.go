@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,12 +54,12 @@ func TestSubmit(t *testing.T) {
 		s := newFakeService(t)
 		for want, args := range map[string][]string{
 			`--not-before must be a time such as 2026-01-02T15:04:05Z or a duration such as 10m, not "soon"`: {"--not-before", "soon"},
-			"--not-before is in the past":             {"--not-before", "2020-01-02T15:04:05Z"},
-			"--not-before is more than 7 days ahead":  {"--not-before", "169h"},
-			"if there is an --idempotency-key":        {"--not-before", "1h", "--idempotency-key", "k"},
-			"--reason is 257 characters long":         {"--reason", strings.Repeat("ü", 257)},
-			"--label has a label without a name":      {"--label", "=x"},
-			"--dry-run and --wait do not go together": {"--dry-run", "--wait"},
+			"--not-before is in the past":            {"--not-before", "2020-01-02T15:04:05Z"},
+			"--not-before is more than 7 days ahead": {"--not-before", "169h"},
+			"if there is a --run-id":                 {"--not-before", "1h", "--run-id", "k"},
+			"--reason is 257 characters long":        {"--reason", strings.Repeat("ü", 257)},
+			"--label has a label without a name":     {"--label", "=x"},
+			"--dry-run does not go together with":    {"--dry-run", "--wait"},
 		} {
 			r := s.call(t, append([]string{"submit", "phone-1"}, args...)...)
 			if r.says(t, want); r.code != 1 {
@@ -137,7 +136,10 @@ func TestSubmit(t *testing.T) {
 		var mu sync.Mutex
 		underWay, most := 0, 0
 		full := make(chan struct{})
-		s.submitting = func(http.ResponseWriter, *http.Request, int) bool {
+		s.submitting = func(_ http.ResponseWriter, _ *http.Request, n int) bool {
+			if n == 1 { // goes alone
+				return false
+			}
 			mu.Lock()
 			if underWay++; underWay == bound && most < bound {
 				close(full)
@@ -211,110 +213,4 @@ func TestSubmitRefuses(t *testing.T) {
 	if n := s.requests(); n != 0 {
 		t.Errorf("%d requests were sent", n)
 	}
-}
-
-func TestSubmitInPart(t *testing.T) {
-	oneByOne := []string{"--chunk", "1", "--parallel", "1"}
-	t.Run("goes on after a batch that was refused for its instances", func(t *testing.T) {
-		s := newFakeService(t)
-		r := s.call(t, append([]string{"submit", "phone-1", "foreign-1", "protected-1", "phone-2"}, oneByOne...)...)
-		r.want(t, 1, job1+"\n"+job2+"\n",
-			"not accepted: KOOPHONE.API.1001: no permission on instances: foreign-1", "\n  foreign-1\n",
-			"not accepted: RESET.0004: protected instances: protected-1", "\n  protected-1\n",
-			"batchreset: 2 of 4 instances not accepted")
-	})
-	t.Run("tells JSON readers which instances", func(t *testing.T) {
-		s := newFakeService(t)
-		s.submitting = func(w http.ResponseWriter, _ *http.Request, n int) bool {
-			if n >= 2 { // and whenever it is sent again
-				answerError(w, 500, "KOOPHONE.API.9999", "internal error")
-			}
-			return n >= 2
-		}
-		r := s.call(t, append([]string{"submit", "phone-1", "phone-2", "phone-3", "--output", "json"}, oneByOne...)...)
-		for _, part := range []string{
-			`"job_id": "` + job1, `"phone-2"`, `"may_be_accepted": true`, `"error_code": "KOOPHONE.API.9999"`,
-			"\"not_sent\": [\n    \"phone-3\"\n  ]",
-		} {
-			if !strings.Contains(r.out, part) {
-				t.Errorf("output %s does not have %s", r.out, part)
-			}
-		}
-		r.want(t, 1, r.out, "batchreset: 2 of 3 instances not accepted")
-	})
-	for _, row := range []struct {
-		name, says string
-		answer     func(w http.ResponseWriter)
-	}{
-		{
-			"a token that is not valid", "not accepted: APIGW.0307: expired",
-			func(w http.ResponseWriter) { answerError(w, 401, "APIGW.0307", "expired") },
-		},
-		{
-			"a token that is not for this", "not accepted: APIGW.0302: scope",
-			func(w http.ResponseWriter) { answerError(w, 403, "APIGW.0302", "scope") },
-		},
-		{
-			"a lost connection", "may have been accepted: no answer from http://",
-			func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
-		},
-	} {
-		t.Run("stops after "+row.name, func(t *testing.T) {
-			s := newFakeService(t)
-			s.submitting = func(w http.ResponseWriter, _ *http.Request, n int) bool {
-				if n >= 2 {
-					row.answer(w)
-				}
-				return n >= 2
-			}
-			r := s.call(t, append([]string{"submit", "phone-1", "phone-2", "phone-3", "phone-4"}, oneByOne...)...)
-			r.want(t, 1, job1+"\n", row.says, "\n  phone-2\n", "not sent:\n  phone-3 phone-4\n", "3 of 4 instances not accepted")
-		})
-	}
-	t.Run("stops at Ctrl-C, but waits for the answer that is due", func(t *testing.T) {
-		s := newFakeService(t)
-		ctx, interrupt := context.WithCancel(t.Context())
-		s.submitting = func(http.ResponseWriter, *http.Request, int) bool { interrupt(); return false }
-		r := s.callWith(ctx, nil, append([]string{"submit", "phone-1", "phone-2", "phone-3"}, oneByOne...)...)
-		r.want(t, 1, job1+"\n", "not sent:\n  phone-2 phone-3\n", "batchreset: interrupted; 2 of 3 instances not accepted")
-	})
-}
-
-func TestSubmitAndWait(t *testing.T) {
-	t.Run("exits 0 when every instance was reset", func(t *testing.T) {
-		s := newFakeService(t)
-		s.looks = 2
-		s.call(t, "submit", "--wait", "phone-1", "phone-2").want(t, 0, job1+"\n",
-			"0 of 2 ended: 2 pending", "2 instances in 1 job: 2 succeeded")
-	})
-	t.Run("exits 2 and lists the instances that were not reset", func(t *testing.T) {
-		s := newFakeService(t)
-		r := s.call(t, "submit", "--wait", "phone-1", "failed-1", "unknown-1", "--chunk", "2", "--parallel", "1")
-		r.want(t, 2, job1+"\n"+job2+"\n",
-			"3 instances in 2 jobs: 1 succeeded, 1 failed, 1 unknown",
-			"failed-1   failed   1         RESET.1007  no ?[31mluck with failed-1\n",
-			"unknown-1  unknown  1", "nobody can say")
-		if strings.Contains(r.err, "\x1b") || strings.Contains(r.err, "phone-1 ") {
-			t.Errorf("standard error %q", r.err)
-		}
-	})
-	t.Run("prints the records as JSON", func(t *testing.T) {
-		s := newFakeService(t)
-		r := s.call(t, "submit", "--wait", "cancelled-1", "--output", "json")
-		for _, part := range []string{`"state": "cancelled"`, `"counts": {`, `"errors": []`} {
-			if !strings.Contains(r.out, part) {
-				t.Errorf("output %s does not have %s", r.out, part)
-			}
-		}
-		r.want(t, 2, r.out)
-	})
-	t.Run("exits 1 when a batch was not accepted, after the others have ended", func(t *testing.T) {
-		s := newFakeService(t)
-		s.call(t, "submit", "--wait", "foreign-1", "phone-1", "--chunk", "1").want(t, 1, job1+"\n",
-			"foreign-1", "1 instance in 1 job: 1 succeeded", "batchreset: 1 of 2 instances not accepted")
-	})
-	t.Run("exits 1 when nothing was accepted", func(t *testing.T) {
-		s := newFakeService(t)
-		s.call(t, "submit", "--wait", "foreign-1").want(t, 1, "", "1 of 1 instance not accepted")
-	})
 }

@@ -92,13 +92,7 @@ func parseScopes(names []string) ([]tasks.Scope, error) {
 	return scopes, nil
 }
 
-func join(scopes []tasks.Scope) string {
-	names := make([]string, len(scopes))
-	for i, s := range scopes {
-		names[i] = string(s)
-	}
-	return strings.Join(names, ",")
-}
+func join(scopes []tasks.Scope) string { return strings.Join(words(scopes), ",") }
 
 func expiry(t tasks.Token) string {
 	switch {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
-	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -70,9 +68,9 @@ type following struct {
 	interrupted bool
 }
 
-// jobError says why a job could not be followed to its end.
+// jobError says why a job, or without its ID any, could not be followed to its end.
 type jobError struct {
-	JobID string `json:"job_id"`
+	JobID string `json:"job_id,omitempty"`
 	failure
 }
 
@@ -81,44 +79,26 @@ type jobError struct {
 func follow(ctx context.Context, c *client.Client, n *notices, jobs []client.Job, eachState bool) following {
 	latest := newTally(jobs)
 	changed, stop := showProgress(n, latest)
-	watching, cancel := context.WithCancel(ctx)
-	defer cancel()
-	errs := make([]error, len(jobs))
-	var waits sync.WaitGroup
-	for i, job := range jobs {
-		id := job.ID
-		waits.Go(func() {
-			_, errs[i] = c.Wait(watching, id, func(job client.Job) {
-				if before := latest.update(id, job); eachState && before != job.State {
-					fmt.Fprintf(n, "job %s: %s\n", id, client.Printable(job.State))
-				}
-				changed()
-			})
-			if refusesCaller(errs[i]) {
-				cancel() // the other jobs would only say the same
-			}
-		})
+	ids := make([]string, 0, len(jobs))
+	for _, job := range jobs {
+		ids = append(ids, job.ID)
 	}
-	waits.Wait()
+	missing, err := c.WaitAll(ctx, ids, func(job client.Job) {
+		if before := latest.update(job); eachState && before != job.State {
+			fmt.Fprintf(n, "job %s: %s\n", job.ID, client.Printable(job.State))
+		}
+		changed()
+	})
 	stop()
 
-	f := following{errors: []jobError{}, interrupted: ctx.Err() != nil}
-	for i, job := range jobs {
-		if job = latest.job(job.ID); job.Record != nil {
-			f.jobs = append(f.jobs, job)
-		}
-		if errs[i] != nil && !errors.Is(errs[i], context.Canceled) {
-			f.errors = append(f.errors, jobError{jobs[i].ID, newFailure(errs[i])})
-		}
+	f := following{jobs: latest.all(jobs), errors: []jobError{}, interrupted: ctx.Err() != nil}
+	for _, id := range missing {
+		f.errors = append(f.errors, jobError{id, failure{string(tasks.NoJob), tasks.Errorf(tasks.NoJob, "there is no such job").Error()}})
+	}
+	if err != nil && !f.interrupted {
+		f.errors = append(f.errors, jobError{failure: newFailure(err)})
 	}
 	return f
-}
-
-// refusesCaller reports whether the server answered that the token may not do
-// what was asked, so that asking for more is of no use.
-func refusesCaller(err error) bool {
-	e, answered := errors.AsType[*client.Error](err)
-	return answered && (e.HTTPStatus == http.StatusUnauthorized || e.HTTPStatus == http.StatusForbidden)
 }
 
 // verdict is the error that gives the command its exit code.
@@ -128,7 +108,11 @@ func (f following) verdict() error {
 	}
 	var all []error
 	for _, e := range f.errors {
-		all = append(all, fmt.Errorf("job %s: %s", e.JobID, e.Message))
+		if e.JobID == "" {
+			all = append(all, errors.New(e.Message))
+		} else {
+			all = append(all, fmt.Errorf("job %s: %s", e.JobID, e.Message))
+		}
 	}
 	if all != nil {
 		return errors.Join(all...)

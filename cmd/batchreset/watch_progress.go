@@ -3,9 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
-	"maps"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -19,39 +17,75 @@ import (
 // linesEvery is how often progress is told where there is no terminal.
 const linesEvery = 2 * time.Second
 
-// tally is the latest record of each job that is followed.
+// tally is the latest record of each job that is followed, and their sum.
 type tally struct {
-	mu   sync.Mutex
-	jobs map[string]client.Job
+	mu     sync.Mutex
+	jobs   map[string]client.Job
+	total  int
+	counts client.Counts
+	pace   pace
 }
 
 func newTally(jobs []client.Job) *tally {
 	t := &tally{jobs: map[string]client.Job{}}
 	for _, job := range jobs {
-		t.jobs[job.ID] = job
+		t.update(job)
 	}
 	return t
 }
 
 // update takes a newer record of a job and returns the state of the one before.
-func (t *tally) update(id string, job client.Job) (before string) {
+func (t *tally) update(job client.Job) (before string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	before = t.jobs[id].State
-	t.jobs[id] = job
-	return before
+	old := t.jobs[job.ID]
+	if len(job.Items) == 0 {
+		job.Items = old.Items // a list has the counts alone
+	}
+	t.jobs[job.ID] = job
+	t.total += job.Total - old.Total
+	addCounts(&t.counts, old.Counts, -1)
+	addCounts(&t.counts, job.Counts, 1)
+	return old.State
 }
 
-func (t *tally) job(id string) client.Job {
+// all returns the latest records of those jobs that there is one of, in their order.
+func (t *tally) all(jobs []client.Job) (latest []client.Job) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.jobs[id]
+	for _, job := range jobs {
+		if job = t.jobs[job.ID]; job.Record != nil {
+			latest = append(latest, job)
+		}
+	}
+	return latest
 }
 
-func (t *tally) sum() (total int, counts client.Counts) {
+// progress returns how many instances have ended, of how many.
+func (t *tally) progress() (done, total int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return sum(slices.Collect(maps.Values(t.jobs)))
+	return ended(t.counts), t.total
+}
+
+// text tells the states and, if they are known, the pace and the time that is left.
+func (t *tally) text() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text := countsInWords(t.counts)
+	if pace := t.pace.text(time.Now(), ended(t.counts), t.total); pace != "" {
+		text += "; " + pace
+	}
+	return text
+}
+
+// line tells all that is known, or nothing while nothing is.
+func (t *tally) line() string {
+	done, total := t.progress()
+	if total == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d ended: %s", done, total, t.text())
 }
 
 // showProgress shows on n how far the jobs of t are, until stop is called: as a
@@ -64,7 +98,7 @@ func showProgress(n *notices, t *tally) (changed, stop func()) {
 			return showBar(n, t)
 		}
 	}
-	return showLines(n, t)
+	return showLines(n, t.line)
 }
 
 func showBar(n *notices, t *tally, options ...mpb.ContainerOption) (changed, stop func()) {
@@ -72,16 +106,13 @@ func showBar(n *notices, t *tally, options ...mpb.ContainerOption) (changed, sto
 	bar := container.AddBar(0,
 		mpb.BarWidth(30),
 		mpb.PrependDecorators(decor.CountersNoUnit("%d of %d, "), decor.Elapsed(decor.ET_STYLE_GO)),
-		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
-			_, counts := t.sum()
-			return " " + countsInWords(counts)
-		})),
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return " " + t.text() })),
 	)
 	restore := n.redirect(container)
 	changed = func() {
-		total, counts := t.sum()
+		done, total := t.progress()
 		bar.SetTotal(int64(total), false)
-		bar.SetCurrent(int64(ended(counts)))
+		bar.SetCurrent(int64(done))
 	}
 	changed()
 	return changed, func() {
@@ -92,7 +123,9 @@ func showBar(n *notices, t *tally, options ...mpb.ContainerOption) (changed, sto
 	}
 }
 
-func showLines(w io.Writer, t *tally) (changed, stop func()) {
+// showLines writes what text says now and then, if it is something new, after changed
+// was called and until stop is.
+func showLines(w io.Writer, text func() string) (changed, stop func()) {
 	news, done := make(chan struct{}, 1), make(chan struct{})
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -103,14 +136,12 @@ func showLines(w io.Writer, t *tally) (changed, stop func()) {
 			case <-done:
 				return
 			}
-			if total, counts := t.sum(); total > 0 {
-				line := fmt.Sprintf("%d of %d ended: %s", ended(counts), total, countsInWords(counts))
-				if line == last {
-					continue
-				}
-				last = line
-				fmt.Fprintln(w, line)
+			line := text()
+			if line == last {
+				continue
 			}
+			last = line
+			fmt.Fprintln(w, line)
 			select { // what changes meanwhile waits in news
 			case <-time.After(linesEvery):
 			case <-done:

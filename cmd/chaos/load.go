@@ -271,16 +271,11 @@ func (c *caller) list(ctx context.Context) ([]string, error) {
 	c.mu.Lock()
 	known := maps.Clone(c.tried)
 	c.mu.Unlock()
-	for filter := (client.JobsFilter{Limit: 100}); ; {
-		page, err := c.clients[0].Jobs(ctx, filter)
+	for job, err := range c.clients[0].Jobs(ctx, client.JobsFilter{Limit: 100}) {
 		if err != nil {
 			return nil, fmt.Errorf("list jobs: %w", err)
 		}
-		for _, job := range page.Jobs {
-			known[job.ID] = true
-		}
-		if filter.Cursor = page.NextCursor; filter.Cursor == "" {
-			return slices.Collect(maps.Keys(known)), nil
-		}
+		known[job.ID] = true
 	}
+	return slices.Collect(maps.Keys(known)), nil
 }

@@ -157,6 +157,16 @@ func (db *DB) recount(ctx context.Context, tenant string) error {
 	return nil
 }
 
+// backlog refuses a job while too many instances wait.
+func (db *DB) backlog() error {
+	if db.opts.MaxBacklog == 0 || db.backlogs.total() < db.opts.MaxBacklog {
+		return nil
+	}
+	refused := tasks.Errorf(tasks.TooManyRequests, "%d instances or more wait to be reset, the service takes no more for now", db.opts.MaxBacklog)
+	refused.RetryAfter = 5 * time.Second
+	return refused
+}
+
 // Spend counts a reset that is about to begin against its tenant's limit per hour. wait
 // is how long it must not begin; 0 = it may, and the receipt takes it back, should it not
 // begin after all.

@@ -61,6 +61,9 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	for _, instance := range s.InstanceIDs {
 		args = append(args, instance)
 	}
+	// A caller who hangs up now would leave a record whose tasks wait for the sweeper.
+	ctx, cancel := outlive(ctx)
+	defer cancel()
 	answer, err := db.commit(ctx, createScript, []string{jobKey(id)}, args...).Slice()
 	if err != nil || len(answer) == 0 {
 		return tasks.Job{}, fmt.Errorf("create job record: %w, answer %v", err, answer)
@@ -92,14 +95,12 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	return job, db.enqueue(ctx, job)
 }
 
-// backlog refuses a job while too many instances wait.
-func (db *DB) backlog() error {
-	if db.opts.MaxBacklog == 0 || db.backlogs.total() < db.opts.MaxBacklog {
-		return nil
+// outlive is ctx as long as its deadline allows, whatever else ends it.
+func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	}
-	refused := tasks.Errorf(tasks.TooManyRequests, "%d instances or more wait to be reset, the service takes no more for now", db.opts.MaxBacklog)
-	refused.RetryAfter = 5 * time.Second
-	return refused
+	return context.WithoutCancel(ctx), func() {}
 }
 
 func latest(a, b tasks.Time) tasks.Time {

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"batchreset/tasks"
+)
+
+// readResult reads the rows of a result file, of which it needs the columns that say
+// what is to be reset again. Errors name the line.
+func readResult(path string) (rows []resultRow, err error) {
+	raw, err := os.ReadFile(path)
+	if pathError, ok := errors.AsType[*os.PathError](err); ok {
+		return nil, pathError.Err // the path is said already
+	} else if err != nil {
+		return nil, err
+	}
+	raw = bytes.TrimPrefix(raw, []byte("\ufeff")) // some editors put a byte order mark
+	lines := map[string]int{}
+	add := func(row resultRow, line int) error {
+		if err := checkRow(row); err != nil {
+			return fmt.Errorf("line %d: %w", line, err)
+		}
+		if before := lines[row.InstanceID]; before > 0 {
+			return fmt.Errorf("line %d: instance %s is in line %d already", line, row.InstanceID, before)
+		}
+		lines[row.InstanceID] = line
+		rows = append(rows, row)
+		return nil
+	}
+	switch filepath.Ext(path) {
+	case ".csv":
+		err = readCSVRows(raw, add)
+	case ".jsonl":
+		err = readJSONRows(raw, add)
+	default:
+		err = errors.New("is not called ….csv or ….jsonl, as a result is")
+	}
+	return rows, err
+}
+
+func checkRow(row resultRow) error {
+	if err := tasks.CheckInstanceID(row.InstanceID); err != nil {
+		return fmt.Errorf("instance_id %w", err)
+	}
+	if !slices.Contains(rowStates, row.State) {
+		return fmt.Errorf("state is %.80q, which no result has", row.State)
+	}
+	if _, _, ok := tasks.ParseItemID(row.ItemID); !ok && tasks.ItemState(row.State).Final() {
+		return fmt.Errorf("item_id %.80q is not the ID of an item", row.ItemID)
+	}
+	return nil
+}
+
+func readCSVRows(raw []byte, add func(row resultRow, line int) error) error {
+	table := csv.NewReader(bytes.NewReader(raw))
+	header, err := table.Read()
+	if errors.Is(err, io.EOF) {
+		return errors.New("is empty")
+	} else if err != nil {
+		return err
+	}
+	column := map[string]int{}
+	for n, name := range header {
+		column[strings.TrimSpace(name)] = n
+	}
+	for _, name := range []string{"instance_id", "item_id", "state", "attempts"} {
+		if _, ok := column[name]; !ok {
+			return fmt.Errorf("has no column %s in its first line", name)
+		}
+	}
+	for {
+		cells, err := table.Read()
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err // it names the line
+		}
+		line, _ := table.FieldPos(0)
+		row := resultRow{InstanceID: cells[column["instance_id"]], ItemID: cells[column["item_id"]], State: cells[column["state"]]}
+		if row.Attempts, err = strconv.Atoi(cells[column["attempts"]]); err != nil {
+			return fmt.Errorf("line %d: attempts is %.80q, not a number", line, cells[column["attempts"]])
+		}
+		if err := add(row, line); err != nil {
+			return err
+		}
+	}
+}
+
+func readJSONRows(raw []byte, add func(row resultRow, line int) error) error {
+	if len(bytes.TrimSpace(raw)) == 0 {
+		return errors.New("is empty")
+	}
+	lines := bufio.NewScanner(bytes.NewReader(raw))
+	lines.Buffer(nil, len(raw)+1)
+	for n := 1; lines.Scan(); n++ {
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		var row resultRow
+		if err := json.Unmarshal(lines.Bytes(), &row); err != nil {
+			return fmt.Errorf("line %d is not a row of a result: %w", n, err)
+		}
+		if err := add(row, n); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}

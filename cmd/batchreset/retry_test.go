@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const resultHead = "instance_id,job_id,item_id,state,attempts,error_code,error_msg,started_at,finished_at\n"
+
+func TestRetryFailedFrom(t *testing.T) {
+	file := func(t *testing.T, name, content string) string {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	rows := resultHead + "ok-1," + job1 + "," + job1 + "-0,succeeded,1,,,,\n" +
+		"failed-1," + job1 + "," + job1 + "-1,failed,1,CPS.0005,\"no,\nluck\",,\n" +
+		"unknown-1," + job1 + "," + job1 + "-2,unknown,1,,,,\n" +
+		"cancelled-1," + job1 + "," + job1 + "-3,cancelled,1,,,,\n" +
+		"failed-2," + job2 + "," + job2 + "-0,failed,1,,,,\n" +
+		"foreign-1,,,refused,0,RESET.0004,x,,\n"
+	service := func(t *testing.T) *fakeService {
+		t.Helper()
+		s := newFakeService(t)
+		s.add("ok-1", "failed-1", "unknown-1", "cancelled-1")
+		s.add("failed-2")
+		return s
+	}
+	job3 := strings.Repeat("0", 31) + "3"
+	t.Run("submits the rows that failed, and no others, as a run of its own", func(t *testing.T) {
+		s := service(t)
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", "\ufeff"+strings.ReplaceAll(rows, "\n", "\r\n"))).want(t, 0, job3+"\n",
+			"2 instances to reset again (left alone: 1 succeeded, 1 unknown, 1 cancelled, 1 refused)")
+		if got := s.sent(); len(got) != 1 || !slices.Equal(got[0], []string{"failed-1", "failed-2"}) {
+			t.Errorf("sent %v", got)
+		}
+	})
+	t.Run("and unknown ones if they are included", func(t *testing.T) {
+		s := service(t)
+		s.call(t, "retry", "--include-unknown", "--failed-from", file(t, "r.csv", rows)).want(t, 0, job3+"\n", "3 instances to reset again")
+		if got := s.sent()[0]; !slices.Equal(got, []string{"failed-1", "unknown-1", "failed-2"}) {
+			t.Errorf("sent %v", got)
+		}
+	})
+	t.Run("leaves alone what is no longer as the file says", func(t *testing.T) {
+		for name, changed := range map[string]string{
+			"it was tried again":       strings.Replace(rows, "-1,failed,1", "-1,failed,5", 1),
+			"it has succeeded since":   strings.Replace(rows, "succeeded", "failed", 1),
+			"its job is gone":          rows + "gone-1,," + strings.Repeat("f", 32) + "-0,failed,1,,,,\n",
+			"it is another instance":   strings.Replace(rows, "failed-1,", "phone-1,", 1),
+			"its job has no such item": strings.Replace(rows, job1+"-1,", job1+"-7,", 1),
+		} {
+			s := service(t)
+			r := s.call(t, "retry", "--failed-from", file(t, "r.csv", changed))
+			r.says(t, "1 instance left alone: the record is no longer what the file says")
+			for _, id := range s.sent()[0] {
+				if id != "failed-1" && id != "failed-2" {
+					t.Errorf("%s: sent %v", name, s.sent())
+				}
+			}
+		}
+		s := newFakeService(t)
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows)).want(t, 1, "", "2 instances left alone", "nothing was reset")
+	})
+	t.Run("is the same run for the same failures, and another for others", func(t *testing.T) {
+		s := service(t)
+		s.call(t, "retry", "--failed-from", file(t, "a.csv", rows))
+		s.call(t, "retry", "--failed-from", file(t, "b.csv", rows))
+		s.call(t, "retry", "--failed-from", file(t, "b.csv", strings.Replace(rows, "failed-2", "failed-9", 1)))
+		s.call(t, "retry", "--failed-from", file(t, "c.csv", rows), "--include-unknown")
+		if s.keys[0] != s.keys[1] || s.bodies[0] != s.bodies[1] {
+			t.Errorf("keys %q, bodies %q", s.keys[:2], s.bodies[:2])
+		}
+		if s.keys[0] != s.keys[2] || s.bodies[0] == s.bodies[2] {
+			t.Error("a row that is left alone now must be refused under the key of before")
+		}
+		if s.keys[0] == s.keys[3] {
+			t.Error("with unknown ones it is the same run")
+		}
+	})
+	t.Run("takes what submit --result writes, waits and writes a result of its own", func(t *testing.T) {
+		for _, extension := range []string{".csv", ".jsonl"} {
+			s := newFakeService(t)
+			dir := t.TempDir()
+			first, second := filepath.Join(dir, "first"+extension), filepath.Join(dir, "second"+extension)
+			s.call(t, "submit", "phone-1", "failed-1", "failed-2", "--result", first)
+			r := s.call(t, "retry", "--failed-from", first, "--result", second)
+			r.want(t, 2, job2+"\n", "2 instances to reset again (left alone: 1 succeeded)", "2 instances in 1 job: 2 failed")
+			if again, err := readResult(second); err != nil || len(again) != 2 || again[0].ItemID != job2+"-0" {
+				t.Errorf("%v, %v", again, err)
+			}
+		}
+	})
+	t.Run("has nothing to do where nothing failed", func(t *testing.T) {
+		s := newFakeService(t)
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead)).want(t, 0, "", "nothing to reset again (left alone: none)")
+		if s.requests() != 0 {
+			t.Error("it asked all the same")
+		}
+	})
+
+	s := newFakeService(t)
+	good := "bad-1," + job1 + "," + job1 + "-1,failed,5,,,,\n"
+	for name, row := range map[string]struct {
+		file, content string
+		args          []string
+		want          string
+	}{
+		"an empty file":         {file: "r.csv", want: "r.csv: is empty"},
+		"an empty JSON file":    {file: "r.jsonl", content: "\n", want: "r.jsonl: is empty"},
+		"another kind of file":  {file: "r.txt", content: rows, want: "is not called ….csv or ….jsonl"},
+		"a list of IDs":         {file: "r.csv", content: "phone-1\nphone-2\n", want: "has no column instance_id in its first line"},
+		"a missing column":      {file: "r.csv", content: strings.Replace(rows, "attempts", "tries", 1), want: "has no column attempts"},
+		"a row that is cut":     {file: "r.csv", content: resultHead + good + "bad-2," + job1, want: "line 3: wrong number of fields"},
+		"a bad instance":        {file: "r.csv", content: resultHead + strings.Replace(good, "bad-1", "bad 1", 1), want: `line 2: instance_id "bad 1" has characters`},
+		"a state of none":       {file: "r.csv", content: resultHead + strings.Replace(good, "failed", "Failed", 1), want: `line 2: state is "Failed"`},
+		"attempts of none":      {file: "r.csv", content: resultHead + strings.Replace(good, ",5,", ",,", 1), want: `line 2: attempts is ""`},
+		"an item of none":       {file: "r.csv", content: resultHead + strings.Replace(good, "-1,failed", ",failed", 1), want: `line 2: item_id "` + job1 + `" is not`},
+		"an instance twice":     {file: "r.csv", content: resultHead + good + good, want: "line 3: instance bad-1 is in line 2 already"},
+		"JSON that is none":     {file: "r.jsonl", content: "{}\n[1]\n", want: "line 1: instance_id is empty"},
+		"JSON of another shape": {file: "r.jsonl", content: "[1]\n", want: "line 1 is not a row of a result"},
+		"a job, too":            {file: "r.csv", content: rows, args: []string{job1}, want: "a job and --failed-from do not go together"},
+		"its own result":        {file: "r.csv", content: rows, args: []string{"--result", "-", "--output", "json"}, want: "--result - and --output json"},
+	} {
+		t.Run("refuses "+name, func(t *testing.T) {
+			s.call(t, append([]string{"retry", "--failed-from", file(t, row.file, row.content)}, row.args...)...).want(t, 1, "", row.want)
+		})
+	}
+	t.Run("refuses a file that is not there", func(t *testing.T) {
+		s.call(t, "retry", "--failed-from", "/no/such.csv").want(t, 1, "", "--failed-from /no/such.csv: no such file")
+	})
+	t.Run("refuses a directory", func(t *testing.T) {
+		s.call(t, "retry", "--failed-from", t.TempDir()).want(t, 1, "", "is a directory")
+	})
+	t.Run("refuses what goes with a file where there is a job", func(t *testing.T) {
+		s.call(t, "retry", job1, "--include-unknown").want(t, 1, "", "--include-unknown goes with --failed-from, not with a job")
+		s.call(t, "retry").want(t, 1, "", "the job ID is missing")
+	})
+	if n := s.requests(); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
+
+func TestConfirm(t *testing.T) {
+	for answer, want := range map[string]bool{"y\n": true, " YES \n": true, "yes": true, "n\n": false, "\n": false, "": false, "yesterday\n": false} {
+		var asked strings.Builder
+		err := confirm(t.Context(), &streams{in: strings.NewReader(answer), err: &asked}, "Go on?")
+		if (err == nil) != want || asked.String() != "Go on? [y/N] " {
+			t.Errorf("%q after %q: %v", answer, asked.String(), err)
+		}
+	}
+	t.Run("Ctrl-C is no", func(t *testing.T) {
+		ctx, interrupt := context.WithCancel(t.Context())
+		in, typing := io.Pipe()
+		defer func() { _ = typing.Close() }()
+		interrupt()
+		if err := confirm(ctx, &streams{in: in, err: io.Discard}, "Go on?"); err == nil {
+			t.Error("it goes on")
+		}
+	})
+}
