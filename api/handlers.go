@@ -316,7 +316,7 @@ func (s *server) jobs(c echo.Context) error {
 	if c.QueryParams().Has("ids") {
 		return s.namedJobs(c)
 	}
-	filter, err := decodeFilter(c)
+	filter, err := decodeFilter(c.QueryParams())
 	if err != nil {
 		return err
 	}

@@ -106,11 +106,16 @@ func (c *Client) JobIfChanged(ctx context.Context, id, etag string) (Look, error
 type JobsFilter struct {
 	State      string
 	InstanceID string
-	Limit      int    // 1 to 100 jobs per page; 0 leaves it to the server
-	Cursor     string // NextCursor of the page before
+	Labels     []string // name=value; a job must have all of them
+	// Since and Until bound the time of creation; Until is the first moment that is not
+	// meant.
+	Since, Until time.Time
+	Limit        int    // 1 to 100 jobs per page; 0 leaves it to the server
+	Cursor       string // NextCursor of the page before
 }
 
-// JobsPage is a part of a list of jobs, newest first.
+// JobsPage is a part of a list of jobs, newest first. It may be empty though there are
+// more pages.
 type JobsPage struct {
 	Jobs       []Job  `json:"jobs"`
 	NextCursor string `json:"next_cursor"` // empty on the last page
@@ -127,6 +132,14 @@ func (c *Client) Jobs(ctx context.Context, filter JobsFilter) (JobsPage, error) 
 	set("state", filter.State)
 	set("instance_id", filter.InstanceID)
 	set("cursor", filter.Cursor)
+	for _, label := range filter.Labels {
+		query.Add("label", label)
+	}
+	for name, bound := range map[string]time.Time{"since": filter.Since, "until": filter.Until} {
+		if !bound.IsZero() {
+			set(name, bound.UTC().Format(time.RFC3339Nano))
+		}
+	}
 	if filter.Limit != 0 {
 		query.Set("limit", strconv.Itoa(filter.Limit))
 	}

@@ -183,12 +183,18 @@ func TestJobs(t *testing.T) {
 	if err != nil || len(page.Jobs) != 1 || page.Jobs[0].ID != jobID || page.NextCursor != "c/2" {
 		t.Fatalf("first page %+v, %v", page, err)
 	}
-	page, err = c.Jobs(t.Context(), JobsFilter{Cursor: page.NextCursor})
+	page, err = c.Jobs(t.Context(), JobsFilter{
+		Labels: []string{"run=a&b", "x=="}, Since: time.Date(2026, 1, 2, 4, 4, 5, 500, time.FixedZone("", 3600)),
+		Until: time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC), Cursor: page.NextCursor,
+	})
 	if err != nil || len(page.Jobs) != 0 || page.NextCursor != "" {
 		t.Fatalf("last page %+v, %v", page, err)
 	}
 	t.Run("sends the filter", func(t *testing.T) {
-		for i, want := range []string{"instance_id=i%3A1&limit=5&state=running", "cursor=c%2F2"} {
+		for i, want := range []string{
+			"instance_id=i%3A1&limit=5&state=running",
+			"cursor=c%2F2&label=run%3Da%26b&label=x%3D%3D&since=2026-01-02T03%3A04%3A05.0000005Z&until=2026-01-03T00%3A00%3A00Z",
+		} {
 			if got := s.requests[i].URL.RawQuery; got != want {
 				t.Errorf("query %s, want %s", got, want)
 			}
