@@ -20,6 +20,21 @@ const (
 	looksAtOnce = 500
 )
 
+// kind is how a request waits for a job.
+type kind string
+
+const (
+	poll   kind = "poll"   // for its end
+	stream kind = "stream" // for each change
+)
+
+func (k kind) interval() time.Duration {
+	if k == stream {
+		return streamInterval
+	}
+	return hintLost
+}
+
 // Changes is what watchers ask of the record store.
 type Changes interface {
 	// Finished calls heard with each job that ends, until ctx ends; some may be missed.
@@ -32,28 +47,35 @@ type Changes interface {
 // there is one subscription, one loop, and one look for each job.
 type watchers struct {
 	changes Changes
+	limit   int // of those who wait at the same time
 	log     *slog.Logger
 	stopped chan struct{} // closed when nobody tells any more
 
-	mu   sync.Mutex
-	jobs map[string]*watchedJob
+	mu      sync.Mutex
+	jobs    map[string]*watchedJob
+	waiting map[kind]int
+	turn    int64 // counts what is told
 }
 
 type watchedJob struct {
 	watches map[*watch]struct{}
+	told    int64  // turn of the last telling
 	tag     string // at the last look
 	next    time.Time
 }
 
 // watch is one request's interest in a job.
 type watch struct {
-	job      string
-	interval time.Duration
-	changed  chan struct{} // has something when the job may have changed
+	job     string
+	kind    kind
+	changed chan struct{} // has something when the job may have changed
 }
 
-func newWatchers(changes Changes, log *slog.Logger) *watchers {
-	return &watchers{changes: changes, log: log, stopped: make(chan struct{}), jobs: map[string]*watchedJob{}}
+func newWatchers(changes Changes, limit int, log *slog.Logger) *watchers {
+	return &watchers{
+		changes: changes, limit: limit, log: log, stopped: make(chan struct{}),
+		jobs: map[string]*watchedJob{}, waiting: map[kind]int{},
+	}
 }
 
 // run tells until ctx ends, and then everyone that this was it.
@@ -76,26 +98,32 @@ func (w *watchers) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// add begins a watch. What changed before may be told, too.
-func (w *watchers) add(job string, interval time.Duration) *watch {
-	one := &watch{job: job, interval: interval, changed: make(chan struct{}, 1)}
+// add begins a watch, unless too many wait. What changed before may be told, too.
+func (w *watchers) add(job string, kind kind) (one *watch, ok bool) {
+	one = &watch{job: job, kind: kind, changed: make(chan struct{}, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.waiting[poll]+w.waiting[stream] >= w.limit {
+		return nil, false
+	}
+	w.waiting[kind]++
 	j := w.jobs[job]
 	if j == nil {
-		j = &watchedJob{watches: map[*watch]struct{}{}}
+		w.turn++ // nobody may take what was read for an earlier watch for news
+		j = &watchedJob{watches: map[*watch]struct{}{}, told: w.turn}
 		w.jobs[job] = j
 	}
 	j.watches[one] = struct{}{}
-	if next := time.Now().Add(interval); j.next.IsZero() || next.Before(j.next) {
+	if next := time.Now().Add(kind.interval()); j.next.IsZero() || next.Before(j.next) {
 		j.next = next
 	}
-	return one
+	return one, true
 }
 
 func (w *watchers) remove(one *watch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.waiting[one.kind]--
 	j := w.jobs[one.job]
 	delete(j.watches, one)
 	if len(j.watches) == 0 {
@@ -103,22 +131,49 @@ func (w *watchers) remove(one *watch) {
 	}
 }
 
+// count is how many wait now.
+func (w *watchers) count(kind kind) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.waiting[kind]
+}
+
 // tell wakes those who watch a job.
 func (w *watchers) tell(job string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if j := w.jobs[job]; j != nil {
-		j.tell()
-	}
+	w.wake(job)
 }
 
-func (j *watchedJob) tell() {
+func (w *watchers) wake(job string) {
+	j := w.jobs[job]
+	if j == nil {
+		return
+	}
+	w.turn++
+	j.told = w.turn
 	for one := range j.watches {
 		select {
 		case one.changed <- struct{}{}:
 		default: // it has not looked yet since it was told
 		}
 	}
+}
+
+// told is the turn in which a watch was told last: what is read from now on is at least
+// as new.
+func (w *watchers) told(one *watch) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.jobs[one.job].told
+}
+
+// tellAgain is for a watch that could not look when it was told: the next look of the
+// loop tells, even if nothing changes until then.
+func (w *watchers) tellAgain(one *watch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.jobs[one.job].tag = ""
 }
 
 // due returns the jobs that are to be looked at, and when each is next.
@@ -133,7 +188,7 @@ func (w *watchers) due(now time.Time) []string {
 		due = append(due, id)
 		interval := hintLost
 		for one := range j.watches {
-			interval = min(interval, one.interval)
+			interval = min(interval, one.kind.interval())
 		}
 		j.next = now.Add(interval)
 	}
@@ -157,7 +212,7 @@ func (w *watchers) look(ctx context.Context, now time.Time) {
 		for _, id := range some {
 			if j := w.jobs[id]; j != nil && j.tag != tags[id] {
 				j.tag = tags[id]
-				j.tell()
+				w.wake(id)
 			}
 		}
 		w.mu.Unlock()

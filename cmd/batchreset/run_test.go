@@ -72,6 +72,7 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		{"a duration without a unit", "worker --driver simulator --attempt-timeout 5", "--attempt-timeout"},
 		{"a fleet policy that does not exist", "api --fleet closed", "--fleet must be 'registered' or 'open'"},
 		{"too many instances", "api --max-instances 101", "--max-instances must be from 1 to 100"},
+		{"fewer waiters than none", "api --max-waiters -1", "--max-waiters must not be negative"},
 		{"no retention", "api --job-retention 1s", "--job-retention"},
 		{"a negative rate", "worker --driver simulator --driver-rate -1", "--driver-rate"},
 		{"a negative bound of calls", "worker --driver simulator --driver-concurrency -1", "--driver-concurrency"},

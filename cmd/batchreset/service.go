@@ -114,6 +114,7 @@ type apiFlags struct {
 	listen       string
 	fleet        string
 	maxInstances int
+	maxWaiters   int
 	db           redisdb.Options
 }
 
@@ -121,6 +122,7 @@ func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
 	flags.StringVar(&f.listen, "listen", listen, "`address` of the public API")
 	flags.StringVar(&f.fleet, "fleet", fleet, "which instances may be reset: 'registered' = those in the fleet, by their tenant; 'open' = also any that is not registered")
 	flags.IntVar(&f.maxInstances, "max-instances", tasks.DefaultMaxInstances, "how many instances one request may list, at most 100")
+	flags.IntVar(&f.maxWaiters, "max-waiters", 20_000, "how many long polls and streams may wait at the same time, at 30 to 55 kB each; further ones are told to poll")
 	flags.DurationVar(&f.db.JobRetention, "job-retention", 7*24*time.Hour, "how long a job record is kept after its job has finished")
 	flags.DurationVar(&f.db.GiveUpAfter, "give-up-after", 24*time.Hour, "an item that has not ended after this time never starts again")
 	flags.DurationVar(&f.db.TaskRetention, "task-retention", 15*time.Minute, "how long finished tasks stay on the asynq dashboard; 0 = not at all")
@@ -132,6 +134,8 @@ func (f *apiFlags) check() error {
 		return fmt.Errorf("--fleet must be 'registered' or 'open', not %q", f.fleet)
 	case f.maxInstances < 1 || f.maxInstances > tasks.MaxMaxInstances:
 		return fmt.Errorf("--max-instances must be from 1 to %d, not %d", tasks.MaxMaxInstances, f.maxInstances)
+	case f.maxWaiters < 0:
+		return errors.New("--max-waiters must not be negative")
 	case f.db.JobRetention < time.Minute:
 		return fmt.Errorf("--job-retention must be at least 1m, not %s", f.db.JobRetention)
 	case f.db.GiveUpAfter < time.Second:
@@ -143,7 +147,7 @@ func (f *apiFlags) check() error {
 }
 
 func (f *apiFlags) handler(db *redisdb.DB, log *slog.Logger) *api.API {
-	return api.New(api.Config{MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open"}, db, log)
+	return api.New(api.Config{MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open", MaxWaiters: f.maxWaiters}, db, log)
 }
 
 // workerFlags are the settings of a worker and its driver.
