@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,9 +53,16 @@ type watchers struct {
 	stopped chan struct{} // closed when nobody tells any more
 
 	mu      sync.Mutex
-	jobs    map[string]*watchedJob
+	jobs    map[target]*watchedJob
 	waiting map[kind]int
 	turn    int64 // counts what is told
+}
+
+// target is a job with those who wait for it in one way: who waits for its end is not
+// woken by every change that others stream.
+type target struct {
+	job  string
+	kind kind
 }
 
 type watchedJob struct {
@@ -66,15 +74,14 @@ type watchedJob struct {
 
 // watch is one request's interest in a job.
 type watch struct {
-	job     string
-	kind    kind
+	target
 	changed chan struct{} // has something when the job may have changed
 }
 
 func newWatchers(changes Changes, limit int, log *slog.Logger) *watchers {
 	return &watchers{
 		changes: changes, limit: limit, log: log, stopped: make(chan struct{}),
-		jobs: map[string]*watchedJob{}, waiting: map[kind]int{},
+		jobs: map[target]*watchedJob{}, waiting: map[kind]int{},
 	}
 }
 
@@ -100,23 +107,20 @@ func (w *watchers) run(ctx context.Context) error {
 
 // add begins a watch, unless too many wait. What changed before may be told, too.
 func (w *watchers) add(job string, kind kind) (one *watch, ok bool) {
-	one = &watch{job: job, kind: kind, changed: make(chan struct{}, 1)}
+	one = &watch{target{job, kind}, make(chan struct{}, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.waiting[poll]+w.waiting[stream] >= w.limit {
 		return nil, false
 	}
 	w.waiting[kind]++
-	j := w.jobs[job]
+	j := w.jobs[one.target]
 	if j == nil {
 		w.turn++ // nobody may take what was read for an earlier watch for news
-		j = &watchedJob{watches: map[*watch]struct{}{}, told: w.turn}
-		w.jobs[job] = j
+		j = &watchedJob{watches: map[*watch]struct{}{}, told: w.turn, next: time.Now().Add(kind.interval())}
+		w.jobs[one.target] = j
 	}
 	j.watches[one] = struct{}{}
-	if next := time.Now().Add(kind.interval()); j.next.IsZero() || next.Before(j.next) {
-		j.next = next
-	}
 	return one, true
 }
 
@@ -124,10 +128,10 @@ func (w *watchers) remove(one *watch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.waiting[one.kind]--
-	j := w.jobs[one.job]
+	j := w.jobs[one.target]
 	delete(j.watches, one)
 	if len(j.watches) == 0 {
-		delete(w.jobs, one.job)
+		delete(w.jobs, one.target)
 	}
 }
 
@@ -138,15 +142,16 @@ func (w *watchers) count(kind kind) int {
 	return w.waiting[kind]
 }
 
-// tell wakes those who watch a job.
+// tell wakes all who watch a job.
 func (w *watchers) tell(job string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.wake(job)
+	w.wake(target{job, poll})
+	w.wake(target{job, stream})
 }
 
-func (w *watchers) wake(job string) {
-	j := w.jobs[job]
+func (w *watchers) wake(who target) {
+	j := w.jobs[who]
 	if j == nil {
 		return
 	}
@@ -165,7 +170,7 @@ func (w *watchers) wake(job string) {
 func (w *watchers) told(one *watch) int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.jobs[one.job].told
+	return w.jobs[one.target].told
 }
 
 // tellAgain is for a watch that could not look when it was told: the next look of the
@@ -173,46 +178,42 @@ func (w *watchers) told(one *watch) int64 {
 func (w *watchers) tellAgain(one *watch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.jobs[one.job].tag = ""
+	w.jobs[one.target].tag = ""
 }
 
-// due returns the jobs that are to be looked at, and when each is next.
-func (w *watchers) due(now time.Time) []string {
+// due returns who is to be told if there is something new.
+func (w *watchers) due(now time.Time) []target {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var due []string
-	for id, j := range w.jobs {
-		if now.Before(j.next) {
-			continue
+	var due []target
+	for who, j := range w.jobs {
+		if !now.Before(j.next) {
+			due = append(due, who)
+			j.next = now.Add(who.kind.interval())
 		}
-		due = append(due, id)
-		interval := hintLost
-		for one := range j.watches {
-			interval = min(interval, one.kind.interval())
-		}
-		j.next = now.Add(interval)
 	}
 	return due
 }
 
 // look tells those whose job has changed since the look before.
 func (w *watchers) look(ctx context.Context, now time.Time) {
-	due := w.due(now)
-	for len(due) > 0 {
-		some := due[:min(len(due), looksAtOnce)]
-		due = due[len(some):]
+	for some := range slices.Chunk(w.due(now), looksAtOnce) {
+		ids := make([]string, len(some))
+		for i, who := range some {
+			ids[i] = who.job
+		}
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-		tags, err := w.changes.Tags(ctx, some)
+		tags, err := w.changes.Tags(ctx, ids)
 		cancel()
 		if err != nil {
 			w.log.Debug("no look at jobs that are watched", "jobs", len(some), "error", err)
 			return // Redis is away; the next look is soon
 		}
 		w.mu.Lock()
-		for _, id := range some {
-			if j := w.jobs[id]; j != nil && j.tag != tags[id] {
-				j.tag = tags[id]
-				w.wake(id)
+		for _, who := range some {
+			if j := w.jobs[who]; j != nil && j.tag != tags[who.job] {
+				j.tag = tags[who.job]
+				w.wake(who)
 			}
 		}
 		w.mu.Unlock()
