@@ -97,7 +97,7 @@ func TestTheUsageOfAnAPI(t *testing.T) {
 	got, err := parseUsage("# HELP go_goroutines Number of goroutines.\n# TYPE go_goroutines gauge\ngo_goroutines 20018\n" +
 		"batchreset_waiting_requests{kind=\"poll\"} 5000\nbatchreset_waiting_requests{kind=\"stream\"} 4999\n" +
 		"process_resident_memory_bytes 4.06786048e+08\nprocess_resident_memory_bytes_else 1\n")
-	if want := (usage{9999, 20018, 406786048}); got != want || err != nil {
+	if want := (usage{waiters: 9999, goroutines: 20018, memory: 406786048}); got != want || err != nil {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
 	if _, err := parseUsage("go_goroutines 3\n"); err == nil {
