@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,6 +58,7 @@ func newServiceOn(t testing.TB, cfg api.Config, opts redisdb.Options) service {
 		}
 	}
 	cfg.MaxInstances = tasks.DefaultMaxInstances
+	cfg.MaxWaiters = cmp.Or(cfg.MaxWaiters, 10_000)
 	return service{api.New(cfg, db, slog.New(slog.DiscardHandler)), db, rdb}
 }
 

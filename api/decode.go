@@ -4,13 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/labstack/echo/v4"
 
 	"batchreset/tasks"
 )
@@ -184,53 +180,6 @@ func decodeInstances(raw json.RawMessage) ([]string, error) {
 	return instances, nil
 }
 
-func decodeFilter(c echo.Context) (tasks.JobFilter, error) {
-	f := tasks.JobFilter{
-		State:      tasks.JobState(c.QueryParam("state")),
-		InstanceID: c.QueryParam("instance_id"),
-		Limit:      defaultJobsLimit,
-		Cursor:     c.QueryParam("cursor"),
-	}
-	if f.State != "" && !slices.Contains(tasks.JobStates, f.State) {
-		return f, tasks.Errorf(tasks.BadRequest, "state must be one of %v", tasks.JobStates)
-	}
-	if f.InstanceID != "" {
-		if err := tasks.CheckInstanceID(f.InstanceID); err != nil {
-			return f, tasks.Errorf(tasks.BadRequest, "instance_id %s", err)
-		}
-	}
-	if limit := c.QueryParam("limit"); limit != "" {
-		n, err := strconv.Atoi(limit)
-		if err != nil || n < 1 || n > maxJobsLimit {
-			return f, tasks.Errorf(tasks.BadRequest, "limit must be a number from 1 to %d", maxJobsLimit)
-		}
-		f.Limit = n
-	}
-	return f, nil
-}
-
-// decodeIDs reads the list of jobs in a query.
-func decodeIDs(query url.Values) ([]string, error) {
-	for name := range query {
-		if name != "ids" {
-			return nil, tasks.Errorf(tasks.BadRequest, "ids and %s do not go together", name)
-		}
-	}
-	var ids []string
-	for i, id := range strings.Split(strings.Join(query["ids"], ","), ",") {
-		if !tasks.ValidJobID(id) {
-			return nil, tasks.Errorf(tasks.BadRequest, "ids[%d] %.64q is not a job ID", i, id)
-		}
-		if !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-	}
-	if len(ids) > maxJobsLimit {
-		return nil, tasks.Errorf(tasks.BadRequest, "ids lists %d jobs, the limit is %d", len(ids), maxJobsLimit)
-	}
-	return ids, nil
-}
-
 // preferredWait reads wait=N of Prefer headers (RFC 7240): the first that there is. A
 // preference that cannot be understood is none; more than maxWait is maxWait.
 func preferredWait(headers []string) (time.Duration, bool) {
@@ -250,8 +199,3 @@ func preferredWait(headers []string) (time.Duration, bool) {
 }
 
 const maxWait = 60 * time.Second
-
-const (
-	defaultJobsLimit = 50
-	maxJobsLimit     = 100
-)

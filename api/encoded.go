@@ -15,18 +15,19 @@ const encodedSize = 1024
 // pipeline find a job as it was, and reading and encoding its items is what a poll
 // costs. Whether an answer still holds, and whose it is, Redis says each time.
 type encodedRecords struct {
-	cache *lru.Cache[string, encodedRecord]
+	cache *lru.Cache[string, *encodedRecord]
 }
 
 type encodedRecord struct {
 	tag   string
 	final bool
+	pace  pace
 	body  []byte
 	size  int // of the record in the body
 }
 
 func newEncodedRecords() encodedRecords {
-	cache, err := lru.New[string, encodedRecord](encodedSize)
+	cache, err := lru.New[string, *encodedRecord](encodedSize)
 	if err != nil {
 		panic(err) // only for a size that is not positive
 	}
@@ -34,28 +35,28 @@ func newEncodedRecords() encodedRecords {
 }
 
 // get returns the answer for a job, if it is of this version.
-func (e encodedRecords) get(version tasks.Job) (encodedRecord, bool) {
+func (e encodedRecords) get(version tasks.Job) (*encodedRecord, bool) {
 	r, ok := e.cache.Get(version.ID)
 	return r, ok && r.tag == version.Tag()
 }
 
 // put encodes a record and keeps the answer.
-func (e encodedRecords) put(job tasks.Job) (encodedRecord, error) {
+func (e encodedRecords) put(job tasks.Job) (*encodedRecord, error) {
 	record, err := json.Marshal(job)
 	if err != nil {
-		return encodedRecord{}, err
+		return nil, err
 	}
 	body, err := json.Marshal(envelope{Code: tasks.OK, Message: "ok", Data: json.RawMessage(record)})
 	if err != nil {
-		return encodedRecord{}, err
+		return nil, err
 	}
-	r := encodedRecord{tag: job.Tag(), final: job.State.Final(), body: append(body, '\n'), size: len(record)}
+	r := &encodedRecord{tag: job.Tag(), final: job.State.Final(), pace: paceOf(job), body: append(body, '\n'), size: len(record)}
 	e.cache.Add(job.ID, r)
 	return r, nil
 }
 
 // data is the record without its envelope, which it ends.
-func (r encodedRecord) data() []byte {
+func (r *encodedRecord) data() []byte {
 	const end = len("}\n")
 	return r.body[len(r.body)-end-r.size : len(r.body)-end]
 }

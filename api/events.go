@@ -2,9 +2,10 @@ package api
 
 import (
 	"errors"
-	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -17,7 +18,8 @@ const (
 	heartbeat = 15 * time.Second
 	// sendTimeout is how long a reader may take to make room for an event.
 	sendTimeout = 10 * time.Second
-	// reconnect is when a reader whose stream broke should come back.
+	// reconnect is when a reader whose stream broke should come back, on average: of a
+	// process that stops, not all at once.
 	reconnect = 2 * time.Second
 )
 
@@ -25,13 +27,12 @@ const (
 // is, then after each change, until the final one. What a slow reader has not read yet
 // is not queued for it: it gets the newest record next.
 func (s *server) events(c echo.Context) error {
-	version, err := s.find(c, s.store.Version)
+	watch, err := s.watch(c, stream)
 	if err != nil {
 		return err
 	}
-	watch := s.watchers.add(version.ID, streamInterval)
 	defer s.watchers.remove(watch)
-	record, err := s.record(c, version)
+	record, err := s.read(c) // the watch is on: a change from here on is told
 	if err != nil {
 		return err
 	}
@@ -39,18 +40,25 @@ func (s *server) events(c echo.Context) error {
 	if record.final && record.tag == last {
 		return c.NoContent(http.StatusNoContent) // tells a browser not to come again
 	}
-	unhurried(c)
-	stream := newEventStream(c)
-	defer stream.close()
-	if err := stream.send("retry: %d\n\n", reconnect.Milliseconds()); err != nil {
-		return s.cutOff(c, err)
+	out := newEventStream(c, s.sendTimeout)
+	defer out.close()
+	if err := s.stream(c, out, watch, record, last); errors.Is(err, os.ErrDeadlineExceeded) {
+		s.cutOff(c)
+	}
+	return nil
+}
+
+// stream sends the record and what follows, to its end, and why that is the end.
+func (s *server) stream(c echo.Context, out *eventStream, watch *watch, record *encodedRecord, last string) error {
+	if err := out.greet(); err != nil {
+		return err
 	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for {
 		if record.tag != last {
-			if err := stream.send("id: %s\nevent: job\ndata: %s\n\n", record.tag, record.data()); err != nil {
-				return s.cutOff(c, err)
+			if err := out.event(record); err != nil {
+				return err
 			}
 			last = record.tag
 		}
@@ -59,59 +67,73 @@ func (s *server) events(c echo.Context) error {
 		}
 		select {
 		case <-watch.changed:
-			switch _, changed, err := s.again(c); {
-			case err == nil:
+			changed, err := s.news(watch)
+			if tasks.CodeOf(err) == tasks.NoJob {
+				return out.send(": the record has expired", nil)
+			}
+			if err == nil {
 				record = changed
-			case tasks.CodeOf(err) == tasks.NoJob:
-				return nil
-			default: // Redis is away; the next look tells
-				s.log.Debug("stream waits", "request_id", requestID(c), "error", err)
+			} else { // Redis is away
+				s.watchers.tellAgain(watch)
 			}
 		case <-beat.C:
-			if err := stream.send(":\n\n"); err != nil {
-				return s.cutOff(c, err)
+			if err := out.send(":", nil); err != nil {
+				return err
 			}
 		case <-caller(c).Done():
 			return nil
 		case <-s.watchers.stopped:
-			return nil // the reader finds another process
+			return out.send(": this process stops, another one goes on", nil)
 		}
 	}
 }
 
-// cutOff says why a stream ends before its job.
-func (s *server) cutOff(c echo.Context, err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		s.log.Warn("stream cut off: its reader does not read", "request_id", requestID(c), "waited", sendTimeout)
-	}
-	return nil
+// cutOff tells the operators of a reader who does not read: in a stream that has no room
+// nothing more can be said, and it breaks off in the middle of an event.
+func (s *server) cutOff(c echo.Context) {
+	s.metrics.cutOff.Inc()
+	s.log.Warn("stream cut off: its reader does not read", "request_id", requestID(c), "tenant", tenant(c), "waited", s.sendTimeout)
 }
 
 // eventStream writes to a reader who may be slow.
 type eventStream struct {
 	echo.Context
 	control *http.ResponseController
+	timeout time.Duration
 }
 
-func newEventStream(c echo.Context) eventStream {
+func newEventStream(c echo.Context, timeout time.Duration) *eventStream {
 	h := c.Response().Header()
 	h.Set(echo.HeaderContentType, "text/event-stream")
 	h.Set(echo.HeaderCacheControl, "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep events back
 	c.Response().WriteHeader(http.StatusOK)
-	return eventStream{c, http.NewResponseController(c.Response())}
+	return &eventStream{c, http.NewResponseController(c.Response()), timeout}
 }
 
-func (e eventStream) send(format string, args ...any) error {
+// greet says when to come back if the stream breaks.
+func (e *eventStream) greet() error {
+	ms := (reconnect/2 + rand.N(reconnect)).Milliseconds()
+	return e.send("retry: "+strconv.FormatInt(ms, 10), nil)
+}
+
+func (e *eventStream) event(record *encodedRecord) error {
+	return e.send("id: "+record.tag+"\nevent: job\ndata: ", record.data())
+}
+
+// send sends a block of lines that ends with data.
+func (e *eventStream) send(lines string, data []byte) error {
 	// The server's own limit is for whole answers. Not every writer has deadlines.
-	if err := e.control.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := e.control.SetWriteDeadline(time.Now().Add(e.timeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
-	if _, err := fmt.Fprintf(e.Response(), format, args...); err != nil {
-		return err
+	for _, part := range [][]byte{[]byte(lines), data, []byte("\n\n")} {
+		if _, err := e.Response().Write(part); err != nil {
+			return err
+		}
 	}
 	return e.control.Flush()
 }
 
 // close gives the end of the answer time to be sent.
-func (e eventStream) close() { _ = e.control.SetWriteDeadline(time.Now().Add(sendTimeout)) }
+func (e *eventStream) close() { _ = e.control.SetWriteDeadline(time.Now().Add(e.timeout)) }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -181,108 +179,6 @@ func (s *server) taskQuery(c echo.Context) error {
 	return ok(c, newTaskStatus(job))
 }
 
-// job answers the job status record, or 304 to a caller who has it already. A caller
-// who prefers to wait has the answer when the job is final, or when the time is over.
-func (s *server) job(c echo.Context) error {
-	version, err := s.find(c, s.store.Version)
-	if err != nil {
-		return err
-	}
-	if d, prefers := preferredWait(c.Request().Header.Values("Prefer")); prefers {
-		c.Response().Header().Set("Preference-Applied", fmt.Sprintf("wait=%d", d/time.Second))
-		if version, err = s.await(c, version.ID, d); err != nil {
-			return err
-		}
-	}
-	if match := c.Request().Header.Get("If-None-Match"); match != "" && matches(match, version.Tag()) {
-		c.Response().Header().Set("ETag", strconv.Quote(version.Tag()))
-		return c.NoContent(http.StatusNotModified)
-	}
-	record, err := s.record(c, version)
-	if err != nil {
-		return err
-	}
-	c.Response().Header().Set("ETag", strconv.Quote(record.tag))
-	if !record.final {
-		c.Response().Header().Set(echo.HeaderRetryAfter, "1")
-	}
-	return c.JSONBlob(http.StatusOK, record.body)
-}
-
-// record is the encoded record of a version. Of those who ask at the same time for one
-// that is not kept, one reads it.
-func (s *server) record(c echo.Context, version tasks.Job) (encodedRecord, error) {
-	if record, ready := s.encoded.get(version); ready {
-		return record, nil
-	}
-	read, err, _ := s.reads.Do(version.ID+" "+version.Tag(), func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), storeTimeout)
-		defer cancel()
-		job, err := s.store.Job(ctx, version.ID)
-		if err != nil {
-			return nil, err
-		}
-		return s.encoded.put(job)
-	})
-	if errors.Is(err, tasks.JobGone) {
-		return encodedRecord{}, noJob(version.ID)
-	}
-	record, _ := read.(encodedRecord)
-	return record, err
-}
-
-// await returns a job's version when the job is final, when d is over, or when the
-// process stops.
-func (s *server) await(c echo.Context, id string, d time.Duration) (tasks.Job, error) {
-	watch := s.watchers.add(id, hintLost)
-	defer s.watchers.remove(watch)
-	unhurried(c)
-	over := time.NewTimer(d)
-	defer over.Stop()
-	for {
-		// The watch is on: a change from here on is told.
-		version, record, err := s.again(c)
-		if err != nil || record.final {
-			return version, err
-		}
-		select {
-		case <-watch.changed:
-		case <-over.C:
-			return version, nil
-		case <-s.watchers.stopped:
-			return version, nil
-		case <-caller(c).Done():
-			return version, caller(c).Err()
-		}
-	}
-}
-
-// again reads the record of the path once more.
-func (s *server) again(c echo.Context) (tasks.Job, encodedRecord, error) {
-	defer timeForRedis(c)()
-	version, err := s.find(c, s.store.Version)
-	if err != nil {
-		return version, encodedRecord{}, err
-	}
-	record, err := s.record(c, version)
-	return version, record, err
-}
-
-// unhurried takes the server's time for reading a request off a request that is read: it
-// would end what waits.
-func unhurried(c echo.Context) {
-	_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Time{}) // not every writer has one
-}
-
-// matches reports whether an If-None-Match header names the tag. GET compares
-// weakly (RFC 9110, 13.1.2).
-func matches(header, tag string) bool {
-	return slices.ContainsFunc(strings.Split(header, ","), func(candidate string) bool {
-		candidate = strings.TrimPrefix(strings.TrimSpace(candidate), "W/")
-		return candidate == "*" || candidate == strconv.Quote(tag)
-	})
-}
-
 // find reads the job of the path, if it is the tenant's. Another tenant's job is
 // answered like one that does not exist.
 func (s *server) find(c echo.Context, read func(context.Context, string) (tasks.Job, error)) (tasks.Job, error) {
@@ -341,7 +237,7 @@ func (s *server) jobs(c echo.Context) error {
 	if c.QueryParams().Has("ids") {
 		return s.namedJobs(c)
 	}
-	filter, err := decodeFilter(c)
+	filter, err := decodeFilter(c.QueryParams())
 	if err != nil {
 		return err
 	}

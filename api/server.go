@@ -49,6 +49,8 @@ type Config struct {
 	// TrustedProxies are the networks of proxies whose X-Forwarded-For says where a
 	// request comes from.
 	TrustedProxies []*net.IPNet
+	// MaxWaiters is how many requests may wait for jobs at the same time.
+	MaxWaiters int
 }
 
 const (
@@ -66,23 +68,29 @@ type server struct {
 	reads   singleflight.Group // of records, by version
 	log     *slog.Logger
 
-	watchers *watchers
+	watchers    *watchers
+	metrics     metrics
+	sendTimeout time.Duration // for an event
 }
 
-// API is the public API.
+// API is the public API. As a prometheus.Collector it tells who waits.
 type API struct {
 	http.Handler
-	watchers *watchers
+	server *server
 }
 
 // Run tells requests that wait for jobs when these have changed, until ctx ends. Then
 // they are answered with what there is, and so are those that come later.
-func (a *API) Run(ctx context.Context) error { return a.watchers.run(ctx) }
+func (a *API) Run(ctx context.Context) error { return a.server.watchers.run(ctx) }
 
 // New returns the public API. Without Run, nobody who waits hears of a change before
 // the time to wait is over.
 func New(cfg Config, store Store, log *slog.Logger) *API {
-	s := &server{cfg: cfg, store: store, encoded: newEncodedRecords(), log: log, watchers: newWatchers(store, log)}
+	s := &server{
+		cfg: cfg, store: store, encoded: newEncodedRecords(), log: log,
+		watchers: newWatchers(store, cfg.MaxWaiters, log), sendTimeout: sendTimeout,
+	}
+	s.metrics = newMetrics(s.watchers)
 	e := echo.New()
 	e.HTTPErrorHandler = s.fail
 	e.IPExtractor = echo.ExtractIPDirect()
@@ -116,7 +124,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	e.GET("/openapi.yaml", contract)
 	e.GET("/healthz", s.healthz)
 	e.GET("/readyz", s.readyz)
-	return &API{e, s.watchers}
+	return &API{e, s}
 }
 
 // NewHTTPServer returns a server for h with limits that a public listener needs.

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,21 @@ const (
 	looksAtOnce = 500
 )
 
+// kind is how a request waits for a job.
+type kind string
+
+const (
+	poll   kind = "poll"   // for its end
+	stream kind = "stream" // for each change
+)
+
+func (k kind) interval() time.Duration {
+	if k == stream {
+		return streamInterval
+	}
+	return hintLost
+}
+
 // Changes is what watchers ask of the record store.
 type Changes interface {
 	// Finished calls heard with each job that ends, until ctx ends; some may be missed.
@@ -32,28 +48,41 @@ type Changes interface {
 // there is one subscription, one loop, and one look for each job.
 type watchers struct {
 	changes Changes
+	limit   int // of those who wait at the same time
 	log     *slog.Logger
 	stopped chan struct{} // closed when nobody tells any more
 
-	mu   sync.Mutex
-	jobs map[string]*watchedJob
+	mu      sync.Mutex
+	jobs    map[target]*watchedJob
+	waiting map[kind]int
+	turn    int64 // counts what is told
+}
+
+// target is a job with those who wait for it in one way: who waits for its end is not
+// woken by every change that others stream.
+type target struct {
+	job  string
+	kind kind
 }
 
 type watchedJob struct {
 	watches map[*watch]struct{}
+	told    int64  // turn of the last telling
 	tag     string // at the last look
 	next    time.Time
 }
 
 // watch is one request's interest in a job.
 type watch struct {
-	job      string
-	interval time.Duration
-	changed  chan struct{} // has something when the job may have changed
+	target
+	changed chan struct{} // has something when the job may have changed
 }
 
-func newWatchers(changes Changes, log *slog.Logger) *watchers {
-	return &watchers{changes: changes, log: log, stopped: make(chan struct{}), jobs: map[string]*watchedJob{}}
+func newWatchers(changes Changes, limit int, log *slog.Logger) *watchers {
+	return &watchers{
+		changes: changes, limit: limit, log: log, stopped: make(chan struct{}),
+		jobs: map[target]*watchedJob{}, waiting: map[kind]int{},
+	}
 }
 
 // run tells until ctx ends, and then everyone that this was it.
@@ -76,43 +105,58 @@ func (w *watchers) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// add begins a watch. What changed before may be told, too.
-func (w *watchers) add(job string, interval time.Duration) *watch {
-	one := &watch{job: job, interval: interval, changed: make(chan struct{}, 1)}
+// add begins a watch, unless too many wait. What changed before may be told, too.
+func (w *watchers) add(job string, kind kind) (one *watch, ok bool) {
+	one = &watch{target{job, kind}, make(chan struct{}, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	j := w.jobs[job]
+	if w.waiting[poll]+w.waiting[stream] >= w.limit {
+		return nil, false
+	}
+	w.waiting[kind]++
+	j := w.jobs[one.target]
 	if j == nil {
-		j = &watchedJob{watches: map[*watch]struct{}{}}
-		w.jobs[job] = j
+		w.turn++ // nobody may take what was read for an earlier watch for news
+		j = &watchedJob{watches: map[*watch]struct{}{}, told: w.turn, next: time.Now().Add(kind.interval())}
+		w.jobs[one.target] = j
 	}
 	j.watches[one] = struct{}{}
-	if next := time.Now().Add(interval); j.next.IsZero() || next.Before(j.next) {
-		j.next = next
-	}
-	return one
+	return one, true
 }
 
 func (w *watchers) remove(one *watch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	j := w.jobs[one.job]
+	w.waiting[one.kind]--
+	j := w.jobs[one.target]
 	delete(j.watches, one)
 	if len(j.watches) == 0 {
-		delete(w.jobs, one.job)
+		delete(w.jobs, one.target)
 	}
 }
 
-// tell wakes those who watch a job.
+// count is how many wait now.
+func (w *watchers) count(kind kind) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.waiting[kind]
+}
+
+// tell wakes all who watch a job.
 func (w *watchers) tell(job string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if j := w.jobs[job]; j != nil {
-		j.tell()
-	}
+	w.wake(target{job, poll})
+	w.wake(target{job, stream})
 }
 
-func (j *watchedJob) tell() {
+func (w *watchers) wake(who target) {
+	j := w.jobs[who]
+	if j == nil {
+		return
+	}
+	w.turn++
+	j.told = w.turn
 	for one := range j.watches {
 		select {
 		case one.changed <- struct{}{}:
@@ -121,43 +165,55 @@ func (j *watchedJob) tell() {
 	}
 }
 
-// due returns the jobs that are to be looked at, and when each is next.
-func (w *watchers) due(now time.Time) []string {
+// told is the turn in which a watch was told last: what is read from now on is at least
+// as new.
+func (w *watchers) told(one *watch) int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var due []string
-	for id, j := range w.jobs {
-		if now.Before(j.next) {
-			continue
+	return w.jobs[one.target].told
+}
+
+// tellAgain is for a watch that could not look when it was told: the next look of the
+// loop tells, even if nothing changes until then.
+func (w *watchers) tellAgain(one *watch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.jobs[one.target].tag = ""
+}
+
+// due returns who is to be told if there is something new.
+func (w *watchers) due(now time.Time) []target {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var due []target
+	for who, j := range w.jobs {
+		if !now.Before(j.next) {
+			due = append(due, who)
+			j.next = now.Add(who.kind.interval())
 		}
-		due = append(due, id)
-		interval := hintLost
-		for one := range j.watches {
-			interval = min(interval, one.interval)
-		}
-		j.next = now.Add(interval)
 	}
 	return due
 }
 
 // look tells those whose job has changed since the look before.
 func (w *watchers) look(ctx context.Context, now time.Time) {
-	due := w.due(now)
-	for len(due) > 0 {
-		some := due[:min(len(due), looksAtOnce)]
-		due = due[len(some):]
+	for some := range slices.Chunk(w.due(now), looksAtOnce) {
+		ids := make([]string, len(some))
+		for i, who := range some {
+			ids[i] = who.job
+		}
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-		tags, err := w.changes.Tags(ctx, some)
+		tags, err := w.changes.Tags(ctx, ids)
 		cancel()
 		if err != nil {
 			w.log.Debug("no look at jobs that are watched", "jobs", len(some), "error", err)
 			return // Redis is away; the next look is soon
 		}
 		w.mu.Lock()
-		for _, id := range some {
-			if j := w.jobs[id]; j != nil && j.tag != tags[id] {
-				j.tag = tags[id]
-				j.tell()
+		for _, who := range some {
+			if j := w.jobs[who]; j != nil && j.tag != tags[who.job] {
+				j.tag = tags[who.job]
+				w.wake(who)
 			}
 		}
 		w.mu.Unlock()

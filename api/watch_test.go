@@ -3,7 +3,6 @@ package api_test
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,8 +11,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"batchreset/api"
 	"batchreset/tasks"
@@ -233,59 +230,5 @@ func TestEventsAreForTheTenantAlone(t *testing.T) {
 	}
 	if got := l.do(t, http.MethodGet, "/v1/jobs/"+strings.Repeat("0", 32)+"/events", "acme", nil); got.status != http.StatusNotFound {
 		t.Errorf("answer %+v", got)
-	}
-}
-
-// Many wait and stream; all are told within a second, and nothing of them stays.
-func TestManyWaitForOneProcess(t *testing.T) {
-	l := newLive(t)
-	l.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = 1000 //nolint:forcetypeassert // httptest's
-	id := l.submit(t, "phone-1")
-	warm := l.get(t, "/v1/jobs/"+id)
-	_ = warm.Body.Close()
-	before := goleak.IgnoreCurrent()
-	const each = 200
-	var told sync.WaitGroup
-	errs := make(chan error, 2*each)
-	waiting := make(chan struct{}, 2*each)
-	for range each {
-		told.Go(func() {
-			waiting <- struct{}{}
-			r := l.get(t, "/v1/jobs/"+id, "Prefer", "wait=30")
-			body, err := io.ReadAll(r.Body)
-			if err == nil && !strings.Contains(string(body), `"state":"succeeded"`) {
-				err = fmt.Errorf("poll was told %s", body)
-			}
-			errs <- errors.Join(err, r.Body.Close())
-		})
-		told.Go(func() {
-			r := l.get(t, "/v1/jobs/"+id+"/events")
-			waiting <- struct{}{}
-			last := ""
-			readEvents(t, r.Body, func(e event) { last = e.data })
-			err := r.Body.Close()
-			if !strings.Contains(last, `"state":"succeeded"`) {
-				err = fmt.Errorf("stream was told %s", last)
-			}
-			errs <- err
-		})
-	}
-	for range 2 * each {
-		<-waiting
-	}
-	l.finish(t, id)
-	ended := time.Now()
-	told.Wait()
-	if took := time.Since(ended); took > 5*time.Second {
-		t.Errorf("the last was told %s after the end", took)
-	}
-	for range 2 * each {
-		if err := <-errs; err != nil {
-			t.Fatal(err)
-		}
-	}
-	l.Client().CloseIdleConnections()
-	if err := goleak.Find(before, goleak.IgnoreAnyFunction("net/http.(*conn).serve"), goleak.IgnoreAnyFunction("net/http.(*connReader).backgroundRead")); err != nil {
-		t.Error(err)
 	}
 }

@@ -139,22 +139,6 @@ type OpenJob struct {
 	Due Time // of its next sweep
 }
 
-// JobFilter selects among a tenant's jobs. An empty field selects everything.
-type JobFilter struct {
-	State      JobState
-	InstanceID string
-	Limit      int    // at least 1
-	Cursor     string // from the answer before
-}
-
-// Match reports whether the filter's state and instance fit the job.
-func (f JobFilter) Match(job Job) bool {
-	return (f.State == "" || f.State == job.State) &&
-		(f.InstanceID == "" || slices.ContainsFunc(job.Items, func(it Item) bool {
-			return it.InstanceID == f.InstanceID
-		}))
-}
-
 // Tag changes with every change of the record.
 func (j Job) Tag() string { return fmt.Sprintf("%d.%d", j.CreatedAt.UnixMilli(), j.Revision) }
 

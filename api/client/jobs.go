@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // maxNamed is how many jobs one request may name.
@@ -16,6 +17,10 @@ const maxNamed = 100
 type JobsFilter struct {
 	State      string
 	InstanceID string
+	Labels     []string // name=value; a job must have all of them
+	// Since and Until bound the time of creation; Until is the first moment that is not
+	// meant.
+	Since, Until time.Time
 	// Limit is how many jobs one request asks for, 1 to 100; 0 leaves it to the server.
 	// It does not bound how many there are in all.
 	Limit int
@@ -31,6 +36,14 @@ func (f JobsFilter) query(cursor string) url.Values {
 	set("state", f.State)
 	set("instance_id", f.InstanceID)
 	set("cursor", cursor)
+	for _, label := range f.Labels {
+		query.Add("label", label)
+	}
+	for name, bound := range map[string]time.Time{"since": f.Since, "until": f.Until} {
+		if !bound.IsZero() {
+			set(name, bound.UTC().Format(time.RFC3339Nano))
+		}
+	}
 	if f.Limit != 0 {
 		query.Set("limit", strconv.Itoa(f.Limit))
 	}

@@ -6,13 +6,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestJobs(t *testing.T) {
 	other := strings.Replace(running, jobID, strings.Repeat("f", 32), 1)
 	list := func(t *testing.T, c *Client, atMost int) (ids []string) {
 		t.Helper()
-		for job, err := range c.Jobs(t.Context(), JobsFilter{State: "running", InstanceID: "i:1", Limit: 5}) {
+		for job, err := range c.Jobs(t.Context(), JobsFilter{
+			State: "running", InstanceID: "i:1", Limit: 5, Labels: []string{"run=a&b", "x=="},
+			Since: time.Date(2026, 1, 2, 4, 4, 5, 500, time.FixedZone("", 3600)), Until: time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC),
+		}) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -29,7 +33,9 @@ func TestJobs(t *testing.T) {
 		if got := list(t, c, 100); !slices.Equal(got, []string{jobID, strings.Repeat("f", 32), jobID}) {
 			t.Errorf("listed %v", got)
 		}
-		for i, want := range []string{"instance_id=i%3A1&limit=5&state=running", "cursor=c%2F2&instance_id=i%3A1&limit=5&state=running"} {
+		const filter = "instance_id=i%3A1&label=run%3Da%26b&label=x%3D%3D&limit=5" +
+			"&since=2026-01-02T03%3A04%3A05.0000005Z&state=running&until=2026-01-03T00%3A00%3A00Z"
+		for i, want := range []string{filter, "cursor=c%2F2&" + filter} {
 			if got := s.requests[i].URL.RawQuery; got != want {
 				t.Errorf("query %s, want %s", got, want)
 			}

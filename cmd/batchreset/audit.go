@@ -64,11 +64,11 @@ in the log of the api.
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			now := time.Now()
 			var err error
-			if filter.Since, err = moment(since, now); err != nil {
-				return fmt.Errorf("--since %w", err)
+			if filter.Since.Time, err = readPast("since", since, now); err != nil {
+				return err
 			}
-			if filter.Until, err = moment(until, now); err != nil {
-				return fmt.Errorf("--until %w", err)
+			if filter.Until.Time, err = readPast("until", until, now); err != nil {
+				return err
 			}
 			filter.Action = tasks.Action(action)
 			if err := checkAuditFilter(filter); err != nil {
@@ -107,8 +107,8 @@ func actionNames() string {
 }
 
 func checkAuditFilter(f tasks.AuditFilter) error {
-	if !f.Until.IsZero() && !f.Since.Before(f.Until.Time) {
-		return errors.New("--until must be after --since")
+	if err := tasks.CheckTimes(f.Since.Time, f.Until.Time); err != nil {
+		return errors.New("--since is after --until")
 	}
 	if f.Action != "" && !slices.Contains(tasks.Actions, f.Action) {
 		return fmt.Errorf("--action must be one of %s, not %q", actionNames(), f.Action)
@@ -127,24 +127,6 @@ func checkAuditFilter(f tasks.AuditFilter) error {
 		}
 	}
 	return nil
-}
-
-// moment reads a time, or how long before now it was; empty is the zero time.
-func moment(text string, now time.Time) (tasks.Time, error) {
-	if text == "" {
-		return tasks.Time{}, nil
-	}
-	if ago, err := time.ParseDuration(text); err == nil {
-		if ago < 0 {
-			return tasks.Time{}, fmt.Errorf("must not be negative: %s", text)
-		}
-		return tasks.Time{Time: now.Add(-ago)}, nil
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return tasks.Time{}, fmt.Errorf("must be a time such as 2026-01-02T15:04:05Z, or a duration such as 24h, not %.80q", text)
-	}
-	return tasks.Time{Time: t}, nil
 }
 
 // auditLine is an entry for people.

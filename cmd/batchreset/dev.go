@@ -110,7 +110,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	handler := flags.handler(db, log)
 	g.Go(func() error { return handler.Run(ctx) })
 	g.Go(func() error { return serve(ctx, public, handler, log) })
-	g.Go(func() error { return serve(ctx, private, opsHandler(db, log, sweeper, upstream), log) })
+	g.Go(func() error { return serve(ctx, private, opsHandler(db, log, sweeper, upstream, handler), log) })
 	greet(std, urlOf(public), urlOf(private), token, embedded)
 	return g.Wait()
 }

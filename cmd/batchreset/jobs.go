@@ -7,8 +7,10 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"batchreset/api/client"
 	"batchreset/tasks"
@@ -17,7 +19,7 @@ import (
 func newJobsCommand(std *streams) *cobra.Command {
 	var (
 		flags  callerFlags
-		filter client.JobsFilter
+		filter jobsFilter
 		limit  int
 		all    bool
 	)
@@ -28,19 +30,17 @@ func newJobsCommand(std *streams) *cobra.Command {
 are kept for some days after their job has finished.
 
 --instance finds the jobs that name an instance. Ask it when a submit broke off and
-you do not know whether the batch was accepted.`,
+you do not know whether the batch was accepted. --since and --until are about the
+time at which a job was accepted.`,
 		Example: `  batchreset jobs
+  batchreset jobs --label run=nightly --since 2h
   batchreset jobs --state running --all
   batchreset jobs --instance phone-1 --limit 1 --output json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if filter.State != "" && !slices.Contains(tasks.JobStates, tasks.JobState(filter.State)) {
-				return fmt.Errorf("--state must be one of %v, not %q", tasks.JobStates, filter.State)
-			}
-			if filter.InstanceID != "" {
-				if err := tasks.CheckInstanceID(filter.InstanceID); err != nil {
-					return fmt.Errorf("--instance %w", err)
-				}
+			selected, err := filter.read(time.Now())
+			if err != nil {
+				return err
 			}
 			if limit < 1 {
 				return fmt.Errorf("--limit must be at least 1, not %d", limit)
@@ -53,7 +53,7 @@ you do not know whether the batch was accepted.`,
 				return err
 			}
 			defer c.Close()
-			jobs, err := listJobs(cmd.Context(), c, filter, limit)
+			jobs, err := listJobs(cmd.Context(), c, selected, limit)
 			if err != nil {
 				return err
 			}
@@ -68,12 +68,66 @@ you do not know whether the batch was accepted.`,
 		},
 	}
 	flags.define(cmd.Flags())
-	cmd.Flags().StringVar(&filter.State, "state", "", "only jobs in this `state`: pending, running, succeeded, failed, partial or cancelled")
-	cmd.Flags().StringVar(&filter.InstanceID, "instance", "", "only jobs that name the instance with this `ID`")
+	filter.define(cmd.Flags())
 	cmd.Flags().IntVar(&limit, "limit", 20, "how many jobs to list at most")
 	cmd.Flags().BoolVar(&all, "all", false, "list every job, however many")
 	cmd.MarkFlagsMutuallyExclusive("limit", "all")
 	return cmd
+}
+
+// jobsFilter is what the flags say of the jobs that are meant.
+type jobsFilter struct {
+	client.JobsFilter
+	since, until string
+}
+
+func (f *jobsFilter) define(flags *pflag.FlagSet) {
+	flags.StringVar(&f.State, "state", "", "only jobs in this `state`: pending, running, succeeded, failed, partial or cancelled")
+	flags.StringVar(&f.InstanceID, "instance", "", "only jobs that name the instance with this `ID`")
+	flags.StringArrayVar(&f.Labels, "label", nil, "only jobs with the label `name=value`; may be repeated, and a job must have all")
+	flags.StringVar(&f.since, "since", "", "only jobs from this `time` on, such as 2026-01-02T15:04:05Z, or 2h for two hours ago")
+	flags.StringVar(&f.until, "until", "", "only jobs before this `time`, in the same forms")
+}
+
+// read checks the flags.
+func (f *jobsFilter) read(now time.Time) (filter client.JobsFilter, err error) {
+	filter = f.JobsFilter
+	if f.State != "" && !slices.Contains(tasks.JobStates, tasks.JobState(f.State)) {
+		return filter, fmt.Errorf("--state must be one of %v, not %q", tasks.JobStates, f.State)
+	}
+	if f.InstanceID != "" {
+		if err := tasks.CheckInstanceID(f.InstanceID); err != nil {
+			return filter, fmt.Errorf("--instance %w", err)
+		}
+	}
+	if err := tasks.CheckLabelFilter(f.Labels); err != nil {
+		return filter, fmt.Errorf("--label %w", err)
+	}
+	if filter.Since, err = readPast("since", f.since, now); err != nil {
+		return filter, err
+	}
+	if filter.Until, err = readPast("until", f.until, now); err != nil {
+		return filter, err
+	}
+	if err := tasks.CheckTimes(filter.Since, filter.Until); err != nil {
+		return filter, fmt.Errorf("--since %s is after --until %s", f.since, f.until)
+	}
+	return filter, nil
+}
+
+// readPast reads a time, or a duration before now; the zero time if text is empty.
+func readPast(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	ago, err := time.ParseDuration(text)
+	if err != nil || ago < 0 {
+		return time.Time{}, fmt.Errorf("--%s must be a time such as 2026-01-02T15:04:05Z or a duration such as 2h, not %q", flag, text)
+	}
+	return now.Add(-ago), nil
 }
 
 // listJobs lists limit jobs at most; all, if limit is negative.

@@ -3,6 +3,9 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"batchreset/api/client"
 )
 
 func TestJobs(t *testing.T) {
@@ -66,6 +69,10 @@ func TestJobs(t *testing.T) {
 	}{
 		{"refuses a state that does not exist", []string{"--state", "done"}, `--state must be one of [pending running succeeded failed partial cancelled], not "done"`},
 		{"refuses a bad instance ID", []string{"--instance", "a b"}, `--instance "a b" has characters`},
+		{"refuses a label without a value", []string{"--label", "nightly"}, `--label must be name=value, not "nightly"`},
+		{"refuses a time that is none", []string{"--since", "yesterday"}, `--since must be a time such as 2026-01-02T15:04:05Z or a duration such as 2h, not "yesterday"`},
+		{"refuses a duration into the future", []string{"--until", "-2h"}, `--until must be a time`},
+		{"refuses times the wrong way round", []string{"--since", "1h", "--until", "2h"}, "--since 1h is after --until 2h"},
 		{"refuses a limit of none", []string{"--limit", "0"}, "--limit must be at least 1, not 0"},
 		{"refuses a limit with all", []string{"--limit", "1", "--all"}, "[all limit]"},
 		{"refuses arguments", []string{"x"}, `unexpected argument "x"`},
@@ -74,6 +81,14 @@ func TestJobs(t *testing.T) {
 			s.call(t, append([]string{"jobs"}, row.args...)...).want(t, 1, "", row.want)
 		})
 	}
+	t.Run("reads labels and times, in both forms", func(t *testing.T) {
+		got, err := (&jobsFilter{
+			JobsFilter: client.JobsFilter{Labels: []string{"run=a,b", "x=="}}, since: "2h", until: "2026-01-02T04:04:05+01:00",
+		}).read(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+		if err != nil || !got.Since.Equal(time.Date(2026, 1, 2, 1, 4, 5, 0, time.UTC)) || !got.Until.Equal(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
 	if s.requests() != before {
 		t.Error("a request was sent for a bad command line")
 	}

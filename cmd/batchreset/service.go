@@ -115,6 +115,7 @@ type apiFlags struct {
 	fleet        string
 	maxInstances int
 	proxies      []net.IPNet
+	maxWaiters   int
 	db           redisdb.Options
 }
 
@@ -122,6 +123,7 @@ func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
 	flags.StringVar(&f.listen, "listen", listen, "`address` of the public API")
 	flags.StringVar(&f.fleet, "fleet", fleet, "which instances may be reset: 'registered' = those in the fleet, by their tenant; 'open' = also any that is not registered")
 	flags.IntVar(&f.maxInstances, "max-instances", tasks.DefaultMaxInstances, "how many instances one request may list, at most 100")
+	flags.IntVar(&f.maxWaiters, "max-waiters", 20_000, "how many long polls and streams may wait at the same time, at 30 to 55 kB each; further ones are told to poll")
 	flags.DurationVar(&f.db.JobRetention, "job-retention", 7*24*time.Hour, "how long a job record is kept after its job has finished")
 	flags.DurationVar(&f.db.GiveUpAfter, "give-up-after", 24*time.Hour, "an item that has not ended after this time never starts again")
 	flags.DurationVar(&f.db.AuditRetention, "audit-retention", 30*24*time.Hour, "how long entries of the audit trail are kept")
@@ -136,6 +138,8 @@ func (f *apiFlags) check() error {
 		return fmt.Errorf("--fleet must be 'registered' or 'open', not %q", f.fleet)
 	case f.maxInstances < 1 || f.maxInstances > tasks.MaxMaxInstances:
 		return fmt.Errorf("--max-instances must be from 1 to %d, not %d", tasks.MaxMaxInstances, f.maxInstances)
+	case f.maxWaiters < 0:
+		return errors.New("--max-waiters must not be negative")
 	case f.db.JobRetention < time.Minute:
 		return fmt.Errorf("--job-retention must be at least 1m, not %s", f.db.JobRetention)
 	case f.db.GiveUpAfter < time.Second:
@@ -151,7 +155,7 @@ func (f *apiFlags) check() error {
 }
 
 func (f *apiFlags) handler(db *redisdb.DB, log *slog.Logger) *api.API {
-	cfg := api.Config{MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open"}
+	cfg := api.Config{MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open", MaxWaiters: f.maxWaiters}
 	for _, network := range f.proxies {
 		cfg.TrustedProxies = append(cfg.TrustedProxies, &network)
 	}

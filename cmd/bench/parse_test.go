@@ -92,3 +92,24 @@ func errorText(err error) string {
 	}
 	return err.Error()
 }
+
+func TestTheUsageOfAnAPI(t *testing.T) {
+	got, err := parseUsage("# HELP go_goroutines Number of goroutines.\n# TYPE go_goroutines gauge\ngo_goroutines 20018\n" +
+		"batchreset_waiting_requests{kind=\"poll\"} 5000\nbatchreset_waiting_requests{kind=\"stream\"} 4999\n" +
+		"process_resident_memory_bytes 4.06786048e+08\nprocess_resident_memory_bytes_else 1\n")
+	if want := (usage{waiters: 9999, goroutines: 20018, memory: 406786048}); got != want || err != nil {
+		t.Errorf("%+v, %v, want %+v", got, err, want)
+	}
+	if _, err := parseUsage("go_goroutines 3\n"); err == nil {
+		t.Error("metrics without memory are taken")
+	}
+}
+
+func TestTooFewOpenFilesAreSaid(t *testing.T) {
+	if err := enoughFiles(1); err != nil {
+		t.Error(err)
+	}
+	if err := enoughFiles(1 << 40); err == nil || !strings.Contains(err.Error(), "1099511627776 waiters need") || !strings.Contains(err.Error(), "ulimit -Hn") {
+		t.Error(err)
+	}
+}

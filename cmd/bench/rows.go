@@ -15,6 +15,7 @@ func rows() []row {
 		{"latency", "submit latency at half of the submit rate", latencyRow},
 		{"idle", "one idle batch, and what an idle worker costs", idleRow},
 		{"polls", "status polls", pollRow},
+		{"waiters", "many who wait for jobs in one api process", waiterRow},
 		{"memory", "Redis memory per instance", memoryRow},
 		{"inflight", "many resets in flight in one worker process", inFlightRow},
 		{"growth", "cost per instance with few and with many queued", growthRow},

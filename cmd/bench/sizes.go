@@ -19,6 +19,10 @@ type sizes struct {
 
 	polls time.Duration // for each kind of poll in a round
 
+	waiters    int // connections
+	waitedJobs int
+	waitRounds int
+
 	memoryBatches int // of 32
 
 	inFlight       int
@@ -43,7 +47,8 @@ func full() sizes {
 		submit: 100_000, drain: 60_000,
 		latency:     5 * time.Second,
 		idleBatches: 120, idleGap: 120 * time.Millisecond, idleRounds: 3, idleCPU: 10 * time.Second,
-		polls:         time.Second,
+		polls:   time.Second,
+		waiters: 10_000, waitedJobs: 100, waitRounds: 3,
 		memoryBatches: 4000,
 		inFlight:      10_000, inFlightLasts: time.Minute, inFlightWindow: 20 * time.Second, inFlightSplit: 64,
 		few: 1000, many: 1_000_000, cycle: 3200, cycles: 30,
@@ -58,7 +63,8 @@ func quick() sizes {
 		submit: 25_000, drain: 10_000,
 		latency:     time.Second,
 		idleBatches: 16, idleGap: 80 * time.Millisecond, idleRounds: 1, idleCPU: 3 * time.Second,
-		polls:         400 * time.Millisecond,
+		polls:   400 * time.Millisecond,
+		waiters: 10_000, waitedJobs: 100, waitRounds: 1,
 		memoryBatches: 1000,
 		inFlight:      10_000, inFlightLasts: 12 * time.Second, inFlightWindow: 5 * time.Second, inFlightSplit: 48,
 		few: 1000, many: 100_000, cycle: 3200, cycles: 5,

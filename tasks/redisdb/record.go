@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -74,6 +73,11 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 		return tasks.Job{}, errors.New("create job record: Redis took too long")
 	case -1:
 		return tasks.Job{}, keyReused()
+	}
+	if created != listed.UnixMilli() {
+		// Another sending of this request made the record. Listings select by the time in
+		// the index; it is not worth an error.
+		_ = db.rdb.ZAdd(ctx, jobsKey(s.Tenant), redis.Z{Score: float64(created), Member: id}).Err()
 	}
 	// The queue is the record's: the same job must not get into two, where its tasks
 	// would not be known to each other.
@@ -262,113 +266,4 @@ func (db *DB) Version(ctx context.Context, id string) (tasks.Job, error) {
 	}
 	f := numbers{fields: []string{text(v[2]), text(v[3])}}
 	return tasks.Job{ID: id, Tenant: text(v[1]), CreatedAt: tasks.FromMillis(f.count(0)), Revision: f.count(1)}, f.err
-}
-
-// scanLimit is how many records one call of Jobs reads at the most: a filter
-// that matches little ends with a cursor instead of reading everything.
-const scanLimit = 1000
-
-// Jobs returns the tenant's jobs that match, newest first, and the cursor of the
-// rest, empty at the end. Entries whose record has expired are dropped on the
-// way. Errors: tasks.BadRequest for a cursor that is not one of ours.
-func (db *DB) Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (found []tasks.Job, cursor string, err error) {
-	after, err := parseCursor(f.Cursor)
-	if err != nil {
-		return nil, "", err
-	}
-	var gone []any
-	defer func() {
-		if len(gone) > 0 {
-			_ = db.rdb.ZRem(ctx, jobsKey(tenant), gone...).Err() // met again next time
-		}
-	}()
-	for scanned := 0; scanned < scanLimit; {
-		entries, err := db.rdb.ZRevRangeByScoreWithScores(ctx, jobsKey(tenant), &redis.ZRangeBy{
-			Max: after.score(), Min: "-inf", Offset: int64(scanned), Count: 100,
-		}).Result()
-		if err != nil {
-			return nil, "", fmt.Errorf("list jobs: %w", err)
-		}
-		records, err := db.records(ctx, entries)
-		if err != nil {
-			return nil, "", fmt.Errorf("list jobs: %w", err)
-		}
-		for i, entry := range entries {
-			scanned++
-			at := cursorOf(entry)
-			if !at.isAfter(after) {
-				continue
-			}
-			hash := records[i].Val()
-			job, err := decodeJob(at.job, hash)
-			if hash["v"] == "1" {
-				job, err = db.Job(ctx, at.job)
-			}
-			switch {
-			case errors.Is(err, tasks.JobGone):
-				if time.Since(time.UnixMilli(at.created)) > listingGrace {
-					gone = append(gone, at.job)
-				}
-			case err != nil:
-				return nil, "", fmt.Errorf("list jobs: %w", err)
-			case f.Match(job):
-				found = append(found, job)
-				if len(found) == f.Limit {
-					return found, at.String(), nil
-				}
-			}
-			cursor = at.String()
-		}
-		if len(entries) < 100 {
-			return found, "", nil
-		}
-	}
-	return found, cursor, nil
-}
-
-func (db *DB) records(ctx context.Context, entries []redis.Z) ([]*redis.MapStringStringCmd, error) {
-	pipe := db.rdb.Pipeline()
-	records := make([]*redis.MapStringStringCmd, len(entries))
-	for i, entry := range entries {
-		records[i] = pipe.HGetAll(ctx, jobKey(cursorOf(entry).job))
-	}
-	_, err := pipe.Exec(ctx)
-	return records, err
-}
-
-// position is where an entry stands in a tenant's index: by creation time, then
-// by job ID, both falling.
-type position struct {
-	created int64
-	job     string
-}
-
-func cursorOf(entry redis.Z) position {
-	job, _ := entry.Member.(string)
-	return position{created: int64(entry.Score), job: job}
-}
-
-func parseCursor(s string) (position, error) {
-	if s == "" {
-		return position{}, nil
-	}
-	created, job, _ := strings.Cut(s, "-")
-	ms, err := strconv.ParseInt(created, 10, 64)
-	if err != nil || ms <= 0 || !tasks.ValidJobID(job) {
-		return position{}, tasks.Errorf(tasks.BadRequest, "cursor is not one that an earlier answer gave")
-	}
-	return position{ms, job}, nil
-}
-
-func (p position) String() string { return strconv.FormatInt(p.created, 10) + "-" + p.job }
-
-func (p position) score() string {
-	if p.created == 0 {
-		return "+inf"
-	}
-	return strconv.FormatInt(p.created, 10)
-}
-
-func (p position) isAfter(q position) bool {
-	return q.created == 0 || p.created < q.created || p.created == q.created && p.job < q.job
 }

@@ -1,0 +1,118 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"batchreset/api"
+	"batchreset/tasks"
+)
+
+// board is a store with one job, which a test changes. It works under a fake clock.
+type board struct {
+	api.Store
+	mu   sync.Mutex
+	job  tasks.Job
+	away int  // so many reads fail
+	gone bool // the record has expired
+}
+
+func newBoard(items int) *board {
+	job := finishedJob()
+	job.FinishedAt, job.State = tasks.Time{}, tasks.JobRunning
+	job.Items = nil
+	for n := range items {
+		job.Items = append(job.Items, tasks.Item{
+			ID: tasks.ItemID(job.ID, n), InstanceID: fmt.Sprintf("phone-%d", n), State: tasks.ItemRunning, Attempts: 1,
+			StartedAt: job.StartedAt, Message: strings.Repeat("x", 1000),
+		})
+	}
+	return &board{job: job}
+}
+
+// change writes a new version of the record.
+func (b *board) change(state tasks.JobState) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.job.State = state
+	b.job.Revision++
+}
+
+func (b *board) read() (tasks.Job, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.away > 0 {
+		b.away--
+		return tasks.Job{}, errors.New("Redis is away")
+	}
+	if b.gone {
+		return tasks.Job{}, tasks.JobGone
+	}
+	return b.job, nil
+}
+
+func (b *board) path() string { return "/v1/jobs/" + b.job.ID }
+
+func (b *board) Token(context.Context, string) (tasks.Token, error) {
+	return tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, nil
+}
+
+func (b *board) Pace(context.Context, string) error { return nil }
+
+func (b *board) Version(context.Context, string) (tasks.Job, error) { return b.read() }
+
+func (b *board) Job(context.Context, string) (tasks.Job, error) { return b.read() }
+
+func (b *board) Finished(ctx context.Context, _ func(string)) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (b *board) Tags(context.Context, []string) (map[string]string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return map[string]string{b.job.ID: b.job.Tag()}, nil
+}
+
+// runOn runs an API on a board until the test ends or stop is called.
+func runOn(t *testing.T, b *board, cfg api.Config, log *slog.Logger) (a *api.API, stop func()) {
+	t.Helper()
+	a = api.New(cfg, b, log)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return a, stop
+}
+
+// metric is the sum over a metric's labels.
+func metric(t *testing.T, c prometheus.Collector, name string) (sum float64) {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(c)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == name {
+				sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}

@@ -1,0 +1,177 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// A goroutine that waits keeps its stack, and there may be 20,000 of them: what a request
+// does before and after is in functions of its own, so that little of it stays.
+
+// noRoom is when someone who cannot wait here should come back.
+const noRoom = 10 * time.Second
+
+// job answers the job status record, or 304 to a caller who has it already. A caller
+// who prefers to wait has the answer when the job is final, or when the time is over.
+func (s *server) job(c echo.Context) error {
+	d, prefers := preferredWait(c.Request().Header.Values("Prefer"))
+	if !prefers {
+		return s.now(c)
+	}
+	watch, err := s.watch(c, poll)
+	if tasks.CodeOf(err) == tasks.TooManyRequests {
+		return s.now(c) // a preference need not be kept to
+	}
+	if err != nil {
+		return err
+	}
+	defer s.watchers.remove(watch)
+	record, err := s.await(c, watch, d)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(d/time.Second)))
+	return s.answer(c, record)
+}
+
+// now answers the record as it is.
+func (s *server) now(c echo.Context) error {
+	version, err := s.find(c, s.store.Version)
+	if err != nil {
+		return err
+	}
+	if _, ready := s.encoded.get(version); !ready && holds(c, version.Tag()) {
+		c.Response().Header().Set("ETag", strconv.Quote(version.Tag()))
+		return c.NoContent(http.StatusNotModified) // for which the record need not be read
+	}
+	record, err := s.record(c.Request().Context(), version)
+	if err != nil {
+		return err
+	}
+	return s.answer(c, record)
+}
+
+// answer sends a record, unless the caller holds it.
+func (s *server) answer(c echo.Context, record *encodedRecord) error {
+	c.Response().Header().Set("ETag", strconv.Quote(record.tag))
+	if !record.final {
+		setRetryAfter(c.Response().Header(), record.pace.retryAfter(time.Now()))
+	}
+	if holds(c, record.tag) {
+		return c.NoContent(http.StatusNotModified)
+	}
+	return c.JSONBlob(http.StatusOK, record.body)
+}
+
+// holds reports whether an If-None-Match header names the tag. GET compares weakly
+// (RFC 9110, 13.1.2).
+func holds(c echo.Context, tag string) bool {
+	header := c.Request().Header.Get("If-None-Match")
+	return header != "" && slices.ContainsFunc(strings.Split(header, ","), func(candidate string) bool {
+		candidate = strings.TrimPrefix(strings.TrimSpace(candidate), "W/")
+		return candidate == "*" || candidate == strconv.Quote(tag)
+	})
+}
+
+// watch begins a watch of the job of the path.
+func (s *server) watch(c echo.Context, kind kind) (*watch, error) {
+	version, err := s.find(c, s.store.Version)
+	if err != nil {
+		return nil, err
+	}
+	watch, ok := s.watchers.add(version.ID, kind)
+	if !ok {
+		s.metrics.refused.Inc()
+		return nil, &tasks.Error{Code: tasks.TooManyRequests, Message: "too many requests wait here; poll the job instead", RetryAfter: noRoom}
+	}
+	unhurried(c)
+	return watch, nil
+}
+
+// unhurried takes the server's time for reading a request off a request that is read: it
+// would end what waits.
+func unhurried(c echo.Context) {
+	_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Time{}) // not every writer has one
+}
+
+// await returns a job's record when the job is final, when d is over, or when the
+// process stops.
+func (s *server) await(c echo.Context, watch *watch, d time.Duration) (*encodedRecord, error) {
+	over := time.NewTimer(d)
+	defer over.Stop()
+	record, err := s.read(c) // the watch is on: a change from here on is told
+	for err == nil && !record.final {
+		select {
+		case <-watch.changed:
+			record, err = s.news(watch)
+		case <-over.C:
+			return record, nil
+		case <-s.watchers.stopped:
+			return record, nil
+		case <-caller(c).Done():
+			return record, caller(c).Err()
+		}
+	}
+	return record, err
+}
+
+// read reads the record of the path.
+func (s *server) read(c echo.Context) (*encodedRecord, error) {
+	version, err := s.find(c, s.store.Version)
+	if err != nil {
+		return nil, err
+	}
+	return s.record(c.Request().Context(), version)
+}
+
+// news reads the record of a job after its watch was told. Of all who were told at the
+// same time, one asks Redis: whose the job is they know.
+func (s *server) news(watch *watch) (*encodedRecord, error) {
+	key := fmt.Sprintf("%s told %d", watch.job, s.watchers.told(watch))
+	return s.shared(key, watch.job, func() (*encodedRecord, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+		defer cancel()
+		version, err := s.store.Version(ctx, watch.job)
+		if err != nil {
+			return nil, err
+		}
+		return s.record(ctx, version)
+	})
+}
+
+// record is the encoded record of a version. Of those who ask at the same time for one
+// that is not kept, one reads it.
+func (s *server) record(ctx context.Context, version tasks.Job) (*encodedRecord, error) {
+	if record, ready := s.encoded.get(version); ready {
+		return record, nil
+	}
+	return s.shared(version.ID+" "+version.Tag(), version.ID, func() (*encodedRecord, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		defer cancel()
+		job, err := s.store.Job(ctx, version.ID)
+		if err != nil {
+			return nil, err
+		}
+		return s.encoded.put(job)
+	})
+}
+
+// shared calls read once for all who come with the same key at the same time.
+func (s *server) shared(key, job string, read func() (*encodedRecord, error)) (*encodedRecord, error) {
+	answer, err, _ := s.reads.Do(key, func() (any, error) { return read() })
+	if errors.Is(err, tasks.JobGone) {
+		return nil, noJob(job)
+	}
+	record, _ := answer.(*encodedRecord)
+	return record, err
+}

@@ -1,0 +1,85 @@
+package tasks
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// JobFilter selects among a tenant's jobs. An empty field selects everything.
+type JobFilter struct {
+	State      JobState
+	InstanceID string
+	// Labels are texts name=value, of which a job must have all.
+	Labels []string
+	// Since and Until bound the time of creation; Until is the first moment that is not
+	// meant.
+	Since, Until time.Time
+	Limit        int    // at least 1
+	Cursor       string // from the answer before
+}
+
+// Match reports whether the filter's state, instance and labels fit the job.
+func (f JobFilter) Match(job Job) bool {
+	return (f.State == "" || f.State == job.State) &&
+		(f.InstanceID == "" || slices.ContainsFunc(job.Items, func(it Item) bool {
+			return it.InstanceID == f.InstanceID
+		})) &&
+		!slices.ContainsFunc(f.Labels, func(label string) bool { return !job.hasLabel(label) })
+}
+
+// hasLabel compares the text as a whole: a name may have an equals sign in it.
+func (j Job) hasLabel(text string) bool {
+	for name, value := range j.Labels {
+		if name+"="+value == text {
+			return true
+		}
+	}
+	return false
+}
+
+// Fingerprint tells filters apart that select other jobs. Limit and Cursor are no part
+// of it.
+func (f JobFilter) Fingerprint() string {
+	parts := []string{string(f.State), f.InstanceID}
+	for _, bound := range []time.Time{f.Since, f.Until} {
+		parts = append(parts, strconv.FormatInt(bound.UnixMilli(), 10))
+	}
+	labels := slices.Sorted(slices.Values(f.Labels))
+	return digest(append(parts, slices.Compact(labels)...)...)[:8]
+}
+
+// CheckLabelFilter returns a sentence that says what is wrong with the labels of a
+// filter, or nil.
+func CheckLabelFilter(labels []string) error {
+	if len(labels) > MaxLabels {
+		return fmt.Errorf("is given %d times, the limit is %d", len(labels), MaxLabels)
+	}
+	for _, label := range labels {
+		const limit = MaxLabelName + len("=") + MaxLabelValue
+		switch i := strings.Index(label, "="); {
+		case i < 0:
+			return fmt.Errorf("must be name=value, not %.80q", label)
+		case i == 0:
+			return fmt.Errorf("%.80q has no name before the equals sign", label)
+		case utf8.RuneCountInString(label) > limit:
+			return fmt.Errorf("%.80q is longer than a label can be", label)
+		}
+		if err := checkText(label, limit); err != nil {
+			return fmt.Errorf("%.80q %w", label, err)
+		}
+	}
+	return nil
+}
+
+// CheckTimes returns a sentence that says what is wrong with the first bound of a
+// filter, given the second, or nil. Bounds that are equal select nothing.
+func CheckTimes(since, until time.Time) error {
+	if !until.IsZero() && since.After(until) {
+		return fmt.Errorf("is after until")
+	}
+	return nil
+}
