@@ -93,6 +93,8 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	guarded(http.MethodPost, "/v1/jobs/:job/cancel", tasks.ScopeCancel, s.cancel)
 	guarded(http.MethodPost, "/v1/jobs/:job/retry", tasks.ScopeSubmit, s.retry)
 	e.GET("/openapi.yaml", contract)
+	e.GET("/docs", docsPage.serve)
+	e.GET("/docs/:file", docsFile)
 	e.GET("/healthz", s.healthz)
 	e.GET("/readyz", s.readyz)
 	return &API{e, s.watchers}
