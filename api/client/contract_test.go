@@ -153,7 +153,13 @@ func (s *written) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/v1/jobs":
 		example = "page"
 	}
-	answer := op.at("responses", "200", "content", "application/json", "examples", example, "value")
+	content := op.at("responses", "200", "content")
+	if stream, ok := content.at("text/event-stream")["example"].(string); ok {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, stream)
+		return
+	}
+	answer := content.at("application/json", "examples", example, "value")
 	if answer == nil {
 		fault("no example %q of its answer", example)
 	}
