@@ -2,6 +2,7 @@
 // anything that asks somebody else's server or leads there.
 Scalar.createApiReference("#api", {
   url: "/openapi.yaml",
+  documentDownloadType: "direct", // a link, not one button over another
   withDefaultFonts: false,
   telemetry: false,
   agent: { disabled: true },
