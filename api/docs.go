@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"github.com/labstack/echo/v4"
-
-	"batchreset/tasks"
 )
 
 // docs are the page that renders the contract and all that it needs, so that it works
@@ -26,23 +24,6 @@ var docs embed.FS
 const docsPolicy = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; " +
 	"img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-var (
-	docsPage  = newAsset("docs/index.html", "text/html; charset=utf-8")
-	docsFiles = map[string]asset{
-		"page.js":            newAsset("docs/page.js", "text/javascript; charset=utf-8"),
-		"scalar.js":          newAsset("docs/scalar.js.gz", "text/javascript; charset=utf-8"),
-		"scalar-license.txt": newAsset("docs/scalar-license.txt", "text/plain; charset=utf-8"),
-	}
-)
-
-func docsFile(c echo.Context) error {
-	file, known := docsFiles[c.Param("file")]
-	if !known {
-		return tasks.Errorf(tasks.NoRoute, "there is no such API")
-	}
-	return file.serve(c)
-}
-
 // asset is an embedded file.
 type asset struct {
 	content     []byte
@@ -51,13 +32,14 @@ type asset struct {
 	tag         string
 }
 
-func newAsset(name, contentType string) asset {
+// file returns the handler of one of docs.
+func file(name, contentType string) echo.HandlerFunc {
 	content, err := docs.ReadFile(name)
 	if err != nil {
 		panic(err) // the pattern above has forgotten it
 	}
 	sum := sha256.Sum256(content)
-	return asset{content, contentType, strings.HasSuffix(name, ".gz"), fmt.Sprintf("%x", sum[:16])}
+	return asset{content, contentType, strings.HasSuffix(name, ".gz"), fmt.Sprintf("%x", sum[:16])}.serve
 }
 
 // serve answers with the file, or with 304 to a browser that has it. A browser asks
