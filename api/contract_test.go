@@ -15,6 +15,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.uber.org/goleak"
 	"go.yaml.in/yaml/v3"
+
+	"batchreset/tasks"
 )
 
 // contract is openapi.yaml, and what of it the tests of this package have seen.
@@ -29,9 +31,18 @@ type contract struct {
 }
 
 type operation struct {
-	Responses map[string]struct {
-		Ref string `yaml:"$ref"`
-	} `yaml:"responses"`
+	Security  *[]any              `yaml:"security"` // empty: for everybody
+	Responses map[string]response `yaml:"responses"`
+}
+
+type response struct {
+	Ref     string `yaml:"$ref"`
+	Content map[string]struct {
+		Example  any
+		Examples map[string]struct{ Value any }
+	} `yaml:"content"`
+
+	codes []string // of errors: those that its examples have
 }
 
 // written is the contract of this package's tests.
@@ -49,13 +60,25 @@ func readContract() (*contract, error) {
 	var read struct {
 		Paths      map[string]map[string]operation
 		Components struct {
-			Schemas map[string]struct {
+			Responses map[string]response
+			Schemas   map[string]struct {
 				Properties map[string]struct{ Enum []string }
 			}
 		}
 	}
 	if err := yaml.Unmarshal(raw, &read); err != nil {
 		return nil, err
+	}
+	for _, methods := range read.Paths {
+		for _, op := range methods {
+			for status, r := range op.Responses {
+				if name, shared := strings.CutPrefix(r.Ref, "#/components/responses/"); shared {
+					r.Content = read.Components.Responses[name].Content
+				}
+				r.codes = codes(r)
+				op.Responses[status] = r
+			}
+		}
 	}
 	c := &contract{
 		paths: read.Paths, codes: read.Components.Schemas["Error"].Properties["error_code"].Enum,
@@ -73,6 +96,24 @@ func readContract() (*contract, error) {
 		return nil, err
 	}
 	return c, c.compiler.AddResource("openapi.json", plain)
+}
+
+func codes(r response) []string {
+	var all []string
+	add := func(example any) {
+		object, _ := example.(map[string]any)
+		if code, has := object["error_code"].(string); has {
+			all = append(all, code)
+		}
+	}
+	for _, content := range r.Content {
+		add(content.Example)
+		for _, e := range content.Examples {
+			add(e.Value)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // operationOf finds the operation of a request. Templates have no two that fit a path
@@ -105,6 +146,7 @@ func (c *contract) check(method, path string, status int, header http.Header, bo
 	}
 	template, op, known := c.operationOf(method, path)
 	if !known { // for which there is but one answer
+		c.sawOtherMethod(path)
 		return c.validate("/components/schemas/Error", body)
 	}
 	name := strconv.Itoa(status)
@@ -112,13 +154,29 @@ func (c *contract) check(method, path string, status int, header http.Header, bo
 	if !documented {
 		return fmt.Errorf("%s %s has no response %d", method, template, status)
 	}
-	c.mu.Lock()
-	c.seen[method+" "+template+" "+name] = true
-	c.mu.Unlock()
+	where := method + " " + template + " " + name
+	if status < http.StatusBadRequest {
+		c.saw(where)
+	}
 	if len(body) == 0 {
 		return nil
 	}
+	if status >= http.StatusBadRequest {
+		var e struct {
+			Code string `json:"error_code"`
+		}
+		if err := json.Unmarshal(body, &e); err != nil {
+			return err
+		}
+		if !slices.Contains(response.codes, e.Code) {
+			return fmt.Errorf("%s has no example with %q, only with %v", where, e.Code, response.codes)
+		}
+		c.saw(where + " " + e.Code)
+	}
 	media, _, _ := strings.Cut(header.Get("Content-Type"), ";")
+	if _, documented := response.Content[media]; !documented {
+		return fmt.Errorf("%s has no content of type %s", where, media)
+	}
 	if media != "application/json" {
 		return nil
 	}
@@ -127,6 +185,24 @@ func (c *contract) check(method, path string, status int, header http.Header, bo
 		pointer = strings.TrimPrefix(response.Ref, "#")
 	}
 	return c.validate(pointer+"/content/application~1json/schema", body)
+}
+
+// sawOtherMethod notes the answer to a method that a path does not have: it is the 4XX
+// of those that it has.
+func (c *contract) sawOtherMethod(path string) {
+	for template, methods := range c.paths {
+		for method := range methods {
+			if fits(template, path) {
+				c.saw(strings.ToUpper(method) + " " + template + " 4XX " + string(tasks.NoRoute))
+			}
+		}
+	}
+}
+
+func (c *contract) saw(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen[what] = true
 }
 
 func escape(part string) string { return strings.NewReplacer("~", "~0", "/", "~1").Replace(part) }
@@ -182,14 +258,24 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// unseen are the documented successes and errors that no answer was.
+// unseen are the documented successes, and error codes of each operation, that no
+// answer was.
 func (c *contract) unseen() []string {
 	var all []string
 	for path, methods := range c.paths {
 		for method, op := range methods {
-			for status := range op.Responses {
-				if status < "4" {
-					all = append(all, strings.ToUpper(method)+" "+path+" "+status)
+			for status, response := range op.Responses {
+				where := strings.ToUpper(method) + " " + path + " " + status
+				switch {
+				case status < "4":
+					all = append(all, where)
+				case len(response.codes) == 0:
+					all = append(all, where+": it has no example with an error_code")
+				}
+				for _, code := range response.codes {
+					if status >= "4" {
+						all = append(all, where+" "+code)
+					}
 				}
 			}
 		}

@@ -122,6 +122,10 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	guarded(http.MethodPost, "/v1/halt", tasks.ScopeOperate, s.halt)
 	guarded(http.MethodPost, "/v1/resume", tasks.ScopeOperate, s.resume)
 	e.GET("/openapi.yaml", contract)
+	e.GET("/docs", file("docs/index.html", "text/html; charset=utf-8"))
+	e.GET("/docs/page.js", file("docs/page.js", "text/javascript; charset=utf-8"))
+	e.GET("/docs/scalar.js", file("docs/scalar.js.gz", "text/javascript; charset=utf-8"))
+	e.GET("/docs/scalar-license.txt", file("docs/scalar-license.txt", "text/plain; charset=utf-8"))
 	e.GET("/healthz", s.healthz)
 	e.GET("/readyz", s.readyz)
 	return &API{e, s}

@@ -17,6 +17,7 @@ type Job struct {
 	CreatedAt  time.Time         `json:"created_at"`
 	StartedAt  time.Time         `json:"started_at"` // zero until known, like FinishedAt
 	FinishedAt time.Time         `json:"finished_at"`
+	NotBefore  time.Time         `json:"not_before"` // zero: at once
 	Total      int               `json:"total"`
 	Counts     Counts            `json:"counts"`
 	Items      []Item            `json:"items"` // none in a list of jobs
@@ -48,6 +49,18 @@ type Item struct {
 	Attempts   int       `json:"attempts"`
 	StartedAt  time.Time `json:"started_at"`
 	FinishedAt time.Time `json:"finished_at"`
+	Code       string    `json:"error_code"`
+	Message    string    `json:"error_msg"`
+	// History are the attempts that did not succeed, the last 20 of them.
+	History []PastAttempt `json:"history"`
+}
+
+// PastAttempt is an attempt that did not succeed.
+type PastAttempt struct {
+	Number     int       `json:"attempt"` // from 1
+	StartedAt  time.Time `json:"started_at"`
+	FinishedAt time.Time `json:"finished_at"`
+	Outcome    string    `json:"outcome"` // a state of an item, or "lost": its worker died
 	Code       string    `json:"error_code"`
 	Message    string    `json:"error_msg"`
 }

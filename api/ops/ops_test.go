@@ -1,17 +1,12 @@
 package ops_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +14,7 @@ import (
 	"github.com/hibiken/asynqmon"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"batchreset/api/browsertest"
 	"batchreset/api/ops"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
@@ -142,7 +138,7 @@ func TestTheSite(t *testing.T) {
 			{"archived", "/asynq/queues/reset-0?status=archived", []string{"phone-gone", "CPS.0005", "instance:reset"}},
 			{"completed", "/asynq/queues/reset-0?status=completed", []string{"phone-ok"}},
 		} {
-			dom := browse(t, url+page.path, page.name)
+			dom := browsertest.Open(t, url+page.path, "asynq-"+page.name).DOM
 			for _, want := range page.want {
 				if !strings.Contains(dom, want) {
 					t.Errorf("%s: the page does not show %q", page.name, want)
@@ -150,48 +146,4 @@ func TestTheSite(t *testing.T) {
 			}
 		}
 	})
-}
-
-// browse opens a page in headless Chromium and returns what its scripts made of
-// it. With SCREENSHOTS set, a picture goes into that folder.
-func browse(t *testing.T, url, name string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	args := []string{
-		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync",
-		"--disable-dev-shm-usage", "--user-data-dir=" + t.TempDir(), "--window-size=1400,900",
-		// The dashboard polls for ever; this is how much of its time passes.
-		"--virtual-time-budget=8000",
-	}
-	run := func(more ...string) string {
-		cmd := exec.CommandContext(ctx, browser(t), append(args, more...)...)
-		var out, errs bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &errs
-		cmd.WaitDelay = 5 * time.Second
-		if err := cmd.Run(); err != nil {
-			t.Fatalf("chromium: %v\n%s", err, errs.String())
-		}
-		return out.String()
-	}
-	if folder := os.Getenv("SCREENSHOTS"); folder != "" {
-		run("--screenshot="+filepath.Join(folder, fmt.Sprintf("asynq-%s.png", name)), url)
-	}
-	return run("--dump-dom", url)
-}
-
-func browser(t *testing.T) string {
-	t.Helper()
-	for _, name := range []string{
-		"chromium", "chromium-browser", "google-chrome",
-		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-		"/Applications/Chromium.app/Contents/MacOS/Chromium",
-	} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	t.Fatal("this test needs Chromium: run .ci/setup, or install your system's chromium package")
-	return ""
 }

@@ -1,0 +1,136 @@
+package api_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"batchreset/api/browsertest"
+	"batchreset/tasks"
+)
+
+// TestTheDocsInABrowser: without a policy, too, the page asks nobody else, so that no
+// browser has to be trusted to enforce it. Pictures: see browsertest.
+func TestTheDocsInABrowser(t *testing.T) {
+	s := newService(t, testConfig)
+	for _, row := range []struct {
+		name, body string
+		handler    http.Handler
+		more       []string
+	}{
+		{"light", "light-mode", s, []string{"--blink-settings=preferredColorScheme=1"}},
+		{"dark", "dark-mode", s, []string{"--blink-settings=preferredColorScheme=0"}},
+		{"phone", "light-mode", withoutPolicy(s), []string{"--blink-settings=preferredColorScheme=1", "--window-size=390,844"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			server := httptest.NewServer(row.handler)
+			defer server.Close()
+			page := browsertest.Open(t, server.URL+"/docs", "docs-"+row.name, row.more...)
+			for _, want := range []string{"Reset instances", "Read the job status record", "/v1/jobs/{job_id}/events"} {
+				if !strings.Contains(page.DOM, want) {
+					t.Errorf("the page does not show %q", want)
+				}
+			}
+			if body := regexp.MustCompile(`<body[^>]*>`).FindString(page.DOM); !strings.Contains(body, row.body) {
+				t.Errorf("%s, want the class %s", body, row.body)
+			}
+			for _, message := range page.Console {
+				if !strings.HasPrefix(message, "@scalar/api-reference@") { // its greeting
+					t.Errorf("on the console: %s", message)
+				}
+			}
+			if !slices.Contains(page.Requests, server.URL+"/openapi.yaml") {
+				t.Errorf("the page has asked for %v, not for the contract", page.Requests)
+			}
+			for _, url := range page.Requests {
+				if !strings.HasPrefix(url, server.URL+"/") && !strings.HasPrefix(url, "data:") {
+					t.Errorf("the page has asked for %s", url)
+				}
+			}
+			for _, link := range regexp.MustCompile(`href="https?://[^"]*"`).FindAllString(page.DOM, -1) {
+				if link != `href="https://www.scalar.com"` { // which page.js hides
+					t.Errorf("the page leads to %s", link)
+				}
+			}
+			for _, button := range []string{"Ask AI", "Deploy", "Generate MCP", "Open API Client", "Test Request"} {
+				if strings.Contains(page.DOM, button) {
+					t.Errorf("the page has %q", button)
+				}
+			}
+		})
+	}
+}
+
+// withoutPolicy takes the Content-Security-Policy off every answer.
+func withoutPolicy(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(policyless{w}, r) })
+}
+
+type policyless struct{ http.ResponseWriter }
+
+func (w policyless) WriteHeader(status int) {
+	w.Header().Del("Content-Security-Policy")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func TestTheFilesOfTheDocs(t *testing.T) {
+	s := newService(t, testConfig)
+	for path, contentType := range map[string]string{
+		"/docs": "text/html; charset=utf-8", "/docs/page.js": "text/javascript; charset=utf-8",
+		"/docs/scalar.js": "text/javascript; charset=utf-8", "/docs/scalar-license.txt": "text/plain; charset=utf-8",
+	} {
+		r := s.raw(t, http.MethodGet, path, "", nil)
+		h := r.Header()
+		if r.Code != http.StatusOK || r.Body.Len() == 0 || h.Get("Content-Type") != contentType || h.Get("Cache-Control") != "no-cache" ||
+			h.Get("X-Content-Type-Options") != "nosniff" || !strings.HasPrefix(h.Get("Content-Security-Policy"), "default-src 'none'; ") {
+			t.Errorf("%s: answer %d %v", path, r.Code, h)
+		}
+		again := s.raw(t, http.MethodGet, path, "", nil, "If-None-Match", h.Get("ETag"))
+		if again.Code != http.StatusNotModified || again.Body.Len() != 0 || again.Header().Get("ETag") != h.Get("ETag") {
+			t.Errorf("%s again: answer %d %v", path, again.Code, again.Header())
+		}
+	}
+	for _, path := range []string{"/docs/index.html", "/docs/scalar.js.gz", "/docs/..%2fopenapi.yaml", "/docs/"} {
+		if got := s.do(t, http.MethodGet, path, "", nil); got.status != http.StatusNotFound || got.Code != tasks.NoRoute {
+			t.Errorf("%s: answer %+v", path, got)
+		}
+	}
+}
+
+func TestScalarIsCompressedForThoseWhoAcceptThat(t *testing.T) {
+	origin, err := os.ReadFile("docs/scalar.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newService(t, testConfig)
+	for accepts, compressed := range map[string]bool{
+		"gzip": true, "deflate, GZIP;q=0.5, br": true, "gzip;q=0": false, "gzip;q=x": false, "br": false, "": false,
+	} {
+		r := s.raw(t, http.MethodGet, "/docs/scalar.js", "", nil, "Accept-Encoding", accepts)
+		if r.Code != http.StatusOK || (r.Header().Get("Content-Encoding") == "gzip") != compressed || r.Header().Get("Vary") != "Accept-Encoding" {
+			t.Errorf("%q: answer %d %v", accepts, r.Code, r.Header())
+		}
+		script := r.Body.Bytes()
+		if compressed {
+			plain, err := gzip.NewReader(bytes.NewReader(script))
+			if err == nil {
+				script, err = io.ReadAll(plain)
+			}
+			if err != nil {
+				t.Fatalf("%q: %v", accepts, err)
+			}
+		}
+		if sum := fmt.Sprintf("%x", sha256.Sum256(script)); !bytes.Contains(origin, []byte(sum)) {
+			t.Errorf("%q: the SHA-256 %s is not in docs/scalar.txt", accepts, sum)
+		}
+	}
+}

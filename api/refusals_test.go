@@ -1,0 +1,101 @@
+package api_test
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"batchreset/api"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+)
+
+// request is one for an operation of the contract.
+type request struct{ method, path string }
+
+// guarded are requests for all operations that ask for a token, about a job.
+func (c *contract) guarded(job string) []request {
+	var all []request
+	for template, methods := range c.paths {
+		for method, op := range methods {
+			if op.Security == nil {
+				path := strings.NewReplacer("{job_id}", job, "{task_id}", job).Replace(template)
+				all = append(all, request{strings.ToUpper(method), path})
+			}
+		}
+	}
+	return all
+}
+
+// TestEveryOperationRefusesAlike: whatever a caller asks for, the answers to a bad token,
+// a bad body, a job that is not there and a broken Redis are those of the contract.
+func TestEveryOperationRefusesAlike(t *testing.T) {
+	m := miniredis.RunT(t)
+	s := newServiceOn(t, testConfig, redisdb.Options{URL: "redis://" + m.Addr(), Embedded: true})
+	revoked, err := s.db.AddToken(t.Context(), "revoked", "acme", tasks.Scopes, 0)
+	if err == nil {
+		_, err = s.db.RevokeToken(t.Context(), revoked.ID)
+	}
+	if err == nil {
+		_, err = s.db.AddToken(t.Context(), "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0)
+	}
+	if err == nil {
+		_, err = s.db.AddToken(t.Context(), "submitter", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := written()
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := s.submit(t, "phone-1")
+	for _, r := range c.guarded(job) {
+		refuses := func(name, token string, body io.Reader, status int, code tasks.Code) {
+			t.Helper()
+			if got := s.do(t, r.method, r.path, token, body); got.status != status || got.Code != code {
+				t.Errorf("%s %s: %s answers %d %s %q, want %d %s", r.method, r.path, name, got.status, got.Code, got.Message, status, code)
+			}
+		}
+		narrow := "submitter"
+		if r.method != http.MethodGet {
+			narrow = "reader"
+		}
+		refuses("no token", "", nil, http.StatusUnauthorized, tasks.BadToken)
+		refuses("a revoked token", "revoked", nil, http.StatusUnauthorized, tasks.TokenExpired)
+		refuses("a token without the scope", narrow, nil, http.StatusForbidden, tasks.Forbidden)
+		refuses("a large body", "acme", strings.NewReader(strings.Repeat(" ", 64<<10+1)), http.StatusRequestEntityTooLarge, tasks.TooLarge)
+		refuses("half a body", "acme", iotest.ErrReader(errors.New("gone")), http.StatusBadRequest, tasks.BadRequest)
+		if missing := strings.Replace(r.path, job, tasks.NewJobID(), 1); missing != r.path {
+			r.path = missing
+			refuses("no such job", "acme", nil, http.StatusNotFound, tasks.NoJob)
+		}
+	}
+	m.SetError("ERR broken")
+	defer m.SetError("")
+	for _, r := range c.guarded(job) {
+		if got := s.do(t, r.method, r.path, "acme", strings.NewReader(`{"instance_ids":["a"]}`)); got.Code != tasks.Internal || got.Message != "internal error" {
+			t.Errorf("%s %s on a broken Redis: answer %+v", r.method, r.path, got)
+		}
+	}
+}
+
+func TestEveryPathRefusesOtherMethods(t *testing.T) {
+	c, err := written()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := service{Handler: api.New(testConfig, nil, slog.New(slog.DiscardHandler))}
+	for template := range c.paths {
+		path := strings.Replace(template, "{file}", "page.js", 1)
+		if got := s.do(t, http.MethodPatch, path, "", nil); got.status != http.StatusMethodNotAllowed || got.Code != tasks.NoRoute {
+			t.Errorf("PATCH %s: answer %+v", path, got)
+		}
+	}
+}
