@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -68,9 +67,7 @@ func (s *server) fail(err error, c echo.Context) {
 	}
 	status, e := answerTo(err)
 	if status == http.StatusTooManyRequests {
-		// Rounded up: who comes earlier is refused again.
-		after := max(1, (e.RetryAfter+time.Second-1)/time.Second)
-		c.Response().Header().Set(echo.HeaderRetryAfter, strconv.Itoa(int(after)))
+		setRetryAfter(c.Response().Header(), max(time.Second, e.RetryAfter))
 	}
 	if status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
 		s.log.Error("request failed", "request_id", requestID(c), "error", err)
