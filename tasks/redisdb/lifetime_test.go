@@ -61,7 +61,14 @@ func TestNothingOfAJobStaysForEver(t *testing.T) {
 	if _, err := w.db.AddToken(t.Context(), "secret", "acme", tasks.Scopes, time.Hour); err != nil {
 		t.Fatal(err)
 	}
+	w.limit(t, "", tasks.Limits{OpenInstances: new(9), InstancesPerHour: new(9), RequestsPerSecond: new(9)})
 	job := w.submit(t, "phone-1", "phone-2")
+	if _, _, err := w.db.Spend(t.Context(), "acme", 9); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.db.Pace(t.Context(), "acme"); err != nil {
+		t.Fatal(err)
+	}
 	d, _ := w.begin(t, job, 0, "t1")
 	if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, InDoubt: true}, false); err != nil {
 		t.Fatal(err) // leaves the lock to lapse
@@ -88,7 +95,8 @@ func TestNothingOfAJobStaysForEver(t *testing.T) {
 		t.Errorf("tokens %v, %v", tokens, err)
 	}
 	for _, key := range server.Keys() {
-		if strings.HasPrefix(key, "reset:") {
+		// What operators have set stays, and the trail loses its entries as it grows.
+		if strings.HasPrefix(key, "reset:") && key != "reset:policies" && key != "reset:audit" {
 			t.Errorf("%s stays", key)
 		}
 	}
