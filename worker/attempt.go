@@ -21,7 +21,8 @@ type Store interface {
 	Checkpoint(ctx context.Context, d tasks.Delivery, token, checkpoint string) error
 	Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error)
 	Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error)
-	Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string) (tasks.ItemState, error)
+	Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string) (tasks.Ended, error)
+	TellIfWanted(ctx context.Context, tenant, job string, topics ...tasks.Topic) error
 }
 
 const (
@@ -166,6 +167,7 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 		a.say(slog.LevelError, "outcome not written", slog.Any("error", err))
 		return a.redisTrouble(err)
 	}
+	a.tell(ctx, ended)
 	if end.outcome.Busy && ended.State == tasks.ItemRetrying {
 		return a.waited(ctx, ended.BusyFor, max(end.delay, waitDelay(ended.BusyFor)))
 	}
@@ -259,15 +261,35 @@ func (a *attempt) waited(ctx context.Context, waited, delay time.Duration) error
 
 // abandon ends the item without an attempt.
 func (a *attempt) abandon(ctx context.Context, code tasks.Code, message string) error {
-	state, err := a.store.Abandon(ctx, a.d, code, message)
+	ended, err := a.store.Abandon(ctx, a.d, code, message)
 	if _, refused := errors.AsType[tasks.Refusal](err); refused {
 		return err
 	}
 	if err != nil {
 		return a.redisTrouble(err)
 	}
-	a.say(slog.LevelInfo, "item abandoned", slog.String("state", string(state)), slog.String("code", string(code)), slog.String("message", message))
+	a.say(slog.LevelInfo, "item abandoned", slog.String("state", string(ended.State)), slog.String("code", string(code)), slog.String("message", message))
+	a.tell(ctx, ended)
 	return archived(fmt.Sprintf("%s: %s", code, message))
+}
+
+// tell has the tenant's webhook endpoints told of what has ended. The sweeper does it if
+// this comes to nothing.
+func (a *attempt) tell(ctx context.Context, ended tasks.Ended) {
+	var topics []tasks.Topic
+	if ended.State == tasks.ItemFailed || ended.State == tasks.ItemUnknown {
+		topics = append(topics, tasks.TopicItemFailed)
+	}
+	if ended.JobFinal {
+		topics = append(topics, tasks.TopicJobFinished)
+	}
+	if topics == nil {
+		return
+	}
+	job, _, _ := tasks.ParseItemID(a.d.ItemID)
+	if err := a.store.TellIfWanted(ctx, a.d.Tenant, job, topics...); err != nil {
+		a.say(slog.LevelWarn, "webhooks not told yet", slog.Any("error", err))
+	}
 }
 
 func (a *attempt) redisTrouble(err error) error {

@@ -62,7 +62,7 @@ BATCHRESET_ATTEMPT_TIMEOUT. A flag on the command line wins.`,
 	add("service", newDevCommand(std), newAPICommand(std), newWorkerCommand(std))
 	add("caller", newSubmitCommand(std), newStatusCommand(std), newWatchCommand(std), newJobsCommand(std),
 		newCancelCommand(std), newRetryCommand(std))
-	add("operator", newTokenCommand(std), newFleetCommand(std), newHealthcheckCommand())
+	add("operator", newTokenCommand(std), newFleetCommand(std), newWebhookCommand(std), newHealthcheckCommand())
 	root.AddCommand(&cobra.Command{
 		Use:   "version",
 		Short: "Print the version",

@@ -46,6 +46,7 @@ type DB struct {
 	client   *asynq.Client
 	quiet    *quiet
 	backlogs *backlogs
+	wanted   *wanted
 	opts     Options
 }
 
@@ -65,7 +66,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	opts.Queues = max(opts.Queues, 1)
 	db := &DB{
 		rdb: rdb, group: newGrouped(rdb), client: asynq.NewClientFromRedisClient(flusher{rdb}),
-		quiet: newQuiet(), opts: opts,
+		quiet: newQuiet(), wanted: newWanted(), opts: opts,
 	}
 	db.backlogs = &backlogs{measure: db.measureBacklogs, tasks: map[int]int{}}
 	// In a Cluster they may be on different nodes. With replicas the lock is theirs before

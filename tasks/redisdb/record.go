@@ -128,6 +128,9 @@ func (db *DB) Cancel(ctx context.Context, id string) error {
 	case done == 0:
 		return tasks.Errorf(tasks.JobFinal, "the job has ended, there is nothing to cancel")
 	}
+	if job, err := db.Job(ctx, id); err == nil {
+		_ = db.Tell(ctx, job) // otherwise the sweeper does
+	}
 	return nil
 }
 
@@ -135,6 +138,17 @@ func (db *DB) Cancel(ctx context.Context, id string) error {
 // enqueues them. Errors: tasks.JobGone, tasks.JobFinal, and a
 // *tasks.UndeliveredError, after which the retry stands all the same.
 func (db *DB) Retry(ctx context.Context, id string) error {
+	// What has ended must have been told before it opens again.
+	job, err := db.Job(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !job.State.Final() {
+		return nothingToRetry()
+	}
+	if err := db.Tell(ctx, job); err != nil {
+		return fmt.Errorf("retry: %w", err)
+	}
 	// Listed as open first: from here on no crash can hide the job.
 	now, err := db.rdb.Time(ctx).Result()
 	if err == nil {
@@ -150,13 +164,17 @@ func (db *DB) Retry(ctx context.Context, id string) error {
 	case done == -1:
 		return tasks.JobGone
 	case done == 0:
-		return tasks.Errorf(tasks.JobFinal, "the job has nothing to retry: it is running, or every item succeeded")
+		return nothingToRetry()
 	}
-	job, err := db.Job(ctx, id)
+	job, err = db.Job(ctx, id)
 	if err != nil {
 		return &tasks.UndeliveredError{Job: id, Cause: err}
 	}
 	return db.enqueue(ctx, job)
+}
+
+func nothingToRetry() error {
+	return tasks.Errorf(tasks.JobFinal, "the job has nothing to retry: it is running, or every item succeeded")
 }
 
 // list puts the job into the open index and into its tenant's index, before it
