@@ -2,6 +2,7 @@
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
+NPM := .bin/npm
 FUZZTIME ?= 30s
 SEEDS ?= 20
 DURATION ?= 60s
@@ -20,7 +21,7 @@ run: ## the whole service in one process, on an embedded Redis
 
 test: ## install what the tests need, then lint and test everything
 	.ci/setup
-	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory $(NPM)/installed lint
 	.ci/test
 
 lint: $(GOLANGCI_LINT) ## go vet, the linters of .golangci.yaml and the gofumpt check
@@ -57,3 +58,11 @@ $(GOLANGCI_LINT):
 	GOFLAGS=-mod=mod GOBIN=$(CURDIR)/.bin CGO_ENABLED=0 \
 		go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv .bin/golangci-lint $@
+
+# All that .ci/package.json lists; again when that has changed. No script of a package runs.
+$(NPM)/installed: .ci/package.json .ci/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is needed for some tests: run .ci/setup, or install Node.js" >&2; exit 1; }
+	mkdir -p $(NPM)
+	cp .ci/package.json .ci/package-lock.json $(NPM)
+	npm ci --prefix $(NPM) --ignore-scripts --no-audit --no-fund --no-update-notifier
+	touch $@
