@@ -118,7 +118,7 @@ func (j Job) Notice(news News, e Endpoint) Notice {
 		it.History = nil // it is in the record, for those who want it
 		at, data = it.FinishedAt, struct {
 			JobID string `json:"job_id"`
-			Item
+			Item  Item   `json:"item"`
 		}{j.ID, it}
 	default:
 		n.EventID = j.ID + "-finished-" + strconv.Itoa(news.Number)

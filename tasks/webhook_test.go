@@ -74,8 +74,8 @@ func TestWhatANoticeSays(t *testing.T) {
 	job := ended()
 	want := map[tasks.Topic]string{
 		tasks.TopicItemFailed: `{"type":"job.item_failed","timestamp":"2026-11-23T10:00:00.120Z","data":{"job_id":"` + job.ID +
-			`","item_id":"` + job.ID + `-1","instance_id":"phone-2","state":"failed","attempts":5,"finished_at":"2026-11-23T10:00:00.120Z",` +
-			`"error_code":"RESET.1007","error_msg":"no"}}`,
+			`","item":{"item_id":"` + job.ID + `-1","instance_id":"phone-2","state":"failed","attempts":5,"finished_at":"2026-11-23T10:00:00.120Z",` +
+			`"error_code":"RESET.1007","error_msg":"no"}}}`,
 		tasks.TopicJobFinished: `{"type":"job.finished","timestamp":"2026-11-23T10:00:00.120Z","data":{"job_id":"` + job.ID +
 			`","state":"partial","request_id":"","created_at":"2026-11-23T10:00:00.120Z","finished_at":"2026-11-23T10:00:00.120Z","total":3,` +
 			`"counts":{"pending":0,"running":0,"retrying":0,"succeeded":1,"failed":1,"unknown":1,"cancelled":0}}}`,

@@ -44,6 +44,14 @@ restart. With --redis it uses a real Redis instead.`,
 			if err := errors.Join(api.check(), work.check()); err != nil {
 				return err
 			}
+			if hook != "" {
+				if redis.url != "" || redis.file != "" {
+					return errors.New("--webhook-url is for the embedded Redis; with a real one use 'batchreset webhook add'")
+				}
+				if err := webhook.CheckURL(cmd.Context(), hook, work.webhookPrivate); err != nil {
+					return fmt.Errorf("--webhook-url %w", err)
+				}
+			}
 			driver, err := work.newDriver()
 			if err != nil {
 				return err
@@ -67,9 +75,6 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	// A well-known token has no business in a real one.
 	token, ttl := demoToken, time.Duration(0)
 	embedded := redis.url == "" && redis.file == ""
-	if hook != "" && !embedded {
-		return errors.New("--webhook-url is for the embedded Redis; with a real one use 'batchreset webhook add'")
-	}
 	var clock func(context.Context) error
 	if embedded {
 		server := miniredis.NewMiniRedis()
@@ -93,9 +98,6 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	}
 	secret := ""
 	if hook != "" {
-		if err := webhook.CheckURL(ctx, hook, work.webhookPrivate); err != nil {
-			return fmt.Errorf("--webhook-url %w", err)
-		}
 		endpoint, err := addEndpoint(ctx, db, demoTenant, hook, tasks.Topics)
 		if err != nil {
 			return err

@@ -67,10 +67,10 @@ The URL must be https, and every address of its host a public one.`,
 			if err := tasks.CheckTenant(tenant); err != nil {
 				return fmt.Errorf("--tenant: %w", err)
 			}
+			if err := webhook.CheckURL(cmd.Context(), url, private); err != nil {
+				return fmt.Errorf("--url %w", err)
+			}
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				if err := webhook.CheckURL(cmd.Context(), url, private); err != nil {
-					return fmt.Errorf("--url %w", err)
-				}
 				e, err := addEndpoint(cmd.Context(), db, tenant, url, topics)
 				if err != nil {
 					return err

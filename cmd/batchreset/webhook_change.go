@@ -77,9 +77,6 @@ at once, for a secret that got into wrong hands.`,
 		Example: `  batchreset webhook rotate ep_4k2jq6zr7ma3xw5b
   batchreset webhook rotate ep_4k2jq6zr7ma3xw5b --overlap 0`,
 	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint) error {
-		if overlap < 0 {
-			return errors.New("--overlap must not be negative")
-		}
 		secret := newSecret()
 		if err := db.RotateSecret(ctx, e, secret, overlap); err != nil {
 			return err
@@ -88,6 +85,12 @@ at once, for a secret that got into wrong hands.`,
 		_, err := fmt.Fprintln(std.out, secret)
 		return err
 	})
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if overlap < 0 {
+			return errors.New("--overlap must not be negative")
+		}
+		return nil
+	}
 	cmd.Flags().DurationVar(&overlap, "overlap", 24*time.Hour, "how long the old secret signs, too")
 	return cmd
 }
