@@ -87,12 +87,13 @@ func parseScopes(names []string) ([]tasks.Scope, error) {
 	return scopes, nil
 }
 
-func join(scopes []tasks.Scope) string {
-	names := make([]string, len(scopes))
-	for i, s := range scopes {
-		names[i] = string(s)
+// join lists names as flags do.
+func join[T ~string](names []T) string {
+	plain := make([]string, len(names))
+	for i, name := range names {
+		plain[i] = string(name)
 	}
-	return strings.Join(names, ",")
+	return strings.Join(plain, ",")
 }
 
 func expiry(t tasks.Token) string {

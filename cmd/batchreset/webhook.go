@@ -75,7 +75,7 @@ The URL must be https, and every address of its host a public one.`,
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(std.err, "webhook endpoint %s for tenant %s, events %s\n", e.ID, e.Tenant, joinTopics(e.Topics))
+				fmt.Fprintf(std.err, "webhook endpoint %s for tenant %s, events %s\n", e.ID, e.Tenant, join(e.Topics))
 				_, err = fmt.Fprintln(std.out, e.Secret)
 				return err
 			})
@@ -84,7 +84,7 @@ The URL must be https, and every address of its host a public one.`,
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
 	cmd.Flags().StringVar(&tenant, "tenant", "", "whose endpoint it is (required)")
 	cmd.Flags().StringVar(&url, "url", "", "where its notices are sent (required)")
-	cmd.Flags().StringSliceVar(&events, "events", nil, "what it is told of: "+joinTopics(tasks.Topics)+" (default "+string(tasks.TopicJobFinished)+")")
+	cmd.Flags().StringSliceVar(&events, "events", nil, "what it is told of: "+join(tasks.Topics)+" (default "+string(tasks.TopicJobFinished)+")")
 	defineWebhookPrivate(cmd.Flags(), &private, false)
 	return cmd
 }
@@ -97,21 +97,13 @@ func parseTopics(names []string) ([]tasks.Topic, error) {
 	for _, name := range names {
 		topic := tasks.Topic(name)
 		if !slices.Contains(tasks.Topics, topic) {
-			return nil, fmt.Errorf("--events must be of %s, not %q", joinTopics(tasks.Topics), name)
+			return nil, fmt.Errorf("--events must be of %s, not %q", join(tasks.Topics), name)
 		}
 		if !slices.Contains(topics, topic) {
 			topics = append(topics, topic)
 		}
 	}
 	return topics, nil
-}
-
-func joinTopics(topics []tasks.Topic) string {
-	names := make([]string, len(topics))
-	for i, t := range topics {
-		names[i] = string(t)
-	}
-	return strings.Join(names, ",")
 }
 
 // addEndpoint adds an endpoint with a new secret; the caller has checked the URL.
@@ -157,7 +149,7 @@ to each.`,
 				}
 				table := newTable(std.out, "ID", "TENANT", "URL", "EVENTS", "STATE", "LAST NOTICE")
 				for _, e := range endpoints {
-					table.row(e.ID, e.Tenant, e.URL, joinTopics(e.Topics), endpointState(e), lastNotice(e.Last))
+					table.row(e.ID, e.Tenant, e.URL, join(e.Topics), endpointState(e), lastNotice(e.Last))
 				}
 				return table.flush()
 			})
