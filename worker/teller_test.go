@@ -217,11 +217,11 @@ func TestAnEndpointThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Fatal("nothing is sent to the other endpoint")
 	}
-	b.halt() // what the end of tellGrace does
-	stop()
 	if n := len(hung); n > endpointShare {
 		t.Errorf("%d at a time to one endpoint", n)
 	}
+	b.halt() // what the end of tellGrace does
+	stop()
 	// What was interrupted is not lost, and no try was used up.
 	left, err := b.db.NewInspector().GetQueueInfo(redisdb.WebhookQueue)
 	if err != nil || left.Pending+left.Retry+left.Scheduled != tellAtOnce+10 {
@@ -263,9 +263,7 @@ func TestATryThatFailsUsesUpAStepOfTheSchedule(t *testing.T) {
 		if d := time.Until(info.NextProcessAt); info.Retried != n+1 || d < delay-2*time.Second || d > delay+delay/tellJitter+2*time.Second {
 			t.Errorf("after %d tries the next is in %s, want %s", n+1, d, delay)
 		}
-		if err := inspector.RunTask(redisdb.WebhookQueue, id); err != nil { // as the dashboard does
-			t.Fatal(err)
-		}
+		_ = inspector.RunTask(redisdb.WebhookQueue, id) // as the dashboard does, unless its time has just come
 	}
 	<-tried
 	if info := state(asynq.TaskStateArchived); info.LastErr != "connection refused" || b.count(t, givenUp) != 1 || b.count(t, failed) != 9 {
