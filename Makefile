@@ -24,7 +24,7 @@ run: ## the whole service in one process, on an embedded Redis
 
 test: ## install what the tests need, then lint and test everything
 	.ci/setup
-	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory $(NPM)/installed lint
 	.ci/test
 
 lint: $(GOLANGCI_LINT) lint-contract ## go vet, the linters of .golangci.yaml, the gofumpt check and lint-contract
@@ -68,7 +68,7 @@ $(GOLANGCI_LINT):
 
 # All that .ci/package.json lists; again when that has changed. No script of a package runs.
 $(NPM)/installed: .ci/package.json .ci/package-lock.json
-	@command -v npm >/dev/null || { echo "npm is needed to lint the contract: run .ci/setup, or install Node.js" >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is needed for some tests: run .ci/setup, or install Node.js" >&2; exit 1; }
 	mkdir -p $(NPM)
 	cp .ci/package.json .ci/package-lock.json $(NPM)
 	npm ci --prefix $(NPM) --ignore-scripts --no-audit --no-fund --no-update-notifier

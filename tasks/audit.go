@@ -13,25 +13,30 @@ type Action string
 
 // The actions.
 const (
-	ActionSubmit      Action = "submit"
-	ActionCancel      Action = "cancel"
-	ActionRetry       Action = "retry"
-	ActionHalt        Action = "halt"
-	ActionResume      Action = "resume"
-	ActionLimit       Action = "limit"
-	ActionRegister    Action = "fleet-register"
-	ActionUnregister  Action = "fleet-remove"
-	ActionProtect     Action = "fleet-protect"
-	ActionUnprotect   Action = "fleet-unprotect"
-	ActionAddToken    Action = "token-add"
-	ActionRevokeToken Action = "token-revoke"
-	ActionDashboard   Action = "dashboard"
+	ActionSubmit        Action = "submit"
+	ActionCancel        Action = "cancel"
+	ActionRetry         Action = "retry"
+	ActionHalt          Action = "halt"
+	ActionResume        Action = "resume"
+	ActionLimit         Action = "limit"
+	ActionRegister      Action = "fleet-register"
+	ActionUnregister    Action = "fleet-remove"
+	ActionProtect       Action = "fleet-protect"
+	ActionUnprotect     Action = "fleet-unprotect"
+	ActionAddToken      Action = "token-add"
+	ActionAddWebhook    Action = "webhook-add"
+	ActionRotateWebhook Action = "webhook-rotate"
+	ActionEnableWebhook Action = "webhook-enable"
+	ActionRemoveWebhook Action = "webhook-remove"
+	ActionRevokeToken   Action = "token-revoke"
+	ActionDashboard     Action = "dashboard"
 )
 
 // Actions lists every action.
 var Actions = []Action{
 	ActionSubmit, ActionCancel, ActionRetry, ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionUnregister,
-	ActionProtect, ActionUnprotect, ActionAddToken, ActionRevokeToken, ActionDashboard,
+	ActionProtect, ActionUnprotect, ActionAddToken, ActionRevokeToken,
+	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook, ActionDashboard,
 }
 
 // AuditEntry is a decision that was allowed. It is written before it is carried out, so

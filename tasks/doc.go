@@ -1,13 +1,14 @@
 // Package tasks is the vocabulary of the service: job, item, their states, the
-// rules for a batch, the task that carries an item to the workers, and the
-// error codes. It imports only the standard library, so both sides of the queue
+// rules for a batch, the task that carries an item to the workers, what webhook
+// endpoints are told, and the error codes. It imports only the standard library, so both sides of the queue
 // can speak it.
 //
 // # Words
 //
 // A job is one accepted batch. An item is one instance within a job. A delivery
 // is one handing-over of an item to the workers (one asynq task). An attempt is
-// one try at resetting an item, begun in the record.
+// one try at resetting an item, begun in the record. A notice is one event, such as
+// the end of a job, on its way to one webhook endpoint.
 //
 // # The state machine of an item
 //

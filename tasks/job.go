@@ -39,6 +39,8 @@ type Job struct {
 	Open bool `json:"-"`
 	// EndBefore is when an item that has not ended may no longer start.
 	EndBefore Time `json:"-"`
+	// Told is the number of the last ending that endpoints were told of: see News.
+	Told int `json:"-"`
 }
 
 // Item is one instance within a job.
@@ -58,6 +60,8 @@ type Item struct {
 
 	// Delivery is the number of the item's current delivery, from 1.
 	Delivery int `json:"-"`
+	// Told is the delivery whose failure endpoints were told of last.
+	Told int `json:"-"`
 }
 
 // PastAttempt is an attempt that has ended without success.

@@ -21,11 +21,12 @@ type Store interface {
 	Checkpoint(ctx context.Context, d tasks.Delivery, token, checkpoint string) error
 	Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error)
 	Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error)
-	Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.ItemState, error)
+	Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.Ended, error)
 	// Policy is what operators have decided about a tenant, a moment ago at the most.
 	Policy(ctx context.Context, tenant string) (tasks.Policy, error)
 	Spend(ctx context.Context, tenant string, perHour int) (receipt int64, wait time.Duration, err error)
 	Unspend(ctx context.Context, tenant string, receipt int64) error
+	TellIfWanted(ctx context.Context, tenant, job string, topics ...tasks.Topic) error
 }
 
 const (
@@ -182,6 +183,7 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 		a.say(slog.LevelError, "outcome not written", slog.Any("error", err))
 		return a.redisTrouble(err)
 	}
+	a.tell(ctx, ended)
 	if end.outcome.Busy && ended.State == tasks.ItemRetrying {
 		return a.waited(ctx, ended.BusyFor, max(end.delay, waitDelay(ended.BusyFor)))
 	}
@@ -275,14 +277,15 @@ func (a *attempt) waited(ctx context.Context, waited, delay time.Duration) error
 
 // abandon ends the item without an attempt.
 func (a *attempt) abandon(ctx context.Context, code tasks.Code, message string) error {
-	state, err := a.store.Abandon(ctx, a.d, code, message, *a.policy.MaxFailures)
+	ended, err := a.store.Abandon(ctx, a.d, code, message, *a.policy.MaxFailures)
 	if _, refused := errors.AsType[tasks.Refusal](err); refused {
 		return err
 	}
 	if err != nil {
 		return a.redisTrouble(err)
 	}
-	a.say(slog.LevelInfo, "item abandoned", slog.String("state", string(state)), slog.String("code", string(code)), slog.String("message", message))
+	a.say(slog.LevelInfo, "item abandoned", slog.String("state", string(ended.State)), slog.String("code", string(code)), slog.String("message", message))
+	a.tell(ctx, ended)
 	return archived(fmt.Sprintf("%s: %s", code, message))
 }
 

@@ -15,6 +15,13 @@
 // is send a request that it was about to send: a driver asks [Attempt.MaySend]
 // once more just before it sends, and both attempts use the same driver key.
 //
+// # Webhooks
+//
+// Whoever ends a job has its tenant's endpoints told: the store enqueues one notice for
+// each. The [Sweeper] does it for those who die before they can; a job leaves the index of
+// open jobs only once it is told. A [Teller] takes the notices and sends them, through a
+// [Sender].
+//
 // # Lanes
 //
 // An asynq server takes one task per round trip, so a worker runs several, its

@@ -21,6 +21,7 @@ func TestCommandsLeaveATrail(t *testing.T) {
 	for _, args := range []string{
 		"fleet import " + path, "fleet protect phone-2", "fleet unprotect phone-1 phone-2", "fleet remove phone-1",
 		"halt --tenant acme --reason oops", "resume --tenant acme", "tenant limit --all --max-failures 3",
+		"webhook add --tenant acme --url http://127.0.0.1/secret-path --webhook-allow-private",
 	} {
 		command(t, environment, strings.Fields(args)...).ok(t)
 	}
@@ -36,6 +37,7 @@ func TestCommandsLeaveATrail(t *testing.T) {
 		}
 		got = append(got, strings.Join([]string{string(e.Action), e.Tenant, strings.Join(e.InstanceIDs, ","), e.Detail, e.Reason}, "|"))
 	}
+	endpoint := strings.Fields(command(t, environment, "webhook", "list", "--tenant", "acme").ok(t).out)[7]
 	id := strings.Fields(command(t, environment, "token", "list").ok(t).out)[5]
 	command(t, environment, "token", "revoke", id).ok(t)
 	want := []string{
@@ -47,15 +49,16 @@ func TestCommandsLeaveATrail(t *testing.T) {
 		"halt|acme|||oops",
 		"resume|acme|||",
 		`limit|||{"max_failures":3}|`,
+		"webhook-add|acme||endpoint " + endpoint + "|",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("trail:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if strings.Contains(out, token) {
-		t.Error("the token itself is in the trail")
+	if strings.Contains(out, token) || strings.Contains(out, "secret-path") {
+		t.Errorf("a secret is in the trail:\n%s", out)
 	}
 	for args, lines := range map[string]int{
-		"--action halt": 1, "--instance phone-2": 3, "--tenant acme": 4, "--since 2020-01-01T00:00:00Z": 9, "--until 2020-01-01T00:00:00Z --since=": 0,
+		"--action halt": 1, "--instance phone-2": 3, "--tenant acme": 5, "--since 2020-01-01T00:00:00Z": 10, "--until 2020-01-01T00:00:00Z --since=": 0,
 		"--action token-revoke": 1, "--job 0123456789abcdef0123456789abcdef": 0,
 	} {
 		out := command(t, environment, append([]string{"audit"}, strings.Fields(args)...)...).ok(t).out

@@ -14,6 +14,7 @@ import (
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/worker"
+	"batchreset/worker/webhook"
 )
 
 const (
@@ -27,6 +28,7 @@ func newDevCommand(std *streams) *cobra.Command {
 		api   apiFlags
 		work  workerFlags
 		ops   opsFlags
+		hook  string
 	)
 	work.driver = "simulator"
 	cmd := &cobra.Command{
@@ -42,21 +44,31 @@ restart. With --redis it uses a real Redis instead.`,
 			if err := errors.Join(api.check(), work.check()); err != nil {
 				return err
 			}
+			if hook != "" {
+				if redis.url != "" || redis.file != "" {
+					return errors.New("--webhook-url is for the embedded Redis; with a real one use 'batchreset webhook add'")
+				}
+				if err := webhook.CheckURL(cmd.Context(), hook, work.webhookPrivate); err != nil {
+					return fmt.Errorf("--webhook-url %w", err)
+				}
+			}
 			driver, err := work.newDriver()
 			if err != nil {
 				return err
 			}
-			return runDev(cmd.Context(), std, redis, api, work.Config, driver, work.upstream, ops)
+			return runDev(cmd.Context(), std, redis, api, work, driver, ops, hook)
 		},
 	}
 	redis.define(cmd.Flags(), "")
 	api.define(cmd.Flags(), "127.0.0.1:8080", "open")
 	work.define(cmd.Flags())
+	defineWebhookPrivate(cmd.Flags(), &work.webhookPrivate, true)
+	cmd.Flags().StringVar(&hook, "webhook-url", "", "embedded Redis: tell this `URL` of every job that ends and every item that fails")
 	ops.define(cmd.Flags(), "127.0.0.1:9090")
 	return cmd
 }
 
-func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags, cfg worker.Config, driver worker.Driver, limits worker.UpstreamConfig, ops opsFlags) (err error) {
+func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags, work workerFlags, driver worker.Driver, ops opsFlags, hook string) (err error) {
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
 	// The token of the embedded Redis is fixed, so that command lines can be kept.
@@ -84,13 +96,22 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	if _, err := db.AddToken(ctx, token, demoTenant, tasks.Scopes, ttl); err != nil {
 		return err
 	}
-	cfg.Queues = db.Queues
-	upstream := worker.NewUpstream(driver, limits, log)
-	w, err := worker.New(cfg, db, upstream, db.NewServer, log)
+	secret := ""
+	if hook != "" {
+		endpoint, err := addEndpoint(ctx, db, demoTenant, hook, tasks.Topics)
+		if err != nil {
+			return err
+		}
+		secret = endpoint.Secret
+	}
+	work.Queues = db.Queues
+	upstream := worker.NewUpstream(driver, work.upstream, log)
+	w, err := worker.New(work.Config, db, upstream, db.NewServer, log)
 	if err != nil {
 		return err
 	}
-	sweeper := worker.NewSweeper(db, db.NewInspector(), cfg.Queues, log)
+	sweeper := worker.NewSweeper(db, db.NewInspector(), db.Queues, log)
+	teller := newTeller(db, work.webhookPrivate, log)
 	public, err := bind(ctx, "listen", flags.listen)
 	if err != nil {
 		return err
@@ -107,11 +128,15 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	g.Go(func() error { return db.Listen(ctx) })
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
+	g.Go(func() error { return teller.Run(ctx) })
 	handler := flags.handler(db, log)
 	g.Go(func() error { return handler.Run(ctx) })
 	g.Go(func() error { return serve(ctx, public, handler, log) })
-	g.Go(func() error { return serve(ctx, private, opsHandler(db, log, sweeper, upstream, handler), log) })
+	g.Go(func() error { return serve(ctx, private, opsHandler(db, log, sweeper, upstream, teller, handler), log) })
 	greet(std, urlOf(public), urlOf(private), token, embedded)
+	if hook != "" {
+		fmt.Fprintf(std.out, "Every job that ends is told to %s, signed with %s\n\n", hook, secret)
+	}
 	return g.Wait()
 }
 

@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"worker/httpdriver": {"worker"},
 	"worker/cph":        {"worker"},
 	"worker/docker":     {"worker"},
+	"worker/webhook":    {"tasks", "worker"},
 
 	"api/browsertest":         {everything},
 	"tasks/redisdb/redistest": {everything},

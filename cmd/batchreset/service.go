@@ -25,6 +25,7 @@ import (
 	"batchreset/worker"
 	"batchreset/worker/httpdriver"
 	"batchreset/worker/simulator"
+	"batchreset/worker/webhook"
 )
 
 // newLogger writes text on a terminal and JSON otherwise.
@@ -172,6 +173,8 @@ type workerFlags struct {
 	idempotent bool
 	upstream   worker.UpstreamConfig
 	simulator  simulator.Config
+
+	webhookPrivate bool
 }
 
 func (f *workerFlags) define(flags *pflag.FlagSet) {
@@ -194,6 +197,18 @@ func (f *workerFlags) defineDriver(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tokenFile, "driver-token-file", "", "http: `file` with the bearer token for the control plane")
 	flags.BoolVar(&f.idempotent, "driver-idempotent", false, "http: the control plane honours Idempotency-Key, so a call whose answer was lost may be repeated")
 }
+
+// defineWebhookPrivate is for what sends webhooks and for what checks their URLs.
+func defineWebhookPrivate(flags *pflag.FlagSet, allowed *bool, value bool) {
+	flags.BoolVar(allowed, "webhook-allow-private", value, "allow webhooks over http, and to addresses that are not public: loopback, private, link-local, metadata")
+}
+
+// newTeller makes what sends webhooks.
+func newTeller(db *redisdb.DB, allowPrivate bool, log *slog.Logger) *worker.Teller {
+	return worker.NewTeller(redisdb.WebhookQueue, db, webhook.NewSender(userAgent(), allowPrivate), db.NewServer, log)
+}
+
+func userAgent() string { return "batchreset/" + versionText() }
 
 // defaultLanes is where more lanes stopped making a worker faster: see
 // deploy/BENCHMARKS.md.

@@ -92,7 +92,8 @@ func parseScopes(names []string) ([]tasks.Scope, error) {
 	return scopes, nil
 }
 
-func join(scopes []tasks.Scope) string { return strings.Join(words(scopes), ",") }
+// join lists names as flags do.
+func join[S ~string](names []S) string { return strings.Join(words(names), ",") }
 
 func expiry(t tasks.Token) string {
 	switch {

@@ -21,8 +21,8 @@ func newWorkerCommand(std *streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "worker",
 		Short: "Run the resets",
-		Long: `Takes deliveries from Redis and resets their instances through a driver. Any
-number of workers may share a Redis.
+		Long: `Takes deliveries from Redis and resets their instances through a driver, and sends
+webhooks ('batchreset webhook'). Any number of workers may share a Redis.
 
 The http driver POSTs to a control plane of yours. If a call's answer is lost,
 the item ends as 'unknown', unless --driver-idempotent says that the control
@@ -43,19 +43,20 @@ to end, the rest is handed back. A second signal stops it at once.`,
 			if err != nil {
 				return err
 			}
-			return runWorker(cmd.Context(), std, redis, db, flags.Config, driver, flags.upstream, ops)
+			return runWorker(cmd.Context(), std, redis, db, flags, driver, ops)
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
 	flags.defineDriver(cmd.Flags())
 	flags.define(cmd.Flags())
+	defineWebhookPrivate(cmd.Flags(), &flags.webhookPrivate, false)
 	defineReplicas(cmd.Flags(), &db.CommitReplicas)
 	defineQueues(cmd.Flags(), &db.Queues)
 	ops.define(cmd.Flags(), "127.0.0.1:9091")
 	return cmd
 }
 
-func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb.Options, cfg worker.Config, driver worker.Driver, limits worker.UpstreamConfig, ops opsFlags) (err error) {
+func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb.Options, flags workerFlags, driver worker.Driver, ops opsFlags) (err error) {
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
 	db, err := redis.open(ctx, opts)
@@ -63,13 +64,14 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	cfg.Queues = db.Queues
-	upstream := worker.NewUpstream(driver, limits, log)
-	w, err := worker.New(cfg, db, upstream, db.NewServer, log)
+	flags.Queues = db.Queues
+	upstream := worker.NewUpstream(driver, flags.upstream, log)
+	w, err := worker.New(flags.Config, db, upstream, db.NewServer, log)
 	if err != nil {
 		return err
 	}
-	sweeper := worker.NewSweeper(db, db.NewInspector(), cfg.Queues, log)
+	sweeper := worker.NewSweeper(db, db.NewInspector(), db.Queues, log)
+	teller := newTeller(db, flags.webhookPrivate, log)
 	private, err := bind(ctx, "ops-listen", ops.listen)
 	if err != nil {
 		return err
@@ -79,6 +81,7 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	g.Go(func() error { return db.Listen(ctx) })
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
-	g.Go(func() error { return serve(ctx, private, opsHandler(db, log, sweeper, upstream), log) })
+	g.Go(func() error { return teller.Run(ctx) })
+	g.Go(func() error { return serve(ctx, private, opsHandler(db, log, sweeper, upstream, teller), log) })
 	return g.Wait()
 }

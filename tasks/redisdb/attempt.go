@@ -169,13 +169,12 @@ func (db *DB) Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error)
 }
 
 // Abandon ends an item without an attempt: as failed, or as unknown when an
-// earlier call is in doubt, with Outcome's MaxFailures. It returns the state. Errors: a
-// tasks.Refusal.
-func (db *DB) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.ItemState, error) {
+// earlier call is in doubt, with Outcome's MaxFailures. Errors: a tasks.Refusal.
+func (db *DB) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.Ended, error) {
 	record, n := recordOf(d)
 	a, err := db.answered(ctx, abandonScript, record, n, d.Number, d.InstanceID, string(code), message, maxFailures)
 	if err != nil {
-		return "", fmt.Errorf("abandon: %w", err)
+		return tasks.Ended{}, fmt.Errorf("abandon: %w", err)
 	}
-	return stateOf(text(a[1])), nil
+	return tasks.Ended{JobFinal: number(a[0]) == 1, State: stateOf(text(a[1]))}, nil
 }

@@ -53,6 +53,7 @@ type DB struct {
 	quiet    *quiet
 	backlogs *backlogs
 	policies *policies
+	wanted   *wanted
 	opts     Options
 }
 
@@ -72,7 +73,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	opts.Queues = max(opts.Queues, 1)
 	db := &DB{
 		rdb: rdb, group: newGrouped(rdb), client: asynq.NewClientFromRedisClient(flusher{rdb}),
-		quiet: newQuiet(), opts: opts,
+		quiet: newQuiet(), wanted: newWanted(), opts: opts,
 	}
 	db.policies = &policies{read: db.lookAtPolicies}
 	db.backlogs = &backlogs{measure: db.measureBacklogs, tasks: map[int]int{}}

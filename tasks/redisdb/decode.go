@@ -68,11 +68,11 @@ func decodeJob(id string, hash map[string]string) (tasks.Job, error) {
 		Reason:      hash["reason"],
 	}
 	end, notBefore, _ := strings.Cut(hash["end"], " ")
-	f := numbers{fields: []string{hash["created"], end, hash["tasks"], hash["total"], hash["rev"], notBefore}}
+	f := numbers{fields: []string{hash["created"], end, hash["tasks"], hash["total"], hash["rev"], notBefore, hash[toldField]}}
 	job.CreatedAt, job.EndBefore = tasks.FromMillis(f.count(0)), tasks.FromMillis(f.count(1))
 	job.TaskRetention, job.Total = time.Duration(f.count(2))*time.Second, int(f.count(3))
 	job.Revision = f.count(4)
-	job.NotBefore = tasks.FromMillis(f.count(5))
+	job.NotBefore, job.Told = tasks.FromMillis(f.count(5)), int(f.count(6))
 	if f.err != nil {
 		return tasks.Job{}, fmt.Errorf("job %s: header: %w", id, f.err)
 	}
@@ -86,6 +86,9 @@ func decodeJob(id string, hash map[string]string) (tasks.Job, error) {
 		it, err := decodeItem(job, n, hash[strconv.Itoa(n)])
 		if err != nil {
 			return tasks.Job{}, fmt.Errorf("job %s: item %d: %w", id, n, err)
+		}
+		if it.State == tasks.ItemFailed || it.State == tasks.ItemUnknown {
+			it.Told, _ = strconv.Atoi(hash[itemToldField(n)]) // absent: never
 		}
 		job.Items[n] = it
 		if job.StartedAt.IsZero() || !it.StartedAt.IsZero() && it.StartedAt.Before(job.StartedAt.Time) {

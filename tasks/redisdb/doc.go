@@ -20,6 +20,9 @@
 //	reset:fleet               index of the fleet
 //	reset:token:{<sha256>}    tenant, scopes, expiry of a token
 //	reset:tokens              index of the tokens
+//	reset:webhook:{<tenant>}       IDs of a tenant's webhook endpoints
+//	reset:webhook:{<tenant>}:<id>  an endpoint: URL, events, secrets, state
+//	reset:webhooks            index of the endpoints: their tenants
 //	reset:sweeper             the process that sweeps
 //	reset:audit               stream of decisions, see tasks.AuditEntry
 //	reset:policies            halts and limits, of tenants and of all of them

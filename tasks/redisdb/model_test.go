@@ -312,7 +312,7 @@ func (m *model) Wait(t *rapid.T) {
 
 func (m *model) Abandon(t *rapid.T) {
 	_, d, it := m.draw(t)
-	state, err := m.w.db.Abandon(context.Background(), d, tasks.BusyTooLong, "busy", 0)
+	ended, err := m.w.db.Abandon(context.Background(), d, tasks.BusyTooLong, "busy", 0)
 	if it.state.Final() {
 		if !errors.Is(err, tasks.AlreadyFinal) {
 			t.Fatalf("abandon of a final item: %v", err)
@@ -326,8 +326,8 @@ func (m *model) Abandon(t *rapid.T) {
 	}
 	it.token, it.code = "", tasks.BusyTooLong
 	m.failed()
-	if err != nil || state != it.state {
-		t.Fatalf("abandoned as %s, %v; want %s", state, err, it.state)
+	if err != nil || ended.State != it.state || ended.JobFinal != m.final() {
+		t.Fatalf("abandoned as %+v, %v; want %s", ended, err, it.state)
 	}
 }
 

@@ -29,15 +29,6 @@ func (w world) trySubmit(t testing.TB, n int) (tasks.Job, error) {
 	return w.db.Submit(t.Context(), s)
 }
 
-// end ends item n of a job.
-func (w world) end(t testing.TB, job tasks.Job, n int, event tasks.Event) {
-	t.Helper()
-	d, _ := w.begin(t, job, n, "t")
-	if _, err := w.db.Finish(t.Context(), d, "t", tasks.Outcome{Event: event}, true); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func wantTooMany(t testing.TB, err error, atLeast, atMost time.Duration) {
 	t.Helper()
 	e, ok := errors.AsType[*tasks.Error](err)

@@ -150,6 +150,9 @@ func (db *DB) Cancel(ctx context.Context, id string) error {
 	case done == 0:
 		return tasks.Errorf(tasks.JobFinal, "the job has ended, there is nothing to cancel")
 	}
+	if job, err := db.Job(ctx, id); err == nil {
+		_ = db.Tell(ctx, job) // otherwise the sweeper does
+	}
 	return nil
 }
 
@@ -161,7 +164,14 @@ func (db *DB) Retry(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if again := job.Total - job.Counts.Succeeded; job.State.Final() && again > 0 {
+	if !job.State.Final() {
+		return nothingToRetry()
+	}
+	// What has ended must have been told before it opens again.
+	if err := db.Tell(ctx, job); err != nil {
+		return fmt.Errorf("retry: %w", err)
+	}
+	if again := job.Total - job.Counts.Succeeded; again > 0 {
 		if err := db.accept(ctx, job.Tenant, id, again, true); err != nil {
 			return err
 		}
@@ -181,12 +191,16 @@ func (db *DB) Retry(ctx context.Context, id string) error {
 	case done == -1:
 		return tasks.JobGone
 	case done == 0:
-		return tasks.Errorf(tasks.JobFinal, "the job has nothing to retry: it is running, or every item succeeded")
+		return nothingToRetry()
 	}
 	if job, err = db.Job(ctx, id); err != nil {
 		return &tasks.UndeliveredError{Job: id, Cause: err}
 	}
 	return db.enqueue(ctx, job)
+}
+
+func nothingToRetry() error {
+	return tasks.Errorf(tasks.JobFinal, "the job has nothing to retry: it is running, or every item succeeded")
 }
 
 // list puts the job into the open index, into its tenant's index and into the audit

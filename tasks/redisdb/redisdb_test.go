@@ -241,9 +241,9 @@ func TestWhatIsInDoubtStaysSoUntilADefiniteAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Giving the item up now cannot call it failed.
-		state, err := w.db.Abandon(t.Context(), d, tasks.NotInTime, "too late", 0)
-		if err != nil || state != tasks.ItemUnknown {
-			t.Errorf("abandoned as %s, %v", state, err)
+		ended, err := w.db.Abandon(t.Context(), d, tasks.NotInTime, "too late", 0)
+		if err != nil || ended != (tasks.Ended{State: tasks.ItemUnknown, JobFinal: true}) {
+			t.Errorf("abandoned as %+v, %v", ended, err)
 		}
 	})
 }
@@ -368,9 +368,9 @@ func TestAnItemDoesNotStartAfterItsTime(t *testing.T) {
 		if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, tasks.TooLate) {
 			t.Errorf("begin: %v", err)
 		}
-		state, err := w.db.Abandon(t.Context(), d, tasks.NotInTime, "too late", 0)
-		if err != nil || state != tasks.ItemFailed {
-			t.Errorf("abandoned as %s, %v", state, err)
+		ended, err := w.db.Abandon(t.Context(), d, tasks.NotInTime, "too late", 0)
+		if err != nil || ended != (tasks.Ended{State: tasks.ItemFailed, JobFinal: true}) {
+			t.Errorf("abandoned as %+v, %v", ended, err)
 		}
 		if got := w.read(t, job.ID); got.State != tasks.JobFailed || got.Items[0].Code != tasks.NotInTime {
 			t.Errorf("record %+v", got)

@@ -94,6 +94,18 @@ var protectLua string
 //go:embed lua/unlock.lua
 var unlockLua string
 
+//go:embed lua/told.lua
+var toldLua string
+
+//go:embed lua/endpoint.lua
+var endpointLua string
+
+//go:embed lua/rotate.lua
+var rotateLua string
+
+//go:embed lua/report.lua
+var reportLua string
+
 var (
 	createScript     = redis.NewScript(createLua)
 	beginScript      = many(beginLua, recordLua, rememberLua, instanceLua)
@@ -116,6 +128,10 @@ var (
 	usedScript       = redis.NewScript(quotaLua + usedLua)
 	policyScript     = redis.NewScript(policyLua)
 	paceScript       = redis.NewScript(paceLua)
+	toldScript       = redis.NewScript(toldLua)
+	endpointScript   = redis.NewScript(endpointLua)
+	rotateScript     = redis.NewScript(rotateLua)
+	reportScript     = redis.NewScript(reportLua)
 )
 
 // many makes a script that runs another one, after its preludes, for many items at once:

@@ -129,6 +129,12 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 	if err := db.Check(ctx); err != nil {
 		t.Fatal(err)
 	}
+	endpoint, err := db.AddEndpoint(ctx, tasks.Endpoint{
+		ID: "ep_" + tasks.NewJobID(), Tenant: "acme", URL: "https://acme.example", Topics: tasks.Topics, Secret: "whsec_1",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	job, err := submit(ctx, db)
 	if err != nil {
 		t.Fatal(err)
@@ -151,6 +157,21 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 	}
 	if job, err = db.Job(ctx, job.ID); err != nil || job.State != tasks.JobSucceeded {
 		t.Errorf("record %+v, %v", job, err)
+	}
+	if err := db.Tell(ctx, job); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := inspector.GetTaskInfo(redisdb.WebhookQueue, job.Notice(job.News()[0], endpoint).TaskID()); err != nil {
+		t.Errorf("the job's end is not told: %v", err)
+	}
+	if job, err = db.Job(ctx, job.ID); err != nil || len(job.News()) != 0 {
+		t.Errorf("it is not marked as told: %+v, %v", job, err)
+	}
+	if _, err := db.Report(ctx, endpoint, tasks.Report{EventID: "e", Status: 200}); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(db.RotateSecret(ctx, endpoint, "whsec_2", time.Hour), db.RemoveEndpoint(ctx, endpoint)); err != nil {
+		t.Error(err)
 	}
 	oneItemAtATime(t, db, client(t, db))
 	if found, _, err := db.Jobs(ctx, "acme", tasks.JobFilter{Limit: 100}); err != nil || !slices.ContainsFunc(found, func(j tasks.Job) bool { return j.ID == job.ID }) {

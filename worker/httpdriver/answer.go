@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"batchreset/worker"
 )
@@ -18,9 +17,6 @@ const (
 	maxMessage = 1024
 	maxCode    = 64
 )
-
-// maxRetryAfter bounds what an upstream can ask for: an item's time is a day.
-const maxRetryAfter = 24 * time.Hour
 
 // answer is what an upstream said.
 type answer struct {
@@ -47,7 +43,7 @@ func readAnswer(response *http.Response) answer {
 	return answer{
 		status:     response.StatusCode,
 		header:     response.Header,
-		retryAfter: retryAfter(response.Header.Get("Retry-After"), time.Now()),
+		retryAfter: worker.RetryAfter(response.Header.Get("Retry-After"), time.Now()),
 		broken:     err,
 		code:       text(fields["error_code"], maxCode),
 		message:    text(fields["error_msg"], maxMessage),
@@ -61,30 +57,7 @@ func text(raw json.RawMessage, limit int) string {
 	if json.Unmarshal(raw, &s) != nil {
 		s = string(raw)
 	}
-	return printable(s, limit)
-}
-
-// printable makes text from outside harmless in logs and on terminals, and cuts
-// it to limit bytes on a UTF-8 boundary.
-func printable(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
-	return strings.ToValidUTF8(s[:min(len(s), limit)], "")
-}
-
-// retryAfter reads a Retry-After header in either form; 0 when there is none.
-func retryAfter(header string, now time.Time) time.Duration {
-	if seconds, err := strconv.Atoi(header); err == nil {
-		return time.Duration(min(max(0, seconds), int(maxRetryAfter/time.Second))) * time.Second
-	}
-	if at, err := http.ParseTime(header); err == nil {
-		return min(max(0, at.Sub(now)), maxRetryAfter)
-	}
-	return 0
+	return worker.Printable(s, limit)
 }
 
 // refused reports whether the body tells of an error, as KooPhone does under

@@ -234,4 +234,4 @@ func unknown(message string, repeatable bool) *worker.DriverError {
 }
 
 // reason is the text of an error of net/http, which may quote the upstream.
-func reason(err error) string { return printable(err.Error(), maxMessage) }
+func reason(err error) string { return worker.Printable(err.Error(), maxMessage) }

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"batchreset/worker"
 )
 
 // sameOrigin resolves a location against the URL that it came from, and refuses
@@ -20,7 +22,7 @@ func sameOrigin(target *url.URL, location string) (string, error) {
 		return "", errors.New("is not a URL")
 	}
 	if origin(u) != origin(target) {
-		return "", fmt.Errorf("leads to another host, %q", printable(u.Scheme+"://"+u.Host, 200))
+		return "", fmt.Errorf("leads to another host, %q", worker.Printable(u.Scheme+"://"+u.Host, 200))
 	}
 	u.User, u.Fragment = nil, ""
 	return u.String(), nil

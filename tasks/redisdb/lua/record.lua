@@ -5,7 +5,7 @@
 -- one, behind a space), reason, labels (JSON), if any, keep (retention, s), tenant,
 -- queue, open, request_id, fp, tasks, total, max_failures (if any), rev (counts changes),
 -- left (items that are not final), stop (the error code that no further attempt begins
--- for), cancel, retry (who asked last), and for each item:
+-- for), cancel, retry (who asked last), told, told:<n> (see told.lua), and for each item:
 --   <n>   "s a b e i", "s a b e i t r x k" while an attempt runs or the outcome of one
 --         is in doubt, and each of them with a rest
 --           s state (first letter; w = retrying)   a attempts

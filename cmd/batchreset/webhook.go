@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/worker/webhook"
+)
+
+func newWebhookCommand(std *streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "webhook",
+		Short: "Tell tenants' endpoints when jobs end",
+		Long: `A tenant's webhook endpoints are told of every job of the tenant that ends
+(job.finished) and, if they want, of every item that fails (job.item_failed): by a
+POST that is signed as the Standard Webhooks specification has it. Any of its
+libraries verifies it, see https://www.standardwebhooks.com.
+
+The workers send. What is not taken is sent again, ten times within three days. An
+endpoint that answers 410, or takes nothing for five days, is disabled.`,
+	}
+	cmd.AddCommand(newWebhookAddCommand(std), newWebhookListCommand(std), newWebhookTestCommand(std),
+		newWebhookRotateCommand(std), newWebhookEnableCommand(std), newWebhookRemoveCommand(std))
+	return cmd
+}
+
+func newWebhookAddCommand(std *streams) *cobra.Command {
+	var (
+		redis       redisFlags
+		tenant, url string
+		events      []string
+		private     bool
+	)
+	cmd := &cobra.Command{
+		Use:   "add --tenant TENANT --url URL",
+		Short: "Add an endpoint and print its secret, once",
+		Long: `Adds an endpoint of a tenant. The secret that its receiver verifies the signatures
+with is the last line of the output and is shown only now; the endpoint's ID goes to
+standard error. Redis keeps the secret, because it signs.
+
+The URL must be https, and every address of its host a public one.`,
+		Example: `  batchreset webhook add --tenant acme --url https://acme.example/hooks
+  SECRET=$(batchreset webhook add --tenant acme --url https://acme.example/hooks --events job.finished,job.item_failed)`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			topics, err := parseTopics(events)
+			if err != nil {
+				return err
+			}
+			switch {
+			case tenant == "":
+				return errors.New("--tenant is missing")
+			case url == "":
+				return errors.New("--url is missing")
+			}
+			if err := tasks.CheckTenant(tenant); err != nil {
+				return fmt.Errorf("--tenant: %w", err)
+			}
+			if err := webhook.CheckURL(cmd.Context(), url, private); err != nil {
+				return fmt.Errorf("--url %w", err)
+			}
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				e, err := addEndpoint(cmd.Context(), db, tenant, url, topics)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(std.err, "webhook endpoint %s for tenant %s, events %s\n", e.ID, e.Tenant, join(e.Topics))
+				_, err = fmt.Fprintln(std.out, e.Secret)
+				return err
+			})
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	cmd.Flags().StringVar(&tenant, "tenant", "", "whose endpoint it is (required)")
+	cmd.Flags().StringVar(&url, "url", "", "where its notices are sent (required)")
+	cmd.Flags().StringSliceVar(&events, "events", nil, "what it is told of: "+join(tasks.Topics)+" (default "+string(tasks.TopicJobFinished)+")")
+	defineWebhookPrivate(cmd.Flags(), &private, false)
+	return cmd
+}
+
+func parseTopics(names []string) ([]tasks.Topic, error) {
+	if len(names) == 0 {
+		return []tasks.Topic{tasks.TopicJobFinished}, nil
+	}
+	var topics []tasks.Topic
+	for _, name := range names {
+		topic := tasks.Topic(name)
+		if !slices.Contains(tasks.Topics, topic) {
+			return nil, fmt.Errorf("--events must be of %s, not %q", join(tasks.Topics), name)
+		}
+		if !slices.Contains(topics, topic) {
+			topics = append(topics, topic)
+		}
+	}
+	return topics, nil
+}
+
+// addEndpoint adds an endpoint with a new secret; the caller has checked the URL.
+func addEndpoint(ctx context.Context, db *redisdb.DB, tenant, url string, topics []tasks.Topic) (tasks.Endpoint, error) {
+	e := tasks.Endpoint{
+		ID: "ep_" + strings.ToLower(rand.Text()[:16]), Tenant: tenant, URL: url, Topics: topics, Secret: newSecret(),
+	}
+	if err := auditEndpoint(ctx, db, tasks.ActionAddWebhook, e); err != nil {
+		return e, err
+	}
+	e, err := db.AddEndpoint(ctx, e)
+	return e, sentence(err)
+}
+
+// auditEndpoint leaves the URL out, which may have secrets of the receiver.
+func auditEndpoint(ctx context.Context, db *redisdb.DB, action tasks.Action, e tasks.Endpoint) error {
+	return audit(ctx, db, tasks.AuditEntry{Action: action, Tenant: e.Tenant, Detail: "endpoint " + e.ID})
+}
+
+// newSecret makes a secret as the specification writes it.
+func newSecret() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails, says crypto/rand
+	return "whsec_" + base64.StdEncoding.EncodeToString(b[:])
+}
+
+func newWebhookListCommand(std *streams) *cobra.Command {
+	var (
+		redis  redisFlags
+		output outputFlag
+		tenant string
+	)
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the endpoints, without their secrets",
+		Long: `Lists the endpoints with their state and what came of the last notice that was sent
+to each.`,
+		Example: `  batchreset webhook list
+  batchreset webhook list --tenant acme --output json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				endpoints, err := db.Endpoints(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if tenant != "" {
+					endpoints = slices.DeleteFunc(endpoints, func(e tasks.Endpoint) bool { return e.Tenant != tenant })
+				}
+				if output.json() {
+					return writeJSON(std.out, endpoints)
+				}
+				table := newTable(std.out, "ID", "TENANT", "URL", "EVENTS", "STATE", "LAST NOTICE")
+				for _, e := range endpoints {
+					table.row(e.ID, e.Tenant, e.URL, join(e.Topics), endpointState(e), lastNotice(e.Last))
+				}
+				return table.flush()
+			})
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
+	cmd.Flags().StringVar(&tenant, "tenant", "", "only this tenant's")
+	return cmd
+}
+
+func endpointState(e tasks.Endpoint) string {
+	switch {
+	case !e.DisabledAt.IsZero():
+		return "disabled since " + clock(e.DisabledAt.Time) + ": " + e.DisabledReason
+	case !e.FailingSince.IsZero():
+		return "enabled, failing since " + clock(e.FailingSince.Time)
+	case time.Now().Before(e.OldUntil.Time):
+		return "enabled, old secret until " + clock(e.OldUntil.Time)
+	}
+	return "enabled"
+}
+
+func lastNotice(r *tasks.Report) string {
+	switch {
+	case r == nil:
+		return "none yet"
+	case r.Error == "":
+		return clock(r.At.Time) + " " + string(r.Topic) + ": taken, status " + strconv.Itoa(r.Status)
+	}
+	return clock(r.At.Time) + " " + string(r.Topic) + ": " + r.Error
+}

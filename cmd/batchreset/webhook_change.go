@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/worker/webhook"
+)
+
+// newEndpointCommand makes a command on the endpoint that its only argument names.
+func newEndpointCommand(cmd *cobra.Command, do func(context.Context, *redisdb.DB, tasks.Endpoint) error) *cobra.Command {
+	var redis redisFlags
+	cmd.Args = cobra.ExactArgs(1)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			e, err := db.EndpointByID(cmd.Context(), args[0])
+			if err == nil {
+				err = do(cmd.Context(), db, e)
+			}
+			if errors.Is(err, tasks.ErrNoEndpoint) {
+				return fmt.Errorf("there is no webhook endpoint with the ID %q (see 'batchreset webhook list')", args[0])
+			}
+			return err
+		})
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	return cmd
+}
+
+func newWebhookRemoveCommand(std *streams) *cobra.Command {
+	return newEndpointCommand(&cobra.Command{
+		Use:     "remove ID",
+		Short:   "Remove an endpoint",
+		Long:    "Removes an endpoint. What is on its way to it is dropped.",
+		Example: "  batchreset webhook remove ep_4k2jq6zr7ma3xw5b",
+	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint) error {
+		if err := auditEndpoint(ctx, db, tasks.ActionRemoveWebhook, e); err != nil {
+			return err
+		}
+		if err := db.RemoveEndpoint(ctx, e); err != nil {
+			return err
+		}
+		fmt.Fprintln(std.err, "removed", e.ID)
+		return nil
+	})
+}
+
+func newWebhookEnableCommand(std *streams) *cobra.Command {
+	return newEndpointCommand(&cobra.Command{
+		Use:   "enable ID",
+		Short: "Tell a disabled endpoint again",
+		Long: `Has an endpoint that was disabled told again of what happens from now on. What
+happened meanwhile is not made up for; notices that were on their way when it was
+disabled are archived on the asynq dashboard, where they can be run.`,
+		Example: "  batchreset webhook enable ep_4k2jq6zr7ma3xw5b",
+	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint) error {
+		if err := auditEndpoint(ctx, db, tasks.ActionEnableWebhook, e); err != nil {
+			return err
+		}
+		if err := db.EnableEndpoint(ctx, e); err != nil {
+			return err
+		}
+		fmt.Fprintln(std.err, "enabled", e.ID)
+		return nil
+	})
+}
+
+func newWebhookRotateCommand(std *streams) *cobra.Command {
+	var overlap time.Duration
+	cmd := newEndpointCommand(&cobra.Command{
+		Use:   "rotate ID",
+		Short: "Give an endpoint a new secret and print it, once",
+		Long: `Gives an endpoint a new secret. For the overlap every notice is signed with the old
+one, too, so that the receiver can change over without missing any; 0 ends the old one
+at once, for a secret that got into wrong hands.`,
+		Example: `  batchreset webhook rotate ep_4k2jq6zr7ma3xw5b
+  batchreset webhook rotate ep_4k2jq6zr7ma3xw5b --overlap 0`,
+	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint) error {
+		secret := newSecret()
+		if err := auditEndpoint(ctx, db, tasks.ActionRotateWebhook, e); err != nil {
+			return err
+		}
+		if err := db.RotateSecret(ctx, e, secret, overlap); err != nil {
+			return err
+		}
+		fmt.Fprintf(std.err, "new secret for %s; the old one signs, too, for %s\n", e.ID, overlap)
+		_, err := fmt.Fprintln(std.out, secret)
+		return err
+	})
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if overlap < 0 {
+			return errors.New("--overlap must not be negative")
+		}
+		return nil
+	}
+	cmd.Flags().DurationVar(&overlap, "overlap", 24*time.Hour, "how long the old secret signs, too")
+	return cmd
+}
+
+func newWebhookTestCommand(std *streams) *cobra.Command {
+	var private bool
+	cmd := newEndpointCommand(&cobra.Command{
+		Use:   "test ID",
+		Short: "Send an endpoint a test event now and show what it answers",
+		Long: `Sends a signed event of the type webhook.test to an endpoint, from this machine and
+once, and shows the answer. It exits 0 only if the endpoint took it. It changes nothing
+of the endpoint's state, and works for a disabled one, too.`,
+		Example: "  batchreset webhook test ep_4k2jq6zr7ma3xw5b",
+	}, func(ctx context.Context, _ *redisdb.DB, e tasks.Endpoint) error {
+		now := time.Now()
+		sender := webhook.NewSender(userAgent(), private)
+		defer sender.Close()
+		body := tasks.NoticeBody("webhook.test", tasks.Time{Time: now}, map[string]string{"tenant": e.Tenant, "endpoint_id": e.ID})
+		reply := sender.Send(ctx, e, fmt.Sprintf("%s-test-%d", e.ID, now.UnixMilli()), body)
+		if reply.Err != nil {
+			return fmt.Errorf("not sent, or not answered: %w", reply.Err)
+		}
+		fmt.Fprintf(std.out, "status %d after %s\n", reply.Status, time.Since(now).Round(time.Millisecond))
+		if text := strings.TrimSpace(reply.Text); text != "" {
+			fmt.Fprintln(std.out, text)
+		}
+		if reply.Status/100 != 2 {
+			return errors.New("the endpoint did not take it; 2xx would mean that it did")
+		}
+		return nil
+	})
+	defineWebhookPrivate(cmd.Flags(), &private, false)
+	return cmd
+}

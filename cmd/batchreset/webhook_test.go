@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+
+	"batchreset/tasks/redisdb/redistest"
+)
+
+func TestWebhookCommands(t *testing.T) {
+	status := http.StatusOK
+	agent := ""
+	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		agent = r.UserAgent()
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte("seen"))
+	}))
+	defer endpoint.Close()
+	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
+	private := "--webhook-allow-private"
+
+	added := command(t, environment, "webhook", "add", "--tenant", "acme", "--url", endpoint.URL, private).ok(t)
+	if !regexp.MustCompile(`^whsec_[A-Za-z0-9+/]{43}=\n$`).MatchString(added.out) || !strings.Contains(added.errs, "for tenant acme, events job.finished\n") {
+		t.Errorf("added %q, %q", added.out, added.errs)
+	}
+	id := regexp.MustCompile(`ep_[a-z2-7]{16}`).FindString(added.errs)
+	list := command(t, environment, "webhook", "list").ok(t).out
+	for _, want := range []string{id, "acme", endpoint.URL, "job.finished", "enabled", "none yet"} {
+		if !strings.Contains(list, want) {
+			t.Errorf("the list lacks %q:\n%s", want, list)
+		}
+	}
+	if out := command(t, environment, "webhook", "list", "--tenant", "other", "--output", "json").ok(t).out; out != "[]\n" {
+		t.Errorf("another tenant's: %q", out)
+	}
+
+	tested := command(t, environment, "webhook", "test", id, private).ok(t)
+	if !regexp.MustCompile(`^status 200 after \S+\nseen\n$`).MatchString(tested.out) || !strings.HasPrefix(agent, "batchreset/") {
+		t.Errorf("test says %q to %q", tested.out, agent)
+	}
+	command(t, environment, "webhook", "test", id).wantError(t, "not a permitted destination")
+	status = http.StatusTeapot
+	command(t, environment, "webhook", "test", id, private).wantError(t, "did not take it")
+	if list := command(t, environment, "webhook", "list").ok(t).out; !strings.Contains(list, "none yet") {
+		t.Errorf("a test changed the state:\n%s", list)
+	}
+
+	rotated := command(t, environment, "webhook", "rotate", id, "--overlap", "1h").ok(t)
+	if rotated.out == added.out || !strings.HasPrefix(rotated.out, "whsec_") || !strings.Contains(rotated.errs, "signs, too, for 1h0m0s") {
+		t.Errorf("rotated %q, %q", rotated.out, rotated.errs)
+	}
+	if list := command(t, environment, "webhook", "list").ok(t).out; !strings.Contains(list, "old secret until") {
+		t.Errorf("the list does not tell of the overlap:\n%s", list)
+	}
+	command(t, environment, "webhook", "enable", id).ok(t)
+	command(t, environment, "webhook", "remove", id).ok(t)
+	for _, name := range []string{"test", "rotate", "enable", "remove"} {
+		command(t, environment, "webhook", name, id).wantError(t, "there is no webhook endpoint with the ID \""+id)
+	}
+	for range 10 {
+		command(t, environment, "webhook", "add", "--tenant", "acme", "--url", endpoint.URL, private).ok(t)
+	}
+	command(t, environment, "webhook", "add", "--tenant", "acme", "--url", endpoint.URL, private).
+		wantError(t, "tenant acme has 10 webhook endpoints, which is the limit")
+}
+
+func TestBadWebhooksAreRefusedByName(t *testing.T) {
+	const public = "https://93.184.215.14/hooks"
+	for _, row := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"no tenant", []string{"add", "--url", public}, "--tenant is missing"},
+		{"no tenant's name", []string{"add", "--tenant", "a b", "--url", public}, "--tenant: \"a b\" is not a tenant"},
+		{"no URL", []string{"add", "--tenant", "acme"}, "--url is missing"},
+		{"an event that there is not", []string{"add", "--tenant", "acme", "--url", public, "--events", "job.finished,job.began"}, "--events must be of job.finished,job.item_failed, not \"job.began\""},
+		{"http", []string{"add", "--tenant", "acme", "--url", "http://93.184.215.14/"}, "--url must be an https URL"},
+		{"a private address", []string{"add", "--tenant", "acme", "--url", "https://10.0.0.1/"}, "--url leads to 10.0.0.1, which is not a public address"},
+		{"no endpoint", []string{"rotate"}, "accepts 1 arg(s)"},
+		{"a negative overlap", []string{"rotate", "ep_1", "--overlap", "-1h"}, "--overlap must not be negative"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			// A Redis that is not there: nothing is asked of it before.
+			environment := map[string]string{"BATCHRESET_REDIS": "redis://127.0.0.1:1"}
+			command(t, environment, append([]string{"webhook"}, row.args...)...).wantError(t, row.want)
+		})
+	}
+	command(t, nil, "dev", "--webhook-url", "nowhere").wantError(t, "--webhook-url must be an https URL")
+	command(t, nil, "dev", "--webhook-url", public, "--redis", "redis://127.0.0.1:1").wantError(t, "--webhook-url is for the embedded Redis")
+}
+
+func TestDevTellsAURL(t *testing.T) {
+	r := newReceiver(t)
+	r.open(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out, in := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := run(ctx, []string{
+			"dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--simulator-latency", "10ms", "--webhook-url", "http://" + r.addr,
+		}, func(string) string { return "" }, strings.NewReader(""), in, io.Discard)
+		done <- errors.Join(err, in.Close())
+	}()
+	greeting, secret := "", regexp.MustCompile(`signed with (whsec_\S+)`)
+	for lines := bufio.NewScanner(out); !secret.MatchString(greeting) && lines.Scan(); {
+		greeting += lines.Text() + "\n"
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }() // until dev closes it
+	server := regexp.MustCompile(`API +(http://\S+)`).FindStringSubmatch(greeting)
+	if server == nil || !secret.MatchString(greeting) {
+		t.Fatalf("greeting %s", greeting)
+	}
+	environment := map[string]string{"BATCHRESET_SERVER": server[1], "BATCHRESET_TOKEN": demoToken}
+	job := strings.TrimSpace(command(t, environment, "submit", "phone-1").ok(t).out)
+	until(t, "the job is told", func() bool {
+		_, taken := r.got()
+		return taken[job+"-finished-1"]
+	})
+	hooks, _ := r.got()
+	wantSigned(t, secret.FindStringSubmatch(greeting)[1], hooks)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

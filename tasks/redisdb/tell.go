@@ -1,0 +1,144 @@
+package redisdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hibiken/asynq"
+
+	"batchreset/tasks"
+)
+
+// WebhookQueue is the asynq queue of notices. Its name must not begin like those that
+// workers reset instances from.
+const WebhookQueue = "webhooks"
+
+// What a record says of the endings that were told, see lua/told.lua.
+const toldField = "told"
+
+func itemToldField(n int) string { return toldField + ":" + strconv.Itoa(n) }
+
+// Tell enqueues a notice of the job's news for each endpoint that wants it, and marks the
+// news as told. It may be repeated, by anybody: asynq refuses a notice that it still
+// knows, and the mark keeps one that was sent and forgotten from being sent again.
+func (db *DB) Tell(ctx context.Context, job tasks.Job) error {
+	news := job.News()
+	if len(news) == 0 {
+		return nil
+	}
+	endpoints, err := db.endpointsOf(ctx, job.Tenant)
+	if err != nil {
+		return fmt.Errorf("tell: %w", err)
+	}
+	var notices []tasks.Notice
+	var marks []any
+	for _, n := range news {
+		wanted := false
+		for _, e := range endpoints {
+			if e.Wants(n.Topic) {
+				notices, wanted = append(notices, job.Notice(n, e)), true
+			}
+		}
+		if wanted {
+			marks = append(marks, markOf(n), n.Number)
+		}
+	}
+	if len(notices) == 0 {
+		return nil
+	}
+	if err := db.enqueueAll(ctx, WebhookQueue, len(notices), func(ctx context.Context, i int) error {
+		return db.enqueueNotice(ctx, notices[i], job.TaskRetention)
+	}); err != nil {
+		return fmt.Errorf("tell: %w", err)
+	}
+	if err := toldScript.Run(ctx, db.group, []string{jobKey(job.ID)}, marks...).Err(); err != nil {
+		return fmt.Errorf("mark as told: %w", err)
+	}
+	return nil
+}
+
+func markOf(n tasks.News) string {
+	if n.Topic == tasks.TopicItemFailed {
+		return itemToldField(n.Item)
+	}
+	return toldField
+}
+
+func (db *DB) enqueueNotice(ctx context.Context, n tasks.Notice, retention time.Duration) error {
+	_, err := db.client.EnqueueContext(ctx, asynq.NewTask(tasks.TypeNotice, n.Encode()),
+		asynq.TaskID(n.TaskID()),
+		asynq.Queue(WebhookQueue),
+		asynq.MaxRetry(math.MaxInt32),
+		asynq.Timeout(unlimited),
+		asynq.Retention(retention),
+	)
+	if errors.Is(err, asynq.ErrTaskIDConflict) {
+		return nil
+	}
+	return err
+}
+
+// TellIfWanted is Tell for somebody who has not read the job. Unless an endpoint of the
+// tenant wants one of the topics it costs nothing; an endpoint that was added in the last
+// seconds may be overlooked, which a Tell makes good later.
+func (db *DB) TellIfWanted(ctx context.Context, tenant, job string, topics ...tasks.Topic) error {
+	wanted, err := db.topicsOf(ctx, tenant)
+	if err != nil || !slices.ContainsFunc(topics, func(t tasks.Topic) bool { return slices.Contains(wanted, t) }) {
+		return err
+	}
+	record, err := db.Job(ctx, job)
+	if errors.Is(err, tasks.JobGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return db.Tell(ctx, record)
+}
+
+const (
+	// wantedFor is how long TellIfWanted believes what it knows of a tenant.
+	wantedFor = 5 * time.Second
+	// wantedTenants is of how many tenants it knows something.
+	wantedTenants = 10_000
+)
+
+// wanted remembers which topics the endpoints of tenants want.
+type wanted = lru.Cache[string, wantedTopics]
+
+type wantedTopics struct {
+	topics []tasks.Topic
+	until  time.Time
+}
+
+func newWanted() *wanted {
+	cache, err := lru.New[string, wantedTopics](wantedTenants)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return cache
+}
+
+func (db *DB) topicsOf(ctx context.Context, tenant string) ([]tasks.Topic, error) {
+	if known, ok := db.wanted.Get(tenant); ok && time.Now().Before(known.until) {
+		return known.topics, nil
+	}
+	endpoints, err := db.endpointsOf(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	found := wantedTopics{until: time.Now().Add(wantedFor)}
+	for _, topic := range tasks.Topics {
+		if slices.ContainsFunc(endpoints, func(e tasks.Endpoint) bool { return e.Wants(topic) }) {
+			found.topics = append(found.topics, topic)
+		}
+	}
+	db.wanted.Add(tenant, found)
+	return found.topics, nil
+}

@@ -1,0 +1,203 @@
+package redisdb
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+// webhooksIndex has the tenant of every endpoint, by its ID.
+const webhooksIndex = "reset:webhooks"
+
+// failingFor is how long an endpoint may take nothing before it is disabled.
+const failingFor = 5 * 24 * time.Hour
+
+func webhooksKey(tenant string) string    { return "reset:webhook:{" + tenant + "}" }
+func webhookKey(tenant, id string) string { return webhooksKey(tenant) + ":" + id }
+
+// AddEndpoint gives the tenant an endpoint, which the caller has checked, and returns it.
+// Errors: tasks.TooManyRequests if the tenant has tasks.MaxEndpoints.
+func (db *DB) AddEndpoint(ctx context.Context, e tasks.Endpoint) (tasks.Endpoint, error) {
+	now, err := db.rdb.Time(ctx).Result()
+	if err != nil {
+		return tasks.Endpoint{}, fmt.Errorf("add endpoint: %w", err)
+	}
+	// Indexed first: an endpoint that exists is always listed.
+	if err := db.rdb.HSet(ctx, webhooksIndex, e.ID, e.Tenant).Err(); err != nil {
+		return tasks.Endpoint{}, fmt.Errorf("add endpoint: %w", err)
+	}
+	added, err := endpointScript.Run(ctx, db.rdb, []string{webhooksKey(e.Tenant), webhookKey(e.Tenant, e.ID)},
+		e.ID, tasks.MaxEndpoints,
+		"url", e.URL, "topics", joinTopics(e.Topics), "secret", e.Secret, "created", now.UnixMilli()).Int()
+	if err != nil {
+		return tasks.Endpoint{}, fmt.Errorf("add endpoint: %w", err)
+	}
+	if added == 0 {
+		_ = db.rdb.HDel(ctx, webhooksIndex, e.ID).Err() // met again by the next listing
+		return tasks.Endpoint{}, tasks.Errorf(tasks.TooManyRequests,
+			"tenant %s has %d webhook endpoints, which is the limit; remove one first", e.Tenant, tasks.MaxEndpoints)
+	}
+	return db.Endpoint(ctx, e.Tenant, e.ID)
+}
+
+func joinTopics(topics []tasks.Topic) string {
+	names := make([]string, len(topics))
+	for i, t := range topics {
+		names[i] = string(t)
+	}
+	return strings.Join(names, " ")
+}
+
+// Endpoint returns a tenant's endpoint. Errors: tasks.ErrNoEndpoint.
+func (db *DB) Endpoint(ctx context.Context, tenant, id string) (tasks.Endpoint, error) {
+	hash, err := db.rdb.HGetAll(ctx, webhookKey(tenant, id)).Result()
+	if err != nil {
+		return tasks.Endpoint{}, fmt.Errorf("read endpoint: %w", err)
+	}
+	return decodeEndpoint(tenant, id, hash)
+}
+
+// EndpointByID is Endpoint for somebody who does not know the tenant.
+func (db *DB) EndpointByID(ctx context.Context, id string) (tasks.Endpoint, error) {
+	tenant, err := db.rdb.HGet(ctx, webhooksIndex, id).Result()
+	switch {
+	case err == redis.Nil: //nolint:errorlint // go-redis returns it bare
+		return tasks.Endpoint{}, tasks.ErrNoEndpoint
+	case err != nil:
+		return tasks.Endpoint{}, fmt.Errorf("read endpoint: %w", err)
+	}
+	return db.Endpoint(ctx, tenant, id)
+}
+
+// Endpoints returns every endpoint, by tenant and age. Entries of the index without an
+// endpoint are left out.
+func (db *DB) Endpoints(ctx context.Context) ([]tasks.Endpoint, error) {
+	index, err := db.rdb.HGetAll(ctx, webhooksIndex).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list endpoints: %w", err)
+	}
+	tenants := map[string]bool{}
+	for _, tenant := range index {
+		tenants[tenant] = true
+	}
+	endpoints := []tasks.Endpoint{}
+	for tenant := range tenants {
+		found, err := db.endpointsOf(ctx, tenant)
+		if err != nil {
+			return nil, fmt.Errorf("list endpoints: %w", err)
+		}
+		endpoints = append(endpoints, found...)
+	}
+	slices.SortFunc(endpoints, func(a, b tasks.Endpoint) int {
+		if order := strings.Compare(a.Tenant, b.Tenant); order != 0 {
+			return order
+		}
+		return a.CreatedAt.Compare(b.CreatedAt.Time)
+	})
+	return endpoints, nil
+}
+
+// endpointsOf returns a tenant's endpoints.
+func (db *DB) endpointsOf(ctx context.Context, tenant string) ([]tasks.Endpoint, error) {
+	cmd := redis.NewStringSliceCmd(ctx, "smembers", webhooksKey(tenant))
+	if err := db.group.do(ctx, cmd); err != nil {
+		return nil, fmt.Errorf("read endpoints: %w", err)
+	}
+	ids := cmd.Val()
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	pipe := db.rdb.Pipeline()
+	answers := make([]*redis.MapStringStringCmd, len(ids))
+	for i, id := range ids {
+		answers[i] = pipe.HGetAll(ctx, webhookKey(tenant, id))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("read endpoints: %w", err)
+	}
+	var endpoints []tasks.Endpoint
+	for i, id := range ids {
+		e, err := decodeEndpoint(tenant, id, answers[i].Val())
+		if err == nil { // else it was removed just now
+			endpoints = append(endpoints, e)
+		}
+	}
+	return endpoints, nil
+}
+
+func decodeEndpoint(tenant, id string, hash map[string]string) (tasks.Endpoint, error) {
+	if len(hash) == 0 {
+		return tasks.Endpoint{}, tasks.ErrNoEndpoint
+	}
+	e := tasks.Endpoint{
+		ID: id, Tenant: tenant, URL: hash["url"], CreatedAt: millis(hash["created"]),
+		Secret: hash["secret"], OldSecret: hash["old_secret"], OldUntil: millis(hash["old_until"]),
+		DisabledAt: millis(hash["disabled"]), DisabledReason: hash["reason"], FailingSince: millis(hash["failing"]),
+	}
+	for name := range strings.FieldsSeq(hash["topics"]) {
+		e.Topics = append(e.Topics, tasks.Topic(name))
+	}
+	if at := millis(hash["at"]); !at.IsZero() {
+		e.Last = &tasks.Report{At: at, EventID: hash["event"], Topic: tasks.Topic(hash["topic"]), Error: hash["error"]}
+		e.Last.Status, _ = strconv.Atoi(hash["status"]) // 0: there was no answer
+	}
+	return e, nil
+}
+
+// RemoveEndpoint removes an endpoint. What is on its way to it is dropped.
+func (db *DB) RemoveEndpoint(ctx context.Context, e tasks.Endpoint) error {
+	pipe := db.rdb.TxPipeline()
+	pipe.SRem(ctx, webhooksKey(e.Tenant), e.ID)
+	pipe.Del(ctx, webhookKey(e.Tenant, e.ID))
+	_, err := pipe.Exec(ctx)
+	if err == nil {
+		err = db.rdb.HDel(ctx, webhooksIndex, e.ID).Err()
+	}
+	if err != nil {
+		return fmt.Errorf("remove endpoint: %w", err)
+	}
+	return nil
+}
+
+// RotateSecret gives an endpoint a new secret; the one before signs as well for so long.
+// Errors: tasks.ErrNoEndpoint.
+func (db *DB) RotateSecret(ctx context.Context, e tasks.Endpoint, secret string, overlap time.Duration) error {
+	now, err := db.rdb.Time(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("rotate secret: %w", err)
+	}
+	rotated, err := rotateScript.Run(ctx, db.rdb, []string{webhookKey(e.Tenant, e.ID)}, secret, now.Add(overlap).UnixMilli()).Int()
+	if err != nil {
+		return fmt.Errorf("rotate secret: %w", err)
+	}
+	if rotated == 0 {
+		return tasks.ErrNoEndpoint
+	}
+	return nil
+}
+
+// EnableEndpoint has an endpoint told again.
+func (db *DB) EnableEndpoint(ctx context.Context, e tasks.Endpoint) error {
+	if err := db.rdb.HDel(ctx, webhookKey(e.Tenant, e.ID), "disabled", "reason", "failing").Err(); err != nil {
+		return fmt.Errorf("enable endpoint: %w", err)
+	}
+	return nil
+}
+
+// Report notes what came of sending a notice. It disables an endpoint that wants no
+// more, or that has taken nothing for five days, and reports whether it did.
+func (db *DB) Report(ctx context.Context, e tasks.Endpoint, r tasks.Report) (disabled bool, err error) {
+	n, err := reportScript.Run(ctx, db.group, []string{webhookKey(e.Tenant, e.ID)},
+		r.EventID, string(r.Topic), r.Status, r.Error, flag(r.Gone), failingFor.Milliseconds()).Int()
+	if err != nil {
+		return false, fmt.Errorf("report: %w", err)
+	}
+	return n == 1, nil
+}

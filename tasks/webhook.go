@@ -1,0 +1,182 @@
+package tasks
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Topic is what a tenant's endpoints can be told of: the type of a webhook event.
+type Topic string
+
+// The topics.
+const (
+	TopicJobFinished Topic = "job.finished"
+	TopicItemFailed  Topic = "job.item_failed" // it failed, or nobody can say whether it was reset
+)
+
+// Topics lists every topic.
+var Topics = []Topic{TopicJobFinished, TopicItemFailed}
+
+// MaxEndpoints is how many endpoints a tenant may have.
+const MaxEndpoints = 10
+
+// ErrNoEndpoint says that there is no endpoint with such an ID.
+var ErrNoEndpoint = errors.New("there is no such webhook endpoint")
+
+// Endpoint is where a tenant wants to be told, by a signed POST.
+type Endpoint struct {
+	ID        string  `json:"endpoint_id"`
+	Tenant    string  `json:"tenant"`
+	URL       string  `json:"url"`
+	Topics    []Topic `json:"events"`
+	CreatedAt Time    `json:"created_at,omitzero"`
+	// Secret signs every notice. So does the one before it, for a time, while the
+	// receiver learns the new one.
+	Secret    string `json:"-"`
+	OldSecret string `json:"-"`
+	OldUntil  Time   `json:"old_secret_until,omitzero"`
+
+	DisabledAt     Time   `json:"disabled_at,omitzero"` // zero: it is told
+	DisabledReason string `json:"disabled_reason,omitempty"`
+	// FailingSince is when the first of the notices was not taken that have failed
+	// without a success in between.
+	FailingSince Time    `json:"failing_since,omitzero"`
+	Last         *Report `json:"last,omitempty"` // nil: nothing was sent yet
+}
+
+// Report is what came of sending a notice.
+type Report struct {
+	At      Time   `json:"at,omitzero"`
+	EventID string `json:"event_id"`
+	Topic   Topic  `json:"event"`
+	Status  int    `json:"status,omitempty"` // of the answer, if there was one
+	Error   string `json:"error,omitempty"`  // empty: the notice was taken
+	// Gone says that the endpoint wants no more.
+	Gone bool `json:"-"`
+}
+
+// Wants reports whether the endpoint is to be told of a topic now.
+func (e Endpoint) Wants(t Topic) bool { return e.DisabledAt.IsZero() && slices.Contains(e.Topics, t) }
+
+// Secrets are those that sign at the given time, the current one first.
+func (e Endpoint) Secrets(now time.Time) []string {
+	if e.OldSecret != "" && now.Before(e.OldUntil.Time) {
+		return []string{e.Secret, e.OldSecret}
+	}
+	return []string{e.Secret}
+}
+
+// News is something that has happened to a job and that endpoints are told of.
+type News struct {
+	Topic Topic
+	Item  int // which failed; not for TopicJobFinished
+	// Number tells the endings of one job, or of one item, from each other: a retry
+	// brings a greater one. It is in the record, so that everybody who tells of an ending
+	// does so under the same ID.
+	Number int
+}
+
+// News returns what has happened to the job and that is not marked as told.
+func (j Job) News() []News {
+	var news []News
+	for n, it := range j.Items {
+		failed := it.State == ItemFailed || it.State == ItemUnknown
+		if failed && it.Told != it.Delivery {
+			news = append(news, News{TopicItemFailed, n, it.Delivery})
+		}
+	}
+	if number := j.ending(); j.State.Final() && j.Told != number {
+		news = append(news, News{TopicJobFinished, 0, number})
+	}
+	return news
+}
+
+// ending is the number of a final job's ending: how often its items were delivered. A
+// retry delivers at least one of them again, and what is final is not delivered. Times
+// would not do, because Redis's clock can go back.
+func (j Job) ending() int {
+	sum := 0
+	for _, it := range j.Items {
+		sum += it.Delivery
+	}
+	return sum
+}
+
+// Notice makes of the job's news what the endpoint is sent.
+func (j Job) Notice(news News, e Endpoint) Notice {
+	n := Notice{Topic: news.Topic, Tenant: j.Tenant, EndpointID: e.ID}
+	var at Time
+	var data any
+	switch news.Topic {
+	case TopicItemFailed:
+		it := j.Items[news.Item]
+		n.EventID = it.ID + "-failed-" + strconv.Itoa(news.Number)
+		it.History = nil // it is in the record, for those who want it
+		at, data = it.FinishedAt, struct {
+			JobID string `json:"job_id"`
+			Item  Item   `json:"item"`
+		}{j.ID, it}
+	default:
+		n.EventID = j.ID + "-finished-" + strconv.Itoa(news.Number)
+		j.Items = nil
+		at, data = j.FinishedAt, j
+	}
+	n.Body = NoticeBody(news.Topic, at, data)
+	return n
+}
+
+// NoticeBody is the body of a notice, as the Standard Webhooks specification has it.
+func NoticeBody(topic Topic, at Time, data any) []byte {
+	b, err := json.Marshal(struct {
+		Type      Topic `json:"type"`
+		Timestamp Time  `json:"timestamp"`
+		Data      any   `json:"data"`
+	}{topic, at, data})
+	if err != nil {
+		panic(err) // texts, numbers and times always encode
+	}
+	return b
+}
+
+// TypeNotice is the asynq type of a notice. Workers of every version that may run
+// side by side must know it.
+const TypeNotice = "webhook:notice"
+
+// Notice is the payload of an asynq task: one event on its way to one endpoint. It
+// carries the body, because the record may have moved on when it is sent.
+type Notice struct {
+	EventID    string          `json:"event_id"`
+	Topic      Topic           `json:"event"`
+	Tenant     string          `json:"tenant"`
+	EndpointID string          `json:"endpoint_id"`
+	Body       json.RawMessage `json:"body"`
+}
+
+// TaskID is the asynq task ID of the notice: asynq refuses an ID that it still knows,
+// which makes enqueuing safe to repeat.
+func (n Notice) TaskID() string { return n.EventID + "-" + n.EndpointID }
+
+// Encode returns the task payload.
+func (n Notice) Encode() []byte {
+	b, err := json.Marshal(n)
+	if err != nil {
+		panic(err) // the body was encoded by us
+	}
+	return b
+}
+
+// DecodeNotice reads a task payload and checks that it is complete.
+func DecodeNotice(payload []byte) (Notice, error) {
+	var n Notice
+	if err := json.Unmarshal(payload, &n); err != nil {
+		return Notice{}, fmt.Errorf("task payload is not a notice: %w", err)
+	}
+	if n.EventID == "" || n.Topic == "" || n.Tenant == "" || n.EndpointID == "" || len(n.Body) == 0 {
+		return Notice{}, fmt.Errorf("task payload: event_id, event, tenant, endpoint_id or body is missing")
+	}
+	return n, nil
+}

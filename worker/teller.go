@@ -1,0 +1,194 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"batchreset/tasks"
+)
+
+const (
+	// tellAtOnce is how many notices a process has under way. They wait for others most
+	// of the time, so there can be many.
+	tellAtOnce = 64
+	// tellGrace is how long those under way may take to end when the process stops; the
+	// rest is interrupted and sent again later.
+	tellGrace = 5 * time.Second
+)
+
+// TellerStore is the endpoints, as a Teller needs them.
+type TellerStore interface {
+	Endpoint(ctx context.Context, tenant, id string) (tasks.Endpoint, error)
+	Report(ctx context.Context, e tasks.Endpoint, r tasks.Report) (disabled bool, err error)
+}
+
+// Sender sends a notice to an endpoint, once, and returns in a bounded time.
+type Sender interface {
+	Send(ctx context.Context, e tasks.Endpoint, eventID string, body []byte) Reply
+	Close() // of idle connections
+}
+
+// Reply is what a sender's endpoint answered.
+type Reply struct {
+	Status     int           // 0: there was no answer
+	RetryAfter time.Duration // what the answer asks for, or 0
+	Err        error         // why there was no answer
+	Text       string        // the answer's beginning
+}
+
+// Teller takes notices from their queue and sends them to the tenants' endpoints.
+type Teller struct {
+	queue     string
+	store     TellerStore
+	sender    Sender
+	newServer func(asynq.Config) *asynq.Server
+	log       *slog.Logger
+	gates     *gates
+	sent      *prometheus.CounterVec
+
+	stop context.Context // ends when what is under way must end
+	halt context.CancelFunc
+}
+
+// NewTeller makes a teller of the notices in an asynq queue; newServer makes an asynq
+// server on the Redis of store.
+func NewTeller(queue string, store TellerStore, sender Sender, newServer func(asynq.Config) *asynq.Server, log *slog.Logger) *Teller {
+	t := &Teller{
+		queue: queue, store: store, sender: sender, newServer: newServer, log: log, gates: newGates(),
+		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "batchreset_webhook_deliveries_total",
+			Help: "Webhook requests, by outcome: delivered, failed (another follows), given_up, or gone (410).",
+		}, []string{"outcome"}),
+	}
+	for _, o := range []verdict{delivered, failed, givenUp, gone} {
+		t.sent.WithLabelValues(string(o)) // so that it is there before it happens
+	}
+	t.stop, t.halt = context.WithCancel(context.Background())
+	return t
+}
+
+// Describe implements prometheus.Collector.
+func (t *Teller) Describe(c chan<- *prometheus.Desc) { t.sent.Describe(c) }
+
+// Collect implements prometheus.Collector.
+func (t *Teller) Collect(c chan<- prometheus.Metric) { t.sent.Collect(c) }
+
+// Run sends notices until ctx ends, and returns when none is under way. It may be called
+// once.
+func (t *Teller) Run(ctx context.Context) error {
+	defer t.sender.Close()
+	defer t.halt()
+	var handlers sync.WaitGroup
+	server := t.newServer(asynq.Config{
+		Concurrency:              tellAtOnce,
+		Queues:                   map[string]int{t.queue: 1},
+		TaskCheckInterval:        50 * time.Millisecond,
+		DelayedTaskCheckInterval: time.Second,
+		ShutdownTimeout:          tellGrace + storePatience,
+		RetryDelayFunc:           retryDelay,
+		// Only what process calls a failure uses up a step of the schedule.
+		IsFailure: func(err error) bool {
+			a, ok := errors.AsType[*again](err)
+			return ok && a.failure
+		},
+		Logger: asynqLog{t.log},
+	})
+	if err := server.Start(asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
+		handlers.Add(1)
+		defer handlers.Done()
+		return t.process(ctx, task)
+	})); err != nil {
+		return fmt.Errorf("start the sending of webhooks: %w", err)
+	}
+	<-ctx.Done()
+	interrupt := time.AfterFunc(tellGrace, t.halt)
+	defer interrupt.Stop()
+	server.Shutdown()
+	handlers.Wait() // asynq does not wait for one whose task was cancelled on the dashboard
+	return nil
+}
+
+// process sends the notice of a task once. What it returns says what becomes of the task.
+func (t *Teller) process(ctx context.Context, task *asynq.Task) error {
+	n, err := tasks.DecodeNotice(task.Payload())
+	if task.Type() != tasks.TypeNotice || err != nil {
+		t.log.Error("task dropped", "type", task.Type(), "error", err)
+		return archived("the task is not a webhook notice")
+	}
+	if wait, ok := t.gates.enter(n.EndpointID, time.Now()); !ok {
+		return &again{delay: wait, reason: "the endpoint has other notices to take first"}
+	}
+	var end telling
+	defer func() { t.gates.leave(n.EndpointID, end.verdict, end.pause, time.Now()) }()
+	e, err := t.store.Endpoint(ctx, n.Tenant, n.EndpointID)
+	switch {
+	case errors.Is(err, tasks.ErrNoEndpoint):
+		end.verdict = gone
+		return nil
+	case err != nil:
+		t.say(slog.LevelWarn, "webhook put back", n, slog.Any("error", err))
+		return &again{delay: redisDelay, reason: err.Error()}
+	case !e.DisabledAt.IsZero():
+		end.verdict = gone
+		return archived("the endpoint is disabled: " + e.DisabledReason)
+	}
+	reply, interrupted := t.send(ctx, e, n)
+	if interrupted {
+		return &again{reason: "interrupted, because the worker stops"}
+	}
+	failures, _ := asynq.GetRetryCount(ctx)
+	end = judgeReply(reply, failures)
+	t.report(context.WithoutCancel(ctx), e, n, reply, end)
+	switch end.verdict {
+	case delivered:
+		return nil
+	case failed:
+		return &again{delay: end.delay, failure: true, reason: end.reason}
+	default:
+		return archived(end.reason)
+	}
+}
+
+// send sends a notice, unless the process stops meanwhile.
+func (t *Teller) send(ctx context.Context, e tasks.Endpoint, n tasks.Notice) (reply Reply, interrupted bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(t.stop, cancel)()
+	reply = t.sender.Send(ctx, e, n.EventID, n.Body)
+	return reply, reply.Err != nil && ctx.Err() != nil
+}
+
+// report tells everybody what came of a notice. A report that is lost is no harm: the
+// next one is made soon.
+func (t *Teller) report(ctx context.Context, e tasks.Endpoint, n tasks.Notice, reply Reply, end telling) {
+	t.sent.WithLabelValues(string(end.verdict)).Inc()
+	level := slog.LevelInfo
+	if end.verdict != delivered {
+		level = slog.LevelWarn
+	}
+	t.say(level, "webhook sent", n, slog.String("outcome", string(end.verdict)), slog.Int("status", reply.Status), slog.String("reason", end.reason))
+	disabled, err := t.store.Report(ctx, e, tasks.Report{
+		EventID: n.EventID, Topic: n.Topic, Status: reply.Status, Error: end.reason, Gone: end.verdict == gone,
+	})
+	switch {
+	case err != nil:
+		t.say(slog.LevelWarn, "webhook not reported", n, slog.Any("error", err))
+	case disabled:
+		t.say(slog.LevelError, "webhook endpoint disabled", n, slog.String("reason", end.reason))
+	}
+}
+
+// say logs a line that names the notice. The URL may carry secrets of the receiver.
+func (t *Teller) say(level slog.Level, text string, n tasks.Notice, attrs ...slog.Attr) {
+	all := append([]slog.Attr{
+		slog.String("event", n.EventID), slog.String("endpoint", n.EndpointID), slog.String("tenant", n.Tenant),
+	}, attrs...)
+	t.log.LogAttrs(context.Background(), level, text, all...) //nolint:sloglint // the callers' texts are constant
+}

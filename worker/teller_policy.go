@@ -1,0 +1,81 @@
+package worker
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// tellSchedule are the delays before the second and each later try, as the Standard
+// Webhooks specification recommends: ten tries within some 76 hours.
+var tellSchedule = []time.Duration{
+	5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour,
+	10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour,
+}
+
+const (
+	// tellJitter is the part of a delay that is added at random, at most, so that what
+	// failed together does not return together.
+	tellJitter = 5
+	// longestPause bounds what an answer's Retry-After can ask for, other than for its own
+	// notice.
+	longestPause = time.Hour
+	// throttled is how long an endpoint that is overloaded is left alone, if it does not
+	// say.
+	throttled = 30 * time.Second
+)
+
+// verdict is what came of a try to send a notice.
+type verdict string
+
+const (
+	delivered verdict = "delivered"
+	failed    verdict = "failed" // another try follows
+	givenUp   verdict = "given_up"
+	gone      verdict = "gone" // the endpoint wants no more
+)
+
+// telling is what follows from an endpoint's reply.
+type telling struct {
+	verdict verdict
+	delay   time.Duration // before the next try
+	// pause is how long nothing at all is sent to the endpoint by this process.
+	pause  time.Duration
+	reason string // empty: the notice was taken
+}
+
+// judgeReply decides what follows from the reply to a notice that has failed so many times
+// before. It is a pure function but for the jitter.
+func judgeReply(r Reply, before int) telling {
+	if r.Err == nil && r.Status/100 == 2 {
+		return telling{verdict: delivered}
+	}
+	end := telling{verdict: failed, reason: reasonOf(r)}
+	switch {
+	case r.Status == http.StatusGone:
+		end.verdict = gone
+	case before >= len(tellSchedule):
+		end.verdict = givenUp
+	default:
+		delay := tellSchedule[before]
+		end.delay = max(delay, r.RetryAfter) + jitter(delay/tellJitter)
+	}
+	switch r.Status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		end.pause = min(r.RetryAfter, longestPause)
+		if r.RetryAfter == 0 && r.Status != http.StatusServiceUnavailable {
+			end.pause = throttled
+		}
+	}
+	return end
+}
+
+func reasonOf(r Reply) string {
+	switch {
+	case r.Err != nil:
+		return r.Err.Error()
+	case r.Status/100 == 3:
+		return "status " + strconv.Itoa(r.Status) + ": redirects are not followed"
+	}
+	return "status " + strconv.Itoa(r.Status)
+}

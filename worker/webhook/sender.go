@@ -1,0 +1,120 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"batchreset/tasks"
+	"batchreset/worker"
+)
+
+const (
+	// sendTimeout is what a receiver has to answer: the specification says 15 to 30 s.
+	sendTimeout = 15 * time.Second
+	// maxReply is how much of an answer is read, so that its connection can be used again.
+	maxReply = 4096
+)
+
+// Sender sends notices. It is safe for concurrent use.
+type Sender struct {
+	client  *http.Client
+	agent   string
+	timeout time.Duration
+}
+
+// NewSender makes a sender; agent is its User-Agent.
+func NewSender(agent string, allowPrivate bool) *Sender {
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	if !allowPrivate {
+		dialer.Control = public.Safe
+	}
+	return &Sender{
+		agent:   agent,
+		timeout: sendTimeout,
+		client: &http.Client{
+			Transport: &http.Transport{
+				Proxy:                  nil, // it would be the one to resolve the name
+				DialContext:            dialer.DialContext,
+				TLSHandshakeTimeout:    10 * time.Second,
+				ForceAttemptHTTP2:      true,
+				MaxIdleConns:           256,
+				MaxIdleConnsPerHost:    16,
+				IdleConnTimeout:        time.Minute,
+				MaxResponseHeaderBytes: 64 << 10,
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+}
+
+// Close closes idle connections.
+func (s *Sender) Close() { s.client.CloseIdleConnections() }
+
+// newRequest makes a signed request. Every secret of the endpoint signs.
+func (s *Sender) newRequest(ctx context.Context, e tasks.Endpoint, eventID string, body []byte) (*http.Request, error) {
+	now := time.Now()
+	var signatures []string
+	for _, secret := range e.Secrets(now) {
+		signer, err := standardwebhooks.NewWebhook(secret)
+		if err != nil {
+			return nil, fmt.Errorf("the endpoint's secret cannot be used: %w", err)
+		}
+		signature, err := signer.Sign(eventID, now, body)
+		if err != nil {
+			return nil, err
+		}
+		signatures = append(signatures, signature)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, e.URL, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("User-Agent", s.agent)
+	r.Header.Set(standardwebhooks.HeaderWebhookID, eventID)
+	r.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
+	r.Header.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))
+	return r, nil
+}
+
+// Send implements worker.Sender.
+func (s *Sender) Send(ctx context.Context, e tasks.Endpoint, eventID string, body []byte) worker.Reply {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	r, err := s.newRequest(ctx, e, eventID, body)
+	if err != nil {
+		return worker.Reply{Err: plain(err)}
+	}
+	answer, err := s.client.Do(r)
+	if err != nil {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("no answer within %s", s.timeout)
+		}
+		return worker.Reply{Err: plain(err)}
+	}
+	// The status is the answer; what is wrong with the rest of it does not matter.
+	text, _ := io.ReadAll(io.LimitReader(answer.Body, maxReply))
+	_ = answer.Body.Close()
+	return worker.Reply{
+		Status: answer.StatusCode, RetryAfter: worker.RetryAfter(answer.Header.Get("Retry-After"), time.Now()), Text: worker.Printable(string(text), maxReply),
+	}
+}
+
+// plain leaves the URL out of an error, which may carry secrets of the receiver.
+func plain(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	return errors.New(worker.Printable(err.Error(), tasks.MaxMessage))
+}
