@@ -4,16 +4,17 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 )
 
 func TestALostAnswerStaysUncertainWhateverTheNextTryFinds(t *testing.T) {
 	for name, answer := range map[string]string{"nobody": "", "a revoked token": `{"error_code":"APIGW.0307","error_msg":"revoked"}`} {
 		t.Run(name, func(t *testing.T) {
-			n := 0
+			var requests atomic.Int32
 			var s *httptest.Server
 			s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				if n++; n == 1 {
+				if requests.Add(1) == 1 {
 					if answer == "" {
 						_ = s.Listener.Close()
 					}
