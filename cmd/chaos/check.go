@@ -64,6 +64,7 @@ func Check(h History) []Violation {
 		f.checkI6SameKeySameJob(),
 		f.checkI7CancelledIsNeverCalled(),
 		f.checkI8RefusedLeavesNothing(),
+		f.checkI9EveryEndIsTold(),
 		f.checkI10CrashesAreNoFailures(),
 		f.checkHaltHolds(),
 	)
@@ -78,12 +79,13 @@ type facts struct {
 	faults     []Event
 	jobs       []string           // every job that was accepted or seen
 	reads      map[string][]Event // by job
+	told       map[string][]Event // by job
 	byInstance map[string][]Event // calls
 	byItem     map[string][]Event // calls
 }
 
 func index(h History) facts {
-	f := facts{History: h, reads: map[string][]Event{}, byInstance: map[string][]Event{}, byItem: map[string][]Event{}}
+	f := facts{History: h, reads: map[string][]Event{}, told: map[string][]Event{}, byInstance: map[string][]Event{}, byItem: map[string][]Event{}}
 	f.Events = slices.Clone(h.Events)
 	slices.SortStableFunc(f.Events, func(a, b Event) int { return cmp.Compare(a.Begin, b.Begin) })
 	jobs := map[string]bool{}
@@ -97,6 +99,8 @@ func index(h History) facts {
 			f.retries = append(f.retries, e)
 		case Fault:
 			f.faults = append(f.faults, e)
+		case Told:
+			f.told[e.Job] = append(f.told[e.Job], e)
 		case Read:
 			f.reads[e.Job] = append(f.reads[e.Job], e)
 		case Call:

@@ -67,8 +67,18 @@ func broke(begin, end float64, kind faultKind, target string) Event {
 }
 
 // history is of a run with 3 attempts at most. Jobs that were read and not
-// submitted were submitted without an answer.
+// submitted were submitted without an answer, and every end that was read was told.
 func history(s setup, events ...Event) History {
+	h := untoldHistory(s, events...)
+	for _, e := range events {
+		if e.Kind == Read && e.Record != nil && e.Record.Final() {
+			h.Events = append(h.Events, told(e.End, "event of "+e.Record.FinishedAt.String(), e))
+		}
+	}
+	return h
+}
+
+func untoldHistory(s setup, events ...Event) History {
 	for _, key := range []string{"a", "b"} {
 		tried := func(e Event) bool { return e.Kind == Submit && (e.Key == key || e.Job == Event{Key: key}.tried()) }
 		if !slices.ContainsFunc(events, tried) {

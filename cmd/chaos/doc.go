@@ -7,7 +7,8 @@
 //
 // Each seed is one run. It starts real redis-servers with append-only files, one
 // or two api and two or three worker processes of the real binary, and a control
-// plane inside the harness that records every reset call with its begin and end. How
+// plane inside the harness that records every reset call with its begin and end, and a
+// receiver of webhooks. How
 // Redis is run goes round with the seeds, or is what --redis says: one server that
 // writes always or everysec, a primary with two replicas and three Sentinels, with or
 // without --commit-replicas, or a Cluster of three primaries with a replica each.
@@ -47,13 +48,14 @@
 //     is about the instances that they named.
 //   - I7: an item that was cancelled before its first attempt has no call.
 //   - I8: every job that exists was asked for by a request that was not refused.
+//   - I9: the last end of every job was told to a webhook, and two ends never under one ID.
 //   - I10: an item that failed has spent --max-attempts failures; calls whose worker
 //     was killed do not count. Items with another reason are told by their code.
 //
 // And: no call begins later than a second after an operator halted all tenants, until he
 // lets them go on, unless it was held up on its way.
 //
-// I9 and I11 are defended by tests of the packages that keep them.
+// I11 is defended by tests of the packages that keep them.
 //
 // # What Redis may forget
 //

@@ -23,6 +23,7 @@ const (
 	Cancel Kind = "cancel" // the api was asked to cancel a job
 	Retry  Kind = "retry"  // the api was asked to retry a job
 	Call   Kind = "call"   // the control plane was asked for a reset
+	Told   Kind = "told"   // a webhook said that a job has ended
 	Fault  Kind = "fault"  // the harness broke something, and mended it
 )
 
@@ -48,7 +49,7 @@ type Event struct {
 	Instances   []string `json:"instances,omitempty"`
 	MaxFailures int      `json:"max_failures,omitempty"`
 	Status      int      `json:"status,omitempty"`
-	// Record is what a read showed; nil means that there is no such job.
+	// Record is what a read or a webhook showed; nil means that there is no such job.
 	Record *client.Job `json:"record,omitempty"`
 
 	// A call's.
@@ -56,7 +57,7 @@ type Event struct {
 	Instance string `json:"instance,omitempty"`
 	Item     string `json:"item,omitempty"`
 	Attempt  int    `json:"attempt,omitempty"`
-	// Key is the Idempotency-Key, of a submit too.
+	// Key is the Idempotency-Key, of a submit too, or the ID of what a webhook told.
 	Key string `json:"key,omitempty"`
 	// Answer is the control plane's; the worker did not wait for it if Gone.
 	Answer string `json:"answer,omitempty"`
@@ -97,6 +98,8 @@ func (e Event) String() string {
 		for _, it := range e.Record.Items {
 			fmt.Fprintf(&b, "\n%33s%s %s: %s, %d attempts %s", "", it.ItemID, it.InstanceID, it.State, it.Attempts, it.Code)
 		}
+	case Told:
+		fmt.Fprintf(&b, "%s: %s since %s", e.Key, e.Record.State, e.Record.FinishedAt.Format(time.RFC3339Nano))
 	case Submit:
 		fmt.Fprintf(&b, "%s, key %s, max_failures %d, %v %s", cmp.Or(e.Job, "not acknowledged"), e.Key, e.MaxFailures, e.Instances, e.Error)
 	default:

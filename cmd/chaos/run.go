@@ -62,6 +62,7 @@ type world struct {
 	workers   []string
 	links     map[string]*link
 	caller    *caller
+	receiver  string // address of the webhooks' receiver
 }
 
 // run makes one run: start everything, load it, break it, mend it, wait for the
@@ -91,6 +92,9 @@ func run(ctx context.Context, p plan) (res result, err error) {
 		plane.moods.latency = p.duration * time.Duration(workers*concurrency) / time.Duration(p.burst)
 	}
 	if err := w.startPlane(ctx, plane, later); err != nil {
+		return res, err
+	}
+	if err := w.startReceiver(ctx, later); err != nil {
 		return res, err
 	}
 	if err := w.startService(ctx, apis, workers, rand.New(rand.NewPCG(p.seed, 2)), later); err != nil {
@@ -130,7 +134,7 @@ func run(ctx context.Context, p plan) (res result, err error) {
 	if err := w.healthy(ctx); err != nil {
 		return res, err
 	}
-	err = w.caller.settle(ctx, settleTimeout)
+	err = errors.Join(w.caller.settle(ctx, settleTimeout), w.allTold(ctx))
 	for _, name := range slices.Concat(w.apis, w.workers) {
 		res.exits += w.processes[name].exits()
 	}
@@ -165,12 +169,21 @@ func (w *world) openLink(name, upstream string, later func(func())) error {
 // startPlane serves the control plane. It is shut down last but Redis, when every
 // reset under way has been recorded.
 func (w *world) startPlane(ctx context.Context, p *plane, later func(func())) error {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	address, err := serve(ctx, "POST /{worker}/{instance}", p, later)
 	if err != nil {
 		return err
 	}
+	return w.openLink(linkToUpstream, address, later)
+}
+
+// serve serves a pattern on an address of its own.
+func serve(ctx context.Context, pattern string, h http.Handler, later func(func())) (address string, err error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
 	mux := http.NewServeMux()
-	mux.Handle("POST /{worker}/{instance}", p)
+	mux.Handle(pattern, h)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -182,11 +195,15 @@ func (w *world) startPlane(ctx context.Context, p *plane, later func(func())) er
 		}
 		<-served //nolint:errcheck // http.ErrServerClosed, always
 	})
-	return w.openLink(linkToUpstream, listener.Addr().String(), later)
+	return listener.Addr().String(), nil
 }
 
 // startService starts the processes under test and waits until they are ready.
 func (w *world) startService(ctx context.Context, apis, workers int, r *rand.Rand, later func(func())) error {
+	if out, err := exec.CommandContext(ctx, w.binary, "webhook", "add", "--redis", w.store.url, "--tenant", tenant,
+		"--url", "http://"+w.receiver+"/", "--webhook-allow-private").CombinedOutput(); err != nil {
+		return fmt.Errorf("batchreset webhook add: %w: %s", err, out)
+	}
 	token, err := exec.CommandContext(ctx, w.binary, "token", "add", "--redis", w.store.url, "--tenant", tenant).Output()
 	if err != nil {
 		return fmt.Errorf("batchreset token add: %w", err)
@@ -215,7 +232,7 @@ func (w *world) startService(ctx context.Context, apis, workers int, r *rand.Ran
 		if err := w.start(ctx, later, name, w.binary, "worker", "--ops-listen", "127.0.0.1:0",
 			"--redis", w.redisThrough(linkWorkerToRedis), "--commit-replicas", strconv.Itoa(w.setup.commitReplicas()),
 			"--driver", "http", "--driver-url", "http://"+w.links[linkToUpstream].addr()+"/"+name+"/{instance_id}", "--driver-idempotent",
-			"--concurrency", strconv.Itoa(concurrency), "--attempt-timeout", "5s", "--max-attempts", strconv.Itoa(maxAttempts)); err != nil {
+			"--webhook-allow-private", "--concurrency", strconv.Itoa(concurrency), "--attempt-timeout", "5s", "--max-attempts", strconv.Itoa(maxAttempts)); err != nil {
 			return err
 		}
 		w.workers = append(w.workers, name)
