@@ -13,30 +13,34 @@ type Action string
 
 // The actions.
 const (
-	ActionSubmit        Action = "submit"
-	ActionCancel        Action = "cancel"
-	ActionRetry         Action = "retry"
-	ActionHalt          Action = "halt"
-	ActionResume        Action = "resume"
-	ActionLimit         Action = "limit"
-	ActionRegister      Action = "fleet-register"
-	ActionUnregister    Action = "fleet-remove"
-	ActionProtect       Action = "fleet-protect"
-	ActionUnprotect     Action = "fleet-unprotect"
-	ActionAddToken      Action = "token-add"
-	ActionAddWebhook    Action = "webhook-add"
-	ActionRotateWebhook Action = "webhook-rotate"
-	ActionEnableWebhook Action = "webhook-enable"
-	ActionRemoveWebhook Action = "webhook-remove"
-	ActionRevokeToken   Action = "token-revoke"
-	ActionDashboard     Action = "dashboard"
+	ActionSubmit           Action = "submit"
+	ActionCancel           Action = "cancel"
+	ActionRetry            Action = "retry"
+	ActionHalt             Action = "halt"
+	ActionResume           Action = "resume"
+	ActionLimit            Action = "limit"
+	ActionRegister         Action = "fleet-register"
+	ActionUnregister       Action = "fleet-remove"
+	ActionProtect          Action = "fleet-protect"
+	ActionUnprotect        Action = "fleet-unprotect"
+	ActionAddToken         Action = "token-add"
+	ActionAddWebhook       Action = "webhook-add"
+	ActionRotateWebhook    Action = "webhook-rotate"
+	ActionEnableWebhook    Action = "webhook-enable"
+	ActionRemoveWebhook    Action = "webhook-remove"
+	ActionAddOperator      Action = "operator-add"
+	ActionOperatorPassword Action = "operator-passwd"
+	ActionRemoveOperator   Action = "operator-remove"
+	ActionRevokeToken      Action = "token-revoke"
+	ActionDashboard        Action = "dashboard"
 )
 
 // Actions lists every action.
 var Actions = []Action{
 	ActionSubmit, ActionCancel, ActionRetry, ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionUnregister,
 	ActionProtect, ActionUnprotect, ActionAddToken, ActionRevokeToken,
-	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook, ActionDashboard,
+	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook,
+	ActionAddOperator, ActionOperatorPassword, ActionRemoveOperator, ActionDashboard,
 }
 
 // AuditEntry is a decision that was allowed. It is written before it is carried out, so
@@ -44,7 +48,8 @@ var Actions = []Action{
 type AuditEntry struct {
 	At     Time   `json:"at,omitzero"` // by Redis's clock, when it was written
 	Action Action `json:"action"`
-	// By is who: "token <ID>", "user <name>@<host>" for a command, or "dashboard".
+	// By is who: "token <ID>", "user <name>@<host>" for a command,
+	// "operator <name>" on the operators' site, or "dashboard" where there is no login.
 	By   string `json:"by"`
 	From string `json:"from,omitempty"` // the address that the request came from
 	// Tenant is whose; empty for what is about all of them.

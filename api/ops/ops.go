@@ -1,11 +1,15 @@
 // Package ops is what operators see: the asynq dashboard, metrics, profiles and health, on
-// a listener of its own. It has no login; the listener belongs on loopback.
+// a listener of its own, behind a login.
 package ops
 
 import (
 	"bytes"
 	"context"
+	"embed"
 	"encoding/json"
+	"errors"
+	"html/template"
+	"log/slog"
 	"net/http"
 	"net/http/pprof"
 
@@ -18,6 +22,9 @@ import (
 	"batchreset/tasks"
 )
 
+//go:embed site
+var files embed.FS
+
 // dashboardPath is where asynqmon lives.
 const dashboardPath = "/asynq"
 
@@ -26,16 +33,29 @@ const dashboardPath = "/asynq"
 // are partly inline.
 const contentPolicy = "default-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; frame-ancestors 'none'"
 
-// New returns the operators' site. Of dashboard only the Redis connection is
-// read. Closing is for the owner of that connection. The metrics are those of
-// Go, of the process and of more, which must not have a name in common.
-//
-// audit is called before each change on the dashboard, which is not made after an error.
-func New(dashboard asynqmon.Options, audit func(context.Context, tasks.AuditEntry) error, more ...prometheus.Collector) http.Handler {
-	dashboard.RootPath = dashboardPath
-	dashboard.PayloadFormatter = asynqmon.PayloadFormatterFunc(readable)
-	dashboardHandler := asynqmon.New(dashboard)
+// sitePolicy is for our own pages, which have no script and nothing inline.
+const sitePolicy = "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
+// Config is what the site consists of. Every field must be set.
+type Config struct {
+	// Redis is where asynq's dashboard looks. Closing it is for its owner.
+	Redis  asynqmon.Options
+	Logins Logins
+	// Audit is called before each change, which is not made after an error.
+	Audit func(context.Context, tasks.AuditEntry) error
+	Log   *slog.Logger
+}
+
+type site struct {
+	Config
+	guesses *guesses
+	pages   *template.Template
+}
+
+// New returns the operators' site. The metrics are those of Go, of the process and of
+// more, which must not have a name in common.
+func New(cfg Config, more ...prometheus.Collector) http.Handler {
+	s := &site{Config: cfg, guesses: newGuesses(), pages: template.Must(template.ParseFS(files, "site/*.html"))}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),
@@ -46,20 +66,104 @@ func New(dashboard asynqmon.Options, audit func(context.Context, tasks.AuditEntr
 
 	e := echo.New()
 	e.IPExtractor = echo.ExtractIPDirect()
-	e.GET("/", func(c echo.Context) error { return c.Redirect(http.StatusFound, dashboardPath) })
-	e.Any(dashboardPath, echo.WrapHandler(dashboardHandler), withPolicy)
-	e.Any(dashboardPath+"/*", echo.WrapHandler(dashboardHandler), withPolicy, audited(audit))
+	e.HTTPErrorHandler = s.fail
+	viewer, operator := s.require(tasks.RoleViewer), s.require(tasks.RoleOperator)
+	// Open to everybody: what monitoring asks for, and the way in.
 	e.GET("/healthz", func(c echo.Context) error {
 		return c.JSON(http.StatusOK, map[string]string{"error_code": "0", "error_msg": "ok"})
 	})
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
+	e.GET("/site/site.css", s.style)
+	e.GET("/login", s.loginPage)
+	e.POST("/login", s.login)
+	e.POST("/logout", s.logout)
+	// For those who are logged in.
+	e.GET("/", s.home, viewer)
+	dashboard := s.dashboard()
+	e.Any(dashboardPath, dashboard, withPolicy, viewer)
+	e.Any(dashboardPath+"/*", dashboard, withPolicy, viewer, s.audited)
 	for path, handler := range map[string]http.HandlerFunc{
 		"": pprof.Index, "/*": pprof.Index, "/cmdline": pprof.Cmdline, "/profile": pprof.Profile, "/symbol": pprof.Symbol, "/trace": pprof.Trace,
 	} {
-		e.Any("/debug/pprof"+path, echo.WrapHandler(handler))
+		e.Any("/debug/pprof"+path, echo.WrapHandler(handler), operator)
 	}
-	// The dashboard can delete tasks; no other site may make a browser do that.
-	return http.NewCrossOriginProtection().Handler(e)
+	// No other site may make a browser change something here.
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.logRefusal(r, r.RemoteAddr, "", "it comes from another site")
+		http.Error(w, "this request comes from another site", http.StatusForbidden)
+	}))
+	return protection.Handler(e)
+}
+
+// dashboard is asynqmon, which can change nothing for viewers.
+func (s *site) dashboard() echo.HandlerFunc {
+	options := s.Redis
+	options.RootPath = dashboardPath
+	options.PayloadFormatter = asynqmon.PayloadFormatterFunc(readable)
+	changing := echo.WrapHandler(asynqmon.New(options))
+	options.ReadOnly = true
+	looking := echo.WrapHandler(asynqmon.New(options))
+	return func(c echo.Context) error {
+		if mayChange(c) {
+			return changing(c)
+		}
+		return looking(c)
+	}
+}
+
+// page is what the templates show.
+type page struct {
+	Title     string
+	Problem   string
+	Name      string // that was typed
+	Next      string // where to go after the login
+	Operator  *tasks.Operator
+	Open      bool // the way to the other pages
+	MayChange bool
+}
+
+func (s *site) home(c echo.Context) error {
+	return s.render(c, http.StatusOK, "home", page{Title: "Operators", Open: true, MayChange: mayChange(c)})
+}
+
+func (s *site) render(c echo.Context, status int, name string, p page) error {
+	p.Operator = operator(c)
+	var b bytes.Buffer
+	if err := s.pages.ExecuteTemplate(&b, name, p); err != nil {
+		return err
+	}
+	h := c.Response().Header()
+	h.Set(echo.HeaderContentSecurityPolicy, sitePolicy)
+	h.Set(echo.HeaderReferrerPolicy, "same-origin")
+	h.Set(echo.HeaderXContentTypeOptions, "nosniff")
+	h.Set(echo.HeaderCacheControl, "no-store")
+	return c.HTMLBlob(status, b.Bytes())
+}
+
+func (s *site) style(c echo.Context) error {
+	css, err := files.ReadFile("site/site.css")
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set(echo.HeaderCacheControl, "no-cache")
+	return c.Blob(http.StatusOK, "text/css; charset=utf-8", css)
+}
+
+// fail answers errors: Echo's own are about routes, all others are ours or Redis's.
+func (s *site) fail(err error, c echo.Context) {
+	if c.Response().Committed {
+		return
+	}
+	if e, ok := errors.AsType[*echo.HTTPError](err); ok {
+		err = c.String(e.Code, http.StatusText(e.Code)+"\n")
+	} else {
+		s.Log.Error("request failed", "path", c.Request().URL.Path, "error", err)
+		err = c.String(http.StatusServiceUnavailable, "Redis does not answer, or something else is wrong: see the log.\n")
+	}
+	if err != nil {
+		s.Log.Debug("answer not sent", "error", err)
+	}
 }
 
 func withPolicy(next echo.HandlerFunc) echo.HandlerFunc {
@@ -70,20 +174,22 @@ func withPolicy(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 // audited has each request that may change something written to the audit trail first.
-func audited(audit func(context.Context, tasks.AuditEntry) error) echo.MiddlewareFunc {
-	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			r := c.Request()
-			if r.Method == http.MethodGet || r.Method == http.MethodHead {
-				return next(c)
-			}
-			if err := audit(r.Context(), tasks.AuditEntry{
-				Action: tasks.ActionDashboard, By: "dashboard", From: c.RealIP(), Detail: r.Method + " " + r.URL.Path,
-			}); err != nil {
-				return echo.NewHTTPError(http.StatusServiceUnavailable, "the audit trail cannot be written, nothing was changed")
-			}
+func (s *site) audited(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		if looks(r) {
 			return next(c)
 		}
+		by := "dashboard"
+		if o := operator(c); o != nil {
+			by = "operator " + o.Name
+		}
+		if err := s.Audit(r.Context(), tasks.AuditEntry{
+			Action: tasks.ActionDashboard, By: by, From: c.RealIP(), Detail: r.Method + " " + r.URL.Path,
+		}); err != nil {
+			return err
+		}
+		return next(c)
 	}
 }
 

@@ -53,6 +53,9 @@ func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	if err != nil {
 		return err
 	}
+	if err := sayWhoMayLogIn(ctx, db, log); err != nil {
+		return err
+	}
 	private, err := bind(ctx, "ops-listen", ops.listen)
 	if err != nil {
 		return errors.Join(err, public.Close())

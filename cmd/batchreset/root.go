@@ -62,7 +62,7 @@ BATCHRESET_ATTEMPT_TIMEOUT. A flag on the command line wins.`,
 	add("service", newDevCommand(std), newAPICommand(std), newWorkerCommand(std))
 	add("caller", newSubmitCommand(std), newStatusCommand(std), newWatchCommand(std), newJobsCommand(std),
 		newCancelCommand(std), newRetryCommand(std))
-	add("operator", newTokenCommand(std), newFleetCommand(std), newWebhookCommand(std), newTenantCommand(std),
+	add("operator", newOperatorCommand(std), newTokenCommand(std), newFleetCommand(std), newWebhookCommand(std), newTenantCommand(std),
 		newHaltCommand(std), newResumeCommand(std), newAuditCommand(std), newHealthcheckCommand())
 	// Nothing of ours but 'fleet import' takes files as arguments.
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)

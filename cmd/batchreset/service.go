@@ -261,7 +261,7 @@ func (f *workerFlags) newDriver() (worker.Driver, error) {
 type opsFlags struct{ listen string }
 
 func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
-	flags.StringVar(&f.listen, "ops-listen", listen, "`address` of the operators' listener, which has no login: keep it on loopback")
+	flags.StringVar(&f.listen, "ops-listen", listen, "`address` of the operators' listener; without an operator ('batchreset operator add') it is for its own machine alone")
 }
 
 func opsHandler(db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
@@ -273,7 +273,16 @@ func opsHandler(db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collecto
 		log.LogAttrs(ctx, slog.LevelInfo, "audit", e.LogAttrs()...)
 		return nil
 	}
-	return ops.New(asynqmon.Options{RedisConnOpt: db}, audit, metrics...)
+	return ops.New(ops.Config{Redis: asynqmon.Options{RedisConnOpt: db}, Logins: db, Audit: audit, Log: log}, metrics...)
+}
+
+// sayWhoMayLogIn tells the log when nobody has to.
+func sayWhoMayLogIn(ctx context.Context, db *redisdb.DB, log *slog.Logger) error {
+	has, err := db.HasOperators(ctx)
+	if err == nil && !has {
+		log.Warn("the operators' site has no login and is for this machine alone; 'batchreset operator add' makes one")
+	}
+	return err
 }
 
 // bind opens a listener; errors name the flag.

@@ -72,6 +72,9 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	}
 	sweeper := worker.NewSweeper(db, db.NewInspector(), db.Queues, log)
 	teller := newTeller(db, flags.webhookPrivate, log)
+	if err := sayWhoMayLogIn(ctx, db, log); err != nil {
+		return err
+	}
 	private, err := bind(ctx, "ops-listen", ops.listen)
 	if err != nil {
 		return err

@@ -25,6 +25,8 @@
 //	reset:webhooks            index of the endpoints: their tenants
 //	reset:sweeper             the process that sweeps
 //	reset:audit               stream of decisions, see tasks.AuditEntry
+//	reset:operators           who may log in to the operators' site
+//	reset:session:{<sha256>}  who has logged in
 //	reset:policies            halts and limits, of tenants and of all of them
 //	reset:accepted:{<tenant>} instances accepted in the last hour, by minute
 //	reset:begun:{<tenant>}    resets begun in the last hour, by minute

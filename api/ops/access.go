@@ -1,0 +1,127 @@
+package ops
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// Logins is what the site asks of the store of operators and sessions.
+type Logins interface {
+	HasOperators(ctx context.Context) (bool, error)
+	Operator(ctx context.Context, name string) (o tasks.Operator, found bool, err error)
+	AddSession(ctx context.Context, secret string, o tasks.Operator) error
+	Session(ctx context.Context, secret string) (o tasks.Operator, found bool, err error)
+	EndSession(ctx context.Context, secret string) error
+}
+
+const operatorKey = "operator"
+
+// operator is who sends the request; nil where there is no login.
+func operator(c echo.Context) *tasks.Operator {
+	o, _ := c.Get(operatorKey).(*tasks.Operator)
+	return o
+}
+
+// mayChange reports whether the request's sender may change things.
+func mayChange(c echo.Context) bool {
+	o := operator(c)
+	return o == nil || o.Role == tasks.RoleOperator
+}
+
+// require lets through who has a role, and nobody but operators with what may change
+// something. As long as there is no operator, everybody on this machine may do everything,
+// and nobody else anything.
+func (s *site) require(role tasks.Role) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			o, err := s.whoIs(c)
+			if err != nil {
+				return err
+			}
+			if o == nil {
+				has, err := s.Logins.HasOperators(c.Request().Context())
+				switch {
+				case err != nil:
+					return err
+				case has:
+					return s.askToLogIn(c)
+				case !fromHere(c.Request()):
+					return s.refuse(c, http.StatusForbidden, "There is no operator yet, so this site is for its own machine alone. 'batchreset operator add' makes one.")
+				}
+				return next(c)
+			}
+			c.Set(operatorKey, o)
+			if !mayChange(c) && (role == tasks.RoleOperator || !looks(c.Request())) {
+				return s.refuse(c, http.StatusForbidden, "Viewers may look, not change.")
+			}
+			return next(c)
+		}
+	}
+}
+
+// whoIs returns the operator of the request's session, or nil.
+func (s *site) whoIs(c echo.Context) (*tasks.Operator, error) {
+	cookie, err := c.Cookie(sessionCookie)
+	if err != nil || cookie.Value == "" {
+		return nil, nil //nolint:nilnil,nilerr // nobody, and that is no error
+	}
+	o, found, err := s.Logins.Session(c.Request().Context(), cookie.Value)
+	if err != nil || !found {
+		return nil, err
+	}
+	return &o, nil
+}
+
+// askToLogIn sends people to the form, and tells programs.
+func (s *site) askToLogIn(c echo.Context) error {
+	if r := c.Request(); looks(r) && r.Header.Get("Sec-Fetch-Dest") != "empty" {
+		return c.Redirect(http.StatusSeeOther, "/login?next="+url.QueryEscape(r.URL.RequestURI()))
+	}
+	return s.refuse(c, http.StatusUnauthorized, "Log in first.")
+}
+
+// refuse answers and logs.
+func (s *site) refuse(c echo.Context, status int, why string) error {
+	name := ""
+	if o := operator(c); o != nil {
+		name = o.Name
+	}
+	s.logRefusal(c.Request(), c.RealIP(), name, why)
+	if looks(c.Request()) {
+		return s.render(c, status, "refused", page{Title: http.StatusText(status), Problem: why})
+	}
+	return c.JSON(status, map[string]string{"error": why})
+}
+
+func (s *site) logRefusal(r *http.Request, remote, operator, why string) {
+	s.Log.Warn("request refused", "method", r.Method, "path", r.URL.Path, "remote", remote, "operator", operator, "reason", why)
+}
+
+// looks reports whether a request only asks for something.
+func looks(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
+
+// fromHere reports whether a request comes from this machine, and means it: a page of
+// another site whose name leads here has that site's name as its host.
+func fromHere(r *http.Request) bool {
+	address, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return false
+	}
+	listener, err := netip.ParseAddrPort(address.String())
+	if err != nil || !listener.Addr().Unmap().IsLoopback() {
+		return false
+	}
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = r.Host
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}

@@ -1,0 +1,341 @@
+package ops_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hibiken/asynq"
+	"github.com/hibiken/asynqmon"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/crypto/bcrypt"
+
+	"batchreset/api/browsertest"
+	"batchreset/api/ops"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+const password = "correct horse battery"
+
+// guarded is an operators' site with a queue, on a Redis of its own.
+type guarded struct {
+	*httptest.Server
+	db    *redisdb.DB
+	rdb   *redis.Client
+	trail *[]tasks.AuditEntry
+	log   *logged
+	// failure is what the audit trail says.
+	failure *error
+}
+
+// logged is a log that many write to.
+type logged struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// newGuarded makes the site with operators by name.
+func newGuarded(t *testing.T, operators map[string]tasks.Role) guarded {
+	t.Helper()
+	server := redistest.Start(t)
+	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: server.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := redis.ParseURL(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rdb := redis.NewClient(parsed)
+	t.Cleanup(func() { _ = errors.Join(db.Close(), rdb.Close()) })
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, role := range operators {
+		if err := db.SetOperator(t.Context(), tasks.Operator{Name: name, Role: role, PasswordHash: string(hash)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := asynq.NewClientFromRedisClient(rdb)
+	if _, err := client.EnqueueContext(t.Context(), asynq.NewTask("x", nil), asynq.Queue("reset-0")); err != nil {
+		t.Fatal(err)
+	}
+	g := guarded{db: db, rdb: rdb, trail: new([]tasks.AuditEntry), log: new(logged), failure: new(error)}
+	g.Server = httptest.NewServer(ops.New(ops.Config{
+		Redis: asynqmon.Options{RedisConnOpt: db}, Logins: db, Log: slog.New(slog.NewJSONHandler(g.log, nil)),
+		Audit: func(_ context.Context, e tasks.AuditEntry) error {
+			*g.trail = append(*g.trail, e)
+			return *g.failure
+		},
+	}))
+	t.Cleanup(g.Close)
+	return g
+}
+
+// answer is what a request came to.
+type answer struct {
+	status   int
+	location string
+	cookie   *http.Cookie // that was set
+	header   http.Header
+	body     string
+}
+
+// ask sends a request as a browser with the cookie would. Redirects are not followed.
+func (g guarded) ask(t *testing.T, method, path string, session *http.Cookie, form url.Values, header ...string) answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, g.URL+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if session != nil {
+		r.AddCookie(&http.Cookie{Name: session.Name, Value: session.Value})
+	}
+	for i := 0; i < len(header); i += 2 {
+		if header[i] == "Host" {
+			r.Host = header[i+1]
+		}
+		r.Header.Set(header[i], header[i+1])
+	}
+	response, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	if err := errors.Join(err, response.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	a := answer{status: response.StatusCode, location: response.Header.Get("Location"), header: response.Header, body: string(body)}
+	if cookies := response.Cookies(); len(cookies) > 0 {
+		a.cookie = cookies[0]
+	}
+	return a
+}
+
+func (g guarded) login(t *testing.T, name string) *http.Cookie {
+	t.Helper()
+	a := g.ask(t, http.MethodPost, "/login", nil, url.Values{"name": {name}, "password": {password}})
+	if a.status != http.StatusSeeOther || a.cookie == nil {
+		t.Fatalf("login: %+v", a)
+	}
+	return a.cookie
+}
+
+func (g guarded) want(t *testing.T, a answer, status int, logs string) {
+	t.Helper()
+	if a.status != status {
+		t.Errorf("status %d, want %d: %.200s", a.status, status, a.body)
+	}
+	if logs != "" && !strings.Contains(g.log.String(), logs) {
+		t.Errorf("%q is not in the log:\n%s", logs, g.log)
+	}
+}
+
+const pause = "/asynq/api/queues/reset-0:pause"
+
+func (g guarded) paused(t *testing.T) bool {
+	t.Helper()
+	info, err := g.db.NewInspector().GetQueueInfo("reset-0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Paused
+}
+
+func TestLogin(t *testing.T) {
+	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator})
+	page := g.ask(t, http.MethodGet, "/asynq/queues/reset-0?tab=1", nil, nil)
+	g.want(t, page, http.StatusSeeOther, "")
+	if page.location != "/login?next=%2Fasynq%2Fqueues%2Freset-0%3Ftab%3D1" {
+		t.Errorf("sent to %s", page.location)
+	}
+	form := url.Values{"name": {"alice"}, "password": {password}, "next": {"/asynq/queues/reset-0?tab=1"}}
+	in := g.ask(t, http.MethodPost, "/login", nil, form)
+	if in.status != http.StatusSeeOther || in.location != "/asynq/queues/reset-0?tab=1" {
+		t.Fatalf("login: %+v", in)
+	}
+	c := in.cookie
+	if c.Name != "__Host-batchreset" || !c.Secure || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" || c.MaxAge != 0 {
+		t.Errorf("cookie %+v", c)
+	}
+	for _, key := range g.rdb.Keys(t.Context(), "*").Val() {
+		if strings.Contains(key, c.Value) {
+			t.Errorf("the session's secret is in Redis: %s", key)
+		}
+	}
+	home := g.ask(t, http.MethodGet, "/", c, nil)
+	g.want(t, home, http.StatusOK, `"msg":"login","operator":"alice"`)
+	if !strings.Contains(home.body, "alice (operator)") || !strings.Contains(home.body, "Profiles") {
+		t.Errorf("home page %s", home.body)
+	}
+	for name, want := range map[string]string{
+		"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "same-origin",
+	} {
+		if got := home.header.Get(name); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	g.want(t, g.ask(t, http.MethodPost, pause, c, nil), http.StatusNoContent, "")
+	if !g.paused(t) || len(*g.trail) != 1 || (*g.trail)[0].By != "operator alice" {
+		t.Errorf("paused %t, trail %+v", g.paused(t), *g.trail)
+	}
+	out := g.ask(t, http.MethodPost, "/logout", c, nil)
+	if out.status != http.StatusSeeOther || out.cookie == nil || out.cookie.MaxAge >= 0 {
+		t.Errorf("logout: %+v", out)
+	}
+	g.want(t, g.ask(t, http.MethodGet, "/", c, nil), http.StatusSeeOther, "")
+}
+
+func TestWhoIsRefused(t *testing.T) {
+	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator, "vera": tasks.RoleViewer})
+	alice, vera := g.login(t, "alice"), g.login(t, "vera")
+	refused := func(name string, status int, logs, method, path string, session *http.Cookie, header ...string) {
+		t.Run(name, func(t *testing.T) {
+			g.want(t, g.ask(t, method, path, session, nil, header...), status, logs)
+			if g.paused(t) {
+				t.Error("the queue is paused all the same")
+			}
+		})
+	}
+	crossSite := []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"}
+	refused("a form on another site", http.StatusForbidden, "it comes from another site", http.MethodPost, pause, alice, crossSite...)
+	refused("a login from another site", http.StatusForbidden, `"path":"/login"`, http.MethodPost, "/login", nil, crossSite...)
+	refused("no cookie", http.StatusUnauthorized, "Log in first", http.MethodPost, pause, nil)
+	refused("a cookie that nobody has given", http.StatusUnauthorized, "", http.MethodPost, pause, &http.Cookie{Name: alice.Name, Value: "guessed"})
+	refused("a viewer who changes something", http.StatusForbidden, `"operator":"vera","reason":"Viewers may look, not change."`, http.MethodPost, pause, vera)
+	refused("a viewer who deletes something", http.StatusForbidden, "", http.MethodDelete, "/asynq/api/queues/reset-0", vera)
+	refused("a viewer at the profiles", http.StatusForbidden, "", http.MethodGet, "/debug/pprof/", vera)
+	refused("nobody at the profiles", http.StatusSeeOther, "", http.MethodGet, "/debug/pprof/", nil)
+	refused("nobody at the API, by script", http.StatusUnauthorized, "", http.MethodGet, "/asynq/api/queues", nil, "Sec-Fetch-Dest", "empty")
+	g.want(t, g.ask(t, http.MethodGet, "/asynq/api/queues", vera, nil), http.StatusOK, "")
+	if a := g.ask(t, http.MethodGet, "/asynq/", vera, nil); !strings.Contains(a.body, "READ_ONLY") {
+		t.Errorf("asynqmon does not say that it is read-only: %.300s", a.body)
+	}
+
+	g.rdb.Del(t.Context(), g.rdb.Keys(t.Context(), "reset:session:*").Val()...) // as if their time were over
+	refused("an expired session", http.StatusUnauthorized, "", http.MethodPost, pause, alice)
+	if len(*g.trail) != 0 {
+		t.Errorf("trail %+v", *g.trail)
+	}
+	for _, open := range []string{"/healthz", "/metrics", "/login", "/site/site.css"} {
+		g.want(t, g.ask(t, http.MethodGet, open, nil, nil), http.StatusOK, "")
+	}
+}
+
+func TestLoginInABrowser(t *testing.T) {
+	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator, "vera": tasks.RoleViewer})
+	browsertest.Script(t, "../..", "testdata/login.js", g.URL, password)
+}
+
+func TestASessionEndsWithItsOperator(t *testing.T) {
+	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator, "bob": tasks.RoleOperator, "carol": tasks.RoleOperator})
+	set := func(name string, change func(*tasks.Operator)) {
+		o, _, err := g.db.Operator(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(&o)
+		if err := g.db.SetOperator(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alice, bob, carol := g.login(t, "alice"), g.login(t, "bob"), g.login(t, "carol")
+	set("alice", func(o *tasks.Operator) { o.PasswordHash = "another" })
+	set("bob", func(o *tasks.Operator) { o.Role = tasks.RoleViewer })
+	if _, err := g.db.RemoveOperator(t.Context(), "carol"); err != nil {
+		t.Fatal(err)
+	}
+	for _, session := range []*http.Cookie{alice, bob, carol} {
+		g.want(t, g.ask(t, http.MethodGet, "/", session, nil), http.StatusSeeOther, "")
+	}
+}
+
+func TestGuessesAreRefused(t *testing.T) {
+	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator})
+	try := func(name, password string) answer {
+		t.Helper()
+		return g.ask(t, http.MethodPost, "/login", nil, url.Values{"name": {name}, "password": {password}, "next": {"//evil.example"}})
+	}
+	// Six in a row are one too many, be the password right or not.
+	for range 5 {
+		if in := try("alice", password); in.location != "/" {
+			t.Errorf("sent to %s after the login", in.location)
+		}
+	}
+	a := try("alice", password)
+	g.want(t, a, http.StatusTooManyRequests, "Too many tries")
+	if a.cookie != nil || a.header.Get("Retry-After") == "" {
+		t.Errorf("answer %+v", a)
+	}
+
+	g = newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator})
+	for _, guess := range [][2]string{{"alice", "wrong"}, {"<script>", "x"}} {
+		a := try(guess[0], guess[1])
+		g.want(t, a, http.StatusUnauthorized, "")
+		if a.cookie != nil || !strings.Contains(a.body, "The name or the password is wrong.") || strings.Contains(a.body, "<script>") {
+			t.Errorf("answer %s", a.body)
+		}
+	}
+	if strings.Contains(g.log.String(), password) || strings.Contains(g.log.String(), "<script>") {
+		t.Errorf("the log has what was typed:\n%s", g.log)
+	}
+}
+
+func TestWithoutOperatorsTheSiteIsForItsMachine(t *testing.T) {
+	g := newGuarded(t, nil)
+	home := g.ask(t, http.MethodGet, "/", nil, nil)
+	g.want(t, home, http.StatusOK, "")
+	if !strings.Contains(home.body, "There is no login yet") {
+		t.Errorf("home page %s", home.body)
+	}
+	*g.failure = errors.New("no Redis")
+	g.want(t, g.ask(t, http.MethodPost, pause, nil, nil), http.StatusServiceUnavailable, "")
+	if g.paused(t) {
+		t.Error("paused without an entry in the trail")
+	}
+	*g.failure = nil
+	g.want(t, g.ask(t, http.MethodPost, pause, nil, nil), http.StatusNoContent, "")
+	last := (*g.trail)[len(*g.trail)-1]
+	if !g.paused(t) || last.Action != tasks.ActionDashboard || last.By != "dashboard" || last.From != "127.0.0.1" || last.Detail != "POST "+pause {
+		t.Errorf("entry %+v", last)
+	}
+	// A name of another site that leads to this machine.
+	g.want(t, g.ask(t, http.MethodGet, "/asynq/", nil, nil, "Host", "evil.example"), http.StatusForbidden, "for its own machine alone")
+
+	// Somebody from elsewhere.
+	r := httptest.NewRequestWithContext(
+		context.WithValue(t.Context(), http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 5), Port: 9090})), http.MethodPost, pause, nil)
+	r.Host = "localhost:9090"
+	w := httptest.NewRecorder()
+	g.Config.Handler.ServeHTTP(w, r)
+	if w.Code != http.StatusForbidden {
+		t.Errorf("from elsewhere: %d", w.Code)
+	}
+}

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/term"
+
+	"batchreset/api/ops"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+)
+
+func newOperatorCommand(std *streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "operator",
+		Short: "Say who may log in to the operators' site",
+		Long: `Operators log in to the site on --ops-listen. Viewers may look at everything, operators
+also change things. As long as there is nobody, the site is open to its own machine and
+closed to all others.`,
+	}
+	cmd.AddCommand(newOperatorAddCommand(std), newOperatorListCommand(std), newOperatorPasswordCommand(std), newOperatorRemoveCommand(std))
+	return cmd
+}
+
+func newOperatorAddCommand(std *streams) *cobra.Command {
+	var (
+		redis    redisFlags
+		password passwordFlag
+		role     string
+	)
+	cmd := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Add somebody",
+		Long: `Adds somebody. The password has 12 to 72 characters and is asked for twice, or read from
+a file. Redis keeps its bcrypt hash.`,
+		Example: `  batchreset operator add alice --role operator
+  batchreset operator add wallboard --role viewer --password-file /run/secrets/wallboard`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o := tasks.Operator{Name: args[0], Role: tasks.Role(role), CreatedAt: tasks.Time{Time: time.Now()}}
+			if err := tasks.CheckOperatorName(o.Name); err != nil {
+				return err
+			}
+			if !slices.Contains(tasks.Roles, o.Role) {
+				return fmt.Errorf("--role must be of %s, not %q", join(tasks.Roles), role)
+			}
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				if _, found, err := db.Operator(cmd.Context(), o.Name); err != nil {
+					return err
+				} else if found {
+					return fmt.Errorf("%s is there already; 'batchreset operator passwd' gives a new password", o.Name)
+				}
+				if err := setPassword(cmd.Context(), std, db, tasks.ActionAddOperator, o, password); err != nil {
+					return err
+				}
+				fmt.Fprintf(std.err, "%s may log in as %s\n", o.Name, o.Role)
+				return nil
+			})
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	password.define(cmd.Flags())
+	cmd.Flags().StringVar(&role, "role", string(tasks.RoleViewer), "what he may do: "+join(tasks.Roles))
+	return cmd
+}
+
+func newOperatorPasswordCommand(std *streams) *cobra.Command {
+	var (
+		redis    redisFlags
+		password passwordFlag
+	)
+	cmd := &cobra.Command{
+		Use:     "passwd NAME",
+		Short:   "Give somebody a new password, which ends his sessions",
+		Example: "  batchreset operator passwd alice",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				o, found, err := db.Operator(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				if !found {
+					return noOperator(args[0])
+				}
+				if err := setPassword(cmd.Context(), std, db, tasks.ActionOperatorPassword, o, password); err != nil {
+					return err
+				}
+				fmt.Fprintf(std.err, "%s has a new password\n", o.Name)
+				return nil
+			})
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	password.define(cmd.Flags())
+	return cmd
+}
+
+func noOperator(name string) error {
+	return fmt.Errorf("there is no operator %.80q (see 'batchreset operator list')", name)
+}
+
+func newOperatorListCommand(std *streams) *cobra.Command {
+	var (
+		redis  redisFlags
+		output outputFlag
+	)
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List who may log in",
+		Example: "  batchreset operator list",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				operators, err := db.Operators(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if output.json() {
+					return writeJSON(std.out, operators)
+				}
+				table := newTable(std.out, "NAME", "ROLE", "ADDED")
+				for _, o := range operators {
+					table.row(o.Name, string(o.Role), clock(o.CreatedAt.Time))
+				}
+				return table.flush()
+			})
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
+	return cmd
+}
+
+func newOperatorRemoveCommand(std *streams) *cobra.Command {
+	var redis redisFlags
+	cmd := &cobra.Command{
+		Use:     "remove NAME",
+		Short:   "Let somebody log in no more, and end his sessions",
+		Example: "  batchreset operator remove alice",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				if err := audit(cmd.Context(), db, tasks.AuditEntry{Action: tasks.ActionRemoveOperator, Detail: args[0]}); err != nil {
+					return err
+				}
+				found, err := db.RemoveOperator(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				if !found {
+					return noOperator(args[0])
+				}
+				fmt.Fprintf(std.err, "%s is removed\n", args[0])
+				return nil
+			})
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	return cmd
+}
+
+// setPassword reads a password and keeps the operator with it.
+func setPassword(ctx context.Context, std *streams, db *redisdb.DB, action tasks.Action, o tasks.Operator, from passwordFlag) error {
+	password, err := from.read(std)
+	if err != nil {
+		return err
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), ops.PasswordCost)
+	if err != nil {
+		return err
+	}
+	o.PasswordHash = string(hash)
+	if err := audit(ctx, db, tasks.AuditEntry{Action: action, Detail: o.Name + " as " + string(o.Role)}); err != nil {
+		return err
+	}
+	return db.SetOperator(ctx, o)
+}
+
+// passwordFlag says where a password comes from: a file, or the terminal.
+type passwordFlag struct{ file string }
+
+func (f *passwordFlag) define(flags *pflag.FlagSet) {
+	flags.StringVar(&f.file, "password-file", "", "read the password from this `file`; otherwise it is asked for")
+}
+
+func (f *passwordFlag) read(std *streams) (string, error) {
+	if f.file != "" {
+		password, err := readSecret(f.file)
+		if err != nil {
+			return "", fmt.Errorf("--password-file: %w", err)
+		}
+		if err := tasks.CheckPassword(password); err != nil {
+			return "", fmt.Errorf("--password-file: the password %w", err)
+		}
+		return password, nil
+	}
+	terminal, ok := std.in.(*os.File)
+	if !ok || !term.IsTerminal(int(terminal.Fd())) {
+		return "", errors.New("--password-file is missing, and there is no terminal to ask on")
+	}
+	ask := func(prompt string) (string, error) {
+		fmt.Fprint(std.err, prompt)
+		typed, err := term.ReadPassword(int(terminal.Fd()))
+		fmt.Fprintln(std.err)
+		return string(typed), err
+	}
+	password, err := ask("Password: ")
+	if err != nil {
+		return "", err
+	}
+	if err := tasks.CheckPassword(password); err != nil {
+		return "", fmt.Errorf("the password %w", err)
+	}
+	again, err := ask("Once more: ")
+	if err == nil && again != password {
+		err = errors.New("the passwords differ")
+	}
+	return password, err
+}

@@ -1,0 +1,146 @@
+package redisdb
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+// operatorsKey is a hash of operators by name, each in JSON.
+const operatorsKey = "reset:operators"
+
+func sessionKey(secret string) string { return "reset:session:{" + hashToken(secret) + "}" }
+
+const (
+	// sessionIdle ends a session that nobody uses, sessionLife every one.
+	sessionIdle = time.Hour
+	sessionLife = 12 * time.Hour
+)
+
+// storedOperator is an operator as Redis has it.
+type storedOperator struct {
+	tasks.Operator
+	Hash string `json:"hash"`
+}
+
+// SetOperator adds an operator or changes the one with this name. A new password or role
+// ends his sessions.
+func (db *DB) SetOperator(ctx context.Context, o tasks.Operator) error {
+	raw, err := json.Marshal(storedOperator{o, o.PasswordHash})
+	if err == nil {
+		err = db.rdb.HSet(ctx, operatorsKey, o.Name, raw).Err()
+	}
+	if err != nil {
+		return fmt.Errorf("set operator: %w", err)
+	}
+	return nil
+}
+
+// RemoveOperator removes an operator and ends his sessions. It reports whether there was
+// one.
+func (db *DB) RemoveOperator(ctx context.Context, name string) (bool, error) {
+	n, err := db.rdb.HDel(ctx, operatorsKey, name).Result()
+	if err != nil {
+		return false, fmt.Errorf("remove operator: %w", err)
+	}
+	return n == 1, nil
+}
+
+// Operator returns the operator with a name, if there is one.
+func (db *DB) Operator(ctx context.Context, name string) (o tasks.Operator, found bool, err error) {
+	raw, err := db.rdb.HGet(ctx, operatorsKey, name).Result()
+	if errors.Is(err, redis.Nil) {
+		return o, false, nil
+	}
+	if err == nil {
+		o, err = decodeOperator(raw)
+	}
+	if err != nil {
+		return o, false, fmt.Errorf("read operator: %w", err)
+	}
+	return o, true, nil
+}
+
+// Operators returns every operator, by name.
+func (db *DB) Operators(ctx context.Context) ([]tasks.Operator, error) {
+	all, err := db.rdb.HGetAll(ctx, operatorsKey).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list operators: %w", err)
+	}
+	operators := []tasks.Operator{}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		o, err := decodeOperator(all[name])
+		if err != nil {
+			return nil, fmt.Errorf("list operators: %s: %w", name, err)
+		}
+		operators = append(operators, o)
+	}
+	return operators, nil
+}
+
+// HasOperators reports whether there is an operator.
+func (db *DB) HasOperators(ctx context.Context) (bool, error) {
+	n, err := db.rdb.HLen(ctx, operatorsKey).Result()
+	if err != nil {
+		return false, fmt.Errorf("count operators: %w", err)
+	}
+	return n > 0, nil
+}
+
+func decodeOperator(raw string) (tasks.Operator, error) {
+	var o storedOperator
+	err := json.Unmarshal([]byte(raw), &o)
+	o.PasswordHash = o.Hash
+	return o.Operator, err
+}
+
+// AddSession makes secret a session of an operator, which ends with his password, his
+// role, an hour after its last use, or 12 hours from now. The secret itself is not stored.
+func (db *DB) AddSession(ctx context.Context, secret string, o tasks.Operator) error {
+	key := sessionKey(secret)
+	pipe := db.rdb.TxPipeline()
+	pipe.HSet(ctx, key, "name", o.Name, "of", sessionOf(o), "until", time.Now().Add(sessionLife).UnixMilli())
+	pipe.PExpire(ctx, key, sessionIdle)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("add session: %w", err)
+	}
+	return nil
+}
+
+// sessionOf changes with everything that ends an operator's sessions.
+func sessionOf(o tasks.Operator) string { return hashToken(string(o.Role) + " " + o.PasswordHash) }
+
+// Session returns the operator of a session, if it goes on.
+func (db *DB) Session(ctx context.Context, secret string) (o tasks.Operator, found bool, err error) {
+	key := sessionKey(secret)
+	h, err := db.rdb.HGetAll(ctx, key).Result()
+	if err != nil {
+		return o, false, fmt.Errorf("read session: %w", err)
+	}
+	if len(h) == 0 || !time.Now().Before(millis(h["until"]).Time) {
+		return o, false, nil
+	}
+	if o, found, err = db.Operator(ctx, h["name"]); err != nil || !found || sessionOf(o) != h["of"] {
+		return tasks.Operator{}, false, err
+	}
+	if err := db.rdb.PExpire(ctx, key, sessionIdle).Err(); err != nil {
+		return tasks.Operator{}, false, fmt.Errorf("keep session: %w", err)
+	}
+	return o, true, nil
+}
+
+// EndSession ends a session.
+func (db *DB) EndSession(ctx context.Context, secret string) error {
+	if err := db.rdb.Del(ctx, sessionKey(secret)).Err(); err != nil {
+		return fmt.Errorf("end session: %w", err)
+	}
+	return nil
+}
