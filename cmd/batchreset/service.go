@@ -257,6 +257,11 @@ func (f *workerFlags) newDriver() (worker.Driver, error) {
 	return nil, fmt.Errorf("--driver must be 'http' or 'simulator', not %q", f.driver)
 }
 
+// metricsOf is a worker's metrics with its driver's name.
+func (f *workerFlags) metricsOf(w *worker.Worker) prometheus.Collector {
+	return prometheus.WrapCollectorWith(prometheus.Labels{"driver": f.driver}, w)
+}
+
 // opsFlags are the settings of the operators' listener.
 type opsFlags struct{ listen string }
 
@@ -273,7 +278,15 @@ func opsHandler(db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collecto
 		log.LogAttrs(ctx, slog.LevelInfo, "audit", e.LogAttrs()...)
 		return nil
 	}
-	return ops.New(asynqmon.Options{RedisConnOpt: db}, audit, metrics...)
+	return ops.New(asynqmon.Options{RedisConnOpt: db}, audit, append(metrics, db, buildInfo())...)
+}
+
+// buildInfo is a metric that is always 1.
+func buildInfo() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "batchreset_build_info", Help: "The version of this process.",
+		ConstLabels: prometheus.Labels{"version": versionText()},
+	}, func() float64 { return 1 })
 }
 
 // bind opens a listener; errors name the flag.
