@@ -123,8 +123,10 @@ func (m *metrics) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 
 func (m *metrics) roundTrip(start time.Time, err error) {
 	m.roundTrips.Observe(time.Since(start).Seconds())
-	var answer redis.Error // of Redis itself, redis.Nil included
-	if err != nil && !errors.As(err, &answer) && !errors.Is(err, context.Canceled) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	if _, answered := errors.AsType[redis.Error](err); !answered { // redis.Nil is one
 		m.unanswered.Inc()
 	}
 }
