@@ -145,8 +145,8 @@ func (db *DB) Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 func (db *DB) Cancel(ctx context.Context, id string) error {
 	a, err := db.commit(ctx, cancelScript, []string{jobKey(id)}, rand.Text()).Slice()
 	switch {
-	case err != nil || len(a) == 0:
-		return fmt.Errorf("cancel: %w, answer %v", err, a)
+	case err != nil:
+		return fmt.Errorf("cancel: %w", err)
 	case number(a[0]) == -1:
 		return tasks.JobGone
 	case number(a[0]) == 0:
