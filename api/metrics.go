@@ -1,11 +1,23 @@
 package api
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strconv"
+	"time"
 
-// metrics say how many wait, and who could not.
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// noRoute stands for what the router does not know: callers can make up any number of
+// paths and methods.
+const noRoute = "other"
+
+// metrics are about requests: all of them, those that wait, and those that could not.
 type metrics struct {
 	waiting         []prometheus.GaugeFunc
 	refused, cutOff prometheus.Counter
+	requests        *prometheus.CounterVec
+	durations       *prometheus.HistogramVec
 }
 
 func newMetrics(w *watchers) metrics {
@@ -16,6 +28,12 @@ func newMetrics(w *watchers) metrics {
 		cutOff: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "batchreset_streams_cut_off_total", Help: "Streams that were broken off because their reader did not read.",
 		}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "batchreset_http_requests_total", Help: "Requests of the public API, by status code.",
+		}, []string{"method", "route", "code"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "batchreset_http_request_duration_seconds", Help: "Requests of the public API, without those that waited for a job.",
+		}, []string{"method", "route"}),
 	}
 	for _, kind := range []kind{poll, stream} {
 		m.waiting = append(m.waiting, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -24,6 +42,18 @@ func newMetrics(w *watchers) metrics {
 		}, func() float64 { return float64(w.count(kind)) }))
 	}
 	return m
+}
+
+// count counts a request that was answered.
+func (s *server) count(c echo.Context, duration time.Duration) {
+	method, route := c.Request().Method, c.Path()
+	if !s.routes[[2]string{method, route}] {
+		method, route = noRoute, noRoute
+	}
+	s.metrics.requests.WithLabelValues(method, route, strconv.Itoa(c.Response().Status)).Inc()
+	if c.Get(waitedKey) == nil {
+		s.metrics.durations.WithLabelValues(method, route).Observe(duration.Seconds())
+	}
 }
 
 // Describe implements prometheus.Collector.
@@ -41,7 +71,7 @@ func (a *API) Collect(c chan<- prometheus.Metric) {
 }
 
 func (m metrics) all() []prometheus.Collector {
-	all := []prometheus.Collector{m.refused, m.cutOff}
+	all := []prometheus.Collector{m.refused, m.cutOff, m.requests, m.durations}
 	for _, gauge := range m.waiting {
 		all = append(all, gauge)
 	}

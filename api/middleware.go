@@ -26,6 +26,7 @@ const (
 	codeKey      = "error_code"
 	callerKey    = "caller"
 	tokenKey     = "token"
+	waitedKey    = "waited" // there, if the request had a watch
 )
 
 func requestID(c echo.Context) string {
@@ -56,7 +57,7 @@ func printable(s string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
 }
 
-// accessLog answers errors, and writes one line per request.
+// accessLog answers errors, counts each request, and writes a line about it.
 func (s *server) accessLog(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
@@ -70,12 +71,14 @@ func (s *server) accessLog(next echo.HandlerFunc) echo.HandlerFunc {
 
 // logRequest and checkToken are no part of the middleware that calls next: see status.go.
 func (s *server) logRequest(c echo.Context, start time.Time) {
+	duration := time.Since(start)
+	s.count(c, duration)
 	code, _ := c.Get(codeKey).(tasks.Code)
 	job, _ := c.Get(jobKey).(string)
 	token, _ := c.Get(tokenKey).(string)
 	s.log.LogAttrs(c.Request().Context(), slog.LevelInfo, "request",
 		slog.String("method", c.Request().Method), slog.String("path", c.Request().URL.Path),
-		slog.Int("status", c.Response().Status), slog.String("code", string(code)), slog.Duration("duration", time.Since(start)),
+		slog.Int("status", c.Response().Status), slog.String("code", string(code)), slog.Duration("duration", duration),
 		slog.String("request_id", requestID(c)), slog.String("tenant", tenant(c)), slog.String("token", token), slog.String("job", job),
 		slog.String("remote", c.RealIP()))
 }

@@ -70,10 +70,11 @@ type server struct {
 
 	watchers    *watchers
 	metrics     metrics
-	sendTimeout time.Duration // for an event
+	routes      map[[2]string]bool // method and path of each
+	sendTimeout time.Duration      // for an event
 }
 
-// API is the public API. As a prometheus.Collector it tells who waits.
+// API is the public API. As a prometheus.Collector it tells what is asked, and who waits.
 type API struct {
 	http.Handler
 	server *server
@@ -128,6 +129,10 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	e.GET("/docs/scalar-license.txt", file("docs/scalar-license.txt", "text/plain; charset=utf-8"))
 	e.GET("/healthz", s.healthz)
 	e.GET("/readyz", s.readyz)
+	s.routes = map[[2]string]bool{}
+	for _, r := range e.Routes() {
+		s.routes[[2]string{r.Method, r.Path}] = true
+	}
 	return &API{e, s}
 }
 

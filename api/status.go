@@ -94,6 +94,7 @@ func (s *server) watch(c echo.Context, kind kind) (*watch, error) {
 		s.metrics.refused.Inc()
 		return nil, &tasks.Error{Code: tasks.TooManyRequests, Message: "too many requests wait here; poll the job instead", RetryAfter: noRoom}
 	}
+	c.Set(waitedKey, true)
 	unhurried(c)
 	return watch, nil
 }

@@ -91,6 +91,8 @@ func newToken() string { return rand.Text()[:16] }
 // step is sent only after the answer to the one before. What it returns is for
 // asynq and its dashboard alone; the record is written before.
 func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
+	w.metrics.busy.Inc()
+	defer w.metrics.busy.Dec()
 	a, err := w.attempt(task)
 	if err != nil {
 		w.log.Error("task dropped", "error", err)
@@ -174,6 +176,7 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 	})
 	end.outcome.Message = clip(end.outcome.Message)
 	end.outcome.MaxFailures = *a.policy.MaxFailures
+	a.metrics.attempt(end.outcome.Event, start)
 	ended, err := a.finish(ctx, end)
 	a.say(slog.LevelInfo, "attempt ended", slog.String("event", string(end.outcome.Event)), slog.String("code", string(end.outcome.Code)),
 		slog.String("message", end.outcome.Message), slog.Duration("duration", time.Since(start)), slog.Bool("job_final", ended.JobFinal))

@@ -30,6 +30,14 @@ const (
 	lossCap  = 30 * time.Minute
 )
 
+// What had become of a lost task.
+const (
+	orphaned     = "orphaned"
+	missing      = "missing"
+	completed    = "completed"
+	archivedTask = "archived"
+)
+
 // SweepStore is the index of open jobs, as the sweeper needs it.
 type SweepStore interface {
 	Lead(ctx context.Context, token string, ttl time.Duration) (bool, error)
@@ -62,13 +70,17 @@ type Sweeper struct {
 
 // NewSweeper makes a sweeper over the given queues.
 func NewSweeper(store SweepStore, inspector Inspector, queues Queues, log *slog.Logger) *Sweeper {
-	return &Sweeper{
+	s := &Sweeper{
 		store: store, inspector: inspector, queues: queues, log: log, token: rand.Text(),
 		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "batchreset_sweeper_repairs_total",
 			Help: "Items delivered again because their task was lost, by what had become of it.",
 		}, []string{"task"}),
 	}
+	for _, lost := range []string{orphaned, missing, completed, archivedTask} {
+		s.repairs.WithLabelValues(lost) // so that it is there before it happens
+	}
+	return s
 }
 
 // Describe implements prometheus.Collector.
@@ -147,7 +159,7 @@ func (s *Sweeper) takeOverTask(ctx context.Context, task *asynq.TaskInfo) error 
 	if err != nil {
 		return err
 	}
-	return s.redeliver(ctx, job, d, "orphaned")
+	return s.redeliver(ctx, job, d, orphaned)
 }
 
 // walk looks at the open jobs that are due.
@@ -203,13 +215,13 @@ func (s *Sweeper) lost(queue string, d tasks.Delivery) (string, error) {
 	task, err := s.inspector.GetTaskInfo(queue, d.TaskID())
 	switch {
 	case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
-		return "missing", nil
+		return missing, nil
 	case err != nil:
 		return "", err
 	case task.State == asynq.TaskStateCompleted:
-		return "completed", nil
+		return completed, nil
 	case task.State == asynq.TaskStateArchived:
-		return "archived", nil
+		return archivedTask, nil
 	}
 	return "", nil
 }

@@ -44,7 +44,8 @@ func (c Config) Check() error {
 	return nil
 }
 
-// Worker takes deliveries from the queues and resets their instances.
+// Worker takes deliveries from the queues and resets their instances. As a
+// prometheus.Collector it tells how busy it is and how attempts end.
 type Worker struct {
 	cfg        Config
 	store      Store
@@ -53,6 +54,7 @@ type Worker struct {
 	gate       Gate // nil: always open
 	log        *slog.Logger
 	pulse      *pulse
+	metrics    workerMetrics
 
 	stop    context.Context // ends when running attempts must end
 	halt    context.CancelFunc
@@ -68,7 +70,7 @@ func New(cfg Config, store Store, driver Driver, newServer func(asynq.Config) *a
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, store: store, driver: driver, log: log, pulse: newPulse(), served: map[string]bool{}}
+	w := &Worker{cfg: cfg, store: store, driver: driver, log: log, pulse: newPulse(), metrics: newWorkerMetrics(), served: map[string]bool{}}
 	if r, ok := driver.(Repeater); ok {
 		w.repeatable = r.Repeatable()
 	}
@@ -115,6 +117,7 @@ func (w *Worker) startLanes(lanes int, queues []string) error {
 			return fmt.Errorf("start lane: %w", err)
 		}
 		w.lanes = append(w.lanes, server)
+		w.metrics.slots.Add(float64(cfg.Concurrency))
 	}
 	for _, q := range queues {
 		w.served[q] = true

@@ -65,7 +65,7 @@ func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	handler := flags.handler(db, log)
 	g.Go(func() error { return handler.Run(ctx) })
 	g.Go(func() error { return serve(ctx, public, handler, log) })
-	g.Go(func() error { return serve(ctx, private, opsHandler(db, log, handler), log) })
+	g.Go(func() error { return serve(ctx, private, opsHandler(db, log, handler, db.QueueMetrics()), log) })
 	err = g.Wait()
 	log.Info("api stopped")
 	return err

@@ -135,7 +135,9 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	handler := flags.handler(db, log)
 	g.Go(func() error { return handler.Run(ctx) })
 	g.Go(func() error { return serve(ctx, public, handler, log) })
-	g.Go(func() error { return serve(ctx, private, opsHandler(db, log, sweeper, upstream, teller, handler), log) })
+	g.Go(func() error {
+		return serve(ctx, private, opsHandler(db, log, work.metricsOf(w), sweeper, upstream, teller, handler, db.QueueMetrics()), log)
+	})
 	greet(std, urlOf(public), urlOf(private), token, embedded)
 	if hook != "" {
 		fmt.Fprintf(std.out, "Every job that ends is told to %s, signed with %s\n\n", hook, secret)

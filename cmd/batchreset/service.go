@@ -257,6 +257,11 @@ func (f *workerFlags) newDriver() (worker.Driver, error) {
 	return nil, fmt.Errorf("--driver must be 'http' or 'simulator', not %q", f.driver)
 }
 
+// metricsOf is a worker's metrics with its driver's name.
+func (f *workerFlags) metricsOf(w *worker.Worker) prometheus.Collector {
+	return prometheus.WrapCollectorWith(prometheus.Labels{"driver": f.driver}, w)
+}
+
 // opsFlags are the settings of the operators' listener.
 type opsFlags struct{ listen string }
 
@@ -273,7 +278,7 @@ func opsHandler(db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collecto
 		log.LogAttrs(ctx, slog.LevelInfo, "audit", e.LogAttrs()...)
 		return nil
 	}
-	return ops.New(ops.Config{Redis: asynqmon.Options{RedisConnOpt: db}, Logins: db, Audit: audit, Log: log}, metrics...)
+	return ops.New(ops.Config{Redis: asynqmon.Options{RedisConnOpt: db}, Logins: db, Audit: audit, Log: log}, append(metrics, db, buildInfo())...)
 }
 
 // sayWhoMayLogIn tells the log when nobody has to.
@@ -283,6 +288,14 @@ func sayWhoMayLogIn(ctx context.Context, db *redisdb.DB, log *slog.Logger) error
 		log.Warn("the operators' site has no login and is for this machine alone; 'batchreset operator add' makes one")
 	}
 	return err
+}
+
+// buildInfo is a metric that is always 1.
+func buildInfo() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "batchreset_build_info", Help: "The version of this process.",
+		ConstLabels: prometheus.Labels{"version": versionText()},
+	}, func() float64 { return 1 })
 }
 
 // bind opens a listener; errors name the flag.

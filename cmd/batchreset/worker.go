@@ -85,6 +85,8 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return teller.Run(ctx) })
-	g.Go(func() error { return serve(ctx, private, opsHandler(db, log, sweeper, upstream, teller), log) })
+	g.Go(func() error {
+		return serve(ctx, private, opsHandler(db, log, flags.metricsOf(w), sweeper, upstream, teller), log)
+	})
 	return g.Wait()
 }

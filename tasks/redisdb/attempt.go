@@ -146,15 +146,27 @@ func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o task
 		return tasks.Ended{}, fmt.Errorf("finish: %w", err)
 	case len(a) == 1:
 		return tasks.Ended{}, fmt.Errorf("finish: %w", tasks.WrongToken)
-	case len(a) != 4:
+	case len(a) < 4:
 		return tasks.Ended{}, fmt.Errorf("finish: the script answered %v", a)
 	}
 	if unlock && db.apart {
 		_ = db.unlock(ctx, d, token) // otherwise it lapses
 	}
-	return tasks.Ended{
-		BusyFor: time.Duration(number(a[1])) * time.Millisecond, JobFinal: number(a[2]) == 1, State: stateOf(text(a[3])),
-	}, nil
+	ended := db.ended(a[2:], o.Code)
+	ended.BusyFor = time.Duration(number(a[1])) * time.Millisecond
+	return ended, nil
+}
+
+// ended reads the end of finish.lua's and abandon.lua's answers, and counts it.
+func (db *DB) ended(a []any, code tasks.Code) tasks.Ended {
+	ended := tasks.Ended{State: stateOf(text(a[0])), JobFinal: number(a[1]) == 1}
+	if ended.State.Final() {
+		db.metrics.end(ended.State, code)
+	}
+	if len(a) == 4 {
+		db.metrics.stop(a[2:])
+	}
+	return ended
 }
 
 // Wait notes that the item waits for an instance that another item holds, and
@@ -176,5 +188,8 @@ func (db *DB) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, me
 	if err != nil {
 		return tasks.Ended{}, fmt.Errorf("abandon: %w", err)
 	}
-	return tasks.Ended{JobFinal: number(a[0]) == 1, State: stateOf(text(a[1]))}, nil
+	if len(a) < 2 {
+		return tasks.Ended{}, fmt.Errorf("abandon: the script answered %v", a)
+	}
+	return db.ended(a, code), nil
 }

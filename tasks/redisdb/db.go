@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -54,6 +55,8 @@ type DB struct {
 	backlogs *backlogs
 	policies *policies
 	wanted   *wanted
+	metrics  *metrics
+	looks    sync.WaitGroup // of QueueMetrics
 	opts     Options
 }
 
@@ -73,14 +76,19 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	opts.Queues = max(opts.Queues, 1)
 	db := &DB{
 		rdb: rdb, group: newGrouped(rdb), client: asynq.NewClientFromRedisClient(flusher{rdb}),
-		quiet: newQuiet(), wanted: newWanted(), opts: opts,
+		quiet: newQuiet(), wanted: newWanted(), metrics: newMetrics(), opts: opts,
 	}
 	db.policies = &policies{read: db.lookAtPolicies}
 	db.backlogs = &backlogs{measure: db.measureBacklogs, tasks: map[int]int{}}
 	// In a Cluster they may be on different nodes. With replicas the lock is theirs before
 	// the attempt begins, and stays until they have its outcome.
-	_, cluster := rdb.(*redis.ClusterClient)
-	db.apart = cluster || opts.CommitReplicas > 0
+	cluster, ok := rdb.(*redis.ClusterClient)
+	db.apart = ok || opts.CommitReplicas > 0
+	if ok { // one call of it can be many round trips, or one by a node's own client
+		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(db.metrics) })
+	} else {
+		rdb.AddHook(db.metrics)
+	}
 	if err := db.Check(ctx); err != nil {
 		return nil, errors.Join(err, rdb.Close())
 	}
@@ -90,6 +98,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 // Close closes every connection.
 func (db *DB) Close() error {
 	db.backlogs.looks.Wait()
+	db.looks.Wait()
 	return db.rdb.Close()
 }
 

@@ -74,7 +74,9 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	case -1:
 		return tasks.Job{}, keyReused()
 	}
-	if created != listed.UnixMilli() {
+	if created == listed.UnixMilli() {
+		db.metrics.submitted.Add(float64(len(s.InstanceIDs)))
+	} else {
 		// Another sending of this request made the record. Listings select by the time in
 		// the index; it is not worth an error.
 		_ = db.rdb.ZAdd(ctx, jobsKey(s.Tenant), redis.Z{Score: float64(created), Member: id}).Err()
@@ -141,15 +143,16 @@ func (db *DB) Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 // Cancel ends the items of a job that wait, and lets none begin any more. Errors:
 // tasks.JobGone, tasks.JobFinal.
 func (db *DB) Cancel(ctx context.Context, id string) error {
-	done, err := db.commit(ctx, cancelScript, []string{jobKey(id)}, rand.Text()).Int()
+	a, err := db.commit(ctx, cancelScript, []string{jobKey(id)}, rand.Text()).Slice()
 	switch {
 	case err != nil:
 		return fmt.Errorf("cancel: %w", err)
-	case done == -1:
+	case number(a[0]) == -1:
 		return tasks.JobGone
-	case done == 0:
+	case number(a[0]) == 0:
 		return tasks.Errorf(tasks.JobFinal, "the job has ended, there is nothing to cancel")
 	}
+	db.metrics.stop(a[1:])
 	if job, err := db.Job(ctx, id); err == nil {
 		_ = db.Tell(ctx, job) // otherwise the sweeper does
 	}
@@ -193,6 +196,7 @@ func (db *DB) Retry(ctx context.Context, id string) error {
 	case done == 0:
 		return nothingToRetry()
 	}
+	db.metrics.reopened.Add(float64(job.Total - job.Counts.Succeeded))
 	if job, err = db.Job(ctx, id); err != nil {
 		return &tasks.UndeliveredError{Job: id, Cause: err}
 	}

@@ -261,6 +261,9 @@ func TestAClusterSharesTheWork(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if n := gather(t, db)["redis_round_trip_duration_seconds{}"]; n < 4*jobs {
+		t.Errorf("%v round trips are counted, each job takes some", n)
+	}
 	for _, node := range c.Nodes[:3] {
 		rdb := node.Client(t)
 		records, queued := len(rdb.Keys(t.Context(), "reset:{*}").Val()), len(rdb.Keys(t.Context(), "asynq:{reset-*}:t:*").Val())

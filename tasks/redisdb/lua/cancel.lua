@@ -1,17 +1,19 @@
 -- cancel.lua: take back what has not begun. Running attempts end by themselves and
 -- are not repeated.
 -- KEYS[1] job hash   ARGV[1] token of this request
--- returns 1 done, also if it was before; 0 the job is final; -1 there is no such job
+-- returns {1, items that are cancelled by this, items that are unknown}
+--         {0} the job is final   {-1} there is no such job
 open(0)
-if not left then return -1 end
+if not left then return {-1} end
 if redis.call('HGET', KEYS[1], 'cancel') == ARGV[1] then -- the same command, sent twice
   redis.call('HSET', KEYS[1], 'rev', rev) -- see commit.go
-  return 1
+  return {1, 0, 0}
 end
-if left == 0 then return 0 end
+if left == 0 then return {0} end
+local cancelled, unknown = 0, 0
 if stopped ~= 'RESET.1003' then
   redis.call('HSET', KEYS[1], 'cancel', ARGV[1], 'rev', rev + 1)
-  stop('RESET.1003', 'cancelled', clock())
+  cancelled, unknown = stop('RESET.1003', 'cancelled', clock())
   settle()
 end
-return 1
+return {1, cancelled, unknown}

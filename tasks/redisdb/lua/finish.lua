@@ -7,9 +7,10 @@
 -- ARGV[8] '1' the instance was busy   ARGV[9] '1' the call had no answer
 -- ARGV[10] the lock's value if it is to be released
 -- ARGV[11] how many items may fail before the rest is stopped, besides what the job says; 0 = all
--- returns {1, ms the item has been waiting for a busy instance, 1 if the job is
---          final, the item's state}: a stopped job has no other attempt, so w becomes
---          u if the call is in doubt, f if it failed, c if it came to nothing
+-- returns {1, ms the item has been waiting for a busy instance, the item's state, 1 if the
+--          job is final}: a stopped job has no other attempt, so w becomes u if the call is
+--          in doubt, f if it failed, c if it came to nothing. If the job was stopped because
+--          of this, there follow the items that are cancelled by that, and those unknown
 --         {0} the attempt was closed or replaced; nothing is changed
 if KEYS[2] and ARGV[10] ~= '' and redis.call('GET', KEYS[2]) == ARGV[10] then redis.call('DEL', KEYS[2]) end
 local item = open(ARGV[1])
@@ -40,7 +41,7 @@ local waited = item.y and at - item.y or 0
 if state == 'w' then
   item.s = 'w'
   store(ARGV[1], item)
-  return {1, waited, 0, 'w'}
+  return {1, waited, 'w', 0}
 end
 item.e = at
-return {1, waited, finish(ARGV[1], item, state, now, tonumber(ARGV[11])), state}
+return {1, waited, state, finish(ARGV[1], item, state, now, tonumber(ARGV[11]))}

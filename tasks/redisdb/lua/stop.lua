@@ -1,8 +1,10 @@
 -- stop.lua: for the scripts that end items; it follows record.lua.
 
 -- stop ends every item that waits, because of the given code, and lets none begin
--- any more. What is running ends by itself.
+-- any more. What is running ends by itself. Returns how many items are cancelled by this,
+-- and how many unknown.
 local function stop(code, message, now)
+  local cancelled, unknown = 0, 0
   redis.call('HSET', KEYS[1], 'stop', code)
   for n = 0, redis.call('HGET', KEYS[1], 'total') - 1 do
     local item = open(n)
@@ -11,17 +13,20 @@ local function stop(code, message, now)
       left = left - 1
       if item.k then
         item.s = 'u' -- an earlier call is in doubt: it cannot be called cancelled
+        unknown = unknown + 1
       else
         item.s, item.c, item.m, item.y = 'c', code, message, nil
+        cancelled = cancelled + 1
       end
       store(n, item)
     end
   end
+  return cancelled, unknown
 end
 
 -- finish stores item n in a final state, and stops the job if too many have failed
 -- now: as many as its own limit or the given one, 0 = none. Returns 1 when that made the
--- job final.
+-- job final, then what stop returns, if the job was stopped.
 local function finish(n, item, state, now, given)
   item.s = state
   left = left - 1
@@ -33,7 +38,10 @@ local function finish(n, item, state, now, given)
     for other = 0, redis.call('HGET', KEYS[1], 'total') - 1 do
       if string.sub(redis.call('HGET', KEYS[1], other), 1, 1) == 'f' then failed = failed + 1 end
     end
-    if failed >= limit then stop('RESET.1005', 'stopped after too many failures in the job', now) end
+    if failed >= limit then
+      local cancelled, unknown = stop('RESET.1005', 'stopped after too many failures in the job', now)
+      return settle(), cancelled, unknown
+    end
   end
   return settle()
 end

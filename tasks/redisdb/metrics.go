@@ -1,0 +1,161 @@
+package redisdb
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+// checkPatience is how long a scrape waits for Redis to answer.
+const checkPatience = time.Second
+
+// classes are the error classes of metrics, by item code. What is not here is the
+// upstream's own code, or stands for it.
+var classes = map[tasks.Code]string{
+	tasks.TimedOut:        "timed_out",
+	tasks.WorkerLost:      "worker_lost",
+	tasks.BusyTooLong:     "busy",
+	tasks.NoLongerAllowed: "not_allowed",
+	tasks.NotInTime:       "not_in_time",
+}
+
+const (
+	noClass       = "none"
+	classUpstream = "upstream"
+	// classStopped is for items that are unknown because their job was cancelled or
+	// stopped while an earlier call was in doubt.
+	classStopped = "stopped"
+)
+
+// metrics are what the process has done to records, and its round trips to Redis. As a
+// redis.Hook it sees each of them.
+type metrics struct {
+	submitted, reopened prometheus.Counter
+	finished            *prometheus.CounterVec
+	succeeded           prometheus.Counter // of finished
+	roundTrips          prometheus.Histogram
+	unanswered          prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	submitted := func(by string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "batchreset_items_submitted_total", Help: "Items accepted by this process, by how: a new job (submit), or a job tried again (retry).",
+			ConstLabels: prometheus.Labels{"by": by},
+		})
+	}
+	m := &metrics{
+		submitted: submitted("submit"), reopened: submitted("retry"),
+		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "batchreset_items_finished_total", Help: "Items that this process brought to a final state, by state and, if failed or unknown, by class of error.",
+		}, []string{"state", "class"}),
+		roundTrips: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "batchreset_redis_round_trip_duration_seconds", Help: "Round trips to Redis, each with one command or many.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
+		}),
+		unanswered: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "batchreset_redis_round_trips_unanswered_total", Help: "Round trips to Redis without an answer: no connection, or not in time.",
+		}),
+	}
+	// Each series is there before it happens, or its first event would be no increase.
+	m.succeeded = m.finished.WithLabelValues(string(tasks.ItemSucceeded), noClass)
+	m.finished.WithLabelValues(string(tasks.ItemCancelled), noClass)
+	for _, state := range []tasks.ItemState{tasks.ItemFailed, tasks.ItemUnknown} {
+		m.finished.WithLabelValues(string(state), classUpstream)
+		for _, class := range classes {
+			m.finished.WithLabelValues(string(state), class)
+		}
+	}
+	m.finished.WithLabelValues(string(tasks.ItemUnknown), classStopped)
+	return m
+}
+
+// end counts an item that has come to a final state.
+func (m *metrics) end(state tasks.ItemState, code tasks.Code) {
+	switch state {
+	case tasks.ItemSucceeded:
+		m.succeeded.Inc()
+	case tasks.ItemCancelled:
+		m.finished.WithLabelValues(string(state), noClass).Inc()
+	default:
+		class, ok := classes[code]
+		if !ok {
+			class = classUpstream
+		}
+		m.finished.WithLabelValues(string(state), class).Inc()
+	}
+}
+
+// stop counts the items that ended with their job, from the answer of a script: how many
+// were cancelled, how many are unknown.
+func (m *metrics) stop(a []any) {
+	m.finished.WithLabelValues(string(tasks.ItemCancelled), noClass).Add(float64(number(a[0])))
+	m.finished.WithLabelValues(string(tasks.ItemUnknown), classStopped).Add(float64(number(a[1])))
+}
+
+// DialHook implements redis.Hook.
+func (m *metrics) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook implements redis.Hook.
+func (m *metrics) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		start := time.Now()
+		err := next(ctx, cmd)
+		m.roundTrip(start, err)
+		return err
+	}
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (m *metrics) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		start := time.Now()
+		err := next(ctx, cmds)
+		m.roundTrip(start, err)
+		return err
+	}
+}
+
+func (m *metrics) roundTrip(start time.Time, err error) {
+	m.roundTrips.Observe(time.Since(start).Seconds())
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	if _, answered := errors.AsType[redis.Error](err); !answered { // redis.Nil is one
+		m.unanswered.Inc()
+	}
+}
+
+func (m *metrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.submitted, m.reopened, m.finished, m.roundTrips, m.unanswered}
+}
+
+var redisUp = prometheus.NewDesc("batchreset_redis_up", "1 if Redis answers this process and can be trusted with jobs, else 0.", nil, nil)
+
+// Describe implements prometheus.Collector.
+func (db *DB) Describe(c chan<- *prometheus.Desc) {
+	c <- redisUp
+	for _, m := range db.metrics.all() {
+		m.Describe(c)
+	}
+}
+
+// Collect implements prometheus.Collector. It asks Redis whether it is there, for a
+// second at most.
+func (db *DB) Collect(c chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), checkPatience)
+	defer cancel()
+	up := 1.0
+	if db.Check(ctx) != nil {
+		up = 0
+	}
+	c <- gauge(redisUp, up)
+	for _, m := range db.metrics.all() {
+		m.Collect(c)
+	}
+}

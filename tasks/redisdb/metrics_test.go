@@ -1,0 +1,200 @@
+package redisdb_test
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+// gather is what Prometheus would read, by name and label values: "name{a,b}". What is 0
+// is left out.
+func gather(t *testing.T, c prometheus.Collector) map[string]float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(c)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetValue())
+			}
+			name := strings.TrimPrefix(family.GetName(), "batchreset_") + "{" + strings.Join(labels, ",") + "}"
+			value := m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			if value != 0 {
+				values[name] = value
+			}
+		}
+	}
+	return values
+}
+
+// items keeps the metrics of items.
+func items(values map[string]float64) map[string]float64 {
+	maps.DeleteFunc(values, func(name string, _ float64) bool { return !strings.HasPrefix(name, "items_") })
+	return values
+}
+
+func TestItemsAreCountedOnce(t *testing.T) {
+	fail := func(code tasks.Code) tasks.Outcome {
+		return tasks.Outcome{Event: tasks.Fail, Code: code, Failure: true}
+	}
+	for _, row := range []struct {
+		name string
+		do   func(t *testing.T, w world, job tasks.Job)
+		want map[string]float64 // besides the three that were submitted
+	}{
+		{"when they succeed", func(t *testing.T, w world, job tasks.Job) {
+			d, _ := w.begin(t, job, 0, "one")
+			finish(t, w, d, "one", tasks.Outcome{Event: tasks.Succeed})
+			if _, err := w.db.Finish(t.Context(), d, "one", tasks.Outcome{Event: tasks.Succeed}, true); !errors.Is(err, tasks.WrongToken) {
+				t.Error(err)
+			}
+		}, map[string]float64{"items_finished_total{none,succeeded}": 1}},
+		{"not when they are tried again", func(t *testing.T, w world, job tasks.Job) {
+			d, _ := w.begin(t, job, 0, "one")
+			finish(t, w, d, "one", tasks.Outcome{Event: tasks.Retry, Code: "CPS.0003", Failure: true})
+		}, nil},
+		{"by class, an upstream's own codes as one", func(t *testing.T, w world, job tasks.Job) {
+			for n, o := range []tasks.Outcome{fail("CPS.0005"), fail(tasks.ResetFailed), {Event: tasks.LoseTrack, Code: tasks.TimedOut, InDoubt: true}} {
+				d, _ := w.begin(t, job, n, "token")
+				finish(t, w, d, "token", o)
+			}
+		}, map[string]float64{"items_finished_total{upstream,failed}": 2, "items_finished_total{timed_out,unknown}": 1}},
+		{"when they end without an attempt", func(t *testing.T, w world, job tasks.Job) {
+			if _, err := w.db.Abandon(t.Context(), job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
+				t.Fatal(err)
+			}
+		}, map[string]float64{"items_finished_total{busy,failed}": 1}},
+		{"when they are cancelled, whoever cancels again", func(t *testing.T, w world, job tasks.Job) {
+			w.begin(t, job, 0, "one") // goes on
+			for range 2 {
+				if err := w.db.Cancel(t.Context(), job.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, map[string]float64{"items_finished_total{none,cancelled}": 2}},
+		{"when too many others have failed", func(t *testing.T, w world, job tasks.Job) {
+			d, _ := w.begin(t, job, 0, "one")
+			finish(t, w, d, "one", tasks.Outcome{Event: tasks.Retry, Code: tasks.TimedOut, InDoubt: true, Unanswered: true})
+			d, _ = w.begin(t, job, 1, "two")
+			o := fail("CPS.0005")
+			o.MaxFailures = 1
+			finish(t, w, d, "two", o)
+		}, map[string]float64{
+			"items_finished_total{upstream,failed}": 1, "items_finished_total{none,cancelled}": 1, "items_finished_total{stopped,unknown}": 1,
+		}},
+		{"when one that ends without an attempt is one too many", func(t *testing.T, w world, job tasks.Job) {
+			if _, err := w.db.Abandon(t.Context(), job.Deliveries()[0], tasks.NotInTime, "late", 1); err != nil {
+				t.Fatal(err)
+			}
+		}, map[string]float64{"items_finished_total{not_in_time,failed}": 1, "items_finished_total{none,cancelled}": 2}},
+		{"when their job is tried again", func(t *testing.T, w world, job tasks.Job) {
+			if err := errors.Join(w.db.Cancel(t.Context(), job.ID), w.db.Retry(t.Context(), job.ID)); err != nil {
+				t.Fatal(err)
+			}
+		}, map[string]float64{"items_finished_total{none,cancelled}": 3, "items_submitted_total{retry}": 3}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			both(t, redisdb.Options{}, func(t *testing.T, w world) {
+				row.do(t, w, w.submit(t, "phone-1", "phone-2", "phone-3"))
+				want := map[string]float64{"items_submitted_total{submit}": 3}
+				maps.Copy(want, row.want)
+				if got := items(gather(t, w.db)); !maps.Equal(got, want) {
+					t.Errorf("got  %v\nwant %v", got, want)
+				}
+			})
+		})
+	}
+}
+
+func finish(t *testing.T, w world, d tasks.Delivery, token string, o tasks.Outcome) {
+	t.Helper()
+	if _, err := w.db.Finish(t.Context(), d, token, o, true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAReplayIsNotCounted(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		s := tasks.Submission{Tenant: "acme", IdempotencyKey: "key", InstanceIDs: []string{"phone-1"}, Open: true}
+		job, err := w.db.Submit(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for now := job.CreatedAt.Time; !now.After(job.CreatedAt.Add(time.Millisecond)); { // by which submits are told apart
+			if now, err = w.rdb.Time(t.Context()).Result(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := w.db.Submit(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if got := gather(t, w.db)["items_submitted_total{submit}"]; got != 1 {
+			t.Errorf("%v items submitted, want 1", got)
+		}
+	})
+}
+
+func TestQueuesAreAsAsynqHasThem(t *testing.T) {
+	both(t, redisdb.Options{Queues: 2}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1", "phone-2")
+		if err := w.db.NewInspector().PauseQueue(job.Queue); err != nil {
+			t.Fatal(err)
+		}
+		got := gather(t, w.db.QueueMetrics())
+		age := got["queue_oldest_pending_age_seconds{"+job.Queue+"}"]
+		if age <= 0 || age > 10 {
+			t.Errorf("the oldest task is %v s old", age)
+		}
+		delete(got, "queue_oldest_pending_age_seconds{"+job.Queue+"}")
+		want := map[string]float64{"queue_tasks{" + job.Queue + ",pending}": 2, "queue_paused{" + job.Queue + "}": 1, "jobs_open{}": 1}
+		if !maps.Equal(got, want) {
+			t.Errorf("got  %v\nwant %v", got, want)
+		}
+	})
+}
+
+func TestAScrapeDoesNotHangWhenRedisIsAway(t *testing.T) {
+	server := redistest.Start(t)
+	w := open(t, redisdb.Options{URL: server.URL()})
+	if got := gather(t, w.db); got["redis_up{}"] != 1 || got["redis_round_trip_duration_seconds{}"] == 0 || got["redis_round_trips_unanswered_total{}"] != 0 {
+		t.Fatalf("with Redis: %v", got)
+	}
+	for _, row := range []struct {
+		name  string
+		begin func()
+	}{
+		{"frozen", func() {
+			if err := w.rdb.Do(t.Context(), "CLIENT", "PAUSE", time.Minute.Milliseconds()).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"killed", server.Kill},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			row.begin()
+			begin := time.Now()
+			got, queues := gather(t, w.db), gather(t, w.db.QueueMetrics())
+			if took := time.Since(begin); took > 5*time.Second {
+				t.Errorf("a scrape takes %s", took)
+			}
+			if _, up := got["redis_up{}"]; up || got["redis_round_trips_unanswered_total{}"] == 0 || len(queues) != 0 {
+				t.Errorf("got %v and %v", slices.Sorted(maps.Keys(got)), queues)
+			}
+		})
+	}
+}

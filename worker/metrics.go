@@ -1,0 +1,65 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"batchreset/tasks"
+)
+
+// outcomes are how attempts end, by the event that their driver's answer is.
+var outcomes = map[tasks.Event]string{
+	tasks.Succeed: "succeeded", tasks.Retry: "retry", tasks.Fail: "failed", tasks.LoseTrack: "unknown",
+}
+
+// workerMetrics are what a worker does. All handles are made beforehand: a worker ends ten
+// thousand attempts a second.
+type workerMetrics struct {
+	slots, busy prometheus.Gauge
+	durations   *prometheus.HistogramVec
+	byEvent     map[tasks.Event]prometheus.Observer
+}
+
+func newWorkerMetrics() workerMetrics {
+	m := workerMetrics{
+		slots: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "batchreset_worker_slots", Help: "Items that this worker can work on side by side, over all lanes.",
+		}),
+		busy: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "batchreset_worker_slots_busy", Help: "Items that this worker is working on.",
+		}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "batchreset_attempt_duration_seconds", Help: "Attempts that have ended: how long the driver took, by outcome.",
+			Buckets: []float64{.01, .05, .1, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200},
+		}, []string{"outcome"}),
+		byEvent: map[tasks.Event]prometheus.Observer{},
+	}
+	for event, outcome := range outcomes {
+		m.byEvent[event] = m.durations.WithLabelValues(outcome)
+	}
+	return m
+}
+
+// attempt counts an attempt that has ended.
+func (m workerMetrics) attempt(e tasks.Event, start time.Time) {
+	m.byEvent[e].Observe(time.Since(start).Seconds())
+}
+
+func (m workerMetrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.slots, m.busy, m.durations}
+}
+
+// Describe implements prometheus.Collector.
+func (w *Worker) Describe(c chan<- *prometheus.Desc) {
+	for _, m := range w.metrics.all() {
+		m.Describe(c)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (w *Worker) Collect(c chan<- prometheus.Metric) {
+	for _, m := range w.metrics.all() {
+		m.Collect(c)
+	}
+}
