@@ -94,8 +94,8 @@ func (s *site) refuse(c echo.Context, status int, why string) error {
 		name = o.Name
 	}
 	s.logRefusal(c.Request(), c.RealIP(), name, why)
-	if looks(c.Request()) {
-		return s.render(c, status, "refused", page{Title: http.StatusText(status), Problem: why})
+	if r := c.Request(); looks(r) || r.Header.Get("Sec-Fetch-Dest") == "document" {
+		return s.show(c, status, "refused", page{Title: http.StatusText(status), Problem: why, Operator: operator(c), Open: operator(c) != nil, MayChange: mayChange(c)})
 	}
 	return c.JSON(status, map[string]string{"error": why})
 }

@@ -84,7 +84,7 @@ func (g *guesses) right(ctx context.Context, hash, password string) (bool, error
 
 // loginPage shows the form.
 func (s *site) loginPage(c echo.Context) error {
-	return s.render(c, http.StatusOK, "login", page{Title: "Log in", Next: c.QueryParam("next")})
+	return s.show(c, http.StatusOK, "login", page{Title: "Log in", Next: c.QueryParam("next")})
 }
 
 // login makes a session.
@@ -94,7 +94,7 @@ func (s *site) login(c echo.Context) error {
 	name, next := c.FormValue("name"), c.FormValue("next")
 	again := func(status int, problem string) error {
 		s.Log.Warn("login failed", "operator", printable(name), "remote", c.RealIP(), "reason", problem)
-		return s.render(c, status, "login", page{Title: "Log in", Name: name, Next: next, Problem: problem})
+		return s.show(c, status, "login", page{Title: "Log in", Name: name, Next: next, Problem: problem})
 	}
 	if !s.guesses.allow("from "+c.RealIP()) || !s.guesses.allow("as "+name) {
 		c.Response().Header().Set(echo.HeaderRetryAfter, "10")

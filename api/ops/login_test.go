@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"html"
 	"io"
 	"log/slog"
 	"net"
@@ -13,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/hibiken/asynqmon"
@@ -31,6 +34,7 @@ const password = "correct horse battery"
 // guarded is an operators' site with a queue, on a Redis of its own.
 type guarded struct {
 	*httptest.Server
+	job   string
 	db    *redisdb.DB
 	rdb   *redis.Client
 	trail *[]tasks.AuditEntry
@@ -80,13 +84,27 @@ func newGuarded(t *testing.T, operators map[string]tasks.Role) guarded {
 			t.Fatal(err)
 		}
 	}
+	// A job with one item that failed and two that wait.
+	job, err := db.Submit(t.Context(), tasks.Submission{
+		Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2", "phone-3"}, Open: true, Reason: "recall", Labels: map[string]string{"site": "Köln <1>"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := job.Deliveries()[0]
+	if _, err := db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Finish(t.Context(), d, "t", tasks.Outcome{Event: tasks.Fail, Code: "CPS.0005", Message: "Phone <not> found."}, true); err != nil {
+		t.Fatal(err)
+	}
 	client := asynq.NewClientFromRedisClient(rdb)
 	if _, err := client.EnqueueContext(t.Context(), asynq.NewTask("x", nil), asynq.Queue("reset-0")); err != nil {
 		t.Fatal(err)
 	}
-	g := guarded{db: db, rdb: rdb, trail: new([]tasks.AuditEntry), log: new(logged), failure: new(error)}
+	g := guarded{job: job.ID, db: db, rdb: rdb, trail: new([]tasks.AuditEntry), log: new(logged), failure: new(error)}
 	g.Server = httptest.NewServer(ops.New(ops.Config{
-		Redis: asynqmon.Options{RedisConnOpt: db}, Logins: db, Log: slog.New(slog.NewJSONHandler(g.log, nil)),
+		Redis: asynqmon.Options{RedisConnOpt: db}, Logins: db, Jobs: db, Tenants: db, Log: slog.New(slog.NewJSONHandler(g.log, nil)),
 		Audit: func(_ context.Context, e tasks.AuditEntry) error {
 			*g.trail = append(*g.trail, e)
 			return *g.failure
@@ -231,6 +249,15 @@ func TestWhoIsRefused(t *testing.T) {
 	refused("a cookie that nobody has given", http.StatusUnauthorized, "", http.MethodPost, pause, &http.Cookie{Name: alice.Name, Value: "guessed"})
 	refused("a viewer who changes something", http.StatusForbidden, `"operator":"vera","reason":"Viewers may look, not change."`, http.MethodPost, pause, vera)
 	refused("a viewer who deletes something", http.StatusForbidden, "", http.MethodDelete, "/asynq/api/queues/reset-0", vera)
+	for _, path := range []string{"/jobs/" + g.job + "/cancel", "/jobs/" + g.job + "/retry", "/tenants/halt", "/tenants/resume"} {
+		refused("a viewer at "+path, http.StatusForbidden, `"path":"`+path+`"`, http.MethodPost, path, vera)
+		refused("a viewer who is asked at "+path, http.StatusForbidden, "", http.MethodGet, path, vera)
+		refused("nobody at "+path, http.StatusUnauthorized, "", http.MethodPost, path, nil)
+		refused("another site at "+path, http.StatusForbidden, "", http.MethodPost, path, alice, crossSite...)
+	}
+	if job, err := g.db.Job(t.Context(), g.job); err != nil || job.Counts.Pending != 2 {
+		t.Errorf("the job was changed: %+v, %v", job, err)
+	}
 	refused("a viewer at the profiles", http.StatusForbidden, "", http.MethodGet, "/debug/pprof/", vera)
 	refused("nobody at the profiles", http.StatusSeeOther, "", http.MethodGet, "/debug/pprof/", nil)
 	refused("nobody at the API, by script", http.StatusUnauthorized, "", http.MethodGet, "/asynq/api/queues", nil, "Sec-Fetch-Dest", "empty")
@@ -251,7 +278,58 @@ func TestWhoIsRefused(t *testing.T) {
 
 func TestLoginInABrowser(t *testing.T) {
 	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator, "vera": tasks.RoleViewer})
-	browsertest.Script(t, "../..", "testdata/login.js", g.URL, password)
+	browsertest.Script(t, "../..", "testdata/login.js", g.URL, password, g.job)
+	var decided []string
+	for _, e := range *g.trail {
+		decided = append(decided, fmt.Sprintf("%s by %s for %s: %v %s", e.Action, e.By, e.Tenant, e.InstanceIDs, e.Reason))
+	}
+	want := []string{
+		"cancel by operator alice for acme: [phone-2 phone-3] wrong list",
+		"retry by operator alice for acme: [phone-1 phone-2 phone-3] ",
+		"halt by operator alice for acme: [] to be safe",
+		"resume by operator alice for acme: [] ",
+	}
+	if strings.Join(decided, "\n") != strings.Join(want, "\n") {
+		t.Errorf("trail:\n%s", strings.Join(decided, "\n"))
+	}
+}
+
+func TestPagesSayWhatIsWrong(t *testing.T) {
+	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator})
+	alice := g.login(t, "alice")
+	for _, row := range []struct {
+		name, method, path string
+		form               url.Values
+		status             int
+		want               string
+	}{
+		{"a job that is none", http.MethodGet, "/jobs/7", nil, http.StatusNotFound, "There is no such job"},
+		{"a job that is gone", http.MethodGet, "/jobs/" + tasks.NewJobID(), nil, http.StatusNotFound, "There is no such job"},
+		{"a retry of a job that runs", http.MethodPost, "/jobs/" + g.job + "/retry", url.Values{}, http.StatusConflict, "nothing to retry"},
+		{"a list that somebody cut off", http.MethodGet, "/jobs?tenant=acme&cursor=7", nil, http.StatusBadRequest, "cursor is not one"},
+		{"a list of nobody", http.MethodGet, "/jobs?tenant=nobody", nil, http.StatusOK, "None fits."},
+		{"a halt of a tenant that cannot be", http.MethodPost, "/tenants/halt", url.Values{"tenant": {"a/b"}}, http.StatusBadRequest, "is not a tenant"},
+		{"a halt of nobody", http.MethodPost, "/tenants/halt", url.Values{"reason": {"x"}}, http.StatusBadRequest, "choose a tenant, or all"},
+		{"a halt of one and all", http.MethodPost, "/tenants/halt", url.Values{"tenant": {"acme"}, "all": {"true"}}, http.StatusBadRequest, "not both"},
+		{"the question for a halt of nobody", http.MethodGet, "/tenants/halt", nil, http.StatusBadRequest, "choose a tenant, or all"},
+		{"a reason that is too long", http.MethodPost, "/tenants/halt", url.Values{"all": {"true"}, "reason": {strings.Repeat("x", 257)}}, http.StatusBadRequest, "257 characters long"},
+		{"an audit trail of nothing", http.MethodGet, "/audit?instance=nobody", nil, http.StatusOK, "Nothing."},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			a := g.ask(t, row.method, row.path, alice, row.form)
+			if body := html.UnescapeString(a.body); a.status != row.status || !strings.Contains(body, row.want) {
+				t.Errorf("%d: %s", a.status, body)
+			}
+		})
+	}
+	if policy, err := g.db.Policy(t.Context(), "acme"); err != nil || policy.Halt != nil {
+		t.Errorf("policy %+v, %v", policy, err)
+	}
+	// What callers wrote is text, not HTML.
+	page := g.ask(t, http.MethodGet, "/jobs/"+g.job, alice, nil)
+	if !strings.Contains(page.body, "Phone &lt;not&gt; found.") || !strings.Contains(page.body, "Köln &lt;1&gt;") {
+		t.Errorf("page %s", page.body)
+	}
 }
 
 func TestASessionEndsWithItsOperator(t *testing.T) {

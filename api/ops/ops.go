@@ -39,8 +39,10 @@ const sitePolicy = "default-src 'none'; style-src 'self'; img-src data:; form-ac
 // Config is what the site consists of. Every field must be set.
 type Config struct {
 	// Redis is where asynq's dashboard looks. Closing it is for its owner.
-	Redis  asynqmon.Options
-	Logins Logins
+	Redis   asynqmon.Options
+	Logins  Logins
+	Jobs    Jobs
+	Tenants Tenants
 	// Audit is called before each change, which is not made after an error.
 	Audit func(context.Context, tasks.AuditEntry) error
 	Log   *slog.Logger
@@ -55,7 +57,7 @@ type site struct {
 // New returns the operators' site. The metrics are those of Go, of the process and of
 // more, which must not have a name in common.
 func New(cfg Config, more ...prometheus.Collector) http.Handler {
-	s := &site{Config: cfg, guesses: newGuesses(), pages: template.Must(template.ParseFS(files, "site/*.html"))}
+	s := &site{Config: cfg, guesses: newGuesses(), pages: template.Must(template.New("").Funcs(helpers).ParseFS(files, "site/*.html"))}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),
@@ -79,6 +81,18 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.POST("/logout", s.logout)
 	// For those who are logged in.
 	e.GET("/", s.home, viewer)
+	e.GET("/jobs", s.jobs, viewer)
+	e.GET("/jobs/:job", s.job, viewer)
+	e.GET("/tenants", s.tenants, viewer)
+	e.GET("/audit", s.auditTrail, viewer)
+	e.GET("/jobs/:job/cancel", s.askJob("cancel"), operator)
+	e.POST("/jobs/:job/cancel", s.cancelJob, operator)
+	e.GET("/jobs/:job/retry", s.askJob("retry"), operator)
+	e.POST("/jobs/:job/retry", s.retryJob, operator)
+	e.GET("/tenants/halt", s.askHalt(false), operator)
+	e.POST("/tenants/halt", s.halt, operator)
+	e.GET("/tenants/resume", s.askHalt(true), operator)
+	e.POST("/tenants/resume", s.resume, operator)
 	dashboard := s.dashboard()
 	e.Any(dashboardPath, dashboard, withPolicy, viewer)
 	e.Any(dashboardPath+"/*", dashboard, withPolicy, viewer, s.audited)
@@ -123,12 +137,28 @@ type page struct {
 	MayChange bool
 }
 
-func (s *site) home(c echo.Context) error {
-	return s.render(c, http.StatusOK, "home", page{Title: "Operators", Open: true, MayChange: mayChange(c)})
+// helpers are what templates call.
+var helpers = template.FuncMap{
+	"clock": func(t tasks.Time) string {
+		if t.IsZero() {
+			return "–"
+		}
+		return t.UTC().Format("2006-01-02 15:04:05Z")
+	},
+	"ended": func(j tasks.Job) int { return j.Total - j.Counts.Pending - j.Counts.Running - j.Counts.Retrying },
 }
 
-func (s *site) render(c echo.Context, status int, name string, p page) error {
-	p.Operator = operator(c)
+// page is the frame of a page for somebody who was let in.
+func (s *site) page(c echo.Context, title string) page {
+	return page{Title: title, Operator: operator(c), Open: true, MayChange: mayChange(c)}
+}
+
+func (s *site) home(c echo.Context) error {
+	return s.show(c, http.StatusOK, "home", s.page(c, "Operators"))
+}
+
+// show answers with a page.
+func (s *site) show(c echo.Context, status int, name string, p any) error {
 	var b bytes.Buffer
 	if err := s.pages.ExecuteTemplate(&b, name, p); err != nil {
 		return err
@@ -173,6 +203,15 @@ func withPolicy(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// audit writes what an operator is about to do.
+func (s *site) audit(c echo.Context, e tasks.AuditEntry) error {
+	e.By, e.From = "dashboard", c.RealIP()
+	if o := operator(c); o != nil {
+		e.By = "operator " + o.Name
+	}
+	return s.Audit(c.Request().Context(), e)
+}
+
 // audited has each request that may change something written to the audit trail first.
 func (s *site) audited(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
@@ -180,13 +219,7 @@ func (s *site) audited(next echo.HandlerFunc) echo.HandlerFunc {
 		if looks(r) {
 			return next(c)
 		}
-		by := "dashboard"
-		if o := operator(c); o != nil {
-			by = "operator " + o.Name
-		}
-		if err := s.Audit(r.Context(), tasks.AuditEntry{
-			Action: tasks.ActionDashboard, By: by, From: c.RealIP(), Detail: r.Method + " " + r.URL.Path,
-		}); err != nil {
+		if err := s.audit(c, tasks.AuditEntry{Action: tasks.ActionDashboard, Detail: r.Method + " " + r.URL.Path}); err != nil {
 			return err
 		}
 		return next(c)

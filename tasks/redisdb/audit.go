@@ -23,7 +23,11 @@ const (
 
 // Audit writes an entry to the trail. What it is about must not be done after an error.
 func (db *DB) Audit(ctx context.Context, e tasks.AuditEntry) error {
-	add, err := db.auditArgs(e)
+	now, err := db.rdb.Time(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("write audit trail: %w", err)
+	}
+	add, err := db.auditArgs(e, now)
 	if err != nil {
 		return err
 	}
@@ -47,22 +51,22 @@ func (db *DB) writeAudit(ctx context.Context, add *redis.XAddArgs) (err error) {
 	return nil
 }
 
-// auditArgs are of the command that writes an entry, and drops those that are too old.
-func (db *DB) auditArgs(e tasks.AuditEntry) (*redis.XAddArgs, error) {
+// auditArgs are of the command that writes an entry, and drops those that are too old. The
+// time has to be Redis's: it made the IDs, and a clock that is ahead would drop too many.
+func (db *DB) auditArgs(e tasks.AuditEntry, now time.Time) (*redis.XAddArgs, error) {
 	text, err := json.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("write audit trail: %w", err)
 	}
 	add := &redis.XAddArgs{Stream: auditKey, Values: []any{auditField, text}}
 	if db.opts.AuditRetention > 0 {
-		add.MinID, add.Approx = strconv.FormatInt(time.Now().Add(-db.opts.AuditRetention).UnixMilli(), 10), true
+		add.MinID, add.Approx = strconv.FormatInt(now.Add(-db.opts.AuditRetention).UnixMilli(), 10), true
 	}
 	return add, nil
 }
 
 // AuditTrail calls visit for each entry that the filter selects, oldest first.
 func (db *DB) AuditTrail(ctx context.Context, f tasks.AuditFilter, visit func(tasks.AuditEntry) error) error {
-	const page = 500
 	from, to := "-", "+"
 	if !f.Since.IsZero() {
 		from = strconv.FormatInt(f.Since.UnixMilli(), 10)
@@ -71,7 +75,7 @@ func (db *DB) AuditTrail(ctx context.Context, f tasks.AuditFilter, visit func(ta
 		to = strconv.FormatInt(f.Until.UnixMilli()-1, 10) // with all of that millisecond
 	}
 	for {
-		entries, err := db.rdb.XRangeN(ctx, auditKey, from, to, page).Result()
+		entries, err := db.rdb.XRangeN(ctx, auditKey, from, to, auditPage).Result()
 		if err != nil {
 			return fmt.Errorf("read audit trail: %w", err)
 		}
@@ -87,7 +91,7 @@ func (db *DB) AuditTrail(ctx context.Context, f tasks.AuditFilter, visit func(ta
 				return err
 			}
 		}
-		if len(entries) < page {
+		if len(entries) < auditPage {
 			return nil
 		}
 		from = "(" + entries[len(entries)-1].ID
@@ -103,3 +107,43 @@ func decodeAudit(raw redis.XMessage) (e tasks.AuditEntry, err error) {
 	e.At = tasks.FromMillis(at)
 	return e, err
 }
+
+// AuditRecent returns the last entries that the filter selects, newest first, at most
+// limit of them. It looks through recentScan entries at the most.
+func (db *DB) AuditRecent(ctx context.Context, f tasks.AuditFilter, limit int) ([]tasks.AuditEntry, error) {
+	var found []tasks.AuditEntry
+	to := "+"
+	for looked := 0; looked < recentScan; {
+		entries, err := db.rdb.XRevRangeN(ctx, auditKey, to, "-", auditPage).Result()
+		if err != nil {
+			return nil, fmt.Errorf("read audit trail: %w", err)
+		}
+		for _, raw := range entries {
+			e, err := decodeAudit(raw)
+			if err != nil {
+				return nil, fmt.Errorf("read audit trail: entry %s: %w", raw.ID, err)
+			}
+			if !f.Since.IsZero() && e.At.Before(f.Since.Time) {
+				return found, nil
+			}
+			if f.Match(e) {
+				if found = append(found, e); len(found) == limit {
+					return found, nil
+				}
+			}
+		}
+		if len(entries) < auditPage {
+			return found, nil
+		}
+		looked += len(entries)
+		to = "(" + entries[len(entries)-1].ID
+	}
+	return found, nil
+}
+
+const (
+	// auditPage is how many entries are read at once, recentScan how many for one page of
+	// people's.
+	auditPage  = 500
+	recentScan = 20 * auditPage
+)

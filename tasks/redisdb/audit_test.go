@@ -111,15 +111,55 @@ func TestTheTrailIsReadByTimeAndSubject(t *testing.T) {
 	}
 }
 
+// Redis's clock decides, not this machine's, which may be ahead.
 func TestOldEntriesAreDropped(t *testing.T) {
-	w := open(t, redisdb.Options{URL: "redis://" + miniredis.RunT(t).Addr(), Embedded: true, AuditRetention: time.Hour})
-	for _, age := range []time.Duration{2 * time.Hour, 61 * time.Minute, 59 * time.Minute} {
-		w.rdb.XAdd(t.Context(), &redis.XAddArgs{
-			Stream: "reset:audit", ID: fmt.Sprintf("%d-0", time.Now().Add(-age).UnixMilli()), Values: []any{"e", `{"action":"halt","by":"x"}`},
+	for _, ahead := range []time.Duration{0, 48 * time.Hour} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			server := miniredis.RunT(t)
+			now := time.Now().Add(-ahead)
+			server.SetTime(now)
+			w := open(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true, AuditRetention: time.Hour})
+			for _, age := range []time.Duration{2 * time.Hour, 61 * time.Minute, 59 * time.Minute} {
+				w.rdb.XAdd(t.Context(), &redis.XAddArgs{
+					Stream: "reset:audit", ID: fmt.Sprintf("%d-0", now.Add(-age).UnixMilli()), Values: []any{"e", `{"action":"halt","by":"x"}`},
+				})
+			}
+			w.submit(t, "phone-1")
+			if err := w.db.Audit(t.Context(), tasks.AuditEntry{Action: tasks.ActionResume}); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, e := range w.trail(t, tasks.AuditFilter{}) {
+				got = append(got, string(e.Action))
+			}
+			if fmt.Sprint(got) != "[halt submit resume]" {
+				t.Errorf("trail %v", got)
+			}
 		})
 	}
-	w.submit(t, "phone-1")
-	if got := w.trail(t, tasks.AuditFilter{}); len(got) != 2 || got[0].Action != tasks.ActionHalt || got[1].Action != tasks.ActionSubmit {
-		t.Errorf("trail %+v", got)
+}
+
+func TestRecentEntriesNewestFirst(t *testing.T) {
+	w := open(t, redisdb.Options{URL: redistest.Start(t).URL()})
+	for n := range 1100 { // more than two pages
+		w.rdb.XAdd(t.Context(), &redis.XAddArgs{
+			Stream: "reset:audit", ID: fmt.Sprintf("%d-0", 1000+n), Values: []any{"e", fmt.Sprintf(`{"action":"submit","by":"x","tenant":"t%d","job_id":"j%d"}`, n%2, n)},
+		})
+	}
+	for _, row := range []struct {
+		filter    tasks.AuditFilter
+		limit     int
+		want      int
+		from, end string
+	}{
+		{tasks.AuditFilter{}, 3, 3, "j1099", "j1097"},
+		{tasks.AuditFilter{Tenant: "t0"}, 600, 550, "j1098", "j0"},
+		{tasks.AuditFilter{Since: tasks.FromMillis(2050)}, 600, 50, "j1099", "j1050"},
+		{tasks.AuditFilter{Tenant: "nobody"}, 3, 0, "", ""},
+	} {
+		got, err := w.db.AuditRecent(t.Context(), row.filter, row.limit)
+		if err != nil || len(got) != row.want || row.want > 0 && (got[0].Job != row.from || got[len(got)-1].Job != row.end) {
+			t.Errorf("%+v: %d entries, %v", row.filter, len(got), err)
+		}
 	}
 }

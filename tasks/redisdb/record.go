@@ -211,13 +211,13 @@ func nothingToRetry() error {
 // trail, before it exists, so that no crash can hide it. It returns the time by Redis's
 // clock.
 func (db *DB) list(ctx context.Context, s tasks.Submission, id string) (time.Time, error) {
-	entry, err := db.auditArgs(s.Audited(id))
-	if err != nil {
-		return time.Time{}, err
-	}
 	now, err := db.rdb.Time(ctx).Result()
 	if err != nil {
 		return time.Time{}, err
+	}
+	entry, err := db.auditArgs(s.Audited(id), now)
+	if err != nil {
+		return now, err
 	}
 	// A record is gone for certain once its job's time and its retention are over.
 	lifetime := tasks.MaxNotBefore + db.opts.GiveUpAfter + db.opts.JobRetention + 24*time.Hour

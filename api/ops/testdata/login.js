@@ -1,11 +1,12 @@
 // Logs in and out of the operators' site as people do.
-// Arguments: URL of the site, password of alice (operator) and vera (viewer).
+// Arguments: URL of the site, password of alice (operator) and vera (viewer), and a job of the
+// tenant acme with one instance that failed and two that wait.
 const { chromium } = require('playwright-core')
 const { source: axe } = require('axe-core')
 const assert = require('node:assert/strict')
 const path = require('node:path')
 
-const [url, password] = process.argv.slice(2)
+const [url, password, job] = process.argv.slice(2)
 
 async function main() {
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ['--no-sandbox'] })
@@ -87,11 +88,55 @@ async function operator({ page, shot, asynqmon }) {
     await page.getByRole('checkbox').first().waitFor() // tasks can be chosen, to do something with them
     await shot('asynq')
   })
+  await decide({ page, shot })
   await page.goto(url + '/')
   await page.getByRole('button', { name: 'Log out' }).click()
   await page.waitForURL(/\/login$/)
   await page.goto(url + '/')
   assert.match(page.url(), /\/login\?/)
+}
+
+// decide cancels and retries a job, and halts a tenant, each after it was asked once more.
+async function decide({ page, shot }) {
+  const look = async what => {
+    await accessible(page)
+    await fits(page)
+    await shot(what)
+  }
+  const press = async (role, name) => {
+    await Promise.all([page.waitForEvent('load'), page.getByRole(role, { name, exact: true }).click()])
+  }
+  await page.goto(url + '/jobs')
+  await page.getByLabel('Tenant').fill('acme')
+  await press('button', 'Show')
+  await look('jobs')
+  await press('link', job)
+  assert.match(await page.locator('main').innerText(), /CPS\.0005 Phone <not> found\./)
+  await look('job')
+  await press('link', 'Cancel 2 waiting')
+  await look('cancel')
+  await page.getByLabel('Reason, for the audit trail').fill('wrong list')
+  await press('button', 'Cancel 2 instances')
+  assert.equal(page.url(), `${url}/jobs/${job}`)
+  assert.equal(await page.locator('td .state.cancelled').count(), 2)
+  await press('link', 'Retry 3 that did not succeed')
+  await press('button', 'Reset 3 instances')
+  assert.equal(await page.locator('td .state.pending').count(), 3)
+
+  await page.goto(url + '/tenants')
+  await page.getByLabel('Another tenant').fill('acme')
+  await press('button', 'Halt')
+  await page.getByLabel('Reason').fill('to be safe')
+  await look('halt')
+  await press('button', 'Halt acme')
+  assert.match(await page.locator('table').innerText(), /halted since .*: to be safe/)
+  await look('tenants')
+  await press('link', 'Resume acme')
+  await look('resume')
+  await press('button', 'Resume acme')
+  assert.doesNotMatch(await page.locator('table').innerText(), /halted/)
+  await page.goto(url + '/audit')
+  await look('audit')
 }
 
 async function viewer({ page, shot, asynqmon }) {
@@ -114,6 +159,14 @@ async function viewer({ page, shot, asynqmon }) {
   await fits(page)
   await accessible(page)
   await shot('home')
+  await page.goto(`${url}/jobs/${job}`)
+  assert.equal(await page.getByRole('link', { name: /^(Cancel|Retry)/ }).count(), 0)
+  await fits(page)
+  await accessible(page)
+  await shot('job')
+  await page.goto(url + '/tenants')
+  assert.equal(await page.getByRole('link', { name: /^(Halt|Resume)/ }).count(), 0)
+  await fits(page)
   await page.goto(url + '/debug/pprof/')
   assert.match(await page.getByRole('alert').innerText(), /Viewers may look, not change/)
   await shot('refused')
