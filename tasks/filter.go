@@ -31,6 +31,19 @@ func (f JobFilter) Match(job Job) bool {
 		!slices.ContainsFunc(f.Labels, func(label string) bool { return !job.hasLabel(label) })
 }
 
+// Possible reports whether a job may match by what is known without its items: whether it
+// has ended, and whether it was ever stopped.
+func (f JobFilter) Possible(ended, stopped bool) bool {
+	switch f.State {
+	case "":
+		return true
+	case JobCancelled:
+		return ended && stopped
+	default:
+		return ended == f.State.Final()
+	}
+}
+
 // hasLabel compares the text as a whole: a name may have an equals sign in it.
 func (j Job) hasLabel(text string) bool {
 	for name, value := range j.Labels {
@@ -50,6 +63,23 @@ func (f JobFilter) Fingerprint() string {
 	}
 	labels := slices.Sorted(slices.Values(f.Labels))
 	return digest(append(parts, slices.Compact(labels)...)...)[:8]
+}
+
+// JobSearch selects among the jobs of all tenants. An empty field selects everything.
+type JobSearch struct {
+	JobFilter
+	Tenant string
+	// Code is an error code of a failed or unknown item.
+	Code Code
+}
+
+// Match reports whether the job fits.
+func (s JobSearch) Match(job Job) bool {
+	return s.JobFilter.Match(job) &&
+		(s.Tenant == "" || s.Tenant == job.Tenant) &&
+		(s.Since.IsZero() || !job.CreatedAt.Before(s.Since)) &&
+		(s.Until.IsZero() || job.CreatedAt.Before(s.Until)) &&
+		(s.Code == "" || slices.ContainsFunc(job.Items, func(it Item) bool { return it.Code == s.Code && it.State.Final() }))
 }
 
 // CheckLabelFilter returns a sentence that says what is wrong with the labels of a

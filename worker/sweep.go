@@ -44,6 +44,7 @@ type SweepStore interface {
 	Due(ctx context.Context, n int) (due []tasks.OpenJob, now time.Time, err error)
 	Job(ctx context.Context, id string) (tasks.Job, error)
 	Tell(ctx context.Context, job tasks.Job) error
+	IndexFailures(ctx context.Context, job tasks.Job) error
 	Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, delay func(lost int) time.Duration) error
 	Reschedule(ctx context.Context, j tasks.OpenJob, next time.Time) error
 	Unlist(ctx context.Context, j tasks.OpenJob) error
@@ -178,12 +179,12 @@ func (s *Sweeper) walk(ctx context.Context) error {
 	return nil
 }
 
-// check looks at one open job: it leaves the index if it is final and told or never came
-// to be, else its lost tasks are delivered again.
+// check looks at one open job: it leaves the index if it is final and told, with its
+// failures listed, or never came to be, else its lost tasks are delivered again.
 func (s *Sweeper) check(ctx context.Context, open tasks.OpenJob, now time.Time) error {
 	job, err := s.store.Job(ctx, open.ID)
 	if err == nil {
-		err = s.store.Tell(ctx, job)
+		err = errors.Join(s.store.Tell(ctx, job), s.store.IndexFailures(ctx, job))
 	}
 	if errors.Is(err, tasks.JobGone) || err == nil && job.State.Final() {
 		return s.store.Unlist(ctx, open)

@@ -63,6 +63,7 @@ func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	log.Info("api started", "api", urlOf(public), "ops", urlOf(private), "fleet", flags.fleet, "version", versionText())
 	g, ctx := errgroup.WithContext(ctx)
 	handler := flags.handler(db, log)
+	g.Go(func() error { return db.WriteActivity(ctx) })
 	g.Go(func() error { return handler.Run(ctx) })
 	g.Go(func() error { return serve(ctx, public, handler, log) })
 	g.Go(func() error { return serve(ctx, private, opsHandler(db, log, handler, db.QueueMetrics()), log) })

@@ -88,6 +88,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	} else {
 		token, ttl = rand.Text(), 24*time.Hour
 	}
+	flags.db.Driver = work.driver
 	db, err := redis.open(ctx, flags.db)
 	if err != nil {
 		return err
@@ -129,6 +130,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		g.Go(func() error { return clock(ctx) })
 	}
 	g.Go(func() error { return db.Listen(ctx) })
+	g.Go(func() error { return db.WriteActivity(ctx) })
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return teller.Run(ctx) })

@@ -43,6 +43,7 @@ to end, the rest is handed back. A second signal stops it at once.`,
 			if err != nil {
 				return err
 			}
+			db.Driver = flags.driver
 			return runWorker(cmd.Context(), std, redis, db, flags, driver, ops)
 		},
 	}
@@ -82,6 +83,7 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	log.Info("worker starting", "ops", urlOf(private), "version", versionText())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return db.Listen(ctx) })
+	g.Go(func() error { return db.WriteActivity(ctx) })
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return teller.Run(ctx) })

@@ -146,25 +146,29 @@ func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o task
 		return tasks.Ended{}, fmt.Errorf("finish: %w", err)
 	case len(a) == 1:
 		return tasks.Ended{}, fmt.Errorf("finish: %w", tasks.WrongToken)
-	case len(a) < 4:
+	case len(a) < 5:
 		return tasks.Ended{}, fmt.Errorf("finish: the script answered %v", a)
 	}
 	if unlock && db.apart {
 		_ = db.unlock(ctx, d, token) // otherwise it lapses
 	}
-	ended := db.ended(a[2:], o.Code)
+	ended := db.ended(ctx, d, a[2:], o.Code)
 	ended.BusyFor = time.Duration(number(a[1])) * time.Millisecond
 	return ended, nil
 }
 
-// ended reads the end of finish.lua's and abandon.lua's answers, and counts it.
-func (db *DB) ended(a []any, code tasks.Code) tasks.Ended {
-	ended := tasks.Ended{State: stateOf(text(a[0])), JobFinal: number(a[1]) == 1}
+// ended reads the end of finish.lua's and abandon.lua's answers, counts it, and lists a
+// failure.
+func (db *DB) ended(ctx context.Context, d tasks.Delivery, a []any, code tasks.Code) tasks.Ended {
+	ended := tasks.Ended{State: stateOf(text(a[0])), JobFinal: number(a[2]) == 1}
 	if ended.State.Final() {
 		db.metrics.end(ended.State, code)
 	}
-	if len(a) == 4 {
-		db.metrics.stop(a[2:])
+	if ended.State == tasks.ItemFailed || ended.State == tasks.ItemUnknown {
+		db.noteFailure(ctx, d.ItemID, code, number(a[1]))
+	}
+	if len(a) == 5 {
+		db.metrics.stop(a[3:])
 	}
 	return ended
 }
@@ -188,8 +192,8 @@ func (db *DB) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, me
 	if err != nil {
 		return tasks.Ended{}, fmt.Errorf("abandon: %w", err)
 	}
-	if len(a) < 2 {
+	if len(a) < 3 {
 		return tasks.Ended{}, fmt.Errorf("abandon: the script answered %v", a)
 	}
-	return db.ended(a, code), nil
+	return db.ended(ctx, d, a, code), nil
 }

@@ -40,6 +40,9 @@ type Options struct {
 	// AuditRetention is how old an entry of the audit trail must be to be dropped when
 	// another one is written; 0 = none is dropped.
 	AuditRetention time.Duration
+	// Driver is what this process resets instances with, to say what failed; empty if it
+	// does not.
+	Driver string
 	// MaxBacklog is how many instances may wait to be reset, about, before no more are
 	// accepted; 0 = no bound.
 	MaxBacklog int
@@ -47,17 +50,19 @@ type Options struct {
 
 // DB is the service's view of Redis. It is safe for concurrent use.
 type DB struct {
-	rdb      redis.UniversalClient
-	group    *grouped // rdb, for what many goroutines call at a time
-	apart    bool     // a record and the lock of its item are not written by one script
-	client   *asynq.Client
-	quiet    *quiet
-	backlogs *backlogs
-	policies *policies
-	wanted   *wanted
-	metrics  *metrics
-	looks    sync.WaitGroup // of QueueMetrics
-	opts     Options
+	rdb       redis.UniversalClient
+	group     *grouped // rdb, for what many goroutines call at a time
+	apart     bool     // a record and the lock of its item are not written by one script
+	client    *asynq.Client
+	quiet     *quiet
+	backlogs  *backlogs
+	policies  *policies
+	wanted    *wanted
+	metrics   *metrics
+	activity  *activity
+	instances instanceIndex
+	looks     sync.WaitGroup // of QueueMetrics
+	opts      Options
 }
 
 // Open connects to Redis and checks that the server can be trusted with jobs.
@@ -76,8 +81,10 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	opts.Queues = max(opts.Queues, 1)
 	db := &DB{
 		rdb: rdb, group: newGrouped(rdb), client: asynq.NewClientFromRedisClient(flusher{rdb}),
-		quiet: newQuiet(), wanted: newWanted(), metrics: newMetrics(), opts: opts,
+		quiet: newQuiet(), wanted: newWanted(), opts: opts,
 	}
+	db.activity = &activity{}
+	db.metrics = newMetrics(db.activity)
 	db.policies = &policies{read: db.lookAtPolicies}
 	db.backlogs = &backlogs{measure: db.measureBacklogs, tasks: map[int]int{}}
 	// In a Cluster they may be on different nodes. With replicas the lock is theirs before
@@ -99,6 +106,9 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 func (db *DB) Close() error {
 	db.backlogs.looks.Wait()
 	db.looks.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), activityPatience)
+	defer cancel()
+	db.writeActivity(ctx)
 	return db.rdb.Close()
 }
 
@@ -211,12 +221,7 @@ func checkServer(ctx context.Context, rdb redis.Cmdable) error {
 
 // checkInfo judges the answer to INFO.
 func checkInfo(text string) error {
-	info := map[string]string{}
-	for line := range strings.Lines(text) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			info[name] = value
-		}
-	}
+	info := parseInfo(text)
 	version := info["redis_version"]
 	var major, minor int
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
@@ -232,6 +237,16 @@ func checkInfo(text string) error {
 		return tasks.Errorf(tasks.Internal, "redis is a read-only replica; connect to the primary")
 	}
 	return nil
+}
+
+func parseInfo(text string) map[string]string {
+	info := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[name] = value
+		}
+	}
+	return info
 }
 
 // NewServer makes an asynq server that shares this DB's connections.

@@ -2,8 +2,10 @@ package redisdb
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,11 +16,14 @@ import (
 )
 
 const (
-	// scanLimit is about how many records one call of Jobs reads at the most: a filter
-	// that matches little ends with a cursor instead of reading everything.
+	// scanLimit is about how many records one call of Jobs reads at the most, and lookLimit
+	// how many entries it looks at: a filter that matches little ends with a cursor
+	// instead of reading everything.
 	scanLimit = 1000
-	// scanStep is how many of them it reads at once.
+	lookLimit = 10 * scanLimit
+	// scanStep and lookStep are how many of them it asks for at once.
 	scanStep = 100
+	lookStep = 500
 )
 
 // Jobs returns the tenant's jobs that match, newest first, and the cursor of the
@@ -26,55 +31,135 @@ const (
 // before the end. Entries whose record has expired are dropped on the way. Errors:
 // tasks.BadRequest for a cursor that is not one of ours, or of other filters.
 func (db *DB) Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (found []tasks.Job, cursor string, err error) {
+	return db.listed(ctx, jobsKey(tenant), f)
+}
+
+// listed is Jobs with a key of an index.
+func (db *DB) listed(ctx context.Context, key string, f tasks.JobFilter) ([]tasks.Job, string, error) {
 	at, err := parseCursor(f)
 	if err != nil {
 		return nil, "", err
 	}
-	var gone []any
+	l := listing{db: db, filter: f, at: at}
 	defer func() {
-		if len(gone) > 0 {
-			_ = db.rdb.ZRem(ctx, jobsKey(tenant), gone...).Err() // met again next time
+		if len(l.gone) > 0 {
+			_ = db.rdb.ZRem(ctx, key, l.gone...).Err() // met again next time
 		}
 	}()
 	bounds := boundsOf(f, at)
-	for read := 0; read < scanLimit; {
-		listed, err := db.rdb.ZRevRangeByScoreWithScores(ctx, jobsKey(tenant), &bounds).Result()
+	for looked := 0; looked < lookLimit && l.read < scanLimit; {
+		listed, err := db.rdb.ZRevRangeByScoreWithScores(ctx, key, &bounds).Result()
 		if err != nil {
 			return nil, "", fmt.Errorf("list jobs: %w", err)
 		}
-		entries := after(listed, at)
-		records, err := db.records(ctx, entries)
+		entries := after(listed, l.at)
+		full, err := l.take(ctx, entries)
 		if err != nil {
 			return nil, "", fmt.Errorf("list jobs: %w", err)
 		}
-		for i, entry := range entries {
-			read++
-			at = entry
-			hash := records[i].Val()
-			job, err := decodeJob(at.job, hash)
-			if hash["v"] == "1" {
-				job, err = db.Job(ctx, at.job)
-			}
-			switch {
-			case errors.Is(err, tasks.JobGone):
-				if time.Since(time.UnixMilli(at.created)) > listingGrace {
-					gone = append(gone, at.job)
-				}
-			case err != nil:
-				return nil, "", fmt.Errorf("list jobs: %w", err)
-			case f.Match(job):
-				found = append(found, job)
-				if len(found) == f.Limit {
-					return found, at.cursor(f), nil
-				}
-			}
+		switch {
+		case full:
+			return l.found, l.at.cursor(f), nil
+		case int64(len(listed)) < bounds.Count:
+			return l.found, "", nil
 		}
-		if len(listed) < scanStep {
-			return found, "", nil
-		}
+		looked += len(listed)
 		bounds = below(bounds, listed)
 	}
-	return found, at.cursor(f), nil
+	return l.found, l.at.cursor(f), nil
+}
+
+// listing is a list of jobs in the making.
+type listing struct {
+	db     *DB
+	filter tasks.JobFilter
+	at     position // the last entry that was judged
+	read   int      // records
+	found  []tasks.Job
+	gone   []any // entries without a record
+}
+
+// take adds what matches of the entries, and reports whether the list is full.
+func (l *listing) take(ctx context.Context, entries []position) (full bool, err error) {
+	possible, err := l.db.possible(ctx, l.filter, entries)
+	if err != nil {
+		return false, err
+	}
+	for part := range slices.Chunk(possible, scanStep) {
+		records, err := l.db.records(ctx, part)
+		if err != nil {
+			return false, err
+		}
+		for i, entry := range part {
+			if err := l.judge(ctx, entry, records[i].Val()); err != nil {
+				return false, err
+			}
+			if len(l.found) == l.filter.Limit {
+				return true, nil
+			}
+		}
+	}
+	if len(entries) > 0 {
+		l.at = entries[len(entries)-1]
+	}
+	return false, nil
+}
+
+// judge looks at the record of an entry.
+func (l *listing) judge(ctx context.Context, entry position, hash map[string]string) error {
+	l.read++
+	l.at = entry
+	job, err := decodeJob(entry.job, hash)
+	if hash["v"] == "1" {
+		job, err = l.db.Job(ctx, entry.job)
+	}
+	switch {
+	case errors.Is(err, tasks.JobGone):
+		if time.Since(time.UnixMilli(entry.created)) > listingGrace {
+			l.gone = append(l.gone, entry.job)
+		}
+	case err != nil:
+		return err
+	case l.filter.Match(job):
+		l.found = append(l.found, job)
+	}
+	return nil
+}
+
+// possible leaves out entries that cannot match, by a look at the headers of their
+// records. Without a filter that headers tell something of it leaves all.
+func (db *DB) possible(ctx context.Context, f tasks.JobFilter, entries []position) ([]position, error) {
+	if !byHeader(f) {
+		return entries, nil
+	}
+	pipe := db.rdb.Pipeline()
+	headers := make([]*redis.SliceCmd, len(entries))
+	for i, entry := range entries {
+		headers[i] = pipe.HMGet(ctx, jobKey(entry.job), "v", "left", "stop", "labels")
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, err
+	}
+	var left []position
+	for i, entry := range entries {
+		h := headers[i].Val()
+		if text(h[0]) != schemaVersion || f.Possible(text(h[1]) == "0", text(h[2]) != "") && fits(f, text(h[3])) {
+			left = append(left, entry)
+		}
+	}
+	return left, nil
+}
+
+// byHeader reports whether the header of a record says something about the filter.
+func byHeader(f tasks.JobFilter) bool { return f.State != "" || len(f.Labels) > 0 }
+
+// fits reports whether a job with the labels, in JSON, has those of the filter.
+func fits(f tasks.JobFilter, labels string) bool {
+	if len(f.Labels) == 0 {
+		return true
+	}
+	var job tasks.Job
+	return json.Unmarshal([]byte(labels), &job.Labels) == nil && tasks.JobFilter{Labels: f.Labels}.Match(job)
 }
 
 func (db *DB) records(ctx context.Context, entries []position) ([]*redis.MapStringStringCmd, error) {
@@ -90,6 +175,9 @@ func (db *DB) records(ctx context.Context, entries []position) ([]*redis.MapStri
 // boundsOf are the times that a filter selects, from a position on.
 func boundsOf(f tasks.JobFilter, at position) redis.ZRangeBy {
 	bounds := redis.ZRangeBy{Min: "-inf", Max: "+inf", Count: scanStep}
+	if byHeader(f) {
+		bounds.Count = lookStep
+	}
 	if !f.Since.IsZero() {
 		bounds.Min = upMillis(f.Since)
 	}

@@ -130,7 +130,7 @@ func TestAListReadsABoundedNumberOfRecords(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// 2,350 newer ones without the label: 350 of one moment, the rest of one each.
+		// 2,350 newer ones without the label and of another instance: 350 of one moment, the rest of one each.
 		pipe := w.rdb.Pipeline()
 		now := job.CreatedAt.UnixMilli() + 1
 		for n := range 2350 {
@@ -139,13 +139,23 @@ func TestAListReadsABoundedNumberOfRecords(t *testing.T) {
 			pipe.HSet(t.Context(), "reset:{"+id+"}", record)
 			pipe.ZAdd(t.Context(), "reset:jobs:{acme}", redis.Z{Score: float64(now + int64(max(0, n-350))), Member: id})
 		}
-		pipe.HSet(t.Context(), "reset:{"+job.ID+"}", "labels", `{"run":"nightly"}`)
+		pipe.HSet(t.Context(), "reset:{"+job.ID+"}", "labels", `{"run":"nightly"}`, "0", "p    phone-7")
 		if _, err := pipe.Exec(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		found, pages := w.list(t, tasks.JobFilter{Labels: []string{"run=nightly"}, Limit: 10})
+		found, pages := w.list(t, tasks.JobFilter{InstanceID: "phone-7", Limit: 10})
 		if !slices.Equal(found, []string{job.ID}) || !slices.Equal(pages, []int{0, 0, 1}) {
 			t.Errorf("found %v in pages of %v", found, pages)
+		}
+		// What the headers of records tell is looked for in many more of them.
+		found, pages = w.list(t, tasks.JobFilter{Labels: []string{"run=nightly"}, State: tasks.JobPending, Limit: 10})
+		if !slices.Equal(found, []string{job.ID}) || !slices.Equal(pages, []int{1}) {
+			t.Errorf("found %v in pages of %v", found, pages)
+		}
+		for _, state := range []tasks.JobState{tasks.JobSucceeded, tasks.JobCancelled} {
+			if found, _ := w.list(t, tasks.JobFilter{State: state, Limit: 10}); len(found) != 0 {
+				t.Errorf("%s: %v", state, found)
+			}
 		}
 		all, _ := w.list(t, tasks.JobFilter{Limit: 97})
 		slices.Sort(all)

@@ -40,9 +40,10 @@ type metrics struct {
 	succeeded           prometheus.Counter // of finished
 	roundTrips          prometheus.Histogram
 	unanswered          prometheus.Counter
+	activity            *activity
 }
 
-func newMetrics() *metrics {
+func newMetrics(a *activity) *metrics {
 	submitted := func(by string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "batchreset_items_submitted_total", Help: "Items accepted by this process, by how: a new job (submit), or a job tried again (retry).",
@@ -50,6 +51,7 @@ func newMetrics() *metrics {
 		})
 	}
 	m := &metrics{
+		activity:  a,
 		submitted: submitted("submit"), reopened: submitted("retry"),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "batchreset_items_finished_total", Help: "Items that this process brought to a final state, by state and, if failed or unknown, by class of error.",
@@ -75,8 +77,15 @@ func newMetrics() *metrics {
 	return m
 }
 
+// accept counts items that were accepted, with one of the counters.
+func (m *metrics) accept(by prometheus.Counter, items int) {
+	m.activity.submitted.Add(int64(items))
+	by.Add(float64(items))
+}
+
 // end counts an item that has come to a final state.
 func (m *metrics) end(state tasks.ItemState, code tasks.Code) {
+	m.activity.end(state)
 	switch state {
 	case tasks.ItemSucceeded:
 		m.succeeded.Inc()
@@ -94,6 +103,8 @@ func (m *metrics) end(state tasks.ItemState, code tasks.Code) {
 // stop counts the items that ended with their job, from the answer of a script: how many
 // were cancelled, how many are unknown.
 func (m *metrics) stop(a []any) {
+	m.activity.cancelled.Add(number(a[0]))
+	m.activity.unknown.Add(number(a[1]))
 	m.finished.WithLabelValues(string(tasks.ItemCancelled), noClass).Add(float64(number(a[0])))
 	m.finished.WithLabelValues(string(tasks.ItemUnknown), classStopped).Add(float64(number(a[1])))
 }

@@ -15,7 +15,11 @@ import (
 	"batchreset/tasks"
 )
 
-const openKey = "reset:open"
+const (
+	openKey = "reset:open"
+	// allJobsKey has the jobs of all tenants by creation time.
+	allJobsKey = "reset:jobs"
+)
 
 func jobsKey(tenant string) string { return "reset:jobs:{" + tenant + "}" }
 
@@ -75,11 +79,13 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 		return tasks.Job{}, keyReused()
 	}
 	if created == listed.UnixMilli() {
-		db.metrics.submitted.Add(float64(len(s.InstanceIDs)))
+		db.metrics.accept(db.metrics.submitted, len(s.InstanceIDs))
 	} else {
 		// Another sending of this request made the record. Listings select by the time in
 		// the index; it is not worth an error.
-		_ = db.rdb.ZAdd(ctx, jobsKey(s.Tenant), redis.Z{Score: float64(created), Member: id}).Err()
+		for _, jobs := range []string{jobsKey(s.Tenant), allJobsKey} {
+			_ = db.rdb.ZAdd(ctx, jobs, redis.Z{Score: float64(created), Member: id}).Err()
+		}
 	}
 	// The queue is the record's: the same job must not get into two, where its tasks
 	// would not be known to each other.
@@ -155,6 +161,7 @@ func (db *DB) Cancel(ctx context.Context, id string) error {
 	db.metrics.stop(a[1:])
 	if job, err := db.Job(ctx, id); err == nil {
 		_ = db.Tell(ctx, job) // otherwise the sweeper does
+		_ = db.IndexFailures(ctx, job)
 	}
 	return nil
 }
@@ -196,7 +203,7 @@ func (db *DB) Retry(ctx context.Context, id string) error {
 	case done == 0:
 		return nothingToRetry()
 	}
-	db.metrics.reopened.Add(float64(job.Total - job.Counts.Succeeded))
+	db.metrics.accept(db.metrics.reopened, job.Total-job.Counts.Succeeded)
 	if job, err = db.Job(ctx, id); err != nil {
 		return &tasks.UndeliveredError{Job: id, Cause: err}
 	}
@@ -207,9 +214,9 @@ func nothingToRetry() error {
 	return tasks.Errorf(tasks.JobFinal, "the job has nothing to retry: it is running, or every item succeeded")
 }
 
-// list puts the job into the open index, into its tenant's index and into the audit
-// trail, before it exists, so that no crash can hide it. It returns the time by Redis's
-// clock.
+// list puts the job into the open index, into those by tenant and by instance, and into the
+// audit trail, before it exists, so that no crash can hide it. It returns the time by
+// Redis's clock.
 func (db *DB) list(ctx context.Context, s tasks.Submission, id string) (time.Time, error) {
 	now, err := db.rdb.Time(ctx).Result()
 	if err != nil {
@@ -219,8 +226,7 @@ func (db *DB) list(ctx context.Context, s tasks.Submission, id string) (time.Tim
 	if err != nil {
 		return now, err
 	}
-	// A record is gone for certain once its job's time and its retention are over.
-	lifetime := tasks.MaxNotBefore + db.opts.GiveUpAfter + db.opts.JobRetention + 24*time.Hour
+	lifetime := db.lifetime()
 	pipe := db.rdb.Pipeline()
 	if db.opts.CommitReplicas > 0 {
 		// The record would survive a failover that these entries did not.
@@ -231,12 +237,22 @@ func (db *DB) list(ctx context.Context, s tasks.Submission, id string) (time.Tim
 		pipe.ZAddNX(ctx, openKey, openEntry(now, id))
 		pipe.XAdd(ctx, entry)
 	}
-	jobs := jobsKey(s.Tenant)
-	pipe.ZAdd(ctx, jobs, redis.Z{Score: float64(now.UnixMilli()), Member: id})
-	pipe.ZRemRangeByScore(ctx, jobs, "-inf", strconv.FormatInt(now.Add(-lifetime).UnixMilli(), 10))
-	pipe.Expire(ctx, jobs, lifetime)
-	_, err = pipe.Exec(ctx)
+	for _, jobs := range []string{jobsKey(s.Tenant), allJobsKey} {
+		pipe.ZAdd(ctx, jobs, redis.Z{Score: float64(now.UnixMilli()), Member: id})
+		pipe.ZRemRangeByScore(ctx, jobs, "-inf", score(now.Add(-lifetime)))
+		pipe.Expire(ctx, jobs, lifetime)
+	}
+	db.instances.add(ctx, pipe, now, lifetime, id, s.InstanceIDs)
+	if _, err = pipe.Exec(ctx); err != nil {
+		db.instances.forget()
+	}
 	return now, err
+}
+
+// lifetime is after what time a record is gone for certain: its job's time and its retention
+// are over.
+func (db *DB) lifetime() time.Duration {
+	return tasks.MaxNotBefore + db.opts.GiveUpAfter + db.opts.JobRetention + 24*time.Hour
 }
 
 // listOpen puts a job into the open index, or its next sweep off.

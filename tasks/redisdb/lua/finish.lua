@@ -7,8 +7,8 @@
 -- ARGV[8] '1' the instance was busy   ARGV[9] '1' the call had no answer
 -- ARGV[10] the lock's value if it is to be released
 -- ARGV[11] how many items may fail before the rest is stopped, besides what the job says; 0 = all
--- returns {1, ms the item has been waiting for a busy instance, the item's state, 1 if the
---          job is final}: a stopped job has no other attempt, so w becomes u if the call is
+-- returns {1, ms the item has been waiting for a busy instance, the item's state, when it
+--          ended (ms), 1 if the job is final}: a stopped job has no other attempt, so w becomes u if the call is
 --          in doubt, f if it failed, c if it came to nothing. If the job was stopped because
 --          of this, there follow the items that are cancelled by that, and those unknown
 --         {0} the attempt was closed or replaced; nothing is changed
@@ -41,7 +41,7 @@ local waited = item.y and at - item.y or 0
 if state == 'w' then
   item.s = 'w'
   store(ARGV[1], item)
-  return {1, waited, 'w', 0}
+  return {1, waited, 'w', now, 0}
 end
 item.e = at
-return {1, waited, state, finish(ARGV[1], item, state, now, tonumber(ARGV[11]))}
+return {1, waited, state, now, finish(ARGV[1], item, state, now, tonumber(ARGV[11]))}

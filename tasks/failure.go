@@ -1,0 +1,43 @@
+package tasks
+
+import "time"
+
+// FailureKind is what failures have in common.
+type FailureKind struct {
+	// Driver is empty for items that ended with their job, not by an attempt.
+	Driver string
+	Code   Code
+}
+
+// FailureCount is how many items have failed in one way.
+type FailureCount struct {
+	FailureKind
+	Last Time
+	// Over are the numbers in equal parts of the time that was asked for, oldest first.
+	Over []int64
+}
+
+// Total is their number in all that time.
+func (c FailureCount) Total() int64 {
+	var n int64
+	for _, part := range c.Over {
+		n += part
+	}
+	return n
+}
+
+// Failure is an item that failed, or whose outcome is unknown.
+type Failure struct {
+	At  Time
+	Job Job
+	// Item is as it is now: it may have been tried again.
+	Item Item
+}
+
+// FailureFilter selects failures of a kind by the time at which they ended.
+type FailureFilter struct {
+	FailureKind
+	Since  time.Time
+	Limit  int    // at least 1
+	Cursor string // from the answer before
+}

@@ -1,0 +1,185 @@
+package redisdb_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+// fail ends the attempt at item n of the job with a code.
+func (w world) fail(t testing.TB, job tasks.Job, n int, code tasks.Code, event tasks.Event) {
+	t.Helper()
+	token := fmt.Sprintf("t%d", n)
+	for _, d := range job.Deliveries() {
+		if d.ItemID != tasks.ItemID(job.ID, n) {
+			continue
+		}
+		if _, err := w.db.Begin(t.Context(), d, token, "key", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.db.Finish(t.Context(), d, token, tasks.Outcome{Event: event, Code: code, Message: "no"}, true); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	t.Fatalf("no delivery of item %d", n)
+}
+
+// kinds are the kinds of failures of the last hour, for people.
+func (w world) kinds(t testing.TB) string {
+	t.Helper()
+	kinds, err := w.db.FailureKinds(t.Context(), time.Hour, 12)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := ""
+	for _, k := range kinds {
+		if len(k.Over) != 12 || k.Over[11] != k.Total() || time.Since(k.Last.Time) > time.Minute {
+			t.Errorf("kind %+v", k)
+		}
+		text += fmt.Sprintf("%s %s %d, ", k.Driver, k.Code, k.Total())
+	}
+	return text
+}
+
+func TestFailuresAreCountedAndListedByKind(t *testing.T) {
+	both(t, redisdb.Options{Driver: "http"}, func(t *testing.T, w world) {
+		job := w.submit(t, "a", "b", "c", "d", "e", "f", "g")
+		for n, code := range []tasks.Code{"CPS.0005", "CPS.0042", "CPS.0005", "CPS.0005"} {
+			w.fail(t, job, n, code, tasks.Fail)
+		}
+		w.fail(t, job, 4, "RESET.1001", tasks.LoseTrack)
+		w.fail(t, job, 5, "", tasks.Succeed)
+		if _, err := w.db.Abandon(t.Context(), job.Deliveries()[6], tasks.BusyTooLong, "busy", 0); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.kinds(t); got[:18] != "http CPS.0005 3, h" || len(got) != len("http CPS.0005 3, http CPS.0042 1, http RESET.1001 1, http RESET.1004 1, ") {
+			t.Errorf("kinds %s", got)
+		}
+		// Page by page, newest first, none twice, and as they are now.
+		if err := w.db.Retry(t.Context(), job.ID); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		f := tasks.FailureFilter{FailureKind: tasks.FailureKind{Driver: "http", Code: "CPS.0005"}, Limit: 2}
+		for pages := 0; ; pages++ {
+			page, next, err := w.db.Failures(t.Context(), f)
+			if err != nil || len(page) > 2 || pages > 2 {
+				t.Fatalf("page %d: %+v, %v", pages, page, err)
+			}
+			for _, failure := range page {
+				got = append(got, failure.Item.InstanceID)
+				if failure.Job.ID != job.ID || failure.Item.State != tasks.ItemPending {
+					t.Errorf("failure %+v", failure)
+				}
+			}
+			if f.Cursor = next; next == "" {
+				break
+			}
+		}
+		if len(got) != 3 || !sameMembers(got, "a", "c", "d") {
+			t.Errorf("items %v", got)
+		}
+		for _, cursor := range []string{"x", "1", "1-x", "-1", "1--1"} {
+			f.Cursor = cursor
+			if _, _, err := w.db.Failures(t.Context(), f); tasks.CodeOf(err) != tasks.BadRequest {
+				t.Errorf("cursor %q: %v", cursor, err)
+			}
+		}
+	})
+}
+
+func sameMembers(got []string, want ...string) bool {
+	seen := map[string]bool{}
+	for _, s := range got {
+		seen[s] = true
+	}
+	for _, s := range want {
+		if !seen[s] {
+			return false
+		}
+	}
+	return len(seen) == len(want)
+}
+
+// A worker may die between the end of an item and its entry; and what ends with its job
+// has no worker.
+func TestFailuresAreListedAgainWhereAnEntryIsMissing(t *testing.T) {
+	both(t, redisdb.Options{Driver: "http"}, func(t *testing.T, w world) {
+		job := w.submit(t, "a", "b")
+		w.fail(t, job, 0, "CPS.0005", tasks.Fail)
+		w.fail(t, job, 1, "CPS.0005", tasks.Fail)
+		want := w.kinds(t)
+		for _, lost := range []func(){
+			func() { w.rdb.ZRem(t.Context(), "reset:failures:{http CPS.0005}", job.ID+"-0") },
+			func() { w.rdb.Del(t.Context(), "reset:failures", "reset:failures:{http CPS.0005}") },
+			func() {},
+		} {
+			lost()
+			if err := w.db.IndexFailures(t.Context(), w.read(t, job.ID)); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.kinds(t); got != want {
+				t.Errorf("kinds %s, want %s", got, want)
+			}
+		}
+
+		doubt := w.submit(t, "c")
+		d, _ := w.begin(t, doubt, 0, "t")
+		if _, err := w.db.Finish(t.Context(), d, "t", tasks.Outcome{Event: tasks.Retry, Code: tasks.TimedOut, InDoubt: true}, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.db.Cancel(t.Context(), doubt.ID); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.kinds(t); got != want+"http RESET.1001 1, " {
+			t.Errorf("kinds %s", got)
+		}
+	})
+}
+
+func TestTheListOfFailuresIsBounded(t *testing.T) {
+	w := open(t, redisdb.Options{URL: redistest.Start(t).URL(), Driver: "http"})
+	ctx, key := t.Context(), "reset:failures:{http CPS.0005}"
+	now := float64(time.Now().UnixMilli())
+	for from := range 100 {
+		members := make([]redis.Z, 1000)
+		for n := range members {
+			members[n] = redis.Z{Score: now - 5000, Member: tasks.ItemID(fmt.Sprintf("%032x", from), n)}
+		}
+		if err := w.rdb.ZAdd(ctx, key, members...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	month := float64((31*24*time.Hour + time.Minute).Milliseconds())
+	w.rdb.ZAdd(ctx, key, redis.Z{Score: now - month, Member: "old"})
+	for n := range 300 {
+		w.rdb.ZAdd(ctx, "reset:failures", redis.Z{Score: now - 1000, Member: fmt.Sprintf("http made-up-%d", n)})
+	}
+	job := w.submit(t, "a")
+	w.fail(t, job, 0, "CPS.0005", tasks.Fail)
+	if n := w.rdb.ZCard(ctx, key).Val(); n != 100_000 {
+		t.Errorf("%d failures are listed", n)
+	}
+	if n := w.rdb.ZCard(ctx, "reset:failures").Val(); n != 200 {
+		t.Errorf("%d kinds are listed", n)
+	}
+	// Those whose record is gone are dropped, in a bounded number of steps.
+	f := tasks.FailureFilter{FailureKind: tasks.FailureKind{Driver: "http", Code: "CPS.0005"}, Limit: 50}
+	for want := 1; want >= 0; want-- {
+		page, next, err := w.db.Failures(ctx, f)
+		if err != nil || len(page) != want || next == "" {
+			t.Fatalf("%d failures, next %q, %v; want %d", len(page), next, err, want)
+		}
+		f.Cursor = next
+	}
+	if n := w.rdb.ZCard(ctx, key).Val(); n > 100_000-10*50 || n < 100_000-15*50 {
+		t.Errorf("%d failures are left", n)
+	}
+}

@@ -1,0 +1,73 @@
+package redisdb_test
+
+import (
+	"context"
+	"testing"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+func TestOverview(t *testing.T) {
+	both(t, redisdb.Options{Driver: "http", Queues: 12}, func(t *testing.T, w world) {
+		ctx, stop := context.WithCancel(t.Context())
+		written := make(chan error, 1)
+		go func() { written <- w.db.WriteActivity(ctx) }()
+		job := w.submit(t, "a", "b", "c", "d")
+		w.fail(t, job, 0, "CPS.0005", tasks.Fail)
+		w.fail(t, job, 1, "", tasks.Succeed)
+		w.fail(t, job, 2, "", tasks.LoseTrack)
+		if err := w.db.Cancel(t.Context(), job.ID); err != nil {
+			t.Fatal(err)
+		}
+		want := tasks.Activity{Submitted: 4, Succeeded: 1, Failed: 1, Unknown: 1, Cancelled: 1}
+		var o tasks.Overview
+		for sum := (tasks.Activity{}); sum != want; {
+			var err error
+			if o, err = w.db.Overview(t.Context()); err != nil || len(o.Minutes) != 60 {
+				t.Fatal(len(o.Minutes), err)
+			}
+			sum = o.Minutes[58] // a minute may end meanwhile
+			sum.Submitted += o.Minutes[59].Submitted
+			sum.Succeeded += o.Minutes[59].Succeeded
+			sum.Failed += o.Minutes[59].Failed
+			sum.Unknown += o.Minutes[59].Unknown
+			sum.Cancelled += o.Minutes[59].Cancelled
+		}
+		stop()
+		if err := <-written; err != nil {
+			t.Error(err)
+		}
+		if o.OpenJobs != 1 || len(o.Queues) != 12 || o.Queues[2].Name != "reset-2" || o.Waiting() != 4 || o.Running() != 0 || len(o.Workers) != 0 || len(o.Redis) != 1 {
+			t.Errorf("overview %+v", o)
+		}
+	})
+}
+
+func TestOverviewOfARedisThatMayForget(t *testing.T) {
+	server := redistest.Start(t)
+	w := open(t, redisdb.Options{URL: server.URL()})
+	durability := func() (sentence, problem string) {
+		o, err := w.db.Overview(t.Context())
+		if err != nil || len(o.Redis) != 1 || o.Redis[0].Version == "" || o.Redis[0].Memory == 0 {
+			t.Fatalf("%+v, %v", o.Redis, err)
+		}
+		return o.Redis[0].Durability, o.Redis[0].Problem
+	}
+	seen := map[string]bool{}
+	for _, set := range [][2]string{{"appendonly", "no"}, {"appendonly", "yes"}, {"appendfsync", "everysec"}, {"appendfsync", "no"}} {
+		if err := w.rdb.ConfigSet(t.Context(), set[0], set[1]).Err(); err != nil {
+			t.Fatal(err)
+		}
+		sentence, problem := durability()
+		if problem != "" || seen[sentence] {
+			t.Errorf("%v: %q, %q", set, sentence, problem)
+		}
+		seen[sentence] = true
+	}
+	w.rdb.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru")
+	if _, problem := durability(); problem == "" {
+		t.Error("no problem with a Redis that evicts")
+	}
+}

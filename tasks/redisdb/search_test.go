@@ -1,0 +1,89 @@
+package redisdb_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+)
+
+func TestJobsOfAllTenantsAreSearched(t *testing.T) {
+	both(t, redisdb.Options{Driver: "http"}, func(t *testing.T, w world) {
+		submit := func(tenant string, labels map[string]string, instances ...string) tasks.Job {
+			job, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: instances, Open: true, Labels: labels})
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The lists are by time, to the millisecond.
+			for time.Since(job.CreatedAt.Time) < 2*time.Millisecond {
+				time.Sleep(time.Millisecond)
+			}
+			return job
+		}
+		first := submit("acme", nil, "a", "b", "x")
+		second := submit("globex", map[string]string{"site": "berlin"}, "b", "c")
+		third := submit("acme", map[string]string{"site": "berlin"}, "c")
+		w.fail(t, first, 0, "CPS.0005", tasks.Fail)
+		w.fail(t, second, 1, "CPS.0005", tasks.Fail)
+		if err := w.db.Cancel(t.Context(), first.ID); err != nil {
+			t.Fatal(err)
+		}
+		berlin := []string{"site=berlin"}
+		for _, row := range []struct {
+			name   string
+			search tasks.JobSearch
+			want   []tasks.Job
+		}{
+			{"everything", tasks.JobSearch{}, []tasks.Job{third, second, first}},
+			{"a tenant's", tasks.JobSearch{Tenant: "acme"}, []tasks.Job{third, first}},
+			{"by label", tasks.JobSearch{JobFilter: tasks.JobFilter{Labels: berlin}}, []tasks.Job{third, second}},
+			{"by state", tasks.JobSearch{JobFilter: tasks.JobFilter{State: tasks.JobFailed}}, []tasks.Job{first}},
+			{"that run", tasks.JobSearch{JobFilter: tasks.JobFilter{State: tasks.JobRunning}}, []tasks.Job{second}},
+			{"by instance", tasks.JobSearch{JobFilter: tasks.JobFilter{InstanceID: "b"}}, []tasks.Job{second, first}},
+			{"by instance and tenant", tasks.JobSearch{Tenant: "acme", JobFilter: tasks.JobFilter{InstanceID: "b"}}, []tasks.Job{first}},
+			{"by instance and time", tasks.JobSearch{JobFilter: tasks.JobFilter{InstanceID: "b", Since: second.CreatedAt.Time}}, []tasks.Job{second}},
+			{"by code", tasks.JobSearch{Code: "CPS.0005"}, []tasks.Job{second, first}},
+			{"by code until a time", tasks.JobSearch{Code: "CPS.0005", JobFilter: tasks.JobFilter{Until: second.CreatedAt.Time}}, []tasks.Job{first}},
+			{"by code and label", tasks.JobSearch{Code: "CPS.0005", JobFilter: tasks.JobFilter{Labels: berlin}}, []tasks.Job{second}},
+			{"by a code that is none", tasks.JobSearch{Code: "CPS"}, nil},
+			{"of an instance that nobody knows", tasks.JobSearch{JobFilter: tasks.JobFilter{InstanceID: "z"}}, nil},
+		} {
+			t.Run(row.name, func(t *testing.T) {
+				row.search.Limit = 10
+				jobs, cursor, err := w.db.SearchJobs(t.Context(), row.search)
+				same := slices.EqualFunc(jobs, row.want, func(a, b tasks.Job) bool { return a.ID == b.ID })
+				if err != nil || cursor != "" || !same {
+					t.Errorf("%d jobs, cursor %q, %v: %+v", len(jobs), cursor, err, jobs)
+				}
+			})
+		}
+		jobs, cursor, err := w.db.SearchJobs(t.Context(), tasks.JobSearch{JobFilter: tasks.JobFilter{Limit: 2}})
+		if err != nil || len(jobs) != 2 {
+			t.Fatalf("%+v, %v", jobs, err)
+		}
+		if jobs, _, err = w.db.SearchJobs(t.Context(), tasks.JobSearch{JobFilter: tasks.JobFilter{Limit: 2, Cursor: cursor}}); err != nil || len(jobs) != 1 || jobs[0].ID != first.ID {
+			t.Errorf("second page %+v, %v", jobs, err)
+		}
+
+		// An entry whose record is gone, and one that was cut off, are no jobs.
+		w.rdb.Del(t.Context(), "reset:{"+second.ID+"}")
+		for _, key := range w.rdb.Keys(t.Context(), "reset:instances:*").Val() {
+			if ttl := w.rdb.TTL(t.Context(), key).Val(); ttl < 7*24*time.Hour {
+				t.Errorf("%s is kept for %s", key, ttl)
+			}
+			w.rdb.Append(t.Context(), key, "cut off")
+		}
+		if jobs, err := w.db.InstanceJobs(t.Context(), "b"); err != nil || len(jobs) != 1 || jobs[0].ID != first.ID {
+			t.Errorf("jobs of b: %+v, %v", jobs, err)
+		}
+		if item, err := w.db.Lock(t.Context(), "b"); err != nil || item != "" {
+			t.Errorf("lock %q, %v", item, err)
+		}
+		_, _ = w.begin(t, third, 0, "t9")
+		if item, err := w.db.Lock(t.Context(), "c"); err != nil || item != tasks.ItemID(third.ID, 0) {
+			t.Errorf("lock %q, %v", item, err)
+		}
+	})
+}
