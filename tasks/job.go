@@ -58,6 +58,9 @@ type Item struct {
 	// survives a retry of the job.
 	History []PastAttempt `json:"history,omitempty"`
 
+	// Checkpoint is what the driver needs to resume the last attempt, if its outcome is
+	// not known.
+	Checkpoint string `json:"-"`
 	// Delivery is the number of the item's current delivery, from 1.
 	Delivery int `json:"-"`
 	// Told is the delivery whose failure endpoints were told of last.

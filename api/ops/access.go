@@ -46,7 +46,7 @@ func (s *site) require(role tasks.Role) echo.MiddlewareFunc {
 				return err
 			}
 			if o == nil {
-				has, err := s.Logins.HasOperators(c.Request().Context())
+				has, err := s.Store.HasOperators(c.Request().Context())
 				switch {
 				case err != nil:
 					return err
@@ -72,7 +72,7 @@ func (s *site) whoIs(c echo.Context) (*tasks.Operator, error) {
 	if err != nil || cookie.Value == "" {
 		return nil, nil //nolint:nilnil,nilerr // nobody, and that is no error
 	}
-	o, found, err := s.Logins.Session(c.Request().Context(), cookie.Value)
+	o, found, err := s.Store.Session(c.Request().Context(), cookie.Value)
 	if err != nil || !found {
 		return nil, err
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -14,35 +16,41 @@ import (
 
 // Jobs is what the pages about jobs ask of the record store.
 type Jobs interface {
-	Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (jobs []tasks.Job, cursor string, err error)
+	SearchJobs(ctx context.Context, s tasks.JobSearch) (jobs []tasks.Job, cursor string, err error)
 	Job(ctx context.Context, id string) (tasks.Job, error)
 	Cancel(ctx context.Context, id string) error
 	Retry(ctx context.Context, id string) error
 }
 
-// jobsOnPage is how many jobs a page lists.
-const jobsOnPage = 50
+// rowsOnPage is how many jobs or items a page lists.
+const rowsOnPage = 50
 
-// jobsPage is the list of a tenant's jobs.
+// jobsPage is a list of jobs, newest first.
 type jobsPage struct {
 	page
-	Tenant, State, Instance, Cursor string
-	States                          []tasks.JobState
-	Jobs                            []tasks.Job
+	// Tenant to Until are the filters as they were typed.
+	Tenant, State, Instance, Label, Code, Since, Until string
+
+	States []tasks.JobState
+	Jobs   []tasks.Job
+	Older  string // the query of the next page, or empty
 }
 
+// inputTime is what browsers send for a time; ours are in UTC.
+const inputTime = "2006-01-02T15:04"
+
 func (s *site) jobs(c echo.Context) error {
+	field := func(name string) string { return strings.TrimSpace(c.QueryParam(name)) }
 	p := jobsPage{
 		page: s.page(c, "Jobs"), States: tasks.JobStates,
-		Tenant: strings.TrimSpace(c.QueryParam("tenant")), State: c.QueryParam("state"), Instance: strings.TrimSpace(c.QueryParam("instance")),
+		Tenant: field("tenant"), State: field("state"), Instance: field("instance"), Label: field("label"),
+		Code: field("code"), Since: field("since"), Until: field("until"),
 	}
-	if p.Tenant == "" {
-		return s.show(c, http.StatusOK, "jobs", p)
+	search, err := p.search(c.QueryParam("cursor"))
+	cursor := ""
+	if err == nil {
+		p.Jobs, cursor, err = s.Store.SearchJobs(c.Request().Context(), search)
 	}
-	var err error
-	p.Jobs, p.Cursor, err = s.Jobs.Jobs(c.Request().Context(), p.Tenant, tasks.JobFilter{
-		State: tasks.JobState(p.State), InstanceID: p.Instance, Limit: jobsOnPage, Cursor: c.QueryParam("cursor"),
-	})
 	if e, ok := errors.AsType[*tasks.Error](err); ok {
 		p.Problem = e.Message
 		return s.show(c, http.StatusBadRequest, "jobs", p)
@@ -50,7 +58,42 @@ func (s *site) jobs(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if cursor != "" {
+		older := c.QueryParams()
+		older.Set("cursor", cursor)
+		p.Older = older.Encode()
+	}
 	return s.show(c, http.StatusOK, "jobs", p)
+}
+
+// search is what the filters mean. Errors: tasks.BadRequest.
+func (p jobsPage) search(cursor string) (tasks.JobSearch, error) {
+	s := tasks.JobSearch{Tenant: p.Tenant, Code: tasks.Code(p.Code), JobFilter: tasks.JobFilter{
+		State: tasks.JobState(p.State), InstanceID: p.Instance, Limit: rowsOnPage, Cursor: cursor,
+	}}
+	if p.State != "" && !slices.Contains(tasks.JobStates, s.State) {
+		return s, tasks.Errorf(tasks.BadRequest, "There is no state %.80q.", p.State)
+	}
+	if p.Label != "" {
+		s.Labels = []string{p.Label}
+		if err := tasks.CheckLabelFilter(s.Labels); err != nil {
+			return s, tasks.Errorf(tasks.BadRequest, "The label %s.", err)
+		}
+	}
+	for _, bound := range []struct {
+		name, text string
+		time       *time.Time
+	}{{"from", p.Since, &s.Since}, {"before", p.Until, &s.Until}} {
+		if bound.text == "" {
+			continue
+		}
+		at, err := time.Parse(inputTime, bound.text)
+		if err != nil {
+			return s, tasks.Errorf(tasks.BadRequest, "Created %s must be a time like 2006-01-02T15:04, not %.80q.", bound.name, bound.text)
+		}
+		*bound.time = at
+	}
+	return s, nil
 }
 
 // jobPage is a job's record.
@@ -68,13 +111,13 @@ func (p jobPage) TaskURL(it tasks.Item) string {
 	return fmt.Sprintf("%s/queues/%s/tasks/%s-%d", dashboardPath, p.Job.Queue, it.ID, it.Delivery)
 }
 
-// find reads the job of the path; without an error there may be none, and that is
+// findJob reads the job of the path; without an error there may be none, and that is
 // answered.
-func (s *site) find(c echo.Context) (p jobPage, found bool, err error) {
+func (s *site) findJob(c echo.Context) (p jobPage, found bool, err error) {
 	id := strings.TrimSpace(c.Param("job"))
 	p = jobPage{page: s.page(c, "Job "+id)}
 	if tasks.ValidJobID(id) {
-		p.Job, err = s.Jobs.Job(c.Request().Context(), id)
+		p.Job, err = s.Store.Job(c.Request().Context(), id)
 	} else {
 		err = tasks.JobGone
 	}
@@ -92,8 +135,11 @@ func (s *site) find(c echo.Context) (p jobPage, found bool, err error) {
 	return p, err == nil, err
 }
 
+// Live says that the record still changes.
+func (p jobPage) Live() bool { return !p.Job.State.Final() }
+
 func (s *site) job(c echo.Context) error {
-	p, found, err := s.find(c)
+	p, found, err := s.findJob(c)
 	if !found {
 		return err
 	}
@@ -103,7 +149,7 @@ func (s *site) job(c echo.Context) error {
 // askJob shows what a button will do, and asks once more.
 func (s *site) askJob(action string) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		p, found, err := s.find(c)
+		p, found, err := s.findJob(c)
 		if !found {
 			return err
 		}
@@ -114,16 +160,16 @@ func (s *site) askJob(action string) echo.HandlerFunc {
 
 func (s *site) cancelJob(c echo.Context) error {
 	waiting := func(state tasks.ItemState) bool { return !state.Final() }
-	return s.changeJob(c, tasks.ActionCancel, waiting, s.Jobs.Cancel)
+	return s.changeJob(c, tasks.ActionCancel, waiting, s.Store.Cancel)
 }
 
 func (s *site) retryJob(c echo.Context) error {
 	lost := func(state tasks.ItemState) bool { return state.Final() && state != tasks.ItemSucceeded }
-	return s.changeJob(c, tasks.ActionRetry, lost, s.Jobs.Retry)
+	return s.changeJob(c, tasks.ActionRetry, lost, s.Store.Retry)
 }
 
 func (s *site) changeJob(c echo.Context, action tasks.Action, about func(tasks.ItemState) bool, change func(context.Context, string) error) error {
-	p, found, err := s.find(c)
+	p, found, err := s.findJob(c)
 	if !found {
 		return err
 	}

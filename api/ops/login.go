@@ -100,7 +100,7 @@ func (s *site) login(c echo.Context) error {
 		c.Response().Header().Set(echo.HeaderRetryAfter, "10")
 		return again(http.StatusTooManyRequests, "Too many tries. Wait a moment.")
 	}
-	o, _, err := s.Logins.Operator(ctx, name)
+	o, _, err := s.Store.Operator(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (s *site) login(c echo.Context) error {
 	}
 	s.endSession(c) // whose cookie this browser had
 	secret := rand.Text() + rand.Text()
-	if err := s.Logins.AddSession(ctx, secret, o); err != nil {
+	if err := s.Store.AddSession(ctx, secret, o); err != nil {
 		return err
 	}
 	c.SetCookie(sessionCookieOf(secret, 0))
@@ -133,7 +133,7 @@ func (s *site) endSession(c echo.Context) {
 	if err != nil {
 		return
 	}
-	if err := s.Logins.EndSession(c.Request().Context(), cookie.Value); err != nil {
+	if err := s.Store.EndSession(c.Request().Context(), cookie.Value); err != nil {
 		s.Log.Warn("session not ended", "error", err) // it ends by itself
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"html"
 	"io"
 	"log/slog"
 	"net"
@@ -104,7 +103,7 @@ func newGuarded(t *testing.T, operators map[string]tasks.Role) guarded {
 	}
 	g := guarded{job: job.ID, db: db, rdb: rdb, trail: new([]tasks.AuditEntry), log: new(logged), failure: new(error)}
 	g.Server = httptest.NewServer(ops.New(ops.Config{
-		Redis: asynqmon.Options{RedisConnOpt: db}, Logins: db, Jobs: db, Tenants: db, Log: slog.New(slog.NewJSONHandler(g.log, nil)),
+		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, Log: slog.New(slog.NewJSONHandler(g.log, nil)),
 		Audit: func(_ context.Context, e tasks.AuditEntry) error {
 			*g.trail = append(*g.trail, e)
 			return *g.failure
@@ -291,44 +290,6 @@ func TestLoginInABrowser(t *testing.T) {
 	}
 	if strings.Join(decided, "\n") != strings.Join(want, "\n") {
 		t.Errorf("trail:\n%s", strings.Join(decided, "\n"))
-	}
-}
-
-func TestPagesSayWhatIsWrong(t *testing.T) {
-	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator})
-	alice := g.login(t, "alice")
-	for _, row := range []struct {
-		name, method, path string
-		form               url.Values
-		status             int
-		want               string
-	}{
-		{"a job that is none", http.MethodGet, "/jobs/7", nil, http.StatusNotFound, "There is no such job"},
-		{"a job that is gone", http.MethodGet, "/jobs/" + tasks.NewJobID(), nil, http.StatusNotFound, "There is no such job"},
-		{"a retry of a job that runs", http.MethodPost, "/jobs/" + g.job + "/retry", url.Values{}, http.StatusConflict, "nothing to retry"},
-		{"a list that somebody cut off", http.MethodGet, "/jobs?tenant=acme&cursor=7", nil, http.StatusBadRequest, "cursor is not one"},
-		{"a list of nobody", http.MethodGet, "/jobs?tenant=nobody", nil, http.StatusOK, "None fits."},
-		{"a halt of a tenant that cannot be", http.MethodPost, "/tenants/halt", url.Values{"tenant": {"a/b"}}, http.StatusBadRequest, "is not a tenant"},
-		{"a halt of nobody", http.MethodPost, "/tenants/halt", url.Values{"reason": {"x"}}, http.StatusBadRequest, "choose a tenant, or all"},
-		{"a halt of one and all", http.MethodPost, "/tenants/halt", url.Values{"tenant": {"acme"}, "all": {"true"}}, http.StatusBadRequest, "not both"},
-		{"the question for a halt of nobody", http.MethodGet, "/tenants/halt", nil, http.StatusBadRequest, "choose a tenant, or all"},
-		{"a reason that is too long", http.MethodPost, "/tenants/halt", url.Values{"all": {"true"}, "reason": {strings.Repeat("x", 257)}}, http.StatusBadRequest, "257 characters long"},
-		{"an audit trail of nothing", http.MethodGet, "/audit?instance=nobody", nil, http.StatusOK, "Nothing."},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			a := g.ask(t, row.method, row.path, alice, row.form)
-			if body := html.UnescapeString(a.body); a.status != row.status || !strings.Contains(body, row.want) {
-				t.Errorf("%d: %s", a.status, body)
-			}
-		})
-	}
-	if policy, err := g.db.Policy(t.Context(), "acme"); err != nil || policy.Halt != nil {
-		t.Errorf("policy %+v, %v", policy, err)
-	}
-	// What callers wrote is text, not HTML.
-	page := g.ask(t, http.MethodGet, "/jobs/"+g.job, alice, nil)
-	if !strings.Contains(page.body, "Phone &lt;not&gt; found.") || !strings.Contains(page.body, "Köln &lt;1&gt;") {
-		t.Errorf("page %s", page.body)
 	}
 }
 

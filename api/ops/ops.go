@@ -8,10 +8,12 @@ import (
 	"embed"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"time"
 
 	"github.com/hibiken/asynqmon"
 	"github.com/labstack/echo/v4"
@@ -33,19 +35,26 @@ const dashboardPath = "/asynq"
 // are partly inline.
 const contentPolicy = "default-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; frame-ancestors 'none'"
 
-// sitePolicy is for our own pages, which have no script and nothing inline.
-const sitePolicy = "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+// sitePolicy is for our own pages, which have nothing inline.
+const sitePolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // Config is what the site consists of. Every field must be set.
 type Config struct {
 	// Redis is where asynq's dashboard looks. Closing it is for its owner.
-	Redis   asynqmon.Options
-	Logins  Logins
-	Jobs    Jobs
-	Tenants Tenants
+	Redis asynqmon.Options
+	Store Store
 	// Audit is called before each change, which is not made after an error.
 	Audit func(context.Context, tasks.AuditEntry) error
 	Log   *slog.Logger
+}
+
+// Store is everything that the pages show.
+type Store interface {
+	Logins
+	Jobs
+	Failures
+	Tenants
+	Overview(ctx context.Context) (tasks.Overview, error)
 }
 
 type site struct {
@@ -75,14 +84,19 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 		return c.JSON(http.StatusOK, map[string]string{"error_code": "0", "error_msg": "ok"})
 	})
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
-	e.GET("/site/site.css", s.style)
+	e.GET("/site/site.css", asset("site.css", "text/css; charset=utf-8"))
+	e.GET("/site/live.js", asset("live.js", "text/javascript; charset=utf-8"))
 	e.GET("/login", s.loginPage)
 	e.POST("/login", s.login)
 	e.POST("/logout", s.logout)
 	// For those who are logged in.
-	e.GET("/", s.home, viewer)
+	e.GET("/", s.overview, viewer)
+	e.GET("/find", s.find, viewer)
 	e.GET("/jobs", s.jobs, viewer)
 	e.GET("/jobs/:job", s.job, viewer)
+	e.GET("/failures", s.failures, viewer)
+	e.GET("/failures/items", s.failedItems, viewer)
+	e.GET("/instances/:instance", s.instance, viewer)
 	e.GET("/tenants", s.tenants, viewer)
 	e.GET("/audit", s.auditTrail, viewer)
 	e.GET("/jobs/:job/cancel", s.askJob("cancel"), operator)
@@ -143,18 +157,25 @@ var helpers = template.FuncMap{
 		if t.IsZero() {
 			return "–"
 		}
-		return t.UTC().Format("2006-01-02 15:04:05Z")
+		return t.UTC().Format("2006-01-02\u00a015:04:05Z")
 	},
-	"ended": func(j tasks.Job) int { return j.Total - j.Counts.Pending - j.Counts.Running - j.Counts.Retrying },
+	"ended": func(j tasks.Job) int { return j.Total - j.Counts.Open() },
+	"bad":   func(j tasks.Job) int { return j.Counts.Failed + j.Counts.Unknown },
+	"span":  func(d time.Duration) string { return d.Round(time.Second).String() },
+	"mib":   func(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) },
+	"chart": newChart,
+	"sign":  func(s tasks.ItemState) string { return signs[s] },
+}
+
+// signs are item states in one character.
+var signs = map[tasks.ItemState]string{
+	tasks.ItemPending: "·", tasks.ItemRunning: "▶", tasks.ItemRetrying: "↻",
+	tasks.ItemSucceeded: "✓", tasks.ItemFailed: "✗", tasks.ItemUnknown: "?", tasks.ItemCancelled: "–",
 }
 
 // page is the frame of a page for somebody who was let in.
 func (s *site) page(c echo.Context, title string) page {
 	return page{Title: title, Operator: operator(c), Open: true, MayChange: mayChange(c)}
-}
-
-func (s *site) home(c echo.Context) error {
-	return s.show(c, http.StatusOK, "home", s.page(c, "Operators"))
 }
 
 // show answers with a page.
@@ -171,13 +192,16 @@ func (s *site) show(c echo.Context, status int, name string, p any) error {
 	return c.HTMLBlob(status, b.Bytes())
 }
 
-func (s *site) style(c echo.Context) error {
-	css, err := files.ReadFile("site/site.css")
-	if err != nil {
-		return err
+// asset answers with a file, which is asked for anew after each change of the program.
+func asset(name, kind string) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		content, err := files.ReadFile("site/" + name)
+		if err != nil {
+			return err
+		}
+		c.Response().Header().Set(echo.HeaderCacheControl, "no-cache")
+		return c.Blob(http.StatusOK, kind, content)
 	}
-	c.Response().Header().Set(echo.HeaderCacheControl, "no-cache")
-	return c.Blob(http.StatusOK, "text/css; charset=utf-8", css)
 }
 
 // fail answers errors: Echo's own are about routes, all others are ours or Redis's.

@@ -53,7 +53,7 @@ func (tenantRow) Limit(n *int) string {
 
 func (s *site) tenants(c echo.Context) error {
 	ctx := c.Request().Context()
-	policies, err := s.Tenants.Policies(ctx)
+	policies, err := s.Store.Policies(ctx)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (s *site) tenants(c echo.Context) error {
 	for _, policy := range policies {
 		row := tenantRow{Policy: policy}
 		if policy.Tenant != "" {
-			if row.Usage, err = s.Tenants.Usage(ctx, policy.Tenant); err != nil {
+			if row.Usage, err = s.Store.Usage(ctx, policy.Tenant); err != nil {
 				return err
 			}
 		}
@@ -125,7 +125,7 @@ func (s *site) setHalt(c echo.Context, action tasks.Action, halt *tasks.Halt) er
 	if err := s.audit(c, tasks.AuditEntry{Action: action, Tenant: tenant, Reason: reason}); err != nil {
 		return err
 	}
-	if err := s.Tenants.SetHalt(c.Request().Context(), tenant, halt); err != nil {
+	if err := s.Store.SetHalt(c.Request().Context(), tenant, halt); err != nil {
 		return err
 	}
 	return c.Redirect(http.StatusSeeOther, "/tenants")
@@ -148,7 +148,7 @@ func (s *site) auditTrail(c echo.Context) error {
 		Job: strings.TrimSpace(c.QueryParam("job")), InstanceID: strings.TrimSpace(c.QueryParam("instance")),
 	}}
 	var err error
-	if p.Entries, err = s.Tenants.AuditRecent(c.Request().Context(), p.Filter, auditOnPage); err != nil {
+	if p.Entries, err = s.Store.AuditRecent(c.Request().Context(), p.Filter, auditOnPage); err != nil {
 		return err
 	}
 	return s.show(c, http.StatusOK, "audit", p)

@@ -278,7 +278,7 @@ func opsHandler(db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collecto
 		log.LogAttrs(ctx, slog.LevelInfo, "audit", e.LogAttrs()...)
 		return nil
 	}
-	return ops.New(ops.Config{Redis: asynqmon.Options{RedisConnOpt: db}, Logins: db, Jobs: db, Tenants: db, Audit: audit, Log: log}, append(metrics, db, buildInfo())...)
+	return ops.New(ops.Config{Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, Audit: audit, Log: log}, append(metrics, db, buildInfo())...)
 }
 
 // sayWhoMayLogIn tells the log when nobody has to.

@@ -16,10 +16,11 @@ const schemaVersion = "2"
 
 // storedRest is what few items have; lua/record.lua explains the names.
 type storedRest struct {
-	Delivery int        `json:"d"`
-	Code     tasks.Code `json:"c"`
-	Message  string     `json:"m"`
-	History  []struct {
+	Delivery   int        `json:"d"`
+	Code       tasks.Code `json:"c"`
+	Message    string     `json:"m"`
+	Checkpoint string     `json:"p"`
+	History    []struct {
 		Number  int        `json:"n"`
 		Began   *int64     `json:"b"`
 		Ended   *int64     `json:"e"`
@@ -128,6 +129,7 @@ func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
 		FinishedAt: sinceCreated(job.CreatedAt, f.at(ended)),
 		Code:       more.Code,
 		Message:    more.Message,
+		Checkpoint: more.Checkpoint,
 		Delivery:   max(more.Delivery, 1),
 	}
 	for _, h := range more.History {

@@ -15,6 +15,11 @@
 //	reset:{<job>}             the job record, see lua/record.lua
 //	reset:open                open jobs by the time of their next sweep
 //	reset:jobs:{<tenant>}     a tenant's jobs by creation time
+//	reset:jobs                the jobs of all tenants by creation time
+//	reset:instances:<day>:<part>   jobs by instance, see instances.go
+//	reset:failures            kinds of failures by the time of the last one
+//	reset:failures:{<driver> <code>}  items that failed so, by time
+//	reset:activity:<minute>   numbers of items, for charts
 //	reset:lock:{<instance>}   the item that is resetting the instance
 //	reset:fleet:{<instance>}  owner and protection
 //	reset:fleet               index of the fleet

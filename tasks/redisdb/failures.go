@@ -154,7 +154,7 @@ func (db *DB) Failures(ctx context.Context, f tasks.FailureFilter) (found []task
 			return nil, "", tasks.Errorf(tasks.BadRequest, "cursor is not one that an earlier answer gave")
 		}
 	}
-	for rounds := 0; rounds < 10; rounds++ {
+	for range 10 {
 		listed, err := db.rdb.ZRevRangeByScoreWithScores(ctx, key, &bounds).Result()
 		if err != nil {
 			return nil, "", fmt.Errorf("list failures: %w", err)

@@ -1,0 +1,145 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// Failures is what the pages about failures and instances ask of the store.
+type Failures interface {
+	FailureKinds(ctx context.Context, before time.Duration, parts int) ([]tasks.FailureCount, error)
+	Failures(ctx context.Context, f tasks.FailureFilter) (found []tasks.Failure, cursor string, err error)
+	InstanceJobs(ctx context.Context, instance string) ([]tasks.Job, error)
+	Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error)
+	Lock(ctx context.Context, instance string) (item string, err error)
+}
+
+// window is a time before now, in parts for a chart.
+type window struct {
+	Name, Text string
+	span       time.Duration
+	parts      int
+}
+
+var windows = []window{
+	{"1h", "last hour", time.Hour, 12},
+	{"24h", "last 24 hours", 24 * time.Hour, 24},
+	{"7d", "last 7 days", 7 * 24 * time.Hour, 28},
+	{"31d", "last 31 days", 31 * 24 * time.Hour, 31},
+}
+
+// windowOf is the window that a request names, or a day.
+func windowOf(c echo.Context) window {
+	for _, w := range windows {
+		if w.Name == c.QueryParam("window") {
+			return w
+		}
+	}
+	return windows[1]
+}
+
+// failuresPage has the failures by kind.
+type failuresPage struct {
+	page
+	Windows []window
+	Window  window
+	Kinds   []tasks.FailureCount
+	Total   int64
+}
+
+func (s *site) failures(c echo.Context) (err error) {
+	p := failuresPage{page: s.page(c, "Failures"), Windows: windows, Window: windowOf(c)}
+	if p.Kinds, err = s.Store.FailureKinds(c.Request().Context(), p.Window.span, p.Window.parts); err != nil {
+		return err
+	}
+	for _, k := range p.Kinds {
+		p.Total += k.Total()
+	}
+	return s.show(c, http.StatusOK, "failures", p)
+}
+
+// failedItemsPage has the items that failed in one way.
+type failedItemsPage struct {
+	page
+	Kind     tasks.FailureKind
+	Window   window
+	Failures []tasks.Failure
+	Older    string // the query of the next page, or empty
+}
+
+func (s *site) failedItems(c echo.Context) error {
+	kind := tasks.FailureKind{Driver: c.QueryParam("driver"), Code: tasks.Code(c.QueryParam("code"))}
+	p := failedItemsPage{page: s.page(c, "Failures"), Kind: kind, Window: windowOf(c)}
+	f := tasks.FailureFilter{FailureKind: kind, Since: time.Now().Add(-p.Window.span), Limit: rowsOnPage, Cursor: c.QueryParam("cursor")}
+	var cursor string
+	var err error
+	p.Failures, cursor, err = s.Store.Failures(c.Request().Context(), f)
+	if e, ok := errors.AsType[*tasks.Error](err); ok {
+		return s.refuse(c, http.StatusBadRequest, e.Message)
+	}
+	if err != nil {
+		return err
+	}
+	if cursor != "" {
+		p.Older = url.Values{"driver": {kind.Driver}, "code": {string(kind.Code)}, "window": {p.Window.Name}, "cursor": {cursor}}.Encode()
+	}
+	return s.show(c, http.StatusOK, "faileditems", p)
+}
+
+// instancePage has what happened to an instance.
+type instancePage struct {
+	page
+	ID      string
+	Entry   tasks.Instance
+	Listed  bool   // in the fleet
+	Now     string // the item that is resetting it
+	NowJob  string
+	Resets  []reset
+	Decided []tasks.AuditEntry
+}
+
+// reset is an item with its job.
+type reset struct {
+	Job  tasks.Job
+	Item tasks.Item
+}
+
+func (s *site) instance(c echo.Context) (err error) {
+	ctx, id := c.Request().Context(), c.Param("instance")
+	p := instancePage{page: s.page(c, "Instance "+id), ID: id}
+	if err := tasks.CheckInstanceID(id); err != nil {
+		return s.refuse(c, http.StatusNotFound, "The instance "+err.Error()+".")
+	}
+	fleet, err := s.Store.Registered(ctx, []string{id})
+	if err != nil {
+		return err
+	}
+	p.Entry, p.Listed = fleet[id]
+	if p.Now, err = s.Store.Lock(ctx, id); err != nil {
+		return err
+	}
+	p.NowJob, _, _ = strings.Cut(p.Now, "-")
+	jobs, err := s.Store.InstanceJobs(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, job := range jobs {
+		for _, it := range job.Items {
+			if it.InstanceID == id {
+				p.Resets = append(p.Resets, reset{job, it})
+			}
+		}
+	}
+	if p.Decided, err = s.Store.AuditRecent(ctx, tasks.AuditFilter{InstanceID: id}, rowsOnPage); err != nil {
+		return err
+	}
+	return s.show(c, http.StatusOK, "instance", p)
+}

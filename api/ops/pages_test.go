@@ -1,0 +1,120 @@
+package ops_test
+
+import (
+	"context"
+	"html"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"batchreset/api/browsertest"
+	"batchreset/tasks"
+)
+
+func TestPagesSayWhatIsWrong(t *testing.T) {
+	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator})
+	alice := g.login(t, "alice")
+	for _, row := range []struct {
+		name, method, path string
+		form               url.Values
+		status             int
+		want               string
+	}{
+		{"a job that is none", http.MethodGet, "/jobs/7", nil, http.StatusNotFound, "There is no such job"},
+		{"a job that is gone", http.MethodGet, "/jobs/" + tasks.NewJobID(), nil, http.StatusNotFound, "There is no such job"},
+		{"a retry of a job that runs", http.MethodPost, "/jobs/" + g.job + "/retry", url.Values{}, http.StatusConflict, "nothing to retry"},
+		{"a list that somebody cut off", http.MethodGet, "/jobs?tenant=acme&cursor=7", nil, http.StatusBadRequest, "cursor is not one"},
+		{"jobs in a state that is none", http.MethodGet, "/jobs?state=done", nil, http.StatusBadRequest, `no state "done"`},
+		{"jobs with a label that is none", http.MethodGet, "/jobs?label=site", nil, http.StatusBadRequest, "name=value"},
+		{"jobs since a time that is none", http.MethodGet, "/jobs?since=yesterday", nil, http.StatusBadRequest, "Created from must be a time"},
+		{"jobs until a time that is none", http.MethodGet, "/jobs?until=24h", nil, http.StatusBadRequest, "Created before must be a time"},
+		{"failures of a kind that is none", http.MethodGet, "/failures/items?driver=x&code=y", nil, http.StatusOK, "None whose record is still kept"},
+		{"failures that somebody cut off", http.MethodGet, "/failures/items?driver=x&code=y&cursor=z", nil, http.StatusBadRequest, "cursor is not one"},
+		{"failures of a time that is none", http.MethodGet, "/failures?window=1y", nil, http.StatusOK, "last 24 hours"},
+		{"an instance that nobody knows", http.MethodGet, "/instances/nobody", nil, http.StatusOK, "not registered"},
+		{"an instance that cannot be", http.MethodGet, "/instances/a%2Fb", nil, http.StatusNotFound, "characters other than"},
+		{"a list of nobody", http.MethodGet, "/jobs?tenant=nobody", nil, http.StatusOK, "None fits."},
+		{"a halt of a tenant that cannot be", http.MethodPost, "/tenants/halt", url.Values{"tenant": {"a/b"}}, http.StatusBadRequest, "is not a tenant"},
+		{"a halt of nobody", http.MethodPost, "/tenants/halt", url.Values{"reason": {"x"}}, http.StatusBadRequest, "choose a tenant, or all"},
+		{"a halt of one and all", http.MethodPost, "/tenants/halt", url.Values{"tenant": {"acme"}, "all": {"true"}}, http.StatusBadRequest, "not both"},
+		{"the question for a halt of nobody", http.MethodGet, "/tenants/halt", nil, http.StatusBadRequest, "choose a tenant, or all"},
+		{"a reason that is too long", http.MethodPost, "/tenants/halt", url.Values{"all": {"true"}, "reason": {strings.Repeat("x", 257)}}, http.StatusBadRequest, "257 characters long"},
+		{"an audit trail of nothing", http.MethodGet, "/audit?instance=nobody", nil, http.StatusOK, "Nothing."},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			a := g.ask(t, row.method, row.path, alice, row.form)
+			if body := html.UnescapeString(a.body); a.status != row.status || !strings.Contains(body, row.want) {
+				t.Errorf("%d: %s", a.status, body)
+			}
+		})
+	}
+	if policy, err := g.db.Policy(t.Context(), "acme"); err != nil || policy.Halt != nil {
+		t.Errorf("policy %+v, %v", policy, err)
+	}
+	// What callers wrote is text, not HTML.
+	page := g.ask(t, http.MethodGet, "/jobs/"+g.job, alice, nil)
+	if !strings.Contains(page.body, "Phone &lt;not&gt; found.") || !strings.Contains(page.body, "Köln &lt;1&gt;") {
+		t.Errorf("page %s", page.body)
+	}
+}
+
+func TestAJobAndAFailureInABrowser(t *testing.T) {
+	g := newGuarded(t, map[string]tasks.Role{"vera": tasks.RoleViewer})
+	job, err := g.db.Job(t.Context(), g.job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deliveries := job.Deliveries()
+	var mu sync.Mutex
+	step := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		d := deliveries[0]
+		deliveries = deliveries[1:]
+		_, err := g.db.Begin(r.Context(), d, "t", "k", time.Minute)
+		if err == nil {
+			_, err = g.db.Finish(r.Context(), d, "t", tasks.Outcome{Event: tasks.Succeed}, true)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	}))
+	t.Cleanup(step.Close)
+	ctx, stop := context.WithCancel(t.Context())
+	written := make(chan error, 1)
+	go func() { written <- g.db.WriteActivity(ctx) }()
+	browsertest.Script(t, "../..", "testdata/live.js", g.URL, password, g.job, step.URL)
+	stop()
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFindLeadsToWhatIsMeant(t *testing.T) {
+	g := newGuarded(t, nil)
+	for q, want := range map[string]string{
+		"": "/", " phone-1 ": "/instances/phone-1", "a/b": "/instances/a%2Fb", g.job: "/jobs/" + g.job, g.job + "-2": "/jobs/" + g.job,
+	} {
+		a := g.ask(t, http.MethodGet, "/find?"+url.Values{"q": {q}}.Encode(), nil, nil)
+		if a.status != http.StatusSeeOther || a.location != want {
+			t.Errorf("%q: %d, %s", q, a.status, a.location)
+		}
+	}
+}
+
+func TestTheOverviewSaysWhatStandsStill(t *testing.T) {
+	g := newGuarded(t, nil)
+	if err := g.db.SetHalt(t.Context(), "", &tasks.Halt{Since: tasks.Time{Time: time.Now()}, Reason: "to <be> safe"}); err != nil {
+		t.Fatal(err)
+	}
+	a := g.ask(t, http.MethodGet, "/", nil, nil)
+	for _, want := range []string{"all tenants</a> since", "to &lt;be&gt; safe", "No worker is running", "There is no login yet", "Append-only file", "reset-0"} {
+		if !strings.Contains(a.body, want) {
+			t.Errorf("the page lacks %q: %s", want, a.body)
+		}
+	}
+}
