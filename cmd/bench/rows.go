@@ -20,6 +20,7 @@ func rows() []row {
 		{"inflight", "many resets in flight in one worker process", inFlightRow},
 		{"growth", "cost per instance with few and with many queued", growthRow},
 		{"fairness", "a small job beside a large tenant", fairnessRow},
+		{"pages", "pages of the operators' site beside many jobs", pageRow},
 		{"start", "start of a worker to its first task", startRow},
 	}
 }

@@ -39,11 +39,14 @@ type sizes struct {
 	candidates int // tenants asked for the queues that they use
 
 	starts int // in all
+
+	finished, open int // while pages are looked at
+	looks          int // at each page
 }
 
 func full() sizes {
 	return sizes{
-		rounds: 5, rowLimit: 5 * time.Minute,
+		rounds: 5, rowLimit: 10 * time.Minute,
 		submit: 100_000, drain: 60_000,
 		latency:     5 * time.Second,
 		idleBatches: 120, idleGap: 120 * time.Millisecond, idleRounds: 3, idleCPU: 10 * time.Second,
@@ -53,7 +56,8 @@ func full() sizes {
 		inFlight:      10_000, inFlightLasts: time.Minute, inFlightWindow: 20 * time.Second, inFlightSplit: 64,
 		few: 1000, many: 1_000_000, cycle: 3200, cycles: 30,
 		crowd: 100_000, tries: 4, candidates: 60,
-		starts: 20,
+		starts:   20,
+		finished: 1_000_000, open: 100_000, looks: 25,
 	}
 }
 
@@ -69,6 +73,7 @@ func quick() sizes {
 		inFlight:      10_000, inFlightLasts: 12 * time.Second, inFlightWindow: 5 * time.Second, inFlightSplit: 48,
 		few: 1000, many: 100_000, cycle: 3200, cycles: 5,
 		crowd: 20_000, tries: 3, candidates: 20,
-		starts: 6,
+		starts:   6,
+		finished: 20_000, open: 2_000, looks: 9,
 	}
 }

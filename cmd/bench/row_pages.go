@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"batchreset/tasks"
+)
+
+// sitePage is a page of the operators' site.
+type sitePage struct{ what, path string }
+
+// pageRow measures how long the pages of the operators' site take while many instances
+// have finished and many are open, a few of them being reset. The oldest job of all has
+// the only failures, and the only label.
+func pageRow(ctx context.Context, b *bench) ([]result, error) {
+	s, err := b.newStack(ctx, "pages")
+	if err != nil {
+		return nil, err
+	}
+	a, token, err := s.startTenant(ctx, "--task-retention", "0")
+	if err != nil {
+		return nil, err
+	}
+	oldest, err := s.failedJob(ctx, a, token)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.history(ctx, a, token); err != nil {
+		return nil, err
+	}
+	pages := []sitePage{
+		{"overview", "/"},
+		{"jobs", "/jobs"},
+		{"jobs of a tenant", "/jobs?tenant=bench"},
+		{"jobs that run", "/jobs?state=running"},
+		{"jobs that succeeded", "/jobs?state=succeeded"},
+		{"jobs that failed", "/jobs?state=failed"},
+		{"jobs that were cancelled", "/jobs?state=cancelled"},
+		{"jobs by label", "/jobs?label=only%3Done"},
+		{"jobs by error code", "/jobs?code=CPS.0003"},
+		{"jobs by instance", "/jobs?instance=" + failing(0)},
+		{"jobs of a time", "/jobs?until=" + time.Now().UTC().Add(time.Minute).Format("2006-01-02T15:04")},
+		{"a job", "/jobs/" + oldest},
+		{"failures", "/failures?window=31d"},
+		{"failures of a kind", "/failures/items?driver=simulator&code=CPS.0003"},
+		{"an instance", "/instances/" + failing(0)},
+		{"tenants", "/tenants"},
+		{"audit", "/audit"},
+		{"audit of an instance", "/audit?instance=" + failing(0)},
+	}
+	var results []result
+	for _, page := range pages {
+		took, err := pageTimes(ctx, "http://"+a.ops+page.path, b.looks)
+		if err != nil {
+			return results, err
+		}
+		results = append(results, result{
+			What: page.what, Unit: "ms", Rounds: groups(took, b.rounds), Target: atMost(100),
+			Note: fmt.Sprintf("%d looks, slowest %.0f ms; %d instances finished, %d open", b.looks, slices.Max(took), b.sizes.finished, b.open),
+		})
+	}
+	return results, nil
+}
+
+// failing is an instance of the job that fails.
+func failing(n int) string { return fmt.Sprintf("fails-%d", n) }
+
+// failedJob makes a job whose every instance fails.
+func (s *stack) failedJob(ctx context.Context, a *api, token string) (id string, err error) {
+	c, err := dial(ctx, a.addr, token)
+	if err != nil {
+		return "", err
+	}
+	defer c.close()
+	instances := make([]string, batchSize)
+	for n := range instances {
+		instances[n] = failing(n)
+	}
+	body := fmt.Sprintf(`{"instance_ids":["%s"],"labels":{"only":"one"}}`, strings.Join(instances, `","`))
+	if id, err = c.submit([]byte(body)); err != nil {
+		return "", err
+	}
+	w, err := s.startWorker(ctx, 0, "--simulator-failure-rate", "1", "--max-attempts", "1")
+	if err != nil {
+		return "", err
+	}
+	defer w.kill()
+	return id, until(ctx, patience, func(context.Context) error {
+		record, err := c.do(http.MethodGet, "/v1/jobs/"+id, "", nil)
+		if err == nil && !strings.Contains(string(record.body), fmt.Sprintf(`"state":%q`, tasks.JobFailed)) {
+			err = errors.New("the job has not failed yet")
+		}
+		return err
+	})
+}
+
+// history lets many instances finish and leaves others open.
+func (s *stack) history(ctx context.Context, a *api, token string) error {
+	w, err := s.startWorker(ctx, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := submitAll(ctx, a, token, s.sizes.finished); err != nil {
+		return err
+	}
+	if _, err := s.redis.drained(ctx, s.sizes.finished, w.process); err != nil {
+		return err
+	}
+	w.kill()
+	if _, err := submitAll(ctx, a, token, s.open); err != nil {
+		return err
+	}
+	const running = 100
+	if _, err := s.startWorker(ctx, time.Hour, "--attempt-timeout", "3h"); err != nil {
+		return err
+	}
+	return until(ctx, patience, func(ctx context.Context) error {
+		n, err := s.redis.active(ctx)
+		if err == nil && n < min(running, s.open) {
+			err = fmt.Errorf("%d instances are being reset", n)
+		}
+		return err
+	})
+}
+
+// pageTimes gets a page so many times and returns the milliseconds that each took.
+func pageTimes(ctx context.Context, url string, n int) (took []float64, err error) {
+	for range n {
+		begin := time.Now()
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return nil, err
+		}
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return nil, err
+		}
+		body, err := io.ReadAll(response.Body)
+		if err := errors.Join(err, response.Body.Close()); err != nil {
+			return nil, err
+		}
+		if response.StatusCode != http.StatusOK {
+			return nil, fmt.Errorf("%s: the site answers %s %.200s", url, response.Status, body)
+		}
+		took = append(took, time.Since(begin).Seconds()*1000)
+	}
+	return took, nil
+}
