@@ -104,6 +104,8 @@ type instancePage struct {
 	NowJob  string
 	Resets  []reset
 	Decided []tasks.AuditEntry
+	// MoreDecided is the cursor of what was decided before that, or empty.
+	MoreDecided string
 }
 
 // reset is an item with its job.
@@ -138,7 +140,7 @@ func (s *site) instance(c echo.Context) (err error) {
 			}
 		}
 	}
-	if p.Decided, err = s.Store.AuditRecent(ctx, tasks.AuditFilter{InstanceID: id}, rowsOnPage); err != nil {
+	if p.Decided, p.MoreDecided, err = s.Store.AuditRecent(ctx, tasks.AuditFilter{InstanceID: id}, "", rowsOnPage); err != nil {
 		return err
 	}
 	return s.show(c, http.StatusOK, "instance", p)

@@ -43,6 +43,7 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 		{"a halt of one and all", http.MethodPost, "/tenants/halt", url.Values{"tenant": {"acme"}, "all": {"true"}}, http.StatusBadRequest, "not both"},
 		{"the question for a halt of nobody", http.MethodGet, "/tenants/halt", nil, http.StatusBadRequest, "choose a tenant, or all"},
 		{"a reason that is too long", http.MethodPost, "/tenants/halt", url.Values{"all": {"true"}, "reason": {strings.Repeat("x", 257)}}, http.StatusBadRequest, "257 characters long"},
+		{"an audit trail that somebody cut off", http.MethodGet, "/audit?cursor=7", nil, http.StatusBadRequest, "cursor is not one"},
 		{"an audit trail of nothing", http.MethodGet, "/audit?instance=nobody", nil, http.StatusOK, "Nothing."},
 	} {
 		t.Run(row.name, func(t *testing.T) {

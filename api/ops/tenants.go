@@ -18,7 +18,7 @@ type Tenants interface {
 	Policies(ctx context.Context) ([]tasks.Policy, error)
 	Usage(ctx context.Context, tenant string) (tasks.Usage, error)
 	SetHalt(ctx context.Context, tenant string, halt *tasks.Halt) error
-	AuditRecent(ctx context.Context, f tasks.AuditFilter, limit int) ([]tasks.AuditEntry, error)
+	AuditRecent(ctx context.Context, f tasks.AuditFilter, cursor string, limit int) (found []tasks.AuditEntry, older string, err error)
 }
 
 // tenantsPage is what operators have decided about tenants.
@@ -140,6 +140,7 @@ type auditPage struct {
 	Actions []tasks.Action
 	Filter  tasks.AuditFilter
 	Entries []tasks.AuditEntry
+	Older   string // the query of the next page, or empty
 }
 
 func (s *site) auditTrail(c echo.Context) error {
@@ -147,9 +148,19 @@ func (s *site) auditTrail(c echo.Context) error {
 		Action: tasks.Action(c.QueryParam("action")), Tenant: strings.TrimSpace(c.QueryParam("tenant")),
 		Job: strings.TrimSpace(c.QueryParam("job")), InstanceID: strings.TrimSpace(c.QueryParam("instance")),
 	}}
+	var cursor string
 	var err error
-	if p.Entries, err = s.Store.AuditRecent(c.Request().Context(), p.Filter, auditOnPage); err != nil {
+	p.Entries, cursor, err = s.Store.AuditRecent(c.Request().Context(), p.Filter, c.QueryParam("cursor"), auditOnPage)
+	if e, ok := errors.AsType[*tasks.Error](err); ok {
+		return s.refuse(c, http.StatusBadRequest, e.Message)
+	}
+	if err != nil {
 		return err
+	}
+	if cursor != "" {
+		older := c.QueryParams()
+		older.Set("cursor", cursor)
+		p.Older = older.Encode()
 	}
 	return s.show(c, http.StatusOK, "audit", p)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -109,41 +110,47 @@ func decodeAudit(raw redis.XMessage) (e tasks.AuditEntry, err error) {
 }
 
 // AuditRecent returns the last entries that the filter selects, newest first, at most
-// limit of them. It looks through recentScan entries at the most.
-func (db *DB) AuditRecent(ctx context.Context, f tasks.AuditFilter, limit int) ([]tasks.AuditEntry, error) {
-	var found []tasks.AuditEntry
+// limit of them, and the cursor of those before them, empty at the end. It looks through
+// 5,000 entries at the most, so there may be fewer, and even none, before the end. Errors:
+// tasks.BadRequest for a cursor that is not one of ours.
+func (db *DB) AuditRecent(ctx context.Context, f tasks.AuditFilter, cursor string, limit int) (found []tasks.AuditEntry, older string, err error) {
 	to := "+"
-	for looked := 0; looked < recentScan; {
+	if cursor != "" {
+		if !auditID.MatchString(cursor) {
+			return nil, "", tasks.Errorf(tasks.BadRequest, "cursor is not one that an earlier answer gave")
+		}
+		to = "(" + cursor
+	}
+	for looked := 0; looked < recentScan; looked += auditPage {
 		entries, err := db.rdb.XRevRangeN(ctx, auditKey, to, "-", auditPage).Result()
 		if err != nil {
-			return nil, fmt.Errorf("read audit trail: %w", err)
+			return nil, "", fmt.Errorf("read audit trail: %w", err)
 		}
 		for _, raw := range entries {
 			e, err := decodeAudit(raw)
 			if err != nil {
-				return nil, fmt.Errorf("read audit trail: entry %s: %w", raw.ID, err)
-			}
-			if !f.Since.IsZero() && e.At.Before(f.Since.Time) {
-				return found, nil
+				return nil, "", fmt.Errorf("read audit trail: entry %s: %w", raw.ID, err)
 			}
 			if f.Match(e) {
 				if found = append(found, e); len(found) == limit {
-					return found, nil
+					return found, raw.ID, nil
 				}
 			}
 		}
 		if len(entries) < auditPage {
-			return found, nil
+			return found, "", nil
 		}
-		looked += len(entries)
-		to = "(" + entries[len(entries)-1].ID
+		older = entries[len(entries)-1].ID
+		to = "(" + older
 	}
-	return found, nil
+	return found, older, nil
 }
+
+var auditID = regexp.MustCompile(`^[0-9]{1,20}-[0-9]{1,20}$`)
 
 const (
 	// auditPage is how many entries are read at once, recentScan how many for one page of
 	// people's.
 	auditPage  = 500
-	recentScan = 20 * auditPage
+	recentScan = 10 * auditPage
 )

@@ -141,25 +141,56 @@ func TestOldEntriesAreDropped(t *testing.T) {
 
 func TestRecentEntriesNewestFirst(t *testing.T) {
 	w := open(t, redisdb.Options{URL: redistest.Start(t).URL()})
-	for n := range 1100 { // more than two pages
+	for n := range 1100 { // more than two readings
 		w.rdb.XAdd(t.Context(), &redis.XAddArgs{
 			Stream: "reset:audit", ID: fmt.Sprintf("%d-0", 1000+n), Values: []any{"e", fmt.Sprintf(`{"action":"submit","by":"x","tenant":"t%d","job_id":"j%d"}`, n%2, n)},
 		})
 	}
 	for _, row := range []struct {
-		filter    tasks.AuditFilter
-		limit     int
-		want      int
-		from, end string
+		filter tasks.AuditFilter
+		limit  int
+		pages  string // how many there are, the first and the last of each page
 	}{
-		{tasks.AuditFilter{}, 3, 3, "j1099", "j1097"},
-		{tasks.AuditFilter{Tenant: "t0"}, 600, 550, "j1098", "j0"},
-		{tasks.AuditFilter{Since: tasks.FromMillis(2050)}, 600, 50, "j1099", "j1050"},
-		{tasks.AuditFilter{Tenant: "nobody"}, 3, 0, "", ""},
+		{tasks.AuditFilter{Tenant: "t0"}, 600, " 550 j1098 j0"},
+		{tasks.AuditFilter{Tenant: "t0"}, 300, " 300 j1098 j500 250 j498 j0"},
+		{tasks.AuditFilter{Job: "j7"}, 3, " 1 j7 j7"},
+		{tasks.AuditFilter{Tenant: "nobody"}, 3, ""},
 	} {
-		got, err := w.db.AuditRecent(t.Context(), row.filter, row.limit)
-		if err != nil || len(got) != row.want || row.want > 0 && (got[0].Job != row.from || got[len(got)-1].Job != row.end) {
-			t.Errorf("%+v: %d entries, %v", row.filter, len(got), err)
+		pages, cursor := "", ""
+		for {
+			got, older, err := w.db.AuditRecent(t.Context(), row.filter, cursor, row.limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got) > 0 {
+				pages += fmt.Sprintf(" %d %s %s", len(got), got[0].Job, got[len(got)-1].Job)
+			}
+			if cursor = older; cursor == "" {
+				break
+			}
+		}
+		if pages != row.pages {
+			t.Errorf("%+v: pages%s, want%s", row.filter, pages, row.pages)
+		}
+	}
+	// A page looks through a bounded number.
+	pipe := w.rdb.Pipeline()
+	for range 5000 {
+		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: "reset:audit", Values: []any{"e", `{"action":"submit","by":"x"}`}})
+	}
+	if _, err := pipe.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got, older, err := w.db.AuditRecent(t.Context(), tasks.AuditFilter{Tenant: "t1"}, "", 3)
+	if err != nil || len(got) != 0 || older == "" {
+		t.Errorf("%d entries, cursor %q, %v", len(got), older, err)
+	}
+	if got, _, err = w.db.AuditRecent(t.Context(), tasks.AuditFilter{Tenant: "t1"}, older, 3); err != nil || len(got) != 3 {
+		t.Errorf("%d entries, %v", len(got), err)
+	}
+	for _, cursor := range []string{"x", "7", "7-x", "(7-7"} {
+		if _, _, err := w.db.AuditRecent(t.Context(), tasks.AuditFilter{}, cursor, 3); tasks.CodeOf(err) != tasks.BadRequest {
+			t.Errorf("cursor %q: %v", cursor, err)
 		}
 	}
 }
