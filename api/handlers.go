@@ -22,7 +22,7 @@ func (s *server) batchReset(c echo.Context) error {
 	}
 	submission := b.Submission
 	submission.Tenant, submission.RequestID, submission.Open = tenant(c), requestID(c), s.cfg.OpenFleet
-	submission.By, submission.From = by(c), c.RealIP()
+	submission.By, submission.From, submission.Traceparent = by(c), c.RealIP(), traceparent(ctx)
 	if submission.IdempotencyKey, err = idempotencyKey(c.Request().Header.Values("Idempotency-Key")); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"go.opentelemetry.io/otel/trace"
 
 	"batchreset/tasks"
 )
@@ -61,10 +62,12 @@ func printable(s string) bool {
 func (s *server) accessLog(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
+		span := s.startSpan(c)
 		if err := next(c); err != nil {
 			c.Error(err)
 		}
 		s.logRequest(c, start)
+		endSpan(c, span)
 		return nil
 	}
 }
@@ -76,11 +79,16 @@ func (s *server) logRequest(c echo.Context, start time.Time) {
 	code, _ := c.Get(codeKey).(tasks.Code)
 	job, _ := c.Get(jobKey).(string)
 	token, _ := c.Get(tokenKey).(string)
-	s.log.LogAttrs(c.Request().Context(), slog.LevelInfo, "request",
+	attrs := []slog.Attr{
 		slog.String("method", c.Request().Method), slog.String("path", c.Request().URL.Path),
 		slog.Int("status", c.Response().Status), slog.String("code", string(code)), slog.Duration("duration", duration),
 		slog.String("request_id", requestID(c)), slog.String("tenant", tenant(c)), slog.String("token", token), slog.String("job", job),
-		slog.String("remote", c.RealIP()))
+		slog.String("remote", c.RealIP()),
+	}
+	if span := trace.SpanContextFromContext(c.Request().Context()); span.IsValid() {
+		attrs = append(attrs, slog.String("trace_id", span.TraceID().String()))
+	}
+	s.log.LogAttrs(c.Request().Context(), slog.LevelInfo, "request", attrs...)
 }
 
 // limitBody reads the body before anything is asked of Redis: a body that is too

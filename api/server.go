@@ -9,6 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/singleflight"
 
 	"batchreset/tasks"
@@ -51,6 +52,8 @@ type Config struct {
 	TrustedProxies []*net.IPNet
 	// MaxWaiters is how many requests may wait for jobs at the same time.
 	MaxWaiters int
+	// Tracer makes a span of each request of the API. nil: none is made.
+	Tracer trace.Tracer
 }
 
 const (

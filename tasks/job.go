@@ -39,6 +39,9 @@ type Job struct {
 	Open bool `json:"-"`
 	// EndBefore is when an item that has not ended may no longer start.
 	EndBefore Time `json:"-"`
+	// Traceparent is the W3C trace context of the request that made the job, if that is
+	// traced.
+	Traceparent string `json:"-"`
 	// Told is the number of the last ending that endpoints were told of: see News.
 	Told int `json:"-"`
 }
@@ -91,6 +94,8 @@ type Submission struct {
 	Labels      map[string]string
 	// By and From are for the audit trail: see AuditEntry.
 	By, From string
+	// Traceparent is the Job's.
+	Traceparent string
 	// IdempotencyKey makes the same request of a tenant the same job, for as long
 	// as the job's record exists. Empty: every request is a new job.
 	IdempotencyKey string
@@ -144,6 +149,14 @@ func digest(parts ...string) string {
 type OpenJob struct {
 	ID  string
 	Due Time // of its next sweep
+}
+
+// TraceID is the ID of the job's trace, or empty.
+func (j Job) TraceID() string {
+	if parts := strings.Split(j.Traceparent, "-"); len(parts) == 4 {
+		return parts[1]
+	}
+	return ""
 }
 
 // Tag changes with every change of the record.

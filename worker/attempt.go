@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"go.opentelemetry.io/otel/trace"
 
 	"batchreset/tasks"
 )
@@ -70,6 +71,9 @@ type attempt struct {
 	begun    tasks.Begun // once it has
 	deadline time.Time   // counted from before the lock, which outlives it
 	stalls   int         // of the process, when the attempt began
+
+	traceparent string     // of the job, if it is traced
+	span        trace.Span // of the attempt, once it has begun, if it is traced
 }
 
 // say logs a line that names the attempt.
@@ -80,6 +84,9 @@ func (a *attempt) say(level slog.Level, text string, attrs ...slog.Attr) {
 		slog.String("instance", a.d.InstanceID), slog.String("tenant", a.d.Tenant))
 	if a.begun.Number > 0 {
 		all = append(all, slog.Int("attempt", a.begun.Number))
+	}
+	if a.span != nil {
+		all = append(all, slog.String("trace_id", a.span.SpanContext().TraceID().String()))
 	}
 	a.log.LogAttrs(context.Background(), level, text, append(all, attrs...)...) //nolint:sloglint // the callers' texts are constant
 }
@@ -112,7 +119,7 @@ func (w *Worker) attempt(task *asynq.Task) (*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &attempt{Worker: w, d: d, token: newToken()}, nil
+	return &attempt{Worker: w, d: d, token: newToken(), traceparent: task.Headers()["traceparent"]}, nil
 }
 
 // answer is what asynq is told: a task that its record refused is done with.
@@ -143,6 +150,7 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 		unspend() // it is instances that are counted, not attempts
 	}
 	start := time.Now()
+	callCtx = a.startSpan(callCtx)
 	failure, interrupted := a.call(callCtx)
 	return a.end(ctx, start, failure, interrupted)
 }
@@ -178,6 +186,7 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 	end.outcome.MaxFailures = *a.policy.MaxFailures
 	a.metrics.attempt(end.outcome.Event, start)
 	ended, err := a.finish(ctx, end)
+	a.endSpan(end.outcome, ended.State)
 	a.say(slog.LevelInfo, "attempt ended", slog.String("event", string(end.outcome.Event)), slog.String("code", string(end.outcome.Code)),
 		slog.String("message", end.outcome.Message), slog.Duration("duration", time.Since(start)), slog.Bool("job_final", ended.JobFinal))
 	if err != nil {

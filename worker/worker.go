@@ -10,9 +10,10 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"go.opentelemetry.io/otel/trace"
 )
 
-// Config are the settings of a Worker. Every field must be set.
+// Config are the settings of a Worker. Every field but Tracer must be set.
 type Config struct {
 	Queues          Queues        // asynq queues to serve, with equal weight
 	Concurrency     int           // attempts side by side, over all lanes
@@ -20,6 +21,7 @@ type Config struct {
 	MaxAttempts     int           // failures after which an item is given up
 	AttemptTimeout  time.Duration // for one driver call, from lock to answer
 	ShutdownTimeout time.Duration // for running attempts to end by themselves
+	Tracer          trace.Tracer  // makes a span of each attempt in the trace of its job; nil: none
 }
 
 // Queues lists the queues to serve. It is asked again and again, because new ones can

@@ -102,6 +102,8 @@ type jobPage struct {
 	Job tasks.Job
 	// CanCancel and CanRetry are how many instances a button is about.
 	CanCancel, CanRetry int
+	// TraceURL leads to the job's trace; it may be empty.
+	TraceURL string
 	// Ask is the action that has to be confirmed: cancel or retry.
 	Ask string
 }
@@ -123,6 +125,9 @@ func (s *site) findJob(c echo.Context) (p jobPage, found bool, err error) {
 	}
 	if errors.Is(err, tasks.JobGone) {
 		return p, false, s.refuse(c, http.StatusNotFound, "There is no such job, or its record is not kept any more.")
+	}
+	if s.TraceURL != "" {
+		p.TraceURL = strings.ReplaceAll(s.TraceURL, "{trace_id}", p.Job.TraceID())
 	}
 	for _, it := range p.Job.Items {
 		switch {

@@ -86,6 +86,7 @@ func newGuarded(t *testing.T, operators map[string]tasks.Role) guarded {
 	// A job with one item that failed and two that wait.
 	job, err := db.Submit(t.Context(), tasks.Submission{
 		Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2", "phone-3"}, Open: true, Reason: "recall", Labels: map[string]string{"site": "Köln <1>"},
+		Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +104,7 @@ func newGuarded(t *testing.T, operators map[string]tasks.Role) guarded {
 	}
 	g := guarded{job: job.ID, db: db, rdb: rdb, trail: new([]tasks.AuditEntry), log: new(logged), failure: new(error)}
 	g.Server = httptest.NewServer(ops.New(ops.Config{
-		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, Log: slog.New(slog.NewJSONHandler(g.log, nil)),
+		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: "https://traces.example/{trace_id}", Log: slog.New(slog.NewJSONHandler(g.log, nil)),
 		Audit: func(_ context.Context, e tasks.AuditEntry) error {
 			*g.trail = append(*g.trail, e)
 			return *g.failure

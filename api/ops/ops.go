@@ -38,14 +38,16 @@ const contentPolicy = "default-src 'self' 'unsafe-inline'; img-src 'self' data:;
 // sitePolicy is for our own pages, which have nothing inline.
 const sitePolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// Config is what the site consists of. Every field must be set.
+// Config is what the site consists of. Every field but TraceURL must be set.
 type Config struct {
 	// Redis is where asynq's dashboard looks. Closing it is for its owner.
 	Redis asynqmon.Options
 	Store Store
 	// Audit is called before each change, which is not made after an error.
 	Audit func(context.Context, tasks.AuditEntry) error
-	Log   *slog.Logger
+	// TraceURL leads to a trace: a URL with {trace_id} in it. It may be empty.
+	TraceURL string
+	Log      *slog.Logger
 }
 
 // Store is everything that the pages show.

@@ -56,8 +56,11 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 	if policy, err := g.db.Policy(t.Context(), "acme"); err != nil || policy.Halt != nil {
 		t.Errorf("policy %+v, %v", policy, err)
 	}
-	// What callers wrote is text, not HTML.
 	page := g.ask(t, http.MethodGet, "/jobs/"+g.job, alice, nil)
+	if want := `<a href="https://traces.example/4bf92f3577b34da6a3ce929d0e0e4736">`; !strings.Contains(page.body, want) {
+		t.Errorf("page without %s: %s", want, page.body)
+	}
+	// What callers wrote is text, not HTML.
 	if !strings.Contains(page.body, "Phone &lt;not&gt; found.") || !strings.Contains(page.body, "Köln &lt;1&gt;") {
 		t.Errorf("page %s", page.body)
 	}

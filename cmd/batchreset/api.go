@@ -27,7 +27,7 @@ Redis. Make a token for a caller with 'batchreset token add'.`,
   BATCHRESET_REDIS_FILE=/run/secrets/redis batchreset api --listen :8080 --fleet open`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(flags.check(), checkShared(flags.db)); err != nil {
+			if err := errors.Join(flags.check(), checkShared(flags.db), ops.check()); err != nil {
 				return err
 			}
 			return runAPI(cmd.Context(), std, redis, flags, ops)
@@ -49,6 +49,11 @@ func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	tracer, flush, err := startTracing(ctx, "api", ops.otlp, log)
+	if err != nil {
+		return err
+	}
+	defer flush()
 	public, err := bind(ctx, "listen", flags.listen)
 	if err != nil {
 		return err
@@ -62,11 +67,11 @@ func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	}
 	log.Info("api started", "api", urlOf(public), "ops", urlOf(private), "fleet", flags.fleet, "version", versionText())
 	g, ctx := errgroup.WithContext(ctx)
-	handler := flags.handler(db, log)
+	handler := flags.handler(db, tracer, log)
 	g.Go(func() error { return db.WriteActivity(ctx) })
 	g.Go(func() error { return handler.Run(ctx) })
 	g.Go(func() error { return serve(ctx, public, handler, log) })
-	g.Go(func() error { return serve(ctx, private, opsHandler(db, log, handler, db.QueueMetrics()), log) })
+	g.Go(func() error { return serve(ctx, private, ops.handler(db, log, handler, db.QueueMetrics()), log) })
 	err = g.Wait()
 	log.Info("api stopped")
 	return err

@@ -41,7 +41,7 @@ restart. With --redis it uses a real Redis instead.`,
   batchreset dev --listen 127.0.0.1:9000 --simulator-latency 5s --simulator-failure-rate 0.2`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(api.check(), work.check()); err != nil {
+			if err := errors.Join(api.check(), work.check(), ops.check()); err != nil {
 				return err
 			}
 			if hook != "" {
@@ -105,7 +105,12 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		}
 		secret = endpoint.Secret
 	}
-	work.Queues = db.Queues
+	tracer, flush, err := startTracing(ctx, "dev", ops.otlp, log)
+	if err != nil {
+		return err
+	}
+	defer flush()
+	work.Queues, work.Tracer = db.Queues, tracer
 	upstream := worker.NewUpstream(driver, work.upstream, log)
 	w, err := worker.New(work.Config, db, upstream, db.NewServer, log)
 	if err != nil {
@@ -134,11 +139,11 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return teller.Run(ctx) })
-	handler := flags.handler(db, log)
+	handler := flags.handler(db, tracer, log)
 	g.Go(func() error { return handler.Run(ctx) })
 	g.Go(func() error { return serve(ctx, public, handler, log) })
 	g.Go(func() error {
-		return serve(ctx, private, opsHandler(db, log, work.metricsOf(w), sweeper, upstream, teller, handler, db.QueueMetrics()), log)
+		return serve(ctx, private, ops.handler(db, log, work.metricsOf(w), sweeper, upstream, teller, handler, db.QueueMetrics()), log)
 	})
 	greet(std, urlOf(public), urlOf(private), token, embedded)
 	if hook != "" {

@@ -53,13 +53,30 @@ type process struct {
 	cmd  *exec.Cmd
 	log  chan map[string]any // lines of the log that the test has not read
 	done chan error
+
+	mu  sync.Mutex
+	all strings.Builder // it has written, to both outputs
+}
+
+// Write takes what the process writes to its standard output.
+func (p *process) Write(text []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.all.Write(text)
+}
+
+// said is all that the process has written so far.
+func (p *process) said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.all.String()
 }
 
 // start starts the binary as a process of its own. The test ends it.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(binary, args...), log: make(chan map[string]any, 1000), done: make(chan error, 1)} //nolint:noctx // ended by stop
-	p.cmd.Dir = t.TempDir()
+	p.cmd.Dir, p.cmd.Stdout = t.TempDir(), p
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +88,7 @@ func start(t *testing.T, args ...string) *process {
 		lines := bufio.NewScanner(stderr)
 		var races bytes.Buffer
 		for lines.Scan() {
+			fmt.Fprintln(p, lines.Text())
 			var entry map[string]any
 			if json.Unmarshal(lines.Bytes(), &entry) != nil {
 				fmt.Fprintln(&races, lines.Text()) // the race detector and panics do not speak JSON

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/term"
 
 	"batchreset/api"
@@ -155,8 +156,8 @@ func (f *apiFlags) check() error {
 	return nil
 }
 
-func (f *apiFlags) handler(db *redisdb.DB, log *slog.Logger) *api.API {
-	cfg := api.Config{MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open", MaxWaiters: f.maxWaiters}
+func (f *apiFlags) handler(db *redisdb.DB, tracer trace.Tracer, log *slog.Logger) *api.API {
+	cfg := api.Config{MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open", MaxWaiters: f.maxWaiters, Tracer: tracer}
 	for _, network := range f.proxies {
 		cfg.TrustedProxies = append(cfg.TrustedProxies, &network)
 	}
@@ -262,14 +263,24 @@ func (f *workerFlags) metricsOf(w *worker.Worker) prometheus.Collector {
 	return prometheus.WrapCollectorWith(prometheus.Labels{"driver": f.driver}, w)
 }
 
-// opsFlags are the settings of the operators' listener.
-type opsFlags struct{ listen string }
+// opsFlags are the settings of what operators see.
+type opsFlags struct {
+	listen   string
+	otlp     string
+	traceURL string
+}
+
+func (f *opsFlags) check() error {
+	return errors.Join(checkEndpoint(f.otlp), checkTraceURL(f.traceURL))
+}
 
 func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
+	flags.StringVar(&f.otlp, "otlp-endpoint", "", "send traces to the OTLP/HTTP collector at this `URL`, such as http://localhost:4318; none unless OTEL_EXPORTER_OTLP_ENDPOINT names one")
+	flags.StringVar(&f.traceURL, "trace-url", "", "where operators look at a trace: a `URL` with {trace_id} in it")
 	flags.StringVar(&f.listen, "ops-listen", listen, "`address` of the operators' listener; without an operator ('batchreset operator add') it is for its own machine alone")
 }
 
-func opsHandler(db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
+func (f *opsFlags) handler(db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
 	audit := func(ctx context.Context, e tasks.AuditEntry) error {
 		if err := db.Audit(ctx, e); err != nil {
 			log.Error("audit trail not written", "error", err)
@@ -278,7 +289,7 @@ func opsHandler(db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collecto
 		log.LogAttrs(ctx, slog.LevelInfo, "audit", e.LogAttrs()...)
 		return nil
 	}
-	return ops.New(ops.Config{Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, Audit: audit, Log: log}, append(metrics, db, buildInfo())...)
+	return ops.New(ops.Config{Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, Audit: audit, TraceURL: f.traceURL, Log: log}, append(metrics, db, buildInfo())...)
 }
 
 // sayWhoMayLogIn tells the log when nobody has to.

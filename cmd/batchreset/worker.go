@@ -36,7 +36,7 @@ to end, the rest is handed back. A second signal stops it at once.`,
       --driver-token-file /run/secrets/phones --driver-idempotent`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(flags.check(), checkShared(db)); err != nil {
+			if err := errors.Join(flags.check(), checkShared(db), ops.check()); err != nil {
 				return err
 			}
 			driver, err := flags.newDriver()
@@ -65,7 +65,12 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	flags.Queues = db.Queues
+	tracer, flush, err := startTracing(ctx, "worker", ops.otlp, log)
+	if err != nil {
+		return err
+	}
+	defer flush()
+	flags.Queues, flags.Tracer = db.Queues, tracer
 	upstream := worker.NewUpstream(driver, flags.upstream, log)
 	w, err := worker.New(flags.Config, db, upstream, db.NewServer, log)
 	if err != nil {
@@ -88,7 +93,7 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return teller.Run(ctx) })
 	g.Go(func() error {
-		return serve(ctx, private, opsHandler(db, log, flags.metricsOf(w), sweeper, upstream, teller), log)
+		return serve(ctx, private, ops.handler(db, log, flags.metricsOf(w), sweeper, upstream, teller), log)
 	})
 	return g.Wait()
 }

@@ -63,7 +63,7 @@ func pageRow(ctx context.Context, b *bench) ([]result, error) {
 		}
 		results = append(results, result{
 			What: page.what, Unit: "ms", Rounds: groups(took, b.rounds), Target: atMost(100),
-			Note: fmt.Sprintf("%d looks, slowest %.0f ms; %d instances finished, %d open", b.looks, slices.Max(took), b.sizes.finished, b.open),
+			Note: fmt.Sprintf("%d looks, slowest %.0f ms; %d instances finished, %d open", b.looks, slices.Max(took), b.pagesEnded, b.pagesOpen),
 		})
 	}
 	return results, nil
@@ -107,14 +107,14 @@ func (s *stack) history(ctx context.Context, a *api, token string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := submitAll(ctx, a, token, s.sizes.finished); err != nil {
+	if _, err := submitAll(ctx, a, token, s.pagesEnded); err != nil {
 		return err
 	}
-	if _, err := s.redis.drained(ctx, s.sizes.finished, w.process); err != nil {
+	if _, err := s.redis.drained(ctx, s.pagesEnded, w.process); err != nil {
 		return err
 	}
 	w.kill()
-	if _, err := submitAll(ctx, a, token, s.open); err != nil {
+	if _, err := submitAll(ctx, a, token, s.pagesOpen); err != nil {
 		return err
 	}
 	const running = 100
@@ -123,7 +123,7 @@ func (s *stack) history(ctx context.Context, a *api, token string) error {
 	}
 	return until(ctx, patience, func(ctx context.Context) error {
 		n, err := s.redis.active(ctx)
-		if err == nil && n < min(running, s.open) {
+		if err == nil && n < min(running, s.pagesOpen) {
 			err = fmt.Errorf("%d instances are being reset", n)
 		}
 		return err

@@ -40,8 +40,8 @@ type sizes struct {
 
 	starts int // in all
 
-	finished, open int // while pages are looked at
-	looks          int // at each page
+	pagesEnded, pagesOpen int // instances, while pages are looked at
+	looks                 int // at each page
 }
 
 func full() sizes {
@@ -56,8 +56,8 @@ func full() sizes {
 		inFlight:      10_000, inFlightLasts: time.Minute, inFlightWindow: 20 * time.Second, inFlightSplit: 64,
 		few: 1000, many: 1_000_000, cycle: 3200, cycles: 30,
 		crowd: 100_000, tries: 4, candidates: 60,
-		starts:   20,
-		finished: 1_000_000, open: 100_000, looks: 25,
+		starts:     20,
+		pagesEnded: 1_000_000, pagesOpen: 100_000, looks: 25,
 	}
 }
 
@@ -73,7 +73,7 @@ func quick() sizes {
 		inFlight:      10_000, inFlightLasts: 12 * time.Second, inFlightWindow: 5 * time.Second, inFlightSplit: 48,
 		few: 1000, many: 100_000, cycle: 3200, cycles: 5,
 		crowd: 20_000, tries: 3, candidates: 20,
-		starts:   6,
-		finished: 20_000, open: 2_000, looks: 9,
+		starts:     6,
+		pagesEnded: 20_000, pagesOpen: 2_000, looks: 9,
 	}
 }

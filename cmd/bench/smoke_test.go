@@ -23,8 +23,8 @@ func tiny() sizes {
 		inFlight:      64, inFlightLasts: 500 * time.Millisecond, inFlightWindow: 50 * time.Millisecond, inFlightSplit: 2,
 		few: 320, many: 640, cycle: 96, cycles: 2,
 		crowd: 960, tries: 1, candidates: 2,
-		starts:   1,
-		finished: 320, open: 64, looks: 1,
+		starts:     1,
+		pagesEnded: 320, pagesOpen: 64, looks: 1,
 	}
 }
 

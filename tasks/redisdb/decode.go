@@ -67,6 +67,7 @@ func decodeJob(id string, hash map[string]string) (tasks.Job, error) {
 		Open:        hash["open"] == "1",
 		Fingerprint: hash["fp"],
 		Reason:      hash["reason"],
+		Traceparent: hash["trace"],
 	}
 	end, notBefore, _ := strings.Cut(hash["end"], " ")
 	f := numbers{fields: []string{hash["created"], end, hash["tasks"], hash["total"], hash["rev"], notBefore, hash[toldField]}}

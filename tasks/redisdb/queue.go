@@ -46,7 +46,7 @@ func (db *DB) enqueue(ctx context.Context, job tasks.Job) error {
 func startOf(job tasks.Job) time.Time { return job.NotBefore.Add(time.Second - time.Millisecond) }
 
 func (db *DB) enqueueOne(ctx context.Context, job tasks.Job, d tasks.Delivery, when asynq.Option) error {
-	_, err := db.client.EnqueueContext(ctx, asynq.NewTask(tasks.TypeReset, d.Encode()),
+	_, err := db.client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(tasks.TypeReset, d.Encode(), headers(job)),
 		asynq.TaskID(d.TaskID()),
 		asynq.Queue(job.Queue),
 		asynq.MaxRetry(math.MaxInt32),
@@ -58,6 +58,14 @@ func (db *DB) enqueueOne(ctx context.Context, job tasks.Job, d tasks.Delivery, w
 		return nil
 	}
 	return err
+}
+
+// headers of a job's tasks: its trace, of which each attempt is a part.
+func headers(job tasks.Job) map[string]string {
+	if job.Traceparent == "" {
+		return nil
+	}
+	return map[string]string{"traceparent": job.Traceparent}
 }
 
 // Queues returns the names of the queues that workers serve: those that jobs are now

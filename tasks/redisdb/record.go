@@ -59,7 +59,7 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 		listed.UnixMilli(), (listingGrace / 2).Milliseconds(),
 		db.opts.GiveUpAfter.Milliseconds(), int64(db.opts.JobRetention.Seconds()),
 		s.Tenant, queue, flag(s.Open), s.RequestID, s.Fingerprint(), s.MaxFailures,
-		int64(db.opts.TaskRetention.Seconds()), notBefore, s.Reason, labels,
+		int64(db.opts.TaskRetention.Seconds()), notBefore, s.Reason, labels, s.Traceparent,
 	}
 	for _, instance := range s.InstanceIDs {
 		args = append(args, instance)
@@ -94,7 +94,7 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	job := tasks.Job{
 		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, Queue: queue, Open: s.Open,
 		CreatedAt: tasks.FromMillis(created), Total: len(s.InstanceIDs), Revision: 1, Fingerprint: s.Fingerprint(),
-		TaskRetention: db.opts.TaskRetention, NotBefore: s.NotBefore, Reason: s.Reason, Labels: s.Labels,
+		TaskRetention: db.opts.TaskRetention, NotBefore: s.NotBefore, Reason: s.Reason, Labels: s.Labels, Traceparent: s.Traceparent,
 	}
 	job.EndBefore = tasks.Time{Time: latest(job.CreatedAt, job.NotBefore).Add(db.opts.GiveUpAfter)}
 	for n, instance := range s.InstanceIDs {

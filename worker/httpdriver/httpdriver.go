@@ -205,7 +205,7 @@ func (d *Driver) post(ctx context.Context, target *url.URL, a worker.Attempt) (a
 	d.dress(r)
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Idempotency-Key", a.Key)
-	response, err := d.sender.RoundTrip(r)
+	response, err := traced(d.sender, r)
 	if err == nil {
 		return readAnswer(response), nil
 	}

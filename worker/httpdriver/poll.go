@@ -69,7 +69,7 @@ func (d *Driver) ask(ctx context.Context, where string) (answer, error) {
 		return answer{}, err
 	}
 	d.dress(r)
-	response, err := d.poller.RoundTrip(r)
+	response, err := traced(d.poller, r)
 	if err != nil {
 		return answer{}, err
 	}

@@ -10,7 +10,8 @@
 -- ARGV[11] how long asynq keeps finished tasks (s)
 -- ARGV[12] when the first attempt may begin (ms), or ''
 -- ARGV[13] reason   ARGV[14] labels (JSON); each may be ''
--- ARGV[15…] instances, in order
+-- ARGV[15] trace context, or ''
+-- ARGV[16…] instances, in order
 -- returns  {created (ms), queue}, also for a job that exists and has the same
 --          fingerprint: the same request, or a first sending of this command whose
 --          answer was lost; {0} when the listing is too old, and nothing is stored;
@@ -24,7 +25,7 @@ end
 local time = redis.call('TIME')
 local now = tonumber(ARGV[1]) -- created when listed: the tenant's index has that time
 if time[1] * 1000 - now > tonumber(ARGV[2]) then return {0} end
-local total = #ARGV - 14
+local total = #ARGV - 15
 local finish_by = now + ARGV[3]
 if ARGV[12] ~= '' then finish_by = string.format('%d %s', ARGV[12] + ARGV[3], ARGV[12]) end
 -- What every script looks up comes first: Redis looks through them in order.
@@ -37,9 +38,9 @@ if ARGV[10] ~= '0' then
 end
 for n = 1, total do
   fields[#fields + 1] = n - 1
-  fields[#fields + 1] = 'p    ' .. ARGV[14 + n]
+  fields[#fields + 1] = 'p    ' .. ARGV[15 + n]
 end
-for n, name in ipairs({'reason', 'labels'}) do
+for n, name in ipairs({'reason', 'labels', 'trace'}) do
   if ARGV[12 + n] ~= '' then
     fields[#fields + 1] = name
     fields[#fields + 1] = ARGV[12 + n]

@@ -1,0 +1,62 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"batchreset/tasks"
+)
+
+// startSpan begins the span of a request of the API, in the caller's trace if it has one.
+// It is nil for what is not traced: everything, health checks, the contract.
+func (s *server) startSpan(c echo.Context) trace.Span {
+	route := c.Path()
+	if s.cfg.Tracer == nil || !strings.HasPrefix(route, "/v1/") {
+		return nil
+	}
+	r := c.Request()
+	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+	ctx, span := s.cfg.Tracer.Start(ctx, r.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
+		semconv.HTTPRequestMethodKey.String(r.Method), semconv.HTTPRoute(route), semconv.URLPath(r.URL.Path),
+		semconv.ClientAddress(c.RealIP()), attribute.String("batchreset.request_id", requestID(c)),
+	))
+	c.SetRequest(r.WithContext(ctx))
+	return span
+}
+
+// endSpan says what came of the request.
+func endSpan(c echo.Context, span trace.Span) {
+	if span == nil {
+		return
+	}
+	status := c.Response().Status
+	span.SetAttributes(semconv.HTTPResponseStatusCode(status), attribute.String("batchreset.tenant", tenant(c)))
+	if job, _ := c.Get(jobKey).(string); job != "" {
+		span.SetAttributes(attribute.String("batchreset.job", job))
+	}
+	if code, _ := c.Get(codeKey).(tasks.Code); code != "" && code != tasks.OK {
+		span.SetAttributes(semconv.ErrorTypeKey.String(string(code)))
+	}
+	if status >= http.StatusInternalServerError {
+		span.SetStatus(codes.Error, http.StatusText(status))
+	}
+	span.End()
+}
+
+// traceparent is the W3C trace context of a request whose trace is kept, or empty.
+func traceparent(ctx context.Context) string {
+	if !trace.SpanContextFromContext(ctx).IsSampled() {
+		return ""
+	}
+	carrier := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, carrier)
+	return carrier.Get("traceparent")
+}

@@ -1,0 +1,83 @@
+package api_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"batchreset/tasks"
+)
+
+func TestARequestIsASpanInTheCallersTrace(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	cfg := testConfig
+	cfg.Tracer = provider.Tracer("test")
+	s := newService(t, cfg)
+	const caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	body := func() *strings.Reader { return strings.NewReader(`{"instance_ids":["phone-1"]}`) }
+
+	for _, row := range []struct {
+		name, token string
+		header      []string
+		status      int
+		traced      bool // the job has a trace
+	}{
+		{"without a trace", "acme", nil, http.StatusOK, true},
+		{"in the caller's", "acme", []string{"traceparent", caller}, http.StatusOK, true},
+		{"in one that nobody keeps", "acme", []string{"traceparent", strings.TrimSuffix(caller, "1") + "0"}, http.StatusOK, false},
+		{"in one that is none", "acme", []string{"traceparent", "x"}, http.StatusOK, true},
+		{"that is refused", "nobody", nil, http.StatusUnauthorized, true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			spans.Reset()
+			r := s.do(t, http.MethodPost, batchReset, row.token, body(), row.header...)
+			if r.status != row.status {
+				t.Fatalf("%d %s", r.status, r.Message)
+			}
+			got := spans.GetSpans()
+			if !row.traced {
+				if len(got) != 0 {
+					t.Errorf("spans %+v", got)
+				}
+			} else if len(got) != 1 || got[0].Name != "POST "+batchReset {
+				t.Fatalf("spans %+v", got)
+			}
+			if len(row.header) > 0 && row.traced && row.header[1] == caller && got[0].Parent.SpanID().String() != "00f067aa0ba902b7" {
+				t.Errorf("parent %s", got[0].Parent.SpanID())
+			}
+			if row.status != http.StatusOK {
+				return
+			}
+			job, err := s.db.Job(t.Context(), strings.TrimPrefix(r.header.Get("Location"), "/v1/jobs/"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := ""
+			if row.traced {
+				want = "00-" + got[0].SpanContext.TraceID().String() + "-" + got[0].SpanContext.SpanID().String() + "-01"
+			}
+			if job.Traceparent != want {
+				t.Errorf("the job has the trace context %q, want %q", job.Traceparent, want)
+			}
+		})
+	}
+	spans.Reset()
+	for _, path := range []string{"/healthz", "/readyz", "/openapi.yaml"} {
+		if w := s.raw(t, http.MethodGet, path, "", nil); w.Code != http.StatusOK {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+	if got := spans.GetSpans(); len(got) != 0 {
+		t.Errorf("spans %+v", got)
+	}
+	if err := provider.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if job, err := newService(t, testConfig).db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a"}, Open: true}); err != nil || job.TraceID() != "" {
+		t.Errorf("job %+v, %v", job, err)
+	}
+}
