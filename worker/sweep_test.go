@@ -97,6 +97,39 @@ func TestSweepDeliversWhatIsLost(t *testing.T) {
 	}
 }
 
+// A worker may die between the end of an item and its entry in the list of failures.
+func TestAJobIsNotDoneWithBeforeItsFailuresAreListed(t *testing.T) {
+	b := newSweepBench(t)
+	job := b.submit(t, "phone-1")
+	d := job.Deliveries()[0]
+	if _, err := b.db.Abandon(t.Context(), d, tasks.BusyTooLong, "busy", 0); err != nil {
+		t.Fatal(err)
+	}
+	kinds := func() int {
+		found, err := b.db.FailureKinds(t.Context(), 24*time.Hour, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	if kinds() != 1 {
+		t.Fatal("the failure is not listed")
+	}
+	b.rdb.Del(t.Context(), b.rdb.Keys(t.Context(), "reset:failures*").Val()...)
+	b.rdb.Set(t.Context(), "reset:failures", "no list", 0) // nothing can be listed
+	b.later(2 * time.Minute)
+	b.sweep(t)
+	if !b.listed(job) {
+		t.Fatal("the job left the open index without its failures")
+	}
+	b.rdb.Del(t.Context(), "reset:failures")
+	b.later(time.Hour)
+	b.sweep(t)
+	if b.listed(job) || kinds() != 1 {
+		t.Errorf("listed as open: %t, %d kinds of failures", b.listed(job), kinds())
+	}
+}
+
 func TestSweepLeavesAloneWhatIsNotLost(t *testing.T) {
 	b := newSweepBench(t)
 	job := b.submit(t, "phone-1")

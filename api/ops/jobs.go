@@ -36,7 +36,7 @@ type jobsPage struct {
 	Older  string // the query of the next page, or empty
 }
 
-// inputTime is what browsers send for a time; ours are in UTC.
+// inputTime is what browsers send for a time, some with seconds; ours are in UTC.
 const inputTime = "2006-01-02T15:04"
 
 func (s *site) jobs(c echo.Context) error {
@@ -88,6 +88,9 @@ func (p jobsPage) search(cursor string) (tasks.JobSearch, error) {
 			continue
 		}
 		at, err := time.Parse(inputTime, bound.text)
+		if err != nil {
+			at, err = time.Parse(inputTime+":05", bound.text)
+		}
 		if err != nil {
 			return s, tasks.Errorf(tasks.BadRequest, "Created %s must be a time like 2006-01-02T15:04, not %.80q.", bound.name, bound.text)
 		}
