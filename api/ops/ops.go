@@ -155,11 +155,11 @@ type page struct {
 
 // helpers are what templates call.
 var helpers = template.FuncMap{
-	"clock": func(t tasks.Time) string {
+	"clock": func(t tasks.Time) template.HTML {
 		if t.IsZero() {
 			return "–"
 		}
-		return t.UTC().Format("2006-01-02\u00a015:04:05Z")
+		return template.HTML("<time>" + t.UTC().Format("2006-01-02 15:04:05Z") + "</time>") //nolint:gosec // digits
 	},
 	"ended": func(j tasks.Job) int { return j.Total - j.Counts.Open() },
 	"bad":   func(j tasks.Job) int { return j.Counts.Failed + j.Counts.Unknown },
