@@ -2,10 +2,12 @@ package ops_test
 
 import (
 	"context"
+	"fmt"
 	"html"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -120,5 +122,46 @@ func TestTheOverviewSaysWhatStandsStill(t *testing.T) {
 		if !strings.Contains(a.body, want) {
 			t.Errorf("the page lacks %q: %s", want, a.body)
 		}
+	}
+}
+
+func TestTenantsAndWhatTheyUse(t *testing.T) {
+	g := newGuarded(t, nil)
+	for _, tenant := range []string{"globex", "acme", "initech"} {
+		if _, err := g.db.AddToken(t.Context(), tenant, tenant, tasks.DefaultScopes, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.db.SetLimits(t.Context(), "acme", tasks.Limits{InstancesPerHour: new(50)}, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, Open: true}); err != nil {
+		t.Fatal(err)
+	}
+	rows := func() (rows []string) {
+		a := g.ask(t, http.MethodGet, "/tenants", nil, nil)
+		_, body, _ := strings.Cut(a.body, "<tbody>")
+		for row := range strings.SplitSeq(body, "<tr>") {
+			row = regexp.MustCompile(`<[^>]*>`).ReplaceAllString(row, " ")
+			if fields := strings.Fields(row); len(fields) > 9 {
+				rows = append(rows, strings.Join(append(fields[:2], fields[4:10]...), " "))
+			}
+		}
+		return rows
+	}
+	want := []string{"all on tenants – – – – –", "acme on 50 2 0 – – –", "globex on – – – – – –", "initech on – – – – – –"}
+	if got := rows(); strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("rows\n%s", strings.Join(got, "\n"))
+	}
+	for n := range 250 {
+		if _, err := g.db.AddToken(t.Context(), fmt.Sprint("many", n), fmt.Sprint("many", n), tasks.DefaultScopes, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(rows()); got != 2+200 {
+		t.Errorf("%d rows", got)
+	}
+	if a := g.ask(t, http.MethodGet, "/tenants", nil, nil); !strings.Contains(a.body, "52 more have a token") {
+		t.Errorf("page %s", a.body)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,21 +16,28 @@ import (
 
 // Tenants is what the pages about tenants and the audit trail ask of the store.
 type Tenants interface {
+	Tenants(ctx context.Context) ([]string, error)
 	Policies(ctx context.Context) ([]tasks.Policy, error)
 	Usage(ctx context.Context, tenant string) (tasks.Usage, error)
 	SetHalt(ctx context.Context, tenant string, halt *tasks.Halt) error
 	AuditRecent(ctx context.Context, f tasks.AuditFilter, cursor string, limit int) (found []tasks.AuditEntry, older string, err error)
 }
 
-// tenantsPage is what operators have decided about tenants.
+// tenantsPage is what operators have decided about tenants, all of them in the first row.
 type tenantsPage struct {
 	page
 	Tenants []tenantRow
+	More    int // that the page does not list
 }
+
+// tenantsOnPage is how many tenants it lists, besides those that have something of their
+// own.
+const tenantsOnPage = 200
 
 type tenantRow struct {
 	tasks.Policy
-	Usage tasks.Usage
+	holds tasks.Policy // with what all tenants have
+	usage tasks.Usage
 }
 
 // Name is the tenant, or what stands for all of them.
@@ -51,18 +59,49 @@ func (tenantRow) Limit(n *int) string {
 	return strconv.Itoa(*n)
 }
 
+// Used is how much is used of a limit, which alone makes the service count.
+func (r tenantRow) Used(limit string) string {
+	var bound *int
+	used := 0
+	switch limit {
+	case "accepted":
+		bound, used = r.holds.InstancesPerHour, r.usage.AcceptedLastHour
+	case "begun":
+		bound, used = r.holds.InstancesPerHour, r.usage.BegunLastHour
+	case "open":
+		bound, used = r.holds.OpenInstances, r.usage.OpenInstances
+	}
+	if bound == nil || *bound == 0 {
+		return "–"
+	}
+	return strconv.Itoa(used)
+}
+
 func (s *site) tenants(c echo.Context) error {
 	ctx := c.Request().Context()
 	policies, err := s.Store.Policies(ctx)
 	if err != nil {
 		return err
 	}
-	p := tenantsPage{page: s.page(c, "Tenants")}
+	names, err := s.Store.Tenants(ctx)
+	if err != nil {
+		return err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return slices.ContainsFunc(policies, func(p tasks.Policy) bool { return p.Tenant == name })
+	})
+	p := tenantsPage{page: s.page(c, "Tenants"), More: max(0, len(names)-tenantsOnPage)}
+	for _, name := range names[:len(names)-p.More] {
+		policies = append(policies, tasks.Policy{Tenant: name})
+	}
 	for _, policy := range policies {
 		row := tenantRow{Policy: policy}
 		if policy.Tenant != "" {
-			if row.Usage, err = s.Store.Usage(ctx, policy.Tenant); err != nil {
-				return err
+			row.holds = policy.Under(policies[0])
+			if *row.holds.InstancesPerHour+*row.holds.OpenInstances > 0 {
+				if row.usage, err = s.Store.Usage(ctx, policy.Tenant); err != nil {
+					return err
+				}
 			}
 		}
 		p.Tenants = append(p.Tenants, row)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -125,6 +127,30 @@ func (db *DB) Tokens(ctx context.Context) ([]tasks.Token, error) {
 		}
 	}
 	return tokens, nil
+}
+
+// Tenants returns the names of those that have a token, in order.
+func (db *DB) Tenants(ctx context.Context) ([]string, error) {
+	hashes, err := db.rdb.ZRange(ctx, tokensIndex, 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list tenants: %w", err)
+	}
+	pipe := db.rdb.Pipeline()
+	owners := make([]*redis.StringCmd, len(hashes))
+	for i, hash := range hashes {
+		owners[i] = pipe.HGet(ctx, tokenKey(hash), "tenant")
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, fmt.Errorf("list tenants: %w", err)
+	}
+	names := []string{}
+	for _, owner := range owners {
+		if owner.Val() != "" { // else the token has expired
+			names = append(names, owner.Val())
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // RevokeToken ends the token with this ID, at once and for good, and reports
