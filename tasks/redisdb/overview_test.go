@@ -71,3 +71,25 @@ func TestOverviewOfARedisThatMayForget(t *testing.T) {
 		t.Error("no problem with a Redis that evicts")
 	}
 }
+
+// What a process did in its last seconds is not lost when it ends.
+func TestActivityIsWrittenAtTheEnd(t *testing.T) {
+	url := redistest.Start(t).URL()
+	first, err := redisdb.Open(t.Context(), redisdb.Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, Open: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o, err := open(t, redisdb.Options{URL: url}).db.Overview(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := o.Minutes[58].Submitted + o.Minutes[59].Submitted; n != 2 {
+		t.Errorf("%d submitted", n)
+	}
+}
