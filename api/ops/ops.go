@@ -215,7 +215,8 @@ func (s *site) fail(err error, c echo.Context) {
 		err = c.String(e.Code, http.StatusText(e.Code)+"\n")
 	} else {
 		s.Log.Error("request failed", "path", c.Request().URL.Path, "error", err)
-		err = c.String(http.StatusServiceUnavailable, "Redis does not answer, or something else is wrong: see the log.\n")
+		p := page{Title: "Not now", Problem: "Redis does not answer, or something else is wrong: see the log.", Open: true}
+		err = s.show(c, http.StatusServiceUnavailable, "refused", p)
 	}
 	if err != nil {
 		s.Log.Debug("answer not sent", "error", err)

@@ -165,3 +165,15 @@ func TestTenantsAndWhatTheyUse(t *testing.T) {
 		t.Errorf("page %s", a.body)
 	}
 }
+
+func TestAPageWithoutRedisSaysSo(t *testing.T) {
+	g := newGuarded(t, nil)
+	if err := g.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/", "/jobs", "/failures", "/instances/a", "/tenants", "/audit"} {
+		if a := g.ask(t, http.MethodGet, path, nil, nil); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "Redis does not answer") || !strings.Contains(a.body, "<nav") {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+}
