@@ -98,6 +98,8 @@ func newToken() string { return rand.Text()[:16] }
 // step is sent only after the answer to the one before. What it returns is for
 // asynq and its dashboard alone; the record is written before.
 func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
+	w.attempts.Add(1)
+	defer w.attempts.Done()
 	w.metrics.busy.Inc()
 	defer w.metrics.busy.Dec()
 	a, err := w.attempt(task)

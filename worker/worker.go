@@ -61,8 +61,11 @@ type Worker struct {
 	stop    context.Context // ends when running attempts must end
 	halt    context.CancelFunc
 	drivers sync.WaitGroup // driver calls, those left behind included
-	lanes   []*asynq.Server
-	served  map[string]bool // queues
+	// attempts are those under way, with those that asynq does not know of any more: it
+	// forgets a task whose lease is over, because Redis was away for half a minute.
+	attempts sync.WaitGroup
+	lanes    []*asynq.Server
+	served   map[string]bool // queues
 
 	newServer func(asynq.Config) *asynq.Server
 }
@@ -105,7 +108,7 @@ func (w *Worker) startLanes(lanes int, queues []string) error {
 			DelayedTaskCheckInterval: 500 * time.Millisecond,
 			// asynq would put back tasks under the hands of attempts that still
 			// run; by this time all have been interrupted and have ended.
-			ShutdownTimeout:  w.cfg.ShutdownTimeout + driverGrace + storePatience,
+			ShutdownTimeout:  w.stopTime(),
 			JanitorBatchSize: 1000,
 			RetryDelayFunc:   retryDelay,
 			IsFailure:        isFailure,
@@ -178,7 +181,11 @@ func (w *Worker) serveNewQueues(ctx context.Context) {
 	w.log.Info("new queues are served", "queues", queues)
 }
 
+// stopTime is within what time from the beginning of a shutdown every attempt has ended.
+func (w *Worker) stopTime() time.Duration { return w.cfg.ShutdownTimeout + driverGrace + storePatience }
+
 func (w *Worker) shutdown() {
+	start := time.Now()
 	interrupt := time.AfterFunc(w.cfg.ShutdownTimeout, func() {
 		w.log.Warn("attempts are still running, interrupting them", "after", w.cfg.ShutdownTimeout)
 		w.halt()
@@ -189,6 +196,9 @@ func (w *Worker) shutdown() {
 		all.Go(lane.Shutdown) // takes nothing new, waits for what runs
 	}
 	all.Wait()
+	if !waitFor(&w.attempts, w.stopTime()-time.Since(start)) {
+		w.log.Error("an attempt does not end, it is left behind")
+	}
 	if !waitFor(&w.drivers, driverGrace) {
 		w.log.Error("a driver does not return, it is left behind")
 	}

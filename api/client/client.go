@@ -20,6 +20,8 @@ import (
 const (
 	codeOK    = "0"
 	codeNoJob = "RESET.0001"
+	// codeEnded says of a job that there is nothing to cancel or to retry.
+	codeEnded = "RESET.0003"
 
 	requestTimeout = 30 * time.Second
 	maxAnswer      = 8 << 20 // far above a record of 100 items with the longest messages

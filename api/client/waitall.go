@@ -98,6 +98,28 @@ func (c *Client) Read(ctx context.Context, ids []string, read func(Job)) (missin
 	})
 }
 
+// CancelAll cancels jobs, some side by side, and returns those that do not exist. It bears
+// with a service that goes away: to cancel again does no harm. done is called with the
+// record of each job that was cancelled, one call at a time, and not with those that had
+// ended.
+func (c *Client) CancelAll(ctx context.Context, ids []string, done func(Job)) (missing []string, err error) {
+	var telling sync.Mutex
+	return each(ctx, ids, func(ctx context.Context, id string) error {
+		return c.outlast(ctx, func() error {
+			job, err := c.Cancel(ctx, id)
+			if e, answered := errors.AsType[*Error](err); answered && e.Code == codeEnded {
+				return nil
+			}
+			if err == nil {
+				telling.Lock()
+				defer telling.Unlock()
+				done(job)
+			}
+			return err
+		})
+	})
+}
+
 // each calls f with each ID, up to maxReads side by side, and returns those that f says
 // do not exist. Another error ends it all.
 func each(ctx context.Context, ids []string, f func(ctx context.Context, id string) error) (missing []string, err error) {

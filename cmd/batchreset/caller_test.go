@@ -52,7 +52,7 @@ func callCommand(ctx context.Context, in io.Reader, args ...string) callResult {
 
 func callOn(ctx context.Context, std *streams, args ...string) error {
 	root := &cobra.Command{Use: "batchreset", SilenceErrors: true, SilenceUsage: true}
-	root.AddCommand(newSubmitCommand(std), newStatusCommand(std), newWatchCommand(std), newJobsCommand(std), newRetryCommand(std))
+	root.AddCommand(newSubmitCommand(std), newStatusCommand(std), newWatchCommand(std), newJobsCommand(std), newCancelCommand(std), newRetryCommand(std))
 	root.SetArgs(args)
 	return root.ExecuteContext(ctx)
 }

@@ -2,28 +2,119 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"batchreset/api/client"
+	"batchreset/tasks"
 )
 
 func newCancelCommand(std *streams) *cobra.Command {
-	var flags callerFlags
+	var (
+		flags  callerFlags
+		filter jobsFilter
+		all    bool
+	)
 	cmd := &cobra.Command{
-		Use:   "cancel JOB",
-		Short: "Take back what a job has not begun",
+		Use:   "cancel JOB… | cancel --label NAME=VALUE | cancel --all",
+		Short: "Take back what jobs have not begun",
 		Long: `Cancels every instance of a job that waits, for its first attempt or for its next.
 Attempts that are running end by themselves and are not repeated: a reset that was
-sent cannot be called back. Prints the record as it is then.`,
-		Example: "  batchreset cancel 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f",
-		Args:    jobArgs(1),
+sent cannot be called back. Prints the record as it is then.
+
+With --label, --instance, --since or --until, which mean what they do for
+'batchreset jobs', it cancels every job of your tenant that has not ended and fits,
+and with --all every one that has not ended. A job that is submitted meanwhile may be
+missed: the command can be given again until it finds none. 'batchreset retry JOB' opens
+a cancelled job again.`,
+		Example: `  batchreset cancel 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
+  batchreset cancel --label run_id=recall-7
+  batchreset cancel --since 1h
+  batchreset cancel --all`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			switch filtered := filter.given(); {
+			case all && filtered:
+				return errors.New("--all and what selects jobs do not go together")
+			case len(args) > 0 && (all || filtered):
+				return errors.New("jobs by name and flags that select jobs do not go together")
+			case all || filtered:
+				return nil
+			}
+			return jobArgs(0)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return change(cmd.Context(), std, &flags, args[0], (*client.Client).Cancel)
+			if len(args) == 1 {
+				return change(cmd.Context(), std, &flags, args[0], (*client.Client).Cancel)
+			}
+			selected, err := filter.read(time.Now())
+			if err != nil {
+				return err
+			}
+			c, err := flags.connect(&notices{w: std.err})
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if len(args) == 0 {
+				if args, err = openJobs(cmd.Context(), c, selected); err != nil {
+					return err
+				}
+			}
+			return cancelAll(cmd.Context(), std, c, args, flags.output.json())
 		},
 	}
 	flags.define(cmd.Flags())
+	filter.define(cmd.Flags())
+	cmd.Flags().BoolVar(&all, "all", false, "every job of your tenant that has not ended")
 	return cmd
+}
+
+// openJobs are the IDs of the jobs that fit and have not ended, each once.
+func openJobs(ctx context.Context, c *client.Client, filter client.JobsFilter) (ids []string, err error) {
+	// In this order, so that one which begins between the two lists is not missed.
+	for _, state := range []tasks.JobState{tasks.JobPending, tasks.JobRunning} {
+		filter.State = string(state)
+		jobs, err := listJobs(ctx, c, filter, -1)
+		if err != nil {
+			return nil, err
+		}
+		for _, job := range jobs {
+			ids = append(ids, job.ID)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// cancelAll cancels jobs and shows what has become of them.
+func cancelAll(ctx context.Context, std *streams, c *client.Client, ids []string, asJSON bool) error {
+	cancelled := []client.Job{}
+	missing, err := c.CancelAll(ctx, ids, func(job client.Job) { cancelled = append(cancelled, job) })
+	instances, counts := sum(cancelled)
+	fmt.Fprintf(std.err, "%s with %s cancelled", plural(len(cancelled), "job"), plural(instances, "instance"))
+	if instances > 0 {
+		fmt.Fprintf(std.err, ": %s", countsInWords(counts))
+	}
+	fmt.Fprintln(std.err)
+	switch ended := len(ids) - len(cancelled) - len(missing); {
+	case err != nil:
+		err = fmt.Errorf("stopped, give the command again: %w", err)
+	case len(missing) > 0:
+		err = fmt.Errorf("there is no job %s", missing)
+	case ended > 0:
+		fmt.Fprintf(std.err, "%s had ended\n", plural(ended, "job"))
+	}
+	if asJSON {
+		return errors.Join(err, writeJSON(std.out, map[string]any{"jobs": records(cancelled)}))
+	}
+	if len(cancelled) == 0 {
+		return err
+	}
+	return errors.Join(err, writeJobs(std.out, cancelled))
 }
 
 // change changes one job and shows it.

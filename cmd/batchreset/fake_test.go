@@ -47,6 +47,7 @@ func newFakeService(t *testing.T) *fakeService {
 	mux.HandleFunc("POST /v1/instances/batch-reset", s.submit)
 	mux.HandleFunc("GET /v1/jobs/{job}", s.job)
 	mux.HandleFunc("GET /v1/jobs/{job}/events", s.events)
+	mux.HandleFunc("POST /v1/jobs/{job}/cancel", s.cancel)
 	mux.HandleFunc("GET /v1/jobs", s.list)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Auth-Token") != testToken {
@@ -204,6 +205,30 @@ func (s *fakeService) job(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answerOK(w, j)
+}
+
+// cancel takes back what waits.
+func (s *fakeService) cancel(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.jobs, func(j *fakeJob) bool { return j.ID == r.PathValue("job") })
+	switch {
+	case i < 0:
+		answerError(w, 404, "RESET.0001", "there is no such job")
+		return
+	case s.jobs[i].State.Final():
+		answerError(w, 409, "RESET.0003", "the job has ended, there is nothing to cancel")
+		return
+	}
+	job := &s.jobs[i].Job
+	for i := range job.Items {
+		if job.Items[i].State == tasks.ItemPending {
+			job.Items[i].State = tasks.ItemCancelled
+		}
+	}
+	job.Counts = tasks.Count(job.Items)
+	job.State = job.Counts.State()
+	answerOK(w, job)
 }
 
 // list gives two jobs a page at most, with the number of jobs passed as cursor.

@@ -69,6 +69,7 @@ time at which a job was accepted.`,
 	}
 	flags.define(cmd.Flags())
 	filter.define(cmd.Flags())
+	cmd.Flags().StringVar(&filter.State, "state", "", "only jobs in this `state`: pending, running, succeeded, failed, partial or cancelled")
 	cmd.Flags().IntVar(&limit, "limit", 20, "how many jobs to list at most")
 	cmd.Flags().BoolVar(&all, "all", false, "list every job, however many")
 	cmd.MarkFlagsMutuallyExclusive("limit", "all")
@@ -82,11 +83,15 @@ type jobsFilter struct {
 }
 
 func (f *jobsFilter) define(flags *pflag.FlagSet) {
-	flags.StringVar(&f.State, "state", "", "only jobs in this `state`: pending, running, succeeded, failed, partial or cancelled")
 	flags.StringVar(&f.InstanceID, "instance", "", "only jobs that name the instance with this `ID`")
 	flags.StringArrayVar(&f.Labels, "label", nil, "only jobs with the label `name=value`; may be repeated, and a job must have all")
 	flags.StringVar(&f.since, "since", "", "only jobs from this `time` on, such as 2026-01-02T15:04:05Z, or 2h for two hours ago")
 	flags.StringVar(&f.until, "until", "", "only jobs before this `time`, in the same forms")
+}
+
+// given says whether any of the flags is.
+func (f *jobsFilter) given() bool {
+	return f.InstanceID != "" || len(f.Labels) > 0 || f.since != "" || f.until != ""
 }
 
 // read checks the flags.
