@@ -87,3 +87,52 @@ func TestJobsOfAllTenantsAreSearched(t *testing.T) {
 		}
 	})
 }
+
+// operatorsSee fails an item, and looks for it everywhere, on whatever kind of Redis.
+func operatorsSee(t *testing.T, db *redisdb.DB) {
+	t.Helper()
+	ctx := t.Context()
+	job, err := submit(ctx, db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Abandon(ctx, job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
+		t.Fatal(err)
+	}
+	if job, err = db.Job(ctx, job.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.IndexFailures(ctx, job); err != nil {
+		t.Error(err)
+	}
+	for _, search := range []tasks.JobSearch{
+		{}, {Tenant: "acme"}, {Code: tasks.BusyTooLong}, {JobFilter: tasks.JobFilter{InstanceID: "phone-1"}}, {JobFilter: tasks.JobFilter{State: tasks.JobRunning}},
+	} {
+		search.Limit = 100
+		found, _, err := db.SearchJobs(ctx, search)
+		if err != nil || !slices.ContainsFunc(found, func(j tasks.Job) bool { return j.ID == job.ID }) {
+			t.Errorf("%+v: %d jobs, %v", search, len(found), err)
+		}
+	}
+	kind := tasks.FailureKind{Code: tasks.BusyTooLong}
+	kinds, err := db.FailureKinds(ctx, time.Hour, 2)
+	if err != nil || !slices.ContainsFunc(kinds, func(c tasks.FailureCount) bool { return c.FailureKind == kind }) {
+		t.Errorf("kinds %+v, %v", kinds, err)
+	}
+	failures, _, err := db.Failures(ctx, tasks.FailureFilter{FailureKind: kind, Limit: 100})
+	if err != nil || !slices.ContainsFunc(failures, func(f tasks.Failure) bool { return f.Item.ID == job.Items[0].ID }) {
+		t.Errorf("failures %+v, %v", failures, err)
+	}
+	if _, err := db.Lock(ctx, "phone-1"); err != nil {
+		t.Error(err)
+	}
+	if entries, _, err := db.AuditRecent(ctx, tasks.AuditFilter{Job: job.ID}, "", 10); err != nil || len(entries) != 1 {
+		t.Errorf("trail %+v, %v", entries, err)
+	}
+	if names, err := db.Tenants(ctx); err != nil || !slices.Contains(names, "acme") {
+		t.Errorf("tenants %v, %v", names, err)
+	}
+	if o, err := db.Overview(ctx); err != nil || len(o.Redis) == 0 || o.Redis[0].Version == "" || o.Waiting() == 0 {
+		t.Errorf("overview %+v %+v, %v", o.Redis, o.Queues, err)
+	}
+}

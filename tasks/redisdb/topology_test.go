@@ -185,6 +185,7 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 	if got, err := db.Token(ctx, "secret"); err != nil || got.ID != token.ID {
 		t.Errorf("token %+v, %v", got, err)
 	}
+	operatorsSee(t, db)
 	if found, err := db.RevokeToken(ctx, token.ID); err != nil || !found {
 		t.Errorf("revoke: %t, %v", found, err)
 	}
