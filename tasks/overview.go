@@ -69,3 +69,11 @@ type RedisNode struct {
 	Memory, MaxMemory  int64 // bytes; MaxMemory 0 = no bound
 	Replicas, Commands int64 // Commands are per second
 }
+
+// Fill is how full the server is, from 0 to 1; 0 if it has no bound.
+func (n RedisNode) Fill() float64 {
+	if n.MaxMemory == 0 {
+		return 0
+	}
+	return float64(n.Memory) / float64(n.MaxMemory)
+}

@@ -1,8 +1,10 @@
 package redisdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -146,11 +148,19 @@ func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.submitted, m.reopened, m.finished, m.roundTrips, m.unanswered}
 }
 
-var redisUp = prometheus.NewDesc("batchreset_redis_up", "1 if Redis answers this process and can be trusted with jobs, else 0.", nil, nil)
+var (
+	redisUp     = prometheus.NewDesc("batchreset_redis_up", "1 if Redis answers this process and can be trusted with jobs, else 0.", nil, nil)
+	redisMemory = prometheus.NewDesc("batchreset_redis_memory_used_bytes",
+		"What Redis has allocated. Of several servers the one that is fullest.", nil, nil)
+	redisMaxMemory = prometheus.NewDesc("batchreset_redis_memory_max_bytes",
+		"What the same server may allocate before it refuses writes; 0 = no bound.", nil, nil)
+)
 
 // Describe implements prometheus.Collector.
 func (db *DB) Describe(c chan<- *prometheus.Desc) {
 	c <- redisUp
+	c <- redisMemory
+	c <- redisMaxMemory
 	for _, m := range db.metrics.all() {
 		m.Describe(c)
 	}
@@ -166,6 +176,11 @@ func (db *DB) Collect(c chan<- prometheus.Metric) {
 		up = 0
 	}
 	c <- gauge(redisUp, up)
+	if nodes, err := db.nodes(ctx); err == nil && len(nodes) > 0 {
+		fullest := slices.MaxFunc(nodes, func(a, b tasks.RedisNode) int { return cmp.Compare(a.Fill(), b.Fill()) })
+		c <- gauge(redisMemory, float64(fullest.Memory))
+		c <- gauge(redisMaxMemory, float64(fullest.MaxMemory))
+	}
 	for _, m := range db.metrics.all() {
 		m.Collect(c)
 	}

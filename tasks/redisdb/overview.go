@@ -148,7 +148,7 @@ func lookAtNode(ctx context.Context, rdb redis.Cmdable) (tasks.RedisNode, error)
 		node.Problem = err.Error()
 	} else if info["aof_enabled"] == "1" && info["aof_last_write_status"] == "err" {
 		node.Problem = "The append-only file cannot be written."
-	} else if node.MaxMemory > 0 && node.Memory > node.MaxMemory/10*9 {
+	} else if node.Fill() > 0.9 {
 		node.Problem = "The memory is nearly full; then nothing more is accepted."
 	}
 	return node, nil
