@@ -62,12 +62,17 @@ func printable(s string) bool {
 func (s *server) accessLog(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
-		span := s.startSpan(c)
+		var span trace.Span
+		if s.cfg.Tracer != nil {
+			span = s.startSpan(c)
+		}
 		if err := next(c); err != nil {
 			c.Error(err)
 		}
 		s.logRequest(c, start)
-		endSpan(c, span)
+		if span != nil {
+			endSpan(c, span)
+		}
 		return nil
 	}
 }

@@ -152,7 +152,9 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 		unspend() // it is instances that are counted, not attempts
 	}
 	start := time.Now()
-	callCtx = a.startSpan(callCtx)
+	if a.cfg.Tracer != nil && a.traceparent != "" {
+		callCtx = a.startSpan(callCtx)
+	}
 	failure, interrupted := a.call(callCtx)
 	return a.end(ctx, start, failure, interrupted)
 }
@@ -188,7 +190,9 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 	end.outcome.MaxFailures = *a.policy.MaxFailures
 	a.metrics.attempt(end.outcome.Event, start)
 	ended, err := a.finish(ctx, end)
-	a.endSpan(end.outcome, ended.State)
+	if a.span != nil {
+		a.endSpan(end.outcome, ended.State)
+	}
 	a.say(slog.LevelInfo, "attempt ended", slog.String("event", string(end.outcome.Event)), slog.String("code", string(end.outcome.Code)),
 		slog.String("message", end.outcome.Message), slog.Duration("duration", time.Since(start)), slog.Bool("job_final", ended.JobFinal))
 	if err != nil {

@@ -14,11 +14,10 @@ import (
 
 // startSpan begins the span of an attempt in the trace of the request that made its job,
 // and returns ctx with it, for the driver. Every attempt at an item is a child of that
-// request, whichever worker makes it and however often the item was delivered.
+// request, whichever worker makes it and however often the item was delivered. It is not
+// called while nothing is traced, because its frame makes the stack of an attempt, of which
+// there may be ten thousand, twice as large.
 func (a *attempt) startSpan(ctx context.Context) context.Context {
-	if a.cfg.Tracer == nil || a.traceparent == "" {
-		return ctx
-	}
 	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": a.traceparent})
 	job, _, _ := tasks.ParseItemID(a.d.ItemID)
 	ctx, a.span = a.cfg.Tracer.Start(ctx, "reset attempt", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
@@ -31,9 +30,6 @@ func (a *attempt) startSpan(ctx context.Context) context.Context {
 
 // endSpan says what came of the attempt; state is empty if nobody could write that.
 func (a *attempt) endSpan(o tasks.Outcome, state tasks.ItemState) {
-	if a.span == nil {
-		return
-	}
 	a.span.SetAttributes(attribute.String("batchreset.state", string(state)))
 	if o.Event != tasks.Succeed {
 		a.span.SetAttributes(semconv.ErrorTypeKey.String(string(o.Code)))

@@ -16,7 +16,7 @@
 //	reset:open                open jobs by the time of their next sweep
 //	reset:jobs:{<tenant>}     a tenant's jobs by creation time
 //	reset:jobs                the jobs of all tenants by creation time
-//	reset:instances:<day>:<part>   jobs by instance, see instances.go
+//	reset:instances:<day>     jobs by instance, see instances.go
 //	reset:failures            kinds of failures by the time of the last one
 //	reset:failures:{<driver> <code>}  items that failed so, by time
 //	reset:activity:<minute>   numbers of items, for charts

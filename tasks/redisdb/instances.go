@@ -7,9 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,18 +19,17 @@ import (
 )
 
 // The index of jobs by instance is made small: millions of instances have few jobs each,
-// and a key of its own for each would take more than its jobs. A day has 16 strings, each
-// for the instances whose hash ends alike, of entries of 20 bytes: the ID of a job, and
-// the hash of an instance in it. It may name jobs that have no record, and, once in
-// billions, of other instances; both are seen in the records.
+// and a key of its own for each would take more than its jobs. A day has one string, to which
+// each job appends its ID, the number of its instances, and four bytes of each one's hash.
+// Who looks for an instance reads all of that: 4.5 MB for a million instances in jobs of
+// 32. It may name jobs that have no record, and, once in billions, of other instances;
+// both are seen in the records.
 const (
-	instanceParts = 16
-	instanceEntry = 16 + 4
+	indexedJob  = 16 + 1 // bytes, and then
+	indexedHash = 4      // for each instance
 )
 
-func instancesKey(day, part int64) string {
-	return fmt.Sprintf("reset:instances:%d:%x", day, part)
-}
+func instancesKey(day int64) string { return fmt.Sprintf("reset:instances:%d", day) }
 
 func dayOf(t time.Time) int64 { return t.Unix() / (24 * 60 * 60) }
 
@@ -39,56 +39,31 @@ func hashInstance(id string) uint32 {
 	return h.Sum32()
 }
 
-// instanceIndex remembers for which strings of a day this process has seen to it that
-// they expire.
-type instanceIndex struct {
-	mu      sync.Mutex
-	day     int64
-	expires [instanceParts]bool
-}
+// instanceIndex remembers the last day for which this process has seen to it that its string
+// expires.
+type instanceIndex struct{ day atomic.Int64 }
 
-// add appends a job's instances in the pipeline, which lasts for as long as any record
-// of that day.
+// add appends a job in the pipeline, to a string that lasts for as long as any record of
+// that day.
 func (x *instanceIndex) add(ctx context.Context, pipe redis.Pipeliner, now time.Time, lifetime time.Duration, job string, instances []string) {
-	id, err := hex.DecodeString(job)
-	if err != nil {
-		return // a job ID is always hex
+	entry, err := hex.AppendDecode(make([]byte, 0, indexedJob+len(instances)*indexedHash), []byte(job))
+	if err != nil || len(instances) > math.MaxUint8 {
+		return // a job ID is always hex, and a job never has so many
 	}
-	var parts [instanceParts][]byte
+	entry = append(entry, byte(len(instances)))
 	for _, instance := range instances {
-		h := hashInstance(instance)
-		part := &parts[h%instanceParts]
-		*part = binary.BigEndian.AppendUint32(append(*part, id...), h)
+		entry = binary.BigEndian.AppendUint32(entry, hashInstance(instance))
 	}
 	day := dayOf(now)
-	for n, entries := range parts {
-		if entries != nil {
-			key := instancesKey(day, int64(n))
-			pipe.Append(ctx, key, string(entries))
-			if x.first(day, n) {
-				pipe.Expire(ctx, key, lifetime+24*time.Hour)
-			}
-		}
+	pipe.Append(ctx, instancesKey(day), string(entry))
+	if x.day.Swap(day) != day {
+		pipe.Expire(ctx, instancesKey(day), lifetime+24*time.Hour)
 	}
-}
-
-// first reports whether this is the first time that it is asked about a string.
-func (x *instanceIndex) first(day int64, part int) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if day != x.day {
-		x.day, x.expires = day, [instanceParts]bool{}
-	}
-	first := !x.expires[part]
-	x.expires[part] = true
-	return first
 }
 
 // forget makes it see to that again, after a pipeline that failed.
 func (x *instanceIndex) forget() {
-	x.mu.Lock()
-	x.day = 0
-	x.mu.Unlock()
+	x.day.Store(0)
 }
 
 // instanceJobs is how many jobs of an instance are read at the most.
@@ -100,11 +75,10 @@ func (db *DB) InstanceJobs(ctx context.Context, instance string) ([]tasks.Job, e
 	if err != nil {
 		return nil, fmt.Errorf("jobs of an instance: %w", err)
 	}
-	h := hashInstance(instance)
 	pipe := db.rdb.Pipeline()
 	var days []*redis.StringCmd
 	for day := dayOf(now); day >= dayOf(now.Add(-db.lifetime())); day-- {
-		days = append(days, pipe.Get(ctx, instancesKey(day, int64(h%instanceParts))))
+		days = append(days, pipe.Get(ctx, instancesKey(day)))
 	}
 	_, _ = pipe.Exec(ctx) // each day is looked at by itself: most have none
 	var ids []string
@@ -113,19 +87,32 @@ func (db *DB) InstanceJobs(ctx context.Context, instance string) ([]tasks.Job, e
 		if err != nil && !errors.Is(err, redis.Nil) {
 			return nil, fmt.Errorf("jobs of an instance: %w", err)
 		}
-		for end := len(entries) - len(entries)%instanceEntry; end > 0 && len(ids) < instanceJobs; end -= instanceEntry {
-			entry := entries[end-instanceEntry : end]
-			id := hex.EncodeToString(entry[:16])
-			if binary.BigEndian.Uint32(entry[16:]) == h && !slices.Contains(ids, id) {
-				ids = append(ids, id)
-			}
-		}
+		found := indexedJobs(entries, hashInstance(instance))
+		slices.Reverse(found)
+		ids = append(ids, found...)
 	}
+	ids = ids[:min(len(ids), instanceJobs)]
 	jobs, err := db.JobsByID(ctx, ids)
 	if err != nil {
 		return nil, fmt.Errorf("jobs of an instance: %w", err)
 	}
 	return slices.DeleteFunc(jobs, func(j tasks.Job) bool { return !tasks.JobFilter{InstanceID: instance}.Match(j) }), nil
+}
+
+// indexedJobs are the jobs of a day that have an instance with a hash, oldest first.
+func indexedJobs(entries []byte, hash uint32) (ids []string) {
+	for len(entries) >= indexedJob {
+		job, hashes := entries[:indexedJob-1], entries[indexedJob:]
+		end := min(int(entries[indexedJob-1])*indexedHash, len(hashes))
+		for n := 0; n+indexedHash <= end; n += indexedHash {
+			if binary.BigEndian.Uint32(hashes[n:]) == hash {
+				ids = append(ids, hex.EncodeToString(job))
+				break
+			}
+		}
+		entries = hashes[end:]
+	}
+	return ids
 }
 
 // Lock returns the item that is resetting the instance, or "".

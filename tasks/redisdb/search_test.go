@@ -67,7 +67,7 @@ func TestJobsOfAllTenantsAreSearched(t *testing.T) {
 			t.Errorf("second page %+v, %v", jobs, err)
 		}
 
-		// An entry whose record is gone, and one that was cut off, are no jobs.
+		// An entry whose record is gone is no job, nor is one that was cut off.
 		w.rdb.Del(t.Context(), "reset:{"+second.ID+"}")
 		for _, key := range w.rdb.Keys(t.Context(), "reset:instances:*").Val() {
 			if ttl := w.rdb.TTL(t.Context(), key).Val(); ttl < 7*24*time.Hour {
