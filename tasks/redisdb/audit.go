@@ -111,7 +111,7 @@ func decodeAudit(raw redis.XMessage) (e tasks.AuditEntry, err error) {
 
 // AuditRecent returns the last entries that the filter selects, newest first, at most
 // limit of them, and the cursor of those before them, empty at the end. It looks through
-// 5,000 entries at the most, so there may be fewer, and even none, before the end. Errors:
+// 3,000 entries at the most, so there may be fewer, and even none, before the end. Errors:
 // tasks.BadRequest for a cursor that is not one of ours.
 func (db *DB) AuditRecent(ctx context.Context, f tasks.AuditFilter, cursor string, limit int) (found []tasks.AuditEntry, older string, err error) {
 	to := "+"
@@ -152,5 +152,5 @@ const (
 	// auditPage is how many entries are read at once, recentScan how many for one page of
 	// people's.
 	auditPage  = 500
-	recentScan = 10 * auditPage
+	recentScan = 6 * auditPage
 )

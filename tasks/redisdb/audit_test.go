@@ -175,7 +175,7 @@ func TestRecentEntriesNewestFirst(t *testing.T) {
 	}
 	// A page looks through a bounded number.
 	pipe := w.rdb.Pipeline()
-	for range 5000 {
+	for range 3000 {
 		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: "reset:audit", Values: []any{"e", `{"action":"submit","by":"x"}`}})
 	}
 	if _, err := pipe.Exec(t.Context()); err != nil {

@@ -19,8 +19,8 @@ const (
 	// scanLimit is about how many records one call of Jobs reads at the most, and lookLimit
 	// how many entries it looks at: a filter that matches little ends with a cursor
 	// instead of reading everything.
-	scanLimit = 1000
-	lookLimit = 10 * scanLimit
+	scanLimit = 500
+	lookLimit = 20 * scanLimit
 	// scanStep and lookStep are how many of them it asks for at once.
 	scanStep = 100
 	lookStep = 500
