@@ -167,30 +167,36 @@ func (s *site) askJob(action string) echo.HandlerFunc {
 }
 
 func (s *site) cancelJob(c echo.Context) error {
-	waiting := func(state tasks.ItemState) bool { return !state.Final() }
+	waiting := func(_ tasks.Job, state tasks.ItemState) bool { return !state.Final() }
 	return s.changeJob(c, tasks.ActionCancel, waiting, s.Store.Cancel)
 }
 
 func (s *site) retryJob(c echo.Context) error {
-	lost := func(state tasks.ItemState) bool { return state.Final() && state != tasks.ItemSucceeded }
+	lost := func(job tasks.Job, state tasks.ItemState) bool { return job.State.Final() && state != tasks.ItemSucceeded }
 	return s.changeJob(c, tasks.ActionRetry, lost, s.Store.Retry)
 }
 
-func (s *site) changeJob(c echo.Context, action tasks.Action, about func(tasks.ItemState) bool, change func(context.Context, string) error) error {
+func (s *site) changeJob(c echo.Context, action tasks.Action, about func(tasks.Job, tasks.ItemState) bool, change func(context.Context, string) error) error {
 	p, found, err := s.findJob(c)
 	if !found {
 		return err
 	}
+	reason := c.FormValue("reason")
+	if err := tasks.CheckReason(reason); err != nil {
+		return s.refuse(c, http.StatusBadRequest, "The reason "+err.Error()+".")
+	}
 	ctx, job := c.Request().Context(), p.Job
 	var instances []string
 	for _, it := range job.Items {
-		if about(it.State) {
+		if about(job, it.State) {
 			instances = append(instances, it.InstanceID)
 		}
 	}
-	entry := tasks.AuditEntry{Action: action, Tenant: job.Tenant, Job: job.ID, Reason: c.FormValue("reason")}.About(instances)
-	if err := s.audit(c, entry); err != nil {
-		return err
+	if len(instances) > 0 { // else it will be refused
+		entry := tasks.AuditEntry{Action: action, Tenant: job.Tenant, Job: job.ID, Reason: reason}.About(instances)
+		if err := s.audit(c, entry); err != nil {
+			return err
+		}
 	}
 	err = change(ctx, job.ID)
 	if _, undelivered := errors.AsType[*tasks.UndeliveredError](err); undelivered {

@@ -29,6 +29,7 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 		{"a job that is none", http.MethodGet, "/jobs/7", nil, http.StatusNotFound, "There is no such job"},
 		{"a job that is gone", http.MethodGet, "/jobs/" + tasks.NewJobID(), nil, http.StatusNotFound, "There is no such job"},
 		{"a retry of a job that runs", http.MethodPost, "/jobs/" + g.job + "/retry", url.Values{}, http.StatusConflict, "nothing to retry"},
+		{"a cancel with too long a reason", http.MethodPost, "/jobs/" + g.job + "/cancel", url.Values{"reason": {strings.Repeat("x", 257)}}, http.StatusBadRequest, "257 characters long"},
 		{"a list that somebody cut off", http.MethodGet, "/jobs?tenant=acme&cursor=7", nil, http.StatusBadRequest, "cursor is not one"},
 		{"jobs in a state that is none", http.MethodGet, "/jobs?state=done", nil, http.StatusBadRequest, `no state "done"`},
 		{"jobs with a label that is none", http.MethodGet, "/jobs?label=site", nil, http.StatusBadRequest, "name=value"},
@@ -54,6 +55,9 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 				t.Errorf("%d: %s", a.status, body)
 			}
 		})
+	}
+	if len(*g.trail) != 0 {
+		t.Errorf("trail %+v", *g.trail)
 	}
 	if policy, err := g.db.Policy(t.Context(), "acme"); err != nil || policy.Halt != nil {
 		t.Errorf("policy %+v, %v", policy, err)
