@@ -172,7 +172,9 @@ func (s *site) cancelJob(c echo.Context) error {
 }
 
 func (s *site) retryJob(c echo.Context) error {
-	lost := func(job tasks.Job, state tasks.ItemState) bool { return job.State.Final() && state != tasks.ItemSucceeded }
+	lost := func(job tasks.Job, state tasks.ItemState) bool {
+		return job.State.Final() && state != tasks.ItemSucceeded
+	}
 	return s.changeJob(c, tasks.ActionRetry, lost, s.Store.Retry)
 }
 
