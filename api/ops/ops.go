@@ -120,7 +120,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	// No other site may make a browser change something here.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.logRefusal(r, r.RemoteAddr, "", "it comes from another site")
+		s.logRefusal(r, echo.ExtractIPDirect()(r), "", "it comes from another site")
 		http.Error(w, "this request comes from another site", http.StatusForbidden)
 	}))
 	return protection.Handler(e)

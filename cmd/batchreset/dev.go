@@ -176,8 +176,8 @@ func greet(std *streams, api, ops, token string, embedded bool) {
 	}
 	fmt.Fprintf(std.out, `batchreset dev: simulated phones, jobs are kept in %[4]s
 
-  API        %[1]s      tenant %[5]s, token %[3]s
-  Dashboard  %[2]s/asynq
+  API             %[1]s      tenant %[5]s, token %[3]s
+  Operators' site %[2]s      with asynq's dashboard under /asynq
 
 Reset two phones:
 
