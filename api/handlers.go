@@ -38,7 +38,9 @@ func (s *server) batchReset(c echo.Context) error {
 		return err
 	}
 	c.Set(jobKey, job.ID)
-	if !replayed {
+	if replayed {
+		linkTo(ctx, job)
+	} else {
 		s.logAudit(c, submission.Audited(job.ID))
 	}
 	c.Response().Header().Set(echo.HeaderLocation, "/v1/jobs/"+job.ID)
@@ -218,6 +220,7 @@ func (s *server) change(c echo.Context, action tasks.Action, about func(tasks.It
 	if err != nil {
 		return err
 	}
+	linkTo(c.Request().Context(), job)
 	if err := s.audit(c, aboutItems(action, job, about)); err != nil {
 		return err
 	}

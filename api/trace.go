@@ -50,6 +50,15 @@ func endSpan(c echo.Context, span trace.Span) {
 	span.End()
 }
 
+// linkTo links the span of a request to the trace of a job that another request has made.
+// The attempts that follow from it stay in that trace, with those before.
+func linkTo(ctx context.Context, job tasks.Job) {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() && job.Traceparent != "" {
+		origin := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{"traceparent": job.Traceparent})
+		span.AddLink(trace.LinkFromContext(origin))
+	}
+}
+
 // traceparent is the W3C trace context of a request whose trace is kept, or empty.
 func traceparent(ctx context.Context) string {
 	if !trace.SpanContextFromContext(ctx).IsSampled() {

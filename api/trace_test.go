@@ -81,3 +81,47 @@ func TestARequestIsASpanInTheCallersTrace(t *testing.T) {
 		t.Errorf("job %+v, %v", job, err)
 	}
 }
+
+// What follows from a request about a job stays in the trace of the request that made it,
+// and each span of the former leads to that.
+func TestRequestsThatChangeAJobAreLinkedToItsTrace(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	defer func() { _ = provider.Shutdown(t.Context()) }()
+	cfg := testConfig
+	cfg.Tracer = provider.Tracer("test")
+	s := newService(t, cfg)
+	submit := func() reply {
+		return s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":["phone-1"]}`), "Idempotency-Key", "k")
+	}
+	location := submit().header.Get("Location")
+	origin := spans.GetSpans()[0].SpanContext
+	for _, row := range []struct {
+		name string
+		do   func() reply
+		link bool
+	}{
+		{"the same submit again", submit, true},
+		{"cancel", func() reply { return s.do(t, http.MethodPost, location+"/cancel", "acme", nil) }, true},
+		{"retry", func() reply { return s.do(t, http.MethodPost, location+"/retry", "acme", nil) }, true},
+		{"a look", func() reply { return s.do(t, http.MethodGet, location, "acme", nil) }, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			spans.Reset()
+			if r := row.do(); r.status != http.StatusOK {
+				t.Fatalf("%d %s", r.status, r.Message)
+			}
+			got := spans.GetSpans()
+			if len(got) != 1 || got[0].SpanContext.TraceID() == origin.TraceID() || (len(got[0].Links) == 1) != row.link {
+				t.Fatalf("spans %+v", got)
+			}
+			if row.link && got[0].Links[0].SpanContext.SpanID() != origin.SpanID() {
+				t.Errorf("links to %v, want %v", got[0].Links[0].SpanContext, origin)
+			}
+		})
+	}
+	job, err := s.db.Job(t.Context(), strings.TrimPrefix(location, "/v1/jobs/"))
+	if err != nil || job.TraceID() != origin.TraceID().String() {
+		t.Errorf("after the retry the job is in the trace %s, %v", job.TraceID(), err)
+	}
+}

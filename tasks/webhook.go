@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -159,6 +160,12 @@ type Notice struct {
 // TaskID is the asynq task ID of the notice: asynq refuses an ID that it still knows,
 // which makes enqueuing safe to repeat.
 func (n Notice) TaskID() string { return n.EventID + "-" + n.EndpointID }
+
+// JobID is the job that the notice is about. Every event ID begins with it.
+func (n Notice) JobID() string {
+	job, _, _ := strings.Cut(n.EventID, "-")
+	return job
+}
 
 // Encode returns the task payload.
 func (n Notice) Encode() []byte {

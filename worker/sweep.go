@@ -236,7 +236,14 @@ func (s *Sweeper) redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery
 		return err
 	}
 	s.repairs.WithLabelValues(lost).Inc()
-	s.log.Warn("item delivered again", "job", job.ID, "item", d.ItemID, "instance", d.InstanceID, "task", lost)
+	attrs := []slog.Attr{
+		slog.String("job", job.ID), slog.String("item", d.ItemID), slog.String("instance", d.InstanceID),
+		slog.String("tenant", job.Tenant), slog.String("task", lost),
+	}
+	if id := job.TraceID(); id != "" {
+		attrs = append(attrs, slog.String("trace_id", id))
+	}
+	s.log.LogAttrs(ctx, slog.LevelWarn, "item delivered again", attrs...)
 	return nil
 }
 

@@ -222,7 +222,8 @@ func (b sweepBench) taken(t *testing.T, d tasks.Delivery) string {
 	t.Helper()
 	entered := make(chan struct{})
 	hold := make(chan struct{})
-	server := b.db.NewServer(asynq.Config{Queues: map[string]int{"reset-0": 1}, LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Minute})
+	// With a second slot it would take the next delivery, too, before the worker under test.
+	server := b.db.NewServer(asynq.Config{Concurrency: 1, Queues: map[string]int{"reset-0": 1}, LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Minute})
 	if err := server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
 		close(entered)
 		<-hold

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"batchreset/tasks"
 )
@@ -49,6 +50,7 @@ type Teller struct {
 	store     TellerStore
 	sender    Sender
 	newServer func(asynq.Config) *asynq.Server
+	tracer    trace.Tracer // nil: nothing is traced
 	log       *slog.Logger
 	gates     *gates
 	sent      *prometheus.CounterVec
@@ -58,10 +60,10 @@ type Teller struct {
 }
 
 // NewTeller makes a teller of the notices in an asynq queue; newServer makes an asynq
-// server on the Redis of store.
-func NewTeller(queue string, store TellerStore, sender Sender, newServer func(asynq.Config) *asynq.Server, log *slog.Logger) *Teller {
+// server on the Redis of store, and tracer, unless it is nil, a span of each notice sent.
+func NewTeller(queue string, store TellerStore, sender Sender, newServer func(asynq.Config) *asynq.Server, tracer trace.Tracer, log *slog.Logger) *Teller {
 	t := &Teller{
-		queue: queue, store: store, sender: sender, newServer: newServer, log: log, gates: newGates(),
+		queue: queue, store: store, sender: sender, newServer: newServer, tracer: tracer, log: log, gates: newGates(),
 		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "batchreset_webhook_deliveries_total",
 			Help: "Webhook requests, by outcome: delivered, failed (another follows), given_up, or gone (410).",
@@ -133,18 +135,21 @@ func (t *Teller) process(ctx context.Context, task *asynq.Task) error {
 		end.verdict = gone
 		return nil
 	case err != nil:
-		t.say(slog.LevelWarn, "webhook put back", n, slog.Any("error", err))
+		t.say(ctx, slog.LevelWarn, "webhook put back", n, slog.Any("error", err))
 		return &again{delay: redisDelay, reason: err.Error()}
 	case !e.DisabledAt.IsZero():
 		end.verdict = gone
 		return archived("the endpoint is disabled: " + e.DisabledReason)
 	}
+	ctx, span := t.startSpan(ctx, task.Headers()["traceparent"], n)
+	defer span.End() // if endSpan does not
 	reply, interrupted := t.send(ctx, e, n)
 	if interrupted {
 		return &again{reason: "interrupted, because the worker stops"}
 	}
 	failures, _ := asynq.GetRetryCount(ctx)
 	end = judgeReply(reply, failures)
+	end.endSpan(span, reply)
 	t.report(context.WithoutCancel(ctx), e, n, reply, end)
 	switch end.verdict {
 	case delivered:
@@ -173,22 +178,25 @@ func (t *Teller) report(ctx context.Context, e tasks.Endpoint, n tasks.Notice, r
 	if end.verdict != delivered {
 		level = slog.LevelWarn
 	}
-	t.say(level, "webhook sent", n, slog.String("outcome", string(end.verdict)), slog.Int("status", reply.Status), slog.String("reason", end.reason))
+	t.say(ctx, level, "webhook sent", n, slog.String("outcome", string(end.verdict)), slog.Int("status", reply.Status), slog.String("reason", end.reason))
 	disabled, err := t.store.Report(ctx, e, tasks.Report{
 		EventID: n.EventID, Topic: n.Topic, Status: reply.Status, Error: end.reason, Gone: end.verdict == gone,
 	})
 	switch {
 	case err != nil:
-		t.say(slog.LevelWarn, "webhook not reported", n, slog.Any("error", err))
+		t.say(ctx, slog.LevelWarn, "webhook not reported", n, slog.Any("error", err))
 	case disabled:
-		t.say(slog.LevelError, "webhook endpoint disabled", n, slog.String("reason", end.reason))
+		t.say(ctx, slog.LevelError, "webhook endpoint disabled", n, slog.String("reason", end.reason))
 	}
 }
 
 // say logs a line that names the notice. The URL may carry secrets of the receiver.
-func (t *Teller) say(level slog.Level, text string, n tasks.Notice, attrs ...slog.Attr) {
+func (t *Teller) say(ctx context.Context, level slog.Level, text string, n tasks.Notice, attrs ...slog.Attr) {
 	all := append([]slog.Attr{
-		slog.String("event", n.EventID), slog.String("endpoint", n.EndpointID), slog.String("tenant", n.Tenant),
+		slog.String("job", n.JobID()), slog.String("event", n.EventID), slog.String("endpoint", n.EndpointID), slog.String("tenant", n.Tenant),
 	}, attrs...)
-	t.log.LogAttrs(context.Background(), level, text, all...) //nolint:sloglint // the callers' texts are constant
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		all = append(all, slog.String("trace_id", span.TraceID().String()))
+	}
+	t.log.LogAttrs(ctx, level, text, all...) //nolint:sloglint // the callers' texts are constant
 }

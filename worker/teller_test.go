@@ -53,7 +53,7 @@ func newTellBench(t *testing.T, sender Sender) tellBench {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(testWriter{t}, nil))
-	return tellBench{NewTeller(redisdb.WebhookQueue, db, sender, db.NewServer, log), db, e}
+	return tellBench{NewTeller(redisdb.WebhookQueue, db, sender, db.NewServer, nil, log), db, e}
 }
 
 func (b tellBench) notice() tasks.Notice {

@@ -12,13 +12,18 @@ import (
 	"batchreset/tasks"
 )
 
+// inTraceOf returns ctx in the trace of a task's job, if that is traced.
+func inTraceOf(ctx context.Context, traceparent string) context.Context {
+	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": traceparent})
+}
+
 // startSpan begins the span of an attempt in the trace of the request that made its job,
 // and returns ctx with it, for the driver. Every attempt at an item is a child of that
 // request, whichever worker makes it and however often the item was delivered. It is not
 // called while nothing is traced, because its frame makes the stack of an attempt, of which
 // there may be ten thousand, twice as large.
 func (a *attempt) startSpan(ctx context.Context) context.Context {
-	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": a.traceparent})
+	ctx = inTraceOf(ctx, a.traceparent)
 	job, _, _ := tasks.ParseItemID(a.d.ItemID)
 	ctx, a.span = a.cfg.Tracer.Start(ctx, "reset attempt", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
 		attribute.String("batchreset.job", job), attribute.String("batchreset.item", a.d.ItemID),
@@ -36,4 +41,29 @@ func (a *attempt) endSpan(o tasks.Outcome, state tasks.ItemState) {
 		a.span.SetStatus(codes.Error, o.Message)
 	}
 	a.span.End()
+}
+
+// startSpan begins the span of a notice that is sent, beside the attempts. It is not told
+// to the endpoint, which is somebody else's, nor does it have the URL, which may carry
+// secrets of the receiver.
+func (t *Teller) startSpan(ctx context.Context, traceparent string, n tasks.Notice) (context.Context, trace.Span) {
+	if t.tracer == nil || traceparent == "" {
+		return ctx, trace.SpanFromContext(ctx) // which does nothing
+	}
+	return t.tracer.Start(inTraceOf(ctx, traceparent), "webhook "+string(n.Topic), trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		attribute.String("batchreset.job", n.JobID()), attribute.String("batchreset.tenant", n.Tenant),
+		attribute.String("batchreset.endpoint", n.EndpointID), attribute.String("batchreset.event", n.EventID),
+	))
+}
+
+// endSpan says what came of a notice.
+func (end telling) endSpan(span trace.Span, reply Reply) {
+	span.SetAttributes(attribute.String("batchreset.outcome", string(end.verdict)))
+	if reply.Status != 0 {
+		span.SetAttributes(semconv.HTTPResponseStatusCode(reply.Status))
+	}
+	if end.verdict != delivered {
+		span.SetStatus(codes.Error, end.reason)
+	}
+	span.End()
 }

@@ -1,16 +1,24 @@
 package worker
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/hibiken/asynq"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
 )
 
 func TestAttemptsAreSpansOfTheRequest(t *testing.T) {
@@ -57,5 +65,117 @@ func TestAttemptsAreSpansOfTheRequest(t *testing.T) {
 	}
 	if err := provider.Shutdown(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A delivery by the sweeper, after a retry, is in the same trace.
+func TestDeliveriesOfTheSweeperStayInTheTrace(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	defer func() { _ = provider.Shutdown(t.Context()) }()
+	calls := 0
+	server := miniredis.RunT(t)
+	b := newBenchOn(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true}, driverFunc(func(context.Context, Attempt) error {
+		if calls++; calls == 1 {
+			return &DriverError{Verdict: Retryable, Code: "CPS.0003", Message: "system busy"}
+		}
+		return nil
+	}), func(c *Config) { c.Tracer = provider.Tracer("test") })
+	var log bytes.Buffer
+	sweep := NewSweeper(b.db, b.db.NewInspector(), b.db.Queues, slog.New(slog.NewJSONHandler(&log, nil)))
+	const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, Open: true, Traceparent: traceparent})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// run takes the task of the item's current delivery as asynq would hand it over.
+	run := func() error {
+		d := b.item(t, job)
+		task, err := b.db.NewInspector().GetTaskInfo(job.Queue, tasks.Delivery{ItemID: d.ID, Number: d.Delivery}.TaskID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.process(t.Context(), asynq.NewTaskWithHeaders(task.Type, task.Payload, task.Headers))
+	}
+	_ = wantAgain(t, run())
+	if err := b.db.NewInspector().DeleteTask(job.Queue, job.Deliveries()[0].TaskID()); err != nil {
+		t.Fatal(err)
+	}
+	server.SetTime(time.Now().Add(2 * time.Minute))
+	if err := sweep.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); err != nil {
+		t.Fatal(err)
+	}
+
+	got := spans.GetSpans()
+	if len(got) != 2 {
+		t.Fatalf("spans %+v", got)
+	}
+	for n, delivery := range []int64{1, 2} {
+		span := got[n]
+		if span.SpanContext.TraceID().String() != job.TraceID() || span.Parent.SpanID().String() != "00f067aa0ba902b7" ||
+			!slices.Contains(span.Attributes, attribute.Int64("batchreset.delivery", delivery)) {
+			t.Errorf("attempt %d: %+v", n+1, span)
+		}
+	}
+	for _, want := range []string{`"msg":"item delivered again"`, `"job":"` + job.ID, `"instance":"phone-1"`, `"tenant":"acme"`, `"trace_id":"` + job.TraceID()} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %s: %s", want, &log)
+		}
+	}
+}
+
+func TestNoticesAreSpansBesideTheAttempts(t *testing.T) {
+	const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for _, row := range []struct {
+		name, traceparent, outcome string
+		reply                      Reply
+		code                       codes.Code
+	}{
+		{"taken", traceparent, "delivered", Reply{Status: 200}, codes.Unset},
+		{"refused", traceparent, "failed", Reply{Status: 500}, codes.Error},
+		{"of a job that is not traced", "", "", Reply{Status: 200}, codes.Unset},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			spans := tracetest.NewInMemoryExporter()
+			provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+			defer func() { _ = provider.Shutdown(t.Context()) }()
+			b := newTellBench(t, senderFunc(func(context.Context, tasks.Endpoint, string, []byte) Reply { return row.reply }))
+			var log bytes.Buffer
+			b.tracer, b.log = provider.Tracer("test"), slog.New(slog.NewJSONHandler(&log, nil))
+			// A job that ends at once, and the task that is made of that.
+			job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, Open: true, Traceparent: row.traceparent})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.db.Cancel(t.Context(), job.ID); err != nil {
+				t.Fatal(err)
+			}
+			notices, err := b.db.NewInspector().ListPendingTasks(redisdb.WebhookQueue)
+			if err != nil || len(notices) != 1 {
+				t.Fatalf("notices %v, %v", notices, err)
+			}
+			_ = b.process(t.Context(), asynq.NewTaskWithHeaders(notices[0].Type, notices[0].Payload, notices[0].Headers))
+
+			got := spans.GetSpans()
+			traced := row.traceparent != ""
+			if strings.Contains(log.String(), "trace_id") != traced || !strings.Contains(log.String(), `"job":"`+job.ID+`"`) {
+				t.Errorf("log %s", &log)
+			}
+			if !traced {
+				if len(got) != 0 {
+					t.Errorf("spans %+v", got)
+				}
+				return
+			}
+			if len(got) != 1 || got[0].Name != "webhook job.finished" || got[0].Parent.SpanID().String() != "00f067aa0ba902b7" || got[0].Status.Code != row.code ||
+				!slices.Contains(got[0].Attributes, attribute.String("batchreset.outcome", row.outcome)) ||
+				!slices.Contains(got[0].Attributes, attribute.Int("http.response.status_code", row.reply.Status)) {
+				t.Errorf("spans %+v", got)
+			}
+		})
 	}
 }

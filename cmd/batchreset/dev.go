@@ -9,6 +9,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/attribute"
 	"golang.org/x/sync/errgroup"
 
 	"batchreset/tasks"
@@ -105,7 +106,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		}
 		secret = endpoint.Secret
 	}
-	tracer, flush, err := startTracing(ctx, "dev", ops.otlp, log)
+	tracer, flush, err := startTracing(ctx, "dev", ops.otlp, log, attribute.String("batchreset.driver", work.driver))
 	if err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		return err
 	}
 	sweeper := worker.NewSweeper(db, db.NewInspector(), db.Queues, log)
-	teller := newTeller(db, work.webhookPrivate, log)
+	teller := newTeller(db, work.webhookPrivate, tracer, log)
 	public, err := bind(ctx, "listen", flags.listen)
 	if err != nil {
 		return err

@@ -75,8 +75,14 @@ func (p *process) said() string {
 // start starts the binary as a process of its own. The test ends it.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startIn(t, nil, args...)
+}
+
+// startIn is start with more in the environment.
+func startIn(t *testing.T, environment []string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, cmd: exec.Command(binary, args...), log: make(chan map[string]any, 1000), done: make(chan error, 1)} //nolint:noctx // ended by stop
-	p.cmd.Dir, p.cmd.Stdout = t.TempDir(), p
+	p.cmd.Dir, p.cmd.Stdout, p.cmd.Env = t.TempDir(), p, append(os.Environ(), environment...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -291,12 +297,15 @@ func TestAWorkerThatIsKilledInTheMiddle(t *testing.T) {
 			phones := httptest.NewServer(mux)
 			defer phones.Close()
 			defer close(upstream.release)
+			traces := &traceCollector{}
+			otlp := httptest.NewServer(traces)
+			defer otlp.Close()
 			redis := redistest.Start(t).URL()
-			api := start(t, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open")
+			api := start(t, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open", "--otlp-endpoint", otlp.URL)
 			server, _ := api.logged("api started")["api"].(string)
 			flags := append([]string{
 				"worker", "--redis", redis, "--ops-listen", "127.0.0.1:0", "--driver", "http",
-				"--driver-url", phones.URL + "/phones/{instance_id}/reset", "--max-attempts", "1",
+				"--driver-url", phones.URL + "/phones/{instance_id}/reset", "--max-attempts", "1", "--otlp-endpoint", otlp.URL,
 			}, row.flags...)
 			first := start(t, flags...)
 			first.logged("worker started")
@@ -335,6 +344,7 @@ func TestAWorkerThatIsKilledInTheMiddle(t *testing.T) {
 			}
 			second.stop()
 			api.stop()
+			traces.wantTakenOver(t)
 		})
 	}
 }

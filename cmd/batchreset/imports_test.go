@@ -48,6 +48,9 @@ var libraries = map[string]string{
 	"github.com/hibiken/asynqmon": "asynqmon",
 	"github.com/labstack/echo":    "Echo",
 	"github.com/redis/go-redis":   "go-redis",
+
+	"go.opentelemetry.io/otel/sdk":       "OpenTelemetry's SDK",
+	"go.opentelemetry.io/otel/exporters": "OpenTelemetry's SDK",
 }
 
 // goPackage is what 'go list -json' tells of a package.
@@ -137,6 +140,11 @@ func TestImportArrows(t *testing.T) {
 			"keep the worker from the store", "worker", "batchreset/tasks/redisdb",
 			"worker imports batchreset/tasks/redisdb: worker may import only tasks and asynq",
 		},
+		{
+			"keep what becomes of spans out of the worker", "worker", "go.opentelemetry.io/otel/sdk/trace",
+			"worker imports go.opentelemetry.io/otel/sdk/trace: worker may import only tasks and asynq",
+		},
+		{"let the worker make spans", "worker", "go.opentelemetry.io/otel/trace", ""},
 		{
 			"keep go-redis out of the worker", "worker", "github.com/redis/go-redis/v9",
 			"worker imports github.com/redis/go-redis/v9: worker may import only tasks and asynq",

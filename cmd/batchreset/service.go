@@ -205,8 +205,8 @@ func defineWebhookPrivate(flags *pflag.FlagSet, allowed *bool, value bool) {
 }
 
 // newTeller makes what sends webhooks.
-func newTeller(db *redisdb.DB, allowPrivate bool, log *slog.Logger) *worker.Teller {
-	return worker.NewTeller(redisdb.WebhookQueue, db, webhook.NewSender(userAgent(), allowPrivate), db.NewServer, log)
+func newTeller(db *redisdb.DB, allowPrivate bool, tracer trace.Tracer, log *slog.Logger) *worker.Teller {
+	return worker.NewTeller(redisdb.WebhookQueue, db, webhook.NewSender(userAgent(), allowPrivate), db.NewServer, tracer, log)
 }
 
 func userAgent() string { return "batchreset/" + versionText() }
@@ -271,7 +271,7 @@ type opsFlags struct {
 }
 
 func (f *opsFlags) check() error {
-	return errors.Join(checkEndpoint(f.otlp), checkTraceURL(f.traceURL))
+	return errors.Join(checkTracing(f.otlp), checkTraceURL(f.traceURL))
 }
 
 func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {

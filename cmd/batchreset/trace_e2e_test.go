@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -28,6 +29,8 @@ type span struct {
 
 // traceCollector is an OTLP collector.
 type traceCollector struct {
+	authorization string // that it wants to see
+
 	mu    sync.Mutex
 	spans []span
 	raw   strings.Builder
@@ -39,7 +42,7 @@ func (c *traceCollector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = proto.Unmarshal(body, &request)
 	}
-	if err != nil || r.URL.Path != "/v1/traces" {
+	if err != nil || r.URL.Path != "/v1/traces" || r.Header.Get("Authorization") != c.authorization {
 		http.Error(w, fmt.Sprint(r.URL.Path, err), http.StatusBadRequest)
 		return
 	}
@@ -57,7 +60,7 @@ func (c *traceCollector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			for _, s := range scope.GetSpans() {
 				one := span{service, s.GetName(), fmt.Sprintf("%x", s.GetTraceId()), fmt.Sprintf("%x", s.GetSpanId()), fmt.Sprintf("%x", s.GetParentSpanId()), map[string]string{}}
 				for _, a := range s.GetAttributes() {
-					one.attributes[a.GetKey()] = strings.Trim(strings.SplitN(a.GetValue().String(), ":", 2)[1], `"`)
+					one.attributes[a.GetKey()] = cmp.Or(a.GetValue().GetStringValue(), fmt.Sprint(a.GetValue().GetIntValue()))
 				}
 				c.spans = append(c.spans, one)
 			}
@@ -104,11 +107,15 @@ func TestOneTraceAndNoSecret(t *testing.T) {
 	defer phones.Close()
 	told := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
 	defer told.Close()
-	c := &traceCollector{}
+	secrets := map[string]string{
+		"Redis's password": "rEdIs-0123456789", "the control plane's token": "PlAnE-0123456789", "an operator's password": "correct horse 0123456789",
+		"the collector's token": "CoLlEcToR-0123456789",
+	}
+	c := &traceCollector{authorization: "Bearer " + secrets["the collector's token"]}
 	otlp := httptest.NewServer(c)
 	defer otlp.Close()
+	header := "OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20" + secrets["the collector's token"]
 
-	secrets := map[string]string{"Redis's password": "rEdIs-0123456789", "the control plane's token": "PlAnE-0123456789", "an operator's password": "correct horse 0123456789"}
 	server := redistest.Start(t)
 	if err := server.Client(t).ConfigSet(t.Context(), "requirepass", secrets["Redis's password"]).Err(); err != nil {
 		t.Fatal(err)
@@ -122,9 +129,9 @@ func TestOneTraceAndNoSecret(t *testing.T) {
 		return path
 	}
 	redis := file("redis", strings.Replace(server.URL(), "redis://", "redis://:"+secrets["Redis's password"]+"@", 1))
-	api := start(t, "api", "--redis-file", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open", "--otlp-endpoint", otlp.URL)
+	api := startIn(t, []string{header}, "api", "--redis-file", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open", "--otlp-endpoint", otlp.URL)
 	started := api.logged("api started")
-	worker := start(t, "worker", "--redis-file", redis, "--ops-listen", "127.0.0.1:0", "--driver", "http", "--driver-url", phones.URL+"/{instance_id}",
+	worker := startIn(t, []string{header}, "worker", "--redis-file", redis, "--ops-listen", "127.0.0.1:0", "--driver", "http", "--driver-url", phones.URL+"/{instance_id}",
 		"--driver-token-file", file("plane", secrets["the control plane's token"]), "--otlp-endpoint", otlp.URL+"/", "--webhook-allow-private")
 	worker.logged("worker started")
 	url, _ := started["api"].(string)
@@ -165,6 +172,7 @@ func TestOneTraceAndNoSecret(t *testing.T) {
 	if _, err := caller.Submit(t.Context(), client.Batch{InstanceIDs: []string{"phone-1"}}); err == nil {
 		t.Error("a wrong token is taken")
 	}
+	worker.logged("webhook sent")
 	worker.stop()
 	api.stop()
 
@@ -193,6 +201,15 @@ func TestOneTraceAndNoSecret(t *testing.T) {
 		}
 		if !strings.Contains(worker.said(), `"trace_id":"`+a.trace+`"`) || !strings.Contains(api.said(), `"trace_id":"`+a.trace+`"`) {
 			t.Errorf("no line has the trace %s", a.trace)
+		}
+	}
+	if notices := c.named("webhook job.finished"); len(notices) == 0 {
+		t.Error("the notice is no span")
+	} else {
+		for _, n := range notices {
+			if requests[n.parent].trace != n.trace {
+				t.Errorf("notice %+v", n)
+			}
 		}
 	}
 	for _, header := range plane.traceparents {
@@ -234,26 +251,53 @@ func logInto(t *testing.T, site, name, password string) string {
 	return cookies[0].Value
 }
 
-func TestACollectorThatIsAwayDoesNoHarm(t *testing.T) {
-	t.Parallel()
+func TestACollectorThatDoesNotAnswerDoesNoHarm(t *testing.T) {
 	away := httptest.NewServer(nil)
 	away.Close()
-	redis := redistest.Start(t).URL()
-	api := start(t, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open", "--otlp-endpoint", away.URL)
-	url, _ := api.logged("api started")["api"].(string)
-	worker := start(t, "worker", "--redis", redis, "--ops-listen", "127.0.0.1:0", "--driver", "simulator", "--simulator-latency", "1ms", "--otlp-endpoint", away.URL)
-	worker.logged("worker started")
-	environment := map[string]string{"BATCHRESET_REDIS": redis, "BATCHRESET_SERVER": url}
-	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
-	command(t, environment, "submit", "--wait", "phone-1").ok(t)
-	for _, p := range []*process{worker, api} {
-		begin := time.Now()
-		p.stop()
-		if took := time.Since(begin); took > 20*time.Second {
-			t.Errorf("it took %s to stop", took)
-		}
-		if n := strings.Count(p.said(), "traces not sent"); n < 1 || n > 2 {
-			t.Errorf("%d lines about traces", n)
+	release := make(chan struct{})
+	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	t.Cleanup(func() {
+		close(release)
+		hanging.Close()
+	})
+	refusing := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(refusing.Close)
+	for name, collector := range map[string]string{"is away": away.URL, "hangs": hanging.URL, "refuses": refusing.URL} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			redis := redistest.Start(t).URL()
+			api := start(t, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open", "--otlp-endpoint", collector)
+			url, _ := api.logged("api started")["api"].(string)
+			worker := start(t, "worker", "--redis", redis, "--ops-listen", "127.0.0.1:0", "--driver", "simulator", "--simulator-latency", "1ms", "--otlp-endpoint", collector)
+			worker.logged("worker started")
+			environment := map[string]string{"BATCHRESET_REDIS": redis, "BATCHRESET_SERVER": url}
+			environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
+			command(t, environment, "submit", "--wait", "phone-1").ok(t)
+			for _, p := range []*process{worker, api} {
+				begin := time.Now()
+				p.stop()
+				if took := time.Since(begin); took > 20*time.Second {
+					t.Errorf("it took %s to stop", took)
+				}
+				if n := strings.Count(p.said(), "traces not sent"); n < 1 || n > 2 {
+					t.Errorf("%d lines about traces:\n%s", n, p.said())
+				}
+			}
+		})
+	}
+}
+
+// wantTakenOver checks that the only attempt that has ended, the second, made by another
+// worker than the first, belongs to the request.
+func (c *traceCollector) wantTakenOver(t *testing.T) {
+	t.Helper()
+	requests, attempts := c.named("POST /v1/instances/batch-reset"), c.named("reset attempt")
+	if len(requests) != 1 || len(attempts) != 1 {
+		t.Fatalf("requests %v, attempts %v", requests, attempts)
+	}
+	for _, a := range attempts {
+		if r, ok := requests[a.parent]; !ok || r.trace != a.trace || a.attributes["batchreset.attempt"] != "2" {
+			t.Errorf("attempt %+v, requests %+v", a, requests)
 		}
 	}
 }

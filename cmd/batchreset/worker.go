@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/attribute"
 	"golang.org/x/sync/errgroup"
 
 	"batchreset/tasks/redisdb"
@@ -65,7 +66,7 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	tracer, flush, err := startTracing(ctx, "worker", ops.otlp, log)
+	tracer, flush, err := startTracing(ctx, "worker", ops.otlp, log, attribute.String("batchreset.driver", flags.driver))
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 		return err
 	}
 	sweeper := worker.NewSweeper(db, db.NewInspector(), db.Queues, log)
-	teller := newTeller(db, flags.webhookPrivate, log)
+	teller := newTeller(db, flags.webhookPrivate, tracer, log)
 	if err := sayWhoMayLogIn(ctx, db, log); err != nil {
 		return err
 	}

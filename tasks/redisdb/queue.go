@@ -60,7 +60,7 @@ func (db *DB) enqueueOne(ctx context.Context, job tasks.Job, d tasks.Delivery, w
 	return err
 }
 
-// headers of a job's tasks: its trace, of which each attempt is a part.
+// headers of a job's tasks: its trace, of which each attempt and each notice is a part.
 func headers(job tasks.Job) map[string]string {
 	if job.Traceparent == "" {
 		return nil

@@ -53,7 +53,7 @@ func (db *DB) Tell(ctx context.Context, job tasks.Job) error {
 		return nil
 	}
 	if err := db.enqueueAll(ctx, WebhookQueue, len(notices), func(ctx context.Context, i int) error {
-		return db.enqueueNotice(ctx, notices[i], job.TaskRetention)
+		return db.enqueueNotice(ctx, job, notices[i])
 	}); err != nil {
 		return fmt.Errorf("tell: %w", err)
 	}
@@ -70,13 +70,13 @@ func markOf(n tasks.News) string {
 	return toldField
 }
 
-func (db *DB) enqueueNotice(ctx context.Context, n tasks.Notice, retention time.Duration) error {
-	_, err := db.client.EnqueueContext(ctx, asynq.NewTask(tasks.TypeNotice, n.Encode()),
+func (db *DB) enqueueNotice(ctx context.Context, job tasks.Job, n tasks.Notice) error {
+	_, err := db.client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(tasks.TypeNotice, n.Encode(), headers(job)),
 		asynq.TaskID(n.TaskID()),
 		asynq.Queue(WebhookQueue),
 		asynq.MaxRetry(math.MaxInt32),
 		asynq.Timeout(unlimited),
-		asynq.Retention(retention),
+		asynq.Retention(job.TaskRetention),
 	)
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return nil

@@ -32,11 +32,13 @@ func traced(transport http.RoundTripper, r *http.Request) (*http.Response, error
 	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(r.Header))
 	response, err := transport.RoundTrip(r)
 	if err != nil {
+		span.SetAttributes(semconv.ErrorType(err))
 		span.SetStatus(codes.Error, reason(err))
 		return nil, err
 	}
 	span.SetAttributes(semconv.HTTPResponseStatusCode(response.StatusCode))
 	if response.StatusCode >= http.StatusBadRequest {
+		span.SetAttributes(semconv.ErrorTypeKey.String(strconv.Itoa(response.StatusCode)))
 		span.SetStatus(codes.Error, response.Status)
 	}
 	return response, nil
