@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -88,9 +87,7 @@ func (s *site) failedItems(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if cursor != "" {
-		p.Older = url.Values{"driver": {kind.Driver}, "code": {string(kind.Code)}, "window": {p.Window.Name}, "cursor": {cursor}}.Encode()
-	}
+	p.Older = olderQuery(c, cursor)
 	return s.show(c, http.StatusOK, "faileditems", p)
 }
 

@@ -58,12 +58,18 @@ func (s *site) jobs(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if cursor != "" {
-		older := c.QueryParams()
-		older.Set("cursor", cursor)
-		p.Older = older.Encode()
-	}
+	p.Older = olderQuery(c, cursor)
 	return s.show(c, http.StatusOK, "jobs", p)
+}
+
+// olderQuery is the query of the page after this one, which has the same filters, or empty.
+func olderQuery(c echo.Context, cursor string) string {
+	if cursor == "" {
+		return ""
+	}
+	older := c.QueryParams()
+	older.Set("cursor", cursor)
+	return older.Encode()
 }
 
 // search is what the filters mean. Errors: tasks.BadRequest.

@@ -196,10 +196,6 @@ func (s *site) auditTrail(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if cursor != "" {
-		older := c.QueryParams()
-		older.Set("cursor", cursor)
-		p.Older = older.Encode()
-	}
+	p.Older = olderQuery(c, cursor)
 	return s.show(c, http.StatusOK, "audit", p)
 }

@@ -42,9 +42,7 @@ func TestAListGoesByLabelsAndTimes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for !time.Now().After(job.CreatedAt.Add(2 * time.Millisecond)) { // the next one is of another moment
-				time.Sleep(time.Millisecond)
-			}
+			w.after(t, job, 2) // the next one is of another moment
 			return job
 		}
 		first := submit(map[string]string{"run": "nightly", "site": "north"})
@@ -177,9 +175,7 @@ func TestARequestThatWasSentTwiceIsListedAtTheTimeOfItsRecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for time.Since(first.CreatedAt.Time) < 3*time.Millisecond {
-			time.Sleep(time.Millisecond)
-		}
+		w.after(t, first, 3)
 		if _, err := w.db.Submit(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}

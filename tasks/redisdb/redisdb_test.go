@@ -66,6 +66,21 @@ func (w world) submit(t testing.TB, instances ...string) tasks.Job {
 	return job
 }
 
+// after waits until Redis's clock, which gives jobs their times, has passed a job's by
+// some milliseconds.
+func (w world) after(t testing.TB, job tasks.Job, ms int) {
+	t.Helper()
+	for {
+		now, err := w.rdb.Time(t.Context()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now.Sub(job.CreatedAt.Time) > time.Duration(ms)*time.Millisecond {
+			return
+		}
+	}
+}
+
 func (w world) read(t testing.TB, id string) tasks.Job {
 	t.Helper()
 	job, err := w.db.Job(t.Context(), id)
