@@ -39,7 +39,7 @@ func TestEveryDecisionIsInTheTrailAndInTheLog(t *testing.T) {
 	path := first.header.Get("Location")
 	id := strings.TrimPrefix(path, "/v1/jobs/")
 	send(http.MethodPost, path+"/cancel", "")
-	send(http.MethodPost, path+"/retry", "")
+	send(http.MethodPost, path+"/retry", `{"states":["cancelled"]}`)
 	send(http.MethodPost, "/v1/halt", `{"reason":"oops"}`)
 	send(http.MethodPost, "/v1/resume", "")
 	// Neither what is refused nor what changes nothing is a decision.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -97,6 +98,35 @@ func decodeBatch(body io.Reader, limit int) (batch, error) {
 		return batch{}, err
 	}
 	return b, decodeNotBefore(request.NotBefore, &b.NotBefore)
+}
+
+// decodeStates reads the body of a retry, which may be empty: what failed is meant then.
+func decodeStates(body io.Reader) ([]tasks.ItemState, error) {
+	states := []tasks.ItemState{tasks.ItemFailed}
+	raw, err := io.ReadAll(body)
+	if err != nil || len(raw) == 0 {
+		return states, err
+	}
+	var request struct {
+		States json.RawMessage `json:"states"`
+	}
+	if err := decodeObject(raw, &request); err != nil {
+		return nil, err
+	}
+	var named []*tasks.ItemState
+	if !optional(request.States, &named) || slices.Contains(named, nil) {
+		return nil, tasks.Errorf(tasks.BadRequest, "states must be an array of strings")
+	}
+	if request.States != nil {
+		states = nil
+	}
+	for _, state := range named {
+		states = append(states, *state)
+	}
+	if err := tasks.CheckRetryStates(states); err != nil {
+		return nil, tasks.Errorf(tasks.BadRequest, "states %s", err)
+	}
+	return states, nil
 }
 
 // decodeObject reads a body that must be a JSON object.

@@ -209,10 +209,17 @@ func (s *server) cancel(c echo.Context) error {
 	return s.change(c, tasks.ActionCancel, open, s.store.Cancel)
 }
 
-// retry opens what did not succeed of a final job again, and answers the record.
+// retry opens the items of a final job that are in the states asked for again, and
+// answers the record.
 func (s *server) retry(c echo.Context) error {
-	lost := func(state tasks.ItemState) bool { return state.Final() && state != tasks.ItemSucceeded }
-	return s.change(c, tasks.ActionRetry, lost, s.store.Retry)
+	states, err := decodeStates(c.Request().Body)
+	if err != nil {
+		return err
+	}
+	asked := func(state tasks.ItemState) bool { return slices.Contains(states, state) }
+	return s.change(c, tasks.ActionRetry, asked, func(ctx context.Context, id string) error {
+		return s.store.Retry(ctx, id, states)
+	})
 }
 
 func (s *server) change(c echo.Context, action tasks.Action, about func(tasks.ItemState) bool, change func(context.Context, string) error) error {

@@ -24,7 +24,7 @@ type Store interface {
 	Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	Cancel(ctx context.Context, id string) error
-	Retry(ctx context.Context, id string) error
+	Retry(ctx context.Context, id string, states []tasks.ItemState) error
 	Job(ctx context.Context, id string) (tasks.Job, error)
 	Version(ctx context.Context, id string) (tasks.Job, error)
 	JobsByID(ctx context.Context, ids []string) ([]tasks.Job, error)

@@ -1,5 +1,11 @@
 package tasks
 
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
 // ItemState says where an item stands. DESIGN: pending → running → succeeded,
 // failed, unknown or cancelled, with retrying between attempts.
 type ItemState string
@@ -30,6 +36,72 @@ func (s ItemState) Final() bool {
 		return true
 	}
 	return false
+}
+
+// RetryStates are the states from which a retry can open an item: failed unless others
+// are asked for by name. An unknown item's instance may have been reset, and a cancelled
+// one was taken back by somebody.
+var RetryStates = []ItemState{ItemFailed, ItemUnknown, ItemCancelled}
+
+// CheckRetryStates returns a sentence that says what is wrong with the states that a retry
+// is asked for, or nil.
+func CheckRetryStates(states []ItemState) error {
+	if len(states) == 0 {
+		return fmt.Errorf("must name at least one of %s", inWords(RetryStates))
+	}
+	for i, state := range states {
+		switch {
+		case !slices.Contains(RetryStates, state):
+			return fmt.Errorf("has %.80q, which is none of %s%s", string(state), inWords(RetryStates), DidYouMean(string(state), RetryStates))
+		case slices.Contains(states[:i], state):
+			return fmt.Errorf("has %q twice", string(state))
+		}
+	}
+	return nil
+}
+
+// NothingToRetry says why no item of a job can be opened from the given states: JobFinal.
+func (j Job) NothingToRetry(states []ItemState) error {
+	if !j.State.Final() || j.Counts.In(states) > 0 { // or was opened meanwhile
+		return Errorf(JobFinal, "the job has nothing to retry yet: it has not ended")
+	}
+	if j.Counts.Succeeded == j.Total {
+		return Errorf(JobFinal, "the job has nothing to retry: every item succeeded")
+	}
+	var others []string
+	for _, state := range RetryStates {
+		if n := *j.Counts.Of(state); n > 0 {
+			others = append(others, fmt.Sprintf("%d %s %s", n, isOrAre(n), state))
+		}
+	}
+	return Errorf(JobFinal, "no item is %s; %s: name the state to retry them", inWords(states), strings.Join(others, ", "))
+}
+
+func isOrAre(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
+}
+
+// inWords lists states as a sentence does.
+func inWords(states []ItemState) string {
+	words := make([]string, len(states))
+	for i, state := range states {
+		words[i] = string(state)
+	}
+	if last := len(words) - 1; last > 0 {
+		return strings.Join(words[:last], ", ") + " or " + words[last]
+	}
+	return strings.Join(words, "")
+}
+
+// In is how many items are in one of the states.
+func (c Counts) In(states []ItemState) (n int) {
+	for _, state := range states {
+		n += *c.Of(state)
+	}
+	return n
 }
 
 // Event is something that can happen to an item.

@@ -90,3 +90,31 @@ func TestJobStateIsTheFoldOfItsItems(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatARetryCanBeAskedFor(t *testing.T) {
+	for _, row := range []struct {
+		states []tasks.ItemState
+		want   string
+	}{
+		{[]tasks.ItemState{"failed"}, ""},
+		{[]tasks.ItemState{"cancelled", "unknown", "failed"}, ""},
+		{nil, "must name at least one of failed, unknown or cancelled"},
+		{[]tasks.ItemState{}, "must name at least one of failed, unknown or cancelled"},
+		{[]tasks.ItemState{"failed", "failed"}, `has "failed" twice`},
+		{[]tasks.ItemState{"unknown", "failed", "unknown"}, `has "unknown" twice`},
+		{[]tasks.ItemState{"succeeded"}, `has "succeeded", which is none of failed, unknown or cancelled`},
+		{[]tasks.ItemState{"failed", "running"}, `has "running", which is none of failed, unknown or cancelled`},
+		{[]tasks.ItemState{"Failed"}, `has "Failed", which is none of failed, unknown or cancelled; did you mean "failed"?`},
+		{[]tasks.ItemState{"canceled"}, `has "canceled", which is none of failed, unknown or cancelled; did you mean "cancelled"?`},
+		{[]tasks.ItemState{""}, `has "", which is none of failed, unknown or cancelled`},
+		{[]tasks.ItemState{"all"}, `has "all", which is none of failed, unknown or cancelled`},
+	} {
+		got := ""
+		if err := tasks.CheckRetryStates(row.states); err != nil {
+			got = err.Error()
+		}
+		if got != row.want {
+			t.Errorf("%v: %q, want %q", row.states, got, row.want)
+		}
+	}
+}

@@ -272,7 +272,7 @@ func TestRetryRacesRunningWorkers(t *testing.T) {
 			return poll("every job to succeed", func() (bool, error) {
 				left := jobs
 				for _, id := range ids {
-					err := b.db.Retry(t.Context(), id)
+					err := b.db.Retry(t.Context(), id, tasks.RetryStates)
 					if err != nil && !tooLate(err) {
 						return false, err
 					}
@@ -320,7 +320,7 @@ func TestRetryRacesRunningWorkers(t *testing.T) {
 				}
 			}
 		}
-		if err := b.db.Retry(t.Context(), id); !tooLate(err) {
+		if err := b.db.Retry(t.Context(), id, tasks.RetryStates); !tooLate(err) {
 			t.Errorf("retry with nothing to retry: %v", err)
 		}
 	}

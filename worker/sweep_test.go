@@ -178,7 +178,7 @@ func TestARetryThatComesWhileAJobIsBeingDroppedKeepsItListed(t *testing.T) {
 	if err != nil || len(due) != 1 {
 		t.Fatalf("due %v, %v", due, err)
 	}
-	if err := b.db.Retry(t.Context(), job.ID); err != nil {
+	if err := b.db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.db.Unlist(t.Context(), due[0]); err != nil {

@@ -141,6 +141,11 @@ func (s *written) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var fields node
 	_ = json.Unmarshal(body, &fields)
 	maps.Copy(s.fields, fields)
+	for name := range fields {
+		if op.at("requestBody", "content", "application/json", "schema", "properties", name) == nil {
+			fault("no field %s", name)
+		}
+	}
 
 	example := "record"
 	switch {
@@ -224,10 +229,6 @@ func TestEveryMethodKeepsToTheContract(t *testing.T) {
 		if _, sent := service.fields[field]; !sent {
 			t.Errorf("the client cannot send %s", field)
 		}
-		delete(service.fields, field)
-	}
-	for field := range service.fields {
-		t.Errorf("the client sends %s, which the contract does not have", field)
 	}
 }
 

@@ -89,17 +89,25 @@ func jobPath(id string) string { return "/v1/jobs/" + url.PathEscape(id) }
 
 // Cancel takes back the items of a job that have not begun, and returns the record.
 func (c *Client) Cancel(ctx context.Context, id string) (Job, error) {
-	return c.change(ctx, id, "cancel")
+	return c.change(ctx, id, "cancel", nil)
 }
 
-// Retry opens the items of a final job that did not succeed for another try, and
-// returns the record.
-func (c *Client) Retry(ctx context.Context, id string) (Job, error) {
-	return c.change(ctx, id, "retry")
+// Retry opens those items of a final job that are in one of the states for another try,
+// and returns the record. Without a state it opens those that failed; unknown and
+// cancelled ones must be asked for by name. An unknown one may have been reset.
+func (c *Client) Retry(ctx context.Context, id string, states ...string) (Job, error) {
+	var body []byte
+	if len(states) > 0 {
+		var err error
+		if body, err = json.Marshal(map[string][]string{"states": states}); err != nil {
+			return Job{}, err
+		}
+	}
+	return c.change(ctx, id, "retry", body)
 }
 
-func (c *Client) change(ctx context.Context, id, what string) (Job, error) {
-	a, err := c.try(ctx, http.MethodPost, jobPath(id)+"/"+what, nil, nil)
+func (c *Client) change(ctx context.Context, id, what string, body []byte) (Job, error) {
+	a, err := c.try(ctx, http.MethodPost, jobPath(id)+"/"+what, nil, body)
 	if err != nil {
 		return Job{}, err
 	}

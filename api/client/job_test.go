@@ -169,3 +169,25 @@ func TestJob(t *testing.T) {
 		}
 	})
 }
+
+func TestRetry(t *testing.T) {
+	const record = `{"job_id":"` + jobID + `","state":"pending"}`
+	for _, row := range []struct {
+		states []string
+		body   string
+	}{
+		{nil, ""},
+		{[]string{"unknown"}, `{"states":["unknown"]}`},
+		{[]string{"failed", "cancelled"}, `{"states":["failed","cancelled"]}`},
+	} {
+		s := serve(t, step{body: okay(record)})
+		c, _ := connect(t, s.URL)
+		job, err := c.Retry(t.Context(), jobID, row.states...)
+		if err != nil || job.State != "pending" {
+			t.Errorf("%v: %+v, %v", row.states, job, err)
+		}
+		if r := s.requests[0]; r.Method != http.MethodPost || r.URL.Path != "/v1/jobs/"+jobID+"/retry" || s.bodies[0] != row.body {
+			t.Errorf("%v: sent %s %s %q", row.states, r.Method, r.URL.Path, s.bodies[0])
+		}
+	}
+}

@@ -19,7 +19,7 @@ type Jobs interface {
 	SearchJobs(ctx context.Context, s tasks.JobSearch) (jobs []tasks.Job, cursor string, err error)
 	Job(ctx context.Context, id string) (tasks.Job, error)
 	Cancel(ctx context.Context, id string) error
-	Retry(ctx context.Context, id string) error
+	Retry(ctx context.Context, id string, states []tasks.ItemState) error
 }
 
 // rowsOnPage is how many jobs or items a page lists.
@@ -109,12 +109,22 @@ func (p jobsPage) search(cursor string) (tasks.JobSearch, error) {
 type jobPage struct {
 	page
 	Job tasks.Job
-	// CanCancel and CanRetry are how many instances a button is about.
+	// CanCancel is how many instances a cancel is about, CanRetry how many a retry can be.
 	CanCancel, CanRetry int
+	// Choices are what a retry can be asked for.
+	Choices []retryChoice
 	// TraceURL leads to the job's trace; it may be empty.
 	TraceURL string
 	// Ask is the action that has to be confirmed: cancel or retry.
 	Ask string
+}
+
+// retryChoice are the instances of a job that ended in one state. Who wants those that are
+// unknown or cancelled reset has to say so.
+type retryChoice struct {
+	State  tasks.ItemState
+	Count  int
+	Chosen bool
 }
 
 // TaskURL leads to the asynq task of an item.
@@ -138,12 +148,14 @@ func (s *site) findJob(c echo.Context) (p jobPage, found bool, err error) {
 	if s.TraceURL != "" {
 		p.TraceURL = strings.ReplaceAll(s.TraceURL, "{trace_id}", p.Job.TraceID())
 	}
-	for _, it := range p.Job.Items {
-		switch {
-		case it.State == tasks.ItemPending || it.State == tasks.ItemRetrying:
-			p.CanCancel++
-		case it.State.Final() && it.State != tasks.ItemSucceeded && p.Job.State.Final():
-			p.CanRetry++
+	counts := p.Job.Counts
+	p.CanCancel = counts.Pending + counts.Retrying
+	if p.Job.State.Final() {
+		p.CanRetry = counts.In(tasks.RetryStates)
+	}
+	for _, state := range tasks.RetryStates {
+		if n := counts.In([]tasks.ItemState{state}); n > 0 {
+			p.Choices = append(p.Choices, retryChoice{state, n, state == tasks.ItemFailed})
 		}
 	}
 	return p, err == nil, err
@@ -178,10 +190,26 @@ func (s *site) cancelJob(c echo.Context) error {
 }
 
 func (s *site) retryJob(c echo.Context) error {
-	lost := func(job tasks.Job, state tasks.ItemState) bool {
-		return job.State.Final() && state != tasks.ItemSucceeded
+	form, err := c.FormParams()
+	if err != nil {
+		return s.refuse(c, http.StatusBadRequest, "The form could not be read.")
 	}
-	return s.changeJob(c, tasks.ActionRetry, lost, s.Store.Retry)
+	var states []tasks.ItemState
+	for _, state := range form["state"] {
+		states = append(states, tasks.ItemState(state))
+	}
+	if len(states) == 0 {
+		return s.refuse(c, http.StatusBadRequest, "Choose which instances to reset again.")
+	}
+	if err := tasks.CheckRetryStates(states); err != nil {
+		return s.refuse(c, http.StatusBadRequest, "The list of states "+err.Error()+".")
+	}
+	asked := func(job tasks.Job, state tasks.ItemState) bool {
+		return job.State.Final() && slices.Contains(states, state)
+	}
+	return s.changeJob(c, tasks.ActionRetry, asked, func(ctx context.Context, id string) error {
+		return s.Store.Retry(ctx, id, states)
+	})
 }
 
 func (s *site) changeJob(c echo.Context, action tasks.Action, about func(tasks.Job, tasks.ItemState) bool, change func(context.Context, string) error) error {

@@ -285,7 +285,7 @@ func TestLoginInABrowser(t *testing.T) {
 	}
 	want := []string{
 		"cancel by operator alice for acme: [phone-2 phone-3] wrong list",
-		"retry by operator alice for acme: [phone-1 phone-2 phone-3] ",
+		"retry by operator alice for acme: [phone-2 phone-3] ",
 		"halt by operator alice for acme: [] to be safe",
 		"resume by operator alice for acme: [] ",
 	}

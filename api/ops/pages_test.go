@@ -28,7 +28,10 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 	}{
 		{"a job that is none", http.MethodGet, "/jobs/7", nil, http.StatusNotFound, "There is no such job"},
 		{"a job that is gone", http.MethodGet, "/jobs/" + tasks.NewJobID(), nil, http.StatusNotFound, "There is no such job"},
-		{"a retry of a job that runs", http.MethodPost, "/jobs/" + g.job + "/retry", url.Values{}, http.StatusConflict, "nothing to retry"},
+		{"a retry of a job that runs", http.MethodPost, "/jobs/" + g.job + "/retry", url.Values{"state": {"failed"}}, http.StatusConflict, "nothing to retry"},
+		{"a retry of nothing", http.MethodPost, "/jobs/" + g.job + "/retry", url.Values{}, http.StatusBadRequest, "Choose which instances"},
+		{"a retry of what succeeded", http.MethodPost, "/jobs/" + g.job + "/retry", url.Values{"state": {"failed", "succeeded"}}, http.StatusBadRequest, `succeeded\", which is none of failed, unknown or cancelled`},
+		{"a retry of the same twice", http.MethodPost, "/jobs/" + g.job + "/retry", url.Values{"state": {"failed", "failed"}}, http.StatusBadRequest, `failed\" twice`},
 		{"a cancel with too long a reason", http.MethodPost, "/jobs/" + g.job + "/cancel", url.Values{"reason": {strings.Repeat("x", 257)}}, http.StatusBadRequest, "257 characters long"},
 		{"a list that somebody cut off", http.MethodGet, "/jobs?tenant=acme&cursor=7", nil, http.StatusBadRequest, "cursor is not one"},
 		{"jobs in a state that is none", http.MethodGet, "/jobs?state=done", nil, http.StatusBadRequest, `no state "done"`},

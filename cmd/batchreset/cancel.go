@@ -29,8 +29,8 @@ sent cannot be called back. Prints the record as it is then.
 With --label, --instance, --since or --until, which mean what they do for
 'batchreset jobs', it cancels every job of your tenant that has not ended and fits,
 and with --all every one that has not ended. A job that is submitted meanwhile may be
-missed: the command can be given again until it finds none. 'batchreset retry JOB' opens
-a cancelled job again.`,
+missed: the command can be given again until it finds none. 'batchreset retry JOB --state
+cancelled' opens a cancelled job again.`,
 		Example: `  batchreset cancel 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
   batchreset cancel --label run_id=recall-7
   batchreset cancel --since 1h

@@ -7,13 +7,16 @@ import (
 	"batchreset/tasks"
 )
 
-// enumerated are the values of flags that have no others, wherever they are.
+// enumerated are the values of flags that have no others, wherever they are, or in one
+// command.
 var enumerated = map[string][]string{
 	"output": {"text", "json"},
 	"fleet":  {"registered", "open"},
 	"driver": {"http", "simulator"},
 	"state":  words(tasks.JobStates),
 	"scope":  words(tasks.Scopes),
+
+	"retry --state": words(tasks.RetryStates),
 }
 
 // completeFlags tells the shells what may follow the flags of cmd and the commands below
@@ -23,6 +26,8 @@ func completeFlags(cmd *cobra.Command) {
 		how := cobra.NoFileCompletions
 		if name, _ := pflag.UnquoteUsage(f); name == "file" {
 			how = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
+		} else if values, its := enumerated[cmd.Name()+" --"+f.Name]; its {
+			how = cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
 		} else if values := enumerated[f.Name]; values != nil {
 			how = cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
 		}

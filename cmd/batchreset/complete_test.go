@@ -62,6 +62,7 @@ func TestBashCompletes(t *testing.T) {
 		{"the values of --fleet", []string{"batchreset", "api", "--fleet", ""}, "registered open"},
 		{"the values of --driver", []string{"batchreset", "worker", "--driver", "h"}, "http"},
 		{"states", []string{"batchreset", "jobs", "--state", "p"}, "pending partial"},
+		{"states to retry", []string{"batchreset", "retry", "--state", ""}, "failed unknown cancelled"},
 		{"scopes", []string{"batchreset", "token", "add", "--scope", "c"}, "cancel"},
 		{"no files where none belong", []string{"batchreset", "submit", ""}, ""},
 		{"no files for a value", []string{"batchreset", "submit", "--run-id", ""}, ""},

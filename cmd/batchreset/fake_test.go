@@ -32,7 +32,8 @@ type fakeService struct {
 	batches [][]string
 	bodies  []string // of the batches
 	keys    []string
-	seen    int // looks at jobs and lists
+	seen    int      // looks at jobs and lists
+	retries []string // their bodies
 }
 
 type fakeJob struct {
@@ -48,6 +49,7 @@ func newFakeService(t *testing.T) *fakeService {
 	mux.HandleFunc("GET /v1/jobs/{job}", s.job)
 	mux.HandleFunc("GET /v1/jobs/{job}/events", s.events)
 	mux.HandleFunc("POST /v1/jobs/{job}/cancel", s.cancel)
+	mux.HandleFunc("POST /v1/jobs/{job}/retry", s.retry)
 	mux.HandleFunc("GET /v1/jobs", s.list)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Auth-Token") != testToken {
@@ -229,6 +231,17 @@ func (s *fakeService) cancel(w http.ResponseWriter, r *http.Request) {
 	job.Counts = tasks.Count(job.Items)
 	job.State = job.Counts.State()
 	answerOK(w, job)
+}
+
+// retry keeps what it is asked for.
+func (s *fakeService) retry(w http.ResponseWriter, r *http.Request) {
+	raw, _ := io.ReadAll(r.Body)
+	s.mu.Lock()
+	s.retries = append(s.retries, string(raw))
+	s.mu.Unlock()
+	if j := s.look(w, r); j != nil {
+		answerOK(w, j)
+	}
 }
 
 // list gives two jobs a page at most, with the number of jobs passed as cursor.

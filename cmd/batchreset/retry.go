@@ -31,13 +31,15 @@ type retryFlags struct {
 func newRetryCommand(std *streams) *cobra.Command {
 	var flags callerFlags
 	var r retryFlags
+	var states []string
 	fromFile := pflag.NewFlagSet("", pflag.ContinueOnError)
 	cmd := &cobra.Command{
 		Use:   "retry JOB | retry --failed-from FILE",
 		Short: "Try again what a job, or a whole list, did not reset",
-		Long: `With the ID of a finished job, opens its instances that failed, are unknown or were
-cancelled for another try, with a new retry budget. Look at unknown ones first: their
-phone may have been reset, and this resets it again. Prints the record as it is then.
+		Long: `With the ID of a finished job, opens its instances that failed for another try, with a
+new retry budget; with --state those in the states that it names: failed, unknown,
+cancelled. Look at unknown ones first: their phone may have been reset, and this resets
+it again. The others stay as they are. Prints the record as it is then.
 
 With --failed-from, takes the result of 'submit --result' and submits those instances
 whose state is 'failed', and no others, as new jobs, as 'submit' does. Unknown ones
@@ -48,6 +50,7 @@ command. On a terminal it asks before it begins.
 
 ` + exitCodes,
 		Example: `  batchreset retry 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
+  batchreset retry 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f --state failed,cancelled
   batchreset retry --failed-from recall-7.csv --result recall-7-again.csv`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if r.from == "" {
@@ -60,6 +63,9 @@ command. On a terminal it asks before it begins.
 		},
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if r.from != "" {
+				if states != nil {
+					return errors.New("--state goes with a job, not with --failed-from")
+				}
 				return r.submit(cmd.Context(), std, &flags)
 			}
 			fromFile.VisitAll(func(f *pflag.Flag) {
@@ -70,16 +76,37 @@ command. On a terminal it asks before it begins.
 			if err != nil {
 				return err
 			}
-			return change(cmd.Context(), std, &flags, args[0], (*client.Client).Retry)
+			if err := checkStates(states); err != nil {
+				return err
+			}
+			return change(cmd.Context(), std, &flags, args[0], func(c *client.Client, ctx context.Context, job string) (client.Job, error) {
+				return c.Retry(ctx, job, states...)
+			})
 		},
 	}
 	flags.define(cmd.Flags())
 	r.define(fromFile)
 	fromFile.BoolVar(&r.unknown, "include-unknown", false, "also reset those again of which nobody knows whether they were reset")
 	fromFile.BoolVar(&r.yes, "yes", false, "do not ask")
+	cmd.Flags().StringSliceVar(&states, "state", nil, "open the job's items in these `states`: failed (which is meant unless this is given), unknown, cancelled")
 	cmd.Flags().StringVar(&r.from, "failed-from", "", "`file` of 'submit --result': submit again what failed")
 	cmd.Flags().AddFlagSet(fromFile)
 	return cmd
+}
+
+// checkStates checks what --state names, if it is given.
+func checkStates(names []string) error {
+	if names == nil {
+		return nil
+	}
+	states := make([]tasks.ItemState, len(names))
+	for i, name := range names {
+		states[i] = tasks.ItemState(name)
+	}
+	if err := tasks.CheckRetryStates(states); err != nil {
+		return fmt.Errorf("--state %w", err)
+	}
+	return nil
 }
 
 // submit resets the failed rows of the file again.

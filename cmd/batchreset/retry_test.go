@@ -143,6 +143,7 @@ func TestRetryFailedFrom(t *testing.T) {
 	t.Run("refuses what goes with a file where there is a job", func(t *testing.T) {
 		s.call(t, "retry", job1, "--include-unknown").want(t, 1, "", "--include-unknown goes with --failed-from, not with a job")
 		s.call(t, "retry").want(t, 1, "", "the job ID is missing")
+		s.call(t, "retry", "--state", "failed", "--failed-from", file(t, "r.csv", rows)).want(t, 1, "", "--state goes with a job, not with --failed-from")
 	})
 	if n := s.requests(); n != 0 {
 		t.Errorf("%d requests were sent", n)
@@ -166,4 +167,38 @@ func TestConfirm(t *testing.T) {
 			t.Error("it goes on")
 		}
 	})
+}
+
+func TestRetryOfAJobNamesItsStates(t *testing.T) {
+	s := newFakeService(t)
+	s.add("failed-1", "unknown-1")
+	for _, row := range []struct {
+		args []string
+		body string
+	}{
+		{nil, ""},
+		{[]string{"--state", "unknown"}, `{"states":["unknown"]}`},
+		{[]string{"--state", "failed,cancelled"}, `{"states":["failed","cancelled"]}`},
+		{[]string{"--state=failed", "--state=unknown"}, `{"states":["failed","unknown"]}`},
+	} {
+		if r := s.call(t, append([]string{"retry", job1}, row.args...)...); r.code != 0 || !strings.Contains(r.out, job1) {
+			t.Fatalf("%v: %+v", row.args, r)
+		}
+		if n := len(s.retries); s.retries[n-1] != row.body {
+			t.Errorf("%v: sent %q, want %q", row.args, s.retries[n-1], row.body)
+		}
+	}
+	asked := len(s.retries)
+	for states, want := range map[string]string{
+		"":               "--state must name at least one of failed, unknown or cancelled",
+		"failed,failed":  `--state has "failed" twice`,
+		"succeeded":      `--state has "succeeded", which is none of failed, unknown or cancelled`,
+		"Unknown":        `did you mean "unknown"?`,
+		"failed unknown": `--state has "failed unknown", which is none of`,
+	} {
+		s.call(t, "retry", job1, "--state", states).want(t, 1, "", want)
+	}
+	if len(s.retries) != asked {
+		t.Errorf("asked all the same: %v", s.retries[asked:])
+	}
 }

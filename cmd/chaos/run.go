@@ -280,6 +280,11 @@ func ready(ctx context.Context, server string) error {
 	return nil
 }
 
+// retryAll opens whatever can be opened.
+func retryAll(c *client.Client, ctx context.Context, job string) (client.Job, error) {
+	return c.Retry(ctx, job, "failed", "unknown", "cancelled")
+}
+
 // inject breaks something, keeps it broken as long as planned, and mends it.
 func (w *world) inject(ctx context.Context, f plannedFault, r *rand.Rand) (err error) {
 	if ctx.Err() != nil {
@@ -290,7 +295,7 @@ func (w *world) inject(ctx context.Context, f plannedFault, r *rand.Rand) (err e
 		w.caller.change(ctx, Cancel, (*client.Client).Cancel)
 		return nil
 	case retryJob:
-		w.caller.change(ctx, Retry, (*client.Client).Retry)
+		w.caller.change(ctx, Retry, retryAll)
 		return nil
 	}
 	e := Event{Kind: Fault, Begin: w.rec.now(), Fault: f.kind, Target: f.target}

@@ -72,7 +72,7 @@ func TestCommitWaitsForReplicas(t *testing.T) {
 	if err := w.db.Cancel(t.Context(), other.ID); err == nil {
 		t.Error("cancelled without a replica")
 	}
-	if err := w.db.Retry(t.Context(), other.ID); err == nil || !strings.Contains(err.Error(), "list job as open") {
+	if err := w.db.Retry(t.Context(), other.ID, tasks.RetryStates); err == nil || !strings.Contains(err.Error(), "list job as open") {
 		t.Errorf("listed without a replica: %v", err)
 	}
 	replica.Restart(t)

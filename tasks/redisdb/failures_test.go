@@ -63,7 +63,7 @@ func TestFailuresAreCountedAndListedByKind(t *testing.T) {
 			t.Errorf("kinds %s", got)
 		}
 		// Page by page, newest first, none twice, and as they are now.
-		if err := w.db.Retry(t.Context(), job.ID); err != nil {
+		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
 			t.Fatal(err)
 		}
 		var got []string

@@ -103,7 +103,7 @@ func TestItemsAreCountedOnce(t *testing.T) {
 			}
 		}, map[string]float64{"items_finished_total{not_in_time,failed}": 1, "items_finished_total{none,cancelled}": 2}},
 		{"when their job is tried again", func(t *testing.T, w world, job tasks.Job) {
-			if err := errors.Join(w.db.Cancel(t.Context(), job.ID), w.db.Retry(t.Context(), job.ID)); err != nil {
+			if err := errors.Join(w.db.Cancel(t.Context(), job.ID), w.db.Retry(t.Context(), job.ID, tasks.RetryStates)); err != nil {
 				t.Fatal(err)
 			}
 		}, map[string]float64{"items_finished_total{none,cancelled}": 3, "items_submitted_total{retry}": 3}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -95,10 +96,11 @@ func (m *model) Cancel(t *rapid.T) {
 }
 
 func (m *model) Retry(t *rapid.T) {
-	err := m.w.db.Retry(context.Background(), m.job.ID)
+	states := rapid.SliceOfNDistinct(rapid.SampledFrom(tasks.RetryStates), 1, 3, rapid.ID[tasks.ItemState]).Draw(t, "states")
+	err := m.w.db.Retry(context.Background(), m.job.ID, states)
 	reopened := false
 	for i := range m.items {
-		if it := &m.items[i]; m.final() && it.state != tasks.ItemSucceeded {
+		if it := &m.items[i]; m.final() && slices.Contains(states, it.state) {
 			reopened = true
 		}
 	}
@@ -113,7 +115,7 @@ func (m *model) Retry(t *rapid.T) {
 	}
 	m.stopped = false
 	for i := range m.items {
-		if it := &m.items[i]; it.state != tasks.ItemSucceeded {
+		if it := &m.items[i]; slices.Contains(states, it.state) {
 			it.apply(t, tasks.Reopen)
 			*it = modelItem{state: it.state, attempts: it.attempts, delivery: it.delivery + 1}
 		}

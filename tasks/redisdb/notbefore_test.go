@@ -77,7 +77,7 @@ func TestAJobThatIsPutOffCanBeTakenBack(t *testing.T) {
 			t.Errorf("record %+v", got)
 		}
 		// A retry is for now.
-		if err := w.db.Retry(t.Context(), job.ID); err != nil {
+		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
 			t.Fatal(err)
 		}
 		job = w.read(t, job.ID)

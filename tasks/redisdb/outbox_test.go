@@ -78,7 +78,7 @@ func TestAJobIsListedThenCreatedThenEnqueued(t *testing.T) {
 		t.Fatal(err)
 	}
 	sent.sent = nil
-	if err := db.Retry(t.Context(), job.ID); err != nil {
+	if err := db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
 		t.Fatal(err)
 	}
 	order(sent.first("zadd", openKey), sent.first("eval", jobKey(job.ID)), sent.first("eval", "asynq:"))

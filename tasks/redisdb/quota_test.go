@@ -65,13 +65,13 @@ func TestInstancesPerHour(t *testing.T) {
 		// A retry resets as a submit does.
 		w.end(t, job, 0, tasks.Fail)
 		w.end(t, job, 1, tasks.Succeed)
-		wantTooMany(t, w.db.Retry(t.Context(), job.ID), time.Hour, 61*time.Minute)
+		wantTooMany(t, w.db.Retry(t.Context(), job.ID, tasks.RetryStates), time.Hour, 61*time.Minute)
 		if job := w.read(t, job.ID); job.State != tasks.JobPartial {
 			t.Errorf("the job is %s after a retry that was refused", job.State)
 		}
 		// Its own limit is the tenant's, higher or none.
 		w.limit(t, "acme", tasks.Limits{InstancesPerHour: new(4)})
-		if err := w.db.Retry(t.Context(), job.ID); err != nil {
+		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
 			t.Errorf("retry of one item: %v", err)
 		}
 		w.limit(t, "acme", tasks.Limits{InstancesPerHour: new(0)})
@@ -132,7 +132,7 @@ func TestOpenInstances(t *testing.T) {
 		}
 		w.end(t, first, 1, tasks.Succeed)
 		wantRoom(t, w, 1)
-		if err := w.db.Retry(t.Context(), first.ID); err != nil {
+		if err := w.db.Retry(t.Context(), first.ID, tasks.RetryStates); err != nil {
 			t.Errorf("retry of one item: %v", err)
 		}
 		wantRoom(t, w, 0)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -166,25 +167,32 @@ func (db *DB) Cancel(ctx context.Context, id string) error {
 	return nil
 }
 
-// Retry opens the items of a final job that did not succeed for another try and
-// enqueues them. Errors: tasks.JobGone, tasks.JobFinal, tasks.TooManyRequests, and a
+// Retry opens those items of a final job that are in one of the states, which are among
+// tasks.RetryStates, for another try, and enqueues them; the others stay as they are.
+// Errors: tasks.JobGone, tasks.JobFinal, tasks.TooManyRequests, and a
 // *tasks.UndeliveredError, after which the retry stands all the same.
-func (db *DB) Retry(ctx context.Context, id string) error {
+func (db *DB) Retry(ctx context.Context, id string, states []tasks.ItemState) error {
+	letters := ""
+	for _, state := range states {
+		if !slices.Contains(tasks.RetryStates, state) {
+			return fmt.Errorf("retry: an item that is %q cannot be opened", state)
+		}
+		letters += string(state[0]) // see stateOf
+	}
 	job, err := db.Job(ctx, id)
 	if err != nil {
 		return err
 	}
-	if !job.State.Final() {
-		return nothingToRetry()
+	again := job.Counts.In(states)
+	if !job.State.Final() || again == 0 {
+		return job.NothingToRetry(states)
 	}
 	// What has ended must have been told before it opens again.
 	if err := db.Tell(ctx, job); err != nil {
 		return fmt.Errorf("retry: %w", err)
 	}
-	if again := job.Total - job.Counts.Succeeded; again > 0 {
-		if err := db.accept(ctx, job.Tenant, id, again, true); err != nil {
-			return err
-		}
+	if err := db.accept(ctx, job.Tenant, id, again, true); err != nil {
+		return err
 	}
 	// Listed as open first: from here on no crash can hide the job.
 	now, err := db.rdb.Time(ctx).Result()
@@ -194,24 +202,21 @@ func (db *DB) Retry(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("list job as open: %w", err)
 	}
-	done, err := db.commit(ctx, reopenScript, []string{jobKey(id)}, rand.Text(), db.opts.GiveUpAfter.Milliseconds()).Int()
-	switch {
-	case err != nil:
+	done, err := db.commit(ctx, reopenScript, []string{jobKey(id)}, rand.Text(), db.opts.GiveUpAfter.Milliseconds(), letters).Int()
+	if err != nil {
 		return fmt.Errorf("retry: %w", err)
-	case done == -1:
-		return tasks.JobGone
-	case done == 0:
-		return nothingToRetry()
 	}
-	db.metrics.accept(db.metrics.reopened, job.Total-job.Counts.Succeeded)
+	if done == -1 {
+		return tasks.JobGone
+	}
 	if job, err = db.Job(ctx, id); err != nil {
 		return &tasks.UndeliveredError{Job: id, Cause: err}
 	}
+	if done == 0 { // somebody else was faster
+		return job.NothingToRetry(states)
+	}
+	db.metrics.accept(db.metrics.reopened, again)
 	return db.enqueue(ctx, job)
-}
-
-func nothingToRetry() error {
-	return tasks.Errorf(tasks.JobFinal, "the job has nothing to retry: it is running, or every item succeeded")
 }
 
 // list puts the job into the open index, into those by tenant and by instance, and into the

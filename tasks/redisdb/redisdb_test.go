@@ -282,7 +282,7 @@ func TestHistorySurvivesARetry(t *testing.T) {
 		if _, err := w.db.Finish(t.Context(), job.Deliveries()[1], "t2", tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.db.Retry(t.Context(), job.ID); err != nil {
+		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
 			t.Fatal(err)
 		}
 		got := w.read(t, job.ID)

@@ -1,8 +1,9 @@
--- reopen.lua: open the items of a final job that did not succeed for another try,
--- each with a new delivery. Their history stays.
+-- reopen.lua: open those items of a final job that are in one of the given states for
+-- another try, each with a new delivery. Their history stays, and so do all other items.
 -- KEYS[1] job hash
 -- ARGV[1] token of this request   ARGV[2] time for the items to end (ms)
--- returns 1 done, 0 the job is not final or every item succeeded, -1 no such job
+-- ARGV[3] the letters of the states
+-- returns 1 done, 0 the job is not final or no item is in such a state, -1 no such job
 open(0)
 if not left then return -1 end
 if redis.call('HGET', KEYS[1], 'retry') == ARGV[1] then -- the same command, sent twice
@@ -12,7 +13,7 @@ end
 if left > 0 then return 0 end
 for n = 0, redis.call('HGET', KEYS[1], 'total') - 1 do
   local item = open(n)
-  if item.s ~= 's' then
+  if string.find(ARGV[3], item.s, 1, true) then
     left = left + 1
     store(n, {i = item.i, s = 'p', a = item.a, b = item.b, h = item.h, d = (item.d or 1) + 1})
   end
