@@ -1,6 +1,8 @@
 package worker
 
 import (
+	crand "crypto/rand"
+	"encoding/binary"
 	"math/rand/v2"
 	"time"
 
@@ -38,7 +40,19 @@ func double(base, limit time.Duration, n int) time.Duration {
 	return d
 }
 
-func jitter(d time.Duration) time.Duration { return rand.N(d) + 1 }
+// jitter is a random time from 1 ns to d. It comes from crypto/rand because that can be
+// made deterministic, see package testing/cryptotest: a simulated failure can be seen again.
+func jitter(d time.Duration) time.Duration {
+	return time.Duration(rand.New(cryptoSource{}).Int64N(int64(d))) + 1
+}
+
+type cryptoSource struct{}
+
+func (cryptoSource) Uint64() uint64 {
+	var b [8]byte
+	_, _ = crand.Read(b[:]) // never fails
+	return binary.LittleEndian.Uint64(b[:])
+}
 
 // wholeSeconds stretches a delay that starts now so that it ends on a whole
 // second of the clock. asynq keeps due times in whole seconds and cuts off the

@@ -39,7 +39,7 @@ func TestStoppingWaitsForAttemptsThatAsynqHasForgotten(t *testing.T) {
 			Concurrency: 1, Lanes: 1, MaxAttempts: 1, AttemptTimeout: time.Minute, ShutdownTimeout: time.Minute,
 		}
 		reset := driverFunc(func(context.Context, Attempt) error { return nil })
-		w, err := New(cfg, away{}, reset, nil, slog.New(slog.NewTextHandler(&log, nil)))
+		w, err := New[Server](cfg, away{}, reset, nil, slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -64,14 +64,20 @@ type Worker struct {
 	// attempts are those under way, with those that asynq does not know of any more: it
 	// forgets a task whose lease is over, because Redis was away for half a minute.
 	attempts sync.WaitGroup
-	lanes    []*asynq.Server
+	lanes    []Server
 	served   map[string]bool // queues
 
-	newServer func(asynq.Config) *asynq.Server
+	newServer func(asynq.Config) Server
+}
+
+// Server hands out tasks, as an [asynq.Server] does.
+type Server interface {
+	Start(handler asynq.Handler) error
+	Shutdown() // hands out nothing new, and waits for what is under way
 }
 
 // New makes a worker; newServer makes an asynq server on the Redis of store.
-func New(cfg Config, store Store, driver Driver, newServer func(asynq.Config) *asynq.Server, log *slog.Logger) (*Worker, error) {
+func New[S Server](cfg Config, store Store, driver Driver, newServer func(asynq.Config) S, log *slog.Logger) (*Worker, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
@@ -81,7 +87,7 @@ func New(cfg Config, store Store, driver Driver, newServer func(asynq.Config) *a
 	}
 	w.gate, _ = driver.(Gate)
 	w.stop, w.halt = context.WithCancel(context.Background())
-	w.newServer = newServer
+	w.newServer = func(cfg asynq.Config) Server { return newServer(cfg) }
 	return w, nil
 }
 

@@ -76,16 +76,15 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	// A well-known token has no business in a real one.
 	token, ttl := demoToken, time.Duration(0)
 	embedded := redis.url == "" && redis.file == ""
-	var clock func(context.Context) error
 	if embedded {
 		server := miniredis.NewMiniRedis()
+		server.ClockTTL(true) // else its keys would never expire
 		if err := server.Start(); err != nil {
 			return fmt.Errorf("start embedded Redis: %w", err)
 		}
 		defer server.Close()
 		redis.url = "redis://" + server.Addr()
 		flags.db.Embedded = true
-		clock = func(ctx context.Context) error { return runClock(ctx, server) }
 	} else {
 		token, ttl = rand.Text(), 24*time.Hour
 	}
@@ -132,9 +131,6 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	}
 
 	g, ctx := errgroup.WithContext(ctx)
-	if clock != nil {
-		g.Go(func() error { return clock(ctx) })
-	}
 	g.Go(func() error { return db.Listen(ctx) })
 	g.Go(func() error { return db.WriteActivity(ctx) })
 	g.Go(func() error { return w.Run(ctx) })
@@ -151,23 +147,6 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		fmt.Fprintf(std.out, "Every job that ends is told to %s, signed with %s\n\n", hook, secret)
 	}
 	return g.Wait()
-}
-
-// runClock makes time pass in the embedded Redis, whose keys would never expire
-// otherwise.
-func runClock(ctx context.Context, server *miniredis.Miniredis) error {
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	last := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-ticker.C:
-			server.FastForward(now.Sub(last))
-			last = now
-		}
-	}
 }
 
 func greet(std *streams, api, ops, token string, embedded bool) {

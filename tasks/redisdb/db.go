@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -24,6 +25,9 @@ type Options struct {
 	// Embedded skips the check of the server's version and settings, which an
 	// in-process Redis cannot answer.
 	Embedded bool
+	// Dial, if set, makes the connections to a single server in place of the network, for
+	// tests that simulate one.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// JobRetention is how long a record is kept after its job is final. Default 7 days.
 	JobRetention time.Duration
 	// GiveUpAfter is how long after its creation a job's items may still start.
@@ -68,7 +72,7 @@ type DB struct {
 // Open connects to Redis and checks that the server can be trusted with jobs.
 // The caller closes the DB.
 func Open(ctx context.Context, opts Options) (*DB, error) {
-	rdb, err := connect(opts.URL)
+	rdb, err := connect(opts.URL, opts.Dial)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +131,7 @@ func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
 const protocol = 2
 
 // connect makes a client for one of the four kinds of URL. Nothing is sent yet.
-func connect(raw string) (redis.UniversalClient, error) {
+func connect(raw string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (redis.UniversalClient, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {
 		// The text of a parse error repeats the URL, password included.
@@ -145,6 +149,7 @@ func connect(raw string) (redis.UniversalClient, error) {
 		o.ContextTimeoutEnabled = true
 		o.DialTimeout = time.Second
 		o.Protocol = protocol
+		o.Dialer = dial
 		return redis.NewClient(o), nil
 	case "redis-sentinel":
 		master := u.Query().Get("master")
