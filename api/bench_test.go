@@ -25,6 +25,8 @@ func (s instantStore) Token(context.Context, string) (tasks.Token, error) {
 	return tasks.Token{Tenant: s.job.Tenant, Scopes: tasks.Scopes}, nil
 }
 
+func (s instantStore) Now() time.Time { return time.Now() }
+
 func (s instantStore) Registered(context.Context, []string) (map[string]tasks.Instance, error) {
 	return nil, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -36,6 +37,8 @@ func newBoard(items int) *board {
 	}
 	return &board{job: job}
 }
+
+func (b *board) Now() time.Time { return time.Now() }
 
 // change writes a new version of the record.
 func (b *board) change(state tasks.JobState) {

@@ -3,7 +3,6 @@ package api
 import (
 	"encoding/json"
 	"io"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -16,7 +15,7 @@ func (s *server) halt(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.setHalt(c, tasks.AuditEntry{Action: tasks.ActionHalt, Reason: reason}, &tasks.Halt{Since: tasks.Time{Time: time.Now()}, Reason: reason})
+	return s.setHalt(c, tasks.AuditEntry{Action: tasks.ActionHalt, Reason: reason}, &tasks.Halt{Since: tasks.Time{Time: s.store.Now()}, Reason: reason})
 }
 
 // resume lets the tenant's attempts begin again, unless all tenants are halted.

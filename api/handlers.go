@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -55,7 +54,7 @@ func (s *server) submit(ctx context.Context, submission tasks.Submission) (job t
 			return job, true, err
 		}
 	}
-	if err := checkNotBefore(submission); err != nil {
+	if err := s.checkNotBefore(submission); err != nil {
 		return tasks.Job{}, false, err
 	}
 	if err := s.checkOwnership(ctx, submission.Tenant, submission.InstanceIDs); err != nil {
@@ -66,11 +65,11 @@ func (s *server) submit(ctx context.Context, submission tasks.Submission) (job t
 }
 
 // checkNotBefore is no part of reading the request: a replay may come after that time.
-func checkNotBefore(submission tasks.Submission) error {
+func (s *server) checkNotBefore(submission tasks.Submission) error {
 	if submission.NotBefore.IsZero() {
 		return nil
 	}
-	if err := tasks.CheckNotBefore(submission.NotBefore.Time, time.Now()); err != nil {
+	if err := tasks.CheckNotBefore(submission.NotBefore.Time, s.store.Now()); err != nil {
 		return tasks.Errorf(tasks.BadRequest, "not_before %s", err)
 	}
 	return nil
@@ -78,7 +77,7 @@ func checkNotBefore(submission tasks.Submission) error {
 
 // dryRun says of each instance what a submit would do with it now.
 func (s *server) dryRun(ctx context.Context, submission tasks.Submission) (dryRun, error) {
-	if err := checkNotBefore(submission); err != nil {
+	if err := s.checkNotBefore(submission); err != nil {
 		return dryRun{}, err
 	}
 	fleet, err := s.store.Registered(ctx, submission.InstanceIDs)

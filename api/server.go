@@ -31,6 +31,8 @@ type Store interface {
 	Changes
 	Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (jobs []tasks.Job, cursor string, err error)
 	Check(ctx context.Context) error
+	// Now is the time by the store's clock, which is the one in records.
+	Now() time.Time
 	// Pace counts a request against its tenant's limit.
 	Pace(ctx context.Context, tenant string) error
 	// Room is how many more instances of a tenant would be accepted; -1: any number.

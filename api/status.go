@@ -65,7 +65,7 @@ func (s *server) now(c echo.Context) error {
 func (s *server) answer(c echo.Context, record *encodedRecord) error {
 	c.Response().Header().Set("ETag", strconv.Quote(record.tag))
 	if !record.final {
-		setRetryAfter(c.Response().Header(), record.pace.retryAfter(time.Now()))
+		setRetryAfter(c.Response().Header(), record.pace.retryAfter(s.store.Now()))
 	}
 	if holds(c, record.tag) {
 		return c.NoContent(http.StatusNotModified)

@@ -77,7 +77,7 @@ type failedItemsPage struct {
 func (s *site) failedItems(c echo.Context) error {
 	kind := tasks.FailureKind{Driver: c.QueryParam("driver"), Code: tasks.Code(c.QueryParam("code"))}
 	p := failedItemsPage{page: s.page(c, "Failures"), Kind: kind, Window: windowOf(c)}
-	f := tasks.FailureFilter{FailureKind: kind, Since: time.Now().Add(-p.Window.span), Limit: rowsOnPage, Cursor: c.QueryParam("cursor")}
+	f := tasks.FailureFilter{FailureKind: kind, Since: s.Store.Now().Add(-p.Window.span), Limit: rowsOnPage, Cursor: c.QueryParam("cursor")}
 	var cursor string
 	var err error
 	p.Failures, cursor, err = s.Store.Failures(c.Request().Context(), f)

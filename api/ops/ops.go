@@ -57,6 +57,7 @@ type Store interface {
 	Failures
 	Tenants
 	Overview(ctx context.Context) (tasks.Overview, error)
+	Now() time.Time
 }
 
 type site struct {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -146,7 +145,7 @@ func haltedTenant(c echo.Context) (string, error) {
 }
 
 func (s *site) halt(c echo.Context) error {
-	halt := &tasks.Halt{Since: tasks.Time{Time: time.Now()}, Reason: c.FormValue("reason")}
+	halt := &tasks.Halt{Since: tasks.Time{Time: s.Store.Now()}, Reason: c.FormValue("reason")}
 	return s.setHalt(c, tasks.ActionHalt, halt)
 }
 

@@ -69,6 +69,7 @@ func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	g, ctx := errgroup.WithContext(ctx)
 	handler := flags.handler(db, tracer, log)
 	g.Go(func() error { return db.WriteActivity(ctx) })
+	g.Go(func() error { return db.WatchClock(ctx, log) })
 	g.Go(func() error { return handler.Run(ctx) })
 	g.Go(func() error { return serve(ctx, public, handler, log) })
 	g.Go(func() error { return serve(ctx, private, ops.handler(db, log, handler, db.QueueMetrics()), log) })

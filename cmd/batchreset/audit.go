@@ -62,19 +62,23 @@ in the log of the api.
   batchreset audit --since 2026-01-02T15:00:00Z --until 2026-01-02T16:00:00Z --output json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			now := time.Now()
-			var err error
-			if filter.Since.Time, err = readPast("since", since, now); err != nil {
-				return err
-			}
-			if filter.Until.Time, err = readPast("until", until, now); err != nil {
-				return err
-			}
 			filter.Action = tasks.Action(action)
-			if err := checkAuditFilter(filter); err != nil {
+			readTimes := func(now time.Time) (err error) {
+				if filter.Since.Time, err = readPast("since", since, now); err != nil {
+					return err
+				}
+				if filter.Until.Time, err = readPast("until", until, now); err != nil {
+					return err
+				}
+				return checkAuditFilter(filter)
+			}
+			if err := readTimes(time.Now()); err != nil { // before anything else goes wrong
 				return err
 			}
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				if err := readTimes(db.Now()); err != nil {
+					return err
+				}
 				if output.json() {
 					encoder := json.NewEncoder(std.out)
 					encoder.SetEscapeHTML(false)

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -79,7 +78,7 @@ starts.`,
 				if err := audit(cmd.Context(), db, tasks.AuditEntry{Action: tasks.ActionHalt, Tenant: whom.tenant, Reason: reason}); err != nil {
 					return err
 				}
-				if err := db.SetHalt(cmd.Context(), whom.tenant, &tasks.Halt{Since: tasks.Time{Time: time.Now()}, Reason: reason}); err != nil {
+				if err := db.SetHalt(cmd.Context(), whom.tenant, &tasks.Halt{Since: tasks.Time{Time: db.Now()}, Reason: reason}); err != nil {
 					return err
 				}
 				fmt.Fprintf(std.err, "halted: %s; 'batchreset resume' ends it\n", &whom)

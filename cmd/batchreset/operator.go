@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -45,7 +44,7 @@ a file. Redis keeps its bcrypt hash.`,
   batchreset operator add wallboard --role viewer --password-file /run/secrets/wallboard`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o := tasks.Operator{Name: args[0], Role: tasks.Role(role), CreatedAt: tasks.Time{Time: time.Now()}}
+			o := tasks.Operator{Name: args[0], Role: tasks.Role(role)}
 			if err := tasks.CheckOperatorName(o.Name); err != nil {
 				return err
 			}
@@ -53,6 +52,7 @@ a file. Redis keeps its bcrypt hash.`,
 				return fmt.Errorf("--role must be of %s, not %q", join(tasks.Roles), role)
 			}
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				o.CreatedAt.Time = db.Now()
 				if _, found, err := db.Operator(cmd.Context(), o.Name); err != nil {
 					return err
 				} else if found {

@@ -206,7 +206,7 @@ func defineWebhookPrivate(flags *pflag.FlagSet, allowed *bool, value bool) {
 
 // newTeller makes what sends webhooks.
 func newTeller(db *redisdb.DB, allowPrivate bool, tracer trace.Tracer, log *slog.Logger) *worker.Teller {
-	return worker.NewTeller(redisdb.WebhookQueue, db, webhook.NewSender(userAgent(), allowPrivate), db.NewServer, tracer, log)
+	return worker.NewTeller(redisdb.WebhookQueue, db, webhook.NewSender(userAgent(), allowPrivate, db.Now), db.NewServer, tracer, log)
 }
 
 func userAgent() string { return "batchreset/" + versionText() }

@@ -76,17 +76,17 @@ func (o *batchOptions) firstReset(runID string, now time.Time) (time.Time, error
 	if o.notBefore == "" {
 		return time.Time{}, nil
 	}
-	t, err := time.Parse(time.RFC3339, o.notBefore)
-	if err != nil {
-		d, err := time.ParseDuration(o.notBefore)
-		if err != nil {
-			return t, fmt.Errorf("--not-before must be a time such as 2026-01-02T15:04:05Z or a duration such as 10m, not %q", o.notBefore)
-		}
-		if runID != "" {
-			return t, fmt.Errorf("--not-before must be a time and not %q from now if there is a --run-id: the same command would be another request a moment later", o.notBefore)
-		}
-		t = now.Add(d).Truncate(time.Second) // easy to say again
+	if t, err := time.Parse(time.RFC3339, o.notBefore); err == nil {
+		return t.UTC(), nil // whether it is past is for the service to say, by its own clock
 	}
+	d, err := time.ParseDuration(o.notBefore)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("--not-before must be a time such as 2026-01-02T15:04:05Z or a duration such as 10m, not %q", o.notBefore)
+	}
+	if runID != "" {
+		return time.Time{}, fmt.Errorf("--not-before must be a time and not %q from now if there is a --run-id: the same command would be another request a moment later", o.notBefore)
+	}
+	t := now.Add(d).Truncate(time.Second) // easy to say again
 	if err := tasks.CheckNotBefore(t, now); err != nil {
 		return t, fmt.Errorf("--not-before %w", err)
 	}

@@ -54,7 +54,7 @@ func TestSubmit(t *testing.T) {
 		s := newFakeService(t)
 		for want, args := range map[string][]string{
 			`--not-before must be a time such as 2026-01-02T15:04:05Z or a duration such as 10m, not "soon"`: {"--not-before", "soon"},
-			"--not-before is in the past":            {"--not-before", "2020-01-02T15:04:05Z"},
+			"--not-before is in the past":            {"--not-before", "-5m"},
 			"--not-before is more than 7 days ahead": {"--not-before", "169h"},
 			"if there is a --run-id":                 {"--not-before", "1h", "--run-id", "k"},
 			"--reason is 257 characters long":        {"--reason", strings.Repeat("ü", 257)},
@@ -68,6 +68,15 @@ func TestSubmit(t *testing.T) {
 		}
 		if got := s.sent(); len(got) != 0 {
 			t.Errorf("sent %v", got)
+		}
+	})
+	t.Run("leaves it to the service whether a time is past", func(t *testing.T) {
+		s := newFakeService(t)
+		for n, at := range []string{"2020-01-02T15:04:05Z", "2090-01-02T15:04:05+02:00"} {
+			s.call(t, "submit", "phone-1", "--not-before", at)
+			if len(s.bodies) != n+1 || !strings.Contains(s.bodies[n], `"not_before":"20`) {
+				t.Fatalf("sent %v", s.bodies)
+			}
 		}
 	})
 	t.Run("tries out", func(t *testing.T) {

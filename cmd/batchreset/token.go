@@ -64,7 +64,7 @@ only now; what is needed to list and revoke it goes to standard error.`,
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(std.err, "token %s for tenant %s, scopes %s, %s\n", token.ID, token.Tenant, join(token.Scopes), expiry(token))
+				fmt.Fprintf(std.err, "token %s for tenant %s, scopes %s, %s\n", token.ID, token.Tenant, join(token.Scopes), expiry(token, db.Now()))
 				_, err = fmt.Fprintln(std.out, secret)
 				return err
 			})
@@ -95,13 +95,13 @@ func parseScopes(names []string) ([]tasks.Scope, error) {
 // join lists names as flags do.
 func join[S ~string](names []S) string { return strings.Join(words(names), ",") }
 
-func expiry(t tasks.Token) string {
+func expiry(t tasks.Token, now time.Time) string {
 	switch {
 	case !t.RevokedAt.IsZero():
 		return "revoked " + clock(t.RevokedAt.Time)
 	case t.ExpiresAt.IsZero():
 		return "does not expire"
-	case t.ExpiresAt.Before(time.Now()):
+	case !now.Before(t.ExpiresAt.Time):
 		return "expired " + clock(t.ExpiresAt.Time)
 	}
 	return "expires " + clock(t.ExpiresAt.Time)
@@ -128,7 +128,7 @@ func newTokenListCommand(std *streams) *cobra.Command {
 				}
 				table := newTable(std.out, "ID", "TENANT", "SCOPES", "CREATED", "STATE")
 				for _, t := range tokens {
-					table.row(t.ID, t.Tenant, join(t.Scopes), clock(t.CreatedAt.Time), expiry(t))
+					table.row(t.ID, t.Tenant, join(t.Scopes), clock(t.CreatedAt.Time), expiry(t, db.Now()))
 				}
 				return table.flush()
 			})

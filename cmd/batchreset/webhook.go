@@ -158,7 +158,7 @@ to each.`,
 				}
 				table := newTable(std.out, "ID", "TENANT", "URL", "EVENTS", "STATE", "LAST NOTICE")
 				for _, e := range endpoints {
-					table.row(e.ID, e.Tenant, e.URL, join(e.Topics), endpointState(e), lastNotice(e.Last))
+					table.row(e.ID, e.Tenant, e.URL, join(e.Topics), endpointState(e, db.Now()), lastNotice(e.Last))
 				}
 				return table.flush()
 			})
@@ -170,13 +170,13 @@ to each.`,
 	return cmd
 }
 
-func endpointState(e tasks.Endpoint) string {
+func endpointState(e tasks.Endpoint, now time.Time) string {
 	switch {
 	case !e.DisabledAt.IsZero():
 		return "disabled since " + clock(e.DisabledAt.Time) + ": " + e.DisabledReason
 	case !e.FailingSince.IsZero():
 		return "enabled, failing since " + clock(e.FailingSince.Time)
-	case time.Now().Before(e.OldUntil.Time):
+	case now.Before(e.OldUntil.Time):
 		return "enabled, old secret until " + clock(e.OldUntil.Time)
 	}
 	return "enabled"

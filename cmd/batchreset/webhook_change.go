@@ -113,16 +113,16 @@ func newWebhookTestCommand(std *streams) *cobra.Command {
 once, and shows the answer. It exits 0 only if the endpoint took it. It changes nothing
 of the endpoint's state, and works for a disabled one, too.`,
 		Example: "  batchreset webhook test ep_4k2jq6zr7ma3xw5b",
-	}, func(ctx context.Context, _ *redisdb.DB, e tasks.Endpoint) error {
-		now := time.Now()
-		sender := webhook.NewSender(userAgent(), private)
+	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint) error {
+		now := db.Now()
+		sender := webhook.NewSender(userAgent(), private, db.Now)
 		defer sender.Close()
 		body := tasks.NoticeBody("webhook.test", tasks.Time{Time: now}, map[string]string{"tenant": e.Tenant, "endpoint_id": e.ID})
 		reply := sender.Send(ctx, e, fmt.Sprintf("%s-test-%d", e.ID, now.UnixMilli()), body)
 		if reply.Err != nil {
 			return fmt.Errorf("not sent, or not answered: %w", reply.Err)
 		}
-		fmt.Fprintf(std.out, "status %d after %s\n", reply.Status, time.Since(now).Round(time.Millisecond))
+		fmt.Fprintf(std.out, "status %d after %s\n", reply.Status, db.Now().Sub(now).Round(time.Millisecond))
 		if text := strings.TrimSpace(reply.Text); text != "" {
 			fmt.Fprintln(std.out, text)
 		}

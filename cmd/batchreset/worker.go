@@ -90,6 +90,7 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return db.Listen(ctx) })
 	g.Go(func() error { return db.WriteActivity(ctx) })
+	g.Go(func() error { return db.WatchClock(ctx, log) })
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return teller.Run(ctx) })

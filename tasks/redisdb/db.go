@@ -65,6 +65,7 @@ type DB struct {
 	metrics   *metrics
 	activity  *activity
 	instances instanceIndex
+	clocks    clocks
 	looks     sync.WaitGroup // of QueueMetrics
 	opts      Options
 }
@@ -103,6 +104,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	if err := db.Check(ctx); err != nil {
 		return nil, errors.Join(err, rdb.Close())
 	}
+	_ = db.CompareClocks(ctx) // until it succeeds, Now is this machine's time
 	return db, nil
 }
 

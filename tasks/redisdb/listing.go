@@ -115,7 +115,7 @@ func (l *listing) judge(ctx context.Context, entry position, hash map[string]str
 	}
 	switch {
 	case errors.Is(err, tasks.JobGone):
-		if time.Since(time.UnixMilli(entry.created)) > listingGrace {
+		if l.db.Now().Sub(time.UnixMilli(entry.created)) > listingGrace {
 			l.gone = append(l.gone, entry.job)
 		}
 	case err != nil:

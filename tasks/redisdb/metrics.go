@@ -154,6 +154,8 @@ var (
 		"What Redis has allocated. Of several servers the one that is fullest.", nil, nil)
 	redisMaxMemory = prometheus.NewDesc("batchreset_redis_memory_max_bytes",
 		"What the same server may allocate before it refuses writes; 0 = no bound.", nil, nil)
+	clockOffset = prometheus.NewDesc("batchreset_clock_offset_seconds",
+		"By how much this machine's clock is ahead of Redis's; of several servers the one from which it differs most.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -161,6 +163,7 @@ func (db *DB) Describe(c chan<- *prometheus.Desc) {
 	c <- redisUp
 	c <- redisMemory
 	c <- redisMaxMemory
+	c <- clockOffset
 	for _, m := range db.metrics.all() {
 		m.Describe(c)
 	}
@@ -180,6 +183,9 @@ func (db *DB) Collect(c chan<- prometheus.Metric) {
 		fullest := slices.MaxFunc(nodes, func(a, b tasks.RedisNode) int { return cmp.Compare(a.Fill(), b.Fill()) })
 		c <- gauge(redisMemory, float64(fullest.Memory))
 		c <- gauge(redisMaxMemory, float64(fullest.MaxMemory))
+	}
+	if reading, ok := db.clocks.worst(); ok {
+		c <- gauge(clockOffset, reading.offset().Seconds())
 	}
 	for _, m := range db.metrics.all() {
 		m.Collect(c)

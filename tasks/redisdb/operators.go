@@ -107,7 +107,7 @@ func decodeOperator(raw string) (tasks.Operator, error) {
 func (db *DB) AddSession(ctx context.Context, secret string, o tasks.Operator) error {
 	key := sessionKey(secret)
 	pipe := db.rdb.TxPipeline()
-	pipe.HSet(ctx, key, "name", o.Name, "of", sessionOf(o), "until", time.Now().Add(sessionLife).UnixMilli())
+	pipe.HSet(ctx, key, "name", o.Name, "of", sessionOf(o), "until", db.Now().Add(sessionLife).UnixMilli())
 	pipe.PExpire(ctx, key, sessionIdle)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return fmt.Errorf("add session: %w", err)
@@ -125,7 +125,7 @@ func (db *DB) Session(ctx context.Context, secret string) (o tasks.Operator, fou
 	if err != nil {
 		return o, false, fmt.Errorf("read session: %w", err)
 	}
-	if len(h) == 0 || !time.Now().Before(millis(h["until"]).Time) {
+	if len(h) == 0 || !db.Now().Before(millis(h["until"]).Time) {
 		return o, false, nil
 	}
 	if o, found, err = db.Operator(ctx, h["name"]); err != nil || !found || sessionOf(o) != h["of"] {

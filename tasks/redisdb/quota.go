@@ -15,7 +15,10 @@ import (
 func acceptedKey(tenant string) string { return "reset:accepted:{" + tenant + "}" }
 func heldKey(tenant string) string     { return "reset:held:{" + tenant + "}" }
 func begunKey(tenant string) string    { return "reset:begun:{" + tenant + "}" }
-func paceKey(tenant string) string     { return "reset:pace:{" + tenant + "}" }
+func paceKeys(tenant string) []string {
+	key := "reset:pace:{" + tenant + "}"
+	return []string{key, key + ":written"}
+}
 
 // accept counts the instances of a job against the limits of its tenant. again says that
 // the job is retried. Errors: tasks.TooManyRequests.
@@ -139,7 +142,7 @@ func (db *DB) recount(ctx context.Context, tenant string) error {
 		before, since, _ := strings.Cut(was, " ")
 		open := text(left[job].Val()[0])
 		if open == "" {
-			if s, err := strconv.ParseInt(since, 10, 64); err == nil && now.Val().Sub(time.Unix(s, 0)) < listingGrace {
+			if s, err := strconv.ParseInt(since, 10, 64); err == nil && now.Val().Sub(time.Unix(s, 0)).Abs() < listingGrace {
 				continue // it may be about to be created
 			}
 			open = "0"
@@ -196,7 +199,7 @@ func (db *DB) Pace(ctx context.Context, tenant string) error {
 	if err != nil || *policy.RequestsPerSecond == 0 {
 		return err
 	}
-	ms, err := paceScript.Run(ctx, db.group, []string{paceKey(tenant)}, *policy.RequestsPerSecond).Int64()
+	ms, err := paceScript.Run(ctx, db.group, paceKeys(tenant), *policy.RequestsPerSecond, "").Int64()
 	if err != nil {
 		return fmt.Errorf("count request: %w", err)
 	}

@@ -78,7 +78,7 @@ func (db *DB) Token(ctx context.Context, secret string) (tasks.Token, error) {
 		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "X-Auth-Token is not valid")
 	case !token.RevokedAt.IsZero():
 		return tasks.Token{}, tasks.Errorf(tasks.TokenExpired, "X-Auth-Token was revoked, get a new one")
-	case !token.ExpiresAt.IsZero() && !time.Now().Before(token.ExpiresAt.Time):
+	case !token.ExpiresAt.IsZero() && !db.Now().Before(token.ExpiresAt.Time):
 		return tasks.Token{}, tasks.Errorf(tasks.TokenExpired, "X-Auth-Token has expired, get a new one")
 	}
 	return token, nil
@@ -164,7 +164,7 @@ func (db *DB) RevokeToken(ctx context.Context, id string) (bool, error) {
 		if hash[:tokenIDLength] != id {
 			continue
 		}
-		now := time.Now()
+		now := db.Now()
 		pipe := db.rdb.TxPipeline()
 		pipe.HSet(ctx, tokenKey(hash), "revoked", now.UnixMilli())
 		pipe.ExpireAt(ctx, tokenKey(hash), now.Add(tokenMemory))

@@ -51,7 +51,7 @@ func (r *receiver) endpoint() tasks.Endpoint {
 
 func newSender(t *testing.T, allowPrivate bool) *Sender {
 	t.Helper()
-	s := NewSender("batchreset/test", allowPrivate)
+	s := NewSender("batchreset/test", allowPrivate, time.Now)
 	t.Cleanup(s.Close)
 	return s
 }
@@ -112,6 +112,24 @@ func TestBothSecretsSignInTheOverlap(t *testing.T) {
 	}
 	if verify(t, r, oldSecret) == nil {
 		t.Error("the old secret signs for ever")
+	}
+}
+
+// The clock of this machine is hours ahead of Redis's, which the overlap goes by.
+func TestTheOldSecretSignsByRedissClock(t *testing.T) {
+	r := newReceiver(t, func(http.ResponseWriter, *http.Request) {})
+	s, e := newSender(t, true), r.endpoint()
+	redis := time.Now().Add(-3 * time.Hour)
+	s.now = func() time.Time { return redis }
+	e.OldSecret, e.OldUntil = oldSecret, tasks.Time{Time: redis.Add(time.Hour)}
+	if got := s.Send(t.Context(), e, "id", []byte("{}")); got.Status != http.StatusOK {
+		t.Fatalf("reply %+v", got)
+	}
+	if n := len(strings.Fields(r.header.Get("webhook-signature"))); n != 2 {
+		t.Errorf("%d signatures, want one of each secret", n)
+	}
+	if got := r.header.Get("webhook-timestamp"); got != strconv.FormatInt(redis.Unix(), 10) {
+		t.Errorf("signed at %s, want %d", got, redis.Unix())
 	}
 }
 

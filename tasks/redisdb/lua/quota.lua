@@ -6,13 +6,18 @@ local time = redis.call('TIME')
 local now = tonumber(time[1])
 local minute = math.floor(now / 60)
 
--- used returns the sum of a hash and drops what is older.
+-- used returns the sum of a hash and drops what is older. What was counted in minutes that
+-- are yet to come was so before Redis's clock was set back: it counts for an hour from now.
 local function used(key)
-  local all, sum, old = redis.call('HGETALL', key), 0, {}
+  local all, sum, old, ahead = redis.call('HGETALL', key), 0, {}, 0
   for i = 1, #all, 2 do
-    if tonumber(all[i]) < minute - 60 then old[#old + 1] = all[i] else sum = sum + all[i + 1] end
+    local m = tonumber(all[i])
+    if m < minute - 60 or m > minute then old[#old + 1] = all[i] end
+    if m > minute then ahead = ahead + all[i + 1] end
+    if m >= minute - 60 then sum = sum + all[i + 1] end
   end
   if #old > 0 then redis.call('HDEL', key, unpack(old)) end
+  if ahead > 0 then redis.call('HINCRBY', key, minute, ahead) end
   return sum
 end
 
