@@ -53,10 +53,11 @@ func newServiceOn(t testing.TB, cfg api.Config, opts redisdb.Options) service {
 	rdb := redis.NewClient(parsed)
 	t.Cleanup(func() { _ = errors.Join(db.Close(), rdb.Close()) })
 	for _, tenant := range []string{"acme", "other"} {
-		if _, err := db.AddToken(t.Context(), tenant, tenant, tasks.Scopes, 0); err != nil {
+		if _, err := db.AddToken(t.Context(), tenant, tenant, tasks.Scopes, 0, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	rdb.Del(t.Context(), "reset:audit")
 	cfg.MaxInstances = tasks.DefaultMaxInstances
 	cfg.MaxWaiters = cmp.Or(cfg.MaxWaiters, 10_000)
 	return service{api.New(cfg, db, slog.New(slog.DiscardHandler)), db, rdb}
@@ -247,15 +248,15 @@ func TestAFormContentTypeIsReadAsJSON(t *testing.T) {
 func TestTokens(t *testing.T) {
 	s := newService(t, api.Config{OpenFleet: true})
 	ctx := t.Context()
-	revoked, err := s.db.AddToken(ctx, "revoked", "acme", tasks.Scopes, 0)
+	revoked, err := s.db.AddToken(ctx, "revoked", "acme", tasks.Scopes, 0, tasks.Actor{})
 	if err == nil {
-		_, err = s.db.RevokeToken(ctx, revoked.ID)
+		_, err = s.db.RevokeToken(ctx, revoked.ID, tasks.Actor{})
 	}
 	if err == nil {
-		_, err = s.db.AddToken(ctx, "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0)
+		_, err = s.db.AddToken(ctx, "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{})
 	}
 	if err == nil {
-		_, err = s.db.AddToken(ctx, "submitter", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0)
+		_, err = s.db.AddToken(ctx, "submitter", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0, tasks.Actor{})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -333,7 +334,7 @@ func TestOwnership(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := newService(t, api.Config{OpenFleet: row.open})
-			if err := s.db.Register(t.Context(), fleet); err != nil {
+			if err := s.db.Register(t.Context(), fleet, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 			got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":[`+row.list+`]}`))
@@ -481,7 +482,7 @@ func TestIdempotencyKeys(t *testing.T) {
 		}
 	}
 	// A replay neither asks for ownership again nor makes a second job.
-	if err := s.db.Register(t.Context(), []tasks.Instance{{ID: "a", Tenant: "other"}}); err != nil {
+	if err := s.db.Register(t.Context(), []tasks.Instance{{ID: "a", Tenant: "other"}}, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	if again := submit("acme", body, `"key-1"`); string(again.Data) != string(first.Data) {
@@ -588,7 +589,7 @@ func TestARetryNamesItsStates(t *testing.T) {
 	if got := retry(`{"states":["unknown"]}`); got.Code != tasks.JobFinal || !strings.Contains(got.Message, "has not ended") {
 		t.Errorf("retry of a job that has not ended: %+v", got)
 	}
-	if err := s.db.Cancel(t.Context(), id); err != nil {
+	if err := s.db.Cancel(t.Context(), id, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	s.rdb.Del(t.Context(), "reset:audit")
@@ -660,7 +661,7 @@ func TestARetryNamesItsStates(t *testing.T) {
 			t.Errorf("%s: trail %v", row.body, trail)
 		}
 		if job, err = s.db.Job(t.Context(), id); err == nil && !job.State.Final() {
-			err = s.db.Cancel(t.Context(), id)
+			err = s.db.Cancel(t.Context(), id, tasks.Actor{})
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 
 func (s service) limit(t testing.TB, limits tasks.Limits) {
 	t.Helper()
-	if err := s.db.SetLimits(t.Context(), "acme", limits, false); err != nil {
+	if err := s.db.SetLimits(t.Context(), "acme", limits, false, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -73,7 +73,7 @@ func TestADryRunSaysWhatIsOverQuota(t *testing.T) {
 	s := newService(t, api.Config{})
 	if err := s.db.Register(t.Context(), []tasks.Instance{
 		{ID: "a", Tenant: "acme"}, {ID: "b", Tenant: "acme"}, {ID: "c", Tenant: "acme"}, {ID: "safe", Tenant: "acme", Protected: true},
-	}); err != nil {
+	}, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	s.limit(t, tasks.Limits{OpenInstances: new(2)})
@@ -134,24 +134,18 @@ func TestATenantHaltsItsResets(t *testing.T) {
 	if err := json.Unmarshal(got.Data, &state); err != nil || !state.Halted || state.Reason != "wrong list" || time.Since(state.Since) > time.Minute {
 		t.Errorf("answer %+v, %v", got, err)
 	}
-	if policy, err := s.db.Policy(t.Context(), "acme"); err != nil || policy.Halt == nil || policy.Halt.Reason != "wrong list" {
+	if policy, err := s.db.Policy(t.Context(), "acme"); err != nil || policy.Halt() == nil || policy.Halt().Reason != "wrong list" {
 		t.Errorf("policy %+v, %v", policy, err)
 	}
-	if policy, err := s.db.Policy(t.Context(), "other"); err != nil || policy.Halt != nil {
+	if policy, err := s.db.Policy(t.Context(), "other"); err != nil || policy.Halt() != nil {
 		t.Errorf("another tenant's policy %+v, %v", policy, err)
 	}
 	// What is accepted meanwhile waits.
 	if got := post(batchReset, `{"instance_ids":["a"]}`); got.Code != tasks.OK {
 		t.Errorf("submit: %+v", got)
 	}
-	if got := post("/v1/resume", ""); string(got.Data) != `{"halted":false}` {
+	if got := post("/v1/resume", ""); string(got.Data) != `{"halted":false,"halts":[]}` {
 		t.Errorf("answer %s", got.Data)
-	}
-	if err := s.db.SetHalt(t.Context(), "", &tasks.Halt{Since: tasks.FromMillis(1000)}); err != nil {
-		t.Fatal(err)
-	}
-	if got := post("/v1/resume", ""); string(got.Data) != `{"halted":true,"since":"1970-01-01T00:00:01.000Z"}` {
-		t.Errorf("answer while all are halted: %s", got.Data)
 	}
 	for body, want := range map[string]string{
 		"[]": "the body must be a JSON object", "{": "the body is not JSON: unexpected end of JSON input",
@@ -166,7 +160,7 @@ func TestATenantHaltsItsResets(t *testing.T) {
 
 func TestOnlyATokenMadeForItHalts(t *testing.T) {
 	s := newService(t, testConfig)
-	if _, err := s.db.AddToken(t.Context(), "plain", "acme", tasks.DefaultScopes, 0); err != nil {
+	if _, err := s.db.AddToken(t.Context(), "plain", "acme", tasks.DefaultScopes, 0, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/v1/halt", "/v1/resume"} {

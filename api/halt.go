@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 
@@ -15,33 +16,51 @@ func (s *server) halt(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.setHalt(c, tasks.AuditEntry{Action: tasks.ActionHalt, Reason: reason}, &tasks.Halt{Since: tasks.Time{Time: s.store.Now()}, Reason: reason})
+	by := actor(c)
+	by.Reason = reason
+	return s.setHalt(c, s.store.Halt, by)
 }
 
-// resume lets the tenant's attempts begin again, unless all tenants are halted.
-func (s *server) resume(c echo.Context) error {
-	return s.setHalt(c, tasks.AuditEntry{Action: tasks.ActionResume}, nil)
-}
+// resume ends the tenant's own halt. One of the operators' stays.
+func (s *server) resume(c echo.Context) error { return s.setHalt(c, s.store.Resume, actor(c)) }
 
-func (s *server) setHalt(c echo.Context, entry tasks.AuditEntry, halt *tasks.Halt) error {
+func (s *server) setHalt(c echo.Context, set func(context.Context, string, tasks.Halter, tasks.Actor) error, by tasks.Actor) error {
 	ctx := c.Request().Context()
-	if err := s.audit(c, entry); err != nil {
-		return err
-	}
-	if err := s.store.SetHalt(ctx, tenant(c), halt); err != nil {
+	if err := set(ctx, tenant(c), tasks.HaltedByTenant, by); err != nil {
 		return err
 	}
 	policy, err := s.store.Policy(ctx, tenant(c))
 	if err != nil {
 		return err
 	}
-	return ok(c, haltState{Halted: policy.Halt != nil, Halt: policy.Halt})
+	return ok(c, newHaltState(policy))
 }
 
-// haltState is the data of an answer to halt and resume.
+// haltState is the data of an answer to halt and resume: whether resets are halted, and
+// each halt that holds, with that of the operators first, which is also on top.
 type haltState struct {
 	Halted bool `json:"halted"`
-	*tasks.Halt
+	*haltBy
+	Halts []haltBy `json:"halts"`
+}
+
+type haltBy struct {
+	By tasks.Halter `json:"by"`
+	tasks.Halt
+}
+
+func newHaltState(policy tasks.Policy) haltState {
+	state := haltState{Halts: []haltBy{}}
+	if policy.OperatorHalt != nil {
+		state.Halts = append(state.Halts, haltBy{tasks.HaltedByOperator, *policy.OperatorHalt})
+	}
+	if policy.OwnHalt != nil {
+		state.Halts = append(state.Halts, haltBy{tasks.HaltedByTenant, *policy.OwnHalt})
+	}
+	if len(state.Halts) > 0 {
+		state.Halted, state.haltBy = true, &state.Halts[0]
+	}
+	return state
 }
 
 // decodeReason reads a body that may have a reason, and may be empty.

@@ -21,7 +21,8 @@ func (s *server) batchReset(c echo.Context) error {
 	}
 	submission := b.Submission
 	submission.Tenant, submission.RequestID, submission.Open = tenant(c), requestID(c), s.cfg.OpenFleet
-	submission.By, submission.From, submission.Traceparent = by(c), c.RealIP(), traceparent(ctx)
+	by := actor(c)
+	submission.By, submission.From, submission.Traceparent = by.By, by.From, traceparent(ctx)
 	if submission.IdempotencyKey, err = idempotencyKey(c.Request().Header.Values("Idempotency-Key")); err != nil {
 		return err
 	}
@@ -39,8 +40,6 @@ func (s *server) batchReset(c echo.Context) error {
 	c.Set(jobKey, job.ID)
 	if replayed {
 		linkTo(ctx, job)
-	} else {
-		s.logAudit(c, submission.Audited(job.ID))
 	}
 	c.Response().Header().Set(echo.HeaderLocation, "/v1/jobs/"+job.ID)
 	return ok(c, newAccepted(job))
@@ -204,8 +203,7 @@ func noJob(id string) error { return tasks.Errorf(tasks.NoJob, "there is no job 
 
 // cancel takes back the items of a job that have not begun, and answers the record.
 func (s *server) cancel(c echo.Context) error {
-	open := func(state tasks.ItemState) bool { return !state.Final() }
-	return s.change(c, tasks.ActionCancel, open, s.store.Cancel)
+	return s.change(c, s.store.Cancel)
 }
 
 // retry opens the items of a final job that are in the states asked for again, and
@@ -215,29 +213,31 @@ func (s *server) retry(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	asked := func(state tasks.ItemState) bool { return slices.Contains(states, state) }
-	return s.change(c, tasks.ActionRetry, asked, func(ctx context.Context, id string) error {
-		return s.store.Retry(ctx, id, states)
+	return s.change(c, func(ctx context.Context, id string, actor tasks.Actor) error {
+		return s.store.Retry(ctx, id, states, actor)
 	})
 }
 
-func (s *server) change(c echo.Context, action tasks.Action, about func(tasks.ItemState) bool, change func(context.Context, string) error) error {
+func (s *server) change(c echo.Context, change func(context.Context, string, tasks.Actor) error) error {
 	job, err := s.find(c, s.store.Job)
 	if err != nil {
 		return err
 	}
 	linkTo(c.Request().Context(), job)
-	if err := s.audit(c, aboutItems(action, job, about)); err != nil {
-		return err
-	}
 	// A record that expires just now is answered like one that was never there.
-	if err := s.stands(change(c.Request().Context(), job.ID)); err != nil && !errors.Is(err, tasks.JobGone) {
+	if err := s.stands(change(c.Request().Context(), job.ID, actor(c))); err != nil && !errors.Is(err, tasks.JobGone) {
 		return err
 	}
 	if job, err = s.find(c, s.store.Job); err != nil {
 		return err
 	}
 	return ok(c, job)
+}
+
+// actor is who sends the request, for the audit trail.
+func actor(c echo.Context) tasks.Actor {
+	token, _ := c.Get(tokenKey).(string)
+	return tasks.Actor{By: "token " + token, From: c.RealIP(), RequestID: requestID(c)}
 }
 
 // jobs lists the tenant's jobs, newest first, without their items; or those that are

@@ -66,7 +66,7 @@ func TestADryRunSaysWhatWouldBeAndLeavesNothing(t *testing.T) {
 	s := newService(t, api.Config{})
 	if err := s.db.Register(t.Context(), []tasks.Instance{
 		{ID: "mine", Tenant: "acme"}, {ID: "theirs", Tenant: "other"}, {ID: "safe", Tenant: "acme", Protected: true}, {ID: "taken", Tenant: "acme"},
-	}); err != nil {
+	}, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	holder, err := s.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"taken"}})

@@ -38,15 +38,15 @@ func (c *contract) guarded(job string) []request {
 func TestEveryOperationRefusesAlike(t *testing.T) {
 	m := miniredis.RunT(t)
 	s := newServiceOn(t, testConfig, redisdb.Options{URL: "redis://" + m.Addr(), Embedded: true})
-	revoked, err := s.db.AddToken(t.Context(), "revoked", "acme", tasks.Scopes, 0)
+	revoked, err := s.db.AddToken(t.Context(), "revoked", "acme", tasks.Scopes, 0, tasks.Actor{})
 	if err == nil {
-		_, err = s.db.RevokeToken(t.Context(), revoked.ID)
+		_, err = s.db.RevokeToken(t.Context(), revoked.ID, tasks.Actor{})
 	}
 	if err == nil {
-		_, err = s.db.AddToken(t.Context(), "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0)
+		_, err = s.db.AddToken(t.Context(), "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{})
 	}
 	if err == nil {
-		_, err = s.db.AddToken(t.Context(), "submitter", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0)
+		_, err = s.db.AddToken(t.Context(), "submitter", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0, tasks.Actor{})
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -16,15 +16,16 @@ import (
 )
 
 // Store is what the API asks of the record store. Every method fails with a
-// tasks.Error, a tasks.Refusal, or an internal error.
+// tasks.Error, a tasks.Refusal, or an internal error. What takes an actor is in the audit
+// trail when it is done, and not when it was refused.
 type Store interface {
 	Token(ctx context.Context, secret string) (tasks.Token, error)
 	Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error)
 	Locked(ctx context.Context, instances []string) (map[string]bool, error)
 	Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error)
-	Cancel(ctx context.Context, id string) error
-	Retry(ctx context.Context, id string, states []tasks.ItemState) error
+	Cancel(ctx context.Context, id string, actor tasks.Actor) error
+	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error
 	Job(ctx context.Context, id string) (tasks.Job, error)
 	Version(ctx context.Context, id string) (tasks.Job, error)
 	JobsByID(ctx context.Context, ids []string) ([]tasks.Job, error)
@@ -38,8 +39,8 @@ type Store interface {
 	// Room is how many more instances of a tenant would be accepted; -1: any number.
 	Room(ctx context.Context, tenant string) (int, error)
 	Policy(ctx context.Context, tenant string) (tasks.Policy, error)
-	SetHalt(ctx context.Context, tenant string, halt *tasks.Halt) error
-	Audit(ctx context.Context, e tasks.AuditEntry) error
+	Halt(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error
+	Resume(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error
 }
 
 // Config are the settings of the API.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 )
 
 // Action is a kind of decision that the audit trail keeps.
@@ -43,6 +44,18 @@ var Actions = []Action{
 	ActionAddOperator, ActionOperatorPassword, ActionRemoveOperator, ActionDashboard,
 }
 
+// Actor is who decides something, and why.
+type Actor struct {
+	// By is who: see AuditEntry. From is the address that the request came from, RequestID
+	// its ID, Reason what the actor said; each of them may be empty.
+	By, From, RequestID, Reason string
+}
+
+// Entry is the beginning of an entry about something that the actor decides.
+func (a Actor) Entry(action Action) AuditEntry {
+	return AuditEntry{Action: action, By: a.By, From: a.From, RequestID: a.RequestID, Reason: a.Reason}
+}
+
 // AuditEntry is a decision that was allowed. It is written before it is carried out, so
 // that nothing is done without one; what came of it is in the job's record.
 type AuditEntry struct {
@@ -62,6 +75,22 @@ type AuditEntry struct {
 	List        string   `json:"list_sha256,omitempty"`
 	Reason      string   `json:"reason,omitempty"`
 	Detail      string   `json:"detail,omitempty"` // what an action has besides
+	// DecidedAt is when it was decided, if the entry could only be written later.
+	DecidedAt Time `json:"decided_at,omitzero"`
+}
+
+// Stops reports whether the decision stops or removes something. Such a decision is carried
+// out even if its entry cannot be written: a brake must not wait for its paperwork.
+func (e AuditEntry) Stops() bool {
+	switch e.Action {
+	case ActionCancel, ActionHalt, ActionUnregister, ActionProtect, ActionRevokeToken, ActionRemoveWebhook, ActionRemoveOperator:
+		return true
+	case ActionDashboard: // "POST /path:what"; there, too, everything else pauses, archives or deletes
+		_, what, _ := strings.Cut(e.Detail, ":")
+		return what != "resume" && !strings.HasPrefix(what, "run") && !strings.HasPrefix(what, "batch_run")
+	default:
+		return false
+	}
 }
 
 // About adds the instances to an entry.
@@ -95,6 +124,9 @@ func (e AuditEntry) LogAttrs() []slog.Attr {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.name, a.value))
 		}
+	}
+	if !e.DecidedAt.IsZero() {
+		attrs = append(attrs, slog.Time("decided_at", e.DecidedAt.Time))
 	}
 	if len(e.InstanceIDs) > 0 {
 		attrs = append(attrs, slog.Any("instance_ids", e.InstanceIDs))

@@ -31,6 +31,9 @@ type Job struct {
 	Tenant      string `json:"-"`
 	Queue       string `json:"-"`
 	Fingerprint string `json:"-"`
+	// Stop is why no attempt of the job may begin any more: Cancelled or Stopped; empty:
+	// one may.
+	Stop Code `json:"-"`
 	// TaskRetention is how long asynq keeps the job's finished tasks.
 	TaskRetention time.Duration `json:"-"`
 	// Revision grows with every change of the record.

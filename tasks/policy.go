@@ -37,20 +37,34 @@ type Halt struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Policy is what operators have decided about a tenant, or about all of them.
+// Halter is whose a halt is. Those of both hold side by side, and each ends its own.
+type Halter string
+
+// The halters.
+const (
+	HaltedByOperator Halter = "operator"
+	HaltedByTenant   Halter = "tenant" // by a token with ScopeOperate
+)
+
+// Policy is what has been decided about a tenant, or about all of them.
 type Policy struct {
-	Tenant string `json:"tenant,omitempty"` // empty: all
-	Halt   *Halt  `json:"halt,omitempty"`
+	Tenant       string `json:"tenant,omitempty"` // empty: all
+	OperatorHalt *Halt  `json:"halt,omitempty"`
+	OwnHalt      *Halt  `json:"own_halt,omitempty"` // of the tenant itself
 	Limits
 }
+
+// Halt returns a halt that holds, the operators' before the tenant's own, or nil.
+func (p Policy) Halt() *Halt { return cmp.Or(p.OperatorHalt, p.OwnHalt) }
 
 // Under returns the policy that holds for a tenant with the policy p, given that of all
 // tenants. Its limits have a value, 0 = no bound.
 func (p Policy) Under(all Policy) Policy {
 	none := new(int)
 	return Policy{
-		Tenant: p.Tenant,
-		Halt:   cmp.Or(all.Halt, p.Halt),
+		Tenant:       p.Tenant,
+		OperatorHalt: cmp.Or(all.OperatorHalt, p.OperatorHalt),
+		OwnHalt:      p.OwnHalt,
 		Limits: Limits{
 			InstancesPerHour:  cmp.Or(p.InstancesPerHour, all.InstancesPerHour, none),
 			OpenInstances:     cmp.Or(p.OpenInstances, all.OpenInstances, none),

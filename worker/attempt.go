@@ -377,7 +377,7 @@ func (a *attempt) maySend() error {
 		return errFrozen
 	}
 	policy, err := a.store.Policy(a.stop, a.d.Tenant)
-	if err == nil && policy.Halt != nil {
+	if err == nil && policy.Halt() != nil {
 		err = errHalted(policy)
 	}
 	return err

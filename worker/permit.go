@@ -19,7 +19,7 @@ func (a *attempt) permitted(ctx context.Context) (unspend func(), err error) {
 	if err != nil {
 		return nil, a.redisTrouble(err)
 	}
-	if halt := a.policy.Halt; halt != nil {
+	if halt := a.policy.Halt(); halt != nil {
 		// Whoever lifts a halt soon sees that soon; a long queue does not go round and
 		// round.
 		delay := waitDelay(time.Since(halt.Since.Time))
@@ -51,8 +51,8 @@ func (a *attempt) permitted(ctx context.Context) (unspend func(), err error) {
 // errHalted says why nothing is sent for a tenant.
 func errHalted(policy tasks.Policy) error {
 	text := "resets are halted"
-	if policy.Halt.Reason != "" {
-		text += ": " + policy.Halt.Reason
+	if policy.Halt().Reason != "" {
+		text += ": " + policy.Halt().Reason
 	}
 	return errors.New(text)
 }

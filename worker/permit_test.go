@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -12,14 +14,7 @@ import (
 
 func (b bench) limit(t *testing.T, limits tasks.Limits) {
 	t.Helper()
-	if err := b.db.SetLimits(t.Context(), "acme", limits, false); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (b bench) setHalt(t *testing.T, tenant string, halt *tasks.Halt) {
-	t.Helper()
-	if err := b.db.SetHalt(t.Context(), tenant, halt); err != nil {
+	if err := b.db.SetLimits(t.Context(), "acme", limits, false, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -28,8 +23,12 @@ func TestNothingBeginsWhileTheTenantIsHalted(t *testing.T) {
 	for _, tenant := range []string{"acme", ""} {
 		calls := 0
 		b := newBench(t, driverFunc(func(context.Context, Attempt) error { calls++; return nil }))
+		raw, err := json.Marshal(tasks.Halt{Since: tasks.Time{Time: time.Now().Add(-4 * time.Second)}, Reason: "wrong list"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.rdb.HSet(t.Context(), "reset:policies", cmp.Or(tenant, "*")+" halt", raw, "#", 7)
 		job := b.submit(t, "phone-1")
-		b.setHalt(t, tenant, &tasks.Halt{Since: tasks.Time{Time: time.Now().Add(-4 * time.Second)}, Reason: "wrong list"})
 		a := wantAgain(t, b.deliver(t, job))
 		if a.failure || a.delay < 2*time.Second || a.delay > 5*time.Second || a.reason != "resets are halted: wrong list" {
 			t.Errorf("put back with %+v", a)
@@ -37,7 +36,9 @@ func TestNothingBeginsWhileTheTenantIsHalted(t *testing.T) {
 		if it := b.item(t, job); calls != 0 || it.Attempts != 0 || it.State != tasks.ItemPending || b.locked(t, "phone-1") {
 			t.Errorf("%d calls, item %+v", calls, it)
 		}
-		b.setHalt(t, tenant, nil)
+		if err := b.db.Resume(t.Context(), tenant, tasks.HaltedByOperator, tasks.Actor{}); err != nil {
+			t.Fatal(err)
+		}
 		if err := b.deliver(t, job); err != nil || calls != 1 {
 			t.Errorf("after the halt: %v, %d calls", err, calls)
 		}
@@ -48,7 +49,9 @@ func TestNothingBeginsWhileTheTenantIsHalted(t *testing.T) {
 func TestAHaltStopsAnAttemptThatHasNotSentYet(t *testing.T) {
 	var b bench
 	b = newBench(t, driverFunc(func(_ context.Context, a Attempt) error {
-		b.setHalt(t, "acme", &tasks.Halt{Since: tasks.Time{Time: time.Now()}})
+		if err := b.db.Halt(t.Context(), "acme", tasks.HaltedByTenant, tasks.Actor{}); err != nil {
+			t.Error(err)
+		}
 		if err := a.MaySend(); err != nil {
 			return &DriverError{Verdict: NotSent, Message: err.Error()}
 		}
@@ -107,7 +110,7 @@ func TestTheQuotaOfResetsCountsInstances(t *testing.T) {
 	begun(1)
 
 	// What does not begin is not counted.
-	if err := b.db.Register(t.Context(), []tasks.Instance{{ID: "phone-2", Tenant: "acme", Protected: true}}); err != nil {
+	if err := b.db.Register(t.Context(), []tasks.Instance{{ID: "phone-2", Tenant: "acme", Protected: true}}, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	wantArchived(t, b.deliver(t, other))

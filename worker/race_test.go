@@ -182,7 +182,7 @@ func TestCancelRacesRunningWorkers(t *testing.T) {
 				return err
 			}
 			time.Sleep(rand.N(20 * time.Millisecond))
-			err := c.db.Cancel(t.Context(), c.id)
+			err := c.db.Cancel(t.Context(), c.id, tasks.Actor{})
 			if c.late = tooLate(err); err != nil && !c.late {
 				return err
 			}
@@ -233,7 +233,7 @@ func TestCancelRacesRunningWorkers(t *testing.T) {
 				between++
 			}
 		}
-		if err := b.db.Cancel(t.Context(), job.ID); !tooLate(err) {
+		if err := b.db.Cancel(t.Context(), job.ID, tasks.Actor{}); !tooLate(err) {
 			t.Errorf("cancel of a final job: %v", err)
 		}
 	}
@@ -272,7 +272,7 @@ func TestRetryRacesRunningWorkers(t *testing.T) {
 			return poll("every job to succeed", func() (bool, error) {
 				left := jobs
 				for _, id := range ids {
-					err := b.db.Retry(t.Context(), id, tasks.RetryStates)
+					err := b.db.Retry(t.Context(), id, tasks.RetryStates, tasks.Actor{})
 					if err != nil && !tooLate(err) {
 						return false, err
 					}
@@ -320,7 +320,7 @@ func TestRetryRacesRunningWorkers(t *testing.T) {
 				}
 			}
 		}
-		if err := b.db.Retry(t.Context(), id, tasks.RetryStates); !tooLate(err) {
+		if err := b.db.Retry(t.Context(), id, tasks.RetryStates, tasks.Actor{}); !tooLate(err) {
 			t.Errorf("retry with nothing to retry: %v", err)
 		}
 	}

@@ -170,7 +170,7 @@ func TestSweepDropsFinalJobsAndThoseThatNeverCameToBe(t *testing.T) {
 func TestARetryThatComesWhileAJobIsBeingDroppedKeepsItListed(t *testing.T) {
 	b := newSweepBench(t)
 	job := b.submit(t, "phone-1")
-	if err := b.db.Cancel(t.Context(), job.ID); err != nil {
+	if err := b.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	b.later(2 * time.Minute)
@@ -178,7 +178,7 @@ func TestARetryThatComesWhileAJobIsBeingDroppedKeepsItListed(t *testing.T) {
 	if err != nil || len(due) != 1 {
 		t.Fatalf("due %v, %v", due, err)
 	}
-	if err := b.db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
+	if err := b.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.db.Unlist(t.Context(), due[0]); err != nil {

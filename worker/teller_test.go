@@ -48,7 +48,7 @@ func newTellBench(t *testing.T, sender Sender) tellBench {
 	t.Cleanup(func() { _ = db.Close() })
 	e, err := db.AddEndpoint(t.Context(), tasks.Endpoint{
 		ID: "ep_1", Tenant: "acme", URL: "https://acme.example", Topics: tasks.Topics, Secret: "whsec_1",
-	})
+	}, tasks.Actor{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestWhatBecomesOfANotice(t *testing.T) {
 	})
 	t.Run("one for a removed endpoint is dropped", func(t *testing.T) {
 		b := newTellBench(t, answers(http.StatusOK))
-		if err := b.db.RemoveEndpoint(t.Context(), b.e); err != nil {
+		if err := b.db.RemoveEndpoint(t.Context(), b.e, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := b.deliver(t, b.notice()); err != nil || b.count(t, delivered) != 0 {
@@ -180,7 +180,7 @@ func (b tellBench) finished(t *testing.T, tenant string) tasks.Job {
 	t.Helper()
 	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: []string{"phone-1"}, Open: true})
 	if err == nil {
-		err = b.db.Cancel(t.Context(), job.ID)
+		err = b.db.Cancel(t.Context(), job.ID, tasks.Actor{})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -201,7 +201,7 @@ func TestAnEndpointThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
 	}))
 	if _, err := b.db.AddEndpoint(t.Context(), tasks.Endpoint{
 		ID: "ep_2", Tenant: "other", URL: "https://other.example", Topics: tasks.Topics, Secret: "whsec_2",
-	}); err != nil {
+	}, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	for range tellAtOnce + 10 {
@@ -293,7 +293,7 @@ func TestWorkersTellOfWhatEndsWithThem(t *testing.T) {
 			b := newBenchOn(t, row.opts, fail)
 			if _, err := b.db.AddEndpoint(t.Context(), tasks.Endpoint{
 				ID: "ep_1", Tenant: "acme", URL: "https://acme.example", Topics: tasks.Topics, Secret: "whsec_1",
-			}); err != nil {
+			}, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 			job := b.submit(t, row.items...)

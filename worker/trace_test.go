@@ -151,7 +151,7 @@ func TestNoticesAreSpansBesideTheAttempts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := b.db.Cancel(t.Context(), job.ID); err != nil {
+			if err := b.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 			notices, err := b.db.NewInspector().ListPendingTasks(redisdb.WebhookQueue)

@@ -257,7 +257,7 @@ func TestAnInstanceThatChangedHandsIsNotReset(t *testing.T) {
 				return nil
 			}))
 			job := b.submit(t, "phone-1")
-			if err := b.db.Register(t.Context(), []tasks.Instance{entry}); err != nil {
+			if err := b.db.Register(t.Context(), []tasks.Instance{entry}, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 			wantArchived(t, b.deliver(t, job))

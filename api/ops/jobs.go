@@ -18,8 +18,8 @@ import (
 type Jobs interface {
 	SearchJobs(ctx context.Context, s tasks.JobSearch) (jobs []tasks.Job, cursor string, err error)
 	Job(ctx context.Context, id string) (tasks.Job, error)
-	Cancel(ctx context.Context, id string) error
-	Retry(ctx context.Context, id string, states []tasks.ItemState) error
+	Cancel(ctx context.Context, id string, actor tasks.Actor) error
+	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error
 }
 
 // rowsOnPage is how many jobs or items a page lists.
@@ -185,8 +185,7 @@ func (s *site) askJob(action string) echo.HandlerFunc {
 }
 
 func (s *site) cancelJob(c echo.Context) error {
-	waiting := func(_ tasks.Job, state tasks.ItemState) bool { return !state.Final() }
-	return s.changeJob(c, tasks.ActionCancel, waiting, s.Store.Cancel)
+	return s.changeJob(c, s.Store.Cancel)
 }
 
 func (s *site) retryJob(c echo.Context) error {
@@ -204,15 +203,12 @@ func (s *site) retryJob(c echo.Context) error {
 	if err := tasks.CheckRetryStates(states); err != nil {
 		return s.refuse(c, http.StatusBadRequest, "The list of states "+err.Error()+".")
 	}
-	asked := func(job tasks.Job, state tasks.ItemState) bool {
-		return job.State.Final() && slices.Contains(states, state)
-	}
-	return s.changeJob(c, tasks.ActionRetry, asked, func(ctx context.Context, id string) error {
-		return s.Store.Retry(ctx, id, states)
+	return s.changeJob(c, func(ctx context.Context, id string, actor tasks.Actor) error {
+		return s.Store.Retry(ctx, id, states, actor)
 	})
 }
 
-func (s *site) changeJob(c echo.Context, action tasks.Action, about func(tasks.Job, tasks.ItemState) bool, change func(context.Context, string) error) error {
+func (s *site) changeJob(c echo.Context, change func(context.Context, string, tasks.Actor) error) error {
 	p, found, err := s.findJob(c)
 	if !found {
 		return err
@@ -221,20 +217,7 @@ func (s *site) changeJob(c echo.Context, action tasks.Action, about func(tasks.J
 	if err := tasks.CheckReason(reason); err != nil {
 		return s.refuse(c, http.StatusBadRequest, "The reason "+err.Error()+".")
 	}
-	ctx, job := c.Request().Context(), p.Job
-	var instances []string
-	for _, it := range job.Items {
-		if about(job, it.State) {
-			instances = append(instances, it.InstanceID)
-		}
-	}
-	if len(instances) > 0 { // else it will be refused
-		entry := tasks.AuditEntry{Action: action, Tenant: job.Tenant, Job: job.ID, Reason: reason}.About(instances)
-		if err := s.audit(c, entry); err != nil {
-			return err
-		}
-	}
-	err = change(ctx, job.ID)
+	err = change(c.Request().Context(), p.Job.ID, actor(c, reason))
 	if _, undelivered := errors.AsType[*tasks.UndeliveredError](err); undelivered {
 		err = nil // the sweeper delivers what is missing
 	}
@@ -244,5 +227,5 @@ func (s *site) changeJob(c echo.Context, action tasks.Action, about func(tasks.J
 	if err != nil {
 		return err
 	}
-	return c.Redirect(http.StatusSeeOther, "/jobs/"+job.ID)
+	return c.Redirect(http.StatusSeeOther, "/jobs/"+p.Job.ID)
 }

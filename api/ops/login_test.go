@@ -33,13 +33,10 @@ const password = "correct horse battery"
 // guarded is an operators' site with a queue, on a Redis of its own.
 type guarded struct {
 	*httptest.Server
-	job   string
-	db    *redisdb.DB
-	rdb   *redis.Client
-	trail *[]tasks.AuditEntry
-	log   *logged
-	// failure is what the audit trail says.
-	failure *error
+	job string
+	db  *redisdb.DB
+	rdb *redis.Client
+	log *logged
 }
 
 // logged is a log that many write to.
@@ -79,7 +76,7 @@ func newGuarded(t *testing.T, operators map[string]tasks.Role) guarded {
 		t.Fatal(err)
 	}
 	for name, role := range operators {
-		if err := db.SetOperator(t.Context(), tasks.Operator{Name: name, Role: role, PasswordHash: string(hash)}); err != nil {
+		if _, err := db.AddOperator(t.Context(), tasks.Operator{Name: name, Role: role, PasswordHash: string(hash)}, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -102,16 +99,24 @@ func newGuarded(t *testing.T, operators map[string]tasks.Role) guarded {
 	if _, err := client.EnqueueContext(t.Context(), asynq.NewTask("x", nil), asynq.Queue("reset-0")); err != nil {
 		t.Fatal(err)
 	}
-	g := guarded{job: job.ID, db: db, rdb: rdb, trail: new([]tasks.AuditEntry), log: new(logged), failure: new(error)}
+	g := guarded{job: job.ID, db: db, rdb: rdb, log: new(logged)}
+	rdb.Del(t.Context(), "reset:audit")
 	g.Server = httptest.NewServer(ops.New(ops.Config{
 		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: "https://traces.example/{trace_id}", Log: slog.New(slog.NewJSONHandler(g.log, nil)),
-		Audit: func(_ context.Context, e tasks.AuditEntry) error {
-			*g.trail = append(*g.trail, e)
-			return *g.failure
-		},
 	}))
 	t.Cleanup(g.Close)
 	return g
+}
+
+func (g guarded) trail(t *testing.T) (found []tasks.AuditEntry) {
+	t.Helper()
+	if err := g.db.AuditTrail(t.Context(), tasks.AuditFilter{}, func(e tasks.AuditEntry) error {
+		found = append(found, e)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 // answer is what a request came to.
@@ -221,8 +226,8 @@ func TestLogin(t *testing.T) {
 		}
 	}
 	g.want(t, g.ask(t, http.MethodPost, pause, c, nil), http.StatusNoContent, "")
-	if !g.paused(t) || len(*g.trail) != 1 || (*g.trail)[0].By != "operator alice" {
-		t.Errorf("paused %t, trail %+v", g.paused(t), *g.trail)
+	if !g.paused(t) || len(g.trail(t)) != 1 || g.trail(t)[0].By != "operator alice" {
+		t.Errorf("paused %t, trail %+v", g.paused(t), g.trail(t))
 	}
 	out := g.ask(t, http.MethodPost, "/logout", c, nil)
 	if out.status != http.StatusSeeOther || out.cookie == nil || out.cookie.MaxAge >= 0 {
@@ -268,8 +273,8 @@ func TestWhoIsRefused(t *testing.T) {
 
 	g.rdb.Del(t.Context(), g.rdb.Keys(t.Context(), "reset:session:*").Val()...) // as if their time were over
 	refused("an expired session", http.StatusUnauthorized, "", http.MethodPost, pause, alice)
-	if len(*g.trail) != 0 {
-		t.Errorf("trail %+v", *g.trail)
+	if trail := g.trail(t); len(trail) != 0 {
+		t.Errorf("trail %+v", trail)
 	}
 	for _, open := range []string{"/healthz", "/metrics", "/login", "/site/site.css"} {
 		g.want(t, g.ask(t, http.MethodGet, open, nil, nil), http.StatusOK, "")
@@ -280,7 +285,7 @@ func TestLoginInABrowser(t *testing.T) {
 	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator, "vera": tasks.RoleViewer})
 	browsertest.Script(t, "../..", "testdata/login.js", g.URL, password, g.job)
 	var decided []string
-	for _, e := range *g.trail {
+	for _, e := range g.trail(t) {
 		decided = append(decided, fmt.Sprintf("%s by %s for %s: %v %s", e.Action, e.By, e.Tenant, e.InstanceIDs, e.Reason))
 	}
 	want := []string{
@@ -296,20 +301,16 @@ func TestLoginInABrowser(t *testing.T) {
 
 func TestASessionEndsWithItsOperator(t *testing.T) {
 	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator, "bob": tasks.RoleOperator, "carol": tasks.RoleOperator})
-	set := func(name string, change func(*tasks.Operator)) {
-		o, _, err := g.db.Operator(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		change(&o)
-		if err := g.db.SetOperator(t.Context(), o); err != nil {
-			t.Fatal(err)
-		}
-	}
 	alice, bob, carol := g.login(t, "alice"), g.login(t, "bob"), g.login(t, "carol")
-	set("alice", func(o *tasks.Operator) { o.PasswordHash = "another" })
-	set("bob", func(o *tasks.Operator) { o.Role = tasks.RoleViewer })
-	if _, err := g.db.RemoveOperator(t.Context(), "carol"); err != nil {
+	_, err := g.db.SetPassword(t.Context(), "alice", "another", tasks.Actor{})
+	for _, name := range []string{"bob", "carol"} {
+		_, removed := g.db.RemoveOperator(t.Context(), name, tasks.Actor{})
+		err = errors.Join(err, removed)
+	}
+	bobAgain, _, read := g.db.Operator(t.Context(), "alice")
+	bobAgain.Name, bobAgain.Role = "bob", tasks.RoleViewer
+	_, added := g.db.AddOperator(t.Context(), bobAgain, tasks.Actor{})
+	if err := errors.Join(err, read, added); err != nil {
 		t.Fatal(err)
 	}
 	for _, session := range []*http.Cookie{alice, bob, carol} {
@@ -355,16 +356,30 @@ func TestWithoutOperatorsTheSiteIsForItsMachine(t *testing.T) {
 	if !strings.Contains(home.body, "There is no login yet") {
 		t.Errorf("home page %s", home.body)
 	}
-	*g.failure = errors.New("no Redis")
-	g.want(t, g.ask(t, http.MethodPost, pause, nil, nil), http.StatusServiceUnavailable, "")
-	if g.paused(t) {
-		t.Error("paused without an entry in the trail")
-	}
-	*g.failure = nil
 	g.want(t, g.ask(t, http.MethodPost, pause, nil, nil), http.StatusNoContent, "")
-	last := (*g.trail)[len(*g.trail)-1]
+	trail := g.trail(t)
+	last := trail[len(trail)-1]
 	if !g.paused(t) || last.Action != tasks.ActionDashboard || last.By != "dashboard" || last.From != "127.0.0.1" || last.Detail != "POST "+pause {
 		t.Errorf("entry %+v", last)
+	}
+	resume := strings.Replace(pause, ":pause", ":resume", 1)
+	g.rdb.Set(t.Context(), "reset:audit", "not a stream", 0)
+	g.want(t, g.ask(t, http.MethodPost, resume, nil, nil), http.StatusServiceUnavailable, "")
+	if !g.paused(t) {
+		t.Error("resumed without an entry in the trail")
+	}
+	g.rdb.Del(t.Context(), "reset:audit")
+	g.want(t, g.ask(t, http.MethodPost, resume, nil, nil), http.StatusNoContent, "")
+	g.rdb.Set(t.Context(), "reset:audit", "not a stream", 0)
+	g.want(t, g.ask(t, http.MethodPost, pause, nil, nil), http.StatusNoContent, "")
+	if !g.paused(t) {
+		t.Error("without an entry in the trail it could not be stopped")
+	}
+	g.rdb.Del(t.Context(), "reset:audit")
+	// What the dashboard refuses was not decided.
+	g.want(t, g.ask(t, http.MethodPost, "/asynq/api/queues", nil, nil), http.StatusMethodNotAllowed, "")
+	if trail := g.trail(t); len(trail) != 0 {
+		t.Errorf("trail %+v", trail)
 	}
 	// A name of another site that leads to this machine.
 	g.want(t, g.ask(t, http.MethodGet, "/asynq/", nil, nil, "Host", "evil.example"), http.StatusForbidden, "for its own machine alone")

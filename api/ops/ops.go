@@ -43,8 +43,6 @@ type Config struct {
 	// Redis is where asynq's dashboard looks. Closing it is for its owner.
 	Redis asynqmon.Options
 	Store Store
-	// Audit is called before each change, which is not made after an error.
-	Audit func(context.Context, tasks.AuditEntry) error
 	// TraceURL leads to a trace: a URL with {trace_id} in it. It may be empty.
 	TraceURL string
 	Log      *slog.Logger
@@ -58,6 +56,9 @@ type Store interface {
 	Tenants
 	Overview(ctx context.Context) (tasks.Overview, error)
 	Now() time.Time
+	// Decide writes an entry of the audit trail and does what it is about, which may be
+	// refused with a tasks.Error.
+	Decide(ctx context.Context, e tasks.AuditEntry, act func(context.Context) error) error
 }
 
 type site struct {
@@ -231,28 +232,43 @@ func withPolicy(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// audit writes what an operator is about to do.
-func (s *site) audit(c echo.Context, e tasks.AuditEntry) error {
-	e.By, e.From = "dashboard", c.RealIP()
+// actor is who sends the request, for the audit trail, and the reason that he gave.
+func actor(c echo.Context, reason string) tasks.Actor {
+	a := tasks.Actor{By: "dashboard", From: c.RealIP(), Reason: reason}
 	if o := operator(c); o != nil {
-		e.By = "operator " + o.Name
+		a.By = "operator " + o.Name
 	}
-	return s.Audit(c.Request().Context(), e)
+	return a
 }
 
-// audited has each request that may change something written to the audit trail first.
+// audited has each request that may change something written to the audit trail first, and
+// taken out again if the dashboard refuses it.
 func (s *site) audited(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
 		if looks(r) {
 			return next(c)
 		}
-		if err := s.audit(c, tasks.AuditEntry{Action: tasks.ActionDashboard, Detail: r.Method + " " + r.URL.Path}); err != nil {
-			return err
+		e := actor(c, "").Entry(tasks.ActionDashboard)
+		e.Detail = r.Method + " " + r.URL.Path
+		err := s.Store.Decide(r.Context(), e, func(context.Context) error {
+			if err := next(c); err != nil {
+				return err
+			}
+			if status := c.Response().Status; status >= http.StatusBadRequest && status < http.StatusInternalServerError {
+				return errRefused
+			}
+			return nil
+		})
+		if errors.Is(err, errRefused) {
+			return nil // the dashboard has answered
 		}
-		return next(c)
+		return err
 	}
 }
+
+// errRefused says that the dashboard has refused to change something.
+var errRefused error = tasks.Errorf(tasks.BadRequest, "refused")
 
 // readable indents a JSON payload and shows anything else as it is.
 func readable(_ string, payload []byte) string {

@@ -40,7 +40,7 @@ func (s *site) overview(c echo.Context) error {
 		}
 	}
 	p.Empty = len(o.Queues) - len(p.Queues)
-	p.Halted = slices.DeleteFunc(policies, func(policy tasks.Policy) bool { return policy.Halt == nil })
+	p.Halted = slices.DeleteFunc(policies, func(policy tasks.Policy) bool { return policy.Halt() == nil })
 	for _, m := range o.Minutes {
 		p.Submitted = append(p.Submitted, m.Submitted)
 		p.Finished = append(p.Finished, m.Finished())

@@ -59,10 +59,10 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 			}
 		})
 	}
-	if len(*g.trail) != 0 {
-		t.Errorf("trail %+v", *g.trail)
+	if trail := g.trail(t); len(trail) != 0 {
+		t.Errorf("trail %+v", trail)
 	}
-	if policy, err := g.db.Policy(t.Context(), "acme"); err != nil || policy.Halt != nil {
+	if policy, err := g.db.Policy(t.Context(), "acme"); err != nil || policy.Halt() != nil {
 		t.Errorf("policy %+v, %v", policy, err)
 	}
 	page := g.ask(t, http.MethodGet, "/jobs/"+g.job, alice, nil)
@@ -121,7 +121,7 @@ func TestFindLeadsToWhatIsMeant(t *testing.T) {
 
 func TestTheOverviewSaysWhatStandsStill(t *testing.T) {
 	g := newGuarded(t, nil)
-	if err := g.db.SetHalt(t.Context(), "", &tasks.Halt{Since: tasks.Time{Time: time.Now()}, Reason: "to <be> safe"}); err != nil {
+	if err := g.db.Halt(t.Context(), "", tasks.HaltedByOperator, tasks.Actor{Reason: "to <be> safe"}); err != nil {
 		t.Fatal(err)
 	}
 	a := g.ask(t, http.MethodGet, "/", nil, nil)
@@ -135,11 +135,11 @@ func TestTheOverviewSaysWhatStandsStill(t *testing.T) {
 func TestTenantsAndWhatTheyUse(t *testing.T) {
 	g := newGuarded(t, nil)
 	for _, tenant := range []string{"globex", "acme", "initech"} {
-		if _, err := g.db.AddToken(t.Context(), tenant, tenant, tasks.DefaultScopes, 0); err != nil {
+		if _, err := g.db.AddToken(t.Context(), tenant, tenant, tasks.DefaultScopes, 0, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := g.db.SetLimits(t.Context(), "acme", tasks.Limits{InstancesPerHour: new(50)}, false); err != nil {
+	if err := g.db.SetLimits(t.Context(), "acme", tasks.Limits{InstancesPerHour: new(50)}, false, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := g.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, Open: true}); err != nil {
@@ -161,7 +161,7 @@ func TestTenantsAndWhatTheyUse(t *testing.T) {
 		t.Errorf("rows\n%s", strings.Join(got, "\n"))
 	}
 	for n := range 250 {
-		if _, err := g.db.AddToken(t.Context(), fmt.Sprint("many", n), fmt.Sprint("many", n), tasks.DefaultScopes, 0); err != nil {
+		if _, err := g.db.AddToken(t.Context(), fmt.Sprint("many", n), fmt.Sprint("many", n), tasks.DefaultScopes, 0, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 	}

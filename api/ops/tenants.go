@@ -18,7 +18,8 @@ type Tenants interface {
 	Tenants(ctx context.Context) ([]string, error)
 	Policies(ctx context.Context) ([]tasks.Policy, error)
 	Usage(ctx context.Context, tenant string) (tasks.Usage, error)
-	SetHalt(ctx context.Context, tenant string, halt *tasks.Halt) error
+	Halt(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error
+	Resume(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error
 	AuditRecent(ctx context.Context, f tasks.AuditFilter, cursor string, limit int) (found []tasks.AuditEntry, older string, err error)
 }
 
@@ -113,6 +114,7 @@ type haltPage struct {
 	page
 	Row    tenantRow
 	Resume bool
+	Own    bool // the tenant's own halt is meant
 }
 
 func (s *site) askHalt(resume bool) echo.HandlerFunc {
@@ -121,7 +123,7 @@ func (s *site) askHalt(resume bool) echo.HandlerFunc {
 		if err != nil {
 			return s.refuse(c, http.StatusBadRequest, err.Error())
 		}
-		p := haltPage{page: s.page(c, "Halt"), Row: tenantRow{Policy: tasks.Policy{Tenant: tenant}}, Resume: resume}
+		p := haltPage{page: s.page(c, "Halt"), Row: tenantRow{Policy: tasks.Policy{Tenant: tenant}}, Resume: resume, Own: c.QueryParam("own") == "true"}
 		if resume {
 			p.Title = "Resume"
 		}
@@ -144,14 +146,18 @@ func haltedTenant(c echo.Context) (string, error) {
 	return tenant, tasks.CheckTenant(tenant)
 }
 
-func (s *site) halt(c echo.Context) error {
-	halt := &tasks.Halt{Since: tasks.Time{Time: s.Store.Now()}, Reason: c.FormValue("reason")}
-	return s.setHalt(c, tasks.ActionHalt, halt)
+func (s *site) halt(c echo.Context) error { return s.setHalt(c, s.Store.Halt, tasks.HaltedByOperator) }
+
+// resume ends the operators' halt, or the tenant's own if that is asked for.
+func (s *site) resume(c echo.Context) error {
+	whose := tasks.HaltedByOperator
+	if c.FormValue("own") == "true" {
+		whose = tasks.HaltedByTenant
+	}
+	return s.setHalt(c, s.Store.Resume, whose)
 }
 
-func (s *site) resume(c echo.Context) error { return s.setHalt(c, tasks.ActionResume, nil) }
-
-func (s *site) setHalt(c echo.Context, action tasks.Action, halt *tasks.Halt) error {
+func (s *site) setHalt(c echo.Context, set func(context.Context, string, tasks.Halter, tasks.Actor) error, whose tasks.Halter) error {
 	tenant, err := haltedTenant(c)
 	if err != nil {
 		return s.refuse(c, http.StatusBadRequest, err.Error())
@@ -160,10 +166,7 @@ func (s *site) setHalt(c echo.Context, action tasks.Action, halt *tasks.Halt) er
 	if err := tasks.CheckReason(reason); err != nil {
 		return s.refuse(c, http.StatusBadRequest, "The reason "+err.Error()+".")
 	}
-	if err := s.audit(c, tasks.AuditEntry{Action: action, Tenant: tenant, Reason: reason}); err != nil {
-		return err
-	}
-	if err := s.Store.SetHalt(c.Request().Context(), tenant, halt); err != nil {
+	if err := set(c.Request().Context(), tenant, whose, actor(c, reason)); err != nil {
 		return err
 	}
 	return c.Redirect(http.StatusSeeOther, "/tenants")

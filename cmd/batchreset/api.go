@@ -44,7 +44,7 @@ Redis. Make a token for a caller with 'batchreset token add'.`,
 func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags, ops opsFlags) (err error) {
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
-	db, err := redis.open(ctx, flags.db)
+	db, err := redis.open(ctx, auditing(flags.db, log))
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,7 @@ func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	handler := flags.handler(db, tracer, log)
 	g.Go(func() error { return db.WriteActivity(ctx) })
 	g.Go(func() error { return db.WatchClock(ctx, log) })
+	g.Go(func() error { return db.WriteTrail(ctx) })
 	g.Go(func() error { return handler.Run(ctx) })
 	g.Go(func() error { return serve(ctx, public, handler, log) })
 	g.Go(func() error { return serve(ctx, private, ops.handler(db, log, handler, db.QueueMetrics()), log) })

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"slices"
@@ -19,14 +19,9 @@ import (
 	"batchreset/tasks/redisdb"
 )
 
-// audit writes to the trail that whoever runs this command is about to do something.
-func audit(ctx context.Context, db *redisdb.DB, e tasks.AuditEntry) error {
-	e.By = "user " + operator()
-	return db.Audit(ctx, e)
-}
-
-// operator is the user who runs this command, as far as this machine knows.
-func operator() string {
+// actor is the user who runs this command, as far as this machine knows, and the reason
+// that he gave.
+func actor(reason string) tasks.Actor {
 	name, host := "unknown", "unknown"
 	if u, err := user.Current(); err == nil {
 		name = u.Username
@@ -36,7 +31,19 @@ func operator() string {
 	if h, err := os.Hostname(); err == nil {
 		host = h
 	}
-	return name + "@" + host
+	return tasks.Actor{By: "user " + name + "@" + host, Reason: reason}
+}
+
+// sayWhatIsMissing prints an entry that could not be written to the audit trail, although
+// what it is about is done.
+func sayWhatIsMissing(w io.Writer) func(tasks.AuditEntry, error) {
+	return func(e tasks.AuditEntry, missing error) {
+		if missing == nil {
+			return
+		}
+		e.At = e.DecidedAt
+		fmt.Fprintf(w, "batchreset: the audit trail could not be written, this entry is nowhere but here:\n%s\n(%v)\n", auditLine(e), missing)
+	}
 }
 
 func newAuditCommand(std *streams) *cobra.Command {
@@ -55,6 +62,10 @@ fleet, of tokens, of halts and limits, and every change on the asynq dashboard, 
 asked for it and from where. An entry is written before what it is about is done, so
 nothing is done without one; what came of it is in the job's record. Refused requests are
 in the log of the api.
+
+What stops or removes something is done even while the trail cannot be written, because
+Redis is full for example. Its entry is in the log then; api and worker write it when there
+is room, with the time at which it was decided. A command prints it.
 
 --output json prints one JSON object per line.`,
 		Example: `  batchreset audit --since 24h
@@ -138,6 +149,9 @@ func auditLine(e tasks.AuditEntry) string {
 	parts := []string{clock(e.At.Time), e.By}
 	if e.From != "" {
 		parts = append(parts, "from "+e.From)
+	}
+	if !e.DecidedAt.IsZero() {
+		parts = append(parts, "decided "+clock(e.DecidedAt.Time))
 	}
 	parts = append(parts, string(e.Action))
 	if e.Tenant != "" {

@@ -32,7 +32,7 @@ func TestCommandsLeaveATrail(t *testing.T) {
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			t.Fatal(err)
 		}
-		if e.By != "user "+operator() || e.At.IsZero() {
+		if e.By != actor("").By || e.At.IsZero() {
 			t.Errorf("entry %s", line)
 		}
 		got = append(got, strings.Join([]string{string(e.Action), e.Tenant, strings.Join(e.InstanceIDs, ","), e.Detail, e.Reason}, "|"))

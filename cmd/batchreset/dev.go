@@ -89,12 +89,12 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		token, ttl = rand.Text(), 24*time.Hour
 	}
 	flags.db.Driver = work.driver
-	db, err := redis.open(ctx, flags.db)
+	db, err := redis.open(ctx, auditing(flags.db, log))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if _, err := db.AddToken(ctx, token, demoTenant, tasks.Scopes, ttl); err != nil {
+	if _, err := db.AddToken(ctx, token, demoTenant, tasks.Scopes, ttl, actor("dev")); err != nil {
 		return err
 	}
 	secret := ""
@@ -134,6 +134,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	g.Go(func() error { return db.Listen(ctx) })
 	g.Go(func() error { return db.WriteActivity(ctx) })
 	g.Go(func() error { return db.WatchClock(ctx, log) })
+	g.Go(func() error { return db.WriteTrail(ctx) })
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return teller.Run(ctx) })

@@ -65,32 +65,11 @@ JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
 
 func register(ctx context.Context, db *redisdb.DB, instances []tasks.Instance) error {
 	for chunk := range slices.Chunk(instances, 500) {
-		err := audit(ctx, db, aboutFleet(chunk))
-		if err == nil {
-			err = db.Register(ctx, chunk)
-		}
-		if err != nil {
+		if err := db.Register(ctx, chunk, actor("")); err != nil {
 			return fmt.Errorf("stopped at instance %s, repeat the import: %w", chunk[0].ID, err)
 		}
 	}
 	return nil
-}
-
-// aboutFleet is an entry of the audit trail about instances that are to be registered.
-func aboutFleet(instances []tasks.Instance) tasks.AuditEntry {
-	ids, protected := make([]string, len(instances)), 0
-	e := tasks.AuditEntry{Action: tasks.ActionRegister, Tenant: instances[0].Tenant}
-	for i, in := range instances {
-		ids[i] = in.ID
-		if in.Protected {
-			protected++
-		}
-		if in.Tenant != e.Tenant {
-			e.Tenant = "" // of several
-		}
-	}
-	e.Detail = fmt.Sprintf("%d of them protected", protected)
-	return e.About(ids)
 }
 
 // readFleet reads and checks a fleet file.
@@ -220,7 +199,7 @@ func newFleetListCommand(std *streams) *cobra.Command {
 }
 
 func newFleetRemoveCommand(std *streams) *cobra.Command {
-	return newFleetChangeCommand(std, tasks.ActionUnregister, "removed", (*redisdb.DB).Unregister, &cobra.Command{
+	return newFleetChangeCommand(std, "removed", (*redisdb.DB).Unregister, &cobra.Command{
 		Use:   "remove ID…",
 		Short: "Take instances out of the fleet",
 		Long: `Takes instances out of the fleet. Items of running jobs that have not begun their
@@ -230,8 +209,7 @@ next attempt are refused then, if their job was accepted for registered instance
 }
 
 func newFleetProtectCommand(std *streams) *cobra.Command {
-	protect := func(db *redisdb.DB, ctx context.Context, id string) (bool, error) { return db.Protect(ctx, id, true) }
-	return newFleetChangeCommand(std, tasks.ActionProtect, "protected", protect, &cobra.Command{
+	return newFleetChangeCommand(std, "protected", protect(true), &cobra.Command{
 		Use:   "protect ID…",
 		Short: "Let nobody reset instances",
 		Long: `Protects registered instances: a batch with one of them is refused, and items of
@@ -242,8 +220,7 @@ attempt that is running goes on.`,
 }
 
 func newFleetUnprotectCommand(std *streams) *cobra.Command {
-	unprotect := func(db *redisdb.DB, ctx context.Context, id string) (bool, error) { return db.Protect(ctx, id, false) }
-	return newFleetChangeCommand(std, tasks.ActionUnprotect, "no longer protected:", unprotect, &cobra.Command{
+	return newFleetChangeCommand(std, "no longer protected:", protect(false), &cobra.Command{
 		Use:     "unprotect ID…",
 		Short:   "Let instances be reset again",
 		Long:    "Ends the protection of registered instances.",
@@ -251,25 +228,25 @@ func newFleetUnprotectCommand(std *streams) *cobra.Command {
 	})
 }
 
+// fleetChange changes the entries of instances, and returns those that have none.
+type fleetChange func(db *redisdb.DB, ctx context.Context, instances []string, actor tasks.Actor) (missing []string, err error)
+
+func protect(protected bool) fleetChange {
+	return func(db *redisdb.DB, ctx context.Context, instances []string, actor tasks.Actor) ([]string, error) {
+		return db.Protect(ctx, instances, protected, actor)
+	}
+}
+
 // newFleetChangeCommand makes a command that changes the entry of each instance that it
 // is given, and names those that have none.
-func newFleetChangeCommand(std *streams, action tasks.Action, done string, change func(*redisdb.DB, context.Context, string) (found bool, err error), cmd *cobra.Command) *cobra.Command {
+func newFleetChangeCommand(std *streams, done string, change fleetChange, cmd *cobra.Command) *cobra.Command {
 	var redis redisFlags
 	cmd.Args = cobra.MinimumNArgs(1)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return withRedis(cmd, redis, func(db *redisdb.DB) error {
-			if err := audit(cmd.Context(), db, tasks.AuditEntry{Action: action}.About(args)); err != nil {
+			missing, err := change(db, cmd.Context(), args, actor(""))
+			if err != nil {
 				return err
-			}
-			var missing []string
-			for _, id := range args {
-				found, err := change(db, cmd.Context(), id)
-				if err != nil {
-					return err
-				}
-				if !found {
-					missing = append(missing, id)
-				}
 			}
 			fmt.Fprintf(std.err, "%s %d instances\n", done, len(args)-len(missing))
 			if missing != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -75,10 +76,7 @@ starts.`,
 				return errors.New("--commit-replicas must not be negative")
 			}
 			return withRedisAnd(cmd, redis, db, func(db *redisdb.DB) error {
-				if err := audit(cmd.Context(), db, tasks.AuditEntry{Action: tasks.ActionHalt, Tenant: whom.tenant, Reason: reason}); err != nil {
-					return err
-				}
-				if err := db.SetHalt(cmd.Context(), whom.tenant, &tasks.Halt{Since: tasks.Time{Time: db.Now()}, Reason: reason}); err != nil {
+				if err := db.Halt(cmd.Context(), whom.tenant, tasks.HaltedByOperator, actor(reason)); err != nil {
 					return err
 				}
 				fmt.Fprintf(std.err, "halted: %s; 'batchreset resume' ends it\n", &whom)
@@ -97,38 +95,65 @@ func newResumeCommand(std *streams) *cobra.Command {
 	var (
 		redis redisFlags
 		whom  tenantFlags
+		own   bool
 	)
 	cmd := &cobra.Command{
 		Use:   "resume --tenant TENANT|--all",
 		Short: "End a halt",
-		Long: `Ends a halt of a tenant, or that of all tenants. They are apart: a tenant that was
-halted by name stays so after 'resume --all'. What waits begins within half a minute.`,
-		Example: "  batchreset resume --tenant acme",
-		Args:    noArgs,
+		Long: `Ends the operators' halt of a tenant, or that of all tenants. They are apart: a tenant
+that was halted by name stays so after 'resume --all'. What waits begins within half a
+minute.
+
+A tenant can also halt itself, with a token that has the scope 'operate'. That halt holds
+beside the operators', and the tenant ends it. --own ends it in the tenant's place.`,
+		Example: `  batchreset resume --tenant acme
+  batchreset resume --tenant acme --own`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := whom.check(); err != nil {
 				return err
 			}
+			if own && whom.all {
+				return errors.New("--own needs --tenant: a halt of all tenants is always the operators'")
+			}
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				if err := audit(cmd.Context(), db, tasks.AuditEntry{Action: tasks.ActionResume, Tenant: whom.tenant}); err != nil {
+				whose := tasks.HaltedByOperator
+				if own {
+					whose = tasks.HaltedByTenant
+				}
+				if err := db.Resume(cmd.Context(), whom.tenant, whose, actor("")); err != nil {
 					return err
 				}
-				if err := db.SetHalt(cmd.Context(), whom.tenant, nil); err != nil {
-					return err
-				}
-				policy, err := db.Policy(cmd.Context(), whom.tenant)
+				policies, err := db.Policies(cmd.Context())
 				if err != nil {
 					return err
 				}
 				fmt.Fprintf(std.err, "resumed: %s\n", &whom)
-				if policy.Halt != nil {
-					fmt.Fprintln(std.err, "all tenants are still halted: 'batchreset resume --all' ends that")
-				}
+				sayWhatIsHalted(std.err, policies, whom.tenant)
 				return nil
 			})
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
 	whom.define(cmd.Flags())
+	cmd.Flags().BoolVar(&own, "own", false, "end the halt that the tenant set itself, not the operators'")
 	return cmd
+}
+
+// sayWhatIsHalted says which other halts of a tenant, or of all tenants, still hold.
+func sayWhatIsHalted(w io.Writer, policies []tasks.Policy, tenant string) {
+	for _, p := range policies {
+		if p.Tenant == "" && p.OperatorHalt != nil {
+			fmt.Fprintln(w, "all tenants are still halted: 'batchreset resume --all' ends that")
+		}
+		if tenant == "" || p.Tenant != tenant {
+			continue
+		}
+		if p.OperatorHalt != nil {
+			fmt.Fprintf(w, "tenant %s is still halted by the operators: 'batchreset resume --tenant %s' ends that\n", tenant, tenant)
+		}
+		if p.OwnHalt != nil {
+			fmt.Fprintf(w, "tenant %s has halted itself: 'batchreset resume --tenant %s --own' ends that\n", tenant, tenant)
+		}
+	}
 }

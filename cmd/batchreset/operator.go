@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -56,10 +55,18 @@ a file. Redis keeps its bcrypt hash.`,
 				if _, found, err := db.Operator(cmd.Context(), o.Name); err != nil {
 					return err
 				} else if found {
-					return fmt.Errorf("%s is there already; 'batchreset operator passwd' gives a new password", o.Name)
+					return operatorIsThere(o.Name)
 				}
-				if err := setPassword(cmd.Context(), std, db, tasks.ActionAddOperator, o, password); err != nil {
+				var err error
+				if o.PasswordHash, err = password.hash(std); err != nil {
 					return err
+				}
+				added, err := db.AddOperator(cmd.Context(), o, actor(""))
+				if err != nil {
+					return err
+				}
+				if !added {
+					return operatorIsThere(o.Name)
 				}
 				fmt.Fprintf(std.err, "%s may log in as %s\n", o.Name, o.Role)
 				return nil
@@ -84,17 +91,20 @@ func newOperatorPasswordCommand(std *streams) *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				o, found, err := db.Operator(cmd.Context(), args[0])
+				_, found, err := db.Operator(cmd.Context(), args[0])
+				hash := ""
+				if err == nil && found {
+					if hash, err = password.hash(std); err == nil {
+						found, err = db.SetPassword(cmd.Context(), args[0], hash, actor(""))
+					}
+				}
 				if err != nil {
 					return err
 				}
 				if !found {
 					return noOperator(args[0])
 				}
-				if err := setPassword(cmd.Context(), std, db, tasks.ActionOperatorPassword, o, password); err != nil {
-					return err
-				}
-				fmt.Fprintf(std.err, "%s has a new password\n", o.Name)
+				fmt.Fprintf(std.err, "%s has a new password\n", args[0])
 				return nil
 			})
 		},
@@ -102,6 +112,10 @@ func newOperatorPasswordCommand(std *streams) *cobra.Command {
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
 	password.define(cmd.Flags())
 	return cmd
+}
+
+func operatorIsThere(name string) error {
+	return fmt.Errorf("%s is there already; 'batchreset operator passwd' gives a new password", name)
 }
 
 func noOperator(name string) error {
@@ -149,10 +163,7 @@ func newOperatorRemoveCommand(std *streams) *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				if err := audit(cmd.Context(), db, tasks.AuditEntry{Action: tasks.ActionRemoveOperator, Detail: args[0]}); err != nil {
-					return err
-				}
-				found, err := db.RemoveOperator(cmd.Context(), args[0])
+				found, err := db.RemoveOperator(cmd.Context(), args[0], actor(""))
 				if err != nil {
 					return err
 				}
@@ -168,21 +179,14 @@ func newOperatorRemoveCommand(std *streams) *cobra.Command {
 	return cmd
 }
 
-// setPassword reads a password and keeps the operator with it.
-func setPassword(ctx context.Context, std *streams, db *redisdb.DB, action tasks.Action, o tasks.Operator, from passwordFlag) error {
-	password, err := from.read(std)
+// hash reads a password and returns what Redis keeps of it.
+func (f *passwordFlag) hash(std *streams) (string, error) {
+	password, err := f.read(std)
 	if err != nil {
-		return err
+		return "", err
 	}
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), ops.PasswordCost)
-	if err != nil {
-		return err
-	}
-	o.PasswordHash = string(hash)
-	if err := audit(ctx, db, tasks.AuditEntry{Action: action, Detail: o.Name + " as " + string(o.Role)}); err != nil {
-		return err
-	}
-	return db.SetOperator(ctx, o)
+	return string(hash), err
 }
 
 // passwordFlag says where a password comes from: a file, or the terminal.

@@ -281,15 +281,21 @@ func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
 }
 
 func (f *opsFlags) handler(db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
-	audit := func(ctx context.Context, e tasks.AuditEntry) error {
-		if err := db.Audit(ctx, e); err != nil {
-			log.Error("audit trail not written", "error", err)
-			return err
+	return ops.New(ops.Config{Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: f.traceURL, Log: log}, append(metrics, db, buildInfo())...)
+}
+
+// auditing has every entry of the audit trail in the log, too, and keeps those that have to
+// be written later, which is for WriteTrail.
+func auditing(opts redisdb.Options, log *slog.Logger) redisdb.Options {
+	opts.LateEntries = 10_000
+	opts.Audited = func(e tasks.AuditEntry, missing error) {
+		level, attrs := slog.LevelInfo, e.LogAttrs()
+		if missing != nil {
+			level, attrs = slog.LevelWarn, append(attrs, slog.Bool("in_trail", false), slog.String("error", missing.Error()))
 		}
-		log.LogAttrs(ctx, slog.LevelInfo, "audit", e.LogAttrs()...)
-		return nil
+		log.LogAttrs(context.Background(), level, "audit", attrs...)
 	}
-	return ops.New(ops.Config{Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, Audit: audit, TraceURL: f.traceURL, Log: log}, append(metrics, db, buildInfo())...)
+	return opts
 }
 
 // sayWhoMayLogIn tells the log when nobody has to.

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -76,14 +76,7 @@ rest waits. --open-instances counts jobs that were accepted since it was set.`,
 				return errors.New("no limit is given (see 'batchreset tenant limit --help')")
 			}
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				detail, err := json.Marshal(limits)
-				if err != nil {
-					return err
-				}
-				if err := audit(cmd.Context(), db, tasks.AuditEntry{Action: tasks.ActionLimit, Tenant: whom.tenant, Detail: string(detail)}); err != nil {
-					return err
-				}
-				if err := db.SetLimits(cmd.Context(), whom.tenant, limits, reset); err != nil {
+				if err := db.SetLimits(cmd.Context(), whom.tenant, limits, reset, actor("")); err != nil {
 					return err
 				}
 				fmt.Fprintf(std.err, "limits set for %s\n", &whom)
@@ -183,20 +176,23 @@ func tenantStates(ctx context.Context, db *redisdb.DB, names []string) ([]tenant
 }
 
 func writeTenants(std *streams, states []tenantState) error {
-	table := newTable(std.out, "TENANT", "HALTED", "PER HOUR", "ACCEPTED", "BEGUN", "OPEN LIMIT", "OPEN", "PER SECOND", "MAX FAILURES", "REASON")
+	table := newTable(std.out, "TENANT", "HALTED", "BY ITSELF", "PER HOUR", "ACCEPTED", "BEGUN", "OPEN LIMIT", "OPEN", "PER SECOND", "MAX FAILURES", "REASON")
 	for _, s := range states {
-		name, since, reason := "(all)", "", ""
+		name, since, own, reason := "(all)", "", "", ""
 		if s.Tenant != "" {
 			name = s.Tenant
 		}
-		if s.Halt != nil {
-			since, reason = clock(s.Halt.Since.Time), s.Halt.Reason
+		if s.OwnHalt != nil {
+			own, reason = clock(s.OwnHalt.Since.Time), s.OwnHalt.Reason
+		}
+		if s.OperatorHalt != nil {
+			since, reason = clock(s.OperatorHalt.Since.Time), cmp.Or(s.OperatorHalt.Reason, reason)
 		}
 		var accepted, begun, open string
 		if s.Usage != nil {
 			accepted, begun, open = strconv.Itoa(s.Usage.AcceptedLastHour), strconv.Itoa(s.Usage.BegunLastHour), strconv.Itoa(s.Usage.OpenInstances)
 		}
-		table.row(name, since, bound(s.InstancesPerHour), accepted, begun, bound(s.OpenInstances), open,
+		table.row(name, since, own, bound(s.InstancesPerHour), accepted, begun, bound(s.OpenInstances), open,
 			bound(s.RequestsPerSecond), bound(s.MaxFailures), reason)
 	}
 	return table.flush()

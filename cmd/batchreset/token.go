@@ -55,12 +55,7 @@ only now; what is needed to list and revoke it goes to standard error.`,
 			}
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
 				secret := "brt_" + rand.Text() + rand.Text()
-				if err := audit(cmd.Context(), db, tasks.AuditEntry{
-					Action: tasks.ActionAddToken, Tenant: tenant, Detail: fmt.Sprintf("token %s for %s", redisdb.TokenID(secret), join(granted)),
-				}); err != nil {
-					return err
-				}
-				token, err := db.AddToken(cmd.Context(), secret, tenant, granted, ttl)
+				token, err := db.AddToken(cmd.Context(), secret, tenant, granted, ttl, actor(""))
 				if err != nil {
 					return err
 				}
@@ -148,10 +143,7 @@ func newTokenRevokeCommand(std *streams) *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				if err := audit(cmd.Context(), db, tasks.AuditEntry{Action: tasks.ActionRevokeToken, Detail: "token " + args[0]}); err != nil {
-					return err
-				}
-				found, err := db.RevokeToken(cmd.Context(), args[0])
+				found, err := db.RevokeToken(cmd.Context(), args[0], actor(""))
 				if err != nil {
 					return err
 				}
@@ -173,6 +165,7 @@ func withRedis(cmd *cobra.Command, flags redisFlags, do func(*redisdb.DB) error)
 }
 
 func withRedisAnd(cmd *cobra.Command, flags redisFlags, opts redisdb.Options, do func(*redisdb.DB) error) error {
+	opts.Audited = sayWhatIsMissing(cmd.ErrOrStderr())
 	db, err := flags.open(cmd.Context(), opts)
 	if err != nil {
 		return err

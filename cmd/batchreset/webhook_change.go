@@ -41,10 +41,7 @@ func newWebhookRemoveCommand(std *streams) *cobra.Command {
 		Long:    "Removes an endpoint. What is on its way to it is dropped.",
 		Example: "  batchreset webhook remove ep_4k2jq6zr7ma3xw5b",
 	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint) error {
-		if err := auditEndpoint(ctx, db, tasks.ActionRemoveWebhook, e); err != nil {
-			return err
-		}
-		if err := db.RemoveEndpoint(ctx, e); err != nil {
+		if err := db.RemoveEndpoint(ctx, e, actor("")); err != nil {
 			return err
 		}
 		fmt.Fprintln(std.err, "removed", e.ID)
@@ -61,10 +58,7 @@ happened meanwhile is not made up for; notices that were on their way when it wa
 disabled are archived on the asynq dashboard, where they can be run.`,
 		Example: "  batchreset webhook enable ep_4k2jq6zr7ma3xw5b",
 	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint) error {
-		if err := auditEndpoint(ctx, db, tasks.ActionEnableWebhook, e); err != nil {
-			return err
-		}
-		if err := db.EnableEndpoint(ctx, e); err != nil {
+		if err := db.EnableEndpoint(ctx, e, actor("")); err != nil {
 			return err
 		}
 		fmt.Fprintln(std.err, "enabled", e.ID)
@@ -84,10 +78,7 @@ at once, for a secret that got into wrong hands.`,
   batchreset webhook rotate ep_4k2jq6zr7ma3xw5b --overlap 0`,
 	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint) error {
 		secret := newSecret()
-		if err := auditEndpoint(ctx, db, tasks.ActionRotateWebhook, e); err != nil {
-			return err
-		}
-		if err := db.RotateSecret(ctx, e, secret, overlap); err != nil {
+		if err := db.RotateSecret(ctx, e, secret, overlap, actor("")); err != nil {
 			return err
 		}
 		fmt.Fprintf(std.err, "new secret for %s; the old one signs, too, for %s\n", e.ID, overlap)

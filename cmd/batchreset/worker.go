@@ -61,7 +61,7 @@ to end, the rest is handed back. A second signal stops it at once.`,
 func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb.Options, flags workerFlags, driver worker.Driver, ops opsFlags) (err error) {
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
-	db, err := redis.open(ctx, opts)
+	db, err := redis.open(ctx, auditing(opts, log))
 	if err != nil {
 		return err
 	}
@@ -91,6 +91,7 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	g.Go(func() error { return db.Listen(ctx) })
 	g.Go(func() error { return db.WriteActivity(ctx) })
 	g.Go(func() error { return db.WatchClock(ctx, log) })
+	g.Go(func() error { return db.WriteTrail(ctx) })
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return teller.Run(ctx) })

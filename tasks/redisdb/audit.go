@@ -1,9 +1,9 @@
 package redisdb
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -22,34 +22,20 @@ const (
 	auditField = "e"
 )
 
-// Audit writes an entry to the trail. What it is about must not be done after an error.
-func (db *DB) Audit(ctx context.Context, e tasks.AuditEntry) error {
-	now, err := db.rdb.Time(ctx).Result()
-	if err != nil {
-		return fmt.Errorf("write audit trail: %w", err)
-	}
-	add, err := db.auditArgs(e, now)
-	if err != nil {
-		return err
-	}
-	return db.writeAudit(ctx, add)
-}
-
-func (db *DB) writeAudit(ctx context.Context, add *redis.XAddArgs) (err error) {
+// writeAudit returns the ID of an entry that is on the primary, even if it is not, after an
+// error, on the replicas that must have it.
+func (db *DB) writeAudit(ctx context.Context, add *redis.XAddArgs) (id string, err error) {
 	if db.opts.CommitReplicas == 0 {
-		err = db.rdb.XAdd(ctx, add).Err()
-	} else {
-		var node redis.UniversalClient
-		if node, err = db.primary(ctx, auditKey); err == nil {
-			pipe := node.Pipeline()
-			added := pipe.XAdd(ctx, add)
-			err = errors.Join(db.replicate(ctx, pipe), added.Err())
-		}
+		return db.rdb.XAdd(ctx, add).Result()
 	}
+	node, err := db.primary(ctx, auditKey)
 	if err != nil {
-		return fmt.Errorf("write audit trail: %w", err)
+		return "", err
 	}
-	return nil
+	pipe := node.Pipeline()
+	added := pipe.XAdd(ctx, add)
+	replicated := db.replicate(ctx, pipe)
+	return added.Val(), cmp.Or(added.Err(), replicated)
 }
 
 // auditArgs are of the command that writes an entry, and drops those that are too old. The
@@ -57,7 +43,7 @@ func (db *DB) writeAudit(ctx context.Context, add *redis.XAddArgs) (err error) {
 func (db *DB) auditArgs(e tasks.AuditEntry, now time.Time) (*redis.XAddArgs, error) {
 	text, err := json.Marshal(e)
 	if err != nil {
-		return nil, fmt.Errorf("write audit trail: %w", err)
+		return nil, fmt.Errorf("encode an entry: %w", err)
 	}
 	add := &redis.XAddArgs{Stream: auditKey, Values: []any{auditField, text}}
 	if db.opts.AuditRetention > 0 {

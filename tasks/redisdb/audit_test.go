@@ -1,6 +1,7 @@
 package redisdb_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -63,7 +64,10 @@ func TestWhatCannotBeInTheTrailIsNotDone(t *testing.T) {
 	if _, err := w.db.Job(t.Context(), tasks.Submission{Tenant: "acme", IdempotencyKey: "k"}.JobID()); !errors.Is(err, tasks.JobGone) {
 		t.Errorf("the job: %v", err)
 	}
-	if err := w.db.Audit(t.Context(), tasks.AuditEntry{Action: tasks.ActionHalt}); err == nil {
+	if err := w.db.Decide(t.Context(), tasks.AuditEntry{Action: tasks.ActionRetry}, func(context.Context) error {
+		t.Error("it is done")
+		return nil
+	}); err == nil {
 		t.Error("an entry that cannot be written is told to be")
 	}
 }
@@ -125,7 +129,7 @@ func TestOldEntriesAreDropped(t *testing.T) {
 				})
 			}
 			w.submit(t, "phone-1")
-			if err := w.db.Audit(t.Context(), tasks.AuditEntry{Action: tasks.ActionResume}); err != nil {
+			if err := w.db.Decide(t.Context(), tasks.AuditEntry{Action: tasks.ActionResume}, func(context.Context) error { return nil }); err != nil {
 				t.Fatal(err)
 			}
 			var got []string

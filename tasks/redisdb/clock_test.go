@@ -86,7 +86,7 @@ func TestTimesAreJudgedByRedissClock(t *testing.T) {
 		t.Run(by.String(), func(t *testing.T) {
 			w, server := skewed(t, by)
 			redis := time.Now().Add(by)
-			if _, err := w.db.AddToken(t.Context(), "secret", "acme", tasks.Scopes, time.Hour); err != nil {
+			if _, err := w.db.AddToken(t.Context(), "secret", "acme", tasks.Scopes, time.Hour, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 			o := tasks.Operator{Name: "alice", Role: tasks.RoleOperator, PasswordHash: "x"}

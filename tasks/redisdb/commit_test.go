@@ -69,10 +69,10 @@ func TestCommitWaitsForReplicas(t *testing.T) {
 			t.Errorf("try %d begins without a replica: %v", n+1, err)
 		}
 	}
-	if err := w.db.Cancel(t.Context(), other.ID); err == nil {
+	if err := w.db.Cancel(t.Context(), other.ID, tasks.Actor{}); err == nil {
 		t.Error("cancelled without a replica")
 	}
-	if err := w.db.Retry(t.Context(), other.ID, tasks.RetryStates); err == nil || !strings.Contains(err.Error(), "list job as open") {
+	if err := w.db.Retry(t.Context(), other.ID, tasks.RetryStates, tasks.Actor{}); err == nil || !strings.Contains(err.Error(), "list job as open") {
 		t.Errorf("listed without a replica: %v", err)
 	}
 	replica.Restart(t)

@@ -44,6 +44,11 @@ type Options struct {
 	// AuditRetention is how old an entry of the audit trail must be to be dropped when
 	// another one is written; 0 = none is dropped.
 	AuditRetention time.Duration
+	// Audited is told of each entry of the audit trail whose decision was carried out, and
+	// with an error of each that stops something and could not be written; nil: nobody is.
+	Audited func(e tasks.AuditEntry, missing error)
+	// LateEntries is how many of the latter are kept for WriteTrail; 0 = none.
+	LateEntries int
 	// Driver is what this process resets instances with, to say what failed; empty if it
 	// does not.
 	Driver string
@@ -62,6 +67,7 @@ type DB struct {
 	backlogs  *backlogs
 	policies  *policies
 	wanted    *wanted
+	late      late
 	metrics   *metrics
 	activity  *activity
 	instances instanceIndex
@@ -88,6 +94,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 		rdb: rdb, group: newGrouped(rdb), client: asynq.NewClientFromRedisClient(flusher{rdb}),
 		quiet: newQuiet(), wanted: newWanted(), opts: opts,
 	}
+	db.late.bound = opts.LateEntries
 	db.activity = &activity{}
 	db.metrics = newMetrics(db.activity)
 	db.policies = &policies{read: db.lookAtPolicies}
@@ -115,6 +122,7 @@ func (db *DB) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), activityPatience)
 	defer cancel()
 	db.writeActivity(ctx)
+	db.writeLate(ctx)
 	return db.rdb.Close()
 }
 

@@ -66,6 +66,7 @@ func decodeJob(id string, hash map[string]string) (tasks.Job, error) {
 		Queue:       hash["queue"],
 		Open:        hash["open"] == "1",
 		Fingerprint: hash["fp"],
+		Stop:        tasks.Code(hash["stop"]),
 		Reason:      hash["reason"],
 		Traceparent: hash["trace"],
 	}

@@ -63,7 +63,7 @@ func TestFailuresAreCountedAndListedByKind(t *testing.T) {
 			t.Errorf("kinds %s", got)
 		}
 		// Page by page, newest first, none twice, and as they are now.
-		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
+		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
@@ -135,7 +135,7 @@ func TestFailuresAreListedAgainWhereAnEntryIsMissing(t *testing.T) {
 		if _, err := w.db.Finish(t.Context(), d, "t", tasks.Outcome{Event: tasks.Retry, Code: tasks.TimedOut, InDoubt: true}, true); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.db.Cancel(t.Context(), doubt.ID); err != nil {
+		if err := w.db.Cancel(t.Context(), doubt.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.kinds(t); got != want+"http RESET.1001 1, " {

@@ -51,7 +51,30 @@ func (db *DB) Locked(ctx context.Context, instances []string) (map[string]bool, 
 
 // Register adds instances to the fleet, or changes the entries they have. The
 // caller has checked them.
-func (db *DB) Register(ctx context.Context, instances []tasks.Instance) error {
+func (db *DB) Register(ctx context.Context, instances []tasks.Instance, actor tasks.Actor) error {
+	return db.Decide(ctx, aboutFleet(actor.Entry(tasks.ActionRegister), instances), func(ctx context.Context) error {
+		return db.register(ctx, instances)
+	})
+}
+
+// aboutFleet makes an entry one about instances that are to be registered.
+func aboutFleet(e tasks.AuditEntry, instances []tasks.Instance) tasks.AuditEntry {
+	ids, protected := make([]string, len(instances)), 0
+	e.Tenant = instances[0].Tenant
+	for i, in := range instances {
+		ids[i] = in.ID
+		if in.Protected {
+			protected++
+		}
+		if in.Tenant != e.Tenant {
+			e.Tenant = "" // of several
+		}
+	}
+	e.Detail = fmt.Sprintf("%d of them protected", protected)
+	return e.About(ids)
+}
+
+func (db *DB) register(ctx context.Context, instances []tasks.Instance) error {
 	pipe := db.rdb.Pipeline()
 	for _, in := range instances {
 		// Indexed first: an entry that exists is always listed.
@@ -64,14 +87,55 @@ func (db *DB) Register(ctx context.Context, instances []tasks.Instance) error {
 	return nil
 }
 
-// Protect protects a registered instance from every attempt that has not begun, or ends
-// that. It reports whether the instance is registered.
-func (db *DB) Protect(ctx context.Context, instance string, protected bool) (bool, error) {
-	found, err := protectScript.Run(ctx, db.rdb, []string{fleetKey(instance)}, flag(protected)).Int()
-	if err != nil {
-		return false, fmt.Errorf("protect instance: %w", err)
+// Protect protects registered instances from every attempt that has not begun, or ends
+// that. It returns those that are not registered.
+func (db *DB) Protect(ctx context.Context, instances []string, protected bool, actor tasks.Actor) (missing []string, err error) {
+	action := tasks.ActionUnprotect
+	if protected {
+		action = tasks.ActionProtect
 	}
-	return found == 1, nil
+	return db.changeFleet(ctx, actor.Entry(action), instances, func(ctx context.Context, instance string) (bool, error) {
+		found, err := protectScript.Run(ctx, db.rdb, []string{fleetKey(instance)}, flag(protected)).Int()
+		return found == 1, err
+	})
+}
+
+// changeFleet changes the entries of those instances that are registered, and returns the
+// others.
+func (db *DB) changeFleet(ctx context.Context, e tasks.AuditEntry, instances []string, change func(context.Context, string) (found bool, err error)) (missing []string, err error) {
+	fleet, err := db.Registered(ctx, instances)
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, id := range instances {
+		if _, registered := fleet[id]; registered {
+			found = append(found, id)
+		} else {
+			missing = append(missing, id)
+		}
+	}
+	if found == nil {
+		return missing, nil
+	}
+	err = db.Decide(ctx, e.About(found), func(ctx context.Context) error {
+		changed := false
+		for _, id := range found {
+			done, err := change(ctx, id)
+			if err != nil {
+				return fmt.Errorf("%s: instance %s: %w", e.Action, id, err)
+			}
+			if !done { // it was removed just now
+				missing = append(missing, id)
+			}
+			changed = changed || done
+		}
+		if !changed {
+			return errUnchanged
+		}
+		return nil
+	})
+	return missing, err
 }
 
 // Fleet calls visit for each registered instance, by ID.
@@ -99,14 +163,13 @@ func (db *DB) Fleet(ctx context.Context, visit func(tasks.Instance) error) error
 	}
 }
 
-// Unregister removes an instance from the fleet and reports whether it was there.
-func (db *DB) Unregister(ctx context.Context, instance string) (bool, error) {
-	n, err := db.rdb.Del(ctx, fleetKey(instance)).Result()
-	if err == nil {
-		err = db.rdb.ZRem(ctx, fleetIndex, instance).Err()
-	}
-	if err != nil {
-		return false, fmt.Errorf("unregister instance: %w", err)
-	}
-	return n > 0, nil
+// Unregister removes instances from the fleet and returns those that were not there.
+func (db *DB) Unregister(ctx context.Context, instances []string, actor tasks.Actor) (missing []string, err error) {
+	return db.changeFleet(ctx, actor.Entry(tasks.ActionUnregister), instances, func(ctx context.Context, instance string) (bool, error) {
+		n, err := db.rdb.Del(ctx, fleetKey(instance)).Result()
+		if err == nil {
+			err = db.rdb.ZRem(ctx, fleetIndex, instance).Err()
+		}
+		return n > 0, err
+	})
 }

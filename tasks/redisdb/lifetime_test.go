@@ -58,7 +58,7 @@ func TestYesterdaysRecordRunsThroughTodaysCode(t *testing.T) {
 func TestNothingOfAJobStaysForEver(t *testing.T) {
 	server := miniredis.RunT(t)
 	w := open(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true, JobRetention: time.Hour, GiveUpAfter: time.Hour})
-	if _, err := w.db.AddToken(t.Context(), "secret", "acme", tasks.Scopes, time.Hour); err != nil {
+	if _, err := w.db.AddToken(t.Context(), "secret", "acme", tasks.Scopes, time.Hour, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	w.limit(t, "", tasks.Limits{OpenInstances: new(9), InstancesPerHour: new(9), RequestsPerSecond: new(9)})
@@ -73,7 +73,7 @@ func TestNothingOfAJobStaysForEver(t *testing.T) {
 	if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, InDoubt: true}, false); err != nil {
 		t.Fatal(err) // leaves the lock to lapse
 	}
-	if err := w.db.Cancel(t.Context(), job.ID); err != nil {
+	if err := w.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.db.Lead(t.Context(), "sweeper", time.Minute); err != nil {

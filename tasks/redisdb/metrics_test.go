@@ -82,7 +82,7 @@ func TestItemsAreCountedOnce(t *testing.T) {
 		{"when they are cancelled, whoever cancels again", func(t *testing.T, w world, job tasks.Job) {
 			w.begin(t, job, 0, "one") // goes on
 			for range 2 {
-				if err := w.db.Cancel(t.Context(), job.ID); err != nil {
+				if err := w.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -103,7 +103,7 @@ func TestItemsAreCountedOnce(t *testing.T) {
 			}
 		}, map[string]float64{"items_finished_total{not_in_time,failed}": 1, "items_finished_total{none,cancelled}": 2}},
 		{"when their job is tried again", func(t *testing.T, w world, job tasks.Job) {
-			if err := errors.Join(w.db.Cancel(t.Context(), job.ID), w.db.Retry(t.Context(), job.ID, tasks.RetryStates)); err != nil {
+			if err := errors.Join(w.db.Cancel(t.Context(), job.ID, tasks.Actor{}), w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{})); err != nil {
 				t.Fatal(err)
 			}
 		}, map[string]float64{"items_finished_total{none,cancelled}": 3, "items_submitted_total{retry}": 3}},

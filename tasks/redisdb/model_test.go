@@ -82,7 +82,7 @@ func (m *model) stop(code tasks.Code) {
 }
 
 func (m *model) Cancel(t *rapid.T) {
-	err := m.w.db.Cancel(context.Background(), m.job.ID)
+	err := m.w.db.Cancel(context.Background(), m.job.ID, tasks.Actor{})
 	if m.final() {
 		if tasks.CodeOf(err) != tasks.JobFinal {
 			t.Fatalf("cancel of a final job: %v", err)
@@ -97,7 +97,7 @@ func (m *model) Cancel(t *rapid.T) {
 
 func (m *model) Retry(t *rapid.T) {
 	states := rapid.SliceOfNDistinct(rapid.SampledFrom(tasks.RetryStates), 1, 3, rapid.ID[tasks.ItemState]).Draw(t, "states")
-	err := m.w.db.Retry(context.Background(), m.job.ID, states)
+	err := m.w.db.Retry(context.Background(), m.job.ID, states, tasks.Actor{})
 	reopened := false
 	for i := range m.items {
 		if it := &m.items[i]; m.final() && slices.Contains(states, it.state) {

@@ -70,14 +70,14 @@ func TestAJobThatIsPutOffCanBeTakenBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.db.Cancel(t.Context(), job.ID); err != nil {
+		if err := w.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.read(t, job.ID); got.State != tasks.JobCancelled {
 			t.Errorf("record %+v", got)
 		}
 		// A retry is for now.
-		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
+		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		job = w.read(t, job.ID)

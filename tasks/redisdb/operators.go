@@ -31,27 +31,60 @@ type storedOperator struct {
 	Hash string `json:"hash"`
 }
 
-// SetOperator adds an operator or changes the one with this name. A new password or role
-// ends his sessions.
-func (db *DB) SetOperator(ctx context.Context, o tasks.Operator) error {
+// AddOperator adds an operator, unless there is one with this name.
+func (db *DB) AddOperator(ctx context.Context, o tasks.Operator, actor tasks.Actor) (added bool, err error) {
+	if _, found, err := db.Operator(ctx, o.Name); err != nil || found {
+		return false, err
+	}
+	err = db.decideOperator(ctx, actor.Entry(tasks.ActionAddOperator), o, func(ctx context.Context, raw []byte) error {
+		added, err = db.rdb.HSetNX(ctx, operatorsKey, o.Name, raw).Result()
+		if err == nil && !added {
+			err = errUnchanged
+		}
+		return err
+	})
+	return added, err
+}
+
+// SetPassword gives the operator with this name another password, which ends his sessions.
+// It reports whether there is one.
+func (db *DB) SetPassword(ctx context.Context, name, hash string, actor tasks.Actor) (found bool, err error) {
+	o, found, err := db.Operator(ctx, name)
+	if err != nil || !found {
+		return found, err
+	}
+	o.PasswordHash = hash
+	err = db.decideOperator(ctx, actor.Entry(tasks.ActionOperatorPassword), o, func(ctx context.Context, raw []byte) error {
+		return db.rdb.HSet(ctx, operatorsKey, o.Name, raw).Err()
+	})
+	return true, err
+}
+
+func (db *DB) decideOperator(ctx context.Context, e tasks.AuditEntry, o tasks.Operator, act func(context.Context, []byte) error) error {
 	raw, err := json.Marshal(storedOperator{o, o.PasswordHash})
-	if err == nil {
-		err = db.rdb.HSet(ctx, operatorsKey, o.Name, raw).Err()
-	}
 	if err != nil {
-		return fmt.Errorf("set operator: %w", err)
+		return err
 	}
-	return nil
+	e.Detail = o.Name + " as " + string(o.Role)
+	return db.Decide(ctx, e, func(ctx context.Context) error { return act(ctx, raw) })
 }
 
 // RemoveOperator removes an operator and ends his sessions. It reports whether there was
 // one.
-func (db *DB) RemoveOperator(ctx context.Context, name string) (bool, error) {
-	n, err := db.rdb.HDel(ctx, operatorsKey, name).Result()
-	if err != nil {
-		return false, fmt.Errorf("remove operator: %w", err)
+func (db *DB) RemoveOperator(ctx context.Context, name string, actor tasks.Actor) (found bool, err error) {
+	if found, err = db.rdb.HExists(ctx, operatorsKey, name).Result(); err != nil || !found {
+		return false, err
 	}
-	return n == 1, nil
+	e := actor.Entry(tasks.ActionRemoveOperator)
+	e.Detail = name
+	err = db.Decide(ctx, e, func(ctx context.Context) error {
+		n, err := db.rdb.HDel(ctx, operatorsKey, name).Result()
+		if err == nil && n == 0 {
+			found, err = false, errUnchanged
+		}
+		return err
+	})
+	return found, err
 }
 
 // Operator returns the operator with a name, if there is one.
@@ -106,10 +139,8 @@ func decodeOperator(raw string) (tasks.Operator, error) {
 // role, an hour after its last use, or 12 hours from now. The secret itself is not stored.
 func (db *DB) AddSession(ctx context.Context, secret string, o tasks.Operator) error {
 	key := sessionKey(secret)
-	pipe := db.rdb.TxPipeline()
-	pipe.HSet(ctx, key, "name", o.Name, "of", sessionOf(o), "until", db.Now().Add(sessionLife).UnixMilli())
-	pipe.PExpire(ctx, key, sessionIdle)
-	if _, err := pipe.Exec(ctx); err != nil {
+	if err := sessionScript.Run(ctx, db.rdb, []string{key}, sessionIdle.Milliseconds(),
+		"name", o.Name, "of", sessionOf(o), "until", db.Now().Add(sessionLife).UnixMilli()).Err(); err != nil {
 		return fmt.Errorf("add session: %w", err)
 	}
 	return nil

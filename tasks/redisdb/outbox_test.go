@@ -74,11 +74,11 @@ func TestAJobIsListedThenCreatedThenEnqueued(t *testing.T) {
 	}
 	order(sent.first("zadd", openKey), sent.first("eval", jobKey(job.ID)), sent.first("eval", "asynq:"))
 
-	if err := db.Cancel(t.Context(), job.ID); err != nil {
+	if err := db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	sent.sent = nil
-	if err := db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
+	if err := db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	order(sent.first("zadd", openKey), sent.first("eval", jobKey(job.ID)), sent.first("eval", "asynq:"))

@@ -18,7 +18,7 @@ func TestOverview(t *testing.T) {
 		w.fail(t, job, 0, "CPS.0005", tasks.Fail)
 		w.fail(t, job, 1, "", tasks.Succeed)
 		w.fail(t, job, 2, "", tasks.LoseTrack)
-		if err := w.db.Cancel(t.Context(), job.ID); err != nil {
+		if err := w.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		want := tasks.Activity{Submitted: 4, Succeeded: 1, Failed: 1, Unknown: 1, Cancelled: 1}

@@ -26,7 +26,8 @@ const (
 
 // What a policy consists of.
 const (
-	policyHalt        = "halt"
+	policyHalt        = "halt" // see halt.lua
+	policyOwnHalt     = "own_halt"
 	policyPerHour     = "instances_per_hour"
 	policyOpen        = "open_instances"
 	policyRate        = "requests_per_second"
@@ -40,22 +41,73 @@ func policyField(tenant, what string) string {
 	return tenant + " " + what
 }
 
-// SetHalt halts a tenant's attempts, or lets them go on with nil; all tenants' if tenant
-// is empty.
-func (db *DB) SetHalt(ctx context.Context, tenant string, halt *tasks.Halt) error {
-	if halt == nil {
-		return db.setPolicy(ctx, policyField(tenant, policyHalt), "")
+// Halt halts a tenant's attempts, all tenants' if tenant is empty, with the reason of the
+// actor. A tenant's own halt that holds stays as it is.
+func (db *DB) Halt(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error {
+	there, err := db.halted(ctx, tenant, whose)
+	if err != nil || there && whose == tasks.HaltedByTenant {
+		return err
 	}
-	text, err := json.Marshal(halt)
+	text, err := json.Marshal(tasks.Halt{Since: tasks.Time{Time: db.Now()}, Reason: actor.Reason})
 	if err != nil {
 		return err
 	}
-	return db.setPolicy(ctx, policyField(tenant, policyHalt), text)
+	return db.setHalt(ctx, tenant, whose, actor.Entry(tasks.ActionHalt), string(text))
+}
+
+// Resume ends the halt of one halter; that of the other one stays.
+func (db *DB) Resume(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error {
+	there, err := db.halted(ctx, tenant, whose)
+	if err != nil || !there {
+		return err
+	}
+	return db.setHalt(ctx, tenant, whose, actor.Entry(tasks.ActionResume), "")
+}
+
+// halted looks whether there is a halt of a halter.
+func (db *DB) halted(ctx context.Context, tenant string, whose tasks.Halter) (bool, error) {
+	look, err := db.lookAtPolicies(ctx, nil)
+	if err != nil {
+		return false, err
+	}
+	policy := look.all
+	if tenant != "" {
+		policy = look.tenants[tenant]
+	}
+	if whose == tasks.HaltedByTenant {
+		return policy.OwnHalt != nil, nil
+	}
+	return policy.OperatorHalt != nil, nil
+}
+
+func (db *DB) setHalt(ctx context.Context, tenant string, whose tasks.Halter, e tasks.AuditEntry, halt string) error {
+	e.Tenant = tenant
+	if whose == tasks.HaltedByTenant {
+		e.Detail = "the tenant's own halt"
+	}
+	return db.Decide(ctx, e, func(ctx context.Context) error {
+		done, err := db.commit(ctx, haltScript, []string{policiesKey},
+			policyField(tenant, policyHalt), policyField(tenant, policyOwnHalt), string(whose), halt).Int()
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.Action, err)
+		}
+		db.policies.last.Store(nil) // whoever changes something sees it at once
+		if done == 0 {
+			return errUnchanged
+		}
+		return nil
+	})
 }
 
 // SetLimits sets those of the limits that are not nil, after it has dropped the ones
 // there are if clearFirst is set.
-func (db *DB) SetLimits(ctx context.Context, tenant string, limits tasks.Limits, clearFirst bool) error {
+func (db *DB) SetLimits(ctx context.Context, tenant string, limits tasks.Limits, clearFirst bool, actor tasks.Actor) error {
+	detail, err := json.Marshal(limits)
+	if err != nil {
+		return err
+	}
+	e := actor.Entry(tasks.ActionLimit)
+	e.Tenant, e.Detail = tenant, string(detail)
 	var changes []any
 	for what, limit := range limitsByName(&limits) {
 		switch {
@@ -65,7 +117,7 @@ func (db *DB) SetLimits(ctx context.Context, tenant string, limits tasks.Limits,
 			changes = append(changes, policyField(tenant, what), "")
 		}
 	}
-	return db.setPolicy(ctx, changes...)
+	return db.Decide(ctx, e, func(ctx context.Context) error { return db.setPolicy(ctx, changes...) })
 }
 
 func limitsByName(l *tasks.Limits) map[string]**int {
@@ -75,8 +127,7 @@ func limitsByName(l *tasks.Limits) map[string]**int {
 	}
 }
 
-// setPolicy sets fields to values, or drops those whose value is empty. A failover must
-// not forget a halt.
+// setPolicy sets fields to values, or drops those whose value is empty.
 func (db *DB) setPolicy(ctx context.Context, changes ...any) error {
 	if err := db.commit(ctx, policyScript, []string{policiesKey}, changes...).Err(); err != nil {
 		return fmt.Errorf("set policy: %w", err)
@@ -203,8 +254,19 @@ func decodePolicies(hash map[string]string) (*policyLook, error) {
 
 // decodePolicy reads one part of a policy. A part of a later version is left out.
 func decodePolicy(policy *tasks.Policy, what, value string) error {
-	if what == policyHalt {
-		return json.Unmarshal([]byte(value), &policy.Halt)
+	switch what {
+	case policyHalt:
+		var halt struct {
+			tasks.Halt
+			Own bool `json:"own"`
+		}
+		err := json.Unmarshal([]byte(value), &halt)
+		if !halt.Own {
+			policy.OperatorHalt = &halt.Halt
+		}
+		return err
+	case policyOwnHalt:
+		return json.Unmarshal([]byte(value), &policy.OwnHalt)
 	}
 	limit, ours := limitsByName(&policy.Limits)[what]
 	if !ours {

@@ -14,7 +14,7 @@ import (
 
 func (w world) limit(t testing.TB, tenant string, limits tasks.Limits) {
 	t.Helper()
-	if err := w.db.SetLimits(t.Context(), tenant, limits, false); err != nil {
+	if err := w.db.SetLimits(t.Context(), tenant, limits, false, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -65,20 +65,20 @@ func TestInstancesPerHour(t *testing.T) {
 		// A retry resets as a submit does.
 		w.end(t, job, 0, tasks.Fail)
 		w.end(t, job, 1, tasks.Succeed)
-		wantTooMany(t, w.db.Retry(t.Context(), job.ID, tasks.RetryStates), time.Hour, 61*time.Minute)
+		wantTooMany(t, w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}), time.Hour, 61*time.Minute)
 		if job := w.read(t, job.ID); job.State != tasks.JobPartial {
 			t.Errorf("the job is %s after a retry that was refused", job.State)
 		}
 		// Its own limit is the tenant's, higher or none.
 		w.limit(t, "acme", tasks.Limits{InstancesPerHour: new(4)})
-		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
+		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 			t.Errorf("retry of one item: %v", err)
 		}
 		w.limit(t, "acme", tasks.Limits{InstancesPerHour: new(0)})
 		if _, err := w.trySubmit(t, 10); err != nil {
 			t.Errorf("without a limit: %v", err)
 		}
-		if err := w.db.SetLimits(t.Context(), "acme", tasks.Limits{}, true); err != nil {
+		if err := w.db.SetLimits(t.Context(), "acme", tasks.Limits{}, true, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		_, err = w.trySubmit(t, 10) // more than there can ever be
@@ -132,11 +132,11 @@ func TestOpenInstances(t *testing.T) {
 		}
 		w.end(t, first, 1, tasks.Succeed)
 		wantRoom(t, w, 1)
-		if err := w.db.Retry(t.Context(), first.ID, tasks.RetryStates); err != nil {
+		if err := w.db.Retry(t.Context(), first.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 			t.Errorf("retry of one item: %v", err)
 		}
 		wantRoom(t, w, 0)
-		if err := w.db.Cancel(t.Context(), second.ID); err != nil {
+		if err := w.db.Cancel(t.Context(), second.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		wantRoom(t, w, 2)
@@ -246,20 +246,26 @@ func TestPolicies(t *testing.T) {
 				}
 			}
 		}
-		halt := func(tenant string, h *tasks.Halt) {
+		halt := func(tenant, reason string) {
 			t.Helper()
-			if err := w.db.SetHalt(ctx, tenant, h); err != nil {
+			if err := w.db.Halt(ctx, tenant, tasks.HaltedByOperator, tasks.Actor{Reason: reason}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		policy(func(p tasks.Policy) bool { return p.Halt == nil && *p.MaxFailures == 0 })
-		halt("acme", &tasks.Halt{Since: tasks.FromMillis(1000), Reason: "oops"})
-		policy(func(p tasks.Policy) bool { return p.Halt != nil && p.Halt.Reason == "oops" })
-		halt("", &tasks.Halt{Since: tasks.FromMillis(1000)})
-		halt("acme", nil)
-		policy(func(p tasks.Policy) bool { return p.Halt != nil && p.Halt.Reason == "" })
-		halt("", nil)
-		policy(func(p tasks.Policy) bool { return p.Halt == nil })
+		resume := func(tenant string) {
+			t.Helper()
+			if err := w.db.Resume(ctx, tenant, tasks.HaltedByOperator, tasks.Actor{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		policy(func(p tasks.Policy) bool { return p.Halt() == nil && *p.MaxFailures == 0 })
+		halt("acme", "oops")
+		policy(func(p tasks.Policy) bool { return p.Halt() != nil && p.Halt().Reason == "oops" })
+		halt("", "")
+		resume("acme")
+		policy(func(p tasks.Policy) bool { return p.Halt() != nil && p.Halt().Reason == "" })
+		resume("")
+		policy(func(p tasks.Policy) bool { return p.Halt() == nil })
 		w.limit(t, "", tasks.Limits{MaxFailures: new(3), OpenInstances: new(7)})
 		w.limit(t, "acme", tasks.Limits{MaxFailures: new(0)})
 		policy(func(p tasks.Policy) bool { return *p.MaxFailures == 0 && *p.OpenInstances == 7 })

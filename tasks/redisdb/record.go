@@ -43,7 +43,7 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	if err := db.accept(ctx, s.Tenant, id, len(s.InstanceIDs), false); err != nil {
 		return tasks.Job{}, err
 	}
-	listed, err := db.list(ctx, s, id)
+	listed, entry, err := db.list(ctx, s, id)
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("list job as open: %w", err)
 	}
@@ -73,15 +73,20 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 		return tasks.Job{}, fmt.Errorf("create job record: %w, answer %v", err, answer)
 	}
 	created := number(answer[0])
+	if created != listed.UnixMilli() { // then this request has decided nothing
+		if err := db.takeBack(ctx, entry); err != nil {
+			return tasks.Job{}, err
+		}
+	}
 	switch created {
 	case 0:
 		return tasks.Job{}, errors.New("create job record: Redis took too long")
 	case -1:
 		return tasks.Job{}, keyReused()
-	}
-	if created == listed.UnixMilli() {
+	case listed.UnixMilli():
 		db.metrics.accept(db.metrics.submitted, len(s.InstanceIDs))
-	} else {
+		db.audited(s.Audited(id), nil)
+	default:
 		// Another sending of this request made the record. Listings select by the time in
 		// the index; it is not worth an error.
 		for _, jobs := range []string{jobsKey(s.Tenant), allJobsKey} {
@@ -149,17 +154,20 @@ func (db *DB) Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 
 // Cancel ends the items of a job that wait, and lets none begin any more. Errors:
 // tasks.JobGone, tasks.JobFinal.
-func (db *DB) Cancel(ctx context.Context, id string) error {
-	a, err := db.commit(ctx, cancelScript, []string{jobKey(id)}, rand.Text()).Slice()
+func (db *DB) Cancel(ctx context.Context, id string, actor tasks.Actor) error {
+	job, err := db.Job(ctx, id)
 	switch {
 	case err != nil:
-		return fmt.Errorf("cancel: %w", err)
-	case number(a[0]) == -1:
-		return tasks.JobGone
-	case number(a[0]) == 0:
-		return tasks.Errorf(tasks.JobFinal, "the job has ended, there is nothing to cancel")
+		return err
+	case job.State.Final():
+		return nothingToCancel()
+	case job.Stop == tasks.Cancelled:
+		return nil
 	}
-	db.metrics.stop(a[1:])
+	open := aboutItems(actor.Entry(tasks.ActionCancel), job, func(it tasks.Item) bool { return !it.State.Final() })
+	if err := db.Decide(ctx, open, func(ctx context.Context) error { return db.cancel(ctx, id) }); err != nil {
+		return err
+	}
 	if job, err := db.Job(ctx, id); err == nil {
 		_ = db.Tell(ctx, job) // otherwise the sweeper does
 		_ = db.IndexFailures(ctx, job)
@@ -167,11 +175,44 @@ func (db *DB) Cancel(ctx context.Context, id string) error {
 	return nil
 }
 
+func (db *DB) cancel(ctx context.Context, id string) error {
+	a, err := db.commit(ctx, cancelScript, []string{jobKey(id)}, rand.Text()).Slice()
+	if err != nil {
+		return fmt.Errorf("cancel: %w", err)
+	}
+	switch number(a[0]) {
+	case -1:
+		return tasks.JobGone
+	case 0:
+		return nothingToCancel()
+	case 2:
+		return errUnchanged
+	}
+	db.metrics.stop(a[1:])
+	return nil
+}
+
+func nothingToCancel() error {
+	return tasks.Errorf(tasks.JobFinal, "the job has ended, there is nothing to cancel")
+}
+
+// aboutItems makes an entry one about those items of a job that a condition selects.
+func aboutItems(e tasks.AuditEntry, job tasks.Job, selects func(tasks.Item) bool) tasks.AuditEntry {
+	var instances []string
+	for _, it := range job.Items {
+		if selects(it) {
+			instances = append(instances, it.InstanceID)
+		}
+	}
+	e.Tenant, e.Job = job.Tenant, job.ID
+	return e.About(instances)
+}
+
 // Retry opens those items of a final job that are in one of the states, which are among
 // tasks.RetryStates, for another try, and enqueues them; the others stay as they are.
 // Errors: tasks.JobGone, tasks.JobFinal, tasks.TooManyRequests, and a
 // *tasks.UndeliveredError, after which the retry stands all the same.
-func (db *DB) Retry(ctx context.Context, id string, states []tasks.ItemState) error {
+func (db *DB) Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error {
 	letters := ""
 	for _, state := range states {
 		if !slices.Contains(tasks.RetryStates, state) {
@@ -202,45 +243,60 @@ func (db *DB) Retry(ctx context.Context, id string, states []tasks.ItemState) er
 	if err != nil {
 		return fmt.Errorf("list job as open: %w", err)
 	}
+	about := aboutItems(actor.Entry(tasks.ActionRetry), job, func(it tasks.Item) bool { return slices.Contains(states, it.State) })
+	if err := db.Decide(ctx, about, func(ctx context.Context) error { return db.reopen(ctx, id, letters, states) }); err != nil {
+		return err
+	}
+	db.metrics.accept(db.metrics.reopened, again)
+	if job, err = db.Job(ctx, id); err != nil {
+		return &tasks.UndeliveredError{Job: id, Cause: err}
+	}
+	return db.enqueue(ctx, job)
+}
+
+func (db *DB) reopen(ctx context.Context, id, letters string, states []tasks.ItemState) error {
 	done, err := db.commit(ctx, reopenScript, []string{jobKey(id)}, rand.Text(), db.opts.GiveUpAfter.Milliseconds(), letters).Int()
 	if err != nil {
 		return fmt.Errorf("retry: %w", err)
 	}
-	if done == -1 {
+	switch done {
+	case -1:
 		return tasks.JobGone
-	}
-	if job, err = db.Job(ctx, id); err != nil {
-		return &tasks.UndeliveredError{Job: id, Cause: err}
-	}
-	if done == 0 { // somebody else was faster
+	case 0: // somebody else was faster
+		job, err := db.Job(ctx, id)
+		if err != nil {
+			return err
+		}
 		return job.NothingToRetry(states)
 	}
-	db.metrics.accept(db.metrics.reopened, again)
-	return db.enqueue(ctx, job)
+	return nil
 }
 
 // list puts the job into the open index, into those by tenant and by instance, and into the
 // audit trail, before it exists, so that no crash can hide it. It returns the time by
-// Redis's clock.
-func (db *DB) list(ctx context.Context, s tasks.Submission, id string) (time.Time, error) {
-	now, err := db.rdb.Time(ctx).Result()
-	if err != nil {
-		return time.Time{}, err
+// Redis's clock, and the ID of the entry.
+func (db *DB) list(ctx context.Context, s tasks.Submission, id string) (now time.Time, entry string, err error) {
+	if now, err = db.rdb.Time(ctx).Result(); err != nil {
+		return now, "", err
 	}
-	entry, err := db.auditArgs(s.Audited(id), now)
+	add, err := db.auditArgs(s.Audited(id), now)
 	if err != nil {
-		return now, err
+		return now, "", err
 	}
 	lifetime := db.lifetime()
 	pipe := db.rdb.Pipeline()
+	var added *redis.StringCmd
 	if db.opts.CommitReplicas > 0 {
 		// The record would survive a failover that these entries did not.
-		if err := cmp.Or(db.listOpen(ctx, now, id), db.writeAudit(ctx, entry)); err != nil {
-			return now, err
+		if err := db.listOpen(ctx, now, id); err != nil {
+			return now, "", err
+		}
+		if entry, err = db.writeAudit(ctx, add); err != nil {
+			return now, "", err
 		}
 	} else {
 		pipe.ZAddNX(ctx, openKey, openEntry(now, id))
-		pipe.XAdd(ctx, entry)
+		added = pipe.XAdd(ctx, add)
 	}
 	for _, jobs := range []string{jobsKey(s.Tenant), allJobsKey} {
 		pipe.ZAdd(ctx, jobs, redis.Z{Score: float64(now.UnixMilli()), Member: id})
@@ -251,7 +307,10 @@ func (db *DB) list(ctx context.Context, s tasks.Submission, id string) (time.Tim
 	if _, err = pipe.Exec(ctx); err != nil {
 		db.instances.forget()
 	}
-	return now, err
+	if added != nil {
+		entry = added.Val()
+	}
+	return now, entry, err
 }
 
 // lifetime is after what time a record is gone for certain: its job's time and its retention

@@ -282,7 +282,7 @@ func TestHistorySurvivesARetry(t *testing.T) {
 		if _, err := w.db.Finish(t.Context(), job.Deliveries()[1], "t2", tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
+		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		got := w.read(t, job.ID)
@@ -511,11 +511,11 @@ func TestBeginAsksWhoseTheInstanceIs(t *testing.T) {
 			{"refuses a protected one", []tasks.Instance{{ID: "phone-1", Tenant: "acme", Protected: true}}, true, tasks.NotAllowed},
 		} {
 			t.Run(row.name, func(t *testing.T) {
-				if _, err := w.db.Unregister(t.Context(), "phone-1"); err != nil {
+				if _, err := w.db.Unregister(t.Context(), []string{"phone-1"}, tasks.Actor{}); err != nil {
 					t.Fatal(err)
 				}
 				if row.fleet != nil {
-					if err := w.db.Register(t.Context(), row.fleet); err != nil {
+					if err := w.db.Register(t.Context(), row.fleet, tasks.Actor{}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -532,14 +532,14 @@ func TestBeginAsksWhoseTheInstanceIs(t *testing.T) {
 
 func TestProtectionHoldsForJobsThatAreAccepted(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
-		if err := w.db.Register(t.Context(), []tasks.Instance{{ID: "phone-1", Tenant: "acme"}}); err != nil {
+		if err := w.db.Register(t.Context(), []tasks.Instance{{ID: "phone-1", Tenant: "acme"}}, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		d := w.submit(t, "phone-1").Deliveries()[0]
 		protect := func(id string, protected, want bool) {
 			t.Helper()
-			if found, err := w.db.Protect(t.Context(), id, protected); err != nil || found != want {
-				t.Errorf("found %t, %v", found, err)
+			if missing, err := w.db.Protect(t.Context(), []string{id}, protected, tasks.Actor{}); err != nil || missing == nil != want {
+				t.Errorf("missing %v, %v", missing, err)
 			}
 		}
 		protect("phone-2", true, false)

@@ -22,7 +22,7 @@ func (w world) mixed(t *testing.T) tasks.Job {
 	w.fail(t, job, 1, "CPS.0005", tasks.Fail)
 	w.fail(t, job, 2, "RESET.1001", tasks.LoseTrack)
 	w.fail(t, job, 4, "CPS.0042", tasks.Fail)
-	if err := w.db.Cancel(t.Context(), job.ID); err != nil { // what is left
+	if err := w.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil { // what is left
 		t.Fatal(err)
 	}
 	job = w.read(t, job.ID)
@@ -51,7 +51,7 @@ func TestARetryOpensWhatItIsAskedForAndNothingElse(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := w.db.Retry(t.Context(), before.ID, states); err != nil {
+				if err := w.db.Retry(t.Context(), before.ID, states, tasks.Actor{}); err != nil {
 					t.Fatal(err)
 				}
 				after := w.read(t, before.ID)
@@ -100,7 +100,7 @@ func TestARetryOfWhatIsNotThereChangesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := w.read(t, job.ID)
-			if err := w.db.Retry(t.Context(), job.ID, states); tasks.CodeOf(err) != tasks.JobFinal || !strings.Contains(err.Error(), want) {
+			if err := w.db.Retry(t.Context(), job.ID, states, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal || !strings.Contains(err.Error(), want) {
 				t.Errorf("retry of %v: %v, want %q", states, err, want)
 			}
 			wantRoom(t, w, room)
@@ -121,7 +121,7 @@ func TestARetryOfWhatIsNotThereChangesNothing(t *testing.T) {
 		refused(good, "every item succeeded", tasks.RetryStates...)
 		// What no caller may ask for, whatever is asked besides.
 		for _, state := range []tasks.ItemState{tasks.ItemSucceeded, tasks.ItemPending, "", "f"} {
-			if err := w.db.Retry(t.Context(), good.ID, []tasks.ItemState{tasks.ItemFailed, state}); err == nil || !strings.Contains(err.Error(), "cannot be opened") {
+			if err := w.db.Retry(t.Context(), good.ID, []tasks.ItemState{tasks.ItemFailed, state}, tasks.Actor{}); err == nil || !strings.Contains(err.Error(), "cannot be opened") {
 				t.Errorf("retry of %q: %v", state, err)
 			}
 		}
@@ -138,7 +138,7 @@ func TestAPartialRetryOfAJobThatWasStopped(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.fail(t, job, 0, "CPS.0005", tasks.Fail)
-		if err := w.db.Retry(t.Context(), job.ID, []tasks.ItemState{tasks.ItemCancelled}); err != nil {
+		if err := w.db.Retry(t.Context(), job.ID, []tasks.ItemState{tasks.ItemCancelled}, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		job = w.read(t, job.ID)

@@ -13,6 +13,9 @@ import (
 	"batchreset/tasks"
 )
 
+//go:embed lua/brake.lua
+var brakeLua string
+
 //go:embed lua/record.lua
 var recordLua string
 
@@ -88,6 +91,15 @@ var paceLua string
 //go:embed lua/policy.lua
 var policyLua string
 
+//go:embed lua/halt.lua
+var haltLua string
+
+//go:embed lua/revoke.lua
+var revokeLua string
+
+//go:embed lua/session.lua
+var sessionLua string
+
 //go:embed lua/protect.lua
 var protectLua string
 
@@ -114,19 +126,22 @@ var (
 	waitScript       = redis.NewScript(recordLua + waitLua)
 	abandonScript    = redis.NewScript(recordLua + rememberLua + stopLua + abandonLua)
 	deliverScript    = redis.NewScript(recordLua + deliverLua)
-	cancelScript     = redis.NewScript(recordLua + stopLua + cancelLua)
+	cancelScript     = redis.NewScript(brakeLua + recordLua + stopLua + cancelLua)
 	reopenScript     = redis.NewScript(recordLua + stopLua + reopenLua)
-	upgradeScript    = redis.NewScript(recordLua + upgradeLua)
+	upgradeScript    = redis.NewScript(brakeLua + recordLua + upgradeLua)
 	settleScript     = redis.NewScript(settleLua)
 	leadScript       = redis.NewScript(leadLua)
 	lockScript       = redis.NewScript(instanceLua + lockLua)
 	unlockScript     = redis.NewScript(unlockLua)
-	protectScript    = redis.NewScript(protectLua)
+	protectScript    = redis.NewScript(brakeLua + protectLua)
 	acceptScript     = redis.NewScript(quotaLua + acceptLua)
 	releaseScript    = redis.NewScript(releaseLua)
 	spendScript      = redis.NewScript(quotaLua + spendLua)
 	usedScript       = redis.NewScript(quotaLua + usedLua)
 	policyScript     = redis.NewScript(policyLua)
+	haltScript       = redis.NewScript(brakeLua + haltLua)
+	revokeScript     = redis.NewScript(brakeLua + revokeLua)
+	sessionScript    = redis.NewScript(brakeLua + sessionLua)
 	paceScript       = redis.NewScript(paceLua)
 	toldScript       = redis.NewScript(toldLua)
 	endpointScript   = redis.NewScript(endpointLua)

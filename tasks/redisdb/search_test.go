@@ -24,7 +24,7 @@ func TestJobsOfAllTenantsAreSearched(t *testing.T) {
 		third := submit("acme", map[string]string{"site": "berlin"}, "c")
 		w.fail(t, first, 0, "CPS.0005", tasks.Fail)
 		w.fail(t, second, 1, "CPS.0005", tasks.Fail)
-		if err := w.db.Cancel(t.Context(), first.ID); err != nil {
+		if err := w.db.Cancel(t.Context(), first.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		berlin := []string{"site=berlin"}

@@ -112,18 +112,18 @@ func TestWhatEndsByACancelOrBeforeARetryIsTold(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		w.endpoint(t, "ep_1", tasks.TopicJobFinished)
 		job := w.submit(t, "phone-1")
-		if err := w.db.Cancel(t.Context(), job.ID); err != nil {
+		if err := w.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		w.wantNotices(t, job, "-finished-1-ep_1")
 		w.forget(t)
-		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
+		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		w.wantNotices(t, job)
 		w.end(t, w.read(t, job.ID), 0, tasks.Fail)
 		// Its worker has died. What has ended must not be forgotten by the retry.
-		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates); err != nil {
+		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		w.wantNotices(t, job, "-finished-2-ep_1")

@@ -37,18 +37,32 @@ func tokenKey(hash string) string { return "reset:token:{" + hash + "}" }
 
 // AddToken makes secret a token of the tenant. ttl 0 means that it does not
 // expire. The secret itself is not stored.
-func (db *DB) AddToken(ctx context.Context, secret, tenant string, scopes []tasks.Scope, ttl time.Duration) (tasks.Token, error) {
+func (db *DB) AddToken(ctx context.Context, secret, tenant string, scopes []tasks.Scope, ttl time.Duration, actor tasks.Actor) (token tasks.Token, err error) {
+	e := actor.Entry(tasks.ActionAddToken)
+	e.Tenant, e.Detail = tenant, fmt.Sprintf("token %s for %s", TokenID(secret), joinScopes(scopes, ","))
+	err = db.Decide(ctx, e, func(ctx context.Context) error {
+		token, err = db.addToken(ctx, secret, tenant, scopes, ttl)
+		return err
+	})
+	return token, err
+}
+
+func joinScopes(scopes []tasks.Scope, separator string) string {
+	names := make([]string, len(scopes))
+	for i, s := range scopes {
+		names[i] = string(s)
+	}
+	return strings.Join(names, separator)
+}
+
+func (db *DB) addToken(ctx context.Context, secret, tenant string, scopes []tasks.Scope, ttl time.Duration) (tasks.Token, error) {
 	now, err := db.rdb.Time(ctx).Result()
 	if err != nil {
 		return tasks.Token{}, fmt.Errorf("add token: %w", err)
 	}
 	hash := hashToken(secret)
-	names := make([]string, len(scopes))
-	for i, s := range scopes {
-		names[i] = string(s)
-	}
 	fields := map[string]any{
-		"tenant": tenant, "scopes": strings.Join(names, " "), "created": now.UnixMilli(),
+		"tenant": tenant, "scopes": joinScopes(scopes, " "), "created": now.UnixMilli(),
 	}
 	pipe := db.rdb.Pipeline()
 	pipe.ZAdd(ctx, tokensIndex, redis.Z{Score: float64(now.UnixMilli()), Member: hash})
@@ -155,23 +169,30 @@ func (db *DB) Tenants(ctx context.Context) ([]string, error) {
 
 // RevokeToken ends the token with this ID, at once and for good, and reports
 // whether there is one.
-func (db *DB) RevokeToken(ctx context.Context, id string) (bool, error) {
+func (db *DB) RevokeToken(ctx context.Context, id string, actor tasks.Actor) (found bool, err error) {
 	hashes, err := db.rdb.ZRange(ctx, tokensIndex, 0, -1).Result()
 	if err != nil {
 		return false, fmt.Errorf("revoke token: %w", err)
 	}
-	for _, hash := range hashes {
-		if hash[:tokenIDLength] != id {
-			continue
-		}
-		now := db.Now()
-		pipe := db.rdb.TxPipeline()
-		pipe.HSet(ctx, tokenKey(hash), "revoked", now.UnixMilli())
-		pipe.ExpireAt(ctx, tokenKey(hash), now.Add(tokenMemory))
-		if _, err := pipe.Exec(ctx); err != nil {
-			return false, fmt.Errorf("revoke token: %w", err)
-		}
-		return true, nil
+	n := slices.IndexFunc(hashes, func(hash string) bool { return hash[:tokenIDLength] == id })
+	if n < 0 {
+		return false, nil
 	}
-	return false, nil
+	token, found, err := db.token(ctx, hashes[n])
+	if err != nil || !found || !token.RevokedAt.IsZero() {
+		return found, err
+	}
+	e := actor.Entry(tasks.ActionRevokeToken)
+	e.Tenant, e.Detail = token.Tenant, "token "+id
+	err = db.Decide(ctx, e, func(ctx context.Context) error {
+		done, err := revokeScript.Run(ctx, db.rdb, []string{tokenKey(hashes[n])}, tokenMemory.Milliseconds()).Int()
+		if err != nil {
+			return fmt.Errorf("revoke token: %w", err)
+		}
+		if found = done >= 0; done != 1 {
+			return errUnchanged
+		}
+		return nil
+	})
+	return found, err
 }

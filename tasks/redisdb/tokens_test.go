@@ -14,7 +14,7 @@ import (
 func TestTokens(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		ctx := t.Context()
-		added, err := w.db.AddToken(ctx, "secret-1", "acme", []tasks.Scope{tasks.ScopeRead}, 0)
+		added, err := w.db.AddToken(ctx, "secret-1", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -26,7 +26,7 @@ func TestTokens(t *testing.T) {
 			t.Errorf("a token that never was: %v", err)
 		}
 
-		if _, err := w.db.AddToken(ctx, "short", "acme", tasks.Scopes, time.Millisecond); err != nil {
+		if _, err := w.db.AddToken(ctx, "short", "acme", tasks.Scopes, time.Millisecond, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		for {
@@ -38,13 +38,13 @@ func TestTokens(t *testing.T) {
 			t.Errorf("an expired token: %v", err)
 		}
 
-		if found, err := w.db.RevokeToken(ctx, added.ID); err != nil || !found {
+		if found, err := w.db.RevokeToken(ctx, added.ID, tasks.Actor{}); err != nil || !found {
 			t.Fatalf("revoke: %t, %v", found, err)
 		}
 		if _, err := w.db.Token(ctx, "secret-1"); tasks.CodeOf(err) != tasks.TokenExpired {
 			t.Errorf("a revoked token: %v", err)
 		}
-		if found, err := w.db.RevokeToken(ctx, "0000000000000000"); err != nil || found {
+		if found, err := w.db.RevokeToken(ctx, "0000000000000000", tasks.Actor{}); err != nil || found {
 			t.Errorf("revoked what is not there: %t, %v", found, err)
 		}
 		list, err := w.db.Tokens(ctx)
@@ -57,7 +57,7 @@ func TestTokens(t *testing.T) {
 func TestTheSecretOfATokenIsNotStored(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		const secret = "brt_very-secret"
-		if _, err := w.db.AddToken(t.Context(), secret, "acme", tasks.Scopes, time.Hour); err != nil {
+		if _, err := w.db.AddToken(t.Context(), secret, "acme", tasks.Scopes, time.Hour, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		for _, key := range w.rdb.Keys(t.Context(), "*").Val() {
@@ -79,7 +79,7 @@ func TestFleet(t *testing.T) {
 		for n := range 600 { // more than a page
 			fleet = append(fleet, tasks.Instance{ID: fmt.Sprintf("phone-%03d", n), Tenant: "acme", Protected: n == 7})
 		}
-		if err := w.db.Register(ctx, fleet); err != nil {
+		if err := w.db.Register(ctx, fleet, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		var listed []tasks.Instance
@@ -92,8 +92,8 @@ func TestFleet(t *testing.T) {
 		if !slices.Equal(listed, fleet) {
 			t.Errorf("%d instances listed, %d registered, or they differ", len(listed), len(fleet))
 		}
-		if found, err := w.db.Unregister(ctx, "phone-007"); err != nil || !found {
-			t.Errorf("unregister: %t, %v", found, err)
+		if missing, err := w.db.Unregister(ctx, []string{"phone-007"}, tasks.Actor{}); err != nil || missing != nil {
+			t.Errorf("unregister: %v missing, %v", missing, err)
 		}
 		known, err := w.db.Registered(ctx, []string{"phone-006", "phone-007", "phone-x"})
 		if err != nil || len(known) != 1 || known["phone-006"].Tenant != "acme" {

@@ -131,7 +131,7 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 	}
 	endpoint, err := db.AddEndpoint(ctx, tasks.Endpoint{
 		ID: "ep_" + tasks.NewJobID(), Tenant: "acme", URL: "https://acme.example", Topics: tasks.Topics, Secret: "whsec_1",
-	})
+	}, tasks.Actor{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 	if _, err := db.Report(ctx, endpoint, tasks.Report{EventID: "e", Status: 200}); err != nil {
 		t.Error(err)
 	}
-	if err := errors.Join(db.RotateSecret(ctx, endpoint, "whsec_2", time.Hour), db.RemoveEndpoint(ctx, endpoint)); err != nil {
+	if err := errors.Join(db.RotateSecret(ctx, endpoint, "whsec_2", time.Hour, tasks.Actor{}), db.RemoveEndpoint(ctx, endpoint, tasks.Actor{})); err != nil {
 		t.Error(err)
 	}
 	oneItemAtATime(t, db, client(t, db))
@@ -178,7 +178,7 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 		t.Errorf("jobs %+v, %v; want %s, too", found, err, job.ID)
 	}
 
-	token, err := db.AddToken(ctx, "secret", "acme", tasks.Scopes, time.Hour)
+	token, err := db.AddToken(ctx, "secret", "acme", tasks.Scopes, time.Hour, tasks.Actor{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,11 +186,11 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 		t.Errorf("token %+v, %v", got, err)
 	}
 	operatorsSee(t, db)
-	if found, err := db.RevokeToken(ctx, token.ID); err != nil || !found {
+	if found, err := db.RevokeToken(ctx, token.ID, tasks.Actor{}); err != nil || !found {
 		t.Errorf("revoke: %t, %v", found, err)
 	}
 	fleet := []tasks.Instance{{ID: "phone-7", Tenant: "acme"}, {ID: "phone-8", Tenant: "acme", Protected: true}}
-	if err := db.Register(ctx, fleet); err != nil {
+	if err := db.Register(ctx, fleet, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := db.Registered(ctx, []string{"phone-7", "phone-8"}); err != nil || got["phone-8"] != fleet[1] {

@@ -24,7 +24,34 @@ func webhookKey(tenant, id string) string { return webhooksKey(tenant) + ":" + i
 
 // AddEndpoint gives the tenant an endpoint, which the caller has checked, and returns it.
 // Errors: tasks.TooManyRequests if the tenant has tasks.MaxEndpoints.
-func (db *DB) AddEndpoint(ctx context.Context, e tasks.Endpoint) (tasks.Endpoint, error) {
+func (db *DB) AddEndpoint(ctx context.Context, e tasks.Endpoint, actor tasks.Actor) (added tasks.Endpoint, err error) {
+	n, err := db.rdb.SCard(ctx, webhooksKey(e.Tenant)).Result()
+	switch {
+	case err != nil:
+		return added, fmt.Errorf("add endpoint: %w", err)
+	case n >= tasks.MaxEndpoints:
+		return added, tooManyEndpoints(e.Tenant)
+	}
+	err = db.Decide(ctx, aboutEndpoint(actor, tasks.ActionAddWebhook, e), func(ctx context.Context) error {
+		added, err = db.addEndpoint(ctx, e)
+		return err
+	})
+	return added, err
+}
+
+// aboutEndpoint leaves the URL out, which may have secrets of the receiver.
+func aboutEndpoint(actor tasks.Actor, action tasks.Action, e tasks.Endpoint) tasks.AuditEntry {
+	entry := actor.Entry(action)
+	entry.Tenant, entry.Detail = e.Tenant, "endpoint "+e.ID
+	return entry
+}
+
+func tooManyEndpoints(tenant string) *tasks.Error {
+	return tasks.Errorf(tasks.TooManyRequests,
+		"tenant %s has %d webhook endpoints, which is the limit; remove one first", tenant, tasks.MaxEndpoints)
+}
+
+func (db *DB) addEndpoint(ctx context.Context, e tasks.Endpoint) (tasks.Endpoint, error) {
 	now, err := db.rdb.Time(ctx).Result()
 	if err != nil {
 		return tasks.Endpoint{}, fmt.Errorf("add endpoint: %w", err)
@@ -41,8 +68,7 @@ func (db *DB) AddEndpoint(ctx context.Context, e tasks.Endpoint) (tasks.Endpoint
 	}
 	if added == 0 {
 		_ = db.rdb.HDel(ctx, webhooksIndex, e.ID).Err() // met again by the next listing
-		return tasks.Endpoint{}, tasks.Errorf(tasks.TooManyRequests,
-			"tenant %s has %d webhook endpoints, which is the limit; remove one first", e.Tenant, tasks.MaxEndpoints)
+		return tasks.Endpoint{}, tooManyEndpoints(e.Tenant)
 	}
 	return db.Endpoint(ctx, e.Tenant, e.ID)
 }
@@ -151,24 +177,42 @@ func decodeEndpoint(tenant, id string, hash map[string]string) (tasks.Endpoint, 
 	return e, nil
 }
 
-// RemoveEndpoint removes an endpoint. What is on its way to it is dropped.
-func (db *DB) RemoveEndpoint(ctx context.Context, e tasks.Endpoint) error {
-	pipe := db.rdb.TxPipeline()
-	pipe.SRem(ctx, webhooksKey(e.Tenant), e.ID)
-	pipe.Del(ctx, webhookKey(e.Tenant, e.ID))
-	_, err := pipe.Exec(ctx)
-	if err == nil {
-		err = db.rdb.HDel(ctx, webhooksIndex, e.ID).Err()
+// RemoveEndpoint removes an endpoint. What is on its way to it is dropped. Errors:
+// tasks.ErrNoEndpoint.
+func (db *DB) RemoveEndpoint(ctx context.Context, e tasks.Endpoint, actor tasks.Actor) error {
+	if _, err := db.Endpoint(ctx, e.Tenant, e.ID); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("remove endpoint: %w", err)
-	}
-	return nil
+	return db.Decide(ctx, aboutEndpoint(actor, tasks.ActionRemoveWebhook, e), func(ctx context.Context) error {
+		pipe := db.rdb.Pipeline() // a transaction would be refused by a Redis that is full
+		pipe.SRem(ctx, webhooksKey(e.Tenant), e.ID)
+		removed := pipe.Del(ctx, webhookKey(e.Tenant, e.ID))
+		_, err := pipe.Exec(ctx)
+		if err == nil {
+			err = db.rdb.HDel(ctx, webhooksIndex, e.ID).Err() // last: until then it can be repeated
+		}
+		if err != nil {
+			return fmt.Errorf("remove endpoint: %w", err)
+		}
+		if removed.Val() == 0 {
+			return tasks.ErrNoEndpoint
+		}
+		return nil
+	})
 }
 
 // RotateSecret gives an endpoint a new secret; the one before signs as well for so long.
 // Errors: tasks.ErrNoEndpoint.
-func (db *DB) RotateSecret(ctx context.Context, e tasks.Endpoint, secret string, overlap time.Duration) error {
+func (db *DB) RotateSecret(ctx context.Context, e tasks.Endpoint, secret string, overlap time.Duration, actor tasks.Actor) error {
+	if _, err := db.Endpoint(ctx, e.Tenant, e.ID); err != nil {
+		return err
+	}
+	return db.Decide(ctx, aboutEndpoint(actor, tasks.ActionRotateWebhook, e), func(ctx context.Context) error {
+		return db.rotateSecret(ctx, e, secret, overlap)
+	})
+}
+
+func (db *DB) rotateSecret(ctx context.Context, e tasks.Endpoint, secret string, overlap time.Duration) error {
 	now, err := db.rdb.Time(ctx).Result()
 	if err != nil {
 		return fmt.Errorf("rotate secret: %w", err)
@@ -183,12 +227,18 @@ func (db *DB) RotateSecret(ctx context.Context, e tasks.Endpoint, secret string,
 	return nil
 }
 
-// EnableEndpoint has an endpoint told again.
-func (db *DB) EnableEndpoint(ctx context.Context, e tasks.Endpoint) error {
-	if err := db.rdb.HDel(ctx, webhookKey(e.Tenant, e.ID), "disabled", "reason", "failing").Err(); err != nil {
-		return fmt.Errorf("enable endpoint: %w", err)
+// EnableEndpoint has an endpoint told again. Errors: tasks.ErrNoEndpoint.
+func (db *DB) EnableEndpoint(ctx context.Context, e tasks.Endpoint, actor tasks.Actor) error {
+	now, err := db.Endpoint(ctx, e.Tenant, e.ID)
+	if err != nil || now.DisabledAt.IsZero() && now.FailingSince.IsZero() {
+		return err
 	}
-	return nil
+	return db.Decide(ctx, aboutEndpoint(actor, tasks.ActionEnableWebhook, e), func(ctx context.Context) error {
+		if err := db.rdb.HDel(ctx, webhookKey(e.Tenant, e.ID), "disabled", "reason", "failing").Err(); err != nil {
+			return fmt.Errorf("enable endpoint: %w", err)
+		}
+		return nil
+	})
 }
 
 // Report notes what came of sending a notice. It disables an endpoint that wants no

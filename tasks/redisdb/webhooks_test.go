@@ -16,7 +16,7 @@ func (w world) endpoint(t *testing.T, id string, topics ...tasks.Topic) tasks.En
 	t.Helper()
 	e, err := w.db.AddEndpoint(t.Context(), tasks.Endpoint{
 		ID: id, Tenant: "acme", URL: "https://acme.example/" + id, Topics: topics, Secret: "whsec_" + id,
-	})
+	}, tasks.Actor{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,26 +45,26 @@ func TestEndpointsFromAddToRemove(t *testing.T) {
 			t.Errorf("an endpoint that never was: %v", err)
 		}
 
-		if err := w.db.RotateSecret(ctx, e, "whsec_new", time.Hour); err != nil {
+		if err := w.db.RotateSecret(ctx, e, "whsec_new", time.Hour, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.again(t, e).Secrets(time.Now()); !slices.Equal(got, []string{"whsec_new", "whsec_ep_1"}) {
 			t.Errorf("after a rotation %q sign", got)
 		}
-		if err := w.db.RotateSecret(ctx, e, "whsec_newer", 0); err != nil {
+		if err := w.db.RotateSecret(ctx, e, "whsec_newer", 0, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.again(t, e).Secrets(time.Now().Add(time.Second)); !slices.Equal(got, []string{"whsec_newer"}) {
 			t.Errorf("after a rotation without overlap %q sign", got)
 		}
 
-		if err := w.db.RemoveEndpoint(ctx, e); err != nil {
+		if err := w.db.RemoveEndpoint(ctx, e, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.db.Endpoint(ctx, "acme", e.ID); !errors.Is(err, tasks.ErrNoEndpoint) {
 			t.Errorf("a removed endpoint: %v", err)
 		}
-		if err := w.db.RotateSecret(ctx, e, "whsec_late", time.Hour); !errors.Is(err, tasks.ErrNoEndpoint) {
+		if err := w.db.RotateSecret(ctx, e, "whsec_late", time.Hour, tasks.Actor{}); !errors.Is(err, tasks.ErrNoEndpoint) {
 			t.Errorf("the secret of a removed endpoint is rotated: %v", err)
 		}
 		if disabled, err := w.db.Report(ctx, e, tasks.Report{EventID: "late", Error: "no", Gone: true}); disabled || err != nil {
@@ -82,11 +82,11 @@ func TestATenantHasSoManyEndpoints(t *testing.T) {
 			w.endpoint(t, fmt.Sprintf("ep_%d", n), tasks.TopicJobFinished)
 		}
 		one := tasks.Endpoint{ID: "ep_more", Tenant: "acme", URL: "https://acme.example", Secret: "whsec_more"}
-		if _, err := w.db.AddEndpoint(t.Context(), one); tasks.CodeOf(err) != tasks.TooManyRequests || !strings.Contains(err.Error(), "acme has 10") {
+		if _, err := w.db.AddEndpoint(t.Context(), one, tasks.Actor{}); tasks.CodeOf(err) != tasks.TooManyRequests || !strings.Contains(err.Error(), "acme has 10") {
 			t.Errorf("one more: %v", err)
 		}
 		one.Tenant = "other"
-		if _, err := w.db.AddEndpoint(t.Context(), one); err != nil {
+		if _, err := w.db.AddEndpoint(t.Context(), one, tasks.Actor{}); err != nil {
 			t.Errorf("another tenant's: %v", err)
 		}
 		list, err := w.db.Endpoints(t.Context())
@@ -124,7 +124,7 @@ func TestWhatReportsDoToAnEndpoint(t *testing.T) {
 			t.Errorf("after 410 %+v", got)
 		}
 		report(tasks.Report{Status: 410, Error: "status 410", Gone: true}, false) // it is already
-		if err := w.db.EnableEndpoint(ctx, e); err != nil {
+		if err := w.db.EnableEndpoint(ctx, e, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		if got = w.again(t, e); !got.DisabledAt.IsZero() || got.DisabledReason != "" || !got.FailingSince.IsZero() {

@@ -1,0 +1,4 @@
+-- session.lua: add a session of an operator. It may be the way to the brake.
+-- KEYS[1] session   ARGV[1] time to live (ms)   ARGV[2..] its fields and values
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+return redis.call('PEXPIRE', KEYS[1], ARGV[1])
