@@ -103,7 +103,9 @@ func TestRequestsThatChangeAJobAreLinkedToItsTrace(t *testing.T) {
 	}{
 		{"the same submit again", submit, true},
 		{"cancel", func() reply { return s.do(t, http.MethodPost, location+"/cancel", "acme", nil) }, true},
-		{"retry", func() reply { return s.do(t, http.MethodPost, location+"/retry", "acme", strings.NewReader(`{"states":["cancelled"]}`)) }, true},
+		{"retry", func() reply {
+			return s.do(t, http.MethodPost, location+"/retry", "acme", strings.NewReader(`{"states":["cancelled"]}`))
+		}, true},
 		{"a look", func() reply { return s.do(t, http.MethodGet, location, "acme", nil) }, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
