@@ -103,8 +103,10 @@ func TestNothingIsDoneThatIsNotInTheTrail(t *testing.T) {
 	s.do(t, http.MethodPost, "/v1/halt", "acme", http.NoBody)
 	s.rdb.Del(t.Context(), "reset:audit")
 	s.rdb.Set(t.Context(), "reset:audit", "not a stream", 0)
-	for _, path := range []string{"/v1/jobs/" + done + "/retry", "/v1/resume", batchReset} {
-		if got := s.do(t, http.MethodPost, path, "acme", strings.NewReader(`{"instance_ids":["b"]}`)); got.status != http.StatusInternalServerError {
+	for path, body := range map[string]string{
+		"/v1/jobs/" + done + "/retry": `{"states":["cancelled"]}`, "/v1/resume": "", batchReset: `{"instance_ids":["b"]}`,
+	} {
+		if got := s.do(t, http.MethodPost, path, "acme", strings.NewReader(body)); got.status != http.StatusInternalServerError {
 			t.Errorf("%s: answer %+v", path, got)
 		}
 	}
