@@ -90,7 +90,8 @@ func TestTimesAreJudgedByRedissClock(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := tasks.Operator{Name: "alice", Role: tasks.RoleOperator, PasswordHash: "x"}
-			if err := errors.Join(w.db.SetOperator(t.Context(), o), w.db.AddSession(t.Context(), "session", o)); err != nil {
+			_, added := w.db.AddOperator(t.Context(), o, tasks.Actor{})
+			if err := errors.Join(added, w.db.AddSession(t.Context(), "session", o)); err != nil {
 				t.Fatal(err)
 			}
 			live := func(want bool) {
