@@ -85,9 +85,10 @@ func ask(ctx context.Context, t *testing.T, url, key string) int {
 
 func TestTheControlPlane(t *testing.T) {
 	rec := &recorder{start: time.Now()}
-	p := newPlane(rec, rand.New(rand.NewPCG(1, 1)))
+	p := newPlane(rec, rand.New(rand.NewPCG(1, 1)), true)
+	g := newGateway(rec, p, rand.New(rand.NewPCG(1, 2)))
 	mux := http.NewServeMux()
-	mux.Handle("POST /{worker}/{instance}", p)
+	mux.Handle("POST /{worker}/{instance}", g)
 	server := httptest.NewServer(mux)
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	t.Cleanup(server.Close)
@@ -111,9 +112,11 @@ func TestTheControlPlane(t *testing.T) {
 	})
 
 	t.Run("does another reset for another key, and records both", func(t *testing.T) {
+		g.calls.Wait()
 		before := len(rec.events)
 		ask(t.Context(), t, server.URL, "one")
 		ask(t.Context(), t, server.URL, "two")
+		g.calls.Wait()
 		if len(p.resets) != 3 || len(rec.events)-before != 2 {
 			t.Fatalf("%d resets, %d new events", len(p.resets), len(rec.events)-before)
 		}
@@ -130,6 +133,7 @@ func TestTheControlPlane(t *testing.T) {
 			t.Fatalf("answered %d", status)
 		}
 		server.Close() // waits for the handler
+		g.calls.Wait()
 		if e := rec.events[len(rec.events)-1]; e.Key != "gone" || !e.Gone || e.End-e.Begin < 100*time.Millisecond {
 			t.Errorf("recorded %+v", e)
 		}

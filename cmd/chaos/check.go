@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -58,7 +59,6 @@ func Check(h History) []Violation {
 		f.checkI2RecordsAddUp(),
 		f.checkI3OneResetAtATime(),
 		f.checkI4NoHiddenCalls(),
-		f.checkI4SuccessWasAnswered(),
 		f.checkI4TheRightPhone(),
 		f.checkI5FinalIsFinal(),
 		f.checkI6SameKeySameJob(),
@@ -66,6 +66,15 @@ func Check(h History) []Violation {
 		f.checkI8RefusedLeavesNothing(),
 		f.checkI9EveryEndIsTold(),
 		f.checkI10CrashesAreNoFailures(),
+		f.checkI10WhatSentNothingIsNotUnknown(),
+		f.checkI10WhatWasHeardIsNotUnknown(),
+		f.checkI10TheLivingAreNotReplaced(),
+		f.checkI11NeverAStaleWipe(),
+		f.checkI11NeverTooEarlyOrTooLate(),
+		f.checkI12DoubtStaysDoubt(),
+		f.checkI13SuccessWasSeen(),
+		f.checkI14WhatIsAskedIsDone(),
+		f.checkI15TheBrakeWorks(),
 		f.checkHaltHolds(),
 	)
 }
@@ -77,6 +86,10 @@ type facts struct {
 	cancels    []Event
 	retries    []Event
 	faults     []Event
+	odds       []Event
+	brakes     []Event
+	taken      []Event            // protected or moved; from End to the Begin of a Free
+	frees      map[string][]Event // by instance
 	jobs       []string           // every job that was accepted or seen
 	reads      map[string][]Event // by job
 	told       map[string][]Event // by job
@@ -85,7 +98,10 @@ type facts struct {
 }
 
 func index(h History) facts {
-	f := facts{History: h, reads: map[string][]Event{}, told: map[string][]Event{}, byInstance: map[string][]Event{}, byItem: map[string][]Event{}}
+	f := facts{
+		History: h, frees: map[string][]Event{}, reads: map[string][]Event{}, told: map[string][]Event{},
+		byInstance: map[string][]Event{}, byItem: map[string][]Event{},
+	}
 	f.Events = slices.Clone(h.Events)
 	slices.SortStableFunc(f.Events, func(a, b Event) int { return cmp.Compare(a.Begin, b.Begin) })
 	jobs := map[string]bool{}
@@ -99,6 +115,14 @@ func index(h History) facts {
 			f.retries = append(f.retries, e)
 		case Fault:
 			f.faults = append(f.faults, e)
+		case Odd:
+			f.odds = append(f.odds, e)
+		case Brake:
+			f.brakes = append(f.brakes, e)
+		case Protect, Move:
+			f.taken = append(f.taken, e)
+		case Free:
+			f.frees[e.Instance] = append(f.frees[e.Instance], e)
 		case Told:
 			f.told[e.Job] = append(f.told[e.Job], e)
 		case Read:
@@ -242,14 +266,14 @@ func (f facts) checkI2RecordsAddUp() (vs []Violation) {
 }
 
 // checkI3OneResetAtATime: no two calls for one instance overlap, unless they have
-// the same driver key. A call lasts until the control plane is done, even if its
-// worker is not there any more.
+// the same driver key and the control plane honours it. A call lasts until the control
+// plane is done, even if its worker is not there any more, or was told something else.
 func (f facts) checkI3OneResetAtATime() (vs []Violation) {
 	for _, instance := range slices.Sorted(maps.Keys(f.byInstance)) {
-		calls := f.byInstance[instance] // by begin
+		calls := slices.DeleteFunc(slices.Clone(f.byInstance[instance]), func(c Event) bool { return c.Answer == turned })
 		for i, a := range calls {
 			for _, b := range calls[i+1:] {
-				if a.Key == b.Key || !b.during(a.Begin, a.End) || f.forgettableCall(a) || f.forgettableCall(b) {
+				if a.Key == b.Key && f.Repeatable || !b.during(a.Begin, a.End) || f.forgettableCall(a) || f.forgettableCall(b) {
 					continue
 				}
 				vs = append(vs, Violation{
@@ -276,18 +300,6 @@ func (f facts) checkI4NoHiddenCalls() (vs []Violation) {
 				f.itemStory(item.ItemID),
 			})
 		}
-	}
-	return vs
-}
-
-// checkI4SuccessWasAnswered: an item that succeeded has a call that succeeded.
-func (f facts) checkI4SuccessWasAnswered() (vs []Violation) {
-	for item := range f.items {
-		if item.State != string(tasks.ItemSucceeded) ||
-			slices.ContainsFunc(f.byItem[item.ItemID], func(c Event) bool { return c.Answer == success }) {
-			continue
-		}
-		vs = append(vs, Violation{"I4", "item " + item.ItemID + " succeeded without a reset", f.itemStory(item.ItemID)})
 	}
 	return vs
 }
@@ -327,7 +339,7 @@ func (f facts) checkI5FinalIsFinal() (vs []Violation) {
 						continue
 					}
 					now := after.Record.Items[n]
-					if (now.State != old.State || now.Attempts != old.Attempts) && !f.retried(job, before.Begin, after.End) {
+					if (now.State != old.State || now.Attempts != old.Attempts) && !f.retried(job, old.State, before.Begin, after.End) {
 						changed[old.ItemID] = true
 						vs = append(vs, Violation{
 							"I5", fmt.Sprintf("item %s was %s after %d attempts and later %s after %d",
@@ -342,11 +354,12 @@ func (f facts) checkI5FinalIsFinal() (vs []Violation) {
 	return vs
 }
 
-// retried reports whether a retry of the job was asked for before to and may have
-// been carried out after from: it may be under way long after its caller gave up.
-func (f facts) retried(job string, from, to time.Duration) bool {
+// retried reports whether a retry of the job's items in a state was asked for before to
+// and may have been carried out after from: it may be under way long after its caller
+// gave up. One that names no state is about any.
+func (f facts) retried(job, state string, from, to time.Duration) bool {
 	return slices.ContainsFunc(f.retries, func(e Event) bool {
-		return e.Job == job && e.Begin <= to && e.End+echo >= from
+		return e.Job == job && e.Begin <= to && e.End+echo >= from && (len(e.States) == 0 || slices.Contains(e.States, state))
 	})
 }
 
@@ -399,6 +412,9 @@ func (f facts) checkI8RefusedLeavesNothing() (vs []Violation) {
 			asked[cmp.Or(s.Job, s.tried())] = true
 		}
 	}
+	for _, s := range f.odds { // what they are about is for another check
+		asked[cmp.Or(s.Job, s.tried())] = s.Status < 400 || s.Status >= 500
+	}
 	for _, job := range f.jobs {
 		if f.last(job) != nil && !asked[job] {
 			vs = append(vs, Violation{"I8", "job " + job + " exists, and every request for it was refused", f.jobStory(job)})
@@ -421,7 +437,9 @@ func (f facts) checkI10CrashesAreNoFailures() (vs []Violation) {
 		case tasks.BusyTooLong, tasks.Stopped, tasks.NoLongerAllowed, tasks.NotInTime:
 			continue
 		}
-		if slices.ContainsFunc(calls, func(c Event) bool { return c.Answer == refusal }) {
+		if slices.ContainsFunc(calls, func(c Event) bool {
+			return c.Answer == refusal || c.Answer == turned && c.Status/100 == 4 && c.Status != http.StatusTooManyRequests
+		}) {
 			continue
 		}
 		failures := 0
@@ -463,8 +481,14 @@ func (f facts) killed(worker string, from, to time.Duration) bool {
 // unseen reports whether calls for the item may have got lost on their way to the
 // control plane, after the worker had sent them.
 func (f facts) unseen(item client.Item) bool {
-	from, to := item.StartedAt.Sub(f.Start), item.FinishedAt.Sub(f.Start)
+	from, to := f.life(item)
 	return slices.ContainsFunc(f.faults, func(e Event) bool {
 		return e.Target == linkToUpstream && e.during(from, to)
 	})
+}
+
+// life is when an item was worked on, by the harness's clock: the record's times are
+// Redis's.
+func (f facts) life(item client.Item) (from, to time.Duration) {
+	return item.StartedAt.Sub(f.Start) - f.Skew, item.FinishedAt.Sub(f.Start) + f.Skew
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -23,7 +22,7 @@ func (f facts) checkHaltHolds() (vs []Violation) {
 			continue
 		}
 		for _, c := range f.Events {
-			if c.Kind != Call || c.Begin <= halt.Begin+haltWithin || c.Begin >= halt.End || f.heldUp(c, halt) {
+			if c.Kind != Call || c.Begin <= halt.Begin+haltWithin || c.Begin >= halt.End || f.delayed(c, halt.Begin) {
 				continue
 			}
 			vs = append(vs, Violation{
@@ -36,11 +35,4 @@ func (f facts) checkHaltHolds() (vs []Violation) {
 		}
 	}
 	return vs
-}
-
-// heldUp reports whether a call may have been sent before the halt held.
-func (f facts) heldUp(c, halt Event) bool {
-	return slices.ContainsFunc(f.faults, func(e Event) bool {
-		return e.Target == linkToUpstream && e.during(halt.Begin-haltWithin, c.Begin) && c.Begin <= e.End+onTheWay
-	})
 }

@@ -85,7 +85,7 @@ func untoldHistory(s setup, events ...Event) History {
 			events = append(events, Event{Kind: Submit, Key: key})
 		}
 	}
-	return History{Start: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), Forgets: s.forgets(), MaxAttempts: 3, Events: events}
+	return History{Start: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), Forgets: s.forgets(), MaxAttempts: 3, Repeatable: true, Events: events}
 }
 
 func TestTheCheckerAcceptsWhatIsAllowed(t *testing.T) {
@@ -230,7 +230,7 @@ func TestTheCheckerFindsEachBrokenPromise(t *testing.T) {
 			called(1, 2, itemA, "k1", 1, success), called(3, 4, itemA, "k1", 1, success),
 			read(5, 6, jobA, tasks.ItemSucceeded, 1, ""),
 		)},
-		{"a success that nobody answered", "I4: item " + itemA + " succeeded without a reset", history(
+		{"a success that nobody answered", "I13: item " + itemA + " succeeded without a reset", history(
 			"always",
 			called(1, 2, itemA, "k1", 1, failure), read(5, 6, jobA, tasks.ItemSucceeded, 1, ""),
 		)},

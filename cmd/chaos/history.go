@@ -25,6 +25,12 @@ const (
 	Call   Kind = "call"   // the control plane was asked for a reset
 	Told   Kind = "told"   // a webhook said that a job has ended
 	Fault  Kind = "fault"  // the harness broke something, and mended it
+
+	Protect Kind = "protect" // an instance was protected, from End to a later Free
+	Move    Kind = "move"    // an instance was given to another tenant, in the same way
+	Free    Kind = "free"    // an instance was given back, or its protection ended
+	Brake   Kind = "brake"   // something was stopped while Redis was full
+	Odd     Kind = "odd"     // a batch was sent whose names are repeated or misspelled
 )
 
 // Answers of the control plane to a call.
@@ -32,6 +38,7 @@ const (
 	success = "success"
 	failure = "failure" // worth a retry
 	refusal = "refusal" // not worth a retry
+	turned  = "turned"  // the gateway answered by itself: nothing was reset
 )
 
 // Event is something that happened during a run. Begin and End are measured from
@@ -44,11 +51,17 @@ type Event struct {
 	// Job is of a submit, read, cancel or retry; empty for a submit whose answer was
 	// lost or was not 200.
 	Job string `json:"job,omitempty"`
-	// Instances and MaxFailures are what a submit asked for, Status the answer that
-	// was not 200.
-	Instances   []string `json:"instances,omitempty"`
-	MaxFailures int      `json:"max_failures,omitempty"`
-	Status      int      `json:"status,omitempty"`
+	// Instances, MaxFailures and NotBefore are what a submit asked for; an odd one is
+	// about these instances at the most. Status is the answer, 0 if there was none, of a
+	// submit only what was not 200.
+	Instances   []string      `json:"instances,omitempty"`
+	MaxFailures int           `json:"max_failures,omitempty"`
+	NotBefore   time.Duration `json:"not_before_ns,omitempty"`
+	Status      int           `json:"status,omitempty"`
+	// Body is of an odd submit.
+	Body string `json:"body,omitempty"`
+	// States are what a retry asked for.
+	States []string `json:"states,omitempty"`
 	// Record is what a read or a webhook showed; nil means that there is no such job.
 	Record *client.Job `json:"record,omitempty"`
 
@@ -59,7 +72,9 @@ type Event struct {
 	Attempt  int    `json:"attempt,omitempty"`
 	// Key is the Idempotency-Key, of a submit too, or the ID of what a webhook told.
 	Key string `json:"key,omitempty"`
-	// Answer is the control plane's; the worker did not wait for it if Gone.
+	// Answer is what came of the reset at the control plane, by End; Status is what the
+	// worker was told, which may be something else and come earlier. It did not wait for
+	// it if Gone.
 	Answer string `json:"answer,omitempty"`
 	Gone   bool   `json:"gone,omitempty"`
 
@@ -83,7 +98,7 @@ func (e Event) String() string {
 	fmt.Fprintf(&b, "%9.3fs to %9.3fs  %-6s ", e.Begin.Seconds(), e.End.Seconds(), e.Kind)
 	switch e.Kind {
 	case Call:
-		fmt.Fprintf(&b, "%s by %s, item %s, attempt %d, key %s: %s", e.Instance, e.Worker, e.Item, e.Attempt, e.Key, e.Answer)
+		fmt.Fprintf(&b, "%s by %s, item %s, attempt %d, key %s: %s, told %d", e.Instance, e.Worker, e.Item, e.Attempt, e.Key, e.Answer, e.Status)
 		if e.Gone {
 			b.WriteString(", the worker had gone")
 		}
@@ -102,8 +117,14 @@ func (e Event) String() string {
 		fmt.Fprintf(&b, "%s: %s since %s", e.Key, e.Record.State, e.Record.FinishedAt.Format(time.RFC3339Nano))
 	case Submit:
 		fmt.Fprintf(&b, "%s, key %s, max_failures %d, %v %s", cmp.Or(e.Job, "not acknowledged"), e.Key, e.MaxFailures, e.Instances, e.Error)
+	case Odd:
+		fmt.Fprintf(&b, "%s: %d, %s", e.Body, e.Status, cmp.Or(e.Job, "no job"))
+	case Protect, Move, Free:
+		fmt.Fprintf(&b, "%s %s", e.Instance, e.Error)
+	case Brake:
+		fmt.Fprintf(&b, "%s %s", e.Target, e.Error)
 	default:
-		fmt.Fprintf(&b, "%s %s", e.Job, e.Error)
+		fmt.Fprintf(&b, "%s %v %s", e.Job, e.States, e.Error)
 	}
 	return b.String()
 }
@@ -113,7 +134,12 @@ type History struct {
 	Start       time.Time // when the events' clock was 0
 	Forgets     faultKind // at which Redis may lose what it has answered; empty: at none
 	MaxAttempts int       // the workers' --max-attempts
-	Events      []Event
+	// Repeatable says that the control plane does calls with one key only once.
+	Repeatable  bool
+	GiveUpAfter time.Duration // the api's --give-up-after; 0 = longer than the run
+	// Skew is how far Redis's clocks may be from the harness's.
+	Skew   time.Duration
+	Events []Event
 }
 
 // recorder collects the events of a run. It is safe for concurrent use.

@@ -23,22 +23,28 @@ const (
 
 	patience = 5 * time.Second // with one request and its tries
 	inFlight = 64              // requests at a time; above it none is made
+
+	badInstance = "no such/phone" // no instance can have this ID
 )
 
 // caller submits, reads and cancels jobs, and records it.
 type caller struct {
 	rec     *recorder
 	clients []*client.Client // one for each api process
+	servers []string
+	token   string
+	http    *http.Client
 
 	mu      sync.Mutex
 	rand    *rand.Rand
 	jobs    []string        // acknowledged ones
 	tried   map[string]bool // every job that a request may have made
 	batches []client.Batch  // all that were sent, with their keys
+	open    []openJob       // the last ones that were accepted
 }
 
 func newCaller(rec *recorder, r *rand.Rand, token string, servers []string) (*caller, error) {
-	c := &caller{rec: rec, rand: r, tried: map[string]bool{}}
+	c := &caller{rec: rec, rand: r, tried: map[string]bool{}, servers: servers, token: token, http: &http.Client{Transport: &http.Transport{}}}
 	for _, server := range servers {
 		one, err := client.New(server, token)
 		if err != nil {
@@ -53,6 +59,7 @@ func (c *caller) close() {
 	for _, one := range c.clients {
 		one.Close()
 	}
+	c.http.CloseIdleConnections()
 }
 
 // load submits jobs in an open loop, rate instances per second, and looks at random
@@ -111,8 +118,11 @@ func (c *caller) batch() client.Batch {
 		ids[i] = fmt.Sprintf("phone-%d", n)
 	}
 	b := client.Batch{InstanceIDs: ids, IdempotencyKey: rand32(c.rand)}
-	if c.rand.IntN(10) == 0 {
+	switch c.rand.IntN(20) {
+	case 0, 1:
 		b.MaxFailures = 1
+	case 2:
+		b.NotBefore = time.Now().Add(8*time.Second + time.Duration(c.rand.Int64N(int64(7*time.Second))))
 	}
 	switch kind := c.rand.IntN(20); {
 	case len(c.batches) == 0:
@@ -121,7 +131,7 @@ func (c *caller) batch() client.Batch {
 	case kind == 2: // a key that was used for something else
 		b.IdempotencyKey = c.batches[c.rand.IntN(len(c.batches))].IdempotencyKey
 	case kind == 3:
-		b.InstanceIDs = append(b.InstanceIDs, "no such/phone")
+		b.InstanceIDs = append(b.InstanceIDs, badInstance)
 	}
 	c.batches = append(c.batches, b)
 	return b
@@ -158,12 +168,19 @@ func (c *caller) submit(ctx context.Context, batch client.Batch) error {
 		Kind: Submit, Begin: c.rec.now(), Key: batch.IdempotencyKey,
 		Instances: unique(batch.InstanceIDs), MaxFailures: batch.MaxFailures,
 	}
+	if !batch.NotBefore.IsZero() {
+		e.NotBefore = batch.NotBefore.Sub(c.rec.start)
+	}
 	accepted, err := c.clients[c.pick()].Submit(ctx, batch)
 	e.End, e.Job = c.rec.now(), accepted.JobID
 	c.mu.Lock()
 	c.tried[e.tried()] = true
 	if err == nil {
 		c.jobs = append(c.jobs, accepted.JobID)
+		c.open = append(c.open, openJob{accepted.JobID, e.Instances})
+		if len(c.open) > recentJobs {
+			c.open = c.open[1:]
+		}
 	}
 	c.mu.Unlock()
 	if err != nil {
@@ -205,22 +222,6 @@ func (c *caller) read(ctx context.Context, job string) (final bool, err error) {
 	e.Record = &record
 	c.rec.add(e)
 	return record.Final(), nil
-}
-
-// change asks for a change of a random job.
-func (c *caller) change(ctx context.Context, kind Kind, ask func(*client.Client, context.Context, string) (client.Job, error)) {
-	job := c.randomJob()
-	if job == "" {
-		return
-	}
-	ctx, stop := context.WithTimeout(ctx, patience)
-	defer stop()
-	e := Event{Kind: kind, Begin: c.rec.now(), Job: job}
-	if _, err := ask(c.clients[c.pick()], ctx, job); err != nil {
-		e.Error = err.Error()
-	}
-	e.End = c.rec.now()
-	c.rec.add(e)
 }
 
 // settle reads every job, also those whose answer was lost, until all are final or

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -35,9 +36,10 @@ func main() {
 type settings struct {
 	seeds, burst, parallel int
 	first                  uint64
-	duration               time.Duration
+	duration, patience     time.Duration
 	faults, redis          string
-	binary, dir            string
+	binary, source, dir    string
+	library                string // in front of the C library, for Redis's clocks
 }
 
 func parse(args []string, stderr io.Writer) (s settings, err error) {
@@ -50,7 +52,9 @@ func parse(args []string, stderr io.Writer) (s settings, err error) {
 	flags.IntVar(&s.burst, "burst", 0, "submit so many instances at once, each once, instead of a steady load")
 	flags.StringVar(&s.faults, "faults", "all", "kinds of faults, with commas between them")
 	flags.StringVar(&s.redis, "redis", mixed, fmt.Sprintf("how Redis is run: one of %v, or %q for each in turn", setups, mixed))
-	flags.StringVar(&s.binary, "binary", "", "the batchreset to test (default: built from this tree)")
+	flags.DurationVar(&s.patience, "patience", settleTimeout, "how long after a run to wait for jobs none of which ends, 1s to 1h")
+	flags.StringVar(&s.binary, "binary", "", "the batchreset to test (default: built from --source)")
+	flags.StringVar(&s.source, "source", ".", "folder in the source tree that is tested, this one or an older one")
 	flags.StringVar(&s.dir, "history-dir", "", "keep histories and logs in this directory")
 	if err := flags.Parse(args); err != nil {
 		return s, err
@@ -66,6 +70,8 @@ func parse(args []string, stderr io.Writer) (s settings, err error) {
 		return s, fmt.Errorf("--parallel must be from 1 to 16, not %d", s.parallel)
 	case s.duration < time.Second || s.duration > time.Hour:
 		return s, fmt.Errorf("--duration must be from 1s to 1h, not %s", s.duration)
+	case s.patience < time.Second || s.patience > time.Hour:
+		return s, fmt.Errorf("--patience must be from 1s to 1h, not %s", s.patience)
 	case s.burst < 0 || s.burst > 1_000_000:
 		return s, fmt.Errorf("--burst must be from 0 to 1000000, not %d", s.burst)
 	}
@@ -85,10 +91,11 @@ func chaos(ctx context.Context, args []string, stdout, stderr io.Writer) (err er
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
 	}
-	if s.binary == "" {
-		if s.binary, err = build(ctx, s.dir, stderr); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return err
+	}
+	if err := s.prepare(ctx, stderr); err != nil {
+		return err
 	}
 
 	rows := make([]row, s.seeds)
@@ -120,10 +127,37 @@ func chaos(ctx context.Context, args []string, stdout, stderr io.Writer) (err er
 	return err
 }
 
+// prepare builds what is tested, and what makes its clocks wrong if that is wanted.
+func (s *settings) prepare(ctx context.Context, stderr io.Writer) (err error) {
+	wanted := func(kinds ...faultKind) bool {
+		faults, _ := parseFaults(s.faults, always) // checked
+		return slices.ContainsFunc(kinds, func(k faultKind) bool { return slices.Contains(faults, k) })
+	}
+	if wanted(redisClock) {
+		if s.library, err = buildClockLibrary(ctx, s.dir); err != nil {
+			return err
+		}
+	}
+	wrong := wanted(apiClock, workerClock)
+	if s.binary == "" {
+		s.binary, err = build(ctx, s.source, s.dir, wrong, stderr)
+		return err
+	}
+	if !wrong {
+		return nil
+	}
+	able, err := wrongable(s.binary)
+	if err == nil && !able {
+		err = fmt.Errorf("--binary %s was not built by this program, so that its clock cannot be made wrong: give --source, or leave %s and %s out of --faults",
+			s.binary, apiClock, workerClock)
+	}
+	return err
+}
+
 // run makes the run of one seed, keeps its history, and checks it.
 func (s settings) run(ctx context.Context, seed uint64) (row, []Violation, error) {
 	p := plan{
-		seed: seed, duration: s.duration, burst: s.burst, binary: s.binary,
+		seed: seed, duration: s.duration, burst: s.burst, binary: s.binary, library: s.library, patience: s.patience,
 		dir: filepath.Join(s.dir, "seed-"+strconv.FormatUint(seed, 10)),
 	}
 	var err error

@@ -1,24 +1,27 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
 
-// plane is the recording control plane. It honours keys: calls with a key that it
-// has seen wait for the same reset and get the same answer.
+// plane is the recording control plane: what is behind the gateway. If it honours keys,
+// calls with a key that it has seen wait for the same reset and get the same answer;
+// otherwise every call is a reset.
 type plane struct {
-	rec   *recorder
-	moods moods
+	rec        *recorder
+	repeatable bool // it honours keys
+	moods      moods
 
 	mu     sync.Mutex
 	rand   *rand.Rand
-	resets map[string]*reset // by Idempotency-Key
+	resets map[string]*reset // by Idempotency-Key, or by number
+	moody  map[faultKind]int // what it is, beside its moods: planeSlow, planeTalk
+	under  sync.WaitGroup    // resets that have not ended
 }
 
 // moods are the rates and latencies of a control plane.
@@ -37,71 +40,77 @@ func drawMoods(r *rand.Rand) moods {
 	}
 }
 
+// Shares of the resets that are struck while the plane is slow or talks strangely.
+const (
+	slowShare   = 0.08
+	strangeTalk = 0.4
+)
+
+// reset is one reset of a phone, or what fails to become one.
 type reset struct {
-	done   chan struct{}
-	answer string // valid once done is closed
+	id      string
+	dialect *dialect // how it is told; nil: plainly, when it has ended
+	done    chan struct{}
+	// Valid once done is closed.
+	answer string
+	end    time.Duration
 }
 
-func newPlane(rec *recorder, r *rand.Rand) *plane {
-	return &plane{rec: rec, moods: drawMoods(r), rand: r, resets: map[string]*reset{}}
-}
-
-// ServeHTTP takes POST /{worker}/{instance}.
-func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	begin := p.rec.now()
-	var body struct {
-		Instance string `json:"instance_id"`
-		Item     string `json:"item_id"`
-		Attempt  int    `json:"attempt"`
-	}
-	key := r.Header.Get("Idempotency-Key")
-	err := json.NewDecoder(r.Body).Decode(&body)
-	if err != nil || key == "" || body.Instance != r.PathValue("instance") {
-		http.Error(w, `{"error_code":"PLANE.0400","error_msg":"not a reset"}`, http.StatusBadRequest)
-		return
-	}
-	answer := p.reset(key, body.Instance)
-	p.rec.add(Event{
-		Kind: Call, Begin: begin, End: p.rec.now(), Worker: r.PathValue("worker"),
-		Instance: body.Instance, Item: body.Item, Attempt: body.Attempt, Key: key,
-		Answer: answer, Gone: r.Context().Err() != nil,
-	})
-	w.Header().Set("Content-Type", "application/json")
-	switch answer {
-	case failure:
-		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = fmt.Fprint(w, `{"error_code":"PLANE.0503","error_msg":"try again"}`)
-	case refusal:
-		w.WriteHeader(http.StatusNotFound)
-		_, _ = fmt.Fprint(w, `{"error_code":"PLANE.0404","error_msg":"no such phone"}`)
-	default:
-		_, _ = fmt.Fprint(w, `{}`)
+func newPlane(rec *recorder, r *rand.Rand, repeatable bool) *plane {
+	return &plane{
+		rec: rec, repeatable: repeatable, moods: drawMoods(r), rand: r,
+		resets: map[string]*reset{}, moody: map[faultKind]int{},
 	}
 }
 
-// reset does the reset of a key, or waits for it. It is not cut short when the
-// caller goes away: a phone would not notice either.
-func (p *plane) reset(key, instance string) (answer string) {
+// be puts the plane into a mood until the returned function is called.
+func (p *plane) be(kind faultKind) (over func()) {
+	add := func(n int) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.moody[kind] += n
+	}
+	add(1)
+	return func() { add(-1) }
+}
+
+// begin begins the reset that a call asks for, or finds the one that its key stands for.
+// A reset is not cut short when its caller goes away: a phone would not notice either.
+func (p *plane) begin(key, instance string) *reset {
 	p.mu.Lock()
-	known := p.resets[key]
-	if known != nil {
-		p.mu.Unlock()
-		<-known.done
-		return known.answer
+	defer p.mu.Unlock()
+	if known := p.resets[key]; known != nil && p.repeatable {
+		return known
 	}
-	mine := &reset{done: make(chan struct{})}
-	p.resets[key] = mine
+	mine := &reset{id: strconv.Itoa(len(p.resets)), done: make(chan struct{})}
+	if p.repeatable {
+		mine.id = key
+	}
+	p.resets[mine.id] = mine
 	latency, answer := p.draw(instance)
-	p.mu.Unlock()
-	time.Sleep(latency)
-	mine.answer = answer
-	close(mine.done)
-	return answer
+	if p.moody[planeTalk] > 0 && p.rand.Float64() < strangeTalk {
+		mine.dialect, latency = drawDialect(p.rand, answer, latency)
+	}
+	p.under.Go(func() {
+		time.Sleep(latency)
+		mine.answer, mine.end = answer, p.rec.now()
+		close(mine.done)
+	})
+	return mine
+}
+
+// find returns a reset by its ID, or nil.
+func (p *plane) find(id string) *reset {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.resets[id]
 }
 
 func (p *plane) draw(instance string) (latency time.Duration, answer string) {
 	latency = p.moods.latency/2 + time.Duration(p.rand.Int64N(int64(p.moods.latency)))
 	switch kind := p.rand.Float64(); {
+	case p.moody[planeSlow] > 0 && kind < slowShare:
+		latency = 10*time.Second + time.Duration(p.rand.Int64N(int64(20*time.Second)))
 	case kind < p.moods.hanging:
 		latency = 6*time.Second + time.Duration(p.rand.Int64N(int64(2*time.Second)))
 	case kind < p.moods.hanging+p.moods.slow:
@@ -116,4 +125,16 @@ func (p *plane) draw(instance string) (latency time.Duration, answer string) {
 		return latency, failure
 	}
 	return latency, success
+}
+
+// plainly is what a plane without a dialect of its own says of an ended reset. A failure
+// is told in a way that leaves no doubt about it.
+func plainly(answer string) reply {
+	switch answer {
+	case failure:
+		return reply{status: http.StatusServiceUnavailable, retryAfter: "1", body: `{"error_code":"PLANE.0503","error_msg":"try again"}`}
+	case refusal:
+		return reply{status: http.StatusNotFound, body: `{"error_code":"PLANE.0404","error_msg":"no such phone"}`}
+	}
+	return reply{status: http.StatusOK, body: `{}`}
 }

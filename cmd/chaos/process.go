@@ -23,6 +23,7 @@ const restartPause = 300 * time.Millisecond
 type process struct {
 	name string
 	args []string
+	env  []string // besides the harness's own
 	log  *os.File
 	// gate, while locked, keeps an ended process from being started again.
 	gate sync.Mutex
@@ -35,12 +36,12 @@ type process struct {
 
 // startProcess starts a command, supervised until ctx ends; then it is killed. Its
 // output goes to a file in dir. wait blocks until it has ended for good.
-func startProcess(ctx context.Context, dir, name string, args ...string) (p *process, wait func(), err error) {
+func startProcess(ctx context.Context, dir, name string, env []string, args ...string) (p *process, wait func(), err error) {
 	log, err := os.Create(filepath.Join(dir, name+".log"))
 	if err != nil {
 		return nil, nil, err
 	}
-	p = &process{name: name, args: args, log: log}
+	p = &process{name: name, args: args, env: env, log: log}
 	var done sync.WaitGroup
 	done.Go(func() {
 		// Pdeathsig is about the thread that started the process.
@@ -67,6 +68,7 @@ func (p *process) pass() {
 func (p *process) once(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, p.args[0], p.args[1:]...)
 	cmd.Stdout, cmd.Stderr = p.log, p.log
+	cmd.Env = append(os.Environ(), p.env...)
 	// A group of its own: Ctrl-C is for the harness, which ends the rest.
 	// And should the harness be killed, they die with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -128,11 +130,22 @@ func freeAddr(ctx context.Context) (addr string, err error) {
 	return "", fmt.Errorf("no free port: %w", err)
 }
 
-// build builds the program under test into dir.
-func build(ctx context.Context, dir string, stderr io.Writer) (binary string, err error) {
-	binary = filepath.Join(dir, "batchreset")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "batchreset/cmd/batchreset")
-	cmd.Stdout, cmd.Stderr = stderr, stderr
+// build builds the program under test, from the source tree in the folder source, into
+// dir. Its clock can be made wrong if that is wanted.
+func build(ctx context.Context, source, dir string, wrong bool, stderr io.Writer) (binary string, err error) {
+	if binary, err = filepath.Abs(filepath.Join(dir, "batchreset")); err != nil {
+		return "", err
+	}
+	args := []string{"build", "-o", binary}
+	if wrong {
+		file, err := overlay(ctx, dir)
+		if err != nil {
+			return "", err
+		}
+		args = append(args, "-overlay", file)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, "batchreset/cmd/batchreset")...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = source, stderr, stderr
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("build batchreset: %w", err)
 	}

@@ -144,7 +144,15 @@ func (w *world) startServer(ctx context.Context, later func(func()), name, addr 
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		return err
 	}
-	return w.start(ctx, later, name, append([]string{"redis-server", file}, flags...)...)
+	var env []string
+	if w.has(redisClock) && len(flags) == 0 { // Sentinels have the right time
+		c, err := w.addClock(name, redisClock, drawSkew(w.skews, redisClock))
+		if err != nil {
+			return err
+		}
+		env = append(c.env(), "LD_PRELOAD="+w.library)
+	}
+	return w.start(ctx, later, name, env, append([]string{"redis-server", file}, flags...)...)
 }
 
 func (w *world) startSentinel(ctx context.Context, later func(func())) error {
@@ -298,23 +306,23 @@ func clusterUp(ctx context.Context, node *redis.Client, replicas int) error {
 	return err
 }
 
-// primary names the process of a primary: the one there is, or one of the
-// Cluster's.
-func (s *store) primary(ctx context.Context, r *rand.Rand) (name string, err error) {
-	var primaries []string
+// withRole names the process of a server that is a "master" or a "slave" now, as Redis
+// has it.
+func (s *store) withRole(ctx context.Context, want string, r *rand.Rand) (name string, err error) {
+	var names []string
 	for addr, node := range s.nodes {
 		once, cancel := context.WithTimeout(ctx, time.Second)
 		role, err := node.Do(once, "ROLE").Slice()
 		cancel()
-		if err == nil && len(role) > 0 && role[0] == "master" {
-			primaries = append(primaries, s.names[addr])
+		if err == nil && len(role) > 0 && role[0] == want {
+			names = append(names, s.names[addr])
 		}
 	}
-	if len(primaries) == 0 {
-		return "", errors.New("no primary answers")
+	if len(names) == 0 {
+		return "", fmt.Errorf("no %s answers", want)
 	}
-	slices.Sort(primaries)
-	return primaries[r.IntN(len(primaries))], nil
+	slices.Sort(names)
+	return names[r.IntN(len(names))], nil
 }
 
 // limitMemory sets maxmemory on every server.

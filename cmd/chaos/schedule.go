@@ -28,7 +28,33 @@ const (
 	haltAll      faultKind = "halt"          // an operator halts all tenants, and lets them go on
 	cancelJob    faultKind = "cancel"        // a random job is cancelled
 	retryJob     faultKind = "retry"         // a random job is retried
+
+	replicaFreeze faultKind = "replica-freeze" // SIGSTOP of one replica, SIGCONT
+	redisFreeze   faultKind = "redis-freeze"   // SIGSTOP of the one server, SIGCONT
+	redisClock    faultKind = "redis-clock"    // a server's clock steps; they differ from the start
+	workerClock   faultKind = "worker-clock"   // a worker's clock steps; they differ from the start
+	apiClock      faultKind = "api-clock"      // an api's clock steps; they differ from the start
+	taskLoss      faultKind = "task-loss"      // somebody deletes tasks, and empty queues, on the asynq dashboard
+
+	gatewayTimeout faultKind = "gateway-timeout" // the gateway does not wait longer than a second
+	gatewayRefuse  faultKind = "gateway-refuse"  // it answers calls itself with 429, 503 or 403
+	gatewayLose    faultKind = "gateway-lose"    // it gives calls on and hangs up
+	gatewayPage    faultKind = "gateway-page"    // it answers with a log-in page and 200
+	planeSlow      faultKind = "plane-slow"      // some resets take 10 to 30 s
+	planeTalk      faultKind = "plane-talk"      // resets are polled, or fail under 200, in many words
+
+	protect  faultKind = "protect"   // instances of a job under way are protected for a while
+	move     faultKind = "move"      // they are given to another tenant for a while
+	brake    faultKind = "brake"     // Redis is filled up, and an operator stops everything that can be stopped
+	oddBatch faultKind = "odd-batch" // a batch whose names are repeated or misspelled is sent
+
+	// Conditions of a whole run.
+	fewSlots faultKind = "few-slots" // --driver-concurrency: attempts wait for their turn to call
+	giveUp   faultKind = "give-up"   // --give-up-after: items end because their time is over
 )
+
+// conditions are what a run has from its start to its end, or not.
+var conditions = []faultKind{fewSlots, giveUp}
 
 // The links that can be cut, stalled or delayed. Those to Redis exist if it is one
 // server: replicas and Cluster nodes tell clients their own addresses.
@@ -60,6 +86,24 @@ var faultKinds = []struct {
 	{linkStall, 500 * time.Millisecond, 8 * time.Second, time.Second, "link"},
 	{linkDelay, time.Second, 8 * time.Second, time.Second, "link"},
 	{haltAll, 2 * time.Second, 5 * time.Second, 2 * time.Second, "operator"},
+	{replicaFreeze, 35 * time.Second, 50 * time.Second, time.Second, "replica"},
+	{redisFreeze, 35 * time.Second, 70 * time.Second, time.Second, "redis"},
+	{redisClock, 0, 0, time.Second, "clock"},
+	{workerClock, 0, 0, time.Second, "worker's clock"},
+	{apiClock, 0, 0, time.Second, "api's clock"},
+	{taskLoss, 0, 0, time.Second, "tasks"},
+	{gatewayTimeout, 5 * time.Second, 15 * time.Second, time.Second, "gateway's patience"},
+	{gatewayRefuse, 3 * time.Second, 10 * time.Second, time.Second, "gateway's mind"},
+	{gatewayLose, 3 * time.Second, 10 * time.Second, time.Second, "gateway's memory"},
+	{gatewayPage, 3 * time.Second, 10 * time.Second, time.Second, "gateway's login"},
+	{planeSlow, 3 * time.Second, 10 * time.Second, time.Second, "plane's speed"},
+	{planeTalk, 5 * time.Second, 15 * time.Second, time.Second, "plane's words"},
+	{protect, 2 * time.Second, 8 * time.Second, 0, "fleet"},
+	{move, 2 * time.Second, 8 * time.Second, 0, "fleet"},
+	{brake, 2 * time.Second, 6 * time.Second, 3 * time.Second, "operator"},
+	{fewSlots, 0, 0, 0, ""},
+	{giveUp, 0, 0, 0, ""},
+	{oddBatch, 0, 0, 0, ""},
 	{cancelJob, 0, 0, 0, ""},
 	{retryJob, 0, 0, 0, ""},
 }
@@ -83,7 +127,7 @@ func parseFaults(list string, s setup) ([]faultKind, error) {
 		}
 	}
 	return slices.DeleteFunc(kinds, func(k faultKind) bool {
-		return k == redisKill && s.replicated() || k == failover && !s.replicated()
+		return (k == redisKill || k == redisFreeze) && s.replicated() || (k == failover || k == replicaFreeze) && !s.replicated()
 	}), nil
 }
 
@@ -96,10 +140,10 @@ type plannedFault struct {
 
 // schedule plans the faults of a run: a new one every second or so, never two at a
 // time on one target, all over by the end. targets are the names of what can be broken,
-// by its kind. The same arguments give the same faults.
+// by its kind; of other kinds there is one. The same arguments give the same faults.
 func schedule(r *rand.Rand, duration time.Duration, kinds []faultKind, targets map[string][]string) []plannedFault {
 	// Requests are frequent, because each is about one job only.
-	const gap, requestsPerFault = 1500 * time.Millisecond, 3
+	const gap, requestsPerFault = time.Second, 2
 	busy := map[string]time.Duration{} // until when
 	var faults []plannedFault
 	add := func(at time.Duration, kind faultKind) {
@@ -109,7 +153,10 @@ func schedule(r *rand.Rand, duration time.Duration, kinds []faultKind, targets m
 			}
 			f := plannedFault{at: at, kind: kind}
 			if k.target != "" {
-				f.target = targets[k.target][r.IntN(len(targets[k.target]))]
+				f.target = k.target
+				if some := targets[k.target]; len(some) > 0 {
+					f.target = some[r.IntN(len(some))]
+				}
 			}
 			if k.most > 0 {
 				f.length = k.least + time.Duration(r.Int64N(int64(k.most-k.least)))
@@ -121,8 +168,16 @@ func schedule(r *rand.Rand, duration time.Duration, kinds []faultKind, targets m
 			faults = append(faults, f)
 		}
 	}
-	request := func(k faultKind) bool { return k == cancelJob || k == retryJob }
-	others, requests := slices.DeleteFunc(slices.Clone(kinds), request), slices.DeleteFunc(slices.Clone(kinds), func(k faultKind) bool { return !request(k) })
+	var others, requests []faultKind
+	for _, kind := range kinds {
+		switch {
+		case slices.Contains(conditions, kind):
+		case kind == cancelJob || kind == retryJob || kind == oddBatch:
+			requests = append(requests, kind)
+		default:
+			others = append(others, kind)
+		}
+	}
 	for at := time.Second; at < duration; at += gap/2 + time.Duration(r.Int64N(int64(gap))) {
 		if len(others) > 0 {
 			add(at, others[r.IntN(len(others))])

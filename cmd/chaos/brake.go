@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"batchreset/api/client"
+)
+
+// brake fills Redis up, by a limit or by a flood of requests, and then does once what an
+// operator does in such a moment: halt everybody, cancel a job, revoke a token, protect
+// phones. Each of them must work, at once.
+func (w *world) brake(ctx context.Context, length time.Duration, r *rand.Rand) (err error) {
+	patient := context.WithoutCancel(ctx)
+	var token, id string
+	if err := until(patient, operatePatience, func(ctx context.Context) (err error) {
+		token, id, err = w.addToken(ctx)
+		return err
+	}); err != nil {
+		return err
+	}
+	job, ids := w.caller.openJob(), w.caller.someInstances()
+	limit := "1mb"
+	if r.IntN(2) == 0 {
+		if limit, err = w.store.littleRoom(ctx); err != nil {
+			return nil //nolint:nilerr // Redis is away: it is not full
+		}
+	}
+	if err := w.store.limitMemory(patient, limit); err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, w.store.limitMemory(patient, "0"), w.operate(patient, "resume", "--all"))
+		if len(ids) > 0 {
+			err = errors.Join(err, w.tellOf(Free, ids, func() error { return w.operate(patient, append([]string{"fleet", "unprotect"}, ids...)...) }))
+		}
+	}()
+	w.caller.flood(ctx)
+
+	halt := Event{Kind: Fault, Fault: haltAll, Target: "operator"}
+	held := w.stops("halt", func() error {
+		return w.command(patient, "halt", "--all", "--commit-replicas", strconv.Itoa(w.setup.commitReplicas()))
+	})
+	halt.Begin = w.rec.now()
+	if job != "" {
+		w.stops("cancel", func() error { return w.caller.cancelJob(ctx, job) })
+	}
+	w.stops("token revoke", func() error { return w.command(patient, "token", "revoke", id) })
+	w.stops("refusal of a revoked token", func() error { return w.caller.refused(ctx, token) })
+	if len(ids) > 0 && w.has(protect) {
+		w.stops("fleet protect", func() error {
+			return w.tellOf(Protect, ids, func() error { return w.command(patient, append([]string{"fleet", "protect"}, ids...)...) })
+		})
+	}
+	pause(ctx, length)
+	if halt.End = w.rec.now(); held {
+		w.rec.add(halt)
+	}
+	return nil
+}
+
+// stops records whether something could be stopped.
+func (w *world) stops(what string, do func() error) (worked bool) {
+	e := Event{Kind: Brake, Begin: w.rec.now(), Target: what}
+	if err := do(); err != nil {
+		e.Error = strings.ReplaceAll(err.Error(), "\n", " ")
+	}
+	e.End = w.rec.now()
+	w.rec.add(e)
+	return e.Error == ""
+}
+
+// littleRoom is a limit that leaves a server half a megabyte.
+func (s *store) littleRoom(ctx context.Context) (limit string, err error) {
+	most := 0
+	for _, node := range s.nodes {
+		info, err := node.InfoMap(ctx, "memory").Result()
+		if err != nil {
+			return "", err
+		}
+		used, err := strconv.Atoi(info["Memory"]["used_memory"])
+		if err != nil {
+			return "", err
+		}
+		most = max(most, used)
+	}
+	return strconv.Itoa(most + 1<<19), nil
+}
+
+// flood submits as much as one tenant can in three seconds, or until nothing is taken
+// any more.
+func (c *caller) flood(ctx context.Context) {
+	ctx, stop := context.WithTimeout(ctx, 3*time.Second)
+	defer stop()
+	labels := map[string]string{}
+	for n := range 8 {
+		labels[fmt.Sprintf("label-%d", n)] = strings.Repeat("x", 200)
+	}
+	var g errgroup.Group
+	for range 4 {
+		g.Go(func() error {
+			for range 100 {
+				b := client.Batch{
+					InstanceIDs: phones(fleetSize)[fleetSize-1:], IdempotencyKey: c.newKey(),
+					Reason: strings.Repeat("x", 256), Labels: labels,
+				}
+				if ctx.Err() != nil || c.submit(context.WithoutCancel(ctx), b) != nil {
+					return nil //nolint:nilerr // Redis is full, which is what was wanted
+				}
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // no function returns an error
+}
+
+// refused waits until a token is refused, which a revoked one must be within a second or
+// two; an api that does not answer is none that takes it.
+func (c *caller) refused(ctx context.Context, token string) error {
+	return until(ctx, 3*time.Second, func(ctx context.Context) error {
+		status, _, err := c.ask(ctx, http.MethodGet, "/v1/jobs?limit=1", token, nil, "")
+		if err == nil && status == http.StatusUnauthorized {
+			return nil
+		}
+		return errors.Join(err, fmt.Errorf("answered %d", status))
+	})
+}

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"math/rand/v2"
+
+	"github.com/hibiken/asynq"
+)
+
+// loseTasks does what somebody may do on asynq's dashboard: it deletes some of the tasks
+// that wait, and queues that are empty. While Redis is away, there is nothing to delete.
+func (w *world) loseTasks(r *rand.Rand) {
+	const most = 5 // of a queue
+	inspector := asynq.NewInspectorFromRedisClient(w.store.client)
+	queues, _ := inspector.Queues()
+	for _, queue := range queues {
+		for _, list := range []func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){
+			inspector.ListPendingTasks, inspector.ListScheduledTasks, inspector.ListRetryTasks,
+		} {
+			tasks, _ := list(queue, asynq.PageSize(most))
+			for _, t := range tasks {
+				if r.IntN(2) == 0 {
+					_ = inspector.DeleteTask(queue, t.ID) // a worker may have taken it
+				}
+			}
+		}
+		_ = inspector.DeleteQueue(queue, false) // unless it is empty
+	}
+}

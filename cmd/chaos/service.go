@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// startPlane serves the gateway with the control plane behind it. They are shut down last
+// but Redis, when every reset under way has been recorded.
+func (w *world) startPlane(ctx context.Context, g *gateway, later func(func())) error {
+	later(func() {
+		g.calls.Wait()
+		g.plane.under.Wait()
+	})
+	address, err := serve(ctx, map[string]http.HandlerFunc{
+		"POST /{worker}/{instance}": g.ServeHTTP,
+		"GET /poll/{id}":            g.poll,
+	}, later)
+	if err != nil {
+		return err
+	}
+	w.gateway = g
+	return w.openLink(linkToUpstream, address, later)
+}
+
+// serve serves patterns on an address of its own.
+func serve(ctx context.Context, routes map[string]http.HandlerFunc, later func(func())) (address string, err error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	mux := http.NewServeMux()
+	for pattern, h := range routes {
+		mux.Handle(pattern, h)
+	}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	later(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close()
+		}
+		<-served //nolint:errcheck // http.ErrServerClosed, always
+	})
+	return listener.Addr().String(), nil
+}
+
+// startService starts the processes under test and waits until they are ready.
+func (w *world) startService(ctx context.Context, r *rand.Rand, later func(func())) error {
+	if err := w.operate(ctx, "webhook", "add", "--tenant", tenant, "--url", "http://"+w.receiver+"/", "--webhook-allow-private"); err != nil {
+		return err
+	}
+	if err := w.liftLimits(ctx); err != nil {
+		return err
+	}
+	if err := w.register(ctx); err != nil {
+		return err
+	}
+	token, _, err := w.addToken(ctx)
+	if err != nil {
+		return err
+	}
+	var servers []string
+	for i := range w.character.apis {
+		addr, err := freeAddr(ctx)
+		if err != nil {
+			return err
+		}
+		name := fmt.Sprintf("api-%d", i+1)
+		args := []string{
+			w.binary, "api", "--listen", addr, "--ops-listen", "127.0.0.1:0",
+			"--redis", w.redisThrough(linkAPIToRedis), "--commit-replicas", strconv.Itoa(w.setup.commitReplicas()), "--fleet", "open",
+		}
+		if w.giveUpAfter > 0 {
+			args = append(args, "--give-up-after", w.giveUpAfter.String())
+		}
+		if err := w.startWithClock(ctx, later, r, apiClock, name, args...); err != nil {
+			return err
+		}
+		link := fmt.Sprintf("%s-%d", linkCallerToAPI, i+1)
+		if err := w.openLink(link, addr, later); err != nil {
+			return err
+		}
+		w.apis = append(w.apis, name)
+		w.direct = append(w.direct, "http://"+addr)
+		servers = append(servers, "http://"+w.links[link].addr())
+	}
+	for i := range w.character.workers {
+		name := fmt.Sprintf("worker-%d", i+1)
+		args := []string{
+			w.binary, "worker", "--ops-listen", "127.0.0.1:0",
+			"--redis", w.redisThrough(linkWorkerToRedis), "--commit-replicas", strconv.Itoa(w.setup.commitReplicas()),
+			"--driver", "http", "--driver-url", "http://" + w.links[linkToUpstream].addr() + "/" + name + "/{instance_id}",
+			"--webhook-allow-private", "--concurrency", strconv.Itoa(concurrency),
+			"--attempt-timeout", w.attemptTimeout.String(), "--max-attempts", strconv.Itoa(maxAttempts),
+		}
+		if w.repeatable {
+			args = append(args, "--driver-idempotent")
+		}
+		if w.slots > 0 {
+			args = append(args, "--driver-concurrency", strconv.Itoa(w.slots))
+		}
+		if err := w.startWithClock(ctx, later, r, workerClock, name, args...); err != nil {
+			return err
+		}
+		w.workers = append(w.workers, name)
+	}
+	if w.caller, err = newCaller(w.rec, r, token, servers); err != nil {
+		return err
+	}
+	later(w.caller.close)
+	return w.healthy(ctx)
+}
+
+// redisThrough is the URL of Redis behind a link, if there is one.
+func (w *world) redisThrough(name string) string {
+	if l := w.links[name]; l != nil {
+		return "redis://" + l.addr()
+	}
+	return w.store.url
+}
+
+// healthy waits until every api process is ready.
+func (w *world) healthy(ctx context.Context) error {
+	for _, server := range w.direct {
+		if err := until(ctx, startTimeout, func(ctx context.Context) error { return ready(ctx, server) }); err != nil {
+			return fmt.Errorf("the api does not get ready (see %s): %w", w.dir, err)
+		}
+	}
+	return nil
+}
+
+func ready(ctx context.Context, server string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, server+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+	return nil
+}
+
+// startWithClock starts a process whose clock is wrong if a kind of fault says so.
+func (w *world) startWithClock(ctx context.Context, later func(func()), r *rand.Rand, kind faultKind, name string, args ...string) error {
+	var env []string
+	if w.has(kind) {
+		c, err := w.addClock(name, kind, drawSkew(r, kind))
+		if err != nil {
+			return err
+		}
+		env = c.env()
+	}
+	return w.start(ctx, later, name, env, args...)
+}
+
+// addClock makes a clock for a process, which is wrong from the start.
+func (w *world) addClock(name string, kind faultKind, wrong time.Duration) (clock, error) {
+	c, err := newClock(w.dir, name)
+	if err != nil {
+		return clock{}, err
+	}
+	w.clocks[name] = c
+	now := w.rec.now()
+	w.rec.add(Event{Kind: Fault, Begin: now, End: now, Fault: kind, Target: fmt.Sprintf("%s by %s", name, wrong)})
+	return c, c.set(wrong)
+}
+
+// drawSkew draws how wrong a clock is. A few milliseconds between the servers are worse
+// than seconds: they are what nobody looks for.
+func drawSkew(r *rand.Rand, kind faultKind) time.Duration {
+	spread := func(d time.Duration) time.Duration { return time.Duration(r.Int64N(2*int64(d))) - d }
+	switch {
+	case kind != redisClock && r.IntN(2) == 0:
+		return spread(processSkew)
+	case kind != redisClock:
+		return processSkew / 2
+	case r.IntN(2) == 0:
+		return spread(redisSkew)
+	}
+	return spread(50 * time.Millisecond)
+}
+
+// operate runs an operator's command, and repeats it while Redis is away.
+func (w *world) operate(ctx context.Context, args ...string) error {
+	return until(ctx, operatePatience, func(ctx context.Context) error { return w.command(ctx, args...) })
+}
+
+// command runs an operator's command once.
+func (w *world) command(ctx context.Context, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, commandPatience)
+	defer cancel()
+	args = append(args, "--redis", w.store.url)
+	if out, err := exec.CommandContext(ctx, w.binary, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("batchreset %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+const (
+	commandPatience = 10 * time.Second
+	// operatePatience is longer than Redis is ever away.
+	operatePatience = 2 * time.Minute
+)
+
+// addToken makes a token for the tenant, and returns its ID, too.
+func (w *world) addToken(ctx context.Context) (token, id string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, commandPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, w.binary, "token", "add", "--redis", w.store.url, "--tenant", tenant)
+	var said strings.Builder // "token ID for tenant …"
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if fields := strings.Fields(said.String()); err == nil && len(fields) > 1 {
+		return strings.TrimSpace(string(out)), fields[1], nil
+	}
+	return "", "", fmt.Errorf("batchreset token add: %w: %s", err, said.String())
+}
+
+// liftLimits takes away what would refuse the load: the binary may have defaults.
+func (w *world) liftLimits(ctx context.Context) error {
+	help, err := exec.CommandContext(ctx, w.binary, "tenant", "limit", "--help").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("batchreset tenant limit --help: %w", err)
+	}
+	args := []string{"tenant", "limit", "--tenant", tenant}
+	for _, flag := range []string{"--requests-per-second", "--open-instances", "--instances-per-hour", "--backlog"} {
+		if strings.Contains(string(help), flag+" ") {
+			args = append(args, flag, "0")
+		}
+	}
+	return w.operate(ctx, args...)
+}
