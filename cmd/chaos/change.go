@@ -60,7 +60,7 @@ func (c *caller) ask(ctx context.Context, method, path, token string, body []byt
 	if err != nil {
 		return 0, nil, err
 	}
-	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("X-Auth-Token", token)
 	if key != "" {
 		r.Header.Set("Idempotency-Key", `"`+key+`"`)
 	}

@@ -7,11 +7,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -112,7 +114,7 @@ func chaos(ctx context.Context, args []string, stdout, stderr io.Writer) (err er
 			rows[i] = one
 			mu.Lock()
 			defer mu.Unlock()
-			fmt.Fprintf(stderr, "seed %d (%s): %d jobs, %d violations\n", seed, one.redis, one.jobs, one.violations)
+			fmt.Fprintf(stderr, "seed %d (%s): %d jobs, %d violations%s\n", seed, one.redis, one.jobs, one.violations, byInvariant(violations))
 			tell(stderr, violations)
 			return nil
 		})
@@ -167,7 +169,7 @@ func (s settings) run(ctx context.Context, seed uint64) (row, []Violation, error
 	if p.faults, err = parseFaults(s.faults, p.setup); err != nil {
 		return row{}, nil, err
 	}
-	if err := os.MkdirAll(p.dir, 0o755); err != nil {
+	if err := os.Mkdir(p.dir, 0o755); err != nil { // not into the files of another run
 		return row{}, nil, err
 	}
 	result, err := run(ctx, p)
@@ -179,14 +181,29 @@ func (s settings) run(ctx context.Context, seed uint64) (row, []Violation, error
 	return newRow(p, result, len(violations)), violations, nil
 }
 
-// tell prints the first violations.
+// byInvariant counts violations: " (2 I3, 1 I10)".
+func byInvariant(violations []Violation) string {
+	var parts []string
+	counts := map[string]int{}
+	for _, v := range violations {
+		counts[v.Invariant]++
+	}
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%d %s", counts[name], name))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+// tell prints the first violations of each invariant.
 func tell(w io.Writer, violations []Violation) {
-	const most = 10
-	for i, v := range violations {
-		if i == most {
-			fmt.Fprintf(w, "and %d more\n", len(violations)-most)
-			return
+	const most = 3
+	told := map[string]int{}
+	for _, v := range violations {
+		if told[v.Invariant]++; told[v.Invariant] <= most {
+			fmt.Fprintln(w, v)
 		}
-		fmt.Fprintln(w, v)
 	}
 }
