@@ -64,6 +64,9 @@ func (w *world) tellOf(kind Kind, ids []string, do func() error) error {
 	e := Event{Kind: kind, Begin: w.rec.now()}
 	err := do()
 	e.End = w.rec.now()
+	if err != nil {
+		e.Error = err.Error()
+	}
 	for _, id := range ids {
 		e.Instance = id
 		w.rec.add(e)
