@@ -23,8 +23,8 @@ func TestNoPromiseBreaksInAShortRun(t *testing.T) {
 	for _, row := range []struct{ redis, seed, duration, faults string }{
 		// Nothing that takes a minute to get over: no worker is killed, and no call
 		// stalls until its outcome is unknown and its instance locked.
-		{"always", "496", "14s", "api-kill,api-freeze,worker-freeze,lease-age,redis-kill,cut,delay,halt,cancel,retry"},
-		{"sentinel", "6", "14s", "failover,lease-age,api-kill,cancel"},
+		{"always", "106", "14s", "api-kill,api-freeze,worker-freeze,lease-age,redis-kill,cut,delay,halt,cancel,retry"},
+		{"sentinel", "4", "14s", "failover,lease-age,api-kill,cancel"},
 	} {
 		t.Run(row.redis, func(t *testing.T) {
 			t.Parallel()
