@@ -40,6 +40,7 @@ const (
 	NoLongerAllowed Code = "RESET.1006" // protected, or no longer the tenant's
 	ResetFailed     Code = "RESET.1007" // the upstream gave no code
 	NotInTime       Code = "RESET.1008"
+	NotUnderstood   Code = "RESET.1009" // the upstream's answer; outcome unknown
 )
 
 // Error is a failure with a code for programs and a sentence for people. A

@@ -200,7 +200,7 @@ func newPlane(t *testing.T, accepts bool) *plane {
 			w.WriteHeader(http.StatusAccepted)
 		}
 	})
-	mux.HandleFunc("GET /done", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("GET /done", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"status":"done"}`) })
 	p.Server = httptest.NewServer(mux)
 	t.Cleanup(p.Close)
 	return p

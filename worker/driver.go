@@ -3,6 +3,8 @@ package worker
 import (
 	"context"
 	"time"
+
+	"batchreset/tasks"
 )
 
 // Driver is what really resets an instance.
@@ -76,7 +78,7 @@ const (
 	Retryable   Verdict = "retryable"   // failed; try again, within the retry budget
 	Permanent   Verdict = "permanent"   // failed; trying again is of no use
 	Busy        Verdict = "busy"        // the instance is occupied; put back, no retry used
-	Unreachable Verdict = "unreachable" // nothing was sent: refused, no route, DNS; put back, no retry used
+	Unreachable Verdict = "unreachable" // nobody there, or nobody who lets us in; put back, no retry used
 	NotSent     Verdict = "not sent"    // MaySend said no; put back, no retry used
 	Unknown     Verdict = "unknown"     // sent, and nobody can say whether the reset happened
 )
@@ -92,7 +94,14 @@ type DriverError struct {
 	// Repeatable goes with Unknown: a repeat under the same key is harmless, so
 	// the item is tried again instead of ending as unknown.
 	Repeatable bool
+	// Settled says that this answer is about the earlier call that was in doubt, too.
+	// Without it a refusal says nothing about that call, which stays in doubt.
+	Settled bool
 }
+
+// NotUnderstood is the code of an answer to a reset that says neither that it is done nor
+// that it failed. The verdict is Unknown.
+const NotUnderstood = string(tasks.NotUnderstood)
 
 func (e *DriverError) Error() string {
 	s := string(e.Verdict)

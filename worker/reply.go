@@ -8,18 +8,31 @@ import (
 	"unicode"
 )
 
-// maxRetryAfter bounds what an answer can ask for: an item's time is a day.
-const maxRetryAfter = 24 * time.Hour
+// maxRetryAfter bounds what an answer can ask for: an item's time is a day, and who
+// asked for a year by mistake is asked again soon enough.
+const maxRetryAfter = time.Hour
 
-// RetryAfter reads a Retry-After header in either form; 0 when there is none.
-func RetryAfter(header string, now time.Time) time.Duration {
-	if seconds, err := strconv.Atoi(header); err == nil {
-		return time.Duration(min(max(0, seconds), int(maxRetryAfter/time.Second))) * time.Second
+// RetryAfter reads the Retry-After header of an answer that came at now: whole seconds, or
+// a time, which is judged by the answer's own Date if it has one, because the sender's
+// clock need not be ours. At most an hour comes out. ok says whether there was one that
+// can be read; a time that has passed is 0.
+func RetryAfter(header http.Header, now time.Time) (wait time.Duration, ok bool) {
+	value := header.Get("Retry-After")
+	if value != "" && strings.Trim(value, "0123456789") == "" {
+		seconds, err := strconv.Atoi(value)
+		if err != nil || seconds > int(maxRetryAfter/time.Second) { // the error is that it is too large
+			return maxRetryAfter, true
+		}
+		return time.Duration(seconds) * time.Second, true
 	}
-	if at, err := http.ParseTime(header); err == nil {
-		return min(max(0, at.Sub(now)), maxRetryAfter)
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0, false
 	}
-	return 0
+	if date, err := http.ParseTime(header.Get("Date")); err == nil {
+		now = date
+	}
+	return min(max(0, at.Sub(now)), maxRetryAfter), true
 }
 
 // Printable makes text from outside harmless in logs and on terminals, and cuts

@@ -17,9 +17,6 @@ const (
 	// tellJitter is the part of a delay that is added at random, at most, so that what
 	// failed together does not return together.
 	tellJitter = 5
-	// longestPause bounds what an answer's Retry-After can ask for, other than for its own
-	// notice.
-	longestPause = time.Hour
 	// throttled is how long an endpoint that is overloaded is left alone, if it does not
 	// say.
 	throttled = 30 * time.Second
@@ -57,12 +54,12 @@ func judgeReply(r Reply, before int) telling {
 	case before >= len(tellSchedule):
 		end.verdict = givenUp
 	default:
-		delay := tellSchedule[before]
-		end.delay = max(delay, r.RetryAfter) + jitter(delay/tellJitter)
+		delay := max(tellSchedule[before], r.RetryAfter)
+		end.delay = delay + jitter(delay/tellJitter)
 	}
 	switch r.Status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		end.pause = min(r.RetryAfter, longestPause)
+		end.pause = r.RetryAfter
 		if r.RetryAfter == 0 && r.Status != http.StatusServiceUnavailable {
 			end.pause = throttled
 		}

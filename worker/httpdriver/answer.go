@@ -1,11 +1,14 @@
 package httpdriver
 
 import (
-	"encoding/json"
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"batchreset/worker"
@@ -13,84 +16,210 @@ import (
 
 // Limits of what is taken from an upstream, in bytes.
 const (
-	maxAnswer  = 64 << 10 // of a body that is read
+	maxAnswer  = 1 << 20 // of a body
 	maxMessage = 1024
 	maxCode    = 64
 )
 
 // answer is what an upstream said.
 type answer struct {
-	status     int
-	header     http.Header
-	retryAfter time.Duration
-	broken     error // the body ended before its time
-
-	// From a JSON body, where there is one.
-	code, message, state string
+	status int
+	header http.Header
+	body   []byte
+	broken error     // why the body is not whole
+	at     time.Time // when it came
 }
+
+var errTooLong = fmt.Errorf("its answer is longer than %d bytes", maxAnswer)
 
 // readAnswer reads a response to its end, or as far as maxAnswer.
 func readAnswer(response *http.Response) answer {
-	var body []byte
-	var err error
+	said := answer{status: response.StatusCode, header: response.Header, at: time.Now()}
 	// After 101 there is no body but a connection, which no context ends.
 	if response.StatusCode != http.StatusSwitchingProtocols {
-		body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+		said.body, said.broken = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	}
 	_ = response.Body.Close()
-	var fields map[string]json.RawMessage
-	_ = json.Unmarshal(body, &fields) // a body that is not a JSON object says nothing
-	return answer{
-		status:     response.StatusCode,
-		header:     response.Header,
-		retryAfter: worker.RetryAfter(response.Header.Get("Retry-After"), time.Now()),
-		broken:     err,
-		code:       text(fields["error_code"], maxCode),
-		message:    text(fields["error_msg"], maxMessage),
-		state:      text(fields["status"], maxCode),
+	if len(said.body) > maxAnswer {
+		said.broken = errTooLong
+	}
+	return said
+}
+
+// retryAfter is what the answer asks for, if that can be read.
+func (a answer) retryAfter() (wait time.Duration, ok bool) { return worker.RetryAfter(a.header, a.at) }
+
+// location is where an accepted reset can be followed.
+func (a answer) location() string {
+	return cmp.Or(a.header.Get("Operation-Location"), a.header.Get("Location"))
+}
+
+func (a answer) empty() bool { return a.broken == nil && len(bytes.TrimSpace(a.body)) == 0 }
+
+func (a answer) statusText() string {
+	return strconv.Itoa(a.status) + " " + cmp.Or(http.StatusText(a.status), "(a status that nobody knows)")
+}
+
+// rules are what an answer is judged by.
+type rules struct {
+	definite   []int // server errors after which the reset is certainly not done
+	idempotent bool
+	words      vocabulary
+}
+
+func newRules(cfg Config) (rules, error) {
+	for _, status := range cfg.Definite {
+		if status/100 != 5 {
+			return rules{}, fmt.Errorf("--driver-definite must list statuses from 500 to 599, not %d", status)
+		}
+	}
+	words, err := newVocabulary(cfg.Words)
+	if err != nil {
+		return rules{}, fmt.Errorf("--driver-words %w", err)
+	}
+	return rules{definite: cfg.Definite, idempotent: cfg.Idempotent, words: words}, nil
+}
+
+// posted says what the answer to a POST means: done, or accepted and to be followed, or
+// what err says. It depends on nothing but the answer.
+func (r rules) posted(said answer) (accepted bool, err error) {
+	_, readable := said.retryAfter()
+	switch status := said.status; {
+	case status == http.StatusAccepted && said.location() != "":
+		return true, nil
+	case status/100 == 2:
+		return false, r.succeeded(said)
+	case status == http.StatusConflict:
+		return false, r.refused(said, worker.Busy, "the control plane says that the instance is busy: ")
+	case status == http.StatusUnauthorized:
+		return false, r.shut(said)
+	case notDone(status), status == http.StatusServiceUnavailable && readable, slices.Contains(r.definite, status):
+		return false, r.refused(said, worker.Retryable, "the control plane answered ")
+	case status/100 == 3:
+		return false, r.refused(said, worker.Permanent, "the control plane redirects, which is not followed: ")
+	case status/100 == 4:
+		return false, r.refused(said, worker.Permanent, "the control plane refused with ")
+	}
+	return false, r.refused(said, worker.Unknown, "the reset was sent, and whether it happens is not known after ")
+}
+
+// notDone says whether a status tells that the request was not even looked at.
+func notDone(status int) bool {
+	return slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}, status)
+}
+
+// succeeded says what a 2xx to a POST means that cannot be followed.
+func (r rules) succeeded(said answer) error {
+	final := slices.Contains([]int{http.StatusOK, http.StatusCreated, http.StatusNoContent}, said.status)
+	if final && said.empty() {
+		return nil
+	}
+	told, s, why := r.read(said)
+	switch {
+	case why != "":
+		return r.notUnderstood("the reset was sent and its answer was not understood: " + why)
+	case s == failed:
+		return failure(said, told, "the control plane failed: ")
+	case s == running:
+		return r.notUnderstood("the reset was sent and goes on, and there is no way to follow it")
+	case final:
+		return nil
+	case said.status == http.StatusAccepted:
+		return r.unknown("the control plane accepted the reset and gave no location to follow it")
+	}
+	return r.notUnderstood("the reset was sent and its answer was not understood: its status is " + said.statusText())
+}
+
+// polled says what the answer to a poll means: that the reset has ended, and how, or that
+// it is to be asked again. Then verdict is what remains if this answer was the last.
+func (r rules) polled(said answer) (over bool, verdict *worker.DriverError) {
+	switch {
+	case said.status == http.StatusSeeOther:
+		return true, nil // to the result, which there is only after the end
+	case said.status == http.StatusUnauthorized:
+		return false, r.pending(said.statusText()+", see --driver-token-file", true)
+	case notDone(said.status), said.status/100 == 5, said.status == http.StatusAccepted && said.empty():
+		return false, r.pending(said.statusText(), false)
+	case said.status/100 != 2, said.empty():
+		return false, r.pending(said.statusText(), true)
+	}
+	told, s, why := r.read(said)
+	switch {
+	case why != "":
+		return false, r.pending(said.statusText()+", which was not understood: "+why, true)
+	case s == failed:
+		return true, failure(said, told, "the control plane accepted the reset and failed: ")
+	case s == done && (said.status == http.StatusOK || said.status == http.StatusCreated):
+		return true, nil
+	case s == running, said.status == http.StatusAccepted:
+		return false, r.pending(said.statusText(), false)
+	}
+	return false, r.pending(said.statusText()+", which says nothing of a state", true)
+}
+
+// read reads the body of an answer: its state, or why that is not understood.
+func (r rules) read(said answer) (told account, s state, why string) {
+	if said.broken != nil {
+		return account{}, "", reason(said.broken)
+	}
+	if said.empty() {
+		return account{}, "", ""
+	}
+	told = r.words.understand(said.body)
+	s, why = told.fold()
+	return told, s, why
+}
+
+// refused makes a DriverError of an answer that is no success. Its body may say more.
+func (r rules) refused(said answer, verdict worker.Verdict, what string) error {
+	e := failure(said, r.words.understand(said.body), what)
+	e.Verdict, e.Settled = verdict, false
+	e.Repeatable = verdict == worker.Unknown && r.idempotent
+	return e
+}
+
+// shut is the answer of a control plane that refuses us, not this reset.
+func (r rules) shut(said answer) error {
+	e := failure(said, r.words.understand(said.body), "")
+	e.Verdict, e.Settled = worker.Unreachable, false
+	e.Message = "the control plane does not let us in, see --driver-token-file: " + e.Message
+	return e
+}
+
+// failure is a reset that has failed, in the words of the answer if it has some.
+func failure(said answer, told account, what string) *worker.DriverError {
+	wait, _ := said.retryAfter()
+	return &worker.DriverError{
+		Verdict: worker.Retryable, RetryAfter: wait, Settled: true,
+		Code: worker.Printable(told.code, maxCode), Message: cmp.Or(worker.Printable(told.message, maxMessage), what+said.statusText()),
 	}
 }
 
-// text is a JSON value as text: a string's content, a number's digits.
-func text(raw json.RawMessage, limit int) string {
-	var s string
-	if json.Unmarshal(raw, &s) != nil {
-		s = string(raw)
-	}
-	return worker.Printable(s, limit)
+// unknown leaves the code to the worker, which knows why it is in doubt.
+func (r rules) unknown(message string) *worker.DriverError {
+	return &worker.DriverError{Verdict: worker.Unknown, Message: message, Repeatable: r.idempotent}
 }
 
-// refused reports whether the body tells of an error, as KooPhone does under
-// status 200.
-func (a answer) refused() bool { return a.code != "" && a.code != "0" }
+func (r rules) notUnderstood(message string) *worker.DriverError {
+	e := r.unknown(message)
+	e.Code = worker.NotUnderstood
+	return e
+}
 
-// failure makes a DriverError of the answer. what is used if the body gave no
-// message.
-func (a answer) failure(verdict worker.Verdict, what string) *worker.DriverError {
-	e := &worker.DriverError{Verdict: verdict, Code: a.code, Message: a.message, RetryAfter: a.retryAfter}
-	if !a.refused() {
-		e.Code = ""
-	}
-	if e.Message == "" {
-		e.Message = what + " " + strconv.Itoa(a.status) + " " + http.StatusText(a.status)
+// pending is what there is to say about an accepted reset after a poll, once its time is
+// over.
+func (r rules) pending(last string, odd bool) *worker.DriverError {
+	e := r.unknown("the control plane accepted the reset and had not finished it in time; it last answered " + last)
+	if odd {
+		e.Code = worker.NotUnderstood
 	}
 	return e
 }
 
-// progress reads a poll's answer: whether the reset has ended, and how. It goes
-// by the status field, in words as control planes use them or KooPhone's
-// numbers; a word that is none of these is taken for running.
-func (a answer) progress() (ended bool, err error) {
-	switch strings.ToLower(a.state) {
-	case "succeeded", "success", "successful", "completed", "complete", "done", "finished", "ok", "2":
-		return true, nil
-	case "":
-		if !a.refused() {
-			return true, nil
-		}
-	case "failed", "failure", "error", "canceled", "cancelled", "aborted", "-1":
-	default:
-		return false, nil
+// reason is the text of an error of net/http, which may quote the upstream.
+func reason(err error) string {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return "it was cut off"
 	}
-	return true, a.failure(worker.Retryable, "the control plane accepted the reset and failed:")
+	return worker.Printable(err.Error(), maxMessage)
 }

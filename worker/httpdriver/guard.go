@@ -12,14 +12,20 @@ import (
 // send is one POST, from before its connection to after its answer.
 type send struct {
 	maySend func() error
+	attempt context.Context // ends when nobody waits for the answer any more
 	phase   atomic.Int32
 	refused error // why it was late, once it is
+}
+
+func newSend(ctx context.Context, maySend func() error) *send {
+	return &send{maySend: maySend, attempt: ctx}
 }
 
 // The phases of a send.
 const (
 	connecting int32 = iota // what is written now is a proxy's or TLS's handshake
 	connected               // what is written next is the request
+	asking                  // the request is ready and waits for leave to go
 	sent                    // its first byte may have left
 	late                    // it was not allowed any more before that
 	dropped                 // given up: nothing leaves any more
@@ -28,18 +34,35 @@ const (
 // connect ends the handshakes.
 func (s *send) connect() { s.phase.CompareAndSwap(connecting, connected) }
 
-// allow says whether a write may go out.
+// allow says whether a write may go out. The first one of the request asks, once; the rest
+// of the request follows it.
 func (s *send) allow() error {
-	if s.phase.Load() == connecting {
+	if s.phase.CompareAndSwap(connected, asking) {
+		if err := s.ask(); err != nil {
+			s.refused = err
+			s.phase.CompareAndSwap(asking, late)
+			return err
+		}
+		s.phase.CompareAndSwap(asking, sent)
+	}
+	if phase := s.phase.Load(); phase == connecting || phase == sent {
 		return nil
 	}
-	if err := s.maySend(); err != nil {
-		s.refused = err
-		s.phase.CompareAndSwap(connected, late)
+	return errDropped
+}
+
+// ask asks for leave, for as long as somebody waits for the answer: it may have a long way
+// to go.
+func (s *send) ask() error {
+	answer := make(chan error, 1)
+	go func() { answer <- s.maySend() }()
+	select {
+	case err := <-answer:
 		return err
+	case <-s.attempt.Done():
 	}
-	if s.phase.CompareAndSwap(connected, sent) || s.phase.Load() == sent {
-		return nil
+	if errors.Is(s.attempt.Err(), context.DeadlineExceeded) {
+		return errLate
 	}
 	return errDropped
 }
@@ -48,9 +71,12 @@ func (s *send) allow() error {
 // the transport may still be about to write.
 func (s *send) drop() (phase int32) { return s.phase.Swap(dropped) }
 
-var errDropped = errors.New("the request was given up before it was sent")
+var (
+	errDropped = errors.New("the request was given up before it was sent")
+	errLate    = errors.New("the attempt's time was over before the request was sent")
+)
 
-// guard is a connection that asks its send before every write.
+// guard is a connection that writes what its send allows.
 type guard struct {
 	net.Conn
 	send *send

@@ -37,11 +37,19 @@ type Config struct {
 	// Idempotency-Key only once, so that a call whose answer was lost may be
 	// repeated.
 	Idempotent bool
+	// Definite lists server errors (500 to 599) after which a reset is certainly not done
+	// and not under way. Without it they leave a call in doubt, because a gateway may
+	// answer for a control plane that is still at work.
+	Definite []int
+	// Words are what this control plane calls the states of a reset, beside the words that
+	// are known anyway, each like done=wiped, running=wiping or failed=broken.
+	Words []string
 }
 
 // Driver resets instances over HTTP.
 type Driver struct {
 	cfg    Config
+	rules  rules
 	sender *http.Transport // for POST
 	poller *http.Transport // for GET
 	// Delays between polls when the control plane does not ask for one, and the
@@ -49,17 +57,21 @@ type Driver struct {
 	pollFirst, pollLast, pollTimeout time.Duration
 }
 
-// New returns a driver. Its errors continue a sentence that begins with the name
-// of the URL's flag.
+// New returns a driver. Errors begin with the name of the flag of the setting.
 func New(cfg Config) (*Driver, error) {
 	if err := checkTemplate(cfg.URL); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--driver-url %w", err)
 	}
 	if strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, errors.New("the bearer token has characters that a header cannot carry")
+		return nil, errors.New("--driver-token-file has a token with characters that a header cannot carry")
+	}
+	rules, err := newRules(cfg)
+	if err != nil {
+		return nil, err
 	}
 	return &Driver{
 		cfg:         cfg,
+		rules:       rules,
 		sender:      newSender(),
 		poller:      newPoller(),
 		pollFirst:   time.Second,
@@ -132,59 +144,36 @@ func (d *Driver) Reset(ctx context.Context, a worker.Attempt) error {
 		// From before a change of the template it may lead elsewhere.
 		where, err := sameOrigin(target, a.Checkpoint)
 		if err != nil {
-			return unknown("the location of the accepted reset "+err.Error(), false)
+			return lost("the location of the accepted reset " + err.Error())
 		}
 		return d.follow(ctx, where, 0, true)
 	}
 	if a.Ambiguous && !d.cfg.Idempotent {
-		return unknown("a worker was lost after it may have sent the reset; the control plane cannot be asked and does not honour keys", false)
+		return lost("a worker was lost after it may have sent the reset; the control plane cannot be asked and does not honour keys")
 	}
 	said, err := d.post(ctx, target, a)
 	if err != nil {
 		return err
 	}
-	switch {
-	case said.status == http.StatusAccepted:
-		return d.accepted(ctx, target, a, said)
-	case said.status/100 == 2 && said.broken != nil:
-		return unknown("the reset was sent and its answer was cut off: "+reason(said.broken), d.cfg.Idempotent)
-	case said.status/100 == 2 && said.refused():
-		return said.failure(worker.Retryable, "the control plane refused with")
-	case said.status/100 == 2:
-		return nil
-	case said.status == http.StatusConflict:
-		return said.failure(worker.Busy, "the control plane says that the instance is busy:")
-	case retriable(said.status):
-		return said.failure(worker.Retryable, "the control plane answered")
-	case said.status/100 == 3:
-		return said.failure(worker.Permanent, "the control plane redirects, which is not followed:")
-	case said.status/100 == 4:
-		return said.failure(worker.Permanent, "the control plane refused with")
+	accepted, err := d.rules.posted(said)
+	if !accepted {
+		return err
 	}
-	return unknown(fmt.Sprintf("the reset was sent and answered with status %d, which means nothing", said.status), d.cfg.Idempotent)
+	return d.accepted(ctx, target, a, said)
 }
 
 // accepted follows a reset that goes on after its answer.
 func (d *Driver) accepted(ctx context.Context, target *url.URL, a worker.Attempt, said answer) error {
-	location := cmp.Or(said.header.Get("Operation-Location"), said.header.Get("Location"))
-	if location == "" {
-		return unknown("the control plane accepted the reset and gave no location to follow it", d.cfg.Idempotent)
-	}
-	where, err := sameOrigin(target, location)
+	where, err := sameOrigin(target, said.location())
 	if err != nil {
-		return unknown("the control plane accepted the reset, but its location "+err.Error(), d.cfg.Idempotent)
+		return d.rules.unknown("the control plane accepted the reset, but its location " + err.Error())
 	}
 	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	// Without a checkpoint this attempt can still poll, only no later one.
 	saved := a.Save(saving, where) == nil
 	cancel()
-	return d.follow(ctx, where, cmp.Or(said.retryAfter, d.pollFirst), saved)
-}
-
-func retriable(status int) bool {
-	return status/100 == 5 || slices.Contains([]int{
-		http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
-	}, status)
+	wait, _ := said.retryAfter()
+	return d.follow(ctx, where, cmp.Or(wait, d.pollFirst), saved)
 }
 
 // post sends the reset, at most once.
@@ -193,7 +182,7 @@ func (d *Driver) post(ctx context.Context, target *url.URL, a worker.Attempt) (a
 	if err != nil {
 		return answer{}, err
 	}
-	s := &send{maySend: a.MaySend}
+	s := newSend(ctx, a.MaySend)
 	ctx = context.WithValue(ctx, sendKey{}, s)
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { s.connect() }})
 	// A reader of no known type, which net/http cannot rewind to send it again.
@@ -211,7 +200,9 @@ func (d *Driver) post(ctx context.Context, target *url.URL, a worker.Attempt) (a
 	}
 	switch s.drop() {
 	case sent:
-		return answer{}, unknown("the reset was sent and its answer was lost: "+reason(err), d.cfg.Idempotent)
+		return answer{}, d.rules.unknown("the reset was sent and its answer was lost: " + reason(err))
+	case asking:
+		return answer{}, &worker.DriverError{Verdict: worker.NotSent, Message: "nothing was sent: it was not allowed in time"}
 	case late:
 		// The transport may report that as the end of its connection.
 		return answer{}, &worker.DriverError{Verdict: worker.NotSent, Message: "nothing was sent: " + reason(s.refused)}
@@ -228,10 +219,7 @@ func (d *Driver) dress(r *http.Request) {
 	}
 }
 
-// unknown leaves the code to the worker, which knows why it is in doubt.
-func unknown(message string, repeatable bool) *worker.DriverError {
-	return &worker.DriverError{Verdict: worker.Unknown, Message: message, Repeatable: repeatable}
+// lost is a reset of which nobody can find out any more what came of it.
+func lost(message string) error {
+	return &worker.DriverError{Verdict: worker.Unknown, Message: message}
 }
-
-// reason is the text of an error of net/http, which may quote the upstream.
-func reason(err error) string { return worker.Printable(err.Error(), maxMessage) }

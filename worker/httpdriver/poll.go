@@ -36,31 +36,33 @@ func origin(u *url.URL) string {
 // follow polls an accepted reset, first after wait, until it has ended. resumable
 // says that a later attempt can go on from here.
 func (d *Driver) follow(ctx context.Context, where string, wait time.Duration, resumable bool) error {
+	pending := d.rules.unknown("the control plane accepted the reset and could not be asked about it in time")
 	for usual := d.pollFirst; ; usual = min(usual*3/2, d.pollLast) {
 		select {
 		case <-ctx.Done():
-			return unknown("the control plane accepted the reset and had not finished it in time", resumable || d.cfg.Idempotent)
+			pending.Repeatable = pending.Repeatable || resumable
+			return pending
 		case <-time.After(wait):
 		}
 		said, err := d.ask(ctx, where)
-		wait = cmp.Or(said.retryAfter, usual)
-		switch {
-		case err != nil, retriable(said.status), said.status == http.StatusAccepted:
-			// Not known yet; asking again does no harm.
-		case said.status == http.StatusSeeOther:
-			return nil // to the result, which there is only after the end
-		case said.status/100 == 2:
-			if ended, err := said.progress(); ended {
-				return err
-			}
-		default:
-			return unknown(fmt.Sprintf("the control plane accepted the reset, but asked about it answered %d %s",
-				said.status, http.StatusText(said.status)), d.cfg.Idempotent)
+		if err != nil { // not known yet; asking again does no harm
+			wait = usual
+			continue
 		}
+		over, verdict := d.rules.polled(said)
+		switch {
+		case over && verdict == nil:
+			return nil
+		case over:
+			return verdict
+		}
+		pending = verdict
+		asked, _ := said.retryAfter()
+		wait = cmp.Or(asked, usual)
 	}
 }
 
-// ask polls once. An answer that is cut off is none.
+// ask polls once.
 func (d *Driver) ask(ctx context.Context, where string) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.pollTimeout)
 	defer cancel()
@@ -73,6 +75,5 @@ func (d *Driver) ask(ctx context.Context, where string) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	said := readAnswer(response)
-	return said, said.broken
+	return readAnswer(response), nil
 }

@@ -39,6 +39,9 @@ func says(status int, body string) http.HandlerFunc {
 	}
 }
 
+// over ends a poll.
+const over = `{"status":"done"}`
+
 func TestAnAcceptedResetIsPolled(t *testing.T) {
 	for _, row := range []struct {
 		name    string
@@ -46,19 +49,21 @@ func TestAnAcceptedResetIsPolled(t *testing.T) {
 		verdict worker.Verdict
 		message string
 	}{
-		{"until 200", []http.HandlerFunc{says(202, ""), says(202, ""), says(200, "")}, "", ""},
-		{"until 204", []http.HandlerFunc{says(202, ""), says(204, "")}, "", ""},
+		{"until it is done", []http.HandlerFunc{says(202, ""), says(202, ""), says(200, over)}, "", ""},
 		{"until it leads to the result", []http.HandlerFunc{says(202, ""), says(303, "")}, "", ""},
-		{"while its status is running", []http.HandlerFunc{says(200, `{"status":"InProgress"}`), says(200, `{"status":"Succeeded"}`)}, "", ""},
-		{"while a numeric status is running, whatever type its code has", []http.HandlerFunc{says(200, `{"status":1,"error_code":0}`), says(200, `{"status":2}`)}, "", ""},
-		{"through trouble of the upstream", []http.HandlerFunc{says(503, ""), says(429, ""), says(500, "<html>"), says(200, "")}, "", ""},
-		{"through a lost connection", []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }, says(200, "")}, "", ""},
+		{"while it is running", []http.HandlerFunc{says(200, `{"status":"InProgress"}`), says(200, `{"done":false}`), says(200, `{"status":"Succeeded"}`)}, "", ""},
+		{"while a numeric status is running", []http.HandlerFunc{says(200, `{"status":1,"error_code":0}`), says(200, `{"status":2}`)}, "", ""},
+		{"through trouble of the upstream", []http.HandlerFunc{says(503, ""), says(429, ""), says(500, "<html>"), says(200, over)}, "", ""},
+		{"through what says nothing", []http.HandlerFunc{says(204, ""), says(200, ""), says(200, "{}"), says(200, "<html>Log in</html>"), says(200, `{"status":"wiping"}`), says(200, over)}, "", ""},
+		{"through refusals, which are not the reset's", []http.HandlerFunc{says(401, ""), says(403, ""), says(404, ""), says(410, ""), says(302, ""), says(200, over)}, "", ""},
+		{"through a lost connection", []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }, says(200, over)}, "", ""},
+		{"through an answer that is cut off", []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, over)
+		}, says(200, over)}, "", ""},
 		{"until it failed", []http.HandlerFunc{says(200, `{"status":-1,"error_code":"CPS.0054","error_msg":"job timed out"}`)}, worker.Retryable, "job timed out"},
 		{"until it was cancelled", []http.HandlerFunc{says(200, `{"status":"Canceled"}`)}, worker.Retryable, ""},
 		{"until it has an error code", []http.HandlerFunc{says(200, `{"error_code":"CPS.0054"}`)}, worker.Retryable, "failed: 200 OK"},
-		{"until it is forgotten", []http.HandlerFunc{says(202, ""), says(404, "")}, worker.Unknown, "answered 404 Not Found"},
-		{"until it is gone", []http.HandlerFunc{says(410, "")}, worker.Unknown, "answered 410 Gone"},
-		{"until it leads elsewhere", []http.HandlerFunc{says(302, "")}, worker.Unknown, "answered 302 Found"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			url, posts := accepting(t, "/operations/7", row.steps...)
@@ -72,7 +77,7 @@ func TestAnAcceptedResetIsPolled(t *testing.T) {
 			if row.verdict == "" && err != nil {
 				t.Errorf("got %v", err)
 			} else if row.verdict != "" {
-				if e := wantVerdict(t, err, row.verdict); !strings.Contains(e.Message, row.message) {
+				if e := wantVerdict(t, err, row.verdict); !strings.Contains(e.Message, row.message) || !e.Settled {
 					t.Errorf("got %+v", e)
 				}
 			}
@@ -86,8 +91,76 @@ func TestAnAcceptedResetIsPolled(t *testing.T) {
 	}
 }
 
+func TestAnAcceptedResetThatNothingUnderstandableIsHeardOfIsUnknown(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		step    http.HandlerFunc
+		code    string
+		message string
+	}{
+		{"a word that is not known", says(200, `{"status":"wiping"}`), worker.NotUnderstood, `its state "wiping" is not known`},
+		{"a log-in page", says(200, "<html>"), worker.NotUnderstood, "not a JSON object"},
+		{"nothing", says(204, ""), worker.NotUnderstood, "204 No Content"},
+		{"it is forgotten", says(404, ""), worker.NotUnderstood, "404 Not Found"},
+		{"it leads elsewhere", says(302, ""), worker.NotUnderstood, "302 Found"},
+		{"a refusal of the token", says(401, ""), worker.NotUnderstood, "--driver-token-file"},
+		{"it is running", says(200, `{"status":"running"}`), "", "200 OK"},
+		{"a gateway's page", says(502, "<html>"), "", "502 Bad Gateway"},
+		{"nobody", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", "could not be asked"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			asked := make(chan struct{}, 1000)
+			url, posts := accepting(t, "/operations/7", func(w http.ResponseWriter, r *http.Request) {
+				select {
+				case asked <- struct{}{}:
+				default:
+				}
+				row.step(w, r)
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				for range 3 {
+					<-asked
+				}
+				cancel() // the attempt's time is over
+			}()
+			e := wantVerdict(t, newDriver(t, Config{URL: url}).Reset(ctx, attempt()), worker.Unknown)
+			if e.Code != row.code || !strings.Contains(e.Message, row.message) || !e.Repeatable || e.Settled {
+				t.Errorf("got %+v", e)
+			}
+			if posts.Load() != 1 {
+				t.Errorf("%d POSTs", posts.Load())
+			}
+		})
+	}
+}
+
+func TestAFailureSettlesWhatWasInDoubt(t *testing.T) {
+	const failed = `{"status":"failed"}`
+	url := serve(t, says(200, failed))
+	a := attempt()
+	a.Ambiguous, a.Checkpoint = true, url+"/operations/7"
+	if e := wantVerdict(t, newDriver(t, Config{URL: url}).Reset(t.Context(), a), worker.Retryable); !e.Settled {
+		t.Errorf("a poll of its own location: %+v", e)
+	}
+	a.Checkpoint = ""
+	if e := wantVerdict(t, newDriver(t, Config{URL: url, Idempotent: true}).Reset(t.Context(), a), worker.Retryable); !e.Settled {
+		t.Errorf("the answer to a repeat under the same key: %+v", e)
+	}
+	for _, status := range []int{400, 401, 403, 404, 409, 429, 500, 503} {
+		url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Retry-After", "1")
+			says(status, failed)(w, r)
+		})
+		err := newDriver(t, Config{URL: url, Idempotent: true, Definite: []int{500}}).Reset(t.Context(), a)
+		if e, ok := errors.AsType[*worker.DriverError](err); !ok || e.Settled {
+			t.Errorf("a refusal of the repeat: %+v", e)
+		}
+	}
+}
+
 func TestAPollThatHangsIsGivenUp(t *testing.T) {
-	url, _ := accepting(t, "/operations/7", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, says(200, ""))
+	url, _ := accepting(t, "/operations/7", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, says(200, over))
 	d := newDriver(t, Config{URL: url})
 	d.pollTimeout = 50 * time.Millisecond
 	if err := d.Reset(t.Context(), attempt()); err != nil {
@@ -97,10 +170,11 @@ func TestAPollThatHangsIsGivenUp(t *testing.T) {
 
 func TestAnAcceptedResetIsSavedBeforeTheFirstPoll(t *testing.T) {
 	var saved atomic.Bool
-	url, _ := accepting(t, "/operations/7", func(http.ResponseWriter, *http.Request) {
+	url, _ := accepting(t, "/operations/7", func(w http.ResponseWriter, _ *http.Request) {
 		if !saved.Load() {
 			t.Error("polled before it was saved")
 		}
+		_, _ = io.WriteString(w, over)
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -126,9 +200,12 @@ func TestAnAcceptedResetIsPolledThoughItsAnswerIsCutOff(t *testing.T) {
 			w.Header().Set("Operation-Location", "operations/7")
 			w.Header().Set("Content-Length", "100")
 			w.WriteHeader(http.StatusAccepted)
-		} else if r.URL.Path != "/phones/phone-1/operations/7" {
+			return
+		}
+		if r.URL.Path != "/phones/phone-1/operations/7" {
 			t.Errorf("polled %s", r.URL)
 		}
+		_, _ = io.WriteString(w, over)
 	})
 	if err := newDriver(t, Config{URL: url}).Reset(t.Context(), attempt()); err != nil {
 		t.Error(err)

@@ -236,9 +236,9 @@ func TestALostAnswerIsUnknown(t *testing.T) {
 	t.Run("a refusal whose text is cut off is still a refusal", func(t *testing.T) {
 		url := "http://" + listen(t, func(c *net.TCPConn) {
 			read(c)
-			_, _ = io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 100\r\n\r\n{")
+			_, _ = io.WriteString(c, "HTTP/1.1 404 Not Found\r\nContent-Length: 100\r\n\r\n{")
 		})
-		wantVerdict(t, newDriver(t, Config{URL: url}).Reset(t.Context(), attempt()), worker.Retryable)
+		wantVerdict(t, newDriver(t, Config{URL: url}).Reset(t.Context(), attempt()), worker.Permanent)
 	})
 }
 
@@ -265,6 +265,55 @@ func TestNoPostIsSentTwice(t *testing.T) {
 	wantVerdict(t, err, worker.Unknown)
 }
 
+func TestMaySendIsAskedOnceWhenTheRequestIsReady(t *testing.T) {
+	// Neither a handshake nor a long request, which is written in parts, asks again.
+	var calls, asked atomic.Int32
+	s := serveTLS(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		calls.Add(1)
+	})
+	d := newDriver(t, Config{URL: s.URL})
+	trust(d, s)
+	a := attempt()
+	a.ItemID = strings.Repeat("x", 1<<20)
+	a.MaySend = func() error {
+		if asked.Add(1); calls.Load() > 0 {
+			t.Error("asked after it was sent")
+		}
+		return nil
+	}
+	if err := d.Reset(t.Context(), a); err != nil || calls.Load() != 1 || asked.Load() != 1 {
+		t.Errorf("%v after %d calls, asked %d times", err, calls.Load(), asked.Load())
+	}
+
+	a.MaySend = func() error { asked.Add(1); return nil }
+	url, _ := accepting(t, "/operations/7", says(202, ""), says(200, over))
+	if err := newDriver(t, Config{URL: url}).Reset(t.Context(), a); err != nil || asked.Load() != 2 {
+		t.Errorf("%v, asked %d times: polls destroy nothing", err, asked.Load())
+	}
+	a.Checkpoint = url + "/operations/7"
+	if err := newDriver(t, Config{URL: url}).Reset(t.Context(), a); err != nil || asked.Load() != 2 {
+		t.Errorf("%v, asked %d times: polls destroy nothing", err, asked.Load())
+	}
+}
+
+func TestALongWayToRedisDoesNotHoldTheDriver(t *testing.T) {
+	release := make(chan struct{})
+	answered := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	a := attempt()
+	a.MaySend = func() error {
+		defer close(answered)
+		cancel() // the attempt's time ends while it asks
+		<-release
+		return nil
+	}
+	d := newDriver(t, Config{URL: serve(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })})
+	wantVerdict(t, d.Reset(ctx, a), worker.NotSent)
+	close(release) // leave comes late
+	<-answered
+}
+
 // counter is a connection that only counts.
 type counter struct {
 	net.Conn
@@ -277,12 +326,13 @@ func (c *counter) Write(p []byte) (int, error) {
 }
 
 func TestGuard(t *testing.T) {
-	guarded := func() (*guard, *counter) {
+	guarded := func(maySend func() error) (*guard, *counter) {
 		c := &counter{}
-		return &guard{c, &send{maySend: func() error { return nil }}}, c
+		return &guard{c, newSend(t.Context(), maySend)}, c
 	}
+	yes := func() error { return nil }
 	t.Run("lets handshakes pass, which are not the request", func(t *testing.T) {
-		g, _ := guarded()
+		g, _ := guarded(tooLate)
 		if _, err := g.Write(nil); err != nil {
 			t.Error(err)
 		}
@@ -291,23 +341,60 @@ func TestGuard(t *testing.T) {
 			t.Error("counted as sent")
 		}
 	})
-	t.Run("stops the rest of a request whose time is over", func(t *testing.T) {
-		g, c := guarded()
+	t.Run("stops a request whose time is over", func(t *testing.T) {
+		g, c := guarded(tooLate)
+		g.send.connect()
+		for range 2 {
+			if _, err := g.Write(nil); err == nil {
+				t.Error("written")
+			}
+		}
+		if phase := g.send.drop(); phase != late || c.writes.Load() != 0 {
+			t.Errorf("phase %d after %d writes", phase, c.writes.Load())
+		}
+	})
+	t.Run("asks once for a request in parts", func(t *testing.T) {
+		asked := 0
+		g, c := guarded(func() error { asked++; return nil })
+		g.send.connect()
+		for range 3 {
+			if _, err := g.Write(nil); err != nil {
+				t.Error(err)
+			}
+		}
+		if asked != 1 || c.writes.Load() != 3 {
+			t.Errorf("asked %d times for %d writes", asked, c.writes.Load())
+		}
+	})
+	t.Run("stops the rest of a request that was given up", func(t *testing.T) {
+		g, c := guarded(yes)
 		g.send.connect()
 		if _, err := g.Write(nil); err != nil {
 			t.Error(err)
 		}
-		g.send.maySend = tooLate
-		if _, err := g.Write(nil); !errors.Is(err, errTooLate) || c.writes.Load() != 1 {
-			t.Errorf("%v after %d writes", err, c.writes.Load())
-		}
 		if g.send.drop() != sent {
 			t.Error("counted as not sent")
+		}
+		if _, err := g.Write(nil); !errors.Is(err, errDropped) || c.writes.Load() != 1 {
+			t.Errorf("%v after %d writes", err, c.writes.Load())
+		}
+	})
+	t.Run("sends nothing when leave comes after it was given up", func(t *testing.T) {
+		var g *guard
+		g, c := guarded(func() error {
+			if phase := g.send.drop(); phase != asking {
+				t.Errorf("phase %d", phase)
+			}
+			return nil
+		})
+		g.send.connect()
+		if _, err := g.Write(nil); !errors.Is(err, errDropped) || c.writes.Load() != 0 {
+			t.Errorf("%v after %d writes", err, c.writes.Load())
 		}
 	})
 	t.Run("never sends what was reported as not sent", func(t *testing.T) {
 		for range 1000 {
-			g, c := guarded()
+			g, c := guarded(yes)
 			g.send.connect()
 			var writer sync.WaitGroup
 			writer.Go(func() { _, _ = g.Write(nil) })

@@ -1,6 +1,7 @@
 package httpdriver
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -31,6 +32,7 @@ func TestEachRequestOfATracedAttemptIsASpan(t *testing.T) {
 			if polls++; polls == 1 {
 				w.WriteHeader(http.StatusAccepted)
 			}
+			_, _ = io.WriteString(w, over)
 		}
 	})
 	nobody, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once

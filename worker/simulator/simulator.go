@@ -54,6 +54,9 @@ func (d *Driver) Reset(ctx context.Context, a worker.Attempt) error {
 	fails := random.Float64() < d.cfg.FailureRate
 	hangs := random.Float64() < d.cfg.HangRate
 
+	if err := a.MaySend(); err != nil {
+		return &worker.DriverError{Verdict: worker.NotSent, Message: "nothing was sent: " + err.Error()}
+	}
 	var answer <-chan time.Time
 	if !hangs {
 		timer := time.NewTimer(latency)

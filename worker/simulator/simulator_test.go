@@ -18,6 +18,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// attempt is one that may send.
+func attempt(id string, number int) worker.Attempt {
+	return worker.Attempt{InstanceID: id, Number: number, MaySend: func() error { return nil }}
+}
+
 // outcomes resets a hundred phones, in the order given by from and step.
 func outcomes(t *testing.T, cfg simulator.Config, from, step int) map[string]string {
 	t.Helper()
@@ -28,7 +33,7 @@ func outcomes(t *testing.T, cfg simulator.Config, from, step int) map[string]str
 	got := map[string]string{}
 	for n := range 100 {
 		id := fmt.Sprintf("phone-%d", (from+n*step)%100)
-		got[id] = fmt.Sprint(d.Reset(t.Context(), worker.Attempt{InstanceID: id, Number: 1}))
+		got[id] = fmt.Sprint(d.Reset(t.Context(), attempt(id, 1)))
 	}
 	return got
 }
@@ -76,7 +81,7 @@ func TestAResetTakesHalfToOneAndAHalfOfTheLatency(t *testing.T) {
 		shortest, longest := 2*time.Hour, time.Duration(0)
 		for n := range 100 {
 			start := time.Now()
-			if err := d.Reset(t.Context(), worker.Attempt{InstanceID: fmt.Sprint(n), Number: 1}); err != nil {
+			if err := d.Reset(t.Context(), attempt(fmt.Sprint(n), 1)); err != nil {
 				t.Fatal(err)
 			}
 			took := time.Since(start)
@@ -95,7 +100,7 @@ func TestTheNextAttemptHasAnOutcomeOfItsOwn(t *testing.T) {
 	}
 	failed := 0
 	for n := range 100 {
-		if d.Reset(t.Context(), worker.Attempt{InstanceID: "phone-1", Number: n + 1}) != nil {
+		if d.Reset(t.Context(), attempt("phone-1", n+1)) != nil {
 			failed++
 		}
 	}
@@ -111,9 +116,30 @@ func TestAHangingPhoneAnswersWhenTheContextEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	err = d.Reset(ctx, worker.Attempt{InstanceID: "phone-1", Number: 1})
+	err = d.Reset(ctx, attempt("phone-1", 1))
 	if e, ok := errors.AsType[*worker.DriverError](err); !ok || e.Verdict != worker.Unknown || !e.Repeatable {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestNothingIsResetThatMayNotBeSent(t *testing.T) {
+	d, err := simulator.New(simulator.Config{HangRate: 1}) // would wait for ever
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	a := attempt("phone-1", 1)
+	a.MaySend = func() error { asked++; return errors.New("halted") }
+	err = d.Reset(t.Context(), a)
+	if e, ok := errors.AsType[*worker.DriverError](err); !ok || e.Verdict != worker.NotSent || !strings.Contains(e.Message, "halted") || asked != 1 {
+		t.Errorf("got %v, asked %d times", err, asked)
+	}
+	a.MaySend = func() error { asked++; return nil }
+	if d, err = simulator.New(simulator.Config{}); err == nil {
+		err = d.Reset(t.Context(), a)
+	}
+	if err != nil || asked != 2 {
+		t.Errorf("got %v, asked %d times", err, asked)
 	}
 }
 

@@ -110,9 +110,8 @@ func (s *Sender) Send(ctx context.Context, e tasks.Endpoint, eventID string, bod
 	// The status is the answer; what is wrong with the rest of it does not matter.
 	text, _ := io.ReadAll(io.LimitReader(answer.Body, maxReply))
 	_ = answer.Body.Close()
-	return worker.Reply{
-		Status: answer.StatusCode, RetryAfter: worker.RetryAfter(answer.Header.Get("Retry-After"), time.Now()), Text: worker.Printable(string(text), maxReply),
-	}
+	wait, _ := worker.RetryAfter(answer.Header, time.Now())
+	return worker.Reply{Status: answer.StatusCode, RetryAfter: wait, Text: worker.Printable(string(text), maxReply)}
 }
 
 // plain leaves the URL out of an error, which may carry secrets of the receiver.
