@@ -185,7 +185,7 @@ func TestBadRequestsAreRefusedByFieldAndLeaveNothing(t *testing.T) {
 		{"something after the JSON", `{"instance_ids":["a"]} x`, "not JSON"},
 		{"an array", `["a"]`, "must be a JSON object"},
 		{"a string", `"a"`, "must be a JSON object"},
-		{"null", `null`, "instance_ids is missing"},
+		{"null", `null`, "must be a JSON object"},
 		{"no list", `{}`, "instance_ids is missing"},
 		{"a null list", `{"instance_ids":null}`, "instance_ids must be an array"},
 		{"a string for a list", `{"instance_ids":"a"}`, "instance_ids must be an array"},

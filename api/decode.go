@@ -1,13 +1,16 @@
 package api
 
 import (
-	"encoding/json"
-	"errors"
+	"bytes"
 	"io"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"batchreset/tasks"
 )
@@ -49,6 +52,18 @@ func idempotencyKey(values []string) (string, error) {
 
 const maxIdempotencyKey = 255
 
+// checkHeaders refuses headers that were meant to be Idempotency-Key: without it a request
+// that is sent twice resets twice.
+func checkHeaders(header http.Header) error {
+	for name := range header {
+		bare := strings.TrimPrefix(name, "X-")
+		if name != "Idempotency-Key" && tasks.DidYouMean(bare, []string{"Idempotency-Key"}) != "" {
+			return tasks.Errorf(tasks.BadRequest, "unknown header %.80q; did you mean \"Idempotency-Key\"?", name)
+		}
+	}
+	return nil
+}
+
 // batch is the body of a batch-reset.
 type batch struct {
 	tasks.Submission
@@ -58,19 +73,15 @@ type batch struct {
 // decodeBatch reads the body of a batch-reset, whatever its Content-Type says, and
 // folds repeated instances.
 func decodeBatch(body io.Reader, limit int) (batch, error) {
-	raw, err := io.ReadAll(body)
-	if err != nil {
-		return batch{}, err
-	}
 	var request struct {
-		InstanceIDs json.RawMessage `json:"instance_ids"`
-		MaxFailures json.RawMessage `json:"max_failures"`
-		DryRun      json.RawMessage `json:"dry_run"`
-		NotBefore   json.RawMessage `json:"not_before"`
-		Reason      json.RawMessage `json:"reason"`
-		Labels      json.RawMessage `json:"labels"`
+		InstanceIDs jsontext.Value `json:"instance_ids"`
+		MaxFailures jsontext.Value `json:"max_failures"`
+		DryRun      jsontext.Value `json:"dry_run"`
+		NotBefore   jsontext.Value `json:"not_before"`
+		Reason      jsontext.Value `json:"reason"`
+		Labels      jsontext.Value `json:"labels"`
 	}
-	if err := decodeObject(raw, &request); err != nil {
+	if err := decodeObject(body, &request); err != nil {
 		return batch{}, err
 	}
 	instances, err := decodeInstances(request.InstanceIDs)
@@ -102,24 +113,20 @@ func decodeBatch(body io.Reader, limit int) (batch, error) {
 
 // decodeStates reads the body of a retry, which may be empty: what failed is meant then.
 func decodeStates(body io.Reader) ([]tasks.ItemState, error) {
-	states := []tasks.ItemState{tasks.ItemFailed}
-	raw, err := io.ReadAll(body)
-	if err != nil || len(raw) == 0 {
-		return states, err
-	}
 	var request struct {
-		States json.RawMessage `json:"states"`
+		States jsontext.Value `json:"states"`
 	}
-	if err := decodeObject(raw, &request); err != nil {
+	if err := decodeOptional(body, &request); err != nil {
 		return nil, err
+	}
+	if request.States == nil {
+		return []tasks.ItemState{tasks.ItemFailed}, nil
 	}
 	var named []*tasks.ItemState
 	if !optional(request.States, &named) || slices.Contains(named, nil) {
 		return nil, tasks.Errorf(tasks.BadRequest, "states must be an array of strings")
 	}
-	if request.States != nil {
-		states = nil
-	}
+	var states []tasks.ItemState
 	for _, state := range named {
 		states = append(states, *state)
 	}
@@ -130,20 +137,29 @@ func decodeStates(body io.Reader) ([]tasks.ItemState, error) {
 }
 
 // decodeObject reads a body that must be a JSON object.
-func decodeObject(body []byte, fields any) error {
-	err := json.Unmarshal(body, fields)
-	if _, wrongType := errors.AsType[*json.UnmarshalTypeError](err); wrongType {
-		return tasks.Errorf(tasks.BadRequest, "the body must be a JSON object")
-	}
+func decodeObject(body io.Reader, fields any) error {
+	raw, err := io.ReadAll(body)
 	if err != nil {
-		return tasks.Errorf(tasks.BadRequest, "the body is not JSON: %v", err)
+		return err
+	}
+	if err := ReadJSON(raw, fields); err != nil {
+		return tasks.Errorf(tasks.BadRequest, "the body %s", err)
 	}
 	return nil
 }
 
+// decodeOptional reads a body that may be empty, too.
+func decodeOptional(body io.Reader, fields any) error {
+	raw, err := io.ReadAll(body)
+	if err != nil || len(raw) == 0 {
+		return err
+	}
+	return decodeObject(bytes.NewReader(raw), fields)
+}
+
 // optional decodes a field, if it is there, and reports whether its type is right.
 // null is no value of any type.
-func optional[T any](raw json.RawMessage, field *T) bool {
+func optional[T any](raw jsontext.Value, field *T) bool {
 	if raw == nil {
 		return true
 	}
@@ -155,7 +171,7 @@ func optional[T any](raw json.RawMessage, field *T) bool {
 	return true
 }
 
-func decodeLabels(raw json.RawMessage, labels *map[string]string) error {
+func decodeLabels(raw jsontext.Value, labels *map[string]string) error {
 	var values map[string]*string
 	if !optional(raw, &values) {
 		return tasks.Errorf(tasks.BadRequest, "labels must be an object of strings")
@@ -175,7 +191,7 @@ func decodeLabels(raw json.RawMessage, labels *map[string]string) error {
 	return nil
 }
 
-func decodeNotBefore(raw json.RawMessage, notBefore *tasks.Time) error {
+func decodeNotBefore(raw jsontext.Value, notBefore *tasks.Time) error {
 	var text string
 	if !optional(raw, &text) {
 		return tasks.Errorf(tasks.BadRequest, "not_before must be a time such as \"2026-01-02T15:04:05Z\"")
@@ -191,7 +207,7 @@ func decodeNotBefore(raw json.RawMessage, notBefore *tasks.Time) error {
 	return nil
 }
 
-func decodeInstances(raw json.RawMessage) ([]string, error) {
+func decodeInstances(raw jsontext.Value) ([]string, error) {
 	if raw == nil {
 		return nil, tasks.Errorf(tasks.BadRequest, "instance_ids is missing")
 	}

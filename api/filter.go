@@ -15,6 +15,11 @@ const (
 	maxJobsLimit     = 100
 )
 
+// jobsParameters are those of a list of jobs.
+var jobsParameters = parameters{
+	"state": false, "instance_id": false, "label": true, "since": false, "until": false, "limit": false, "cursor": false, "ids": true,
+}
+
 // decodeFilter reads what a list of jobs is asked for.
 func decodeFilter(query url.Values) (f tasks.JobFilter, err error) {
 	f = tasks.JobFilter{

@@ -148,7 +148,7 @@ func TestATenantHaltsItsResets(t *testing.T) {
 		t.Errorf("answer %s", got.Data)
 	}
 	for body, want := range map[string]string{
-		"[]": "the body must be a JSON object", "{": "the body is not JSON: unexpected end of JSON input",
+		"[]": "the body must be a JSON object", "{": "the body is not JSON: it ends too early",
 		`{"reason":7}`: "reason must be a string", `{"reason":null}`: "reason must be a string",
 		fmt.Sprintf(`{"reason":%q}`, strings.Repeat("x", 257)): "reason is 257 characters long, the limit is 256",
 	} {

@@ -2,9 +2,9 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/labstack/echo/v4"
 
 	"batchreset/tasks"
@@ -22,7 +22,15 @@ func (s *server) halt(c echo.Context) error {
 }
 
 // resume ends the tenant's own halt. One of the operators' stays.
-func (s *server) resume(c echo.Context) error { return s.setHalt(c, s.store.Resume, actor(c)) }
+func (s *server) resume(c echo.Context) error {
+	reason, err := decodeReason(c.Request().Body)
+	if err != nil {
+		return err
+	}
+	by := actor(c)
+	by.Reason = reason
+	return s.setHalt(c, s.store.Resume, by)
+}
 
 func (s *server) setHalt(c echo.Context, set func(context.Context, string, tasks.Halter, tasks.Actor) error, by tasks.Actor) error {
 	ctx := c.Request().Context()
@@ -66,16 +74,9 @@ func newHaltState(policy tasks.Policy) haltState {
 // decodeReason reads a body that may have a reason, and may be empty.
 func decodeReason(body io.Reader) (reason string, err error) {
 	var request struct {
-		Reason json.RawMessage `json:"reason"`
+		Reason jsontext.Value `json:"reason"`
 	}
-	raw, err := io.ReadAll(body)
-	if err != nil {
-		return "", err
-	}
-	if len(raw) == 0 {
-		return "", nil
-	}
-	if err := decodeObject(raw, &request); err != nil {
+	if err := decodeOptional(body, &request); err != nil {
 		return "", err
 	}
 	if !optional(request.Reason, &reason) {

@@ -15,6 +15,9 @@ import (
 // batchReset is KooPhone's POST /v1/instances/batch-reset.
 func (s *server) batchReset(c echo.Context) error {
 	ctx := c.Request().Context()
+	if err := checkHeaders(c.Request().Header); err != nil {
+		return err
+	}
 	b, err := decodeBatch(c.Request().Body, s.cfg.MaxInstances)
 	if err != nil {
 		return err
@@ -209,6 +212,9 @@ func (s *server) cancel(c echo.Context) error {
 // retry opens the items of a final job that are in the states asked for again, and
 // answers the record.
 func (s *server) retry(c echo.Context) error {
+	if c.Request().Header.Values("Idempotency-Key") != nil {
+		return tasks.Errorf(tasks.BadRequest, "Idempotency-Key is not for a retry: one that is sent twice may reset twice, look at the job first")
+	}
 	states, err := decodeStates(c.Request().Body)
 	if err != nil {
 		return err

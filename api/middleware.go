@@ -132,12 +132,15 @@ func timeForRedis(c echo.Context) context.CancelFunc {
 	return cancel
 }
 
-// authenticate finds the tenant of X-Auth-Token, checks the token's scope, and counts the
-// request against the tenant's limit.
-func (s *server) authenticate(scope tasks.Scope) echo.MiddlewareFunc {
+// admit finds the tenant of X-Auth-Token, checks the token's scope, counts the request
+// against the tenant's limit, and refuses one that has what its route does not take.
+func (s *server) admit(scope tasks.Scope, t takes) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			if err := s.checkToken(c, scope); err != nil {
+				return err
+			}
+			if err := t.check(c.Request()); err != nil {
 				return err
 			}
 			return next(c)
@@ -149,6 +152,9 @@ func (s *server) checkToken(c echo.Context, scope tasks.Scope) error {
 	secret := c.Request().Header.Get("X-Auth-Token")
 	if secret == "" {
 		return tasks.Errorf(tasks.BadToken, "X-Auth-Token is missing")
+	}
+	if n := len(c.Request().Header.Values("X-Auth-Token")); n > 1 { // of which tenant?
+		return tasks.Errorf(tasks.BadToken, "X-Auth-Token is sent %d times", n)
 	}
 	token, err := s.store.Token(c.Request().Context(), secret)
 	if err != nil {

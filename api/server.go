@@ -116,24 +116,25 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 		},
 	}))
 
-	guarded := func(method, path string, scope tasks.Scope, h echo.HandlerFunc) {
-		e.Add(method, path, h, limitBody, s.authenticate(scope))
+	guarded := func(method, path string, scope tasks.Scope, t takes, h echo.HandlerFunc) {
+		e.Add(method, path, h, limitBody, s.admit(scope, t))
 	}
-	guarded(http.MethodPost, "/v1/instances/batch-reset", tasks.ScopeSubmit, s.batchReset)
-	guarded(http.MethodGet, "/v1/instances/tasks/:job", tasks.ScopeRead, s.taskQuery)
-	guarded(http.MethodGet, "/v1/jobs/:job", tasks.ScopeRead, s.job)
-	guarded(http.MethodGet, "/v1/jobs/:job/events", tasks.ScopeRead, s.events)
-	guarded(http.MethodGet, "/v1/jobs", tasks.ScopeRead, s.jobs)
-	guarded(http.MethodPost, "/v1/jobs/:job/cancel", tasks.ScopeCancel, s.cancel)
-	guarded(http.MethodPost, "/v1/jobs/:job/retry", tasks.ScopeSubmit, s.retry)
-	guarded(http.MethodPost, "/v1/halt", tasks.ScopeOperate, s.halt)
-	guarded(http.MethodPost, "/v1/resume", tasks.ScopeOperate, s.resume)
-	e.GET("/openapi.yaml", contract)
-	e.GET("/docs", file("docs/index.html", "text/html; charset=utf-8"))
-	e.GET("/docs/page.js", file("docs/page.js", "text/javascript; charset=utf-8"))
-	e.GET("/docs/scalar.js", file("docs/scalar.js.gz", "text/javascript; charset=utf-8"))
-	e.GET("/docs/scalar-license.txt", file("docs/scalar-license.txt", "text/plain; charset=utf-8"))
-	e.GET("/healthz", s.healthz)
+	guarded(http.MethodPost, "/v1/instances/batch-reset", tasks.ScopeSubmit, takes{body: true}, s.batchReset)
+	guarded(http.MethodGet, "/v1/instances/tasks/:job", tasks.ScopeRead, nothing, s.taskQuery)
+	guarded(http.MethodGet, "/v1/jobs/:job", tasks.ScopeRead, nothing, s.job)
+	guarded(http.MethodGet, "/v1/jobs/:job/events", tasks.ScopeRead, nothing, s.events)
+	guarded(http.MethodGet, "/v1/jobs", tasks.ScopeRead, takes{query: jobsParameters}, s.jobs)
+	guarded(http.MethodPost, "/v1/jobs/:job/cancel", tasks.ScopeCancel, nothing, s.cancel)
+	guarded(http.MethodPost, "/v1/jobs/:job/retry", tasks.ScopeSubmit, takes{body: true}, s.retry)
+	guarded(http.MethodPost, "/v1/halt", tasks.ScopeOperate, takes{body: true}, s.halt)
+	guarded(http.MethodPost, "/v1/resume", tasks.ScopeOperate, takes{body: true}, s.resume)
+	open := func(path string, h echo.HandlerFunc) { e.GET(path, h, plain) }
+	open("/openapi.yaml", contract)
+	open("/docs", file("docs/index.html", "text/html; charset=utf-8"))
+	open("/docs/page.js", file("docs/page.js", "text/javascript; charset=utf-8"))
+	open("/docs/scalar.js", file("docs/scalar.js.gz", "text/javascript; charset=utf-8"))
+	open("/docs/scalar-license.txt", file("docs/scalar-license.txt", "text/plain; charset=utf-8"))
+	e.GET("/healthz", s.healthz) // probes add what they like
 	e.GET("/readyz", s.readyz)
 	s.routes = map[[2]string]bool{}
 	for _, r := range e.Routes() {
