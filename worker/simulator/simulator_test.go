@@ -123,14 +123,16 @@ func TestAHangingPhoneAnswersWhenTheContextEnds(t *testing.T) {
 }
 
 func TestNothingIsResetThatMayNotBeSent(t *testing.T) {
-	d, err := simulator.New(simulator.Config{HangRate: 1}) // would wait for ever
+	d, err := simulator.New(simulator.Config{HangRate: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // for one that does not ask
+	defer cancel()
 	asked := 0
 	a := attempt("phone-1", 1)
 	a.MaySend = func() error { asked++; return errors.New("halted") }
-	err = d.Reset(t.Context(), a)
+	err = d.Reset(ctx, a)
 	if e, ok := errors.AsType[*worker.DriverError](err); !ok || e.Verdict != worker.NotSent || !strings.Contains(e.Message, "halted") || asked != 1 {
 		t.Errorf("got %v, asked %d times", err, asked)
 	}
