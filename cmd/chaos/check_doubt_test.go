@@ -130,8 +130,10 @@ func TestDoubtStaysDoubt(t *testing.T) {
 	failed := read(10, 11, jobA, tasks.ItemFailed, 2, "PLANE.0403")
 	judged(t, []verdict{
 		{"failed while the reset is under way", "I12: item " + itemA + " is failed (PLANE.0403) while its reset is under way", history("always", submitted(), doubtful, refused, failed)},
-		{"failed although the reset was done", "I12: item " + itemA + " is failed (PLANE.0403) although its reset was done",
-			history("always", submitted(), doubtful, refused, read(30, 31, jobA, tasks.ItemFailed, 2, "PLANE.0403"))},
+		{
+			"failed although the reset was done", "I12: item " + itemA + " is failed (PLANE.0403) although its reset was done",
+			history("always", submitted(), doubtful, refused, read(30, 31, jobA, tasks.ItemFailed, 2, "PLANE.0403")),
+		},
 		{"cancelled while the reset is under way", "I12: item " + itemA + " is cancelled", history("always", submitted(), doubtful, read(10, 11, jobA, tasks.ItemCancelled, 1, tasks.Cancelled))},
 		{"unknown", "", history("always", submitted(), doubtful, refused, read(10, 11, jobA, tasks.ItemUnknown, 2, tasks.TimedOut))},
 		{"failed after a refusal without doubt", "", history("always", submitted(), refused, failed)},

@@ -64,7 +64,7 @@ func (w *world) inject(ctx context.Context, f plannedFault, r *rand.Rand) (err e
 		role := map[faultKind]string{redisFreeze: "master", replicaFreeze: "slave"}[f.kind]
 		name, err := w.store.withRole(ctx, role, r)
 		if err != nil {
-			return nil //nolint:nilerr // another fault has them all
+			return nil // another fault has them all
 		}
 		e.Target = name
 		w.processes[name].signal(syscall.SIGSTOP)

@@ -11,10 +11,6 @@ import (
 	"batchreset/api/client"
 )
 
-// tellTimeout is longer than everything that may delay a webhook: the next look of the
-// sweeper at a job that was open for long, or a worker that died while it was sending.
-const tellTimeout = 5 * time.Minute
-
 // startReceiver serves the receiver of the tenant's webhooks. It takes them all.
 func (w *world) startReceiver(ctx context.Context, later func(func())) (err error) {
 	w.receiver, err = serve(ctx, map[string]http.HandlerFunc{"POST /": w.receive}, later)
@@ -36,10 +32,12 @@ func (w *world) receive(_ http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// allTold waits until the last end of every job was told, or for tellTimeout: what is
-// missing then is for the check to say.
+// allTold waits until the last end of every job was told, or for twice the patience with
+// jobs, which is longer than everything that may delay a webhook: the next look of the
+// sweeper at a job that was open for long, or a worker that died while it was sending.
+// What is missing then is for the check to say.
 func (w *world) allTold(ctx context.Context) error {
-	for deadline := time.Now().Add(tellTimeout); time.Now().Before(deadline); pause(ctx, time.Second) {
+	for deadline := time.Now().Add(2 * w.patience); time.Now().Before(deadline); pause(ctx, time.Second) {
 		w.rec.mu.Lock()
 		f := index(History{Start: w.rec.start, Events: w.rec.events})
 		w.rec.mu.Unlock()
