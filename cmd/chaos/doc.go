@@ -6,21 +6,42 @@
 // # A run
 //
 // Each seed is one run. It starts real redis-servers with append-only files, one
-// or two api and two or three worker processes of the real binary, and a control
-// plane inside the harness that records every reset call with its begin and end, and a
-// receiver of webhooks. How
+// or two api and two or three worker processes of the real binary, and inside the
+// harness a control plane behind a gateway, which records every reset call with its begin
+// and end, and a receiver of webhooks. How
 // Redis is run goes round with the seeds, or is what --redis says: one server that
 // writes always or everysec, a primary with two replicas and three Sentinels, with or
 // without --commit-replicas, or a Cluster of three primaries with a replica each.
 //
-// The links caller to api, api to Redis, worker to Redis and worker to control plane
+// With an even seed the control plane honours keys and the workers know
+// (--driver-idempotent); with an odd one it does not, and every call is a reset.
+//
+// The links caller to api, api to Redis, worker to Redis and worker to the gateway
 // go through toxiproxy (those to Redis only if it is one server). Jobs are submitted in
 // an open loop, on instances that several of them ask for at a time; some requests are
-// repeated, reuse a key, or are wrong. Meanwhile faults are injected from a schedule that
-// follows from the seed: processes are killed and frozen, Redis is killed, fails over or
-// is out of memory, links are cut, stalled or delayed, leases age, jobs are cancelled and
-// retried, and an operator halts everything. Then everything is mended, and every job is read until all are final, or none
-// has become so for 150 s, and once more.
+// repeated, reuse a key, are for later, or are wrong. Meanwhile faults are injected from a
+// schedule that follows from the seed; --faults names the kinds that are wanted:
+//
+//   - processes are killed and frozen; Redis is killed, fails over, is out of memory or
+//     frozen, or one of its replicas is; links are cut, stalled or delayed;
+//   - clocks are wrong from the start, and step: those of Redis servers by up to 5 s each
+//     way, those of api and worker by up to 100 s;
+//   - the gateway answers 500 to 504 after a second while the reset goes on, answers 429,
+//     503 or 403 itself, gives a call on and hangs up, or answers with a log-in page and
+//     status 200;
+//   - the control plane takes 10 to 30 s, longer than an attempt may, or tells of a reset
+//     in the words of one of several conventions: to those who poll, or as a failure under
+//     status 200;
+//   - jobs are cancelled and retried, some as soon as a webhook says that an outcome is
+//     unknown; phones of jobs under way are protected or given to another tenant, while
+//     attempts wait for one of few slots; an operator halts everything; batches are sent
+//     whose names are repeated or misspelled; tasks and empty queues are deleted as on
+//     asynq's dashboard;
+//   - Redis is filled up, and then an operator halts everybody, cancels, protects and
+//     revokes a token, once.
+//
+// Then everything is mended but the clocks, and every job is read until all are final, or
+// none has become so for --patience, and once more.
 //
 // With --burst, that many instances are submitted at once, each once, and worked off
 // while the faults go on.
@@ -29,6 +50,16 @@
 // exactly a fault meets which step does not, so a seed that found something may need
 // to be run again. With --history-dir the history (one JSON object a line, times in
 // nanoseconds since the start), the processes' logs and Redis's files are kept.
+//
+// Another tree or binary is tested with --source or --binary. Flags that only one of them
+// has are not used, but for limits of tenants, which are lifted if there are any.
+//
+// # Wrong clocks
+//
+// A small library in front of the C library makes Redis's wall clock wrong; it is compiled
+// when it is needed. Go programs do not ask the C library. The binary is therefore built
+// with an overlay that changes time.Now in package time, nothing else. Both read how wrong
+// the clock is from a file that the process has mapped, so it can step at any moment.
 //
 // # What is checked
 //
@@ -39,25 +70,36 @@
 //     was lost, if it exists.
 //   - I2: in every record ever read, the counts and the job's state follow from the
 //     items.
-//   - I3: no two calls for one instance overlap, unless they have the same driver key.
-//     A call whose worker has gone lasts until the control plane is done.
-//   - I4: an item has no more calls than recorded attempts, and none succeeds without
-//     a call that did; a call is for the instance of its item.
-//   - I5: a final item's state and attempts never change, unless a retry was asked for.
+//   - I3: no two calls for one instance overlap, unless they have the same driver key and
+//     the control plane honours keys. A call whose worker has gone, or was told something
+//     by the gateway, lasts until the control plane is done.
+//   - I4: an item has no more calls than recorded attempts; a call is for the instance of
+//     its item.
+//   - I5: a final item's state and attempts never change, unless a retry of items in that
+//     state was asked for.
 //   - I6: requests under one key that were accepted were equal and are one job, which
 //     is about the instances that they named.
 //   - I7: an item that was cancelled before its first attempt has no call.
 //   - I8: every job that exists was asked for by a request that was not refused.
 //   - I9: the last end of every job was told to a webhook, and two ends never under one ID.
 //   - I10: an item that failed has spent --max-attempts failures; calls whose worker
-//     was killed do not count. Items with another reason are told by their code.
+//     was killed do not count. Items with another reason are told by their code. An item
+//     that no call was made for is not unknown, nor is one whose call was answered to a
+//     worker that lived; and no attempt is replaced while it lives.
+//   - I11: no call is sent for a phone that is protected or another tenant's, for a job
+//     that was cancelled, before its not_before, or after --give-up-after.
+//   - I12: no item fails or is cancelled while a call of it is under way, or although one
+//     has succeeded, unless a retry was asked for.
+//   - I13: nobody is told that an item succeeded before a reset of it has ended well.
+//   - I14: a batch whose names are repeated or misspelled resets nothing that it does not
+//     name in every reading.
+//   - I15: while Redis is full, halt, cancel, protect and revoke work at the first try, and
+//     a revoked token is refused.
 //
 // And: no call begins later than a second after an operator halted all tenants, until he
 // lets them go on, unless it was held up on its way.
 //
-// I11 is defended by tests of the packages that keep them.
-//
-// # What Redis may forget
+// # What is excused
 //
 // With everysec, Redis may forget what it was told in the 1.5 s before it is killed, and
 // without --commit-replicas what its replicas do not have yet when one takes over. A job
@@ -65,7 +107,13 @@
 // count for nothing from then until 35 s after the kill: a worker repeats begin for up to
 // 30 s on a lock that Redis may have forgotten. Killing the process loses less than
 // killing the machine would, because what Redis has written is in the kernel's hands.
-// With always, and with --commit-replicas, nothing is excused.
+// With always, and with --commit-replicas, nothing of that is excused. For a change of the
+// fleet nobody waits, so a replica that takes over within 1.5 s of it may not know it.
+//
+// A call may come up to a second after it was sent, and later while the link to the
+// gateway is disturbed. A worker that is killed or frozen may have announced one call that
+// it did not make: that is one unknown item for each of them. What stops something may fail
+// while Redis or the api is not there at all, or was not 5 s before.
 //
 // # Would anybody notice?
 //
