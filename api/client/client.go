@@ -280,14 +280,20 @@ func (c *Client) send(ctx context.Context, through *http.Client, method, path st
 	return a, resp, nil
 }
 
-// parseRetryAfter reads a Retry-After header in either form; 0 if there is none.
+// parseRetryAfter reads a Retry-After header in either form, a time by the clock of who sent
+// it; 0 if there is none.
 func parseRetryAfter(header http.Header) time.Duration {
 	value := header.Get("Retry-After")
 	if seconds, err := strconv.Atoi(value); err == nil {
 		return time.Duration(max(0, min(seconds, 24*60*60))) * time.Second
 	}
-	if at, err := http.ParseTime(value); err == nil {
-		return max(0, time.Until(at))
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
 	}
-	return 0
+	now := time.Now()
+	if date, err := http.ParseTime(header.Get("Date")); err == nil {
+		now = date
+	}
+	return max(0, min(at.Sub(now), 24*time.Hour))
 }

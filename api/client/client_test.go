@@ -393,6 +393,12 @@ func TestParseRetryAfter(t *testing.T) {
 			t.Errorf("Retry-After %q is %v, want %v", value, got, want)
 		}
 	}
+	for value, want := range map[string]time.Duration{"Mon, 02 Jan 2006 15:04:15 GMT": 10 * time.Second, "Tue, 02 Jan 2126 15:04:15 GMT": 24 * time.Hour} {
+		h := http.Header{"Retry-After": {value}, "Date": {"Mon, 02 Jan 2006 15:04:05 GMT"}} // a clock that is behind
+		if got := parseRetryAfter(h); got != want {
+			t.Errorf("Retry-After %q is %v, want %v", value, got, want)
+		}
+	}
 }
 
 func TestPrintable(t *testing.T) {

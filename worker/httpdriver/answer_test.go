@@ -2,6 +2,7 @@ package httpdriver
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"slices"
@@ -227,7 +228,7 @@ func TestWhatTheAnswerToAResetMeans(t *testing.T) {
 				said.broken = errTooLong
 			}
 			accepted, err := r.posted(said)
-			e, _ := err.(*worker.DriverError)
+			e, _ := errors.AsType[*worker.DriverError](err)
 			got := isDone
 			switch {
 			case accepted:

@@ -86,7 +86,7 @@ func (s *survey) object(fields []field, where int, strict bool) {
 	for _, f := range fields {
 		// A status in an error is the error's.
 		if where > innermost && f.name != "error" && f.name != "errors" {
-			s.nested(f, where, strict && !(over && f.name == "response"))
+			s.nested(f, where, strict && (!over || f.name != "response"))
 		}
 	}
 }

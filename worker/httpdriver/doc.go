@@ -53,13 +53,18 @@
 //	failed   failed failure fail error errored canceled cancelled aborted rejected -1
 //
 // [Config.Words] adds to them. They are looked for in fields called status, state, phase,
-// provisioningState, lifecycleState, jobStatus, taskStatus or operationStatus (or …State),
-// conclusion, outcome and result; and done, completed, complete and finished may be true or
-// false. Such a field may be at the top, in an object there, or in one in an object called
-// data; and in the objects of a list, which jobs and cmd_jobs always are, and others if there is no
-// state elsewhere. This is how Google's operations (AIP-151), Azure's, Kubernetes,
-// KooPhone and CPH tell. An error is a field error or errors that is not empty, or success,
-// succeeded or ok that is false.
+// provisioningState, lifecycleState, jobStatus, taskStatus, operationStatus (or …State),
+// conclusion, outcome and result, whatever their case; done, completed, complete and
+// finished may also be true or false. Such a field may be
+//
+//   - at the top, or in an object there;
+//   - in an object called data, or in an object there;
+//   - in the objects of a list in these places: always in those of jobs and cmd_jobs, each of
+//     which must have a state, and in those of other lists if there is no state elsewhere.
+//
+// All that are found must agree. This is how Google's operations (AIP-151), Azure's,
+// Kubernetes, KooPhone and CPH tell. An error is a field error or errors that is not empty,
+// or success, succeeded or ok that is false.
 //
 // # No hidden calls
 //
@@ -79,9 +84,4 @@
 // is the time between its answer and the kernel's taking of the bytes: a system call,
 // microseconds unless the process is frozen right there. Bytes that the kernel, a proxy or
 // the network holds back are beyond anybody's reach.
-//
-// A worker that runs and is cut off from Redis does not stand still. asynq ends its
-// attempts when it has not reached Redis for 30 s, up to 5 s after another worker may
-// have taken them over. A driver that has waited for all of that time to send, for
-// --driver-rate or for a connection, could send in those 5 s.
 package httpdriver
