@@ -183,7 +183,11 @@ func schedule(r *rand.Rand, duration time.Duration, kinds []faultKind, targets m
 			add(at, others[r.IntN(len(others))])
 		}
 		for _, kind := range requests {
-			for range requestsPerFault {
+			n := requestsPerFault
+			if kind == oddBatch {
+				n = 1
+			}
+			for range n {
 				add(at+time.Duration(r.Int64N(int64(gap))), kind)
 			}
 		}
