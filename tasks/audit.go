@@ -21,6 +21,7 @@ const (
 	ActionResume           Action = "resume"
 	ActionLimit            Action = "limit"
 	ActionRegister         Action = "fleet-register"
+	ActionMove             Action = "fleet-move" // to another tenant
 	ActionUnregister       Action = "fleet-remove"
 	ActionProtect          Action = "fleet-protect"
 	ActionUnprotect        Action = "fleet-unprotect"
@@ -38,7 +39,7 @@ const (
 
 // Actions lists every action.
 var Actions = []Action{
-	ActionSubmit, ActionCancel, ActionRetry, ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionUnregister,
+	ActionSubmit, ActionCancel, ActionRetry, ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionMove, ActionUnregister,
 	ActionProtect, ActionUnprotect, ActionAddToken, ActionRevokeToken,
 	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook,
 	ActionAddOperator, ActionOperatorPassword, ActionRemoveOperator, ActionDashboard,

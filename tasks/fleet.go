@@ -12,6 +12,28 @@ type Instance struct {
 	Protected bool   `json:"protected,omitempty"`
 }
 
+// FleetChange is what an import says of an instance. What it does not say stays as it is.
+type FleetChange struct {
+	ID string
+	// Tenant is empty to leave the instance whose it is. One that is new must have one.
+	Tenant string
+	// Protected is nil to leave that as it is. An instance that is new is not protected.
+	Protected *bool
+}
+
+// FleetReport is what an import has done.
+type FleetReport struct {
+	New, Moved, Protected, Unprotected int // instances
+}
+
+// Add adds what another part of the import has done.
+func (r *FleetReport) Add(other FleetReport) {
+	r.New += other.New
+	r.Moved += other.Moved
+	r.Protected += other.Protected
+	r.Unprotected += other.Unprotected
+}
+
 var tenantName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // CheckTenant returns a sentence that says what is wrong with a tenant's name,

@@ -2,13 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,25 +33,47 @@ func newFleetImportCommand(std *streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE.csv|FILE.json",
 		Short: "Register instances from a file, or change their entries",
-		Long: `Registers every instance of the file; entries that exist are replaced, others stay.
-The whole file is checked before anything is written.
+		Long: `Registers every instance of the file, or changes the entry that it has; other entries
+stay. What the file does not say stays, too: without the column protected, or where its
+cell is empty, a protected instance is still protected; without the column tenant an
+instance stays its tenant's, and a new one is refused. The whole file is checked before
+anything is written. Columns and fields that are not known are refused, and so are two
+entries of one instance that differ. Protections that end by this, and instances that
+move to another tenant, are counted, and in the audit trail.
 
-CSV:   a header line instance_id,tenant[,protected], then one instance per line
+CSV:   a header line instance_id[,tenant][,protected], then one instance per line
 JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
 		Example:           "  batchreset fleet import fleet.csv --redis redis://localhost:6379/0",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.FixedCompletions([]string{"csv", "json"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			instances, err := readFleet(args[0])
+			file, err := readFleet(args[0])
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				if err := register(cmd.Context(), db, instances); err != nil {
-					return err
+				if err := file.checkTenants(cmd.Context(), db); err != nil {
+					return fmt.Errorf("%s: %w", args[0], err)
 				}
-				fmt.Fprintf(std.err, "registered %d instances\n", len(instances))
-				return nil
+				report, err := register(cmd.Context(), db, file.changes)
+				if err == nil {
+					fmt.Fprintf(std.err, "registered %d instances\n", len(file.changes))
+				}
+				for _, line := range []struct {
+					what string
+					n    int
+				}{
+					{"new", report.New},
+					{"protection begun", report.Protected},
+					{"protection ended", report.Unprotected},
+					{"moved to another tenant", report.Moved},
+					{"identical rows left out", file.repeats},
+				} {
+					if line.n > 0 {
+						fmt.Fprintf(std.err, "%s: %d\n", line.what, line.n)
+					}
+				}
+				return err
 			})
 		},
 	}
@@ -63,108 +81,16 @@ JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
 	return cmd
 }
 
-func register(ctx context.Context, db *redisdb.DB, instances []tasks.Instance) error {
-	for chunk := range slices.Chunk(instances, 500) {
-		if err := db.Register(ctx, chunk, actor("")); err != nil {
-			return fmt.Errorf("stopped at instance %s, repeat the import: %w", chunk[0].ID, err)
-		}
-	}
-	return nil
-}
-
-// readFleet reads and checks a fleet file.
-func readFleet(path string) ([]tasks.Instance, error) {
-	var read func(io.Reader) ([]tasks.Instance, error)
-	switch ext := strings.ToLower(filepath.Ext(path)); ext {
-	case ".csv":
-		read = readFleetCSV
-	case ".json":
-		read = readFleetJSON
-	default:
-		return nil, errors.New("the name must end in .csv or .json")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, errors.Unwrap(err) // the path is said already
-	}
-	instances, err := read(f)
-	if closing := f.Close(); err == nil {
-		err = closing
-	}
-	if err == nil && len(instances) == 0 {
-		err = errors.New("lists no instance")
-	}
-	return instances, err
-}
-
-func readFleetCSV(r io.Reader) ([]tasks.Instance, error) {
-	rows := csv.NewReader(r)
-	header, err := rows.Read()
-	if errors.Is(err, io.EOF) {
-		return nil, errors.New("is empty")
-	}
-	if err != nil {
-		return nil, err
-	}
-	columns := map[string]int{}
-	for i, name := range header {
-		columns[strings.TrimSpace(strings.TrimPrefix(name, "\ufeff"))] = i
-	}
-	id, hasID := columns["instance_id"]
-	tenant, hasTenant := columns["tenant"]
-	protected, hasProtected := columns["protected"]
-	if !hasID || !hasTenant {
-		return nil, errors.New("the first line must name the columns instance_id and tenant")
-	}
-	var instances []tasks.Instance
-	for {
-		row, err := rows.Read()
-		if errors.Is(err, io.EOF) {
-			return instances, nil
-		}
+// register is told of what is done even where it stops.
+func register(ctx context.Context, db *redisdb.DB, changes []tasks.FleetChange) (report tasks.FleetReport, err error) {
+	for chunk := range slices.Chunk(changes, fleetChunk) {
+		done, err := db.Import(ctx, chunk, actor(""))
+		report.Add(done)
 		if err != nil {
-			return nil, err
-		}
-		line, _ := rows.FieldPos(0)
-		in := tasks.Instance{ID: row[id], Tenant: row[tenant]}
-		if hasProtected && row[protected] != "" {
-			if in.Protected, err = strconv.ParseBool(row[protected]); err != nil {
-				return nil, fmt.Errorf("line %d: protected must be true or false, not %q", line, row[protected])
-			}
-		}
-		if err := checkInstance(in); err != nil {
-			return nil, fmt.Errorf("line %d: %w", line, err)
-		}
-		instances = append(instances, in)
-	}
-}
-
-func readFleetJSON(r io.Reader) ([]tasks.Instance, error) {
-	var instances []tasks.Instance
-	decoder := json.NewDecoder(r)
-	decoder.DisallowUnknownFields() // "protect": true must not go unnoticed
-	if err := decoder.Decode(&instances); err != nil {
-		return nil, fmt.Errorf("is not a JSON array of instances: %w", err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("has more after the JSON array")
-	}
-	for i, in := range instances {
-		if err := checkInstance(in); err != nil {
-			return nil, fmt.Errorf("entry %d: %w", i, err)
+			return report, fmt.Errorf("stopped at instance %s, repeat the import: %w", chunk[0].ID, err)
 		}
 	}
-	return instances, nil
-}
-
-func checkInstance(in tasks.Instance) error {
-	if err := tasks.CheckInstanceID(in.ID); err != nil {
-		return fmt.Errorf("instance_id %w", err)
-	}
-	if err := tasks.CheckTenant(in.Tenant); err != nil {
-		return fmt.Errorf("tenant %w", err)
-	}
-	return nil
+	return report, nil
 }
 
 func newFleetListCommand(std *streams) *cobra.Command {

@@ -1,8 +1,12 @@
 package redisdb
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -49,42 +53,155 @@ func (db *DB) Locked(ctx context.Context, instances []string) (map[string]bool, 
 	return locked, nil
 }
 
-// Register adds instances to the fleet, or changes the entries they have. The
+// Register adds instances to the fleet, or changes the entries they have, wholly. The
 // caller has checked them.
 func (db *DB) Register(ctx context.Context, instances []tasks.Instance, actor tasks.Actor) error {
-	return db.Decide(ctx, aboutFleet(actor.Entry(tasks.ActionRegister), instances), func(ctx context.Context) error {
-		return db.register(ctx, instances)
-	})
+	changes := make([]tasks.FleetChange, len(instances))
+	for i, in := range instances {
+		changes[i] = tasks.FleetChange{ID: in.ID, Tenant: in.Tenant, Protected: &in.Protected}
+	}
+	_, err := db.Import(ctx, changes, actor)
+	return err
 }
 
-// aboutFleet makes an entry one about instances that are to be registered.
-func aboutFleet(e tasks.AuditEntry, instances []tasks.Instance) tasks.AuditEntry {
-	ids, protected := make([]string, len(instances)), 0
-	e.Tenant = instances[0].Tenant
-	for i, in := range instances {
-		ids[i] = in.ID
-		if in.Protected {
+// Import registers instances, each of them once in the list, or changes their entries in
+// what is said of them. The caller has checked them. The trail has entries for protections
+// that end and for instances that move to another tenant, besides the one for all.
+// What the report says is done, also after an error, which names instances that are new and
+// have no tenant, tasks.NotYourInstance, before anything is done.
+func (db *DB) Import(ctx context.Context, changes []tasks.FleetChange, actor tasks.Actor) (report tasks.FleetReport, err error) {
+	for len(changes) > 0 {
+		ids := make([]string, len(changes))
+		for i, c := range changes {
+			ids[i] = c.ID
+		}
+		seen, err := db.Registered(ctx, ids)
+		if err != nil {
+			return report, err
+		}
+		if missing := withoutTenant(changes, seen); missing != nil {
+			return report, tasks.Errorf(tasks.NotYourInstance, "not registered, and without a tenant: %s", strings.Join(missing, ", "))
+		}
+		var again []tasks.FleetChange // whose entry somebody else changed just now
+		if err := db.decideAll(ctx, importEntries(changes, seen, actor), func(ctx context.Context) error {
+			var done tasks.FleetReport
+			again, done, err = db.register(ctx, changes, seen)
+			report.Add(done)
+			return err
+		}); err != nil {
+			return report, err
+		}
+		changes = again
+	}
+	return report, nil
+}
+
+// withoutTenant are the instances that cannot be registered.
+func withoutTenant(changes []tasks.FleetChange, seen map[string]tasks.Instance) (missing []string) {
+	for _, c := range changes {
+		if _, registered := seen[c.ID]; !registered && c.Tenant == "" {
+			missing = append(missing, c.ID)
+		}
+	}
+	return missing
+}
+
+// decideAll is Decide for what has several entries.
+func (db *DB) decideAll(ctx context.Context, entries []tasks.AuditEntry, act func(context.Context) error) error {
+	if len(entries) == 0 {
+		return act(ctx)
+	}
+	return db.Decide(ctx, entries[0], func(ctx context.Context) error { return db.decideAll(ctx, entries[1:], act) })
+}
+
+// effect is what a change makes of an entry that was seen.
+func effect(c tasks.FleetChange, seen tasks.Instance) (r tasks.FleetReport) {
+	switch {
+	case seen.Tenant == "":
+		r.New = 1
+	case c.Tenant != "" && c.Tenant != seen.Tenant:
+		r.Moved = 1
+	}
+	switch {
+	case c.Protected == nil || *c.Protected == seen.Protected:
+	case *c.Protected:
+		r.Protected = 1
+	default:
+		r.Unprotected = 1
+	}
+	return r
+}
+
+// importEntries are those of the audit trail for changes of entries that were seen.
+func importEntries(changes []tasks.FleetChange, seen map[string]tasks.Instance, actor tasks.Actor) []tasks.AuditEntry {
+	var all, unprotected []string
+	protected := 0
+	moved := map[[2]string][]string{}
+	tenants := map[string]bool{}
+	for _, c := range changes {
+		all = append(all, c.ID)
+		from := seen[c.ID]
+		tenants[cmp.Or(c.Tenant, from.Tenant)] = true
+		does := effect(c, from)
+		if does.Moved > 0 {
+			between := [2]string{from.Tenant, c.Tenant}
+			moved[between] = append(moved[between], c.ID)
+		}
+		if c.Protected != nil && *c.Protected {
 			protected++
 		}
-		if in.Tenant != e.Tenant {
-			e.Tenant = "" // of several
+		if does.Unprotected > 0 {
+			unprotected = append(unprotected, c.ID)
 		}
 	}
+	e := actor.Entry(tasks.ActionRegister).About(all)
+	if len(tenants) == 1 {
+		e.Tenant = slices.Collect(maps.Keys(tenants))[0]
+	}
 	e.Detail = fmt.Sprintf("%d of them protected", protected)
-	return e.About(ids)
+	entries := []tasks.AuditEntry{e}
+	if unprotected != nil {
+		e := actor.Entry(tasks.ActionUnprotect).About(unprotected)
+		e.Detail = "by an import"
+		entries = append(entries, e)
+	}
+	for _, between := range slices.SortedFunc(maps.Keys(moved), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
+		e := actor.Entry(tasks.ActionMove).About(moved[between])
+		e.Tenant, e.Detail = between[1], "by an import, from "+between[0]
+		entries = append(entries, e)
+	}
+	return entries
 }
 
-func (db *DB) register(ctx context.Context, instances []tasks.Instance) error {
+// register makes changes of entries that were seen. It returns those whose entry is another
+// by now, and what the others have come to.
+func (db *DB) register(ctx context.Context, changes []tasks.FleetChange, seen map[string]tasks.Instance) (again []tasks.FleetChange, done tasks.FleetReport, err error) {
 	pipe := db.rdb.Pipeline()
-	for _, in := range instances {
+	answers := make([]*redis.Cmd, len(changes))
+	for i, c := range changes {
 		// Indexed first: an entry that exists is always listed.
-		pipe.ZAdd(ctx, fleetIndex, redis.Z{Member: in.ID})
-		pipe.HSet(ctx, fleetKey(in.ID), "tenant", in.Tenant, "protected", flag(in.Protected))
+		pipe.ZAdd(ctx, fleetIndex, redis.Z{Member: c.ID})
+		protected := ""
+		if c.Protected != nil {
+			protected = flag(*c.Protected)
+		}
+		from := seen[c.ID]
+		answers[i] = registerScript.Eval(ctx, pipe, []string{fleetKey(c.ID)}, c.Tenant, protected, from.Tenant, flag(from.Protected))
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return fmt.Errorf("register instances: %w", err)
+	_, failed := pipe.Exec(ctx)
+	for i, c := range changes {
+		switch n, err := answers[i].Int(); {
+		case err != nil:
+		case n == 0:
+			again = append(again, c)
+		default:
+			done.Add(effect(c, seen[c.ID]))
+		}
 	}
-	return nil
+	if failed != nil {
+		return nil, done, fmt.Errorf("register instances: %w", failed)
+	}
+	return again, done, nil
 }
 
 // Protect protects registered instances from every attempt that has not begun, or ends

@@ -100,6 +100,9 @@ var revokeLua string
 //go:embed lua/session.lua
 var sessionLua string
 
+//go:embed lua/register.lua
+var registerLua string
+
 //go:embed lua/protect.lua
 var protectLua string
 
@@ -133,6 +136,7 @@ var (
 	leadScript       = redis.NewScript(leadLua)
 	lockScript       = redis.NewScript(instanceLua + lockLua)
 	unlockScript     = redis.NewScript(unlockLua)
+	registerScript   = redis.NewScript(registerLua)
 	protectScript    = redis.NewScript(brakeLua + protectLua)
 	acceptScript     = redis.NewScript(quotaLua + acceptLua)
 	releaseScript    = redis.NewScript(releaseLua)
