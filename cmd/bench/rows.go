@@ -21,6 +21,7 @@ func rows() []row {
 		{"growth", "cost per instance with few and with many queued", growthRow},
 		{"fairness", "a small job beside a large tenant", fairnessRow},
 		{"pages", "pages of the operators' site beside many jobs", pageRow},
+		{"sweep", "a pass of the sweeper over many open jobs", sweepRow},
 		{"start", "start of a worker to its first task", startRow},
 	}
 }

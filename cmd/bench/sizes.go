@@ -42,6 +42,8 @@ type sizes struct {
 
 	pagesEnded, pagesOpen int // instances, while pages are looked at
 	looks                 int // at each page
+
+	sweepJobs, sweepRounds int
 }
 
 func full() sizes {
@@ -58,6 +60,7 @@ func full() sizes {
 		crowd: 100_000, tries: 4, candidates: 60,
 		starts:     20,
 		pagesEnded: 1_000_000, pagesOpen: 100_000, looks: 25,
+		sweepJobs: 100_000, sweepRounds: 2,
 	}
 }
 
@@ -75,5 +78,6 @@ func quick() sizes {
 		crowd: 20_000, tries: 3, candidates: 20,
 		starts:     6,
 		pagesEnded: 20_000, pagesOpen: 2_000, looks: 9,
+		sweepJobs: 1000, sweepRounds: 3,
 	}
 }

@@ -25,6 +25,7 @@ func tiny() sizes {
 		crowd: 960, tries: 1, candidates: 2,
 		starts:     1,
 		pagesEnded: 320, pagesOpen: 64, looks: 1,
+		sweepJobs: 20, sweepRounds: 1,
 	}
 }
 

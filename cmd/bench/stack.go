@@ -50,8 +50,7 @@ func (s *stack) killChildren() {
 	}
 }
 
-// clear ends every process on the Redis and empties it. An api must not live through
-// it: asynq's client would not tell Redis of its queues again.
+// clear ends every process on the Redis and empties it.
 func (s *stack) clear(ctx context.Context) error {
 	s.killChildren()
 	return s.redis.clear(ctx)
