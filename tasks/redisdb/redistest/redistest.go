@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -53,6 +55,18 @@ func (l *lockedBuffer) String() string {
 func Start(t testing.TB, config ...string) *Server {
 	t.Helper()
 	s := &Server{dir: t.TempDir(), args: append(durable(), config...)}
+	s.boot(t)
+	return s
+}
+
+// StartFrom starts a redis-server with the data of an RDB file. It keeps nothing of what is
+// written to it.
+func StartFrom(t testing.TB, file string) *Server {
+	t.Helper()
+	s := &Server{dir: t.TempDir(), args: []string{"--appendonly", "no", "--save", "", "--dbfilename", "dump.rdb"}}
+	data, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(s.dir, "dump.rdb"), data, 0o600))
 	s.boot(t)
 	return s
 }
