@@ -237,11 +237,11 @@ func newScene(t *testing.T, p *plane, idempotent bool, opts redisdb.Options) *sc
 	}
 	rdb := redis.NewClient(parsed)
 	t.Cleanup(func() { _ = errors.Join(db.Close(), rdb.Close()) })
-	inspector := db.NewInspector()
+	sweeper := worker.NewSweeper(db, db.Queues, logOf(t))
+	sweeper.SuspectFor(0)
 	return &scene{
-		plane: p, db: db, rdb: rdb, inspector: inspector,
-		sweeper: worker.NewSweeper(db, inspector, db.Queues, logOf(t)),
-		child:   fate{Redis: opts.URL, Plane: p.URL + "/{instance_id}", Idempotent: idempotent, Timeout: time.Minute},
+		plane: p, db: db, rdb: rdb, inspector: db.NewInspector(), sweeper: sweeper,
+		child: fate{Redis: opts.URL, Plane: p.URL + "/{instance_id}", Idempotent: idempotent, Timeout: time.Minute},
 	}
 }
 
@@ -300,7 +300,8 @@ func (s *scene) locked(t *testing.T, instance string) bool {
 }
 
 // takeOver does what the sweeper does when the leases of all active tasks have run out,
-// as long ago as given.
+// as long ago as given, and no server or worker has shown any sign of life for as long as it
+// takes.
 func (s *scene) takeOver(t *testing.T, ago time.Duration) {
 	t.Helper()
 	const leases = "asynq:{" + queue + "}:lease"
@@ -310,6 +311,11 @@ func (s *scene) takeOver(t *testing.T, ago time.Duration) {
 	}
 	for _, id := range active {
 		s.rdb.ZAddXX(t.Context(), leases, redis.Z{Score: float64(time.Now().Add(-ago).Unix()), Member: id})
+	}
+	for _, signs := range []string{"asynq:servers:*", "asynq:workers:*", "reset:worker:*"} {
+		for _, key := range s.rdb.Keys(t.Context(), signs).Val() {
+			s.rdb.Del(t.Context(), key)
+		}
 	}
 	if err := s.sweeper.Sweep(t.Context()); err != nil {
 		t.Fatal(err)

@@ -7,19 +7,26 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"batchreset/tasks"
 )
 
 const (
-	// sweepEvery is the pause between two rounds of the sweeper, leadFor how long a
-	// sweeper that died keeps others from taking over, roundTime how long a round
-	// goes on taking new jobs.
+	// sweepEvery is the pause between two rounds of the sweeper, leadFor how long one that
+	// died keeps others from looking for the tasks of dead workers, roundTime how long a
+	// round goes on taking open jobs.
 	sweepEvery = 5 * time.Second
 	leadFor    = 20 * time.Second
 	roundTime  = 5 * time.Second
+	// A sweeper claims so many open jobs at once, for so long: those of one that dies are
+	// another's afterwards. Two that sweep the same job do no harm, because the record
+	// accepts each new delivery once.
+	sliceSize = 200
+	claimTime = 20 * time.Second
+	// sweepAtOnce is how many jobs are told, delivered or put off side by side.
+	sweepAtOnce = 64
 	// A job is looked at again after as long as it has been open, within these
 	// bounds: a long queue is not read over and over.
 	recheckFirst = time.Minute
@@ -30,19 +37,31 @@ const (
 	lossCap  = 30 * time.Minute
 )
 
-// What had become of a lost task.
+// Steps of a sweep in which there can be trouble.
 const (
-	orphaned     = "orphaned"
-	missing      = "missing"
-	completed    = "completed"
-	archivedTask = "archived"
+	stepQueues  = "list queues"
+	stepActive  = "list active tasks"
+	stepHolder  = "look for the worker"
+	stepRead    = "read record"
+	stepTell    = "tell"
+	stepTask    = "look up task"
+	stepDeliver = "deliver again"
+	stepSettle  = "put off"
 )
 
-// SweepStore is the index of open jobs, as the sweeper needs it.
+var sweepSteps = []string{stepQueues, stepActive, stepHolder, stepRead, stepTell, stepTask, stepDeliver, stepSettle}
+
+// SweepStore is what the sweeper sees of the open jobs and their tasks. What is asked about
+// many is answered for each by itself.
 type SweepStore interface {
 	Lead(ctx context.Context, token string, ttl time.Duration) (bool, error)
-	Due(ctx context.Context, n int) (due []tasks.OpenJob, now time.Time, err error)
-	Job(ctx context.Context, id string) (tasks.Job, error)
+	Active(ctx context.Context, queue string) ([]tasks.ActiveTask, error)
+	InHand(ctx context.Context) (map[string]bool, error)
+	Holds(ctx context.Context, deliveries []tasks.Delivery) []tasks.Hold
+
+	Claim(ctx context.Context, n int, lasts time.Duration) (due []tasks.OpenJob, now time.Time, err error)
+	Records(ctx context.Context, ids []string) []tasks.Read
+	LookUp(ctx context.Context, queue string, ids []string) []tasks.TaskLook
 	Tell(ctx context.Context, job tasks.Job) error
 	IndexFailures(ctx context.Context, job tasks.Job) error
 	Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, delay func(lost int) time.Duration) error
@@ -50,45 +69,55 @@ type SweepStore interface {
 	Unlist(ctx context.Context, j tasks.OpenJob) error
 }
 
-// Inspector is the part of [asynq.Inspector] that the sweeper looks through.
-type Inspector interface {
-	ListActiveTasks(queue string, opts ...asynq.ListOption) ([]*asynq.TaskInfo, error)
-	GetTaskInfo(queue, id string) (*asynq.TaskInfo, error)
-}
-
 // Sweeper delivers items again whose task is lost: its worker has died, or it was
-// never enqueued, or someone removed it. Every worker process has one; a lock in
-// Redis lets one at a time work. Two at a time would do no harm, because the record
-// accepts each new delivery once.
+// never enqueued, or someone removed it. Every worker process has one. They share the
+// open jobs, slice by slice; a lock in Redis lets one at a time look for dead workers.
+//
+// Trouble with one record, task or queue is its own: it is logged, counted and left for
+// later, and everything else goes on.
 type Sweeper struct {
-	store     SweepStore
-	inspector Inspector
-	queues    Queues
-	log       *slog.Logger
-	token     string
-	repairs   *prometheus.CounterVec
+	store    SweepStore
+	queues   Queues
+	log      *slog.Logger
+	token    string
+	suspects suspects
+	repairs  *prometheus.CounterVec
+	troubles *prometheus.CounterVec
 }
 
 // NewSweeper makes a sweeper over the given queues.
-func NewSweeper(store SweepStore, inspector Inspector, queues Queues, log *slog.Logger) *Sweeper {
+func NewSweeper(store SweepStore, queues Queues, log *slog.Logger) *Sweeper {
 	s := &Sweeper{
-		store: store, inspector: inspector, queues: queues, log: log, token: rand.Text(),
+		store: store, queues: queues, log: log, token: rand.Text(), suspects: newSuspects(),
 		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "batchreset_sweeper_repairs_total",
 			Help: "Items delivered again because their task was lost, by what had become of it.",
 		}, []string{"task"}),
+		troubles: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "batchreset_sweeper_troubles_total",
+			Help: "Jobs, tasks and queues that a sweep could do nothing with and left for later, by what it was about to do.",
+		}, []string{"step"}),
 	}
-	for _, lost := range []string{orphaned, missing, completed, archivedTask} {
-		s.repairs.WithLabelValues(lost) // so that it is there before it happens
+	for _, fate := range tasks.Fates {
+		s.repairs.WithLabelValues(string(fate)) // so that it is there before it happens
+	}
+	for _, step := range sweepSteps {
+		s.troubles.WithLabelValues(step)
 	}
 	return s
 }
 
 // Describe implements prometheus.Collector.
-func (s *Sweeper) Describe(c chan<- *prometheus.Desc) { s.repairs.Describe(c) }
+func (s *Sweeper) Describe(c chan<- *prometheus.Desc) {
+	s.repairs.Describe(c)
+	s.troubles.Describe(c)
+}
 
 // Collect implements prometheus.Collector.
-func (s *Sweeper) Collect(c chan<- prometheus.Metric) { s.repairs.Collect(c) }
+func (s *Sweeper) Collect(c chan<- prometheus.Metric) {
+	s.repairs.Collect(c)
+	s.troubles.Collect(c)
+}
 
 // Run sweeps until ctx ends.
 func (s *Sweeper) Run(ctx context.Context) error {
@@ -106,145 +135,177 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	}
 }
 
-// Sweep does one round, if no other process does.
+// Sweep does one round. Its error means that Redis could not be asked at all.
 func (s *Sweeper) Sweep(ctx context.Context) error {
-	leads, err := s.store.Lead(ctx, s.token, leadFor)
-	if err != nil || !leads {
-		return err
-	}
-	return errors.Join(s.takeOver(ctx), s.walk(ctx))
+	return errors.Join(s.lookForTheDead(ctx), s.walk(ctx))
 }
 
-// takeOver delivers the items anew whose worker has died, long before asynq would.
-// asynq gives the dead worker's task to someone later; begin refuses it then.
-func (s *Sweeper) takeOver(ctx context.Context) error {
-	const page = 1000
-	queues, err := s.queues(ctx)
-	if err != nil {
+func (s *Sweeper) lookForTheDead(ctx context.Context) error {
+	leads, err := s.store.Lead(ctx, s.token, leadFor)
+	if err != nil || !leads {
+		s.suspects.forget()
 		return err
 	}
-	for _, queue := range queues {
-		for n := 1; ; n++ {
-			active, err := s.inspector.ListActiveTasks(queue, asynq.Page(n), asynq.PageSize(page))
-			if errors.Is(err, asynq.ErrQueueNotFound) {
-				break
-			}
-			if err != nil {
-				return err
-			}
-			for _, task := range active {
-				if task.IsOrphaned {
-					if err := s.takeOverTask(ctx, task); err != nil {
-						return err
-					}
-				}
-			}
-			if len(active) < page {
-				break
-			}
-		}
-	}
+	s.takeOver(ctx)
 	return nil
 }
 
-func (s *Sweeper) takeOverTask(ctx context.Context, task *asynq.TaskInfo) error {
-	d, err := tasks.DecodeDelivery(task.Payload)
-	if err != nil {
-		return nil //nolint:nilerr // not ours; whoever runs it will archive it
-	}
-	id, _, _ := tasks.ParseItemID(d.ItemID)
-	job, err := s.store.Job(ctx, id)
-	if errors.Is(err, tasks.JobGone) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return s.redeliver(ctx, job, d, orphaned)
-}
-
-// walk looks at the open jobs that are due.
+// walk sweeps open jobs that are due.
 func (s *Sweeper) walk(ctx context.Context) error {
 	for start := time.Now(); time.Since(start) < roundTime; {
-		due, now, err := s.store.Due(ctx, 100)
+		due, now, err := s.store.Claim(ctx, sliceSize, claimTime)
 		if err != nil || len(due) == 0 {
 			return err
 		}
-		for _, open := range due {
-			if err := s.check(ctx, open, now); err != nil {
-				return err
-			}
-		}
+		s.sweep(ctx, due, now)
 	}
 	return nil
 }
 
-// check looks at one open job: it leaves the index if it is final and told, with its
-// failures listed, or never came to be, else its lost tasks are delivered again.
-func (s *Sweeper) check(ctx context.Context, open tasks.OpenJob, now time.Time) error {
-	job, err := s.store.Job(ctx, open.ID)
-	if err == nil {
-		err = errors.Join(s.store.Tell(ctx, job), s.store.IndexFailures(ctx, job))
+// openJob is one that is being swept.
+type openJob struct {
+	tasks.OpenJob
+	tasks.Read
+	lost []lostTask
+	odd  bool // some of its tasks could not be looked up
+}
+
+type lostTask struct {
+	tasks.Delivery
+	fate tasks.Fate
+}
+
+// sweep sweeps the jobs of a claim.
+func (s *Sweeper) sweep(ctx context.Context, due []tasks.OpenJob, now time.Time) {
+	ids := make([]string, len(due))
+	for i, open := range due {
+		ids[i] = open.ID
 	}
-	if errors.Is(err, tasks.JobGone) || err == nil && job.State.Final() {
-		return s.store.Unlist(ctx, open)
+	jobs := make([]openJob, len(due))
+	for i, read := range s.store.Records(ctx, ids) {
+		jobs[i] = openJob{OpenJob: due[i], Read: read}
 	}
+	s.lookUp(ctx, jobs)
+	sideBySide(len(jobs), func(i int) { s.check(ctx, &jobs[i], now) })
+}
+
+// sideBySide calls f for each number below n, sweepAtOnce at a time.
+func sideBySide(n int, f func(int)) {
+	var all errgroup.Group
+	all.SetLimit(sweepAtOnce)
+	for i := range n {
+		all.Go(func() error {
+			f(i)
+			return nil
+		})
+	}
+	_ = all.Wait() // there is no error: each call sees to its own
+}
+
+// lookUp finds out which tasks of the jobs are lost, queue by queue.
+func (s *Sweeper) lookUp(ctx context.Context, jobs []openJob) {
+	type wanted struct {
+		job *openJob
+		tasks.Delivery
+	}
+	byQueue := map[string][]wanted{}
+	for i := range jobs {
+		if jobs[i].Err == nil {
+			for _, d := range jobs[i].Job.Deliveries() {
+				queue := jobs[i].Job.Queue
+				byQueue[queue] = append(byQueue[queue], wanted{&jobs[i], d})
+			}
+		}
+	}
+	for queue, all := range byQueue {
+		ids := make([]string, len(all))
+		for i, w := range all {
+			ids[i] = w.TaskID()
+		}
+		for i, look := range s.store.LookUp(ctx, queue, ids) {
+			switch job := all[i].job; {
+			case look.Err != nil && !job.odd: // once for each job
+				job.odd = true
+				s.trouble(ctx, stepTask, look.Err, aboutItem(job.Job, all[i].Delivery)...)
+			case look.Fate != "":
+				job.lost = append(job.lost, lostTask{all[i].Delivery, look.Fate})
+			}
+		}
+	}
+}
+
+// check does what is to be done about one open job: it leaves the index if it is final and
+// told, with its failures listed, or never came to be, else its lost tasks are delivered
+// again.
+func (s *Sweeper) check(ctx context.Context, j *openJob, now time.Time) {
+	if errors.Is(j.Err, tasks.JobGone) {
+		s.settled(ctx, j, s.store.Unlist(ctx, j.OpenJob))
+		return
+	}
+	if j.Err != nil {
+		s.trouble(ctx, stepRead, j.Err, slog.String("job", j.ID))
+		s.settled(ctx, j, s.store.Reschedule(ctx, j.OpenJob, now.Add(recheckLast)))
+		return
+	}
+	told := errors.Join(s.store.Tell(ctx, j.Job), s.store.IndexFailures(ctx, j.Job))
+	if told == nil && j.Job.State.Final() {
+		s.settled(ctx, j, s.store.Unlist(ctx, j.OpenJob))
+		return
+	}
+	next := now.Add(min(max(now.Sub(j.Job.CreatedAt.Time), recheckFirst), recheckLast))
+	if told != nil {
+		s.trouble(ctx, stepTell, told, aboutJob(j.Job)...)
+	}
+	for _, lost := range j.lost {
+		if s.redeliver(ctx, j.Job, lost.Delivery, lost.fate) {
+			next = now.Add(recheckFirst) // to see whether it was of use
+		}
+	}
+	s.settled(ctx, j, s.store.Reschedule(ctx, j.OpenJob, next))
+}
+
+// settled notes that the job could not be put off or dropped. It is due again when the claim
+// is over.
+func (s *Sweeper) settled(ctx context.Context, j *openJob, err error) {
 	if err != nil {
-		// One record that cannot be read or told must not keep the others from being swept.
-		s.log.Error("open job not swept", "job", open.ID, "error", err)
-		return s.store.Reschedule(ctx, open, now.Add(recheckLast))
+		s.trouble(ctx, stepSettle, err, slog.String("job", j.ID))
 	}
-	next := now.Add(min(max(now.Sub(job.CreatedAt.Time), recheckFirst), recheckLast))
-	for _, d := range job.Deliveries() {
-		lost, err := s.lost(job.Queue, d)
-		if err != nil {
-			return err
-		}
-		if lost == "" {
-			continue
-		}
-		if err := s.redeliver(ctx, job, d, lost); err != nil {
-			return err
-		}
-		next = now.Add(recheckFirst)
-	}
-	return s.store.Reschedule(ctx, open, next)
 }
 
-// lost says what has become of a delivery's task, if nobody will run it any more.
-func (s *Sweeper) lost(queue string, d tasks.Delivery) (string, error) {
-	task, err := s.inspector.GetTaskInfo(queue, d.TaskID())
-	switch {
-	case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
-		return missing, nil
-	case err != nil:
-		return "", err
-	case task.State == asynq.TaskStateCompleted:
-		return completed, nil
-	case task.State == asynq.TaskStateArchived:
-		return archivedTask, nil
-	}
-	return "", nil
-}
-
-func (s *Sweeper) redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, lost string) error {
+// redeliver hands an item to the workers again and reports whether it has.
+func (s *Sweeper) redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, fate tasks.Fate) bool {
 	err := s.store.Redeliver(ctx, job, d, lossDelay)
 	if _, moved := errors.AsType[tasks.Refusal](err); moved {
-		return nil // it has ended or was delivered again since we looked
+		return false // it has ended or was delivered again since we looked, or it is worked on
 	}
+	attrs := append(aboutItem(job, d), slog.String("task", string(fate)))
 	if err != nil {
-		return err
+		s.trouble(ctx, stepDeliver, err, attrs...)
+		return false
 	}
-	s.repairs.WithLabelValues(lost).Inc()
-	attrs := []slog.Attr{
-		slog.String("job", job.ID), slog.String("item", d.ItemID), slog.String("instance", d.InstanceID),
-		slog.String("tenant", job.Tenant), slog.String("task", lost),
-	}
+	s.repairs.WithLabelValues(string(fate)).Inc()
 	if id := job.TraceID(); id != "" {
 		attrs = append(attrs, slog.String("trace_id", id))
 	}
 	s.log.LogAttrs(ctx, slog.LevelWarn, "item delivered again", attrs...)
-	return nil
+	return true
+}
+
+// trouble logs and counts what a sweep leaves for later.
+func (s *Sweeper) trouble(ctx context.Context, step string, err error, attrs ...slog.Attr) {
+	if ctx.Err() != nil {
+		return // the process stops
+	}
+	s.troubles.WithLabelValues(step).Inc()
+	s.log.LogAttrs(ctx, slog.LevelError, "left for a later sweep", append(attrs, slog.String("step", step), slog.Any("error", err))...)
+}
+
+func aboutJob(job tasks.Job) []slog.Attr {
+	return []slog.Attr{slog.String("job", job.ID), slog.String("tenant", job.Tenant)}
+}
+
+func aboutItem(job tasks.Job, d tasks.Delivery) []slog.Attr {
+	return append(aboutJob(job), slog.String("item", d.ItemID), slog.String("instance", d.InstanceID))
 }
 
 // lossDelay is the delay of an item that has lost an attempt, after so many lost

@@ -26,7 +26,7 @@ func newSweepBench(t *testing.T) sweepBench {
 	server := miniredis.RunT(t)
 	b := newBenchOn(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true, TaskRetention: time.Hour},
 		repeatable{func(context.Context, Attempt) error { return nil }})
-	return sweepBench{b, server, NewSweeper(b.db, b.db.NewInspector(), b.db.Queues, b.log)}
+	return sweepBench{b, server, NewSweeper(nobody{b.db}, b.db.Queues, b.log)}
 }
 
 func (b sweepBench) sweep(t *testing.T) {
@@ -174,7 +174,7 @@ func TestARetryThatComesWhileAJobIsBeingDroppedKeepsItListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.later(2 * time.Minute)
-	due, _, err := b.db.Due(t.Context(), 10)
+	due, _, err := b.db.Claim(t.Context(), 10, claimTime)
 	if err != nil || len(due) != 1 {
 		t.Fatalf("due %v, %v", due, err)
 	}
@@ -193,19 +193,19 @@ func TestSweepTakesOverFromADeadWorker(t *testing.T) {
 	b := newSweepBench(t)
 	job := b.submit(t, "phone-1")
 	d := job.Deliveries()[0]
-	// A worker took the task, began, and died: its lease is not renewed.
+	// A worker took the task, began, and died.
 	_ = b.taken(t, d)
 	if _, err := b.db.Begin(t.Context(), d, "dead", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	b.sweep(t)
 	if n := b.deliveryOf(t, job); n != 1 {
-		t.Fatalf("delivery %d while the lease is good", n)
+		t.Fatalf("delivery %d at the first look", n)
 	}
-	b.expireLease(t, d)
+	b.SuspectFor(0)
 	b.sweep(t)
 	if n := b.deliveryOf(t, job); n != 2 {
-		t.Fatalf("delivery %d after the lease has run out", n)
+		t.Fatalf("delivery %d of an item that nobody has had in hand for long", n)
 	}
 	if _, err := b.db.Begin(t.Context(), d, "asynq gave the old task to someone", "k", time.Minute); !errors.Is(err, tasks.OldDelivery) {
 		t.Errorf("the old delivery begins: %v", err)
@@ -237,33 +237,6 @@ func (b sweepBench) taken(t *testing.T, d tasks.Delivery) string {
 	})
 	<-entered
 	return d.TaskID()
-}
-
-// expireLease ages a task's lease, as time does when its worker is dead.
-func (b sweepBench) expireLease(t *testing.T, d tasks.Delivery) {
-	t.Helper()
-	err := b.rdb.ZAdd(t.Context(), "asynq:{reset-0}:lease", redis.Z{Score: float64(time.Now().Add(-time.Second).Unix()), Member: d.TaskID()}).Err()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestOneSweeperAtATime(t *testing.T) {
-	b := newSweepBench(t)
-	second := NewSweeper(b.db, b.db.NewInspector(), b.db.Queues, b.Worker.log)
-	b.sweep(t)
-	job := b.submit(t, "phone-1")
-	if err := b.db.NewInspector().DeleteTask("reset-0", job.Deliveries()[0].TaskID()); err != nil {
-		t.Fatal(err)
-	}
-	b.later(2 * time.Minute)
-	if err := second.Sweep(t.Context()); err != nil || b.deliveryOf(t, job) != 1 {
-		t.Errorf("a second sweeper works beside the first, %v", err)
-	}
-	b.server.FastForward(leadFor) // the first has died
-	if err := second.Sweep(t.Context()); err != nil || b.deliveryOf(t, job) != 2 {
-		t.Errorf("nobody takes over from a dead sweeper, %v", err)
-	}
 }
 
 func TestLossSchedule(t *testing.T) {

@@ -82,7 +82,7 @@ func TestDeliveriesOfTheSweeperStayInTheTrace(t *testing.T) {
 		return nil
 	}), func(c *Config) { c.Tracer = provider.Tracer("test") })
 	var log bytes.Buffer
-	sweep := NewSweeper(b.db, b.db.NewInspector(), b.db.Queues, slog.New(slog.NewJSONHandler(&log, nil)))
+	sweep := NewSweeper(b.db, b.db.Queues, slog.New(slog.NewJSONHandler(&log, nil)))
 	const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, Open: true, Traceparent: traceparent})
 	if err != nil {

@@ -44,7 +44,7 @@ Redis. Make a token for a caller with 'batchreset token add'.`,
 func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags, ops opsFlags) (err error) {
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
-	db, err := redis.open(ctx, auditing(flags.db, log))
+	db, err := redis.open(ctx, logging(flags.db, log))
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		token, ttl = rand.Text(), 24*time.Hour
 	}
 	flags.db.Driver = work.driver
-	db, err := redis.open(ctx, auditing(flags.db, log))
+	db, err := redis.open(ctx, logging(flags.db, log))
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	if err != nil {
 		return err
 	}
-	sweeper := worker.NewSweeper(db, db.NewInspector(), db.Queues, log)
+	sweeper := worker.NewSweeper(db, db.Queues, log)
 	teller := newTeller(db, work.webhookPrivate, tracer, log)
 	public, err := bind(ctx, "listen", flags.listen)
 	if err != nil {

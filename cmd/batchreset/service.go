@@ -288,10 +288,10 @@ func (f *opsFlags) handler(db *redisdb.DB, log *slog.Logger, metrics ...promethe
 	return ops.New(ops.Config{Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: f.traceURL, Log: log}, append(metrics, db, buildInfo())...)
 }
 
-// auditing has every entry of the audit trail in the log, too, and keeps those that have to
-// be written later, which is for WriteTrail.
-func auditing(opts redisdb.Options, log *slog.Logger) redisdb.Options {
-	opts.LateEntries = 10_000
+// logging has every entry of the audit trail in the log, too, keeps those that have to be
+// written later, which is for WriteTrail, and has in the log what lists leave out.
+func logging(opts redisdb.Options, log *slog.Logger) redisdb.Options {
+	opts.Log, opts.LateEntries = log, 10_000
 	opts.Audited = func(e tasks.AuditEntry, missing error) {
 		level, attrs := slog.LevelInfo, e.LogAttrs()
 		if missing != nil {

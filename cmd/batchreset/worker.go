@@ -76,7 +76,7 @@ to end, the rest is handed back. A second signal stops it at once.`,
 func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb.Options, flags workerFlags, driver worker.Driver, ops opsFlags) (err error) {
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
-	db, err := redis.open(ctx, auditing(opts, log))
+	db, err := redis.open(ctx, logging(opts, log))
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	if err != nil {
 		return err
 	}
-	sweeper := worker.NewSweeper(db, db.NewInspector(), db.Queues, log)
+	sweeper := worker.NewSweeper(db, db.Queues, log)
 	teller := newTeller(db, flags.webhookPrivate, tracer, log)
 	if err := sayWhoMayLogIn(ctx, db, log); err != nil {
 		return err

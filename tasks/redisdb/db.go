@@ -55,6 +55,8 @@ type Options struct {
 	// MaxBacklog is how many instances may wait to be reset, about, before no more are
 	// accepted; 0 = no bound.
 	MaxBacklog int
+	// Log is told what lists leave out because it cannot be read. Default: nobody is.
+	Log *slog.Logger
 }
 
 // DB is the service's view of Redis. It is safe for concurrent use.
@@ -62,7 +64,6 @@ type DB struct {
 	rdb       redis.UniversalClient
 	group     *grouped // rdb, for what many goroutines call at a time
 	apart     bool     // a record and the lock of its item are not written by one script
-	client    *asynq.Client
 	quiet     *quiet
 	backlogs  *backlogs
 	policies  *policies
@@ -73,6 +74,7 @@ type DB struct {
 	instances instanceIndex
 	clocks    clocks
 	looks     sync.WaitGroup // of QueueMetrics
+	leftOut   *leftOut
 	opts      Options
 }
 
@@ -89,10 +91,13 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	if opts.GiveUpAfter == 0 {
 		opts.GiveUpAfter = 24 * time.Hour
 	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
 	opts.Queues = max(opts.Queues, 1)
 	db := &DB{
-		rdb: rdb, group: newGrouped(rdb), client: asynq.NewClientFromRedisClient(flusher{rdb}),
-		quiet: newQuiet(), wanted: newWanted(), opts: opts,
+		rdb: rdb, group: newGrouped(rdb),
+		quiet: newQuiet(), wanted: newWanted(), leftOut: newLeftOut(), opts: opts,
 	}
 	db.late.bound = opts.LateEntries
 	db.activity = &activity{}

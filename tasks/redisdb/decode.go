@@ -2,6 +2,7 @@ package redisdb
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -51,8 +52,16 @@ func stateOf(letter string) tasks.ItemState {
 	return ""
 }
 
-// decodeJob reads a job hash. Errors: tasks.JobGone for an empty one.
+// decodeJob reads a job hash. Errors: tasks.JobGone for an empty one, else a *damage.
 func decodeJob(id string, hash map[string]string) (tasks.Job, error) {
+	job, err := decodeHash(id, hash)
+	if err != nil && !errors.Is(err, tasks.JobGone) {
+		err = &damage{err}
+	}
+	return job, err
+}
+
+func decodeHash(id string, hash map[string]string) (tasks.Job, error) {
 	if len(hash) == 0 {
 		return tasks.Job{}, tasks.JobGone
 	}

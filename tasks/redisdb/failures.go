@@ -1,6 +1,7 @@
 package redisdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,14 +122,19 @@ func (db *DB) FailureKinds(ctx context.Context, before time.Duration, parts int)
 			counts = append(counts, pipe.ZCount(ctx, key, score(from), upTo))
 		}
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("count failures: %w", err)
-	}
-	kinds := make([]tasks.FailureCount, len(listed))
+	_, _ = pipe.Exec(ctx) // each carries its own error
+	var kinds []tasks.FailureCount
 	for i, z := range listed {
-		kinds[i] = tasks.FailureCount{FailureKind: parseKind(z.Member.(string)), Last: tasks.FromMillis(int64(z.Score))}
+		kind := tasks.FailureCount{FailureKind: parseKind(z.Member.(string)), Last: tasks.FromMillis(int64(z.Score))}
+		var troubles error
 		for _, c := range counts[i*parts : (i+1)*parts] {
-			kinds[i].Over = append(kinds[i].Over, c.Val())
+			kind.Over = append(kind.Over, c.Val())
+			troubles = cmp.Or(troubles, c.Err())
+		}
+		if troubles == nil {
+			kinds = append(kinds, kind)
+		} else if err := db.leaveOut(kindKey(z.Member.(string)), troubles); err != nil {
+			return nil, fmt.Errorf("count failures: %w", err)
 		}
 	}
 	slices.SortStableFunc(kinds, func(a, b tasks.FailureCount) int { return int(b.Total() - a.Total()) })
@@ -199,20 +205,22 @@ func (db *DB) failures(ctx context.Context, listed []redis.Z) (found []tasks.Fai
 	for i, z := range listed {
 		ids[i], _, _ = tasks.ParseItemID(z.Member.(string))
 	}
-	records, err := db.JobsByID(ctx, slices.Compact(slices.Sorted(slices.Values(ids))))
-	if err != nil {
-		return nil, nil, err
-	}
-	jobs := make(map[string]tasks.Job, len(records))
-	for _, job := range records {
-		jobs[job.ID] = job
+	once := slices.Compact(slices.Sorted(slices.Values(ids)))
+	jobs := make(map[string]tasks.Read, len(once))
+	for i, read := range db.Records(ctx, once) {
+		jobs[once[i]] = read
 	}
 	for i, z := range listed {
 		_, n, _ := tasks.ParseItemID(z.Member.(string))
-		if job, ok := jobs[ids[i]]; ok && n < len(job.Items) {
-			found = append(found, tasks.Failure{At: tasks.FromMillis(int64(z.Score)), Job: job, Item: job.Items[n]})
-		} else {
+		switch read := jobs[ids[i]]; {
+		case read.Err == nil && n < len(read.Job.Items):
+			found = append(found, tasks.Failure{At: tasks.FromMillis(int64(z.Score)), Job: read.Job, Item: read.Job.Items[n]})
+		case read.Err == nil, errors.Is(read.Err, tasks.JobGone):
 			gone = append(gone, z.Member)
+		default:
+			if err := db.leaveOut(ids[i], read.Err); err != nil {
+				return nil, nil, err
+			}
 		}
 	}
 	return found, gone, nil

@@ -2,7 +2,9 @@ package redisdb
 
 import (
 	"context"
+	"fmt"
 
+	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -10,14 +12,15 @@ import (
 // task and waits for its answer; a flusher collects the scripts of a batch and sends
 // them at once.
 //
-// A script that is collected is told to have succeeded, because its caller waits for
+// A command that is collected is told to have succeeded, because its caller waits for
 // an answer; the real one is in the batch.
 type flusher struct{ redis.UniversalClient }
 
 // flush is a batch of tasks on their way into their queue.
 type flush struct {
 	pipe redis.Pipeliner
-	sent []*redis.Cmd // one for each task
+	list *redis.IntCmd // puts the queue into asynq's list of queues
+	sent []*redis.Cmd  // one for each task
 }
 
 type flushKey struct{}
@@ -35,24 +38,43 @@ func (f flusher) EvalSha(ctx context.Context, sha string, keys []string, args ..
 	return answer
 }
 
+// SAdd implements redis.Cmdable, which is what asynq lists a queue through.
+func (f flusher) SAdd(ctx context.Context, key string, members ...any) *redis.IntCmd {
+	batch, collecting := ctx.Value(flushKey{}).(*flush)
+	if !collecting {
+		return f.UniversalClient.SAdd(ctx, key, members...)
+	}
+	batch.list = batch.pipe.SAdd(ctx, key, members...)
+	return redis.NewIntCmd(ctx)
+}
+
 // enqueueAll enqueues n tasks of a queue in one round trip and announces them; add
-// enqueues one of them with the context that it is given.
-func (db *DB) enqueueAll(ctx context.Context, queue string, n int, add func(ctx context.Context, i int) error) error {
+// enqueues one of them with the context and the client that it is given.
+//
+// asynq's client lists a queue with the first task that it puts into it, and then never
+// again. A queue that somebody deletes while it is empty would not come back: its tasks would
+// be run, and nobody would see them. Hence a client for each batch, whose listing travels with
+// the tasks.
+func (db *DB) enqueueAll(ctx context.Context, queue string, n int, add func(ctx context.Context, client *asynq.Client, i int) error) error {
+	client := asynq.NewClientFromRedisClient(flusher{db.rdb})
 	batch := &flush{pipe: db.rdb.Pipeline()}
 	collecting := context.WithValue(ctx, flushKey{}, batch)
 	for i := range n {
-		if err := add(collecting, i); err != nil {
+		if err := add(collecting, client, i); err != nil {
 			return err
 		}
 	}
 	batch.pipe.Publish(ctx, channel, queue)
 	_, _ = batch.pipe.Exec(ctx) // each script carries its own error
+	if batch.list != nil && batch.list.Err() != nil {
+		return fmt.Errorf("list queue: %w", batch.list.Err())
+	}
 	late := false
 	for i, sent := range batch.sent {
 		err := sent.Err()
 		if redis.HasErrorPrefix(err, "NOSCRIPT") {
 			late = true
-			err = add(ctx, i) // by itself, which makes asynq load the script
+			err = add(ctx, client, i) // by itself, which makes asynq load the script
 		}
 		if err != nil {
 			return err

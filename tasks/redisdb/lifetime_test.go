@@ -80,7 +80,7 @@ func TestNothingOfAJobStaysForEver(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.SetTime(time.Now().Add(time.Hour))
-	due, _, err := w.db.Due(t.Context(), 10)
+	due, _, err := w.db.Claim(t.Context(), 10, time.Minute)
 	if err != nil || len(due) != 1 {
 		t.Fatalf("due %v, %v", due, err)
 	}

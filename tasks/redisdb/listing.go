@@ -86,12 +86,12 @@ func (l *listing) take(ctx context.Context, entries []position) (full bool, err 
 		return false, err
 	}
 	for part := range slices.Chunk(possible, scanStep) {
-		records, err := l.db.records(ctx, part)
-		if err != nil {
-			return false, err
-		}
+		ids := make([]string, len(part))
 		for i, entry := range part {
-			if err := l.judge(ctx, entry, records[i].Val()); err != nil {
+			ids[i] = entry.job
+		}
+		for i, read := range l.db.Records(ctx, ids) {
+			if err := l.judge(part[i], read); err != nil {
 				return false, err
 			}
 			if len(l.found) == l.filter.Limit {
@@ -106,22 +106,18 @@ func (l *listing) take(ctx context.Context, entries []position) (full bool, err 
 }
 
 // judge looks at the record of an entry.
-func (l *listing) judge(ctx context.Context, entry position, hash map[string]string) error {
+func (l *listing) judge(entry position, read tasks.Read) error {
 	l.read++
 	l.at = entry
-	job, err := decodeJob(entry.job, hash)
-	if hash["v"] == "1" {
-		job, err = l.db.Job(ctx, entry.job)
-	}
 	switch {
-	case errors.Is(err, tasks.JobGone):
+	case errors.Is(read.Err, tasks.JobGone):
 		if l.db.Now().Sub(time.UnixMilli(entry.created)) > listingGrace {
 			l.gone = append(l.gone, entry.job)
 		}
-	case err != nil:
-		return err
-	case l.filter.Match(job):
-		l.found = append(l.found, job)
+	case read.Err != nil:
+		return l.db.leaveOut(entry.job, read.Err)
+	case l.filter.Match(read.Job):
+		l.found = append(l.found, read.Job)
 	}
 	return nil
 }
@@ -137,13 +133,14 @@ func (db *DB) possible(ctx context.Context, f tasks.JobFilter, entries []positio
 	for i, entry := range entries {
 		headers[i] = pipe.HMGet(ctx, jobKey(entry.job), "v", "left", "stop", "labels")
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, err
-	}
+	_, _ = pipe.Exec(ctx) // each carries its own error
 	var left []position
 	for i, entry := range entries {
-		h := headers[i].Val()
-		if text(h[0]) != schemaVersion || f.Possible(text(h[1]) == "0", text(h[2]) != "") && fits(f, text(h[3])) {
+		h, err := headers[i].Result()
+		if err != nil && !answered(err) {
+			return nil, err
+		}
+		if err != nil || text(h[0]) != schemaVersion || f.Possible(text(h[1]) == "0", text(h[2]) != "") && fits(f, text(h[3])) {
 			left = append(left, entry)
 		}
 	}
@@ -160,16 +157,6 @@ func fits(f tasks.JobFilter, labels string) bool {
 	}
 	var job tasks.Job
 	return json.Unmarshal([]byte(labels), &job.Labels) == nil && tasks.JobFilter{Labels: f.Labels}.Match(job)
-}
-
-func (db *DB) records(ctx context.Context, entries []position) ([]*redis.MapStringStringCmd, error) {
-	pipe := db.rdb.Pipeline()
-	records := make([]*redis.MapStringStringCmd, len(entries))
-	for i, entry := range entries {
-		records[i] = pipe.HGetAll(ctx, jobKey(entry.job))
-	}
-	_, err := pipe.Exec(ctx)
-	return records, err
 }
 
 // boundsOf are the times that a filter selects, from a position on.

@@ -52,17 +52,20 @@ func (db *DB) queueStates(ctx context.Context) ([]tasks.QueueState, error) {
 		return nil, err
 	}
 	slices.SortFunc(queues, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
-	states := make([]tasks.QueueState, len(queues))
-	for i, queue := range queues {
+	states := make([]tasks.QueueState, 0, len(queues))
+	for _, queue := range queues {
 		info := &asynq.QueueInfo{}
 		if slices.Contains(known, queue) { // something has been in it
 			if info, err = inspector.GetQueueInfo(queue); err != nil {
-				return nil, err
+				if err := db.leaveOut("queue "+queue, err); err != nil {
+					return nil, err
+				}
+				continue
 			}
 		}
-		states[i] = tasks.QueueState{
+		states = append(states, tasks.QueueState{
 			Name: queue, Pending: info.Pending, Later: info.Scheduled + info.Retry, Active: info.Active, Oldest: info.Latency, Paused: info.Paused,
-		}
+		})
 	}
 	return states, nil
 }

@@ -33,8 +33,8 @@ func (db *DB) enqueue(ctx context.Context, job tasks.Job) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	deliveries := job.Deliveries()
-	if err := db.enqueueAll(ctx, job.Queue, len(deliveries), func(ctx context.Context, i int) error {
-		return db.enqueueOne(ctx, job, deliveries[i], asynq.ProcessAt(startOf(job)))
+	if err := db.enqueueAll(ctx, job.Queue, len(deliveries), func(ctx context.Context, client *asynq.Client, i int) error {
+		return enqueueOne(ctx, client, job, deliveries[i], asynq.ProcessAt(startOf(job)))
 	}); err != nil {
 		return &tasks.UndeliveredError{Job: job.ID, Cause: err}
 	}
@@ -45,8 +45,8 @@ func (db *DB) enqueue(ctx context.Context, job tasks.Job) error {
 // seconds off.
 func startOf(job tasks.Job) time.Time { return job.NotBefore.Add(time.Second - time.Millisecond) }
 
-func (db *DB) enqueueOne(ctx context.Context, job tasks.Job, d tasks.Delivery, when asynq.Option) error {
-	_, err := db.client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(tasks.TypeReset, d.Encode(), headers(job)),
+func enqueueOne(ctx context.Context, client *asynq.Client, job tasks.Job, d tasks.Delivery, when asynq.Option) error {
+	_, err := client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(tasks.TypeReset, d.Encode(), headers(job)),
 		asynq.TaskID(d.TaskID()),
 		asynq.Queue(job.Queue),
 		asynq.MaxRetry(math.MaxInt32),

@@ -80,7 +80,10 @@ func (q *QueueMetrics) look() []prometheus.Metric {
 		info := &asynq.QueueInfo{Queue: queue}
 		if slices.Contains(known, queue) { // something has been in it
 			if info, err = inspector.GetQueueInfo(queue); err != nil {
-				return nil
+				if q.db.leaveOut("queue "+queue, err) != nil {
+					return nil
+				}
+				continue
 			}
 		}
 		seen = append(seen, queueGauges(info)...)

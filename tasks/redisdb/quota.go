@@ -134,11 +134,17 @@ func (db *DB) recount(ctx context.Context, tenant string) error {
 		left[job] = pipe.HMGet(ctx, jobKey(job), "left")
 	}
 	now := pipe.Time(ctx)
-	if _, err := pipe.Exec(ctx); err != nil {
+	_, _ = pipe.Exec(ctx) // each carries its own error
+	if err := now.Err(); err != nil {
 		return fmt.Errorf("count open instances: %w", err)
 	}
 	var changed []any
 	for job, was := range held {
+		if err := left[job].Err(); answered(err) {
+			continue // what cannot be read counts as open
+		} else if err != nil {
+			return fmt.Errorf("count open instances: %w", err)
+		}
 		before, since, _ := strings.Cut(was, " ")
 		open := text(left[job].Val()[0])
 		if open == "" {

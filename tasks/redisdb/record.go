@@ -295,7 +295,9 @@ func (db *DB) list(ctx context.Context, s tasks.Submission, id string) (now time
 			return now, "", err
 		}
 	} else {
-		pipe.ZAddNX(ctx, openKey, openEntry(now, id))
+		// Never earlier, but later: this request has a whole grace of its own, even if an
+		// earlier one of the same key has listed the job and come to nothing.
+		pipe.ZAddArgs(ctx, openKey, redis.ZAddArgs{GT: true, Members: []redis.Z{openEntry(now, id)}})
 		added = pipe.XAdd(ctx, add)
 	}
 	for _, jobs := range []string{jobsKey(s.Tenant), allJobsKey} {

@@ -61,6 +61,9 @@ var reopenLua string
 //go:embed lua/upgrade.lua
 var upgradeLua string
 
+//go:embed lua/claim.lua
+var claimLua string
+
 //go:embed lua/settle.lua
 var settleLua string
 
@@ -132,6 +135,7 @@ var (
 	cancelScript     = redis.NewScript(brakeLua + recordLua + stopLua + cancelLua)
 	reopenScript     = redis.NewScript(recordLua + stopLua + reopenLua)
 	upgradeScript    = redis.NewScript(brakeLua + recordLua + upgradeLua)
+	claimScript      = redis.NewScript(claimLua)
 	settleScript     = redis.NewScript(settleLua)
 	leadScript       = redis.NewScript(leadLua)
 	lockScript       = redis.NewScript(instanceLua + lockLua)

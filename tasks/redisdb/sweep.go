@@ -6,10 +6,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/hibiken/asynq"
-	"github.com/redis/go-redis/v9"
-
 	"batchreset/tasks"
+	"github.com/hibiken/asynq"
 )
 
 const sweeperKey = "reset:sweeper"
@@ -24,23 +22,18 @@ func (db *DB) Lead(ctx context.Context, token string, ttl time.Duration) (bool, 
 	return leads == 1, nil
 }
 
-// Due returns open jobs whose sweep is due, the longest waiting first, at most n,
-// and the time by Redis's clock.
-func (db *DB) Due(ctx context.Context, n int) ([]tasks.OpenJob, time.Time, error) {
-	now, err := db.rdb.Time(ctx).Result()
-	if err != nil {
-		return nil, now, fmt.Errorf("due jobs: %w", err)
+// Claim takes open jobs whose sweep is due, the longest waiting first, at most n. Nobody else
+// gets them for as long as the claim lasts. It returns the time by Redis's clock, too.
+func (db *DB) Claim(ctx context.Context, n int, lasts time.Duration) ([]tasks.OpenJob, time.Time, error) {
+	a, err := claimScript.Run(ctx, db.rdb, []string{openKey}, n, lasts.Milliseconds()).Slice()
+	if err != nil || len(a) != 2 {
+		return nil, time.Time{}, fmt.Errorf("claim open jobs: %w, answer %v", err, a)
 	}
-	entries, err := db.rdb.ZRangeByScoreWithScores(ctx, openKey, &redis.ZRangeBy{
-		Min: "-inf", Max: strconv.FormatInt(now.UnixMilli(), 10), Count: int64(n),
-	}).Result()
-	if err != nil {
-		return nil, now, fmt.Errorf("due jobs: %w", err)
-	}
-	due := make([]tasks.OpenJob, len(entries))
-	for i, e := range entries {
-		id, _ := e.Member.(string)
-		due[i] = tasks.OpenJob{ID: id, Due: tasks.FromMillis(int64(e.Score))}
+	now := time.UnixMilli(number(a[0]))
+	listed, _ := a[1].([]any)
+	due := make([]tasks.OpenJob, len(listed))
+	for i, id := range listed {
+		due[i] = tasks.OpenJob{ID: text(id), Due: tasks.FromMillis(now.Add(lasts).UnixMilli())}
 	}
 	return due, now, nil
 }
@@ -56,7 +49,7 @@ func (db *DB) Reschedule(ctx context.Context, j tasks.OpenJob, next time.Time) e
 func (db *DB) Unlist(ctx context.Context, j tasks.OpenJob) error { return db.settle(ctx, j, "") }
 
 func (db *DB) settle(ctx context.Context, j tasks.OpenJob, score string) error {
-	if err := settleScript.Run(ctx, db.rdb, []string{openKey}, j.ID, j.Due.UnixMilli(), score).Err(); err != nil {
+	if err := settleScript.Run(ctx, db.group, []string{openKey}, j.ID, j.Due.UnixMilli(), score).Err(); err != nil {
 		return fmt.Errorf("settle open job: %w", err)
 	}
 	return nil
@@ -76,7 +69,9 @@ func (db *DB) Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, de
 	if number(a[2]) == 1 {
 		when = asynq.ProcessIn(delay(int(number(a[1]))))
 	}
-	if err := db.enqueueOne(ctx, job, d, when); err != nil {
+	if err := db.enqueueAll(ctx, job.Queue, 1, func(ctx context.Context, client *asynq.Client, _ int) error {
+		return enqueueOne(ctx, client, job, d, when)
+	}); err != nil {
 		return fmt.Errorf("deliver again: %w", err)
 	}
 	return nil

@@ -52,8 +52,8 @@ func (db *DB) Tell(ctx context.Context, job tasks.Job) error {
 	if len(notices) == 0 {
 		return nil
 	}
-	if err := db.enqueueAll(ctx, WebhookQueue, len(notices), func(ctx context.Context, i int) error {
-		return db.enqueueNotice(ctx, job, notices[i])
+	if err := db.enqueueAll(ctx, WebhookQueue, len(notices), func(ctx context.Context, client *asynq.Client, i int) error {
+		return enqueueNotice(ctx, client, job, notices[i])
 	}); err != nil {
 		return fmt.Errorf("tell: %w", err)
 	}
@@ -70,8 +70,8 @@ func markOf(n tasks.News) string {
 	return toldField
 }
 
-func (db *DB) enqueueNotice(ctx context.Context, job tasks.Job, n tasks.Notice) error {
-	_, err := db.client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(tasks.TypeNotice, n.Encode(), headers(job)),
+func enqueueNotice(ctx context.Context, client *asynq.Client, job tasks.Job, n tasks.Notice) error {
+	_, err := client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(tasks.TypeNotice, n.Encode(), headers(job)),
 		asynq.TaskID(n.TaskID()),
 		asynq.Queue(WebhookQueue),
 		asynq.MaxRetry(math.MaxInt32),

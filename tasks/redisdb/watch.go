@@ -44,12 +44,16 @@ func (db *DB) Tags(ctx context.Context, jobs []string) (map[string]string, error
 	for i, id := range jobs {
 		answers[i] = pipe.HMGet(ctx, jobKey(id), "created", "rev")
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("read job versions: %w", err)
-	}
+	_, _ = pipe.Exec(ctx) // each carries its own error
 	tags := make(map[string]string, len(jobs))
 	for i, id := range jobs {
-		v := answers[i].Val()
+		v, err := answers[i].Result()
+		if answered(err) {
+			continue // it is no record
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read job versions: %w", err)
+		}
 		f := numbers{fields: []string{text(v[0]), text(v[1])}}
 		if created := f.count(0); created > 0 {
 			tags[id] = tasks.Job{CreatedAt: tasks.FromMillis(created), Revision: f.count(1)}.Tag()
@@ -58,29 +62,20 @@ func (db *DB) Tags(ctx context.Context, jobs []string) (map[string]string, error
 	return tags, nil
 }
 
-// JobsByID returns those of the jobs that there are, in the same order.
+// JobsByID returns those of the jobs that there are, in the same order. Those that cannot be
+// read are left out, and logged.
 func (db *DB) JobsByID(ctx context.Context, ids []string) ([]tasks.Job, error) {
-	pipe := db.rdb.Pipeline()
-	answers := make([]*redis.MapStringStringCmd, len(ids))
-	for i, id := range ids {
-		answers[i] = pipe.HGetAll(ctx, jobKey(id))
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("read job records: %w", err)
-	}
 	var jobs []tasks.Job
-	for i, id := range ids {
-		job, err := decodeJob(id, answers[i].Val())
-		if answers[i].Val()["v"] == "1" {
-			job, err = db.Job(ctx, id) // which rewrites it
+	for i, read := range db.Records(ctx, ids) {
+		switch {
+		case read.Err == nil:
+			jobs = append(jobs, read.Job)
+		case errors.Is(read.Err, tasks.JobGone):
+		default:
+			if err := db.leaveOut(ids[i], read.Err); err != nil {
+				return nil, err
+			}
 		}
-		if errors.Is(err, tasks.JobGone) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		jobs = append(jobs, job)
 	}
 	return jobs, nil
 }

@@ -1,0 +1,131 @@
+package redisdb_test
+
+import (
+	"bytes"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+// A record that cannot be read is left out of lists, and said so in the log; everything else
+// is listed.
+func TestListsGoOnWithoutWhatCannotBeRead(t *testing.T) {
+	for name, spoil := range map[string][][]any{
+		"no hash":               {{"DEL", "KEY"}, {"SET", "KEY", "x"}},
+		"no number in the head": {{"HSET", "KEY", "created", "yesterday"}},
+		"an item of nonsense":   {{"HSET", "KEY", "0", "?"}},
+		"a later version":       {{"HSET", "KEY", "v", "99"}},
+		"labels that are none":  {{"HSET", "KEY", "labels", "{"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log bytes.Buffer
+			w := open(t, redisdb.Options{URL: redistest.Start(t, "--appendfsync", "no").URL(), Log: slog.New(slog.NewJSONHandler(&log, nil))})
+			var jobs []tasks.Job
+			for range 3 {
+				job := w.submit(t, "phone-1")
+				if _, err := w.db.Abandon(t.Context(), job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
+					t.Fatal(err)
+				}
+				jobs = append(jobs, job)
+			}
+			good, bad := []string{jobs[0].ID, jobs[2].ID}, jobs[1].ID
+			slices.Sort(good)
+			for _, command := range spoil {
+				for i := range command {
+					if command[i] == "KEY" {
+						command[i] = "reset:{" + bad + "}"
+					}
+				}
+				if err := w.rdb.Do(t.Context(), command...).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			check := func(list string, found []tasks.Job, err error) {
+				t.Helper()
+				ids := make([]string, len(found))
+				for i, job := range found {
+					ids[i] = job.ID
+				}
+				slices.Sort(ids)
+				if err != nil || !slices.Equal(ids, good) {
+					t.Errorf("%s: %q, %v, want %q", list, ids, err, good)
+				}
+			}
+			filter := tasks.JobFilter{Limit: 10}
+			found, _, err := w.db.Jobs(t.Context(), "acme", filter)
+			check("of the tenant", found, err)
+			found, _, err = w.db.SearchJobs(t.Context(), tasks.JobSearch{JobFilter: filter})
+			check("of all tenants", found, err)
+			filter.State = tasks.JobFailed
+			found, _, err = w.db.Jobs(t.Context(), "acme", filter)
+			check("by state", found, err)
+			found, err = w.db.JobsByID(t.Context(), []string{jobs[0].ID, bad, jobs[2].ID})
+			check("by ID", found, err)
+			found, err = w.db.InstanceJobs(t.Context(), "phone-1")
+			check("of an instance", found, err)
+			found, _, err = w.db.SearchJobs(t.Context(), tasks.JobSearch{Code: tasks.BusyTooLong, JobFilter: tasks.JobFilter{Limit: 10}})
+			check("by error code", found, err)
+			for range 2 { // what is left out stays in the index: it may be mended
+				failures, _, err := w.db.Failures(t.Context(), tasks.FailureFilter{FailureKind: tasks.FailureKind{Code: tasks.BusyTooLong}, Limit: 10})
+				if err != nil || len(failures) != 2 {
+					t.Errorf("%d failures, %v", len(failures), err)
+				}
+			}
+			kinds, err := w.db.FailureKinds(t.Context(), time.Hour, 1)
+			if err != nil || len(kinds) != 1 || kinds[0].Total() != 3 {
+				t.Errorf("kinds of failures %+v, %v", kinds, err)
+			}
+			tags, err := w.db.Tags(t.Context(), append(good, bad))
+			if err != nil || tags[good[0]] == "" || tags[good[1]] == "" {
+				t.Errorf("tags %v, %v", tags, err)
+			}
+			if n := strings.Count(log.String(), `"what":"`+bad); n != 1 {
+				t.Errorf("the log names it %d times: %s", n, log.String())
+			}
+		})
+	}
+}
+
+func TestTheOverviewGoesOnWithoutAQueueThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	w := open(t, redisdb.Options{URL: redistest.Start(t, "--appendfsync", "no").URL(), Queues: 3})
+	w.submit(t, "phone-1")
+	w.rdb.SAdd(t.Context(), "asynq:queues", "reset-0", "reset-1", "reset-2")
+	w.rdb.Set(t.Context(), "asynq:{reset-1}:retry", "no set", 0)
+	o, err := w.db.Overview(t.Context())
+	var names []string
+	for _, q := range o.Queues {
+		names = append(names, q.Name)
+	}
+	if err != nil || !slices.Equal(names, []string{"reset-0", "reset-2"}) {
+		t.Errorf("the overview has the queues %q, %v", names, err)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(w.db.QueueMetrics())
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	measured := map[string]bool{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			for _, label := range m.GetLabel() {
+				if label.GetName() == "queue" {
+					measured[label.GetValue()] = true
+				}
+			}
+		}
+	}
+	if !measured["reset-0"] || !measured["reset-2"] || measured["reset-1"] {
+		t.Errorf("a scrape has the queues %v", measured)
+	}
+}

@@ -1,0 +1,314 @@
+package redisdb
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+// inspected is the client of an asynq inspector that the sweeper looks through.
+//
+// asynq answers "no such queue" for one that is not in its list of queues, whatever is in
+// it; a queue gets out of that list when somebody deletes it on the dashboard. An inspected
+// says that every queue is listed, so that it is the tasks that are looked for.
+//
+// asynq judges by the clock of who asks which tasks are orphaned and which servers live. An
+// inspected makes it answer neither: the sweeper goes by what Redis itself lets lapse.
+type inspected struct {
+	redis.UniversalClient
+	batch *looks // nil: each look goes by itself
+	// What asynq does not tell: how long the last list was, and that something was not answered.
+	listed int
+	err    error
+}
+
+// looks are task look-ups of one queue that travel together: asynq is asked for each task
+// twice, once to collect what it sends, and once to read the answers.
+type looks struct {
+	pipe     redis.Pipeliner // until it is sent
+	sent     []*redis.Cmd
+	answered int
+}
+
+var errCollected = errors.New("the look-up is on its way")
+
+// serversSince is how old the last sign of a server may be, by its own clock, to be looked
+// at. Whether it lives is said by its key, which Redis lets lapse.
+const serversSince = 7 * 24 * time.Hour
+
+// SIsMember implements redis.Cmdable, which is where asynq asks whether there is a queue.
+func (i *inspected) SIsMember(ctx context.Context, _ string, _ any) *redis.BoolCmd {
+	answer := redis.NewBoolCmd(ctx)
+	answer.SetVal(true)
+	return answer
+}
+
+// EvalSha implements redis.Scripter.
+func (i *inspected) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	switch {
+	case i.batch != nil && i.batch.pipe != nil:
+		i.batch.sent = append(i.batch.sent, i.batch.pipe.EvalSha(ctx, sha, keys, args...))
+		return failed(ctx, errCollected)
+	case i.batch != nil:
+		i.batch.answered++
+		return i.batch.sent[i.batch.answered-1]
+	}
+	return i.eval(ctx, i.UniversalClient.EvalSha, sha, keys, args)
+}
+
+// Eval implements redis.Scripter: Redis has not known the script.
+func (i *inspected) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	return i.eval(ctx, i.UniversalClient.Eval, script, keys, args)
+}
+
+func (i *inspected) eval(ctx context.Context, run func(context.Context, string, []string, ...any) *redis.Cmd, script string, keys []string, args []any) *redis.Cmd {
+	switch {
+	case strings.HasSuffix(keys[0], "}:lease"): // which tasks are orphaned
+		answer := redis.NewCmd(ctx)
+		answer.SetVal([]any{})
+		return answer
+	case keys[0] == "asynq:servers", keys[0] == "asynq:workers":
+		args = []any{time.Now().Add(-serversSince).Unix()}
+	}
+	answer := run(ctx, script, keys, args...)
+	i.note(answer.Err())
+	if list, err := answer.Slice(); err == nil && strings.HasSuffix(keys[0], "}:active") {
+		i.listed = len(list) / 2 // a message and a result for each
+	}
+	return answer
+}
+
+// Get implements redis.Cmdable, which is where asynq reads a server.
+func (i *inspected) Get(ctx context.Context, key string) *redis.StringCmd {
+	answer := i.UniversalClient.Get(ctx, key)
+	i.note(answer.Err())
+	return answer
+}
+
+// HVals implements redis.Cmdable, which is where asynq reads what a server works on.
+func (i *inspected) HVals(ctx context.Context, key string) *redis.StringSliceCmd {
+	answer := i.UniversalClient.HVals(ctx, key)
+	i.note(answer.Err())
+	return answer
+}
+
+// note keeps that there was no answer. A reply is one, even if it is an error.
+func (i *inspected) note(err error) {
+	if err != nil && !answered(err) {
+		i.err = err
+	}
+}
+
+// looksAtOnce is how many tasks are looked up in one round trip.
+const looksAtOnce = 1000
+
+// LookUp says what has become of tasks of one queue, in the same order.
+func (db *DB) LookUp(ctx context.Context, queue string, ids []string) []tasks.TaskLook {
+	found := make([]tasks.TaskLook, 0, len(ids))
+	for len(ids) > 0 {
+		some := ids[:min(len(ids), looksAtOnce)]
+		found, ids = append(found, db.lookUp(ctx, queue, some)...), ids[len(some):]
+	}
+	return found
+}
+
+func (db *DB) lookUp(ctx context.Context, queue string, ids []string) []tasks.TaskLook {
+	batch := db.askFor(ctx, queue, ids)
+	if redis.HasErrorPrefix(batch.sent[0].Err(), "NOSCRIPT") {
+		// By itself, which makes asynq load the script.
+		_, _ = asynq.NewInspectorFromRedisClient(&inspected{UniversalClient: db.rdb}).GetTaskInfo(queue, ids[0])
+		batch = db.askFor(ctx, queue, ids)
+	}
+	inspector := asynq.NewInspectorFromRedisClient(&inspected{UniversalClient: db.rdb, batch: batch})
+	found := make([]tasks.TaskLook, len(ids))
+	for i, id := range ids {
+		info, err := inspector.GetTaskInfo(queue, id)
+		found[i] = judgeTask(info, err, batch.sent[i].Err())
+	}
+	return found
+}
+
+// askFor sends the look-ups of tasks of one queue, and brings the answers.
+func (db *DB) askFor(ctx context.Context, queue string, ids []string) *looks {
+	batch := &looks{pipe: db.rdb.Pipeline()}
+	inspector := asynq.NewInspectorFromRedisClient(&inspected{UniversalClient: db.rdb, batch: batch})
+	for _, id := range ids {
+		_, _ = inspector.GetTaskInfo(queue, id)
+	}
+	_, _ = batch.pipe.Exec(ctx) // each carries its own error
+	batch.pipe = nil
+	return batch
+}
+
+// judgeTask reads asynq's answer about a task, given the error of Redis that is behind it.
+func judgeTask(info *asynq.TaskInfo, err, behind error) tasks.TaskLook {
+	switch {
+	case errors.Is(err, asynq.ErrTaskNotFound):
+		return tasks.TaskLook{Fate: tasks.Missing}
+	case err != nil && (behind == nil || strings.Contains(behind.Error(), "WRONGTYPE")):
+		// Redis has answered, and asynq cannot read it: no worker could, either.
+		return tasks.TaskLook{Fate: tasks.Unreadable}
+	case err != nil:
+		return tasks.TaskLook{Err: fmt.Errorf("look up task: %w", err)}
+	case info.State == asynq.TaskStateCompleted:
+		return tasks.TaskLook{Fate: tasks.Completed}
+	case info.State == asynq.TaskStateArchived:
+		return tasks.TaskLook{Fate: tasks.Archived}
+	}
+	return tasks.TaskLook{}
+}
+
+// activePage is how many active tasks are read at once: a power of two, so that a page which
+// cannot be read is halved down to the task that is to blame.
+const activePage = 1 << 10
+
+// Active returns the tasks of a queue that workers have in hand. What is not ours is left
+// out. An error comes with those that could be read.
+func (db *DB) Active(ctx context.Context, queue string) ([]tasks.ActiveTask, error) {
+	l := activeList{client: inspected{UniversalClient: db.rdb}, queue: queue}
+	l.inspector = asynq.NewInspectorFromRedisClient(&l.client)
+	for page := 0; l.read(ctx, page, activePage); page++ {
+	}
+	if err := errors.Join(l.troubles...); err != nil {
+		return l.found, fmt.Errorf("list active tasks: %w", err)
+	}
+	return l.found, nil
+}
+
+// activeList is a list of active tasks in the making.
+type activeList struct {
+	client    inspected
+	inspector *asynq.Inspector
+	queue     string
+	found     []tasks.ActiveTask
+	troubles  []error
+}
+
+// read reads a page, and reports whether there may be another one behind it.
+func (l *activeList) read(ctx context.Context, page, size int) (more bool) {
+	if err := ctx.Err(); err != nil {
+		l.troubles = append(l.troubles, err)
+		return false
+	}
+	l.client.listed, l.client.err = 0, nil
+	some, err := l.inspector.ListActiveTasks(l.queue, asynq.Page(page+1), asynq.PageSize(size))
+	if err == nil {
+		l.take(some)
+		return l.client.listed == size
+	}
+	if l.client.err != nil || size == 1 || !l.readable() {
+		l.troubles = append(l.troubles, err)
+		return l.client.err == nil && size == 1
+	}
+	return l.read(ctx, 2*page, size/2) && l.read(ctx, 2*page+1, size/2)
+}
+
+// readable reports whether it is single tasks that cannot be read, and not the list: a page
+// beyond its end can be.
+func (l *activeList) readable() bool {
+	_, err := l.inspector.ListActiveTasks(l.queue, asynq.Page(1<<30), asynq.PageSize(1))
+	return err == nil
+}
+
+func (l *activeList) take(some []*asynq.TaskInfo) {
+	for _, info := range some {
+		d, err := tasks.DecodeDelivery(info.Payload)
+		if info.Type != tasks.TypeReset || err != nil {
+			continue // whoever runs it will archive it
+		}
+		// asynq notes the time when a task is put back, with or without a failure.
+		l.found = append(l.found, tasks.ActiveTask{ID: info.ID, Delivery: d, Handling: info.LastFailedAt.Unix()})
+	}
+}
+
+// InHand returns the IDs of the tasks that living asynq servers say they work on. They say so
+// every five seconds.
+func (db *DB) InHand(context.Context) (map[string]bool, error) {
+	client := &inspected{UniversalClient: db.rdb}
+	servers, err := asynq.NewInspectorFromRedisClient(client).Servers()
+	if err = cmp.Or(err, client.err); err != nil {
+		return nil, fmt.Errorf("list servers: %w", err)
+	}
+	found := map[string]bool{}
+	for _, server := range servers {
+		for _, w := range server.ActiveWorkers {
+			found[w.TaskID] = true
+		}
+	}
+	return found, nil
+}
+
+// Holds says who has items in hand, in the order of the deliveries.
+func (db *DB) Holds(ctx context.Context, deliveries []tasks.Delivery) []tasks.Hold {
+	pipe := db.rdb.Pipeline()
+	records := make([]*redis.StringCmd, len(deliveries))
+	for i, d := range deliveries {
+		record, n := recordOf(d)
+		records[i] = pipe.HGet(ctx, record, strconv.Itoa(n))
+	}
+	_, _ = pipe.Exec(ctx) // each carries its own error
+	pipe = db.rdb.Pipeline()
+	workers := map[string]*redis.IntCmd{}
+	holders := make([]string, len(deliveries))
+	holds := make([]tasks.Hold, len(deliveries))
+	for i, d := range deliveries {
+		raw, err := records[i].Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			holds[i].Err = fmt.Errorf("read item: %w", err)
+			continue
+		}
+		holds[i].Open, holders[i], holds[i].Err = heldBy(raw, d.Number)
+		if id := workerOf(holders[i]); id != "" && workers[id] == nil {
+			workers[id] = pipe.Exists(ctx, workerKey(id))
+		}
+	}
+	_, _ = pipe.Exec(ctx)
+	for i := range holds {
+		if living := workers[workerOf(holders[i])]; living != nil {
+			holds[i].Alive = living.Val() > 0
+			if err := living.Err(); err != nil {
+				holds[i].Err = fmt.Errorf("look for a worker: %w", err)
+			}
+		}
+	}
+	return holds
+}
+
+// heldBy reads an item as lua/record.lua stores it: whether it is open for the delivery, and
+// the token of the attempt that is running.
+func heldBy(raw string, delivery int) (open bool, token string, err error) {
+	const place = 5 // of the token
+	item := struct {
+		State    string `json:"s"`
+		Token    string `json:"t"`
+		Delivery int    `json:"d"`
+	}{}
+	raw, rest, _ := strings.Cut(raw, "{") // an item of version 1 is all JSON
+	if rest != "" {
+		if err := json.Unmarshal([]byte("{"+rest), &item); err != nil {
+			return false, "", fmt.Errorf("item %.80q: %w", raw+"{"+rest, err)
+		}
+	}
+	if fields := strings.Split(strings.TrimSuffix(raw, " "), " "); fields[0] != "" {
+		item.State, item.Token = fields[0], ""
+		if len(fields) > place {
+			item.Token = fields[place]
+		}
+	}
+	state := stateOf(item.State)
+	open = state != "" && !state.Final() && max(item.Delivery, 1) == delivery
+	if state != tasks.ItemRunning {
+		item.Token = ""
+	}
+	return open, item.Token, nil
+}
