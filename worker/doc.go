@@ -15,6 +15,16 @@
 // is send a request that it was about to send: a driver asks [Attempt.MaySend]
 // once more just before it sends, and both attempts use the same driver key.
 //
+// # Lost tasks
+//
+// Every worker process has a [Sweeper]. All of them share the open jobs: each claims a slice of
+// those that are due by putting them off in the index, so that nobody else sees them, and what
+// one that dies has claimed is due again soon. One at a time looks for the tasks of dead
+// workers. No lease and no clock of another machine says that a worker is dead: asynq's
+// leases are times of the worker's clock, and what asynq calls orphaned is so by the clock of
+// who asks. What counts is that neither its asynq server nor the worker itself shows a sign of
+// life, which Redis lets lapse by its own clock, for as long as this process measures.
+//
 // # Webhooks
 //
 // Whoever ends a job has its tenant's endpoints told: the store enqueues one notice for

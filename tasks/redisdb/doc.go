@@ -28,7 +28,7 @@
 //	reset:webhook:{<tenant>}       IDs of a tenant's webhook endpoints
 //	reset:webhook:{<tenant>}:<id>  an endpoint: URL, events, secrets, state
 //	reset:webhooks            index of the endpoints: their tenants
-//	reset:sweeper             the process that sweeps
+//	reset:sweeper             the process that looks for dead workers
 //	reset:audit               stream of decisions, see tasks.AuditEntry
 //	reset:operators           who may log in to the operators' site
 //	reset:session:{<sha256>}  who has logged in
@@ -44,7 +44,8 @@
 // What many goroutines ask at the same time goes in groups, see grouped.
 //
 // Of asynq's keys none is written, and only through asynq's own client is any read.
-// Two wrappers around that client know asynq by what it sends: flusher, which lets
-// the scripts of a batch travel together, and taker, which answers for queues that
-// are known to be empty. Should asynq send something else one day, both let it pass.
+// Three wrappers around that client know asynq by what it sends: flusher, which lets
+// the scripts of a batch travel together, taker, which answers for queues that are known
+// to be empty, and inspected, through which the sweeper looks at many tasks at once and
+// believes no machine's clock. Should asynq send something else one day, all let it pass.
 package redisdb
