@@ -6,7 +6,7 @@ import (
 )
 
 // Limits bound what a tenant may do. nil = what holds for all tenants, and if nothing
-// does, no bound; 0 = no bound, whatever holds for all.
+// does, DefaultLimits; 0 = no bound, whatever holds for all.
 type Limits struct {
 	// InstancesPerHour bounds both how many instances are accepted and how many resets
 	// begin, in any hour.
@@ -18,6 +18,17 @@ type Limits struct {
 	// MaxFailures stops the rest of a job once so many of its items failed, besides
 	// what the caller said.
 	MaxFailures *int `json:"max_failures,omitempty"`
+}
+
+// DefaultLimits hold where nothing was set, neither for a tenant nor for all. They are
+// against mistakes: one tenant should not be able to fill Redis or to starve the others, and
+// the largest that is honest should not notice. A fleet of 80,000 phones fits as a whole, in
+// 2,500 requests of half a minute; a queued instance takes about 1 kB of Redis, and one api
+// serves ten times as many requests.
+func DefaultLimits() Limits {
+	return Limits{
+		InstancesPerHour: new(int), OpenInstances: new(100_000), RequestsPerSecond: new(100), MaxFailures: new(int),
+	}
 }
 
 // MaxLimit is the largest bound that can be set.
@@ -60,16 +71,16 @@ func (p Policy) Halt() *Halt { return cmp.Or(p.OperatorHalt, p.OwnHalt) }
 // Under returns the policy that holds for a tenant with the policy p, given that of all
 // tenants. Its limits have a value, 0 = no bound.
 func (p Policy) Under(all Policy) Policy {
-	none := new(int)
+	byDefault := DefaultLimits()
 	return Policy{
 		Tenant:       p.Tenant,
 		OperatorHalt: cmp.Or(all.OperatorHalt, p.OperatorHalt),
 		OwnHalt:      p.OwnHalt,
 		Limits: Limits{
-			InstancesPerHour:  cmp.Or(p.InstancesPerHour, all.InstancesPerHour, none),
-			OpenInstances:     cmp.Or(p.OpenInstances, all.OpenInstances, none),
-			RequestsPerSecond: cmp.Or(p.RequestsPerSecond, all.RequestsPerSecond, none),
-			MaxFailures:       cmp.Or(p.MaxFailures, all.MaxFailures, none),
+			InstancesPerHour:  cmp.Or(p.InstancesPerHour, all.InstancesPerHour, byDefault.InstancesPerHour),
+			OpenInstances:     cmp.Or(p.OpenInstances, all.OpenInstances, byDefault.OpenInstances),
+			RequestsPerSecond: cmp.Or(p.RequestsPerSecond, all.RequestsPerSecond, byDefault.RequestsPerSecond),
+			MaxFailures:       cmp.Or(p.MaxFailures, all.MaxFailures, byDefault.MaxFailures),
 		},
 	}
 }

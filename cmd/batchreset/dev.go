@@ -122,7 +122,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	if err != nil {
 		return err
 	}
-	if err := sayWhoMayLogIn(ctx, db, log); err != nil {
+	if err := errors.Join(sayWhoMayLogIn(ctx, db, log), flags.sayLimits(ctx, db, log)); err != nil {
 		return err
 	}
 	private, err := bind(ctx, "ops-listen", ops.listen)

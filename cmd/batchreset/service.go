@@ -130,7 +130,7 @@ func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
 	flags.DurationVar(&f.db.GiveUpAfter, "give-up-after", 24*time.Hour, "an item that has not ended after this time never starts again")
 	flags.DurationVar(&f.db.AuditRetention, "audit-retention", 30*24*time.Hour, "how long entries of the audit trail are kept")
 	flags.IPNetSliceVar(&f.proxies, "trusted-proxies", nil, "`networks` (CIDR) of proxies whose X-Forwarded-For says where a request comes from; none: the connection does")
-	flags.IntVar(&f.db.MaxBacklog, "max-backlog", 0, "how many instances may wait to be reset, about, before submits are refused with 429; 0 = any number")
+	flags.IntVar(&f.db.MaxBacklog, "max-backlog", defaultBacklog, "how many instances may wait to be reset, about, before submits are refused with 429; 0 = any number")
 	flags.DurationVar(&f.db.TaskRetention, "task-retention", 15*time.Minute, "how long finished tasks stay on the asynq dashboard; 0 = not at all")
 }
 
@@ -162,6 +162,22 @@ func (f *apiFlags) handler(db *redisdb.DB, tracer trace.Tracer, log *slog.Logger
 		cfg.TrustedProxies = append(cfg.TrustedProxies, &network)
 	}
 	return api.New(cfg, db, log)
+}
+
+// defaultBacklog is five times what one tenant may have open by default. Queued, each is
+// about 1 kB of Redis.
+const defaultBacklog = 500_000
+
+// sayLimits tells the log what tenants are limited to that have no limits of their own.
+func (f *apiFlags) sayLimits(ctx context.Context, db *redisdb.DB, log *slog.Logger) error {
+	all, err := db.Policy(ctx, "")
+	if err != nil {
+		return err
+	}
+	log.Info("limits of a tenant without his own ('batchreset tenant limit' changes them; 0 = none)",
+		"requests_per_second", *all.RequestsPerSecond, "open_instances", *all.OpenInstances,
+		"instances_per_hour", *all.InstancesPerHour, "max_failures", *all.MaxFailures, "max_backlog", f.db.MaxBacklog)
+	return nil
 }
 
 // workerFlags are the settings of a worker and its driver.

@@ -55,11 +55,12 @@ func newTenantLimitCommand(std *streams) *cobra.Command {
 		Short: "Set limits of a tenant, or of all that have none of their own",
 		Long: `Sets limits. Those that are not named stay as they are; 0 = no limit, also where there
 is one for all. --inherit drops the limits that are not named, so that those for all
-tenants hold.
+tenants hold. Where nothing is set a tenant may send 100 requests per second and have
+100,000 instances open: 'batchreset tenant list' shows what holds.
 
 A request beyond a limit is refused with 429 and Retry-After. --instances-per-hour also
 holds for what was accepted before: more resets than that do not begin in any hour, the
-rest waits. --open-instances counts jobs that were accepted since it was set.`,
+rest waits. --open-instances counts jobs that were accepted while there was such a limit.`,
 		Example: `  batchreset tenant limit --all --instances-per-hour 10000 --max-failures 5
   batchreset tenant limit --tenant acme --instances-per-hour 500 --open-instances 200
   batchreset tenant limit --tenant acme --inherit`,
@@ -111,6 +112,8 @@ func givenLimits(flags *pflag.FlagSet, values []int) (tasks.Limits, error) {
 type tenantState struct {
 	tasks.Policy
 	Usage *tasks.Usage `json:"usage,omitempty"` // not for all tenants
+	// Holds is what a tenant is limited to in the end; of all tenants: one without his own.
+	Holds tasks.Limits `json:"holds"`
 }
 
 func newTenantListCommand(std *streams) *cobra.Command {
@@ -122,7 +125,7 @@ func newTenantListCommand(std *streams) *cobra.Command {
 		Use:   "list [TENANT…]",
 		Short: "List halts, limits and what is used of them",
 		Long: `Lists what holds for all tenants, for each that has a halt or limits of its own, and for
-those that are named. What has no limit is not counted.`,
+those that are named; where nothing is set, the default. What has no limit is not counted.`,
 		Example: `  batchreset tenant list
   batchreset tenant list acme --output json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -162,7 +165,7 @@ func tenantStates(ctx context.Context, db *redisdb.DB, names []string) ([]tenant
 	}
 	states := make([]tenantState, len(policies))
 	for i, policy := range policies {
-		states[i].Policy = policy
+		states[i].Policy, states[i].Holds = policy, policy.Under(policies[0]).Limits
 		if policy.Tenant == "" {
 			continue
 		}
@@ -192,8 +195,16 @@ func writeTenants(std *streams, states []tenantState) error {
 		if s.Usage != nil {
 			accepted, begun, open = strconv.Itoa(s.Usage.AcceptedLastHour), strconv.Itoa(s.Usage.BegunLastHour), strconv.Itoa(s.Usage.OpenInstances)
 		}
-		table.row(name, since, own, bound(s.InstancesPerHour), accepted, begun, bound(s.OpenInstances), open,
-			bound(s.RequestsPerSecond), bound(s.MaxFailures), reason)
+		bound := func(limit func(tasks.Limits) *int) string {
+			set := limit(s.Limits)
+			if set == nil && s.Tenant == "" { // what holds where nothing was set
+				return bound(limit(s.Holds)) + " (default)"
+			}
+			return bound(set)
+		}
+		table.row(name, since, own, bound(func(l tasks.Limits) *int { return l.InstancesPerHour }), accepted, begun,
+			bound(func(l tasks.Limits) *int { return l.OpenInstances }), open,
+			bound(func(l tasks.Limits) *int { return l.RequestsPerSecond }), bound(func(l tasks.Limits) *int { return l.MaxFailures }), reason)
 	}
 	return table.flush()
 }

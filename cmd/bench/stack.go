@@ -81,7 +81,8 @@ type api struct {
 	addr, ops string
 }
 
-// startAPI starts an api with default settings but an open fleet.
+// startAPI starts an api with default settings but an open fleet, and without a bound that
+// the load would meet: requests and instances are counted as they are by default.
 func (s *stack) startAPI(ctx context.Context, flags ...string) (*api, error) {
 	addr, err := freeAddr(ctx)
 	if err != nil {
@@ -91,7 +92,12 @@ func (s *stack) startAPI(ctx context.Context, flags ...string) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.start(ctx, "api", append([]string{"--listen", addr, "--ops-listen", ops, "--fleet", "open"}, flags...)...)
+	const most = "1000000000"
+	if out, err := exec.CommandContext(ctx, s.binary, "tenant", "limit", "--redis", s.redis.url(), "--all",
+		"--requests-per-second", most, "--open-instances", most).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("batchreset tenant limit: %w: %s", err, out)
+	}
+	p, err := s.start(ctx, "api", append([]string{"--listen", addr, "--ops-listen", ops, "--fleet", "open", "--max-backlog", "0"}, flags...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -164,6 +164,10 @@ func (db *DB) ended(ctx context.Context, d tasks.Delivery, a []any, code tasks.C
 	if ended.State.Final() {
 		db.metrics.end(ended.State, code)
 	}
+	if ended.JobFinal {
+		job, _, _ := tasks.ParseItemID(d.ItemID)
+		db.uncount(ctx, d.Tenant, job, number(a[1]))
+	}
 	if ended.State == tasks.ItemFailed || ended.State == tasks.ItemUnknown {
 		db.noteFailure(ctx, d.ItemID, code, number(a[1]))
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/singleflight"
 
 	"batchreset/tasks"
 )
@@ -73,7 +74,8 @@ type DB struct {
 	activity  *activity
 	instances instanceIndex
 	clocks    clocks
-	looks     sync.WaitGroup // of QueueMetrics
+	recounts  singleflight.Group // of open instances, by tenant
+	looks     sync.WaitGroup     // of QueueMetrics
 	leftOut   *leftOut
 	opts      Options
 }

@@ -2,6 +2,7 @@ package redisdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -20,15 +21,15 @@ func paceKeys(tenant string) []string {
 	return []string{key, key + ":written"}
 }
 
-// accept counts the instances of a job against the limits of its tenant. again says that
-// the job is retried. Errors: tasks.TooManyRequests.
-func (db *DB) accept(ctx context.Context, tenant, job string, instances int, again bool) error {
+// accept counts the instances of a job against the limits of its tenant, and returns Redis's
+// time. again says that the job is retried. Errors: tasks.TooManyRequests.
+func (db *DB) accept(ctx context.Context, tenant, job string, instances int, again bool) (time.Time, error) {
 	policy, err := db.Policy(ctx, tenant)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	if *policy.InstancesPerHour == 0 && *policy.OpenInstances == 0 {
-		return nil
+		return db.rdb.Time(ctx).Result()
 	}
 	said, err := db.askQuota(ctx, policy, job, instances, again)
 	if err == nil && said.over == "open" {
@@ -38,9 +39,9 @@ func (db *DB) accept(ctx context.Context, tenant, job string, instances int, aga
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("count against quota: %w", err)
+		return time.Time{}, fmt.Errorf("count against quota: %w", err)
 	case said.over == "":
-		return nil
+		return said.now, nil
 	}
 	limit, per, used := *policy.InstancesPerHour, "instances per hour", said.accepted
 	if said.over == "open" {
@@ -48,7 +49,7 @@ func (db *DB) accept(ctx context.Context, tenant, job string, instances int, aga
 	}
 	refused := tasks.Errorf(tasks.TooManyRequests, "the quota of %d %s is used up: %d are counted, %d more were asked for", limit, per, used, instances)
 	refused.RetryAfter = said.wait
-	return refused
+	return time.Time{}, refused
 }
 
 // Room says how many more instances of a tenant would be accepted now, -1 without a
@@ -105,6 +106,7 @@ type quotaAnswer struct {
 	over           string
 	accepted, open int
 	wait           time.Duration
+	now            time.Time
 }
 
 func (db *DB) askQuota(ctx context.Context, policy tasks.Policy, job string, instances int, again bool) (quotaAnswer, error) {
@@ -113,21 +115,81 @@ func (db *DB) askQuota(ctx context.Context, policy tasks.Policy, job string, ins
 	if err != nil {
 		return quotaAnswer{}, err
 	}
-	if len(a) != 4 {
+	if len(a) != 5 {
 		return quotaAnswer{}, fmt.Errorf("the script answered %v", a)
 	}
 	return quotaAnswer{
 		over: text(a[0]), accepted: int(number(a[1])), open: int(number(a[2])), wait: time.Duration(number(a[3])) * time.Second,
+		now: time.UnixMilli(number(a[4])),
 	}, nil
 }
 
-// recount looks how many instances of a tenant's jobs are still open.
+const (
+	// countedAtOnce is of how many jobs the open instances are looked up in a round trip.
+	countedAtOnce = 1000
+	// A count of more than countedFreely jobs is not repeated before countRest times as long
+	// as it took is over, so that a tenant at his limit costs Redis a twentieth of its time.
+	countedFreely  = 100
+	countRest      = 20
+	longestRest    = time.Minute
+	countingMember = "@" // of what is held; to older versions a job without open instances
+)
+
+// recount looks how many instances of a tenant's jobs are still open, unless it was done
+// just now. It is for what the ends of jobs did not tell: single instances that ended, and
+// processes that died in between.
 func (db *DB) recount(ctx context.Context, tenant string) error {
-	held, err := db.rdb.HGetAll(ctx, heldKey(tenant)).Result()
+	_, err, _ := db.recounts.Do(tenant, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		return nil, db.recountNow(ctx, tenant)
+	})
 	if err != nil {
 		return fmt.Errorf("count open instances: %w", err)
 	}
-	delete(held, "") // their sum
+	return nil
+}
+
+func (db *DB) recountNow(ctx context.Context, tenant string) error {
+	pipe := db.rdb.Pipeline()
+	rests, now := pipe.HGet(ctx, heldKey(tenant), countingMember), pipe.Time(ctx)
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	_, until, _ := strings.Cut(rests.Val(), " ")
+	ms, _ := strconv.ParseInt(until, 10, 64) // 0: it does not rest
+	if rest := time.UnixMilli(ms).Sub(now.Val()); rest > 0 && rest <= longestRest {
+		return nil
+	}
+	jobs, start := 0, time.Now()
+	for cursor := uint64(0); ; {
+		page, next, err := db.rdb.HScan(ctx, heldKey(tenant), cursor, "", countedAtOnce).Result()
+		if err != nil {
+			return err
+		}
+		held := make(map[string]string, len(page)/2)
+		for i := 0; i+1 < len(page); i += 2 {
+			held[page[i]] = page[i+1]
+		}
+		delete(held, "") // their sum
+		delete(held, countingMember)
+		if err := db.recountJobs(ctx, tenant, held); err != nil {
+			return err
+		}
+		jobs += len(held)
+		if cursor = next; cursor == 0 {
+			break
+		}
+	}
+	if jobs <= countedFreely {
+		return nil
+	}
+	rest := min(countRest*time.Since(start), longestRest)
+	return db.rdb.HSet(ctx, heldKey(tenant), countingMember, fmt.Sprintf("0 %d", now.Val().Add(rest).UnixMilli())).Err()
+}
+
+// recountJobs corrects what is held of some jobs.
+func (db *DB) recountJobs(ctx context.Context, tenant string, held map[string]string) error {
 	pipe := db.rdb.Pipeline()
 	left := make(map[string]*redis.SliceCmd, len(held))
 	for job := range held {
@@ -136,14 +198,14 @@ func (db *DB) recount(ctx context.Context, tenant string) error {
 	now := pipe.Time(ctx)
 	_, _ = pipe.Exec(ctx) // each carries its own error
 	if err := now.Err(); err != nil {
-		return fmt.Errorf("count open instances: %w", err)
+		return err
 	}
 	var changed []any
 	for job, was := range held {
 		if err := left[job].Err(); answered(err) {
 			continue // what cannot be read counts as open
 		} else if err != nil {
-			return fmt.Errorf("count open instances: %w", err)
+			return err
 		}
 		before, since, _ := strings.Cut(was, " ")
 		open := text(left[job].Val()[0])
@@ -160,10 +222,15 @@ func (db *DB) recount(ctx context.Context, tenant string) error {
 	if changed == nil {
 		return nil
 	}
-	if err := releaseScript.Run(ctx, db.rdb, []string{heldKey(tenant)}, changed...).Err(); err != nil {
-		return fmt.Errorf("count open instances: %w", err)
+	return releaseScript.Run(ctx, db.rdb, []string{heldKey(tenant)}, changed...).Err()
+}
+
+// uncount takes a job that ended at a time (ms) off what its tenant has open. What cannot be
+// written is found by recount.
+func (db *DB) uncount(ctx context.Context, tenant, job string, ended int64) {
+	if policy, err := db.Policy(ctx, tenant); err == nil && *policy.OpenInstances > 0 {
+		_ = endedScript.Run(ctx, db.group, []string{heldKey(tenant)}, job, ended/1000).Err()
 	}
-	return nil
 }
 
 // backlog refuses a job while too many instances wait.

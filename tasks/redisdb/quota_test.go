@@ -46,6 +46,8 @@ func wantRoom(t testing.TB, w world, want int) {
 
 func TestInstancesPerHour(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		wantRoom(t, w, *tasks.DefaultLimits().OpenInstances)
+		w.limit(t, "", tasks.Limits{OpenInstances: new(0)})
 		wantRoom(t, w, -1)
 		w.limit(t, "", tasks.Limits{InstancesPerHour: new(3)})
 		wantRoom(t, w, 3)

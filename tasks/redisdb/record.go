@@ -40,10 +40,11 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	if err := db.backlog(); err != nil {
 		return tasks.Job{}, err
 	}
-	if err := db.accept(ctx, s.Tenant, id, len(s.InstanceIDs), false); err != nil {
+	listed, err := db.accept(ctx, s.Tenant, id, len(s.InstanceIDs), false)
+	if err != nil {
 		return tasks.Job{}, err
 	}
-	listed, entry, err := db.list(ctx, s, id)
+	entry, err := db.list(ctx, s, id, listed)
 	if err != nil {
 		return tasks.Job{}, fmt.Errorf("list job as open: %w", err)
 	}
@@ -171,6 +172,9 @@ func (db *DB) Cancel(ctx context.Context, id string, actor tasks.Actor) error {
 	if job, err := db.Job(ctx, id); err == nil {
 		_ = db.Tell(ctx, job) // otherwise the sweeper does
 		_ = db.IndexFailures(ctx, job)
+		if job.State.Final() {
+			db.uncount(ctx, job.Tenant, id, job.FinishedAt.UnixMilli())
+		}
 	}
 	return nil
 }
@@ -232,7 +236,7 @@ func (db *DB) Retry(ctx context.Context, id string, states []tasks.ItemState, ac
 	if err := db.Tell(ctx, job); err != nil {
 		return fmt.Errorf("retry: %w", err)
 	}
-	if err := db.accept(ctx, job.Tenant, id, again, true); err != nil {
+	if _, err := db.accept(ctx, job.Tenant, id, again, true); err != nil {
 		return err
 	}
 	// Listed as open first: from here on no crash can hide the job.
@@ -273,15 +277,12 @@ func (db *DB) reopen(ctx context.Context, id, letters string, states []tasks.Ite
 }
 
 // list puts the job into the open index, into those by tenant and by instance, and into the
-// audit trail, before it exists, so that no crash can hide it. It returns the time by
-// Redis's clock, and the ID of the entry.
-func (db *DB) list(ctx context.Context, s tasks.Submission, id string) (now time.Time, entry string, err error) {
-	if now, err = db.rdb.Time(ctx).Result(); err != nil {
-		return now, "", err
-	}
+// audit trail, before it exists, so that no crash can hide it. now is Redis's time. It
+// returns the ID of the entry.
+func (db *DB) list(ctx context.Context, s tasks.Submission, id string, now time.Time) (entry string, err error) {
 	add, err := db.auditArgs(s.Audited(id), now)
 	if err != nil {
-		return now, "", err
+		return "", err
 	}
 	lifetime := db.lifetime()
 	pipe := db.rdb.Pipeline()
@@ -289,10 +290,10 @@ func (db *DB) list(ctx context.Context, s tasks.Submission, id string) (now time
 	if db.opts.CommitReplicas > 0 {
 		// The record would survive a failover that these entries did not.
 		if err := db.listOpen(ctx, now, id); err != nil {
-			return now, "", err
+			return "", err
 		}
 		if entry, err = db.writeAudit(ctx, add); err != nil {
-			return now, "", err
+			return "", err
 		}
 	} else {
 		// Never earlier, but later: this request has a whole grace of its own, even if an
@@ -312,7 +313,7 @@ func (db *DB) list(ctx context.Context, s tasks.Submission, id string) (now time
 	if added != nil {
 		entry = added.Val()
 	}
-	return now, entry, err
+	return entry, err
 }
 
 // lifetime is after what time a record is gone for certain: its job's time and its retention

@@ -82,6 +82,9 @@ var acceptLua string
 //go:embed lua/release.lua
 var releaseLua string
 
+//go:embed lua/ended.lua
+var endedLua string
+
 //go:embed lua/spend.lua
 var spendLua string
 
@@ -143,6 +146,7 @@ var (
 	registerScript   = redis.NewScript(registerLua)
 	protectScript    = redis.NewScript(brakeLua + protectLua)
 	acceptScript     = redis.NewScript(quotaLua + acceptLua)
+	endedScript      = redis.NewScript(endedLua)
 	releaseScript    = redis.NewScript(releaseLua)
 	spendScript      = redis.NewScript(quotaLua + spendLua)
 	usedScript       = redis.NewScript(quotaLua + usedLua)
