@@ -58,6 +58,10 @@ func newServiceOn(t testing.TB, cfg api.Config, opts redisdb.Options) service {
 		}
 	}
 	rdb.Del(t.Context(), "reset:audit")
+	// Tests send more than people do.
+	if err := rdb.HSet(t.Context(), "reset:policies", "* requests_per_second", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
 	cfg.MaxInstances = tasks.DefaultMaxInstances
 	cfg.MaxWaiters = cmp.Or(cfg.MaxWaiters, 10_000)
 	return service{api.New(cfg, db, slog.New(slog.DiscardHandler)), db, rdb}

@@ -89,10 +89,10 @@ func (s *server) watch(c echo.Context, kind kind) (*watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	watch, ok := s.watchers.add(version.ID, kind)
+	watch, ok := s.watchers.add(version.Tenant, version.ID, kind)
 	if !ok {
 		s.metrics.refused.Inc()
-		return nil, &tasks.Error{Code: tasks.TooManyRequests, Message: "too many requests wait here; poll the job instead", RetryAfter: noRoom}
+		return nil, &tasks.Error{Code: tasks.TooManyRequests, Message: "the tenant's share of the requests that may wait here is used up; poll the job instead", RetryAfter: noRoom}
 	}
 	c.Set(waitedKey, true)
 	unhurried(c)

@@ -155,7 +155,8 @@ func TestASlowReaderHasTheNewestRecordNext(t *testing.T) {
 func TestMoreThanMayWaitAreToldToPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBoard(1)
-		a, stop := runOn(t, b, api.Config{MaxWaiters: 2}, slog.New(slog.DiscardHandler))
+		// Half of them are for one tenant.
+		a, stop := runOn(t, b, api.Config{MaxWaiters: 4}, slog.New(slog.DiscardHandler))
 		defer stop()
 		var ended sync.WaitGroup
 		for range 2 {

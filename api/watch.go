@@ -55,7 +55,8 @@ type watchers struct {
 	mu      sync.Mutex
 	jobs    map[target]*watchedJob
 	waiting map[kind]int
-	turn    int64 // counts what is told
+	tenants map[string]int // of those who wait
+	turn    int64          // counts what is told
 }
 
 // target is a job with those who wait for it in one way: who waits for its end is not
@@ -75,13 +76,14 @@ type watchedJob struct {
 // watch is one request's interest in a job.
 type watch struct {
 	target
+	tenant  string
 	changed chan struct{} // has something when the job may have changed
 }
 
 func newWatchers(changes Changes, limit int, log *slog.Logger) *watchers {
 	return &watchers{
 		changes: changes, limit: limit, log: log, stopped: make(chan struct{}),
-		jobs: map[target]*watchedJob{}, waiting: map[kind]int{},
+		jobs: map[target]*watchedJob{}, waiting: map[kind]int{}, tenants: map[string]int{},
 	}
 }
 
@@ -106,14 +108,18 @@ func (w *watchers) run(ctx context.Context) error {
 }
 
 // add begins a watch, unless too many wait. What changed before may be told, too.
-func (w *watchers) add(job string, kind kind) (one *watch, ok bool) {
-	one = &watch{target{job, kind}, make(chan struct{}, 1)}
+//
+// No tenant may have more watches than are left free: alone it gets half of them, beside
+// another one a third, and there is always room for one that comes new.
+func (w *watchers) add(tenant, job string, kind kind) (one *watch, ok bool) {
+	one = &watch{target{job, kind}, tenant, make(chan struct{}, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.waiting[poll]+w.waiting[stream] >= w.limit {
+	if free := w.limit - w.waiting[poll] - w.waiting[stream]; w.tenants[tenant] >= free {
 		return nil, false
 	}
 	w.waiting[kind]++
+	w.tenants[tenant]++
 	j := w.jobs[one.target]
 	if j == nil {
 		w.turn++ // nobody may take what was read for an earlier watch for news
@@ -128,6 +134,9 @@ func (w *watchers) remove(one *watch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.waiting[one.kind]--
+	if w.tenants[one.tenant]--; w.tenants[one.tenant] == 0 {
+		delete(w.tenants, one.tenant)
+	}
 	j := w.jobs[one.target]
 	delete(j.watches, one)
 	if len(j.watches) == 0 {

@@ -26,9 +26,11 @@ type live struct {
 	stop func() // ends the telling, and waits until it has
 }
 
-func newLive(t *testing.T) *live {
+func newLive(t *testing.T) *live { return newLiveWith(t, api.Config{OpenFleet: true}) }
+
+func newLiveWith(t *testing.T, cfg api.Config) *live {
 	t.Helper()
-	s := newServiceOn(t, api.Config{OpenFleet: true}, redisdb.Options{URL: redistest.Start(t).URL()})
+	s := newServiceOn(t, cfg, redisdb.Options{URL: redistest.Start(t).URL()})
 	a, ok := s.Handler.(*api.API)
 	if !ok {
 		t.Fatalf("the handler is a %T", s.Handler)
@@ -52,11 +54,16 @@ func newLive(t *testing.T) *live {
 
 func (l *live) get(t *testing.T, path string, header ...string) *http.Response {
 	t.Helper()
+	return l.getAs(t, "acme", path, header...)
+}
+
+func (l *live) getAs(t *testing.T, token, path string, header ...string) *http.Response {
+	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, l.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("X-Auth-Token", "acme")
+	r.Header.Set("X-Auth-Token", token)
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Add(header[i], header[i+1])
 	}

@@ -96,7 +96,9 @@ func (s *site) tenants(c echo.Context) error {
 	}
 	for _, policy := range policies {
 		row := tenantRow{Policy: policy}
-		if policy.Tenant != "" {
+		if policy.Tenant == "" { // what holds where nothing was set
+			row.Limits = policy.Under(tasks.Policy{}).Limits
+		} else {
 			row.holds = policy.Under(policies[0])
 			if *row.holds.InstancesPerHour+*row.holds.OpenInstances > 0 {
 				if row.usage, err = s.Store.Usage(ctx, policy.Tenant); err != nil {

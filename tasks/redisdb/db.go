@@ -75,7 +75,8 @@ type DB struct {
 	instances instanceIndex
 	clocks    clocks
 	recounts  singleflight.Group // of open instances, by tenant
-	looks     sync.WaitGroup     // of QueueMetrics
+	lists     turns
+	looks     sync.WaitGroup // of QueueMetrics
 	leftOut   *leftOut
 	opts      Options
 }

@@ -28,30 +28,75 @@ const (
 
 // Jobs returns the tenant's jobs that match, newest first, and the cursor of the
 // rest, empty at the end. There may be fewer than the filter's limit, and even none,
-// before the end. Entries whose record has expired are dropped on the way. Errors:
-// tasks.BadRequest for a cursor that is not one of ours, or of other filters.
+// before the end. Entries whose record has expired are dropped on the way. What it looks at
+// counts against the tenant's limit of requests, and a list of more than one look waits for
+// the tenant's other ones in this process. Errors: tasks.BadRequest for a cursor that is not
+// one of ours, or of other filters; tasks.TooManyRequests.
 func (db *DB) Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (found []tasks.Job, cursor string, err error) {
-	return db.listed(ctx, jobsKey(tenant), f)
+	at, err := parseCursor(f)
+	if err != nil {
+		return nil, "", err
+	}
+	l := listing{db: db, filter: f, at: at, tenant: tenant}
+	defer func() {
+		l.endTurn()
+		if more := l.looked/looksPerRequest + l.read/readsPerRequest; more > 0 {
+			db.charge(ctx, tenant, more)
+		}
+	}()
+	return l.list(ctx, jobsKey(tenant))
 }
 
-// listed is Jobs with a key of an index.
+// listed is Jobs with a key of an index, for operators.
 func (db *DB) listed(ctx context.Context, key string, f tasks.JobFilter) ([]tasks.Job, string, error) {
 	at, err := parseCursor(f)
 	if err != nil {
 		return nil, "", err
 	}
 	l := listing{db: db, filter: f, at: at}
+	return l.list(ctx, key)
+}
+
+const (
+	// A list is worth a request more for each so many entries that it looks at, and for each
+	// so many records that it reads.
+	looksPerRequest = 1000
+	readsPerRequest     = 100
+	// turnPatience is how long a list waits for another one of its tenant.
+	turnPatience = 500 * time.Millisecond
+)
+
+// takeTurn waits until no other list of the tenant goes through the index.
+func (l *listing) takeTurn(ctx context.Context) error {
+	if l.tenant == "" || l.endsTurn != nil {
+		return nil
+	}
+	ended, err := l.db.lists.take(ctx, l.tenant, turnPatience)
+	l.endsTurn = ended
+	return err
+}
+
+func (l *listing) endTurn() {
+	if l.endsTurn != nil {
+		l.endsTurn()
+	}
+}
+
+// list lists what the index with a key has.
+func (l *listing) list(ctx context.Context, key string) ([]tasks.Job, string, error) {
+	db, f := l.db, l.filter
 	defer func() {
 		if len(l.gone) > 0 {
 			_ = db.rdb.ZRem(ctx, key, l.gone...).Err() // met again next time
 		}
 	}()
-	bounds := boundsOf(f, at)
-	for looked := 0; looked < lookLimit && l.read < scanLimit; {
+	bounds := boundsOf(f, l.at)
+	for l.looked < lookLimit && l.read < scanLimit {
 		listed, err := db.rdb.ZRevRangeByScoreWithScores(ctx, key, &bounds).Result()
 		if err != nil {
 			return nil, "", fmt.Errorf("list jobs: %w", err)
 		}
+		l.looked += len(listed)
 		entries := after(listed, l.at)
 		full, err := l.take(ctx, entries)
 		if err != nil {
@@ -63,20 +108,25 @@ func (db *DB) listed(ctx context.Context, key string, f tasks.JobFilter) ([]task
 		case int64(len(listed)) < bounds.Count:
 			return l.found, "", nil
 		}
-		looked += len(listed)
 		bounds = below(bounds, listed)
+		if err := l.takeTurn(ctx); err != nil {
+			return nil, "", err
+		}
 	}
 	return l.found, l.at.cursor(f), nil
 }
 
 // listing is a list of jobs in the making.
 type listing struct {
-	db     *DB
-	filter tasks.JobFilter
-	at     position // the last entry that was judged
-	read   int      // records
-	found  []tasks.Job
-	gone   []any // entries without a record
+	db       *DB
+	tenant   string // whose turn and limit it takes; empty: an operator's, who has none
+	filter   tasks.JobFilter
+	at       position // the last entry that was judged
+	looked   int      // entries
+	read     int      // records
+	found    []tasks.Job
+	gone     []any  // entries without a record
+	endsTurn func() // nil: there is none
 }
 
 // take adds what matches of the entries, and reports whether the list is full.

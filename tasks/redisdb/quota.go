@@ -283,3 +283,13 @@ func (db *DB) Pace(ctx context.Context, tenant string) error {
 	refused.RetryAfter = time.Duration(ms) * time.Millisecond
 	return refused
 }
+
+// charge counts a request that came as so many more, because of what it did; also of a
+// caller who has gone. If Redis is away it is not counted.
+func (db *DB) charge(ctx context.Context, tenant string, more int) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if policy, err := db.Policy(ctx, tenant); err == nil && *policy.RequestsPerSecond > 0 {
+		_ = paceScript.Run(ctx, db.group, paceKeys(tenant), *policy.RequestsPerSecond, more).Err()
+	}
+}

@@ -3,6 +3,7 @@ package redisdb_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
 )
 
 func (w world) limit(t testing.TB, tenant string, limits tasks.Limits) {
@@ -306,4 +308,110 @@ func TestAPolicyStopsAJobThatWasAcceptedBefore(t *testing.T) {
 			t.Errorf("record %+v", got)
 		}
 	})
+}
+
+// Where nothing is set a tenant is limited all the same; 0 is no limit.
+func TestLimitsByDefault(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		held := *tasks.DefaultLimits().OpenInstances
+		if _, err := w.trySubmit(t, 30); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.rdb.HGet(t.Context(), "reset:held:{acme}", "").Val(); n != "30" {
+			t.Errorf("%q instances are counted as open, want 30", n)
+		}
+		// As if it had as many as it may.
+		w.rdb.HSet(t.Context(), "reset:held:{acme}", "", held)
+		if _, err := w.trySubmit(t, 1); tasks.CodeOf(err) != tasks.TooManyRequests || !strings.Contains(err.Error(), "100000 open instances") {
+			t.Errorf("one more than the default: %v", err)
+		}
+		w.limit(t, "acme", tasks.Limits{OpenInstances: new(0)})
+		if _, err := w.trySubmit(t, 1); err != nil {
+			t.Errorf("without a limit: %v", err)
+		}
+		refused := 0
+		for range 500 {
+			err := w.db.Pace(t.Context(), "other")
+			if err != nil {
+				wantTooMany(t, err, time.Millisecond, 20*time.Millisecond)
+				refused++
+			}
+		}
+		if refused == 0 {
+			t.Error("500 requests at once and none is refused")
+		}
+		w.limit(t, "", tasks.Limits{RequestsPerSecond: new(0)})
+		for range 300 {
+			if err := w.db.Pace(t.Context(), "other"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// A job that ends is taken off what is open by itself, however it ends: nobody has to count.
+func TestAJobThatEndsIsNotOpen(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		held := func(want string) {
+			t.Helper()
+			if n := w.rdb.HGet(t.Context(), "reset:held:{acme}", "").Val(); n != want {
+				t.Errorf("%q instances are counted as open, want %s", n, want)
+			}
+		}
+		done, err := w.trySubmit(t, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancelled, err := w.trySubmit(t, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held("5")
+		w.end(t, done, 0, tasks.Succeed)
+		w.end(t, done, 1, tasks.Fail)
+		held("3")
+		if err := w.db.Cancel(t.Context(), cancelled.ID, tasks.Actor{By: "test"}); err != nil {
+			t.Fatal(err)
+		}
+		held("0")
+		if n := w.rdb.HLen(t.Context(), "reset:held:{acme}").Val(); n != 1 {
+			t.Errorf("%d members, want the sum alone", n)
+		}
+	})
+}
+
+// A tenant who is at his limit with many jobs, and keeps on asking, does not have all of them
+// read each time.
+func TestATenantAtItsLimitCostsLittle(t *testing.T) {
+	w := open(t, redisdb.Options{URL: redistest.Start(t).URL()})
+	w.limit(t, "acme", tasks.Limits{OpenInstances: new(300)})
+	jobs := make([]tasks.Job, 300)
+	for n := range jobs {
+		var err error
+		if jobs[n], err = w.trySubmit(t, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.rdb.ConfigResetStat(t.Context())
+	for range 50 {
+		_, err := w.trySubmit(t, 1)
+		wantTooMany(t, err, time.Second, time.Minute)
+	}
+	var reads int
+	text := w.rdb.Info(t.Context(), "commandstats").Val()
+	if _, after, found := strings.Cut(text, "cmdstat_hmget:calls="); found {
+		if _, err := fmt.Sscanf(after, "%d", &reads); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if reads > 50*300/2 {
+		t.Errorf("%d reads for 50 refusals", reads)
+	}
+	// Once the rest is over, what has ended without a word makes room.
+	w.rdb.HSet(t.Context(), "reset:held:{acme}", "@", "0 0")
+	w.rdb.Del(t.Context(), "reset:{"+jobs[7].ID+"}")
+	w.rdb.HSet(t.Context(), "reset:held:{acme}", jobs[7].ID, "1 1000")
+	if _, err := w.trySubmit(t, 1); err != nil {
+		t.Errorf("one has gone: %v", err)
+	}
 }

@@ -24,7 +24,7 @@ func (db *DB) SearchJobs(ctx context.Context, s tasks.JobSearch) (jobs []tasks.J
 	case s.Code != "":
 		jobs, err = db.failedJobs(ctx, s.Code)
 	case s.Tenant != "":
-		return db.Jobs(ctx, s.Tenant, s.JobFilter)
+		return db.listed(ctx, jobsKey(s.Tenant), s.JobFilter)
 	default:
 		return db.listed(ctx, allJobsKey, s.JobFilter)
 	}
