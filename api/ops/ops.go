@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynqmon"
@@ -91,7 +92,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.GET("/site/site.css", asset("site.css", "text/css; charset=utf-8"))
 	e.GET("/site/live.js", asset("live.js", "text/javascript; charset=utf-8"))
 	e.GET("/login", s.loginPage)
-	e.POST("/login", s.login)
+	e.POST("/login", s.login, s.form("name", "password", "next"))
 	e.POST("/logout", s.logout)
 	// For those who are logged in.
 	e.GET("/", s.overview, viewer)
@@ -104,13 +105,13 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.GET("/tenants", s.tenants, viewer)
 	e.GET("/audit", s.auditTrail, viewer)
 	e.GET("/jobs/:job/cancel", s.askJob("cancel"), operator)
-	e.POST("/jobs/:job/cancel", s.cancelJob, operator)
+	e.POST("/jobs/:job/cancel", s.cancelJob, operator, s.form("reason"))
 	e.GET("/jobs/:job/retry", s.askJob("retry"), operator)
-	e.POST("/jobs/:job/retry", s.retryJob, operator)
+	e.POST("/jobs/:job/retry", s.retryJob, operator, s.form("reason", "state"))
 	e.GET("/tenants/halt", s.askHalt(false), operator)
-	e.POST("/tenants/halt", s.halt, operator)
+	e.POST("/tenants/halt", s.halt, operator, s.form("tenant", "all", "reason"))
 	e.GET("/tenants/resume", s.askHalt(true), operator)
-	e.POST("/tenants/resume", s.resume, operator)
+	e.POST("/tenants/resume", s.resume, operator, s.form("tenant", "all", "own", "reason"))
 	dashboard := s.dashboard()
 	e.Any(dashboardPath, dashboard, withPolicy, viewer)
 	e.Any(dashboardPath+"/*", dashboard, withPolicy, viewer, s.audited)
@@ -269,6 +270,28 @@ func (s *site) audited(next echo.HandlerFunc) echo.HandlerFunc {
 
 // errRefused says that the dashboard has refused to change something.
 var errRefused error = tasks.Errorf(tasks.BadRequest, "refused")
+
+// form refuses a form with other fields than those that are known, or with one of them
+// twice, but for the states of a retry: what somebody filled in must not be skipped.
+func (s *site) form(known ...string) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			fields, err := c.FormParams()
+			if err != nil || c.Request().URL.RawQuery != "" {
+				return s.refuse(c, http.StatusBadRequest, "The form could not be read, or its address has a query.")
+			}
+			for name, values := range fields {
+				switch {
+				case !slices.Contains(known, name):
+					return s.refuse(c, http.StatusBadRequest, fmt.Sprintf("Unknown field %.80q%s", name, tasks.DidYouMean(name, known)))
+				case len(values) > 1 && name != "state":
+					return s.refuse(c, http.StatusBadRequest, fmt.Sprintf("The field %s is there %d times.", name, len(values)))
+				}
+			}
+			return next(c)
+		}
+	}
+}
 
 // readable indents a JSON payload and shows anything else as it is.
 func readable(_ string, payload []byte) string {

@@ -37,7 +37,7 @@ func TestTheReadmeListsEverySetting(t *testing.T) {
 }
 
 func settingsTable() string {
-	root := newRootCommand(os.Getenv, &streams{})
+	root := newRootCommand(nil, &streams{})
 	var names []string
 	used := map[string][]string{}
 	flags := map[string]*pflag.Flag{}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"batchreset/api"
 	"batchreset/tasks"
 )
 
@@ -71,14 +71,14 @@ func readCSVRows(raw []byte, add func(row resultRow, line int) error) error {
 	} else if err != nil {
 		return err
 	}
-	column := map[string]int{}
-	for n, name := range header {
-		column[strings.TrimSpace(name)] = n
-	}
+	column, unknown := csvColumns(header, resultColumns)
 	for _, name := range []string{"instance_id", "item_id", "state", "attempts"} {
-		if _, ok := column[name]; !ok {
+		if !slices.ContainsFunc(header, func(h string) bool { return strings.TrimSpace(h) == name }) {
 			return fmt.Errorf("has no column %s in its first line", name)
 		}
+	}
+	if unknown != nil {
+		return fmt.Errorf("line 1: %w", unknown)
 	}
 	for {
 		cells, err := table.Read()
@@ -109,8 +109,8 @@ func readJSONRows(raw []byte, add func(row resultRow, line int) error) error {
 			continue
 		}
 		var row resultRow
-		if err := json.Unmarshal(lines.Bytes(), &row); err != nil {
-			return fmt.Errorf("line %d is not a row of a result: %w", n, err)
+		if err := api.ReadJSON(lines.Bytes(), &row); err != nil {
+			return fmt.Errorf("line %d is not a row of a result: it %w", n, err)
 		}
 		if err := add(row, n); err != nil {
 			return err

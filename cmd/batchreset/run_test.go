@@ -23,7 +23,11 @@ type result struct {
 func command(t *testing.T, environment map[string]string, args ...string) result {
 	t.Helper()
 	var out, errs bytes.Buffer
-	err := run(t.Context(), args, func(name string) string { return environment[name] }, strings.NewReader(""), &out, &errs)
+	environ := []string{"PATH=/bin"}
+	for name, value := range environment {
+		environ = append(environ, name+"="+value)
+	}
+	err := run(t.Context(), args, environ, strings.NewReader(""), &out, &errs)
 	return result{out.String(), errs.String(), err}
 }
 
@@ -335,4 +339,48 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("%v exits with %d, want %d", row.err, got, row.want)
 		}
 	}
+}
+
+func TestNothingOnACommandLineIsSkipped(t *testing.T) {
+	for _, row := range []struct{ args, want string }{
+		{"submit --reason a --reason b phone-1", `invalid argument "b" for "--reason" flag: it is given twice`},
+		{"submit --dry-run --dry-run=false phone-1", `"--dry-run" flag: it is given twice`},
+		{"submit --token a --token a phone-1", `"--token" flag: it is given twice`},
+		{"submit --not-before 1h --not-before=2h phone-1", `"--not-before" flag: it is given twice`},
+		{"submit --file a --file b", `"--file" flag: it is given twice`},
+		{"retry --server http://a --server http://b " + job1, `"--server" flag: it is given twice`},
+		{"cancel --all --all=false", `"--all" flag: it is given twice`},
+		{"halt --tenant acme --tenant globex", `"--tenant" flag: it is given twice`},
+		{"resume --all --all", `"--all" flag: it is given twice`},
+		{"fleet import --redis a --redis b fleet.csv", `"--redis" flag: it is given twice`},
+		{"fleet protect --redis a --redis b phone-1", `"--redis" flag: it is given twice`},
+		{"worker --driver-url http://a --driver-url http://b", `"--driver-url" flag: it is given twice`},
+		{"halt --Tenant acme", "unknown flag: --Tenant"},
+		{"submit --dry_run phone-1", "unknown flag: --dry_run"},
+		{"fleet protct phone-1", `unknown command "protct" for "batchreset fleet"; did you mean "protect"?`},
+		{"tenant lmit", `unknown command "lmit" for "batchreset tenant"; did you mean "limit"?`},
+		{"token delete x", `unknown command "delete" for "batchreset token"`},
+	} {
+		command(t, nil, strings.Fields(row.args)...).wantError(t, row.want)
+	}
+	for _, group := range []string{"fleet", "tenant", "token", "webhook", "operator"} {
+		if out := command(t, nil, group).ok(t).out; !strings.Contains(out, "Available Commands") {
+			t.Errorf("%s says %s", group, out)
+		}
+	}
+}
+
+func TestVariablesThatWereMeantForAFlag(t *testing.T) {
+	for name, want := range map[string]string{
+		"BATCHRESET_DRIVER_URLS": "BATCHRESET_DRIVER_URL", "BATCHRESET_DRYRUN": "BATCHRESET_DRY_RUN", "BATCHRESET_TOKENS": "BATCHRESET_TOKEN",
+	} {
+		command(t, map[string]string{name: "x"}, "jobs", "--token", "t").wantError(t, "unknown environment variable "+name+`; did you mean "`+want+`"?`)
+	}
+	// Kubernetes has these for services of such names, and people for their own.
+	others := map[string]string{
+		"BATCHRESET_SERVICE_HOST": "10.0.0.1", "BATCHRESET_SERVICE_PORT": "80", "BATCHRESET_PORT": "tcp://10.0.0.1:80", "BATCHRESET_PORT_80_TCP_ADDR": "10.0.0.1",
+		"BATCHRESET_API_SERVICE_HOST": "10.0.0.1", "BATCHRESET_API_PORT": "x", "BATCHRESET_REDIS_SERVICE_PORT": "1", "BATCHRESET_REDIS_PORT_6379_TCP": "x",
+		"BATCHRESET_BIN": "x", "BATCHRESET_BINARY": "x", "BATCHRESET_HOME": "x", "BATCHRESET_VERSION": "x", "BATCHRESET_IMAGE": "x",
+	}
+	command(t, others, "token", "list", "--redis", "http://no").wantError(t, "has the scheme")
 }

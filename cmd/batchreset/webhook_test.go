@@ -107,7 +107,7 @@ func TestDevTellsAURL(t *testing.T) {
 	go func() {
 		err := run(ctx, []string{
 			"dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--simulator-latency", "10ms", "--webhook-url", "http://" + r.addr,
-		}, func(string) string { return "" }, strings.NewReader(""), in, io.Discard)
+		}, nil, strings.NewReader(""), in, io.Discard)
 		done <- errors.Join(err, in.Close())
 	}()
 	greeting, secret := "", regexp.MustCompile(`signed with (whsec_\S+)`)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -156,7 +157,26 @@ func connect(raw string, dial func(ctx context.Context, network, addr string) (n
 		return nil, errors.New("is not a URL such as redis://localhost:6379/0")
 	}
 	password, _ := u.User.Password()
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil || u.Fragment != "" {
+		return nil, errors.New("has a query that cannot be read, or a fragment")
+	}
+	for name, values := range query {
+		if len(values) > 1 {
+			return nil, fmt.Errorf("has the parameter %.80q %d times", name, len(values))
+		}
+	}
+	unknown := func(known ...string) error {
+		for name := range query {
+			if !slices.Contains(known, name) {
+				return fmt.Errorf("has the unknown parameter %.80q%s", name, tasks.DidYouMean(name, known))
+			}
+		}
+		return nil
+	}
 	switch u.Scheme {
+	case "rediss-sentinel", "rediss-cluster":
+		return nil, fmt.Errorf("has the scheme %q: TLS to sentinels and clusters is not supported", u.Scheme)
 	case "redis", "rediss":
 		o, err := redis.ParseURL(raw)
 		if err != nil {
@@ -170,7 +190,10 @@ func connect(raw string, dial func(ctx context.Context, network, addr string) (n
 		o.Dialer = dial
 		return redis.NewClient(o), nil
 	case "redis-sentinel":
-		master := u.Query().Get("master")
+		if err := unknown("master"); err != nil {
+			return nil, err
+		}
+		master := query.Get("master")
 		if master == "" {
 			return nil, errors.New("needs the master's name: redis-sentinel://host:26379?master=NAME")
 		}
@@ -189,6 +212,12 @@ func connect(raw string, dial func(ctx context.Context, network, addr string) (n
 			Protocol:              protocol,
 		}), nil
 	case "redis-cluster":
+		if err := unknown(); err != nil {
+			return nil, err
+		}
+		if number, err := databaseNumber(u.Path); err != nil || number != 0 {
+			return nil, fmt.Errorf("has the database %.80q, and a cluster has only one", strings.Trim(u.Path, "/"))
+		}
 		return redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs:                 strings.Split(u.Host, ","),
 			Username:              u.User.Username(),
