@@ -255,7 +255,7 @@ func TestTroubleWithOneQueueIsItsOwn(t *testing.T) {
 				}
 				b.run(t, "spoil", command...)
 			}
-			b.Sweeper.store = nobody{b.db}
+			b.store = nobody{b.db}
 			for _, queue := range []string{"reset-0", "reset-1"} { // for the sweeper of before
 				for _, id := range b.rdb.ZRange(t.Context(), "asynq:{"+queue+"}:lease", 0, -1).Val() {
 					b.rdb.ZAdd(t.Context(), "asynq:{"+queue+"}:lease", redis.Z{Score: 1, Member: id})
@@ -293,7 +293,7 @@ func TestAQueueThatIsNotListedHasItsTasks(t *testing.T) {
 	// Nor does a dead worker's task hide in it.
 	held := b.taken(t, job.Queue)
 	b.run(t, "delete", "SREM", "asynq:queues", job.Queue)
-	b.Sweeper.store = nobody{b.db}
+	b.store = nobody{b.db}
 	if err := b.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}

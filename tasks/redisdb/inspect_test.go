@@ -100,7 +100,7 @@ func TestActiveTasksAreReadInPages(t *testing.T) {
 	}
 	// All of them are taken, as asynq takes them.
 	for n := range instances {
-		id := w.rdb.RPopLPush(t.Context(), "asynq:{reset-0}:pending", "asynq:{reset-0}:active").Val()
+		id := w.rdb.LMove(t.Context(), "asynq:{reset-0}:pending", "asynq:{reset-0}:active", "RIGHT", "LEFT").Val()
 		if n == 1700 { // one of them cannot be read
 			w.rdb.Del(t.Context(), "asynq:{reset-0}:t:"+id)
 			w.rdb.Set(t.Context(), "asynq:{reset-0}:t:"+id, "no task", 0)

@@ -186,6 +186,7 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 		t.Errorf("token %+v, %v", got, err)
 	}
 	operatorsSee(t, db)
+	theSweeperSees(t, db)
 	if found, err := db.RevokeToken(ctx, token.ID, tasks.Actor{}); err != nil || !found {
 		t.Errorf("revoke: %t, %v", found, err)
 	}
@@ -281,5 +282,48 @@ func TestAClusterSharesTheWork(t *testing.T) {
 		case <-time.After(30 * time.Second):
 			t.Fatal("not every task is taken")
 		}
+	}
+}
+
+// theSweeperSees looks at a job as the sweeper does, one of whose tasks is lost, and delivers
+// that one again.
+func theSweeperSees(t *testing.T, db *redisdb.DB) {
+	t.Helper()
+	ctx := t.Context()
+	job, err := submit(ctx, db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deliveries := job.Deliveries()
+	ids := make([]string, len(deliveries))
+	for i, d := range deliveries {
+		ids[i] = d.TaskID()
+	}
+	if err := db.NewInspector().DeleteTask(job.Queue, ids[1]); err != nil {
+		t.Fatal(err)
+	}
+	if looks := db.LookUp(ctx, job.Queue, ids); !slices.Equal(looks, []tasks.TaskLook{{}, {Fate: tasks.Missing}, {}}) {
+		t.Errorf("its tasks are %+v", looks)
+	}
+	for i, hold := range db.Holds(ctx, deliveries) {
+		if hold != (tasks.Hold{Open: true}) {
+			t.Errorf("item %d is with %+v", i, hold)
+		}
+	}
+	if _, err := db.Active(ctx, job.Queue); err != nil {
+		t.Error(err)
+	}
+	if _, err := db.InHand(ctx); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := db.Claim(ctx, 10, time.Minute); err != nil {
+		t.Error(err)
+	}
+	if err := db.Redeliver(ctx, job, deliveries[1], func(int) time.Duration { return 0 }); err != nil {
+		t.Fatal(err)
+	}
+	reads := db.Records(ctx, []string{job.ID, tasks.NewJobID()})
+	if reads[0].Err != nil || reads[0].Job.Items[1].Delivery != 2 || !errors.Is(reads[1].Err, tasks.JobGone) {
+		t.Errorf("records %+v", reads)
 	}
 }
