@@ -26,6 +26,7 @@ var statuses = map[tasks.Code]int{
 	tasks.TooLarge:         http.StatusRequestEntityTooLarge,
 	tasks.KeyReused:        http.StatusUnprocessableEntity,
 	tasks.TooManyRequests:  http.StatusTooManyRequests,
+	tasks.StorageFull:      http.StatusInsufficientStorage,
 	tasks.TokenServiceDown: http.StatusServiceUnavailable,
 	tasks.Internal:         http.StatusInternalServerError,
 }
@@ -66,10 +67,10 @@ func (s *server) fail(err error, c echo.Context) {
 		return // half an answer is out; the access log has the error
 	}
 	status, e := answerTo(err)
-	if status == http.StatusTooManyRequests {
+	if status == http.StatusTooManyRequests || status == http.StatusInsufficientStorage {
 		setRetryAfter(c.Response().Header(), max(time.Second, e.RetryAfter))
 	}
-	if status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
+	if status >= http.StatusInternalServerError && e.Code != tasks.StorageFull && !errors.Is(err, context.Canceled) {
 		s.log.Error("request failed", "request_id", requestID(c), "error", err)
 	}
 	c.Set(codeKey, e.Code)

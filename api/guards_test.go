@@ -100,9 +100,7 @@ func TestEveryRequestCountsAgainstItsRate(t *testing.T) {
 		{http.MethodGet, "/v1/jobs", ""},
 		{http.MethodGet, "/v1/jobs/" + id, ""},
 		{http.MethodGet, "/v1/jobs/" + id + "/events", ""},
-		{http.MethodPost, "/v1/jobs/" + id + "/cancel", ""},
 		{http.MethodPost, "/v1/jobs/" + id + "/retry", ""},
-		{http.MethodPost, "/v1/halt", ""},
 		{http.MethodPost, "/v1/resume", ""},
 	}
 	s.limit(t, tasks.Limits{RequestsPerSecond: new(1)})
@@ -116,6 +114,65 @@ func TestEveryRequestCountsAgainstItsRate(t *testing.T) {
 	}
 	if got := s.do(t, http.MethodGet, "/v1/jobs", "other", nil); got.Code != tasks.OK {
 		t.Errorf("another tenant: %+v", got)
+	}
+	// Whoever floods the API can stop that.
+	for range 3 {
+		if got := s.do(t, http.MethodPost, "/v1/halt", "acme", nil); got.Code != tasks.OK {
+			t.Errorf("halt: %+v", got)
+		}
+	}
+	if got := s.do(t, http.MethodPost, "/v1/jobs/"+id+"/cancel", "acme", nil); got.Code != tasks.OK {
+		t.Errorf("cancel: %+v", got)
+	}
+}
+
+// An operators' halt is not the tenant's to lift, and his own is not lifted with it.
+func TestATenantLiftsHisOwnHaltOnly(t *testing.T) {
+	s := newService(t, testConfig)
+	type halt struct{ By, Reason string }
+	post := func(path, body string) (halted bool, top halt, all []halt) {
+		t.Helper()
+		got := s.do(t, http.MethodPost, path, "acme", strings.NewReader(body))
+		var state struct {
+			Halted bool
+			halt
+			Halts []halt
+		}
+		if err := json.Unmarshal(got.Data, &state); err != nil || got.Code != tasks.OK {
+			t.Fatalf("%s: %+v, %v", path, got, err)
+		}
+		_ = json.Unmarshal(got.Data, &top)
+		return state.Halted, top, state.Halts
+	}
+	want := func(path, body, expected string) {
+		t.Helper()
+		halted, top, all := post(path, body)
+		if got := fmt.Sprint(halted, top, all); got != expected {
+			t.Errorf("%s: %s, want %s", path, got, expected)
+		}
+	}
+	for _, whom := range []string{"acme", ""} {
+		if err := s.db.Halt(t.Context(), whom, tasks.HaltedByOperator, tasks.Actor{Reason: "theirs"}); err != nil {
+			t.Fatal(err)
+		}
+		want("/v1/resume", "", "true {operator theirs} [{operator theirs}]")
+		want("/v1/halt", `{"reason":"mine"}`, "true {operator theirs} [{operator theirs} {tenant mine}]")
+		want("/v1/resume", "", "true {operator theirs} [{operator theirs}]")
+		want("/v1/halt", `{"reason":"again"}`, "true {operator theirs} [{operator theirs} {tenant again}]")
+		want("/v1/halt", `{"reason":"once more"}`, "true {operator theirs} [{operator theirs} {tenant again}]")
+		if err := s.db.Resume(t.Context(), whom, tasks.HaltedByOperator, tasks.Actor{}); err != nil {
+			t.Fatal(err)
+		}
+		want("/v1/halt", `{"reason":"x"}`, "true {tenant again} [{tenant again}]")
+		want("/v1/resume", "", "false { } []")
+	}
+	// What changed nothing was not decided.
+	got := []string{}
+	for _, line := range s.trail(t) {
+		got = append(got, strings.Fields(line)[0])
+	}
+	if fmt.Sprint(got) != "[halt halt resume halt resume resume halt halt resume halt resume resume]" {
+		t.Errorf("trail %v", got)
 	}
 }
 

@@ -295,13 +295,19 @@ func (s *server) namedJobs(c echo.Context) error {
 // healthz says that the process is alive, whatever Redis does.
 func (s *server) healthz(c echo.Context) error { return ok(c, nil) }
 
-// readyz says whether Redis answers and can be trusted with jobs.
+// readiness is the data of readyz.
+type readiness struct {
+	Accepting bool `json:"accepting"` // new work
+}
+
+// readyz says whether Redis answers and can be trusted with jobs. A Redis that is nearly
+// full is ready: who is taken out of a load balancer can stop nothing.
 func (s *server) readyz(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), storeTimeout)
 	defer cancel()
 	err := s.store.Check(ctx)
 	if err == nil {
-		return ok(c, nil)
+		return ok(c, readiness{s.store.Accepting(ctx)})
 	}
 	if _, sayable := errors.AsType[*tasks.Error](err); sayable {
 		return err

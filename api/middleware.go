@@ -133,11 +133,12 @@ func timeForRedis(c echo.Context) context.CancelFunc {
 }
 
 // admit finds the tenant of X-Auth-Token, checks the token's scope, counts the request
-// against the tenant's limit, and refuses one that has what its route does not take.
-func (s *server) admit(scope tasks.Scope, t takes) echo.MiddlewareFunc {
+// against the tenant's limit if it is counted, and refuses one that has what its route does
+// not take.
+func (s *server) admit(scope tasks.Scope, t takes, counted bool) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if err := s.checkToken(c, scope); err != nil {
+			if err := s.checkToken(c, scope, counted); err != nil {
 				return err
 			}
 			if err := t.check(c.Request()); err != nil {
@@ -148,7 +149,7 @@ func (s *server) admit(scope tasks.Scope, t takes) echo.MiddlewareFunc {
 	}
 }
 
-func (s *server) checkToken(c echo.Context, scope tasks.Scope) error {
+func (s *server) checkToken(c echo.Context, scope tasks.Scope, counted bool) error {
 	secret := c.Request().Header.Get("X-Auth-Token")
 	if secret == "" {
 		return tasks.Errorf(tasks.BadToken, "X-Auth-Token is missing")
@@ -164,6 +165,9 @@ func (s *server) checkToken(c echo.Context, scope tasks.Scope) error {
 	c.Set(tokenKey, token.ID)
 	if !slices.Contains(token.Scopes, scope) {
 		return tasks.Errorf(tasks.Forbidden, "the token does not have the scope %q", scope)
+	}
+	if !counted {
+		return nil
 	}
 	return s.store.Pace(c.Request().Context(), token.Tenant)
 }

@@ -32,6 +32,8 @@ type Store interface {
 	Changes
 	Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (jobs []tasks.Job, cursor string, err error)
 	Check(ctx context.Context) error
+	// Accepting reports whether there is room for new work.
+	Accepting(ctx context.Context) bool
 	// Now is the time by the store's clock, which is the one in records.
 	Now() time.Time
 	// Pace counts a request against its tenant's limit.
@@ -117,16 +119,21 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	}))
 
 	guarded := func(method, path string, scope tasks.Scope, t takes, h echo.HandlerFunc) {
-		e.Add(method, path, h, limitBody, s.admit(scope, t))
+		e.Add(method, path, h, limitBody, s.admit(scope, t, true))
+	}
+	// What stops something is not counted against the rate limit: whoever floods the API by
+	// mistake must be able to stop that.
+	brake := func(path string, scope tasks.Scope, t takes, h echo.HandlerFunc) {
+		e.POST(path, h, limitBody, s.admit(scope, t, false))
 	}
 	guarded(http.MethodPost, "/v1/instances/batch-reset", tasks.ScopeSubmit, takes{body: true}, s.batchReset)
 	guarded(http.MethodGet, "/v1/instances/tasks/:job", tasks.ScopeRead, nothing, s.taskQuery)
 	guarded(http.MethodGet, "/v1/jobs/:job", tasks.ScopeRead, nothing, s.job)
 	guarded(http.MethodGet, "/v1/jobs/:job/events", tasks.ScopeRead, nothing, s.events)
 	guarded(http.MethodGet, "/v1/jobs", tasks.ScopeRead, takes{query: jobsParameters}, s.jobs)
-	guarded(http.MethodPost, "/v1/jobs/:job/cancel", tasks.ScopeCancel, nothing, s.cancel)
+	brake("/v1/jobs/:job/cancel", tasks.ScopeCancel, nothing, s.cancel)
 	guarded(http.MethodPost, "/v1/jobs/:job/retry", tasks.ScopeSubmit, takes{body: true}, s.retry)
-	guarded(http.MethodPost, "/v1/halt", tasks.ScopeOperate, takes{body: true}, s.halt)
+	brake("/v1/halt", tasks.ScopeOperate, takes{body: true}, s.halt)
 	guarded(http.MethodPost, "/v1/resume", tasks.ScopeOperate, takes{body: true}, s.resume)
 	open := func(path string, h echo.HandlerFunc) { e.GET(path, h, plain) }
 	open("/openapi.yaml", contract)

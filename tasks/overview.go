@@ -13,6 +13,8 @@ func (a Activity) Finished() int64 { return a.Succeeded + a.Failed + a.Unknown +
 // Overview is the state of the service, as Redis knows it.
 type Overview struct {
 	At Time
+	// Accepting says that there is room for new work.
+	Accepting bool
 	// Minutes are the last hour, oldest first; the last one is not over.
 	Minutes []Activity
 	// OpenJobs are those that have not ended, and some that ended in the last minutes.

@@ -37,6 +37,7 @@ Redis. Make a token for a caller with 'batchreset token add'.`,
 	flags.define(cmd.Flags(), ":8080", "registered")
 	defineReplicas(cmd.Flags(), &flags.db.CommitReplicas)
 	defineQueues(cmd.Flags(), &flags.db.Queues)
+	defineFullAt(cmd.Flags(), &flags.db.FullAt)
 	ops.define(cmd.Flags(), "127.0.0.1:9090")
 	return cmd
 }

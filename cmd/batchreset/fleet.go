@@ -29,7 +29,10 @@ cannot be reset at all. Both are checked at submit and again before each attempt
 }
 
 func newFleetImportCommand(std *streams) *cobra.Command {
-	var redis redisFlags
+	var (
+		redis redisFlags
+		opts  redisdb.Options
+	)
 	cmd := &cobra.Command{
 		Use:   "import FILE.csv|FILE.json",
 		Short: "Register instances from a file, or change their entries",
@@ -51,7 +54,10 @@ JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			if err := checkFullAt(opts.FullAt); err != nil {
+				return err
+			}
+			return withRedisAnd(cmd, redis, opts, func(db *redisdb.DB) error {
 				if err := file.checkTenants(cmd.Context(), db); err != nil {
 					return fmt.Errorf("%s: %w", args[0], err)
 				}
@@ -78,6 +84,7 @@ JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	defineFullAt(cmd.Flags(), &opts.FullAt)
 	return cmd
 }
 

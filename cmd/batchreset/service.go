@@ -58,6 +58,18 @@ func defineQueues(flags *pflag.FlagSet, n *int) {
 	flags.IntVar(n, "queues", 16, "how many asynq queues jobs are spread over, tenant by tenant; give api and worker the same")
 }
 
+// defineFullAt is for everything that accepts new work.
+func defineFullAt(flags *pflag.FlagSet, percent *int) {
+	flags.IntVar(percent, "full-at", redisdb.DefaultFullAt, "`percent` of Redis's maxmemory from which no new work is accepted: submits, retries, imports; give api and worker the same")
+}
+
+func checkFullAt(percent int) error {
+	if percent < 1 || percent > 100 {
+		return fmt.Errorf("--full-at must be from 1 to 100, not %d", percent)
+	}
+	return nil
+}
+
 // checkShared checks what api and worker have in common.
 func checkShared(db redisdb.Options) error {
 	switch {
@@ -66,7 +78,7 @@ func checkShared(db redisdb.Options) error {
 	case db.Queues < 1 || db.Queues > 1024:
 		return fmt.Errorf("--queues must be from 1 to 1024, not %d", db.Queues)
 	}
-	return nil
+	return checkFullAt(db.FullAt)
 }
 
 // open connects to the Redis of the flags.

@@ -69,6 +69,7 @@ to end, the rest is handed back. A second signal stops it at once.`,
 	defineWebhookPrivate(cmd.Flags(), &flags.webhookPrivate, false)
 	defineReplicas(cmd.Flags(), &db.CommitReplicas)
 	defineQueues(cmd.Flags(), &db.Queues)
+	defineFullAt(cmd.Flags(), &db.FullAt)
 	ops.define(cmd.Flags(), "127.0.0.1:9091")
 	return cmd
 }

@@ -1,6 +1,7 @@
 package redisdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,9 @@ type Options struct {
 	// AuditRetention is how old an entry of the audit trail must be to be dropped when
 	// another one is written; 0 = none is dropped.
 	AuditRetention time.Duration
+	// FullAt is how many percent of the maxmemory of a Redis server may be used before no
+	// new work is accepted: submits, retries, imports. Default DefaultFullAt.
+	FullAt int
 	// Audited is told of each entry of the audit trail whose decision was carried out, and
 	// with an error of each that stops something and could not be written; nil: nobody is.
 	Audited func(e tasks.AuditEntry, missing error)
@@ -71,6 +75,7 @@ type DB struct {
 	policies  *policies
 	wanted    *wanted
 	late      late
+	memory    memory
 	metrics   *metrics
 	activity  *activity
 	instances instanceIndex
@@ -99,6 +104,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	opts.Queues = max(opts.Queues, 1)
+	opts.FullAt = cmp.Or(opts.FullAt, DefaultFullAt)
 	db := &DB{
 		rdb: rdb, group: newGrouped(rdb),
 		quiet: newQuiet(), wanted: newWanted(), leftOut: newLeftOut(), opts: opts,

@@ -68,8 +68,17 @@ func (db *DB) Register(ctx context.Context, instances []tasks.Instance, actor ta
 // what is said of them. The caller has checked them. The trail has entries for protections
 // that end and for instances that move to another tenant, besides the one for all.
 // What the report says is done, also after an error, which names instances that are new and
-// have no tenant, tasks.NotYourInstance, before anything is done.
+// have no tenant, tasks.NotYourInstance, before anything is done. Errors: also
+// tasks.StorageFull.
 func (db *DB) Import(ctx context.Context, changes []tasks.FleetChange, actor tasks.Actor) (report tasks.FleetReport, err error) {
+	if err := db.refuseWhenFull(ctx); err != nil {
+		return report, err
+	}
+	report, err = db.importAll(ctx, changes, actor)
+	return report, orFull(err)
+}
+
+func (db *DB) importAll(ctx context.Context, changes []tasks.FleetChange, actor tasks.Actor) (report tasks.FleetReport, err error) {
 	for len(changes) > 0 {
 		ids := make([]string, len(changes))
 		for i, c := range changes {

@@ -156,6 +156,10 @@ var (
 		"What the same server may allocate before it refuses writes; 0 = no bound.", nil, nil)
 	clockOffset = prometheus.NewDesc("batchreset_clock_offset_seconds",
 		"By how much this machine's clock is ahead of Redis's; of several servers the one from which it differs most.", nil, nil)
+	acceptingWork = prometheus.NewDesc("batchreset_accepting_new_work",
+		"1 if there is room in Redis for new work (--full-at), else 0. What stops work is done either way.", nil, nil)
+	lateAudit = prometheus.NewDesc("batchreset_audit_entries_waiting",
+		"Entries of the audit trail that this process could not write yet; until then they are in its log only.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -164,6 +168,8 @@ func (db *DB) Describe(c chan<- *prometheus.Desc) {
 	c <- redisMemory
 	c <- redisMaxMemory
 	c <- clockOffset
+	c <- acceptingWork
+	c <- lateAudit
 	for _, m := range db.metrics.all() {
 		m.Describe(c)
 	}
@@ -187,6 +193,12 @@ func (db *DB) Collect(c chan<- prometheus.Metric) {
 	if reading, ok := db.clocks.worst(); ok {
 		c <- gauge(clockOffset, reading.offset().Seconds())
 	}
+	accepting := 0.0
+	if db.Accepting(ctx) {
+		accepting = 1
+	}
+	c <- gauge(acceptingWork, accepting)
+	c <- gauge(lateAudit, float64(db.late.len()))
 	for _, m := range db.metrics.all() {
 		m.Collect(c)
 	}

@@ -22,7 +22,7 @@ func (db *DB) Overview(ctx context.Context) (tasks.Overview, error) {
 	if err != nil {
 		return tasks.Overview{}, fmt.Errorf("overview: %w", err)
 	}
-	o := tasks.Overview{At: tasks.FromMillis(now.UnixMilli())}
+	o := tasks.Overview{At: tasks.FromMillis(now.UnixMilli()), Accepting: db.Accepting(ctx)}
 	if o.Minutes, err = db.minutes(ctx, now, 60); err == nil {
 		o.OpenJobs, err = db.rdb.ZCard(ctx, openKey).Result()
 	}
@@ -152,7 +152,7 @@ func lookAtNode(ctx context.Context, rdb redis.Cmdable) (tasks.RedisNode, error)
 	} else if info["aof_enabled"] == "1" && info["aof_last_write_status"] == "err" {
 		node.Problem = "The append-only file cannot be written."
 	} else if node.Fill() > 0.9 {
-		node.Problem = "The memory is nearly full; then nothing more is accepted."
+		node.Problem = "The memory is nearly full; when it is, no attempt begins."
 	}
 	return node, nil
 }

@@ -273,6 +273,9 @@ func (db *DB) Pace(ctx context.Context, tenant string) error {
 		return err
 	}
 	ms, err := paceScript.Run(ctx, db.group, paceKeys(tenant), *policy.RequestsPerSecond, "").Int64()
+	if saysFull(err) {
+		return nil // whoever looks at his jobs must not be refused for that; new work is
+	}
 	if err != nil {
 		return fmt.Errorf("count request: %w", err)
 	}

@@ -34,9 +34,17 @@ const listingGrace = time.Minute
 // enqueue fails after it, the job stands all the same and Submit returns it
 // together with a *tasks.UndeliveredError. Any other error means that the job may or
 // may not exist, wholly; after tasks.TooManyRequests, the tenant's limits or the
-// backlog's, it does not.
+// backlog's, and after tasks.StorageFull it does not.
 func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
+	job, err := db.submit(ctx, s)
+	return job, orFull(err)
+}
+
+func (db *DB) submit(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
 	id := s.JobID()
+	if err := db.refuseWhenFull(ctx); err != nil {
+		return tasks.Job{}, err
+	}
 	if err := db.backlog(); err != nil {
 		return tasks.Job{}, err
 	}
@@ -46,7 +54,7 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	}
 	entry, err := db.list(ctx, s, id, listed)
 	if err != nil {
-		return tasks.Job{}, fmt.Errorf("list job as open: %w", err)
+		return tasks.Job{}, db.notDecided(ctx, entry, fmt.Errorf("list job as open: %w", err))
 	}
 	labels, err := encodeLabels(s.Labels)
 	if err != nil {
@@ -71,7 +79,7 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	defer cancel()
 	answer, err := db.commit(ctx, createScript, []string{jobKey(id)}, args...).Slice()
 	if err != nil || len(answer) == 0 {
-		return tasks.Job{}, fmt.Errorf("create job record: %w, answer %v", err, answer)
+		return tasks.Job{}, db.notDecided(ctx, entry, fmt.Errorf("create job record: %w, answer %v", err, answer))
 	}
 	created := number(answer[0])
 	if created != listed.UnixMilli() { // then this request has decided nothing
@@ -112,6 +120,15 @@ func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	job.Counts = tasks.Count(job.Items)
 	job.State = job.Counts.State()
 	return job, db.enqueue(ctx, job)
+}
+
+// notDecided takes back the entry of a submit that Redis had no room for; after any other
+// error nobody knows what was done.
+func (db *DB) notDecided(ctx context.Context, entry string, err error) error {
+	if !saysFull(err) {
+		return err
+	}
+	return cmp.Or(db.takeBack(ctx, entry), err)
 }
 
 // outlive is ctx as long as its deadline allows, whatever else ends it.
@@ -214,9 +231,13 @@ func aboutItems(e tasks.AuditEntry, job tasks.Job, selects func(tasks.Item) bool
 
 // Retry opens those items of a final job that are in one of the states, which are among
 // tasks.RetryStates, for another try, and enqueues them; the others stay as they are.
-// Errors: tasks.JobGone, tasks.JobFinal, tasks.TooManyRequests, and a
+// Errors: tasks.JobGone, tasks.JobFinal, tasks.TooManyRequests, tasks.StorageFull, and a
 // *tasks.UndeliveredError, after which the retry stands all the same.
 func (db *DB) Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error {
+	return orFull(db.retry(ctx, id, states, actor))
+}
+
+func (db *DB) retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error {
 	letters := ""
 	for _, state := range states {
 		if !slices.Contains(tasks.RetryStates, state) {
@@ -231,6 +252,9 @@ func (db *DB) Retry(ctx context.Context, id string, states []tasks.ItemState, ac
 	again := job.Counts.In(states)
 	if !job.State.Final() || again == 0 {
 		return job.NothingToRetry(states)
+	}
+	if err := db.refuseWhenFull(ctx); err != nil {
+		return err
 	}
 	// What has ended must have been told before it opens again.
 	if err := db.Tell(ctx, job); err != nil {
@@ -261,7 +285,7 @@ func (db *DB) Retry(ctx context.Context, id string, states []tasks.ItemState, ac
 func (db *DB) reopen(ctx context.Context, id, letters string, states []tasks.ItemState) error {
 	done, err := db.commit(ctx, reopenScript, []string{jobKey(id)}, rand.Text(), db.opts.GiveUpAfter.Milliseconds(), letters).Int()
 	if err != nil {
-		return fmt.Errorf("retry: %w", err)
+		return orFull(fmt.Errorf("retry: %w", err))
 	}
 	switch done {
 	case -1:

@@ -130,8 +130,8 @@ var reportLua string
 var (
 	createScript     = redis.NewScript(createLua)
 	beginScript      = many(beginLua, recordLua, rememberLua, instanceLua)
-	checkpointScript = redis.NewScript(recordLua + checkpointLua)
-	finishScript     = many(finishLua, recordLua, rememberLua, stopLua)
+	checkpointScript = redis.NewScript(brakeLua + recordLua + checkpointLua)
+	finishScript     = many(brakeLua+finishLua, recordLua, rememberLua, stopLua)
 	waitScript       = redis.NewScript(recordLua + waitLua)
 	abandonScript    = redis.NewScript(recordLua + rememberLua + stopLua + abandonLua)
 	deliverScript    = redis.NewScript(recordLua + deliverLua)
