@@ -31,8 +31,10 @@ func TestNotBeforeIsJudgedByRedissClock(t *testing.T) {
 				ahead time.Duration
 				want  string
 			}{
-				{30 * time.Second, ""}, {tasks.MaxNotBefore - time.Minute, ""},
-				{-30 * time.Second, "not_before is in the past"}, {tasks.MaxNotBefore + time.Minute, "not_before is more than 7 days ahead"},
+				{30 * time.Second, ""},
+				{tasks.MaxNotBefore - time.Minute, ""},
+				{-30 * time.Second, "not_before is in the past"},
+				{tasks.MaxNotBefore + time.Minute, "not_before is more than 7 days ahead"},
 			} {
 				for _, dryRun := range []string{"false", "true"} {
 					body := `{"instance_ids":["p1"],"dry_run":` + dryRun + `,"not_before":"` + redis.Add(row.ahead).UTC().Format(time.RFC3339) + `"}`

@@ -16,6 +16,7 @@ func TestNoTenantTakesAllTheRoomToWait(t *testing.T) {
 		t.Helper()
 		for range n {
 			r := l.getAs(t, tenant, "/v1/jobs/"+job+"/events")
+			t.Cleanup(func() { _ = r.Body.Close() })
 			switch r.StatusCode {
 			case http.StatusOK:
 				open++

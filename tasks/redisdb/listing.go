@@ -61,7 +61,7 @@ const (
 	// A list is worth a request more for each so many entries that it looks at, and for each
 	// so many records that it reads.
 	looksPerRequest = 1000
-	readsPerRequest     = 100
+	readsPerRequest = 100
 	// turnPatience is how long a list waits for another one of its tenant.
 	turnPatience = 500 * time.Millisecond
 )

@@ -14,7 +14,7 @@ import (
 )
 
 // longList is a Redis whose tenant acme has so many open jobs.
-func longList(t *testing.T, jobs int) (*DB, *miniredis.Miniredis) {
+func longList(t *testing.T, jobs int) *DB {
 	t.Helper()
 	server := miniredis.RunT(t)
 	now := time.Now()
@@ -33,14 +33,14 @@ func longList(t *testing.T, jobs int) (*DB, *miniredis.Miniredis) {
 	if _, err := pipe.Exec(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return db, server
+	return db
 }
 
 var nothing = tasks.JobFilter{State: tasks.JobFailed, Limit: 10}
 
 func TestAListCostsWhatItLooksAt(t *testing.T) {
 	for _, row := range []struct{ jobs, requests, cost int }{{900, 30, 0}, {3400, 30, 3}, {12_000, 30, 10}, {3400, 2, 3}} {
-		db, _ := longList(t, row.jobs)
+		db := longList(t, row.jobs)
 		if err := db.SetLimits(t.Context(), "acme", tasks.Limits{RequestsPerSecond: new(row.requests)}, false, tasks.Actor{By: "test"}); err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestAListCostsWhatItLooksAt(t *testing.T) {
 }
 
 func TestOneLongListOfATenantAtATime(t *testing.T) {
-	db, _ := longList(t, 1200)
+	db := longList(t, 1200)
 	end, err := db.lists.take(t.Context(), "acme", time.Second)
 	if err != nil {
 		t.Fatal(err)
