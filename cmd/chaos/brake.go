@@ -27,15 +27,10 @@ func (w *world) brake(ctx context.Context, length time.Duration, r *rand.Rand) (
 	}); err != nil {
 		return err
 	}
-	job, ids := w.caller.openJob(), w.caller.someInstances()
-	limit := "1mb"
-	if r.IntN(2) == 0 {
-		if limit, err = w.store.littleRoom(ctx); err != nil {
-			return nil // Redis is away: it is not full
-		}
-	}
-	if err := w.store.limitMemory(patient, limit); err != nil {
-		return err
+	job := w.caller.openJob()
+	var ids []string
+	if w.has(protect) {
+		ids = w.caller.someInstances()
 	}
 	defer func() {
 		err = errors.Join(err, w.store.limitMemory(patient, "0"), w.operate(patient, "resume", "--all"))
@@ -43,6 +38,14 @@ func (w *world) brake(ctx context.Context, length time.Duration, r *rand.Rand) (
 			err = errors.Join(err, w.tellOf(Free, ids, func() error { return w.operate(patient, append([]string{"fleet", "unprotect"}, ids...)...) }))
 		}
 	}()
+	if r.IntN(2) == 0 {
+		err = w.store.limitMemory(ctx, "1mb")
+	} else {
+		err = w.store.leaveLittleRoom(ctx)
+	}
+	if err != nil {
+		return nil // Redis is away: it is not full
+	}
 	w.caller.flood(ctx)
 
 	halt := Event{Kind: Fault, Fault: haltAll, Target: "operator"}
@@ -51,11 +54,11 @@ func (w *world) brake(ctx context.Context, length time.Duration, r *rand.Rand) (
 	})
 	halt.Begin = w.rec.now()
 	if job != "" {
-		w.stops("cancel", func() error { return w.caller.cancelJob(ctx, job) })
+		w.stops("cancel", func() error { return w.caller.cancelJob(patient, job) })
 	}
 	w.stops("token revoke", func() error { return w.command(patient, "token", "revoke", id) })
-	w.stops("refusal of a revoked token", func() error { return w.caller.refused(ctx, token) })
-	if len(ids) > 0 && w.has(protect) {
+	w.stops("refusal of a revoked token", func() error { return w.caller.refused(patient, token) })
+	if len(ids) > 0 {
 		w.stops("fleet protect", func() error {
 			return w.tellOf(Protect, ids, func() error { return w.command(patient, append([]string{"fleet", "protect"}, ids...)...) })
 		})
@@ -78,21 +81,23 @@ func (w *world) stops(what string, do func() error) (worked bool) {
 	return e.Error == ""
 }
 
-// littleRoom is a limit that leaves a server half a megabyte.
-func (s *store) littleRoom(ctx context.Context) (limit string, err error) {
-	most := 0
+// leaveLittleRoom limits each server to a little more than it uses.
+func (s *store) leaveLittleRoom(ctx context.Context) error {
+	const room = 128 << 10
 	for _, node := range s.nodes {
 		info, err := node.InfoMap(ctx, "memory").Result()
 		if err != nil {
-			return "", err
+			return err
 		}
 		used, err := strconv.Atoi(info["Memory"]["used_memory"])
 		if err != nil {
-			return "", err
+			return err
 		}
-		most = max(most, used)
+		if err := node.ConfigSet(ctx, "maxmemory", strconv.Itoa(used+room)).Err(); err != nil {
+			return err
+		}
 	}
-	return strconv.Itoa(most + 1<<19), nil
+	return nil
 }
 
 // flood submits as much as one tenant can in three seconds, or until nothing is taken
