@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"errors"
 	"time"
 )
 
@@ -36,10 +37,15 @@ type Outcome struct {
 	Unanswered bool
 	// Busy says that the instance was occupied.
 	Busy bool
+	// Delay is when the next attempt is due after Retry; 0 = not known yet.
+	Delay time.Duration
 	// MaxFailures stops the rest of the job once so many of its items failed, besides
 	// what the job itself says; 0 = never.
 	MaxFailures int
 }
+
+// BeatEvery is how often a worker process shows that it is alive.
+const BeatEvery = 3 * time.Second
 
 // MaxMessage is how many bytes of an error message are kept with an item. It is
 // the limit of KooPhone's execute_msg.
@@ -72,7 +78,12 @@ const (
 	TooLate       Refusal = "the item's time is over"
 	JobStopped    Refusal = "the job was cancelled or stopped"
 	WrongToken    Refusal = "the attempt was closed or replaced"
+	AttemptAlive  Refusal = "another attempt at the item is under way"
 )
+
+// ErrBrokenRecord is in the chain of an error that a record's own content is the cause of:
+// asking again does not help.
+var ErrBrokenRecord = errors.New("the record is broken")
 
 func (r Refusal) Error() string { return string(r) }
 

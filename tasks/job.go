@@ -28,8 +28,11 @@ type Job struct {
 	Reason    string            `json:"reason,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`
 
-	Tenant      string `json:"-"`
-	Queue       string `json:"-"`
+	Tenant string `json:"-"`
+	Queue  string `json:"-"`
+	// Epoch tells the job's tasks from those of an earlier record with the same ID. Records
+	// of older versions have none.
+	Epoch       string `json:"-"`
 	Fingerprint string `json:"-"`
 	// Stop is why no attempt of the job may begin any more: Cancelled or Stopped; empty:
 	// one may.
@@ -55,11 +58,13 @@ type Item struct {
 	InstanceID string    `json:"instance_id"`
 	State      ItemState `json:"state"`
 	// Attempts counts every attempt that was begun, whatever became of it.
-	Attempts   int    `json:"attempts"`
-	StartedAt  Time   `json:"started_at,omitzero"`
-	FinishedAt Time   `json:"finished_at,omitzero"`
-	Code       Code   `json:"error_code,omitempty"`
-	Message    string `json:"error_msg,omitempty"`
+	Attempts   int  `json:"attempts"`
+	StartedAt  Time `json:"started_at,omitzero"`
+	FinishedAt Time `json:"finished_at,omitzero"`
+	// NotBefore is when the next attempt is due, if that is known.
+	NotBefore Time   `json:"not_before,omitzero"`
+	Code      Code   `json:"error_code,omitempty"`
+	Message   string `json:"error_msg,omitempty"`
 	// History lists the attempts that did not succeed, the last 20 of them. It
 	// survives a retry of the job.
 	History []PastAttempt `json:"history,omitempty"`
@@ -172,7 +177,7 @@ func (j Job) Deliveries() []Delivery {
 		if !it.State.Final() {
 			ds = append(ds, Delivery{
 				ItemID: it.ID, Number: it.Delivery, InstanceID: it.InstanceID,
-				Tenant: j.Tenant, Open: j.Open,
+				Tenant: j.Tenant, Open: j.Open, Epoch: j.Epoch,
 			})
 		}
 	}

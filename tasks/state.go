@@ -124,6 +124,8 @@ var transitions = map[ItemState]map[Event]ItemState{
 		Begin:  ItemRunning,
 		Fail:   ItemFailed, // busy too long, no longer the tenant's, time over
 		Cancel: ItemCancelled,
+		// It was retried while an earlier call was in doubt.
+		LoseTrack: ItemUnknown,
 	},
 	ItemRunning: {
 		Begin:     ItemRunning, // the attempt before was lost

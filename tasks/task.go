@@ -24,11 +24,28 @@ type Delivery struct {
 	// Open says that the job was accepted without asking that its instances are
 	// registered, so the worker does not ask either.
 	Open bool `json:"open,omitempty"`
+	// Epoch is the record's. It is in the task's ID and not in its payload.
+	Epoch string `json:"-"`
 }
 
-// TaskID is the asynq task ID of the delivery: <job>-<n>-<delivery>. asynq
-// refuses an ID that it still knows, which makes enqueuing safe to repeat.
-func (d Delivery) TaskID() string { return d.ItemID + "-" + strconv.Itoa(d.Number) }
+// TaskID is the asynq task ID of the delivery: <job>-<n>-<delivery>-<epoch>, without the
+// last part if the record is of an older version. asynq refuses an ID that it still knows,
+// which makes enqueuing safe to repeat.
+func (d Delivery) TaskID() string {
+	id := d.ItemID + "-" + strconv.Itoa(d.Number)
+	if d.Epoch != "" {
+		id += "-" + d.Epoch
+	}
+	return id
+}
+
+// EpochOf is the epoch in the ID of a task, or empty.
+func EpochOf(taskID string) string {
+	if parts := strings.Split(taskID, "-"); len(parts) == 4 {
+		return parts[3]
+	}
+	return ""
+}
 
 // Encode returns the task payload.
 func (d Delivery) Encode() []byte {

@@ -18,7 +18,14 @@ import (
 
 // Store is the record and the locks, as an attempt needs them.
 type Store interface {
+	// Beat shows that this process is alive, Leave that it is gone.
+	Beat(ctx context.Context, worker string) error
+	Leave(ctx context.Context, worker string) error
 	Begin(ctx context.Context, d tasks.Delivery, token, key string, lock time.Duration) (tasks.Begun, error)
+	// GiveUp ends an attempt whose Begin had no answer, whether it has begun or will.
+	GiveUp(ctx context.Context, d tasks.Delivery, token string, lock time.Duration) (tasks.Ended, error)
+	// Send is the last look before a reset is sent, and marks that it may have been.
+	Send(ctx context.Context, d tasks.Delivery, token string) error
 	Checkpoint(ctx context.Context, d tasks.Delivery, token, checkpoint string) error
 	Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error)
 	Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error)
@@ -37,11 +44,19 @@ const (
 	// driverGrace is how long a driver may take to return after its context has
 	// ended; then its goroutine is left behind and the outcome is in doubt.
 	driverGrace = 5 * time.Second
-	// storePatience is how long a call to the record is repeated that must not be given
-	// up lightly. With the last one, which Redis's timeouts bound, it stays below lockMargin.
+	// storePatience is how long a call to the record is repeated before an attempt has begun,
+	// and at the end of the process. With the last one, which Redis's timeouts bound, it stays
+	// below lockMargin.
 	storePatience = 30 * time.Second
+	// lookPatience is how long the last look before a reset is sent may take.
+	lookPatience = 5 * time.Second
 	// redisDelay is how long a task waits that could not even ask the record.
 	redisDelay = 5 * time.Second
+	// brokenTries is how often a record is asked that answers with an error of its own.
+	brokenTries = 10
+	// aliveDelay is how long a task waits whose item another worker is at work on: asynq took
+	// that worker for dead.
+	aliveDelay = 10 * time.Second
 )
 
 // again asks asynq to run the same task later.
@@ -91,8 +106,14 @@ func (a *attempt) say(level slog.Level, text string, attrs ...slog.Attr) {
 	a.log.LogAttrs(context.Background(), level, text, append(all, attrs...)...) //nolint:sloglint // the callers' texts are constant
 }
 
-// newToken is 80 random bits: as short as can be, because the record holds it.
-func newToken() string { return rand.Text()[:16] }
+// newKey is 80 random bits: as short as can be, because the record holds it.
+func newKey() string { return rand.Text()[:16] }
+
+// newWorkerID names a worker process. It is the first half of the tokens of its attempts, so
+// that whoever meets one can ask whether that process is alive.
+func newWorkerID() string { return rand.Text()[:8] }
+
+func (w *Worker) newToken() string { return w.id + rand.Text()[:8] }
 
 // process makes one attempt at the item of a task, from lock to unlock. Each
 // step is sent only after the answer to the one before. What it returns is for
@@ -106,6 +127,9 @@ func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 	if err != nil {
 		w.log.Error("task dropped", "error", err)
 		return archived(err.Error())
+	}
+	if id, ok := asynq.GetTaskID(ctx); ok {
+		a.d.Epoch = tasks.EpochOf(id)
 	}
 	// What is written to the record must not stop half-way because asynq or an
 	// operator cancelled the task; only the driver's call does.
@@ -121,7 +145,7 @@ func (w *Worker) attempt(task *asynq.Task) (*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &attempt{Worker: w, d: d, token: newToken(), traceparent: task.Headers()["traceparent"]}, nil
+	return &attempt{Worker: w, d: d, token: w.newToken(), traceparent: task.Headers()["traceparent"]}, nil
 }
 
 // answer is what asynq is told: a task that its record refused is done with.
@@ -134,9 +158,11 @@ func (a *attempt) answer(err error) error {
 }
 
 func (a *attempt) run(callCtx, ctx context.Context) error {
-	if wait, ok := a.ready(callCtx); !ok {
-		return &again{delay: wait + jitter(wait), reason: "the control plane cannot be reached"}
+	turn, err := a.enter(callCtx)
+	if err != nil {
+		return err
 	}
+	defer turn.Leave() // unless the driver is called, which does
 	unspend, err := a.permitted(ctx)
 	if err != nil {
 		return err
@@ -155,7 +181,7 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	if a.cfg.Tracer != nil && a.traceparent != "" {
 		callCtx = a.startSpan(callCtx)
 	}
-	failure, interrupted := a.call(callCtx)
+	failure, interrupted := a.call(callCtx, turn)
 	return a.end(ctx, start, failure, interrupted)
 }
 
@@ -169,6 +195,8 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 	case errors.Is(err, tasks.TooEarly):
 		early, _ := errors.AsType[*tasks.EarlyError](err)
 		return &again{delay: early.Wait, reason: err.Error()}
+	case errors.Is(err, tasks.AttemptAlive):
+		return &again{delay: aliveDelay + jitter(aliveDelay), reason: err.Error()}
 	case errors.Is(err, tasks.TooLate):
 		return a.abandon(ctx, tasks.NotInTime, "the item did not start in time")
 	case errors.Is(err, tasks.JobStopped):
@@ -177,9 +205,29 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 	case refused:
 		return err
 	default:
-		return a.redisTrouble(err)
+		return a.redisTrouble(errors.Join(err, a.giveUp(ctx)))
 	}
 }
+
+// giveUp sees to it that an attempt whose begin had no answer neither goes on nor begins
+// later: nothing was sent, and nobody may think that something was.
+func (a *attempt) giveUp(ctx context.Context) error {
+	a.say(slog.LevelWarn, "attempt given up: Redis does not answer")
+	var ended tasks.Ended
+	err := a.persist(ctx, func() (err error) {
+		ended, err = a.store.GiveUp(ctx, a.d, a.token, a.lockTime())
+		return err
+	})
+	if err == nil {
+		a.tell(ctx, ended)
+	} else if errors.Is(err, tasks.WrongToken) { // it had not begun
+		err = nil
+	}
+	return err
+}
+
+// lockTime is how long an instance stays locked.
+func (a *attempt) lockTime() time.Duration { return a.cfg.AttemptTimeout + lockMargin }
 
 // end writes how the attempt ended and says what becomes of the task.
 func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError, interrupted bool) error {
@@ -188,6 +236,9 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 	})
 	end.outcome.Message = clip(end.outcome.Message)
 	end.outcome.MaxFailures = *a.policy.MaxFailures
+	if !end.outcome.Busy { // how long it has been busy decides
+		end.outcome.Delay = end.delay
+	}
 	a.metrics.attempt(end.outcome.Event, start)
 	ended, err := a.finish(ctx, end)
 	if a.span != nil {
@@ -216,48 +267,78 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 	}
 }
 
-// ready says whether an attempt may begin. While it may not, it holds the task for a
-// moment before the task is put back: a long queue would otherwise go round and
-// round through Redis as fast as it can.
-func (a *attempt) ready(ctx context.Context) (wait time.Duration, ok bool) {
+// enter waits for the turn of an attempt, before it begins: what waits can still be
+// cancelled, and is not called running. While there is none it holds the task for a moment
+// before the task is put back: a long queue would otherwise go round and round through Redis
+// as fast as it can.
+func (a *attempt) enter(ctx context.Context) (Turn, error) {
 	if a.gate == nil {
-		return 0, true
+		return freeTurn{}, nil
 	}
-	if wait, ok = a.gate.Ready(); ok {
-		return 0, true
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.stop, cancel)()
+	turn, wait, reason := a.gate.Enter(ctx)
+	if turn == nil {
+		return nil, &again{delay: wait + jitter(wait), reason: reason}
 	}
-	select {
-	case <-time.After(wait):
-		return a.gate.Ready()
-	case <-a.stop.Done():
-	case <-ctx.Done():
-	}
-	return wait, false
+	return turn, nil
 }
+
+type freeTurn struct{}
+
+func (freeTurn) Take()  {}
+func (freeTurn) Leave() {}
 
 // begin locks the instance and begins the attempt. It is repeated while Redis does not
 // answer: the record may have begun already, and under the same token that is the
 // same attempt.
 func (a *attempt) begin(ctx context.Context) error {
-	key := newToken()
+	key := newKey()
 	return a.patiently(ctx, func() (err error) {
-		a.begun, err = a.store.Begin(ctx, a.d, a.token, key, a.cfg.AttemptTimeout+lockMargin)
+		a.begun, err = a.store.Begin(ctx, a.d, a.token, key, a.lockTime())
 		return err
 	})
 }
 
-// finish writes the outcome, with patience: the driver's work is done and must
-// not be forgotten because Redis is away for a moment.
+// finish writes the outcome: the driver's work is done and must not be forgotten because
+// Redis is away.
 func (a *attempt) finish(ctx context.Context, e ending) (ended tasks.Ended, err error) {
-	err = a.patiently(ctx, func() error {
+	err = a.persist(ctx, func() error {
 		ended, err = a.store.Finish(ctx, a.d, a.token, e.outcome, e.unlock)
 		return err
 	})
 	return ended, err
 }
 
-// patiently repeats f until it succeeds, the record refuses, or storePatience is
-// over.
+// persist repeats f until it succeeds, the record refuses or cannot be worked on, or this
+// process has to end. Nobody else takes the attempt as long as this process lives, so it must
+// be closed.
+func (a *attempt) persist(ctx context.Context, f func() error) error {
+	var patience <-chan time.Time // once the process has to end
+	stopping := a.stop.Done()
+	for n := 1; ; n++ {
+		err := f()
+		if _, refused := errors.AsType[tasks.Refusal](err); err == nil || refused {
+			return err
+		}
+		if errors.Is(err, tasks.ErrBrokenRecord) && n >= brokenTries {
+			return err
+		}
+		select {
+		case <-stopping:
+			stopping, patience = nil, time.After(storePatience)
+		case <-patience:
+			return err
+		case <-time.After(double(50*time.Millisecond, 5*time.Second, n)):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// patiently repeats f until it succeeds, the record refuses, or storePatience is over. It is
+// for what may be left undone.
 func (a *attempt) patiently(ctx context.Context, f func() error) error {
 	for n, start := 1, time.Now(); ; n++ {
 		err := f()
@@ -314,11 +395,12 @@ func (a *attempt) redisTrouble(err error) error {
 
 // call runs the driver under the attempt timeout. interrupted says that the
 // attempt was stopped from outside.
-func (a *attempt) call(ctx context.Context) (failure *DriverError, interrupted bool) {
+func (a *attempt) call(ctx context.Context, turn Turn) (failure *DriverError, interrupted bool) {
 	ctx, cancel := context.WithDeadline(ctx, a.deadline)
 	defer cancel()
 	defer context.AfterFunc(a.stop, cancel)()
-	err := a.await(ctx, a.start(ctx))
+	turn.Take()
+	err := a.await(ctx, a.start(ctx, turn))
 	interrupted = errors.Is(ctx.Err(), context.Canceled)
 	if err == nil {
 		return nil, interrupted
@@ -333,10 +415,10 @@ func (a *attempt) call(ctx context.Context) (failure *DriverError, interrupted b
 // start calls the driver, which may not return in its time, or ever. This is a function
 // of its own so that what waits meanwhile, ten thousand times in a busy worker, has a
 // small stack.
-func (a *attempt) start(ctx context.Context) <-chan error {
+func (a *attempt) start(ctx context.Context, turn Turn) <-chan error {
 	input := Attempt{
 		InstanceID: a.d.InstanceID, ItemID: a.d.ItemID, Number: a.begun.Number,
-		Key: a.begun.Key, Deadline: a.deadline, MaySend: a.maySend, Ambiguous: a.begun.Ambiguous, Checkpoint: a.begun.Checkpoint,
+		Key: a.begun.Key, Deadline: a.deadline, MaySend: func() error { return a.maySend(ctx) }, Ambiguous: a.begun.Ambiguous, Checkpoint: a.begun.Checkpoint,
 		Save: func(ctx context.Context, checkpoint string) error {
 			if len(checkpoint) > MaxCheckpoint {
 				return fmt.Errorf("checkpoint of %d bytes, the limit is %d", len(checkpoint), MaxCheckpoint)
@@ -345,7 +427,10 @@ func (a *attempt) start(ctx context.Context) <-chan error {
 		},
 	}
 	returned := make(chan error, 1) // buffered: a driver left behind must be able to end
-	a.drivers.Go(func() { returned <- a.reset(ctx, input) })
+	a.drivers.Go(func() {
+		defer turn.Leave()
+		returned <- a.reset(ctx, input)
+	})
 	return returned
 }
 
@@ -365,9 +450,30 @@ func (a *attempt) await(ctx context.Context, returned <-chan error) error {
 	}
 }
 
-// maySend says whether the item is certainly still this attempt's, and nobody has halted
-// its tenant since.
-func (a *attempt) maySend() error {
+// maySend is the last look before a reset is sent: whether nobody has halted the tenant, the
+// record lets this attempt go on, and this process was not frozen meanwhile.
+func (a *attempt) maySend(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	if err := a.inTime(); err != nil {
+		return err
+	}
+	policy, err := a.store.Policy(ctx, a.d.Tenant)
+	if err == nil && policy.Halt() != nil {
+		err = errHalted(policy)
+	}
+	if err == nil {
+		err = a.store.Send(ctx, a.d, a.token)
+	}
+	if err != nil {
+		return err
+	}
+	return a.inTime() // the look may have taken its time
+}
+
+// inTime says whether the item is certainly still this attempt's, as far as this process can
+// know by itself.
+func (a *attempt) inTime() error {
 	// Both clocks: the wall clock can be set back.
 	now := time.Now()
 	if !now.Before(a.deadline) || !now.Round(0).Before(a.deadline.Round(0)) {
@@ -376,11 +482,7 @@ func (a *attempt) maySend() error {
 	if a.pulse.beat() != a.stalls {
 		return errFrozen
 	}
-	policy, err := a.store.Policy(a.stop, a.d.Tenant)
-	if err == nil && policy.Halt() != nil {
-		err = errHalted(policy)
-	}
-	return err
+	return nil
 }
 
 // reset calls the driver and turns a panic into an error.
@@ -389,14 +491,10 @@ func (a *attempt) reset(ctx context.Context, input Attempt) (err error) {
 		if p := recover(); p != nil {
 			a.say(slog.LevelError, "the driver panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 			// Nobody knows how far it came.
-			e := &DriverError{Verdict: Unknown, Code: string(tasks.ResetFailed), Message: fmt.Sprintf("the driver panicked: %v", p)}
-			if a.repeatable {
-				e.Verdict = Retryable
-			}
-			err = e
+			err = &DriverError{Verdict: Unknown, Code: string(tasks.ResetFailed), Message: fmt.Sprintf("the driver panicked: %v", p)}
 		}
 	}()
-	if err := a.maySend(); err != nil { // begin may have taken its time
+	if err := a.inTime(); err != nil { // begin may have taken its time
 		return &DriverError{Verdict: NotSent, Message: "nothing was sent: " + err.Error()}
 	}
 	return a.driver.Reset(ctx, input)

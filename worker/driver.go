@@ -25,10 +25,20 @@ type Repeater interface {
 	Repeatable() bool
 }
 
-// Gate is implemented by a driver that knows when it is of no use to begin an
-// attempt, because nothing could be sent.
+// Gate is implemented by a driver that knows when an attempt may begin: when something can
+// be sent, and not too much is.
 type Gate interface {
-	Ready() (wait time.Duration, ok bool)
+	// Enter waits for a turn. It returns nil if none came, with when to ask again and why.
+	Enter(ctx context.Context) (turn Turn, wait time.Duration, reason string)
+}
+
+// Turn is the permission to begin one attempt.
+type Turn interface {
+	// Take says that the driver is called: the turn is used.
+	Take()
+	// Leave gives the turn back: to somebody else, if it was not taken. It may be called
+	// again.
+	Leave()
 }
 
 // Attempt is what a driver is given: one try at resetting one item.
@@ -45,11 +55,12 @@ type Attempt struct {
 	// Deadline is when ctx ends.
 	Deadline time.Time
 
-	// MaySend says whether the item is still this attempt's. A driver asks once more
-	// just before it sends, because the process may have been frozen since, and
-	// another worker may have the item now, or another item the instance, or an
-	// operator may have halted the tenant. After an error nothing may be sent, and the
-	// driver returns NotSent.
+	// MaySend is the last look before a reset is sent, and the mark in the record that it may
+	// have been. A driver must ask once, just before it sends: another worker may have the
+	// item by now, or another tenant the instance, it may be protected or its job cancelled,
+	// or an operator may have halted the tenant. It takes a round trip to Redis. After an
+	// error nothing may be sent, and the driver returns NotSent. An attempt that has not
+	// asked counts as one that has sent nothing.
 	MaySend func() error
 
 	// Ambiguous says that an earlier call for this item may have been sent and
@@ -94,8 +105,9 @@ type DriverError struct {
 	// Repeatable goes with Unknown: a repeat under the same key is harmless, so
 	// the item is tried again instead of ending as unknown.
 	Repeatable bool
-	// Settled says that this answer is about the earlier call that was in doubt, too.
-	// Without it a refusal says nothing about that call, which stays in doubt.
+	// Settled says that this answer is about the earlier call that was in doubt, too (see
+	// Attempt.Ambiguous): nothing is in doubt any more. A refusal of a repeat is no such
+	// answer.
 	Settled bool
 }
 

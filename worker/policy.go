@@ -18,6 +18,10 @@ const (
 	waitCap  = 30 * time.Second
 	// busyLimit is how long an item waits for a busy instance in all.
 	busyLimit = 30 * time.Minute
+	// retryAfterCap bounds what an upstream can ask for, and retryAfterSpread is the least
+	// time over which those return that were told the same.
+	retryAfterCap    = time.Hour
+	retryAfterSpread = 5 * time.Second
 )
 
 // Backoff is the longest delay before the try that follows the nth failure
@@ -52,6 +56,13 @@ func (cryptoSource) Uint64() uint64 {
 	var b [8]byte
 	_, _ = crand.Read(b[:]) // never fails
 	return binary.LittleEndian.Uint64(b[:])
+}
+
+// spread is the delay after an upstream asked for one: that much, and up to half as much
+// again, so that all that were told the same do not return together.
+func spread(retryAfter time.Duration) time.Duration {
+	retryAfter = min(retryAfter, retryAfterCap)
+	return retryAfter + jitter(max(retryAfter/2, retryAfterSpread))
 }
 
 // wholeSeconds stretches a delay that starts now so that it ends on a whole
@@ -95,20 +106,21 @@ func judge(e *DriverError, c circumstances) ending {
 	spent := failures >= c.maxFailures
 	delay := jitter(Backoff(failures))
 	if e.RetryAfter > 0 {
-		delay = e.RetryAfter
+		delay = spread(e.RetryAfter)
 	}
 
 	switch e.Verdict {
-	case Retryable:
+	case Retryable, Permanent:
 		o.Failure = true
-		if spent {
-			o.Event = tasks.Fail
+		// A refusal of this call says nothing about an earlier one.
+		o.InDoubt = c.begun.Ambiguous && !e.Settled
+		if spent || e.Verdict == Permanent {
+			delay, o.Event = 0, tasks.Fail
+			if o.InDoubt {
+				o.Event = tasks.LoseTrack
+			}
 		}
-		return ending{o, delay, true}
-	case Permanent:
-		o.Failure = true
-		o.Event = tasks.Fail
-		return ending{o, 0, true}
+		return ending{o, delay, !o.InDoubt}
 	case Busy, Unreachable, NotSent:
 		// This call did nothing. What is in doubt since an earlier one stays so.
 		o.InDoubt = c.begun.Ambiguous

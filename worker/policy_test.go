@@ -96,7 +96,7 @@ func TestJudge(t *testing.T) {
 			err:   &DriverError{Verdict: Retryable, RetryAfter: 42 * time.Second},
 			in:    circumstances{begun: first},
 			want:  tasks.Outcome{Event: tasks.Retry, Code: tasks.ResetFailed, Failure: true},
-			delay: [2]time.Duration{42 * time.Second, 42 * time.Second},
+			delay: [2]time.Duration{42 * time.Second, 63 * time.Second},
 		}, {
 			name: "the fifth failure is the last",
 			err:  &DriverError{Verdict: Retryable, Code: "CPS.0003"},
@@ -158,6 +158,42 @@ func TestJudge(t *testing.T) {
 			in:    circumstances{begun: tasks.Begun{Number: 5, Unanswered: 4}, repeatable: true},
 			want:  tasks.Outcome{Event: tasks.LoseTrack, Code: tasks.TimedOut, InDoubt: true},
 			keeps: true,
+		}, {
+			name:  "a refusal says nothing about an earlier call in doubt",
+			err:   &DriverError{Verdict: Retryable, Code: "429"},
+			in:    circumstances{begun: inDoubt, repeatable: true},
+			want:  tasks.Outcome{Event: tasks.Retry, Code: "429", Failure: true, InDoubt: true},
+			delay: [2]time.Duration{1, time.Second},
+			keeps: true,
+		}, {
+			name:  "nor does one for good",
+			err:   &DriverError{Verdict: Permanent, Code: "403"},
+			in:    circumstances{begun: inDoubt, repeatable: true},
+			want:  tasks.Outcome{Event: tasks.LoseTrack, Code: "403", Failure: true, InDoubt: true},
+			keeps: true,
+		}, {
+			name:  "nor does the last that the budget allows",
+			err:   &DriverError{Verdict: Retryable, Code: "429"},
+			in:    circumstances{begun: tasks.Begun{Number: 7, Failures: 4, Ambiguous: true}, repeatable: true},
+			want:  tasks.Outcome{Event: tasks.LoseTrack, Code: "429", Failure: true, InDoubt: true},
+			keeps: true,
+		}, {
+			name:  "an answer about the earlier call ends its doubt",
+			err:   &DriverError{Verdict: Retryable, Code: "CPS.0003", Settled: true},
+			in:    circumstances{begun: inDoubt, repeatable: true},
+			want:  tasks.Outcome{Event: tasks.Retry, Code: "CPS.0003", Failure: true},
+			delay: [2]time.Duration{1, time.Second},
+		}, {
+			name: "also for good",
+			err:  &DriverError{Verdict: Permanent, Code: "CPS.0003", Settled: true},
+			in:   circumstances{begun: inDoubt, repeatable: true},
+			want: tasks.Outcome{Event: tasks.Fail, Code: "CPS.0003", Failure: true},
+		}, {
+			name:  "no upstream puts an item off for longer than an hour and what spreads the rest",
+			err:   &DriverError{Verdict: Retryable, RetryAfter: 999999999 * time.Second},
+			in:    circumstances{begun: first},
+			want:  tasks.Outcome{Event: tasks.Retry, Code: tasks.ResetFailed, Failure: true},
+			delay: [2]time.Duration{time.Hour, 90 * time.Minute},
 		}, {
 			name:  "an interrupted attempt is handed back at once and uses no retry",
 			err:   &DriverError{Verdict: Unknown},

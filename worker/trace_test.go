@@ -38,6 +38,7 @@ func TestAttemptsAreSpansOfTheRequest(t *testing.T) {
 	job := b.submit(t, "phone-1")
 	task := asynq.NewTaskWithHeaders(tasks.TypeReset, job.Deliveries()[0].Encode(), map[string]string{"traceparent": traceparent})
 	_ = wantAgain(t, b.process(t.Context(), task))
+	b.ripen(t, job)
 	if err := b.process(t.Context(), task); err != nil {
 		t.Fatal(err)
 	}
@@ -91,8 +92,9 @@ func TestDeliveriesOfTheSweeperStayInTheTrace(t *testing.T) {
 
 	// run takes the task of the item's current delivery as asynq would hand it over.
 	run := func() error {
+		b.ripen(t, job)
 		d := b.item(t, job)
-		task, err := b.db.NewInspector().GetTaskInfo(job.Queue, tasks.Delivery{ItemID: d.ID, Number: d.Delivery}.TaskID())
+		task, err := b.db.NewInspector().GetTaskInfo(job.Queue, tasks.Delivery{ItemID: d.ID, Number: d.Delivery, Epoch: job.Epoch}.TaskID())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,12 +7,12 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sony/gobreaker/v2"
 	"golang.org/x/sync/semaphore"
-	"golang.org/x/time/rate"
 )
 
 const (
@@ -25,6 +25,9 @@ const (
 	// finds out whether the upstream is back. A permission may come to nothing,
 	// for example because the item's instance is locked.
 	probePause = time.Second
+	// turnPatience is how long an item waits for its turn before it is put back, so that
+	// another worker may have it.
+	turnPatience = 30 * time.Second
 	// connectTime is when a call that has not returned counts as one that has
 	// reached the upstream. It is longer than a driver needs to find out that it
 	// cannot, and much shorter than a reset: the first call after an outage must
@@ -60,9 +63,8 @@ func (c UpstreamConfig) Check() error {
 // drivers whose calls all go to one control plane.
 type Upstream struct {
 	driver  Driver
-	bounded bool // by slots or pace
 	slots   *semaphore.Weighted
-	pace    *rate.Limiter
+	pace    *pace
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
 
 	mu   sync.Mutex
@@ -76,18 +78,14 @@ type Upstream struct {
 // NewUpstream puts a driver behind a breaker and the bounds of cfg, which must
 // pass its Check. The breaker tells log when it opens and closes.
 func NewUpstream(driver Driver, cfg UpstreamConfig, log *slog.Logger) *Upstream {
-	pace, slots := rate.Inf, int64(math.MaxInt64)
-	if cfg.Rate > 0 {
-		pace = rate.Limit(cfg.Rate)
-	}
+	slots := int64(math.MaxInt64)
 	if cfg.Concurrency > 0 {
 		slots = int64(cfg.Concurrency)
 	}
 	u := &Upstream{
-		driver:  driver,
-		bounded: cfg.Rate > 0 || cfg.Concurrency > 0,
-		slots:   semaphore.NewWeighted(slots),
-		pace:    rate.NewLimiter(pace, 1),
+		driver: driver,
+		slots:  semaphore.NewWeighted(slots),
+		pace:   newPace(cfg.Rate),
 		calls: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "batchreset_upstream_calls_total", Help: "Calls of the driver.",
 		}),
@@ -129,11 +127,68 @@ func (u *Upstream) Repeatable() bool {
 	return ok && r.Repeatable()
 }
 
-// Ready says whether an attempt may begin now, so that an item can be put back
-// without one while the upstream cannot be reached. If not, wait is when to ask
-// again, from one to five seconds. While the breaker waits for a trial call, one
-// caller a second is told to go on.
-func (u *Upstream) Ready() (wait time.Duration, ok bool) {
+// Enter implements Gate: it waits for one of the slots and for the rate, in this order, and
+// says no while the upstream cannot be reached, so that an item can be put back without an
+// attempt. While the breaker waits for a trial call, one caller a second is told to go on.
+func (u *Upstream) Enter(ctx context.Context) (turn Turn, wait time.Duration, reason string) {
+	if wait, ok := u.reachable(ctx); !ok {
+		return nil, wait, "the control plane cannot be reached"
+	}
+	ctx, cancel := context.WithTimeout(ctx, turnPatience)
+	defer cancel()
+	const noTurn = "no turn came under --driver-rate and --driver-concurrency"
+	if u.slots.Acquire(ctx, 1) != nil {
+		return nil, probePause, noTurn
+	}
+	t := &upstreamTurn{u: u}
+	if !u.pace.wait(ctx) {
+		u.slots.Release(1)
+		<-ctx.Done() // a long queue would go round and round otherwise
+		return nil, probePause, noTurn
+	}
+	if u.breaker.State() == gobreaker.StateOpen { // since
+		t.Leave()
+		return nil, u.untilNext(), "the control plane cannot be reached"
+	}
+	return t, 0, ""
+}
+
+// upstreamTurn is a slot, and a place in the rate until it is taken.
+type upstreamTurn struct {
+	u     *Upstream
+	taken atomic.Bool
+	left  atomic.Bool
+}
+
+// Take implements Turn.
+func (t *upstreamTurn) Take() { t.taken.Store(true) }
+
+// Leave implements Turn.
+func (t *upstreamTurn) Leave() {
+	if t.left.Swap(true) {
+		return
+	}
+	t.u.slots.Release(1)
+	if !t.taken.Load() {
+		t.u.pace.giveBack()
+	}
+}
+
+// reachable waits for a moment while the upstream cannot be reached, and says whether it can
+// be now, and if not, when to ask again: from one to five seconds.
+func (u *Upstream) reachable(ctx context.Context) (wait time.Duration, ok bool) {
+	if wait, ok = u.ready(); ok {
+		return 0, true
+	}
+	select {
+	case <-time.After(wait):
+		return u.ready()
+	case <-ctx.Done():
+		return wait, false
+	}
+}
+
+func (u *Upstream) ready() (wait time.Duration, ok bool) {
 	switch u.breaker.State() {
 	case gobreaker.StateClosed:
 		return 0, true
@@ -171,23 +226,8 @@ func (u *Upstream) untilNext() time.Duration {
 	return max(time.Until(u.next), probePause)
 }
 
-// Reset calls the driver when the bounds allow it. The wait is part of the
-// attempt's time and takes at most half of what is left of it, so that a call is
-// not sent too late to be answered; if no turn comes in that time, or ctx ends,
-// Reset returns Unreachable.
+// Reset calls the driver, unless the breaker is open.
 func (u *Upstream) Reset(ctx context.Context, a Attempt) error {
-	if u.breaker.State() == gobreaker.StateOpen {
-		return u.refusal()
-	}
-	if u.bounded {
-		if err := u.takeSlot(ctx, a.Deadline); err != nil {
-			return &DriverError{
-				Verdict: Unreachable,
-				Message: "nothing was sent: no turn came under --driver-rate and --driver-concurrency: " + err.Error(),
-			}
-		}
-		defer u.slots.Release(1)
-	}
 	report, err := u.breaker.Allow()
 	if err != nil {
 		return u.refusal()
@@ -201,21 +241,6 @@ func (u *Upstream) refusal() error {
 		Message:    "the control plane cannot be reached (breaker open)",
 		RetryAfter: u.untilNext(),
 	}
-}
-
-// takeSlot waits for one of the slots and for the rate, in this order: the time
-// at which the rate lets a call go is the time at which it goes.
-func (u *Upstream) takeSlot(ctx context.Context, deadline time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
-	defer cancel()
-	if err := u.slots.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	if err := u.pace.Wait(ctx); err != nil {
-		u.slots.Release(1)
-		return err
-	}
-	return nil
 }
 
 // call calls the driver and reports once to the breaker how it went.

@@ -53,6 +53,17 @@ func reset(ctx context.Context, u *Upstream) error {
 	return u.Reset(ctx, Attempt{InstanceID: "phone-1", Deadline: deadline})
 }
 
+// turn takes a turn and makes one call, as a worker does.
+func turn(ctx context.Context, u *Upstream) error {
+	t, _, reason := u.Enter(ctx)
+	if t == nil {
+		return &DriverError{Verdict: NotSent, Message: reason}
+	}
+	defer t.Leave()
+	t.Take()
+	return reset(ctx, u)
+}
+
 // wantUnreachable returns when the call may be tried again.
 func wantUnreachable(t *testing.T, err error, text string) time.Duration {
 	t.Helper()
@@ -68,12 +79,12 @@ func cutOff(t *testing.T, u *Upstream, p *plane) {
 	t.Helper()
 	p.err = errUnreachable
 	for n := range breakerFailures {
-		if _, ok := u.Ready(); !ok {
+		if _, ok := u.ready(); !ok {
 			t.Fatalf("the breaker is open after %d calls", n)
 		}
 		wantUnreachable(t, reset(t.Context(), u), "connection refused")
 	}
-	if _, ok := u.Ready(); ok {
+	if _, ok := u.ready(); ok {
 		t.Fatalf("the breaker is not open after %d calls that reached nobody", breakerFailures)
 	}
 	p.calls = 0
@@ -83,7 +94,7 @@ func cutOff(t *testing.T, u *Upstream, p *plane) {
 func untilReady(t *testing.T, u *Upstream) (slept time.Duration) {
 	t.Helper()
 	for start := time.Now(); ; {
-		wait, ok := u.Ready()
+		wait, ok := u.ready()
 		if ok {
 			return time.Since(start)
 		}
@@ -107,7 +118,7 @@ func TestTheBreaker(t *testing.T) {
 		if after != breakerPause || p.calls != 0 {
 			t.Errorf("to be tried again after %s, %d calls", after, p.calls)
 		}
-		if wait, ok := u.Ready(); wait != breakerPause || ok {
+		if wait, ok := u.ready(); wait != breakerPause || ok {
 			t.Errorf("ready: %t, in %s", ok, wait)
 		}
 	})
@@ -132,7 +143,7 @@ func TestTheBreaker(t *testing.T) {
 					t.Errorf("the driver's %v became %v", err, got)
 				}
 			}
-			if _, ok := u.Ready(); !ok {
+			if _, ok := u.ready(); !ok {
 				t.Errorf("the breaker is open in spite of: %v", err)
 			}
 		}
@@ -144,7 +155,7 @@ func TestTheBreaker(t *testing.T) {
 			time.AfterFunc(time.Second, interrupt)
 			wantUnreachable(t, reset(ctx, u), "connection refused")
 		}
-		if _, ok := u.Ready(); !ok {
+		if _, ok := u.ready(); !ok {
 			t.Error("the breaker is open")
 		}
 		if n := metrics(t, u)["unreachable_total"]; n != 0 {
@@ -160,7 +171,7 @@ func TestTheBreaker(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, ok := u.Ready(); !ok {
+		if _, ok := u.ready(); !ok {
 			t.Error("the breaker is open")
 		}
 		// Nor do they say that the upstream is well.
@@ -170,7 +181,7 @@ func TestTheBreaker(t *testing.T) {
 			p.err = &DriverError{Verdict: NotSent}
 			_ = reset(t.Context(), u)
 		}
-		if _, ok := u.Ready(); ok {
+		if _, ok := u.ready(); ok {
 			t.Error("the breaker is closed")
 		}
 	})
@@ -186,7 +197,7 @@ func TestTheBreaker(t *testing.T) {
 			if err := reset(t.Context(), u); err != nil {
 				t.Fatal(err)
 			}
-			if _, ok := u.Ready(); !ok {
+			if _, ok := u.ready(); !ok {
 				t.Fatal("the breaker is not closed")
 			}
 		}
@@ -231,7 +242,7 @@ func TestTheBreaker(t *testing.T) {
 		synctest.Wait()
 		for range 3 {
 			wantUnreachable(t, reset(t.Context(), u), "breaker open")
-			if wait, ok := u.Ready(); ok || wait != probePause {
+			if wait, ok := u.ready(); ok || wait != probePause {
 				t.Errorf("ready: %t, in %s", ok, wait)
 			}
 			time.Sleep(2 * probePause)
@@ -252,7 +263,7 @@ func TestTheBreaker(t *testing.T) {
 		ready := 0
 		for range 30 { // 3 s
 			for range 5 {
-				if _, ok := u.Ready(); ok {
+				if _, ok := u.ready(); ok {
 					ready++
 				}
 			}
@@ -295,7 +306,7 @@ func TestTheBreaker(t *testing.T) {
 			}()
 			_ = reset(t.Context(), u)
 		}()
-		if _, ok := u.Ready(); !ok {
+		if _, ok := u.ready(); !ok {
 			t.Error("the breaker is not closed")
 		}
 		p.err = errUnreachable
@@ -378,7 +389,7 @@ func TestTheBounds(t *testing.T) {
 			start := time.Now()
 			var g errgroup.Group
 			for range 80 {
-				g.Go(func() error { return reset(context.Background(), u) })
+				g.Go(func() error { return turn(context.Background(), u) })
 			}
 			if err := g.Wait(); err != nil {
 				t.Error(err)
@@ -399,7 +410,7 @@ func TestTheBounds(t *testing.T) {
 			start := time.Now()
 			var g errgroup.Group
 			for range 20 {
-				g.Go(func() error { return reset(context.Background(), u) })
+				g.Go(func() error { return turn(context.Background(), u) })
 			}
 			if err := g.Wait(); err != nil {
 				t.Error(err)
@@ -420,7 +431,7 @@ func TestTheBounds(t *testing.T) {
 			u := newUpstream(t, driverFunc(func(context.Context, Attempt) error { <-open; return nil }), UpstreamConfig{})
 			var g errgroup.Group
 			for range 1000 {
-				g.Go(func() error { return reset(context.Background(), u) })
+				g.Go(func() error { return turn(context.Background(), u) })
 			}
 			synctest.Wait()
 			if n := metrics(t, u)["calls_in_flight"]; n != 1000 {
@@ -436,10 +447,9 @@ func TestTheBounds(t *testing.T) {
 	for _, bound := range []struct {
 		name string
 		cfg  UpstreamConfig
-		wait time.Duration // before a call that cannot have its turn in 60 s gives up
 	}{
-		{"concurrency", UpstreamConfig{Concurrency: 1}, 30 * time.Second},
-		{"rate", UpstreamConfig{Rate: 1. / 40, Concurrency: 2}, 0},
+		{"concurrency", UpstreamConfig{Concurrency: 1}},
+		{"rate", UpstreamConfig{Rate: 1. / 40, Concurrency: 2}},
 	} {
 		// occupy makes a call that keeps others from theirs for 40 s.
 		occupy := func(t *testing.T) (u *Upstream, p *plane, wait func() error) {
@@ -449,66 +459,88 @@ func TestTheBounds(t *testing.T) {
 			}}
 			u = newUpstream(t, p, bound.cfg)
 			var g errgroup.Group
-			g.Go(func() error { return reset(context.Background(), u) })
+			g.Go(func() error { return turn(context.Background(), u) })
 			synctest.Wait()
 			return u, p, g.Wait
 		}
-		t.Run("give up after half of the attempt's time, nothing sent: "+bound.name, func(t *testing.T) {
+		t.Run("let an item go that has no turn for half a minute, for another worker: "+bound.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u, p, wait := occupy(t)
 				start := time.Now()
-				wantUnreachable(t, reset(t.Context(), u), "--driver-rate and --driver-concurrency: ")
-				if took := time.Since(start); took != bound.wait || p.calls != 1 {
+				turn, again, reason := u.Enter(t.Context())
+				if turn != nil || again != time.Second || !strings.Contains(reason, "--driver-rate and --driver-concurrency") {
+					t.Errorf("turn %v, again in %s: %s", turn, again, reason)
+				}
+				if took := time.Since(start); took != turnPatience || p.calls != 1 {
 					t.Errorf("gave up after %s, with %d calls", took, p.calls)
 				}
 				if err := wait(); err != nil {
 					t.Error(err)
-				}
-				if n := metrics(t, u)["unreachable_total"]; n != 0 {
-					t.Errorf("%v calls are counted as unreachable", n)
 				}
 				if !u.slots.TryAcquire(int64(bound.cfg.Concurrency)) {
 					t.Error("a slot is not given back")
 				}
 			})
 		})
-		t.Run("let go of a call that is interrupted, nothing sent: "+bound.name, func(t *testing.T) {
+		t.Run("let go of an item at once that is interrupted, and serve the next: "+bound.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u, p, wait := occupy(t)
 				time.Sleep(20 * time.Second) // now a turn would come in time
 				start := time.Now()
 				ctx, interrupt := context.WithCancel(t.Context())
 				time.AfterFunc(time.Second, interrupt)
-				wantUnreachable(t, reset(ctx, u), context.Canceled.Error())
+				if turn, _, _ := u.Enter(ctx); turn != nil {
+					t.Error("it has a turn")
+				}
 				if took := time.Since(start); took != time.Second || p.calls != 1 {
 					t.Errorf("returned after %s, with %d calls", took, p.calls)
 				}
-				if err := reset(t.Context(), u); err != nil {
+				if err := turn(t.Context(), u); err != nil {
 					t.Errorf("the next call: %v", err)
+				}
+				if took := time.Since(start); took < 20*time.Second || took > 62*time.Second {
+					t.Errorf("it ended after %s", took)
 				}
 				if err := wait(); err != nil {
 					t.Error(err)
 				}
 			})
 		})
-		t.Run("send nothing when the attempt's time is over: "+bound.name, func(t *testing.T) {
-			p := new(plane)
-			u := newUpstream(t, p, bound.cfg)
-			wantUnreachable(t, u.Reset(t.Context(), Attempt{Deadline: time.Now().Add(-time.Second)}), "nothing was sent")
-			if p.calls != 0 {
-				t.Errorf("%d calls", p.calls)
-			}
-		})
 	}
 
-	t.Run("keep a call that waited while the breaker opened from the driver", func(t *testing.T) {
+	t.Run("give a turn that was not used to the next", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			u := newUpstream(t, new(plane), UpstreamConfig{Rate: 1})
+			start := time.Now()
+			for range 100 { // whose instances are busy
+				turn, _, reason := u.Enter(t.Context())
+				if turn == nil {
+					t.Fatal(reason)
+				}
+				turn.Leave()
+				turn.Leave() // again does no harm
+			}
+			if took := time.Since(start); took > time.Second {
+				t.Errorf("100 turns that came to nothing took %s", took)
+			}
+			for range 3 {
+				if err := turn(t.Context(), u); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if took := time.Since(start); took < 2*time.Second {
+				t.Errorf("3 calls at 1 per second took %s", took)
+			}
+		})
+	})
+	t.Run("let nothing begin that waited while the breaker opened", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &plane{err: errUnreachable}
 			u := newUpstream(t, p, UpstreamConfig{Rate: 1})
 			var g errgroup.Group
 			for range 2 * breakerFailures {
 				g.Go(func() error {
-					_ = reset(context.Background(), u)
+					_ = turn(context.Background(), u)
 					return nil
 				})
 			}

@@ -49,6 +49,7 @@ func (c Config) Check() error {
 // Worker takes deliveries from the queues and resets their instances. As a
 // prometheus.Collector it tells how busy it is and how attempts end.
 type Worker struct {
+	id         string // see newWorkerID
 	cfg        Config
 	store      Store
 	driver     Driver
@@ -81,7 +82,7 @@ func New[S Server](cfg Config, store Store, driver Driver, newServer func(asynq.
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, store: store, driver: driver, log: log, pulse: newPulse(), metrics: newWorkerMetrics(), served: map[string]bool{}}
+	w := &Worker{id: newWorkerID(), cfg: cfg, store: store, driver: driver, log: log, pulse: newPulse(), metrics: newWorkerMetrics(), served: map[string]bool{}}
 	if r, ok := driver.(Repeater); ok {
 		w.repeatable = r.Repeatable()
 	}
@@ -146,6 +147,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	beats, still := context.WithCancel(context.WithoutCancel(ctx))
 	defer still()
 	beating.Go(func() { w.pulse.run(beats) })
+	if err := w.showLife(ctx); err != nil {
+		return nil //nolint:nilerr // ctx has ended before anything began
+	}
+	defer w.leave(beats)
+	beating.Go(func() { w.live(beats) })
 	defer w.shutdown()
 
 	queues, err := w.cfg.Queues(ctx)

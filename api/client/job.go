@@ -49,8 +49,11 @@ type Item struct {
 	Attempts   int       `json:"attempts"`
 	StartedAt  time.Time `json:"started_at"`
 	FinishedAt time.Time `json:"finished_at"`
-	Code       string    `json:"error_code"`
-	Message    string    `json:"error_msg"`
+	// NotBefore is when the next attempt is due; zero if the item waits for none, or if that
+	// is not known.
+	NotBefore time.Time `json:"not_before"`
+	Code      string    `json:"error_code"`
+	Message   string    `json:"error_msg"`
 	// History are the attempts that did not succeed, the last 20 of them.
 	History []PastAttempt `json:"history"`
 }

@@ -1,13 +1,120 @@
 package redisdb
 
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"batchreset/tasks"
+)
+
+const (
+	// workerLifetime is how long a worker process that shows nothing counts as alive, by Redis's
+	// clock: with asynq's look every few seconds, the attempts of a dead one are taken over
+	// within 45 s. It is longer than a worker may stand still and go on (worker.frozenAfter).
+	workerLifetime = 20 * time.Second
+	// steadyFor is how long a process must have been in touch with Redis before it judges
+	// others: when Redis was away, or this process was, nobody could show anything.
+	steadyFor = 10 * time.Second
+	// beatGap is the longest pause between two beats of a process that is in touch.
+	beatGap = 2 * tasks.BeatEvery
+)
+
+const workerIDLength = 8
+
 // workerOf is the ID of the worker process that made a token, or empty: versions before made
 // tokens that say nothing of it.
 func workerOf(token string) string {
-	if len(token) != 16 {
+	if len(token) != 2*workerIDLength {
 		return ""
 	}
-	return token[:8]
+	return token[:workerIDLength]
 }
 
-// workerKey exists while the worker process is alive.
 func workerKey(id string) string { return "reset:worker:{" + id + "}" }
+
+// touch remembers since when this process has been in touch with Redis without a gap.
+type touch struct {
+	mu          sync.Mutex
+	since, last time.Time // zero: it does not beat
+}
+
+func (t *touch) note(start, end time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.last.IsZero() || end.Sub(t.last) > beatGap || end.Sub(start) > tasks.BeatEvery {
+		t.since = end
+	}
+	t.last = end
+}
+
+// steady reports whether this process may judge others. One that does not beat, such as a
+// command, may.
+func (t *touch) steady() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last.IsZero() || time.Since(t.since) >= steadyFor && time.Since(t.last) <= beatGap
+}
+
+// Beat shows that the worker process with this ID, of 8 characters, is alive. Its attempts
+// are nobody else's for the next 20 s.
+func (db *DB) Beat(ctx context.Context, worker string) error {
+	start := time.Now()
+	if err := db.commit(ctx, beatScript, []string{workerKey(worker)}, workerLifetime.Milliseconds()).Err(); err != nil {
+		return fmt.Errorf("show life: %w", err)
+	}
+	db.touch.note(start, time.Now())
+	return nil
+}
+
+// Leave says that the worker process is gone: its attempts may be taken over.
+func (db *DB) Leave(ctx context.Context, worker string) error {
+	if err := db.rdb.Del(ctx, workerKey(worker)).Err(); err != nil {
+		return fmt.Errorf("leave: %w", err)
+	}
+	return nil
+}
+
+// alive reports whether the worker process that made the token may still be at work.
+func (db *DB) alive(ctx context.Context, token string) (bool, error) {
+	id := workerOf(token)
+	if id == "" {
+		return false, nil
+	}
+	if !db.touch.steady() {
+		return true, nil
+	}
+	n, err := db.rdb.Exists(ctx, workerKey(id)).Result()
+	if err != nil {
+		return false, fmt.Errorf("look for a worker: %w", err)
+	}
+	return n > 0, nil
+}
+
+// runningError is the answer of a script that met a running attempt.
+type runningError struct {
+	token string
+	lost  int // attempts lost before it
+}
+
+func (*runningError) Error() string { return tasks.AttemptAlive.Error() }
+
+// overDead runs a script that refuses while an attempt runs, and once more, over that
+// attempt, if its worker is dead. Errors: tasks.AttemptAlive if it is not.
+func (db *DB) overDead(ctx context.Context, run func(dead string) ([]any, error)) ([]any, error) {
+	answer, err := run("")
+	running, ok := errors.AsType[*runningError](err)
+	if !ok {
+		return answer, err
+	}
+	alive, err := db.alive(ctx, running.token)
+	if err != nil {
+		return nil, err
+	}
+	if alive {
+		return nil, tasks.AttemptAlive
+	}
+	return run(running.token)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"batchreset/tasks"
@@ -32,46 +33,72 @@ func flag(b bool) string {
 // Begin locks the instance for ttl and begins an attempt in the record, or neither,
 // under a token that the caller made up. key becomes the driver key unless an earlier
 // call is in doubt; neither has spaces. The lock is taken over from another attempt at
-// the same item. After an error that is not one of these it may have begun or not; under
-// the same token it can be repeated. Errors: tasks.InstanceBusy, tasks.NotAllowed, a
-// tasks.Refusal.
+// the same item whose worker is dead. After an error that is not one of these it may have
+// begun or not; under the same token it can be repeated, and must be given up with GiveUp
+// otherwise. Errors: tasks.InstanceBusy, tasks.NotAllowed, a tasks.Refusal, a
+// *tasks.EarlyError.
 func (db *DB) Begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration) (tasks.Begun, error) {
-	if db.apart {
-		return db.beginApart(ctx, d, token, key, ttl)
-	}
-	return db.begin(ctx, d, token, key, ttl, lockKey(d.InstanceID), fleetKey(d.InstanceID))
-}
-
-// beginApart is Begin in several steps, each sent after the answer to the one before.
-func (db *DB) beginApart(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration) (tasks.Begun, error) {
-	held, err := db.lock(ctx, d, token, ttl, false)
-	if err != nil {
-		return tasks.Begun{}, fmt.Errorf("lock: %w", err)
-	}
-	begun, err := db.begin(ctx, d, token, key, ttl)
-	if _, refused := errors.AsType[tasks.Refusal](err); refused && !held {
-		_ = db.unlock(ctx, d, token) // else it lapses
-	}
-	if err == nil && held {
-		if _, err = db.lock(ctx, d, token, ttl, true); err != nil {
-			return tasks.Begun{}, fmt.Errorf("take the lock over: %w", err)
+	a, err := db.overDead(ctx, func(dead string) ([]any, error) {
+		if db.apart {
+			return db.beginApart(ctx, d, token, key, ttl, dead)
 		}
-	}
-	return begun, err
-}
-
-// begin begins the attempt, and locks the instance with the keys that are for that.
-func (db *DB) begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, lock ...string) (tasks.Begun, error) {
-	record, n := recordOf(d)
-	args := []any{n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, flag(d.Open)}
-	keys := append([]string{record}, lock...)
-	a, err := db.current(ctx, record, func() ([]any, error) {
-		return reasoned(db.each(ctx, beginScript, keys, args...))
+		return db.begin(ctx, d, token, key, ttl, dead, false, lockKey(d.InstanceID), fleetKey(d.InstanceID))
 	})
 	if err != nil {
 		return tasks.Begun{}, fmt.Errorf("begin: %w", err)
 	}
 	return begun(a)
+}
+
+// beginApart is begin in several steps, each sent after the answer to the one before.
+func (db *DB) beginApart(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, dead string) ([]any, error) {
+	held, err := db.lock(ctx, d, token, ttl, false)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	answer, err := db.begin(ctx, d, token, key, ttl, dead, held)
+	if early, ok := errors.AsType[*tasks.EarlyError](err); ok && early.Wait == 0 {
+		return nil, db.untilUnlocked(ctx, d)
+	}
+	if refused(err) && !held {
+		_ = db.unlock(ctx, d, token) // else it lapses
+	}
+	if err == nil && held {
+		if _, err = db.lock(ctx, d, token, ttl, true); err != nil {
+			return nil, fmt.Errorf("take the lock over: %w", err)
+		}
+	}
+	return answer, err
+}
+
+// refused reports whether an error is the record's answer, after which nothing has begun.
+func refused(err error) bool {
+	_, refusal := errors.AsType[tasks.Refusal](err)
+	_, running := errors.AsType[*runningError](err)
+	return refusal || running
+}
+
+// untilUnlocked is the error of an attempt that waits until the instance's lock lapses.
+func (db *DB) untilUnlocked(ctx context.Context, d tasks.Delivery) error {
+	left, err := db.rdb.PTTL(ctx, lockKey(d.InstanceID)).Result()
+	if err != nil {
+		return err
+	}
+	return &tasks.EarlyError{Wait: max(left, time.Millisecond)}
+}
+
+// begin begins the attempt, and locks the instance with the keys that are for that. dead is
+// the token of a running attempt that may be replaced; held says that another attempt at the
+// item has the lock.
+func (db *DB) begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, dead string, held bool, lock ...string) ([]any, error) {
+	record, n := recordOf(d)
+	args := []any{
+		n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, flag(d.Open), d.Epoch, dead, flag(held),
+	}
+	keys := append([]string{record}, lock...)
+	return db.current(ctx, record, func() ([]any, error) {
+		return reasoned(db.each(ctx, beginScript, keys, args...))
+	})
 }
 
 // begun reads the answer of begin.lua.
@@ -93,7 +120,7 @@ func begun(a []any) (tasks.Begun, error) {
 // lock takes the instance by itself. When another attempt at the same item has it,
 // nothing changes and held is true, unless it is to be taken over.
 func (db *DB) lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration, takeOver bool) (held bool, err error) {
-	keys := []string{lockKey(d.InstanceID), fleetKey(d.InstanceID)}
+	keys := []string{lockKey(d.InstanceID), fleetKey(d.InstanceID), givenUpKey(d, token)}
 	// A failover that forgets the lock would let another item in.
 	a, err := reasoned(db.commit(ctx, lockScript, keys,
 		d.ItemID, token, ttl.Milliseconds(), d.Tenant, flag(d.Open), flag(takeOver)).Slice())
@@ -106,6 +133,29 @@ func (db *DB) lock(ctx context.Context, d tasks.Delivery, token string, ttl time
 // unlock releases the instance by itself, if the attempt with this token has it.
 func (db *DB) unlock(ctx context.Context, d tasks.Delivery, token string) error {
 	return unlockScript.Run(ctx, db.group, []string{lockKey(d.InstanceID)}, d.ItemID, token).Err()
+}
+
+// givenUpKey exists if the attempt was given up before it locked the instance.
+func givenUpKey(d tasks.Delivery, token string) string { return lockKey(d.InstanceID) + ":" + token }
+
+// Send looks for the last time before an attempt sends its reset, and marks in the record
+// that it may have: an attempt that is lost without that mark has sent nothing. Errors: a
+// tasks.Refusal; after any error nothing may be sent.
+func (db *DB) Send(ctx context.Context, d tasks.Delivery, token string) error {
+	record, n := recordOf(d)
+	keys := []string{record}
+	if db.apart {
+		if _, err := reasoned(lookScript.Run(ctx, db.group, []string{lockKey(d.InstanceID), fleetKey(d.InstanceID)},
+			d.ItemID, token, d.Tenant, flag(d.Open)).Slice()); err != nil {
+			return fmt.Errorf("last look: %w", err)
+		}
+	} else {
+		keys = append(keys, lockKey(d.InstanceID), fleetKey(d.InstanceID))
+	}
+	if _, err := reasoned(db.each(ctx, sendScript, keys, n, token, d.ItemID, d.Tenant, flag(d.Open))); err != nil {
+		return fmt.Errorf("last look: %w", err)
+	}
+	return nil
 }
 
 // Checkpoint keeps what a driver needs to resume the attempt. Errors:
@@ -130,6 +180,32 @@ var finishStates = map[tasks.Event]string{
 // Finish ends the attempt that holds the token and, when unlock is set, releases
 // the instance in the same round trip. Errors: tasks.WrongToken.
 func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error) {
+	ended, _, err := db.finish(ctx, d, token, o, flag(o.InDoubt), unlock, "")
+	if err == nil && unlock && db.apart {
+		_ = db.unlock(ctx, d, token) // otherwise it lapses
+	}
+	return ended, err
+}
+
+// GiveUp ends an attempt whose Begin had no answer and that has sent nothing: it ends like
+// one that came to nothing if it has begun, and will not begin if it has not. What was in
+// doubt before stays so. lock is the time to live that Begin had. Errors: tasks.WrongToken if
+// it had not begun.
+func (db *DB) GiveUp(ctx context.Context, d tasks.Delivery, token string, lock time.Duration) (tasks.Ended, error) {
+	o := tasks.Outcome{Event: tasks.Retry, Code: tasks.ResetFailed, Message: "nothing was sent: Redis did not answer in time"}
+	ended, inDoubt, err := db.finish(ctx, d, token, o, "x", true, strconv.Itoa(d.Number))
+	if _, refused := errors.AsType[tasks.Refusal](err); err != nil && !refused || inDoubt || !db.apart {
+		return ended, err
+	}
+	keys := []string{lockKey(d.InstanceID), givenUpKey(d, token)}
+	if dropped := db.commit(ctx, dropScript, keys, d.ItemID, token, lock.Milliseconds()).Err(); dropped != nil {
+		return ended, fmt.Errorf("give up: %w", dropped)
+	}
+	return ended, err
+}
+
+// finish runs finish.lua, whose comment explains doubt and delivery.
+func (db *DB) finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, doubt string, unlock bool, delivery string) (ended tasks.Ended, inDoubt bool, err error) {
 	record, n := recordOf(d)
 	keys, released := []string{record}, ""
 	if !db.apart {
@@ -140,21 +216,19 @@ func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o task
 	}
 	a, err := db.each(ctx, finishScript, keys,
 		n, token, finishStates[o.Event], string(o.Code), o.Message,
-		flag(o.Failure), flag(o.InDoubt), flag(o.Busy), flag(o.Unanswered), released, o.MaxFailures)
+		flag(o.Failure), doubt, flag(o.Busy), flag(o.Unanswered), released, o.MaxFailures, o.Delay.Milliseconds(), delivery)
 	switch {
 	case err != nil:
-		return tasks.Ended{}, fmt.Errorf("finish: %w", err)
+		return ended, false, fmt.Errorf("finish: %w", err)
 	case len(a) == 1:
-		return tasks.Ended{}, fmt.Errorf("finish: %w", tasks.WrongToken)
+		return ended, false, fmt.Errorf("finish: %w", tasks.WrongToken)
 	case len(a) < 5:
-		return tasks.Ended{}, fmt.Errorf("finish: the script answered %v", a)
+		return ended, false, fmt.Errorf("finish: the script answered %v", a)
 	}
-	if unlock && db.apart {
-		_ = db.unlock(ctx, d, token) // otherwise it lapses
-	}
-	ended := db.ended(ctx, d, a[2:], o.Code)
+	const inDoubtStill = 2
+	ended = db.ended(ctx, d, a[2:], o.Code)
 	ended.BusyFor = time.Duration(number(a[1])) * time.Millisecond
-	return ended, nil
+	return ended, number(a[0]) == inDoubtStill, nil
 }
 
 // ended reads the end of finish.lua's and abandon.lua's answers, counts it, and lists a
@@ -192,7 +266,9 @@ func (db *DB) Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error)
 // earlier call is in doubt, with Outcome's MaxFailures. Errors: a tasks.Refusal.
 func (db *DB) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.Ended, error) {
 	record, n := recordOf(d)
-	a, err := db.answered(ctx, abandonScript, record, n, d.Number, d.InstanceID, string(code), message, maxFailures)
+	a, err := db.overDead(ctx, func(dead string) ([]any, error) {
+		return db.answered(ctx, abandonScript, record, n, d.Number, d.InstanceID, string(code), message, maxFailures, dead)
+	})
 	if err != nil {
 		return tasks.Ended{}, fmt.Errorf("abandon: %w", err)
 	}

@@ -73,6 +73,7 @@ type DB struct {
 	quiet     *quiet
 	backlogs  *backlogs
 	policies  *policies
+	touch     touch
 	wanted    *wanted
 	late      late
 	memory    memory

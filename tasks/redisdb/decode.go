@@ -21,6 +21,7 @@ type storedRest struct {
 	Code       tasks.Code `json:"c"`
 	Message    string     `json:"m"`
 	Checkpoint string     `json:"p"`
+	NotBefore  *int64     `json:"w"`
 	History    []struct {
 		Number  int        `json:"n"`
 		Began   *int64     `json:"b"`
@@ -73,6 +74,7 @@ func decodeHash(id string, hash map[string]string) (tasks.Job, error) {
 		RequestID:   hash["request_id"],
 		Tenant:      hash["tenant"],
 		Queue:       hash["queue"],
+		Epoch:       hash["epoch"],
 		Open:        hash["open"] == "1",
 		Fingerprint: hash["fp"],
 		Stop:        tasks.Code(hash["stop"]),
@@ -143,6 +145,9 @@ func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
 		Checkpoint: more.Checkpoint,
 		Delivery:   max(more.Delivery, 1),
 	}
+	if !item.State.Final() {
+		item.NotBefore = sinceCreated(job.CreatedAt, more.NotBefore)
+	}
 	for _, h := range more.History {
 		outcome := string(stateOf(h.Outcome))
 		if h.Outcome == "l" {
@@ -160,7 +165,8 @@ func sinceCreated(created tasks.Time, ms *int64) tasks.Time {
 	if ms == nil {
 		return tasks.Time{}
 	}
-	return tasks.Time{Time: created.Add(time.Duration(*ms) * time.Millisecond)}
+	// Older versions wrote negative times when clocks differed.
+	return tasks.Time{Time: created.Add(time.Duration(max(0, *ms)) * time.Millisecond)}
 }
 
 // numbers reads numbers from fields and keeps the first error.

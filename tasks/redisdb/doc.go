@@ -21,6 +21,8 @@
 //	reset:failures:{<driver> <code>}  items that failed so, by time
 //	reset:activity:<minute>   numbers of items, for charts
 //	reset:lock:{<instance>}   the item that is resetting the instance
+//	reset:lock:{<instance>}:<token>  an attempt that was given up before it had the lock
+//	reset:worker:{<id>}       a worker process that is alive
 //	reset:fleet:{<instance>}  owner and protection
 //	reset:fleet               index of the fleet
 //	reset:token:{<sha256>}    tenant, scopes, expiry of a token

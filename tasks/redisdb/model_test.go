@@ -23,8 +23,13 @@ type modelItem struct {
 	silences int // calls without an answer
 	lost     int
 	token    string
-	key      string // while a call is in doubt
-	saved    string // checkpoint
+	key      string   // while a call is in doubt
+	saved    string   // checkpoint
+	unclear  bool     // an earlier call was in doubt when the attempt began
+	sent     bool     // the attempt has asked to send
+	doubt    bool     // it was retried while a call was in doubt
+	locked   bool     // its instance
+	given    []string // tokens that were given up since the delivery
 	code     tasks.Code
 	delivery int
 }
@@ -54,8 +59,12 @@ func (m *model) draw(t *rapid.T) (int, tasks.Delivery, *modelItem) {
 	return n, d, &m.items[n]
 }
 
-// failed stops the model's job once too many items failed.
-func (m *model) failed() {
+// failed stops the model's job once too many items failed, and this one just now: those
+// that a retry left as they were do not stop it by themselves.
+func (m *model) failed(just *modelItem) {
+	if just.state != tasks.ItemFailed {
+		return
+	}
 	n := 0
 	for _, it := range m.items {
 		if it.state == tasks.ItemFailed {
@@ -73,8 +82,11 @@ func (m *model) stop(code tasks.Code) {
 		it := &m.items[i]
 		switch {
 		case it.state != tasks.ItemPending && it.state != tasks.ItemRetrying:
-		case it.key != "":
+		case it.key != "" || it.doubt:
 			it.state = tasks.ItemUnknown
+			if it.code == "" {
+				it.code = code
+			}
 		default:
 			it.state, it.code = tasks.ItemCancelled, code
 		}
@@ -117,7 +129,9 @@ func (m *model) Retry(t *rapid.T) {
 	for i := range m.items {
 		if it := &m.items[i]; slices.Contains(states, it.state) {
 			it.apply(t, tasks.Reopen)
-			*it = modelItem{state: it.state, attempts: it.attempts, delivery: it.delivery + 1}
+			*it = modelItem{
+				state: it.state, attempts: it.attempts, delivery: it.delivery + 1, locked: it.locked, doubt: it.doubt || it.key != "",
+			}
 		}
 	}
 }
@@ -144,7 +158,16 @@ func (m *model) Redeliver(t *rapid.T) {
 	case err != nil:
 		t.Fatal(err)
 	default:
+		if running {
+			it.lose()
+			it.apply(t, tasks.Retry)
+			it.token = ""
+			if it.key != "" {
+				it.code = tasks.WorkerLost
+			}
+		}
 		it.delivery++
+		it.given = nil
 	}
 }
 
@@ -173,13 +196,20 @@ func (m *model) Begin(t *rapid.T) {
 		}
 		return
 	}
+	if it.doubt && it.locked {
+		if early, ok := errors.AsType[*tasks.EarlyError](err); !ok || early.Wait <= 0 || early.Wait > time.Minute {
+			t.Fatalf("a retry went through the lock of a call in doubt: %v", err)
+		}
+		return
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	if it.state == tasks.ItemRunning {
-		it.lost++
+		it.lose()
 	}
 	it.apply(t, tasks.Begin)
+	it.locked, it.doubt, it.sent, it.unclear = true, false, false, it.key != ""
 	ambiguous := it.key != ""
 	if !ambiguous {
 		it.key = "key-of-" + token
@@ -192,6 +222,78 @@ func (m *model) Begin(t *rapid.T) {
 	}
 	if begun != want {
 		t.Fatalf("item %d begun as %+v, want %+v", n, begun, want)
+	}
+}
+
+// lose closes an attempt whose worker has died.
+func (it *modelItem) lose() {
+	it.lost++
+	if !it.sent && !it.unclear {
+		it.key, it.saved = "", ""
+	}
+}
+
+// Unlock lets the lock of the instance lapse, where no attempt needs it.
+func (m *model) Unlock(t *rapid.T) {
+	_, d, it := m.draw(t)
+	if it.state != tasks.ItemRunning {
+		m.w.rdb.Del(context.Background(), "reset:lock:{"+d.InstanceID+"}")
+		it.locked = false
+	}
+}
+
+func (m *model) Send(t *rapid.T) {
+	_, d, it := m.draw(t)
+	token := rapid.SampledFrom([]string{it.token, "stale"}).Draw(t, "token")
+	err := m.w.db.Send(context.Background(), d, token)
+	switch {
+	case it.state != tasks.ItemRunning || token != it.token:
+		if !errors.Is(err, tasks.WrongToken) {
+			t.Fatalf("may send in state %s: %v", it.state, err)
+		}
+	case m.stopped:
+		if !errors.Is(err, tasks.JobStopped) {
+			t.Fatalf("may send in a stopped job: %v", err)
+		}
+	case err != nil:
+		t.Fatal(err)
+	default:
+		it.sent = true
+	}
+}
+
+func (m *model) GiveUp(t *rapid.T) {
+	_, d, it := m.draw(t)
+	if it.state == tasks.ItemRunning && !it.sent && rapid.Bool().Draw(t, "begun") {
+		ended, err := m.w.db.GiveUp(context.Background(), d, it.token, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		it.locked = it.unclear
+		m.finished(t, it, tasks.Outcome{Event: tasks.Retry, Code: tasks.ResetFailed, InDoubt: it.unclear})
+		if ended.State != it.state {
+			t.Fatalf("given up as %s, want %s", ended.State, it.state)
+		}
+		return
+	}
+	token := m.token()
+	if _, err := m.w.db.GiveUp(context.Background(), d, token, time.Minute); !errors.Is(err, tasks.WrongToken) {
+		t.Fatalf("an attempt that had not begun was given up: %v", err)
+	}
+	if !it.state.Final() && len(it.given) < 8 {
+		it.given = append(it.given, token)
+	}
+}
+
+// BeginLate is a begin that arrives after it was given up.
+func (m *model) BeginLate(t *rapid.T) {
+	_, d, it := m.draw(t)
+	if len(it.given) == 0 || it.state.Final() {
+		return
+	}
+	token := rapid.SampledFrom(it.given).Draw(t, "given up")
+	if _, err := m.w.db.Begin(context.Background(), d, token, "late", time.Minute); !errors.Is(err, tasks.WrongToken) {
+		t.Fatalf("an attempt that was given up began: %v", err)
 	}
 }
 
@@ -237,6 +339,9 @@ func (m *model) finished(t *rapid.T, it *modelItem, o tasks.Outcome) {
 	}
 	it.apply(t, o.Event)
 	it.token, it.code = "", o.Code
+	if it.state.Final() {
+		it.given = nil
+	}
 	if o.Failure {
 		it.failures++
 	}
@@ -246,14 +351,15 @@ func (m *model) finished(t *rapid.T, it *modelItem, o tasks.Outcome) {
 	if !o.InDoubt {
 		it.key, it.saved = "", ""
 	}
-	m.failed()
+	m.failed(it)
 }
 
 func (m *model) Finish(t *rapid.T) {
 	_, d, it := m.draw(t)
 	token := rapid.SampledFrom([]string{it.token, "stale", ""}).Draw(t, "token")
 	o := drawOutcome(t)
-	ended, err := m.w.db.Finish(context.Background(), d, token, o, rapid.Bool().Draw(t, "unlock"))
+	unlock := rapid.Bool().Draw(t, "unlock")
+	ended, err := m.w.db.Finish(context.Background(), d, token, o, unlock)
 	if it.state != tasks.ItemRunning || token != it.token {
 		if !errors.Is(err, tasks.WrongToken) {
 			t.Fatalf("finish in state %s: %v", it.state, err)
@@ -263,6 +369,7 @@ func (m *model) Finish(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	it.locked = !unlock
 	m.finished(t, it, o)
 	if ended.State != it.state {
 		t.Fatalf("the record says that the item is %s, want %s", ended.State, it.state)
@@ -302,6 +409,7 @@ func (m *model) FinishAtOnce(t *rapid.T) {
 	if won < 0 {
 		t.Fatal("no writer ended the attempt")
 	}
+	it.locked = false
 	m.finished(t, it, outcomes[won])
 }
 
@@ -321,13 +429,19 @@ func (m *model) Abandon(t *rapid.T) {
 		}
 		return
 	}
-	if it.key != "" {
+	if it.state == tasks.ItemRunning {
+		it.lose()
+	}
+	code := tasks.BusyTooLong
+	if it.key != "" || it.doubt {
 		it.apply(t, tasks.LoseTrack)
+	} else if m.stopped {
+		it.state, code = tasks.ItemCancelled, m.stopCode
 	} else {
 		it.apply(t, tasks.Fail)
 	}
-	it.token, it.code = "", tasks.BusyTooLong
-	m.failed()
+	it.token, it.code = "", code
+	m.failed(it)
 	if err != nil || ended.State != it.state || ended.JobFinal != m.final() {
 		t.Fatalf("abandoned as %+v, %v; want %s", ended, err, it.state)
 	}

@@ -64,12 +64,13 @@ func (db *DB) submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	if !s.NotBefore.IsZero() {
 		notBefore = strconv.FormatInt(s.NotBefore.UnixMilli(), 10)
 	}
-	queue := db.place(s.Tenant, len(s.InstanceIDs))
+	queue, epoch := db.place(s.Tenant, len(s.InstanceIDs)), rand.Text()[:epochLength]
 	args := []any{
 		listed.UnixMilli(), (listingGrace / 2).Milliseconds(),
 		db.opts.GiveUpAfter.Milliseconds(), int64(db.opts.JobRetention.Seconds()),
 		s.Tenant, queue, flag(s.Open), s.RequestID, s.Fingerprint(), s.MaxFailures,
 		int64(db.opts.TaskRetention.Seconds()), notBefore, s.Reason, labels, s.Traceparent,
+		epoch,
 	}
 	for _, instance := range s.InstanceIDs {
 		args = append(args, instance)
@@ -87,12 +88,14 @@ func (db *DB) submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 			return tasks.Job{}, err
 		}
 	}
-	switch created {
-	case 0:
+	switch {
+	case created == 0:
 		return tasks.Job{}, errors.New("create job record: Redis took too long")
-	case -1:
+	case created == -1:
 		return tasks.Job{}, keyReused()
-	case listed.UnixMilli():
+	case len(answer) != 3:
+		return tasks.Job{}, fmt.Errorf("create job record: the script answered %v", answer)
+	case created == listed.UnixMilli():
 		db.metrics.accept(db.metrics.submitted, len(s.InstanceIDs))
 		db.audited(s.Audited(id), nil)
 	default:
@@ -102,12 +105,12 @@ func (db *DB) submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 			_ = db.rdb.ZAdd(ctx, jobs, redis.Z{Score: float64(created), Member: id}).Err()
 		}
 	}
-	// The queue is the record's: the same job must not get into two, where its tasks
-	// would not be known to each other.
-	queue = text(answer[len(answer)-1])
+	// The queue and the epoch are the record's: the same job must not get into two queues,
+	// where its tasks would not be known to each other.
+	queue, epoch = text(answer[1]), text(answer[2])
 
 	job := tasks.Job{
-		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, Queue: queue, Open: s.Open,
+		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, Queue: queue, Epoch: epoch, Open: s.Open,
 		CreatedAt: tasks.FromMillis(created), Total: len(s.InstanceIDs), Revision: 1, Fingerprint: s.Fingerprint(),
 		TaskRetention: db.opts.TaskRetention, NotBefore: s.NotBefore, Reason: s.Reason, Labels: s.Labels, Traceparent: s.Traceparent,
 	}
@@ -130,6 +133,9 @@ func (db *DB) notDecided(ctx context.Context, entry string, err error) error {
 	}
 	return cmp.Or(db.takeBack(ctx, entry), err)
 }
+
+// epochLength is enough to tell the records apart that one idempotency key makes in time.
+const epochLength = 5
 
 // outlive is ctx as long as its deadline allows, whatever else ends it.
 func outlive(ctx context.Context) (context.Context, context.CancelFunc) {

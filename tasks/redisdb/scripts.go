@@ -25,6 +25,24 @@ var stopLua string
 //go:embed lua/remember.lua
 var rememberLua string
 
+//go:embed lua/busy.lua
+var busyLua string
+
+//go:embed lua/lost.lua
+var lostLua string
+
+//go:embed lua/send.lua
+var sendLua string
+
+//go:embed lua/look.lua
+var lookLua string
+
+//go:embed lua/drop.lua
+var dropLua string
+
+//go:embed lua/beat.lua
+var beatLua string
+
 //go:embed lua/create.lua
 var createLua string
 
@@ -129,21 +147,25 @@ var reportLua string
 
 var (
 	createScript     = redis.NewScript(createLua)
-	beginScript      = many(beginLua, recordLua, rememberLua, instanceLua)
+	beginScript      = many(beginLua, recordLua, rememberLua, lostLua, instanceLua)
+	sendScript       = many(sendLua, recordLua, instanceLua)
+	lookScript       = redis.NewScript(instanceLua + lookLua)
 	checkpointScript = redis.NewScript(brakeLua + recordLua + checkpointLua)
-	finishScript     = many(brakeLua+finishLua, recordLua, rememberLua, stopLua)
-	waitScript       = redis.NewScript(recordLua + waitLua)
-	abandonScript    = redis.NewScript(recordLua + rememberLua + stopLua + abandonLua)
-	deliverScript    = redis.NewScript(recordLua + deliverLua)
+	finishScript     = many(brakeLua+finishLua, recordLua, rememberLua, busyLua, stopLua)
+	waitScript       = redis.NewScript(recordLua + busyLua + waitLua)
+	abandonScript    = redis.NewScript(recordLua + rememberLua + lostLua + stopLua + abandonLua)
+	deliverScript    = redis.NewScript(recordLua + rememberLua + lostLua + deliverLua)
 	cancelScript     = redis.NewScript(brakeLua + recordLua + stopLua + cancelLua)
 	reopenScript     = redis.NewScript(recordLua + stopLua + reopenLua)
 	upgradeScript    = redis.NewScript(brakeLua + recordLua + upgradeLua)
 	claimScript      = redis.NewScript(claimLua)
+	beatScript       = redis.NewScript(beatLua)
 	settleScript     = redis.NewScript(settleLua)
 	leadScript       = redis.NewScript(leadLua)
 	lockScript       = redis.NewScript(instanceLua + lockLua)
 	unlockScript     = redis.NewScript(unlockLua)
 	registerScript   = redis.NewScript(registerLua)
+	dropScript       = redis.NewScript(dropLua)
 	protectScript    = redis.NewScript(brakeLua + protectLua)
 	acceptScript     = redis.NewScript(quotaLua + acceptLua)
 	endedScript      = redis.NewScript(endedLua)
@@ -179,6 +201,8 @@ var refusals = map[string]tasks.Refusal{
 	"delivery":    tasks.OldDelivery,
 	"late":        tasks.TooLate,
 	"stopped":     tasks.JobStopped,
+	"token":       tasks.WrongToken,
+	"given up":    tasks.WrongToken,
 }
 
 // errOldVersion says that upgrade.lua must rewrite the record first.
@@ -219,13 +243,22 @@ func (db *DB) each(ctx context.Context, script *redis.Script, keys []string, arg
 		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, broken(err)
 	}
 	a, ok := answer.([]any)
 	if !ok {
 		return nil, fmt.Errorf("a script answered %v", answer)
 	}
 	return a, nil
+}
+
+// broken tells the error of a script that stumbled over what a record has in it from one that
+// another try may be spared.
+func broken(err error) error {
+	if redis.HasErrorPrefix(err, "WRONGTYPE") || redis.HasErrorPrefix(err, "ERR") && strings.Contains(err.Error(), "user_script") {
+		return fmt.Errorf("%w: %w", tasks.ErrBrokenRecord, err)
+	}
+	return err
 }
 
 // reasoned reads the answer {reason, …} of a script.
@@ -248,6 +281,10 @@ func reasoned(answer []any, err error) ([]any, error) {
 	case "early":
 		if len(answer) == 2 {
 			return nil, &tasks.EarlyError{Wait: time.Duration(number(answer[1])) * time.Millisecond}
+		}
+	case "running":
+		if len(answer) == 3 {
+			return nil, &runningError{token: text(answer[1]), lost: int(number(answer[2]))}
 		}
 	}
 	refusal, ok := refusals[reason]

@@ -2,6 +2,7 @@ package redisdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -56,18 +57,26 @@ func (db *DB) settle(ctx context.Context, j tasks.OpenJob, score string) error {
 }
 
 // Redeliver hands an open item of the job to the workers again, because the task of delivery
-// d is lost; delay says how long to wait, given how many attempts were lost
-// before. Errors: a tasks.Refusal if the item has moved on.
+// d is lost; delay says how long to wait if an attempt was lost with it, given how many were
+// before. Errors: a tasks.Refusal if the item has moved on, or tasks.AttemptAlive if its
+// attempt is still at work.
 func (db *DB) Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, delay func(lost int) time.Duration) error {
 	record, n := recordOf(d)
-	a, err := db.answered(ctx, deliverScript, record, n, d.Number, d.InstanceID)
+	wait := time.Duration(0)
+	a, err := db.overDead(ctx, func(dead string) ([]any, error) {
+		a, err := db.answered(ctx, deliverScript, record, n, d.Number, d.InstanceID, dead, wait.Milliseconds())
+		if running, ok := errors.AsType[*runningError](err); ok {
+			wait = delay(running.lost)
+		}
+		return a, err
+	})
 	if err != nil {
 		return fmt.Errorf("deliver again: %w", err)
 	}
-	d.Number = int(number(a[0]))
+	d.Number, d.Epoch = int(number(a[0])), job.Epoch
 	when := asynq.ProcessAt(startOf(job))
-	if number(a[2]) == 1 {
-		when = asynq.ProcessIn(delay(int(number(a[1]))))
+	if left := number(a[1]); left > 0 {
+		when = asynq.ProcessIn(time.Duration(left) * time.Millisecond)
 	}
 	if err := db.enqueueAll(ctx, job.Queue, 1, func(ctx context.Context, client *asynq.Client, _ int) error {
 		return enqueueOne(ctx, client, job, d, when)

@@ -11,25 +11,26 @@
 -- ARGV[12] when the first attempt may begin (ms), or ''
 -- ARGV[13] reason   ARGV[14] labels (JSON); each may be ''
 -- ARGV[15] trace context, or ''
--- ARGV[16…] instances, in order
--- returns  {created (ms), queue}, also for a job that exists and has the same
+-- ARGV[16] epoch (see record.lua)
+-- ARGV[17…] instances, in order
+-- returns  {created (ms), queue, epoch}, also for a job that exists and has the same
 --          fingerprint: the same request, or a first sending of this command whose
 --          answer was lost; {0} when the listing is too old, and nothing is stored;
 --          {-1} when the job exists and has another fingerprint
-local existing = redis.call('HMGET', KEYS[1], 'created', 'fp', 'rev', 'queue')
+local existing = redis.call('HMGET', KEYS[1], 'created', 'fp', 'rev', 'queue', 'epoch')
 if existing[1] then
   if existing[2] ~= ARGV[9] then return {-1} end
   redis.call('HSET', KEYS[1], 'rev', existing[3]) -- see commit.go
-  return {tonumber(existing[1]), existing[4]}
+  return {tonumber(existing[1]), existing[4], existing[5] or ''}
 end
 local time = redis.call('TIME')
 local now = tonumber(ARGV[1]) -- created when listed: the tenant's index has that time
 if time[1] * 1000 - now > tonumber(ARGV[2]) then return {0} end
-local total = #ARGV - 15
+local total = #ARGV - 16
 local finish_by = now + ARGV[3]
 if ARGV[12] ~= '' then finish_by = string.format('%d %s', ARGV[12] + ARGV[3], ARGV[12]) end
 -- What every script looks up comes first: Redis looks through them in order.
-local fields = {'rev', 1, 'left', total, 'stop', '', 'created', now, 'end', finish_by, 'v', 2, 'keep', ARGV[4],
+local fields = {'rev', 1, 'left', total, 'stop', '', 'created', now, 'end', finish_by, 'epoch', ARGV[16], 'v', 2, 'keep', ARGV[4],
                 'tenant', ARGV[5], 'queue', ARGV[6], 'open', ARGV[7], 'request_id', ARGV[8], 'fp', ARGV[9],
                 'tasks', ARGV[11], 'total', total}
 if ARGV[10] ~= '0' then
@@ -38,7 +39,7 @@ if ARGV[10] ~= '0' then
 end
 for n = 1, total do
   fields[#fields + 1] = n - 1
-  fields[#fields + 1] = 'p    ' .. ARGV[15 + n]
+  fields[#fields + 1] = 'p    ' .. ARGV[16 + n]
 end
 for n, name in ipairs({'reason', 'labels', 'trace'}) do
   if ARGV[12 + n] ~= '' then
@@ -47,4 +48,4 @@ for n, name in ipairs({'reason', 'labels', 'trace'}) do
   end
 end
 redis.call('HSET', KEYS[1], unpack(fields))
-return {now, ARGV[6]}
+return {now, ARGV[6], ARGV[16]}

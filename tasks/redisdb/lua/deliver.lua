@@ -1,12 +1,26 @@
 -- deliver.lua: number a new delivery of an open item, because the task of its
--- current one is lost. The caller enqueues it; the old one is refused from now on.
+-- current one is lost, and close the attempt of a worker that died with it. The caller
+-- enqueues it; the old one is refused from now on.
 -- KEYS[1] job hash
 -- ARGV[1] item number   ARGV[2] delivery that is lost   ARGV[3] instance
--- returns {'', new delivery, attempts lost before, 1 if an attempt was running}
+-- ARGV[4] token of a running attempt whose worker is dead, or ''
+-- ARGV[5] ms to leave the item alone if so
+-- returns {'', new delivery, ms until the item may begin}
 --         {reason}: gone, instance, final, delivery
+--         {'running', token, lost}: an attempt runs, and ARGV[4] is not its token
 local item = open(ARGV[1])
 local reason = refusal(item, ARGV[2], ARGV[3])
 if reason then return {reason} end
+local under_way = running(item, ARGV[4])
+if under_way then return under_way end
+local at = since(clock())
+if item.s == 'r' then
+  lose(item, at)
+  item.s, item.t, item.x, item.r = 'w', nil, nil, nil
+  if item.k then item.c, item.m = 'RESET.1002', 'the worker was lost' end
+  if ARGV[5] ~= '0' then item.w = at + ARGV[5] end
+end
 item.d = (item.d or 1) + 1
+item.z = nil -- a late begin has the number of before
 store(ARGV[1], item)
-return {'', item.d, item.l or 0, item.s == 'r' and 1 or 0}
+return {'', item.d, math.max(0, (item.w or 0) - at)}

@@ -20,3 +20,11 @@ local function barred(lock, fleet, item, token, tenant, open)
   if string.sub(holder, 1, #item + 1) ~= item .. ' ' then return 'busy' end
   return nil, true
 end
+
+-- lapsed says why an attempt that locked an instance may not go on: as barred, or 'busy' if
+-- its lock is gone.
+local function lapsed(lock, fleet, item, token, tenant, open)
+  local reason = barred(lock, fleet, item, token, tenant, open)
+  if reason then return reason end
+  if redis.call('GET', lock) ~= item .. ' ' .. token then return 'busy' end
+end

@@ -5,27 +5,37 @@
 -- one, behind a space), reason, labels (JSON), trace (context), if any, keep (retention, s), tenant,
 -- queue, open, request_id, fp, tasks, total, max_failures (if any), rev (counts changes),
 -- left (items that are not final), stop (the error code that no further attempt begins
--- for), cancel, retry (who asked last), told, told:<n> (see told.lua), and for each item:
+-- for), epoch (random; the end of its tasks' IDs, so that a record which is made again under
+-- the same ID meets no old task), cancel, retry (who asked last), told, told:<n> (see
+-- told.lua), and for each item:
 --   <n>   "s a b e i", "s a b e i t r x k" while an attempt runs or the outcome of one
 --         is in doubt, and each of them with a rest
 --           s state (first letter; w = retrying)   a attempts
 --           b first attempt began, e ended (ms since created)   i instance
 --           t token of the running attempt   r it began (ms since created)
---           x 1 if an earlier call was in doubt   k driver key
+--           x 1 if an earlier call is in doubt, and 4 more until the attempt has asked
+--             to send (attempts of older versions never ask, and count as sent)
+--           k driver key
 --         rest is JSON, without what is not there:
 --           d delivery, if not 1   f failures (retry budget used)
 --           g without an answer    l lost   p checkpoint
---           y waiting for a busy instance since (ms since created)
+--           u waited for a busy instance (ms)   v when it was last found busy
+--           w when the next try is due   q 1 if it was retried while a call was in doubt
+--           z tokens that were given up: no attempt begins under them
 --           c error code   m error message
 --           h attempts that did not succeed, the last 20: {n number, b began,
 --             e ended, o outcome: a state's letter or 'l' for lost, c code, m message}
+--
+-- Times are ms since created, and never negative: Redis's clock may step back, and
+-- created may be another node's time. Older versions wrote negative ones, and y, which is
+-- dropped.
 --
 -- How many items have which state is not stored: it follows from the items. All this is
 -- made for speed: a script costs what it looks up, parses and writes, and the functions
 -- below, which are made anew for each run. With instance IDs of up to 20 characters no
 -- value exceeds the 64 bytes of Redis's compact encoding in an ordinary life.
 
-local rev, left, stopped, created, finish_by, not_before -- of the header, once open has read it
+local rev, left, stopped, created, finish_by, not_before, epoch -- of the header, once open has read it
 
 -- Redis's clock is the only one in the record: workers' clocks may disagree.
 local function clock()
@@ -33,20 +43,26 @@ local function clock()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- since is a time in the record.
+local function since(now)
+  return math.max(0, now - created)
+end
+
 -- open reads the header and item n. Returns nil if there is no such record, or if it is
 -- of an older version.
 local function open(n)
-  local f = redis.call('HMGET', KEYS[1], 'rev', 'left', 'stop', 'created', 'end', n)
+  local f = redis.call('HMGET', KEYS[1], 'rev', 'left', 'stop', 'created', 'end', 'epoch', n)
   if not f[2] then return nil end
   not_before = nil
   rev, left, stopped, created, finish_by = f[1], tonumber(f[2]), f[3] ~= '' and f[3] or nil, tonumber(f[4]), tonumber(f[5])
+  epoch = f[6]
   if not finish_by then
     local by, from = string.match(f[5], '^(%d+) (%d+)$')
     finish_by, not_before = tonumber(by), tonumber(from)
   end
-  if not f[6] then return nil end
+  if not f[7] then return nil end
   local s, a, b, e, i, t, r, x, k, rest =
-    string.match(f[6], '^(%a) (%d*) (%d*) (%d*) (%S+) ?([^ {]*) ?(%d*) ?(%d?) ?([^ {]*) ?(.*)')
+    string.match(f[7], '^(%a) (%d*) (%-?%d*) (%-?%d*) (%S+) ?([^ {]*) ?(%-?%d*) ?(%d?) ?([^ {]*) ?(.*)')
   local item = rest ~= '' and cjson.decode(rest) or {}
   item.s, item.a, item.b, item.e, item.i = s, tonumber(a), tonumber(b), tonumber(e), i
   if t ~= '' then item.t, item.r = t, tonumber(r) end
@@ -60,9 +76,10 @@ local function store(n, item)
   if item.k then
     raw = raw .. ' ' .. (item.t or '') .. ' ' .. (item.r or '') .. ' ' .. (item.x or '') .. ' ' .. item.k
   end
-  if item.d or item.f or item.g or item.l or item.y or item.c or item.h or item.p then
+  if item.d or item.f or item.g or item.l or item.u or item.w or item.q or item.z or item.c or item.h or item.p then
     raw = raw .. ' ' .. cjson.encode({d = item.d, f = item.f, g = item.g, l = item.l, p = item.p,
-                                      y = item.y, c = item.c, m = item.m, h = item.h})
+                                      u = item.u, v = item.v, w = item.w, q = item.q, z = item.z,
+                                      c = item.c, m = item.m, h = item.h})
   end
   redis.call('HSET', KEYS[1], 'rev', rev + 1, 'left', left, n, raw)
 end
@@ -76,10 +93,12 @@ local function settle()
   return 1
 end
 
--- refusal says why a delivery may not go on with an item, or nil.
-local function refusal(item, delivery, instance)
+-- refusal says why a delivery may not go on with an item, or nil. A delivery of a task
+-- that does not tell its epoch has an empty one.
+local function refusal(item, delivery, instance, of)
   if not item then return redis.call('HEXISTS', KEYS[1], 'pending') == 1 and 'upgrade' or 'gone' end
   if item.i ~= instance then return 'instance' end
   if item.s ~= 'p' and item.s ~= 'r' and item.s ~= 'w' then return 'final' end
   if (item.d or 1) ~= tonumber(delivery) then return 'delivery' end
+  if of and of ~= '' and epoch and of ~= epoch then return 'delivery' end
 end

@@ -15,7 +15,9 @@ for n = 0, redis.call('HGET', KEYS[1], 'total') - 1 do
   local item = open(n)
   if string.find(ARGV[3], item.s, 1, true) then
     left = left + 1
-    store(n, {i = item.i, s = 'p', a = item.a, b = item.b, h = item.h, d = (item.d or 1) + 1})
+    -- A call in doubt may still be going on: see begin.lua.
+    local doubt = (item.k or item.q) and 1 or nil
+    store(n, {i = item.i, s = 'p', a = item.a, b = item.b, h = item.h, d = (item.d or 1) + 1, q = doubt})
   end
 end
 if left == 0 then return 0 end

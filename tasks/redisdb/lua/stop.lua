@@ -9,15 +9,17 @@ local function stop(code, message, now)
   for n = 0, redis.call('HGET', KEYS[1], 'total') - 1 do
     local item = open(n)
     if item.s == 'p' or item.s == 'w' then
-      item.e = now - created
+      item.e = since(now)
       left = left - 1
-      if item.k then
+      if item.k or item.q then
         item.s = 'u' -- an earlier call is in doubt: it cannot be called cancelled
+        item.c, item.m = item.c or code, item.m or message
         unknown = unknown + 1
       else
-        item.s, item.c, item.m, item.y = 'c', code, message, nil
+        item.s, item.c, item.m = 'c', code, message
         cancelled = cancelled + 1
       end
+      item.u, item.v, item.w, item.z = nil, nil, nil, nil
       store(n, item)
     end
   end
@@ -28,7 +30,7 @@ end
 -- now: as many as its own limit or the given one, 0 = none. Returns 1 when that made the
 -- job final, then what stop returns, if the job was stopped.
 local function finish(n, item, state, now, given)
-  item.s = state
+  item.s, item.z = state, nil
   left = left - 1
   store(n, item)
   if state ~= 'f' or stopped then return settle() end

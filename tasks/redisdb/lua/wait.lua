@@ -6,9 +6,6 @@
 local item = open(ARGV[1])
 local reason = refusal(item, ARGV[2], ARGV[3])
 if reason then return {reason} end
-local at = clock() - created
-if not item.y then
-  item.y = at
-  store(ARGV[1], item)
-end
-return {'', at - item.y}
+local waited = busy(item, since(clock()))
+store(ARGV[1], item)
+return {'', waited}
