@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"batchreset/tasks"
 )
 
@@ -77,20 +79,53 @@ func (db *DB) Leave(ctx context.Context, worker string) error {
 	return nil
 }
 
-// alive reports whether the worker process that made the token may still be at work.
-func (db *DB) alive(ctx context.Context, token string) (bool, error) {
-	id := workerOf(token)
-	if id == "" {
+// alive reports whether an attempt at the item may be under way.
+func (db *DB) alive(ctx context.Context, d tasks.Delivery, token string) (bool, error) {
+	if workerOf(token) == "" {
 		return false, nil
 	}
 	if !db.touch.steady() {
 		return true, nil
 	}
-	n, err := db.rdb.Exists(ctx, workerKey(id)).Result()
-	if err != nil {
+	pipe := db.rdb.Pipeline()
+	sign := lifeSigns{}.ask(ctx, pipe, d, token)
+	_, _ = pipe.Exec(ctx) // each carries its own error
+	return sign.alive()
+}
+
+// lifeSigns are the worker processes that are asked for in a pipeline.
+type lifeSigns map[string]*redis.IntCmd
+
+// lifeSign says whether an attempt is under way: its worker process lives, and its instance
+// is locked by it. A lock outlives its attempt; so, should a worker have an attempt of which
+// it knows nothing, because a begin came late that it had an answer to, it is over with the
+// lock.
+type lifeSign struct {
+	worker *redis.IntCmd
+	lock   *redis.StringCmd
+	value  string
+}
+
+// ask asks in a pipeline for the sign of an attempt whose token names its worker.
+func (s lifeSigns) ask(ctx context.Context, pipe redis.Pipeliner, d tasks.Delivery, token string) lifeSign {
+	id := workerOf(token)
+	if s[id] == nil {
+		s[id] = pipe.Exists(ctx, workerKey(id))
+	}
+	return lifeSign{worker: s[id], lock: pipe.Get(ctx, lockKey(d.InstanceID)), value: lockValue(d, token)}
+}
+
+// alive reads the answers.
+func (s lifeSign) alive() (bool, error) {
+	lives, err := s.worker.Result()
+	holder, lockErr := s.lock.Result()
+	if errors.Is(lockErr, redis.Nil) {
+		lockErr = nil
+	}
+	if err := errors.Join(err, lockErr); err != nil {
 		return false, fmt.Errorf("look for a worker: %w", err)
 	}
-	return n > 0, nil
+	return lives > 0 && holder == s.value, nil
 }
 
 // runningError is the answer of a script that met a running attempt.
@@ -103,13 +138,13 @@ func (*runningError) Error() string { return tasks.AttemptAlive.Error() }
 
 // overDead runs a script that refuses while an attempt runs, and once more, over that
 // attempt, if its worker is dead. Errors: tasks.AttemptAlive if it is not.
-func (db *DB) overDead(ctx context.Context, run func(dead string) ([]any, error)) ([]any, error) {
+func (db *DB) overDead(ctx context.Context, d tasks.Delivery, run func(dead string) ([]any, error)) ([]any, error) {
 	answer, err := run("")
 	running, ok := errors.AsType[*runningError](err)
 	if !ok {
 		return answer, err
 	}
-	alive, err := db.alive(ctx, running.token)
+	alive, err := db.alive(ctx, d, running.token)
 	if err != nil {
 		return nil, err
 	}

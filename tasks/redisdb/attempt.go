@@ -38,7 +38,7 @@ func flag(b bool) string {
 // otherwise. Errors: tasks.InstanceBusy, tasks.NotAllowed, a tasks.Refusal, a
 // *tasks.EarlyError.
 func (db *DB) Begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration) (tasks.Begun, error) {
-	a, err := db.overDead(ctx, func(dead string) ([]any, error) {
+	a, err := db.overDead(ctx, d, func(dead string) ([]any, error) {
 		if db.apart {
 			return db.beginApart(ctx, d, token, key, ttl, dead)
 		}
@@ -266,7 +266,7 @@ func (db *DB) Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error)
 // earlier call is in doubt, with Outcome's MaxFailures. Errors: a tasks.Refusal.
 func (db *DB) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.Ended, error) {
 	record, n := recordOf(d)
-	a, err := db.overDead(ctx, func(dead string) ([]any, error) {
+	a, err := db.overDead(ctx, d, func(dead string) ([]any, error) {
 		return db.answered(ctx, abandonScript, record, n, d.Number, d.InstanceID, string(code), message, maxFailures, dead)
 	})
 	if err != nil {

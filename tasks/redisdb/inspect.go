@@ -258,8 +258,8 @@ func (db *DB) Holds(ctx context.Context, deliveries []tasks.Delivery) []tasks.Ho
 	}
 	_, _ = pipe.Exec(ctx) // each carries its own error
 	pipe = db.rdb.Pipeline()
-	workers := map[string]*redis.IntCmd{}
-	holders := make([]string, len(deliveries))
+	signs := lifeSigns{}
+	asked := make([]lifeSign, len(deliveries))
 	holds := make([]tasks.Hold, len(deliveries))
 	for i, d := range deliveries {
 		raw, err := records[i].Result()
@@ -267,18 +267,16 @@ func (db *DB) Holds(ctx context.Context, deliveries []tasks.Delivery) []tasks.Ho
 			holds[i].Err = fmt.Errorf("read item: %w", err)
 			continue
 		}
-		holds[i].Open, holders[i], holds[i].Err = heldBy(raw, d.Number)
-		if id := workerOf(holders[i]); id != "" && workers[id] == nil {
-			workers[id] = pipe.Exists(ctx, workerKey(id))
+		var token string
+		holds[i].Open, token, holds[i].Err = heldBy(raw, d.Number)
+		if workerOf(token) != "" {
+			asked[i] = signs.ask(ctx, pipe, d, token)
 		}
 	}
 	_, _ = pipe.Exec(ctx)
-	for i := range holds {
-		if living := workers[workerOf(holders[i])]; living != nil {
-			holds[i].Alive = living.Val() > 0
-			if err := living.Err(); err != nil {
-				holds[i].Err = fmt.Errorf("look for a worker: %w", err)
-			}
+	for i, sign := range asked {
+		if sign.worker != nil {
+			holds[i].Alive, holds[i].Err = sign.alive()
 		}
 	}
 	return holds

@@ -104,6 +104,9 @@ func (m *model) Cancel(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if m.stopped && m.stopCode == tasks.Cancelled {
+		return // what was running when it was cancelled, and was lost since, ends with its delivery
+	}
 	m.stop(tasks.Cancelled)
 }
 

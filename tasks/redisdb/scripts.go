@@ -243,7 +243,7 @@ func (db *DB) each(ctx context.Context, script *redis.Script, keys []string, arg
 		}
 	}
 	if err != nil {
-		return nil, broken(err)
+		return nil, brokenBy(err)
 	}
 	a, ok := answer.([]any)
 	if !ok {
@@ -252,9 +252,9 @@ func (db *DB) each(ctx context.Context, script *redis.Script, keys []string, arg
 	return a, nil
 }
 
-// broken tells the error of a script that stumbled over what a record has in it from one that
+// brokenBy tells the error of a script that stumbled over what a record has in it from one that
 // another try may be spared.
-func broken(err error) error {
+func brokenBy(err error) error {
 	if redis.HasErrorPrefix(err, "WRONGTYPE") || redis.HasErrorPrefix(err, "ERR") && strings.Contains(err.Error(), "user_script") {
 		return fmt.Errorf("%w: %w", tasks.ErrBrokenRecord, err)
 	}

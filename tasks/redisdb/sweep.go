@@ -63,7 +63,7 @@ func (db *DB) settle(ctx context.Context, j tasks.OpenJob, score string) error {
 func (db *DB) Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, delay func(lost int) time.Duration) error {
 	record, n := recordOf(d)
 	wait := time.Duration(0)
-	a, err := db.overDead(ctx, func(dead string) ([]any, error) {
+	a, err := db.overDead(ctx, d, func(dead string) ([]any, error) {
 		a, err := db.answered(ctx, deliverScript, record, n, d.Number, d.InstanceID, dead, wait.Milliseconds())
 		if running, ok := errors.AsType[*runningError](err); ok {
 			wait = delay(running.lost)
