@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"batchreset/api/client"
 	"batchreset/tasks/redisdb/redistest"
 )
@@ -36,14 +38,14 @@ const stood = 61 * time.Minute
 // loadYesterday starts a Redis with the file, as if it had been saved that long ago.
 // Records have their times relative to their creation, so it is enough to move that, the
 // end, and what is sorted by time. Otherwise the time of every item would be over.
-func loadYesterday(t *testing.T, planeURL string) (saved yesterday, url string) {
+func loadYesterday(t *testing.T, planeURL string) (saved yesterday, url string, rdb *redis.Client) {
 	t.Helper()
 	const dir = "testdata/upgrade"
 	if err := json.Unmarshal([]byte(readFile(t, filepath.Join(dir, "saved.json"))), &saved); err != nil {
 		t.Fatal(err)
 	}
 	server := redistest.StartFrom(t, filepath.Join(dir, "dump.rdb"))
-	rdb := server.Client(t)
+	rdb = server.Client(t)
 	ctx := t.Context()
 	later := time.Since(time.UnixMilli(saved.At)) - stood
 	for _, id := range saved.Jobs {
@@ -85,7 +87,7 @@ func loadYesterday(t *testing.T, planeURL string) (saved yesterday, url string) 
 	for key, ttl := range saved.TTL { // what is over by now goes
 		rdb.PExpire(ctx, key, time.Duration(ttl)*time.Millisecond-stood)
 	}
-	return saved, server.URL()
+	return saved, server.URL(), rdb
 }
 
 func shift(t *testing.T, at string, by time.Duration) string {
@@ -219,7 +221,13 @@ func TestUpgrade(t *testing.T) {
 	plane := &planeOfToday{resets: map[string][]time.Time{}}
 	phones := httptest.NewServer(plane)
 	defer phones.Close()
-	saved, url := loadYesterday(t, phones.URL)
+	saved, url, rdb := loadYesterday(t, phones.URL)
+	// The reset of lost-1 is in doubt, and may go on for as long as its lock.
+	const lock = 40 * time.Second
+	lockOver := time.Now().Add(lock)
+	if err := rdb.Set(t.Context(), "reset:lock:{lost-1}", saved.Jobs["unknown"]+"-0 token", lock).Err(); err != nil {
+		t.Fatal(err)
+	}
 	api := start(t, "api", "--redis", url, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open")
 	worker := start(t, "worker", "--redis", url, "--ops-listen", "127.0.0.1:0", "--driver", "http",
 		"--driver-url", phones.URL+"/{instance_id}", "--max-attempts", "2")
@@ -230,10 +238,10 @@ func TestUpgrade(t *testing.T) {
 	u.become(map[string]string{
 		"succeeded": "ss", "failed": "f", "unknown": "u", "cancelled": "c", // as they were
 		"pending": "ss", "scheduled": "s", "retrying": "s", "busy": "s",
-		"dead": "u", "checkpoint": "s", "mixed": "suf", "limited": "su", "version1": "sus",
+		"dead": "u", "checkpoint": "s", "mixed": "suf", "limited": "su", "negative": "sus", "version1": "sus",
 		"halted": "p", "stopped": "p",
 	})
-	want := map[string]int{"ok-9": 1, "ok-10": 1, "ok-11": 1, "later-1": 1, "hang-1": 1, "ok-23": 1}
+	want := map[string]int{"ok-9": 1, "ok-10": 1, "ok-11": 1, "later-1": 1, "hang-1": 1, "later-7": 1, "ok-23": 1}
 	if got := plane.counts(); !maps.Equal(got, want) {
 		t.Errorf("resets %v, want %v", got, want)
 	}
@@ -241,9 +249,6 @@ func TestUpgrade(t *testing.T) {
 		t.Error("the reset that was accepted was not asked after")
 	}
 	for name := range saved.Jobs {
-		if name == "negative" {
-			continue
-		}
 		job := u.job(name)
 		for _, it := range job.Items {
 			for _, at := range []time.Time{job.StartedAt, job.FinishedAt, it.StartedAt, it.FinishedAt} {
@@ -254,25 +259,32 @@ func TestUpgrade(t *testing.T) {
 		}
 	}
 
+	// A retry waits until the lock is over that the last attempt has left behind, doubt and all.
+	for _, instance := range []string{"hang-1", "hang-2", "hang-4", "hang-7", "hang-22"} {
+		rdb.Del(t.Context(), "reset:lock:{"+instance+"}")
+	}
 	// What was asked for in the version before still holds, and can be ended.
 	environment := map[string]string{"BATCHRESET_REDIS": url}
 	command(t, environment, "resume", "--tenant", "stopped").ok(t)
 	command(t, environment, "resume", "--tenant", "halted").ok(t)
 	for name, states := range map[string][]string{
 		"failed": {"failed"}, "unknown": {"unknown"}, "cancelled": {"cancelled"}, "dead": {"unknown"},
-		"mixed": {"failed", "unknown"}, "limited": {"unknown"}, "version1": {"unknown"},
+		"mixed": {"failed", "unknown"}, "limited": {"unknown"}, "negative": {"unknown"}, "version1": {"unknown"},
 	} {
 		u.retry(name, states...)
 	}
 	u.become(map[string]string{
-		"failed": "s", "unknown": "s", "cancelled": "s", "dead": "s", "mixed": "sss", "limited": "ss",
+		"failed": "s", "unknown": "s", "cancelled": "s", "dead": "s", "mixed": "sss", "limited": "ss", "negative": "sss",
 		"version1": "sss", "halted": "s", "stopped": "s",
 	})
-	for _, instance := range []string{"bad-1", "lost-1", "ok-8", "hang-1", "hang-2", "bad-2", "hang-4", "hang-22", "ok-5", "ok-6"} {
+	for _, instance := range []string{"bad-1", "lost-1", "ok-8", "hang-1", "hang-2", "bad-2", "hang-4", "hang-7", "hang-22", "ok-5", "ok-6"} {
 		want[instance]++
 	}
 	if got := plane.counts(); !maps.Equal(got, want) {
 		t.Errorf("resets %v, want %v", got, want)
+	}
+	if at := plane.resets["lost-1"][0]; at.Before(lockOver) {
+		t.Errorf("the reset that is in doubt was joined by another one, %s before its lock was over", lockOver.Sub(at))
 	}
 	if history := u.job("failed").Items[0].History; len(history) != 2 {
 		t.Errorf("the history has become %+v", history)
