@@ -48,8 +48,10 @@ const (
 	// and at the end of the process. With the last one, which Redis's timeouts bound, it stays
 	// below lockMargin.
 	storePatience = 30 * time.Second
-	// lookPatience is how long the last look before a reset is sent may take.
+	// lookPatience is how long the last look before a reset is sent may take, and lookFresh how
+	// old what it saw may be when the reset is sent: who looks for longer looks again.
 	lookPatience = 5 * time.Second
+	lookFresh    = 500 * time.Millisecond
 	// redisDelay is how long a task waits that could not even ask the record.
 	redisDelay = 5 * time.Second
 	// brokenTries is how often a record is asked that answers with an error of its own.
@@ -458,17 +460,27 @@ func (a *attempt) maySend(ctx context.Context) error {
 	if err := a.inTime(); err != nil {
 		return err
 	}
+	for {
+		start := time.Now()
+		if err := a.look(ctx); err != nil {
+			return err
+		}
+		if time.Since(start) <= lookFresh {
+			return a.inTime() // the look may have taken its time
+		}
+	}
+}
+
+// look asks Redis whether the attempt may go on.
+func (a *attempt) look(ctx context.Context) error {
 	policy, err := a.store.Policy(ctx, a.d.Tenant)
 	if err == nil && policy.Halt() != nil {
 		err = errHalted(policy)
 	}
-	if err == nil {
-		err = a.store.Send(ctx, a.d, a.token)
-	}
 	if err != nil {
 		return err
 	}
-	return a.inTime() // the look may have taken its time
+	return a.store.Send(ctx, a.d, a.token)
 }
 
 // inTime says whether the item is certainly still this attempt's, as far as this process can
