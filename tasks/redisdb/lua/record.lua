@@ -65,6 +65,7 @@ local function open(n)
     string.match(f[7], '^(%a) (%d*) (%-?%d*) (%-?%d*) (%S+) ?([^ {]*) ?(%-?%d*) ?(%d?) ?([^ {]*) ?(.*)')
   local item = rest ~= '' and cjson.decode(rest) or {}
   item.s, item.a, item.b, item.e, item.i = s, tonumber(a), tonumber(b), tonumber(e), i
+  if item.b and item.b < 0 then item.b = 0 end
   if t ~= '' then item.t, item.r = t, tonumber(r) end
   if k ~= '' then item.k, item.x = k, tonumber(x) end
   return item
