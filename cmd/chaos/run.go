@@ -65,9 +65,9 @@ func (p plan) draw(r *rand.Rand) character {
 		c.attemptTimeout = time.Duration(2+r.IntN(5)) * time.Second
 	}
 	if wanted(fewSlots) {
-		// More than there are slots for, so that attempts wait for them.
+		// Twice as much as there are slots for, so that attempts wait for them.
 		c.slots, c.attemptTimeout = 2, 25*time.Second
-		c.rate = int(float64(c.workers*c.slots) * 1.2 / slotLatency.Seconds())
+		c.rate = int(float64(c.workers*c.slots) * 2 / slotLatency.Seconds())
 	}
 	if wanted(giveUp) {
 		c.giveUpAfter = 20 * time.Second
