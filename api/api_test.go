@@ -622,7 +622,10 @@ func TestARetryNamesItsStates(t *testing.T) {
 	}
 	// An empty body and an empty object mean what failed; each retry is about its own.
 	for _, row := range []struct{ body, opened string }{
-		{"", "failed-1"}, {"{}", "failed-1"}, {`{"states":["unknown"]}`, "unknown-1"}, {`{"states":["cancelled"]}`, "cancelled-1"},
+		{"", "failed-1"},
+		{"{}", "failed-1"},
+		{`{"states":["unknown"]}`, "unknown-1"},
+		{`{"states":["cancelled"]}`, "cancelled-1"},
 		{`{"states":["unknown","cancelled"]}`, "unknown-1 cancelled-1"},
 	} {
 		s.rdb.Del(t.Context(), "reset:audit")

@@ -243,7 +243,7 @@ func FuzzReadJSON(f *testing.F) {
 			t.Fatalf("%q is taken for an object: %v", body, err)
 		}
 		wantNamesOnce(t, d, batchFields)
-		if _, err := d.Token(); err != io.EOF { //nolint:errorlint // as it says
+		if _, err := d.Token(); err != io.EOF {
 			t.Errorf("%q has something after it", body)
 		}
 	})

@@ -148,7 +148,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer still()
 	beating.Go(func() { w.pulse.run(beats) })
 	if err := w.showLife(ctx); err != nil {
-		return nil //nolint:nilerr // ctx has ended before anything began
+		return nil // ctx has ended before anything began
 	}
 	defer w.leave(beats)
 	beating.Go(func() { w.live(beats) })

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -275,8 +274,7 @@ func TestAControlPlaneThatRefusesUs(t *testing.T) {
 		t.Errorf("the log says %v", entry)
 	}
 	if record, err := s.Job(t.Context(), job); err != nil || !record.FinishedAt.IsZero() || record.Counts.Failed+record.Counts.Unknown > 0 {
-		text, _ := json.Marshal(record)
-		t.Errorf("%v; the job is %s", err, text)
+		t.Errorf("%v; the job is %+v", err, record)
 	}
 	if said := s.worker.said(); !strings.Contains(said, "--driver-token-file") {
 		t.Error("the log does not say whose fault it is")

@@ -92,8 +92,8 @@ func newOperatorPasswordCommand(std *streams) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
 				_, found, err := db.Operator(cmd.Context(), args[0])
-				hash := ""
 				if err == nil && found {
+					var hash string
 					if hash, err = password.hash(std); err == nil {
 						found, err = db.SetPassword(cmd.Context(), args[0], hash, actor(""))
 					}

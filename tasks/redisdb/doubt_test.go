@@ -22,9 +22,10 @@ func apart(t *testing.T, test func(t *testing.T, w world)) {
 	})
 }
 
-func (w world) locked(t testing.TB, instance string) bool {
+// locked reports whether phone-1 is.
+func (w world) locked(t testing.TB) bool {
 	t.Helper()
-	return w.rdb.Exists(t.Context(), "reset:lock:{"+instance+"}").Val() == 1
+	return w.rdb.Exists(t.Context(), "reset:lock:{phone-1}").Val() == 1
 }
 
 func TestWhatWasGivenUpNeverBegins(t *testing.T) {
@@ -44,14 +45,14 @@ func TestWhatWasGivenUpNeverBegins(t *testing.T) {
 		if _, err := w.db.Begin(t.Context(), d, "early", "k", time.Minute); !errors.Is(err, tasks.WrongToken) {
 			t.Errorf("it begins: %v", err)
 		}
-		if w.locked(t, "phone-1") {
+		if w.locked(t) {
 			t.Error("it has locked the instance")
 		}
 		// After it has.
 		w.begin(t, job, 0, "t2")
 		ended, err := w.db.GiveUp(t.Context(), d, "t2", time.Minute)
-		if err != nil || ended.State != tasks.ItemRetrying || w.locked(t, "phone-1") {
-			t.Errorf("given up: %+v, %v, locked: %t", ended, err, w.locked(t, "phone-1"))
+		if err != nil || ended.State != tasks.ItemRetrying || w.locked(t) {
+			t.Errorf("given up: %+v, %v, locked: %t", ended, err, w.locked(t))
 		}
 		if _, err := w.db.Begin(t.Context(), d, "t2", "k", time.Minute); err == nil {
 			w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Event: tasks.Retry}, true) //nolint:errcheck // the error is told below
@@ -67,7 +68,7 @@ func TestGivingUpEndsNoDoubt(t *testing.T) {
 	apart(t, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
 		d, first := w.begin(t, job, 0, "t1")
-		w.send(t, d, "t1")
+		w.send(t, d)
 		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, InDoubt: true}, false); err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +76,7 @@ func TestGivingUpEndsNoDoubt(t *testing.T) {
 		if _, err := w.db.GiveUp(t.Context(), d, "t2", time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		if !w.locked(t, "phone-1") {
+		if !w.locked(t) {
 			t.Error("the instance is not locked any more")
 		}
 		if _, begun := w.begin(t, job, 0, "t3"); !begun.Ambiguous || begun.Key != first.Key {
@@ -90,7 +91,7 @@ func TestALostAttemptThatHadNotSentPutsNothingInDoubt(t *testing.T) {
 			job := w.submit(t, fmt.Sprintf("phone-%d", n))
 			d, first := w.begin(t, job, 0, "t1")
 			if sent {
-				w.send(t, d, "t1")
+				w.send(t, d)
 			}
 			if err := w.db.Redeliver(t.Context(), job, d, func(int) time.Duration { return 0 }); err != nil {
 				t.Fatal(err)
@@ -115,7 +116,7 @@ func TestARetryDoesNotWalkThroughItsOwnLock(t *testing.T) {
 	apart(t, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
 		d, _ := w.begin(t, job, 0, "t1")
-		w.send(t, d, "t1")
+		w.send(t, d)
 		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.LoseTrack, InDoubt: true}, false); err != nil {
 			t.Fatal(err)
 		}

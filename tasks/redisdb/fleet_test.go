@@ -41,25 +41,31 @@ func TestAnImportChangesWhatItSaysAndNothingElse(t *testing.T) {
 			{
 				"a tenant alone",
 				[]tasks.FleetChange{{ID: "a", Tenant: "acme"}, {ID: "b", Tenant: "acme"}, {ID: "d", Tenant: "acme"}},
-				tasks.FleetReport{New: 1}, "a acme true, b acme false, c globex true, d acme false", "fleet-register acme [a b d] 0 of them protected",
+				tasks.FleetReport{New: 1},
+				"a acme true, b acme false, c globex true, d acme false", "fleet-register acme [a b d] 0 of them protected",
 			},
 			{
 				"protection alone",
 				[]tasks.FleetChange{{ID: "b", Protected: new(true)}, {ID: "c", Protected: new(true)}},
-				tasks.FleetReport{Protected: 1}, "a acme true, b acme true, c globex true, d acme false", "fleet-register  [b c] 2 of them protected",
+				tasks.FleetReport{Protected: 1},
+				"a acme true, b acme true, c globex true, d acme false", "fleet-register  [b c] 2 of them protected",
 			},
 			{
 				"nothing",
 				[]tasks.FleetChange{{ID: "a"}},
-				tasks.FleetReport{}, "a acme true, b acme true, c globex true, d acme false", "fleet-register acme [a] 0 of them protected",
+				tasks.FleetReport{},
+				"a acme true, b acme true, c globex true, d acme false", "fleet-register acme [a] 0 of them protected",
 			},
 			{
 				"everything",
 				[]tasks.FleetChange{
-					{ID: "a", Tenant: "acme", Protected: new(false)}, {ID: "b", Tenant: "globex", Protected: new(false)},
-					{ID: "c", Tenant: "initech"}, {ID: "d", Tenant: "globex"},
+					{ID: "a", Tenant: "acme", Protected: new(false)},
+					{ID: "b", Tenant: "globex", Protected: new(false)},
+					{ID: "c", Tenant: "initech"},
+					{ID: "d", Tenant: "globex"},
 				},
-				tasks.FleetReport{Moved: 3, Unprotected: 2}, "a acme false, b globex false, c initech true, d globex false",
+				tasks.FleetReport{Moved: 3, Unprotected: 2},
+				"a acme false, b globex false, c initech true, d globex false",
 				"fleet-register  [a b c d] 0 of them protected; fleet-unprotect  [a b] by an import; " +
 					"fleet-move globex [b d] by an import, from acme; fleet-move initech [c] by an import, from globex",
 			},

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -244,12 +245,12 @@ func (db *DB) Retry(ctx context.Context, id string, states []tasks.ItemState, ac
 }
 
 func (db *DB) retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error {
-	letters := ""
+	var letters strings.Builder
 	for _, state := range states {
 		if !slices.Contains(tasks.RetryStates, state) {
 			return fmt.Errorf("retry: an item that is %q cannot be opened", state)
 		}
-		letters += string(state[0]) // see stateOf
+		letters.WriteByte(state[0]) // see stateOf
 	}
 	job, err := db.Job(ctx, id)
 	if err != nil {
@@ -278,7 +279,7 @@ func (db *DB) retry(ctx context.Context, id string, states []tasks.ItemState, ac
 		return fmt.Errorf("list job as open: %w", err)
 	}
 	about := aboutItems(actor.Entry(tasks.ActionRetry), job, func(it tasks.Item) bool { return slices.Contains(states, it.State) })
-	if err := db.Decide(ctx, about, func(ctx context.Context) error { return db.reopen(ctx, id, letters, states) }); err != nil {
+	if err := db.Decide(ctx, about, func(ctx context.Context) error { return db.reopen(ctx, id, letters.String(), states) }); err != nil {
 		return err
 	}
 	db.metrics.accept(db.metrics.reopened, again)

@@ -38,8 +38,12 @@ func TestARetryOpensWhatItIsAskedForAndNothingElse(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		w.limit(t, "acme", tasks.Limits{InstancesPerHour: new(1000)})
 		for _, states := range [][]tasks.ItemState{
-			{tasks.ItemFailed}, {tasks.ItemUnknown}, {tasks.ItemCancelled},
-			{tasks.ItemFailed, tasks.ItemUnknown}, {tasks.ItemCancelled, tasks.ItemFailed}, {tasks.ItemUnknown, tasks.ItemCancelled},
+			{tasks.ItemFailed},
+			{tasks.ItemUnknown},
+			{tasks.ItemCancelled},
+			{tasks.ItemFailed, tasks.ItemUnknown},
+			{tasks.ItemCancelled, tasks.ItemFailed},
+			{tasks.ItemUnknown, tasks.ItemCancelled},
 			{tasks.ItemCancelled, tasks.ItemUnknown, tasks.ItemFailed},
 		} {
 			t.Run(fmt.Sprint(states), func(t *testing.T) {

@@ -7,8 +7,9 @@ import (
 	"strconv"
 	"time"
 
-	"batchreset/tasks"
 	"github.com/hibiken/asynq"
+
+	"batchreset/tasks"
 )
 
 const sweeperKey = "reset:sweeper"
