@@ -1,8 +1,9 @@
 // Package worker resets instances: it takes deliveries from asynq, makes one
 // attempt at each through a [Driver], and writes the outcome into the record.
 //
-// An attempt goes: lock the instance, begin in the record, call the driver,
-// finish and unlock; each step is sent only after the answer to the one before.
+// An attempt goes: wait for a turn, lock the instance, begin in the record, call the driver,
+// which looks once more and sends, finish and unlock; each step is sent only after the answer
+// to the one before.
 // The record decides everything. What a handler returns moves the task about in
 // asynq, for its dashboard and for the next delivery; asynq's own timeout, retry
 // counter and hooks decide nothing.
@@ -11,9 +12,20 @@
 //
 // A worker that loses its lease (frozen, cut off) may come back while its
 // successor is at work. It cannot end the attempt, because the record has a new
-// token, nor release the lock, because the lock has it too. What it can still do
+// token, nor release the lock, because the lock has it too. What it could still do
 // is send a request that it was about to send: a driver asks [Attempt.MaySend]
 // once more just before it sends, and both attempts use the same driver key.
+//
+// # Doubt
+//
+// A call is in doubt when it may have been sent and nobody can say what came of it. MaySend
+// marks in the record that an attempt may have sent: one that is lost without the mark has
+// sent nothing. Only an answer about that very call ends the doubt (see
+// [DriverError.Settled]); until then driver key, checkpoint and lock stay.
+//
+// A begin may be done and nobody hears of it, or be done later. So an attempt whose begin has
+// no answer is given up by its token, for as long as it takes, and an outcome is written for
+// as long as this process lives: nobody else takes an attempt of a living process.
 //
 // # Lost tasks
 //
