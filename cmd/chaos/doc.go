@@ -115,6 +115,25 @@
 // it did not make: that is one unknown item for each of them. What stops something may fail
 // while Redis or the api is not there at all, or was not 5 s before.
 //
+// # The simulation
+//
+// TestSimulation runs the real worker, sweeper and store, with calls of the store in place
+// of the api, inside a bubble of package testing/synctest, where time is simulated: Redis is
+// a miniredis, reached over links in memory that lose, delay and repeat what they carry; a
+// queue hands out tasks on asynq's keys, in any order, early, twice, or while they are worked
+// on; the control plane and its gateway spoil calls. Each seed has some of the faults, on a
+// few phones that every job asks for, for a minute or three, and is judged by the same
+// [Check]. All that takes time takes as long as the seed says, to the nanosecond, so a seed
+// is a history: what was found can be looked at again, as the failure says.
+//
+//	go test ./cmd/chaos -run TestSimulation -v -sim.time 1m
+//
+// A seed takes some 30 ms of one processor. The tests take as many as go into ten seconds,
+// without the race detector, which wakes goroutines in random order.
+//
+// It does not see what is outside: HTTP, asynq itself, real drivers, several nodes of Redis,
+// a process that stands still.
+//
 // # Would anybody notice?
 //
 // Each of these was broken on purpose, one at a time, and these tests failed:
@@ -126,4 +145,8 @@
 //	list, create, enqueue, in order   redisdb TestAJobIsListedThenCreatedThenEnqueued
 //	the conditional removal from the
 //	open index                        worker TestARetryThatComesWhileAJobIsBeingDroppedKeepsItListed
+//
+// The simulation found these of them by itself: the instance lock (I3, in the 7th seed), the
+// sweeper (I1, 5th), list, create, enqueue (I1, 2nd), a retry that does not wait for its own
+// doubtful call (I3, 41st), and the living that are replaced (I10, 6th).
 package main
