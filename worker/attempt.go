@@ -164,7 +164,12 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer turn.Leave() // unless the driver is called, which does
+	called := false
+	defer func() {
+		if !called { // else who calls the driver does, when it returns
+			turn.Leave()
+		}
+	}()
 	unspend, err := a.permitted(ctx)
 	if err != nil {
 		return err
@@ -183,6 +188,7 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	if a.cfg.Tracer != nil && a.traceparent != "" {
 		callCtx = a.startSpan(callCtx)
 	}
+	called = true
 	failure, interrupted := a.call(callCtx, turn)
 	return a.end(ctx, start, failure, interrupted)
 }

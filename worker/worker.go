@@ -142,6 +142,7 @@ func (w *Worker) startLanes(lanes int, queues []string) error {
 // when nothing of it is left, and an error only if it could not start.
 func (w *Worker) Run(ctx context.Context) error {
 	defer w.halt()
+	defer w.leave(context.WithoutCancel(ctx)) // after the last sign of life
 	var beating sync.WaitGroup
 	defer beating.Wait()
 	beats, still := context.WithCancel(context.WithoutCancel(ctx))
@@ -150,7 +151,6 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := w.showLife(ctx); err != nil {
 		return nil // ctx has ended before anything began
 	}
-	defer w.leave(beats)
 	beating.Go(func() { w.live(beats) })
 	defer w.shutdown()
 
