@@ -804,6 +804,37 @@ func TestARedisThatRefusesWritesGets500(t *testing.T) {
 	}
 }
 
+// What begins something is refused by a full Redis, what stops something is not.
+func TestTheBrakeIsReachedWhileRedisIsFull(t *testing.T) {
+	s := newServiceOn(t, api.Config{OpenFleet: true}, redisdb.Options{URL: redistest.Start(t).URL()})
+	ended, open := s.submit(t, "a"), s.submit(t, "b")
+	if got := s.do(t, http.MethodPost, "/v1/jobs/"+ended+"/cancel", "acme", nil); got.status != http.StatusOK {
+		t.Fatalf("cancel answers %+v", got)
+	}
+	if err := s.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; { // the look at its memory is good for a moment
+		got := s.do(t, http.MethodGet, "/readyz", "", nil)
+		if got.status != http.StatusOK {
+			t.Fatalf("readyz answers %+v", got)
+		}
+		if string(got.Data) == `{"accepting":false}` {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("readyz goes on to answer %+v", got)
+		}
+	}
+	got := s.do(t, http.MethodPost, "/v1/jobs/"+ended+"/retry", "acme", strings.NewReader(`{"states":["cancelled"]}`))
+	if got.status != http.StatusInsufficientStorage || got.Code != tasks.StorageFull || got.header.Get("Retry-After") == "" {
+		t.Errorf("retry answers %+v", got)
+	}
+	if got := s.do(t, http.MethodPost, "/v1/jobs/"+open+"/cancel", "acme", nil); got.status != http.StatusOK {
+		t.Errorf("cancel answers %+v", got)
+	}
+}
+
 // FuzzBatchReset: no body makes a 500, a panic, or a job with an instance ID
 // that is not one.
 func FuzzBatchReset(f *testing.F) {
