@@ -124,7 +124,7 @@ func (q *simQueue) put(id string) {
 func (q *simQueue) recover() {
 	leases, _ := q.w.redis.SortedSet(asynqKey(resetQueue, "lease"))
 	for _, id := range sortedKeys(leases) {
-		left := time.Unix(int64(leases[id]), 0).Sub(time.Now())
+		left := time.Until(time.Unix(int64(leases[id]), 0))
 		wrong := q.w.on("recover") && q.rand.IntN(200) == 0 // 100 s ahead
 		if left < -leaseFor || wrong {
 			q.deactivate(id)
@@ -172,8 +172,8 @@ func (q *simQueue) handOut() {
 			s.free()
 			continue
 		}
-		n := time.Duration(len(ready)) // they do not begin at the very same time
-		q.w.later(time.Microsecond*n, func() { s.work(id, task) })
+		// They do not begin at the very same time.
+		q.w.later(time.Duration(len(ready)*1000), func() { s.work(id, task) })
 		if q.w.on("twin") && q.rand.IntN(30) == 0 {
 			again := asynq.NewTask(task.Type(), payload)
 			q.w.later(rand1(q.rand, 90*time.Second), func() {
