@@ -58,7 +58,7 @@ func TestCommandsLeaveATrail(t *testing.T) {
 		t.Errorf("a secret is in the trail:\n%s", out)
 	}
 	for args, lines := range map[string]int{
-		"--action halt": 1, "--instance phone-2": 3, "--tenant acme": 5, "--since 2020-01-01T00:00:00Z": 10, "--until 2020-01-01T00:00:00Z --since=": 0,
+		"--action halt": 1, "--instance phone-2": 3, "--tenant acme": 6, "--since 2020-01-01T00:00:00Z": 10, "--until 2020-01-01T00:00:00Z --since=": 0,
 		"--action token-revoke": 1, "--job 0123456789abcdef0123456789abcdef": 0,
 	} {
 		out := command(t, environment, append([]string{"audit"}, strings.Fields(args)...)...).ok(t).out
