@@ -88,7 +88,7 @@ func (f facts) checkI11NeverTooEarlyOrTooLate() (vs []Violation) {
 	for _, s := range f.submits {
 		if s.NotBefore > s.End+f.Skew+time.Second && s.Status == 400 && !slices.Contains(s.Instances, badInstance) && !f.takenAway(s) {
 			vs = append(vs, Violation{
-				"I11", fmt.Sprintf("a job was refused whose time comes %s later", s.NotBefore-s.Begin), []Event{s},
+				"I11", fmt.Sprintf("a job was refused whose time comes %s later", (s.NotBefore - s.Begin).Round(time.Millisecond)), []Event{s},
 			})
 		}
 		if first, again := begins[s.Job]; s.Job != "" && (!again || s.End < first.End) {
@@ -105,9 +105,9 @@ func (f facts) checkI11NeverTooEarlyOrTooLate() (vs []Violation) {
 			what := ""
 			switch late := max(s.End, s.NotBefore) + f.GiveUpAfter + 2*f.Skew + onTheWay; {
 			case c.Begin < s.NotBefore-2*f.Skew-10*time.Millisecond:
-				what = fmt.Sprintf("%s was reset %s before its time", c.Instance, s.NotBefore-c.Begin)
+				what = fmt.Sprintf("%s was reset %s before its time", c.Instance, (s.NotBefore - c.Begin).Round(time.Millisecond))
 			case f.GiveUpAfter > 0 && c.Begin > late && !f.delayed(c, late-onTheWay):
-				what = fmt.Sprintf("%s was reset %s after its job's time was over", c.Instance, c.Begin-late+onTheWay)
+				what = fmt.Sprintf("%s was reset %s after its job's time was over", c.Instance, (c.Begin - late + onTheWay).Round(time.Millisecond))
 			}
 			if what != "" {
 				vs = append(vs, Violation{"I11", what, f.itemStory(item)})

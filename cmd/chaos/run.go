@@ -138,6 +138,9 @@ func run(ctx context.Context, p plan) (res result, err error) {
 		return res, err
 	}
 	plane := newPlane(w.rec, rand.New(rand.NewPCG(p.seed, 1)), w.repeatable)
+	if !p.has(planeSlow) {
+		plane.moods.hanging = 0
+	}
 	switch {
 	case p.burst > 0:
 		// As long as the faults take.
