@@ -181,7 +181,7 @@ func (d *simDriver) Reset(ctx context.Context, a worker.Attempt) error {
 	case unreachable:
 		return &worker.DriverError{Verdict: worker.Unreachable, Message: "refused"}
 	case gatewayBusy:
-		return atGateway(http.StatusTooManyRequests, &worker.DriverError{Verdict: worker.Retryable, Code: "GW.0429", Message: "too many", RetryAfter: there * 1000})
+		return atGateway(http.StatusTooManyRequests, &worker.DriverError{Verdict: worker.Retryable, Code: "GW.0429", Message: "too many", RetryAfter: there * 100})
 	case gatewayRefused:
 		return atGateway(http.StatusForbidden, &worker.DriverError{Verdict: worker.Permanent, Code: "GW.0403", Message: "not you"})
 	case occupied:
