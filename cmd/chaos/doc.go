@@ -162,11 +162,11 @@
 //	a retry waits for its own doubtful call    I3, seed 41         round 61
 //	MaySend marks that something may be sent   I12, seed 176       not tried
 //	the attempt's token                        not in 871 seeds    round 0
-//	the delivery check                         not in 25 seeds     round 3
+//	the delivery check                         not in 1039 seeds    round 3
 //	the conditional removal from the index     not in 959 seeds    no part of it
 //	MaySend looks at the record and the lock   not in 684 seeds    round 0
 //	a begin without an answer is given up      not in 810 seeds    no part of it
-//	a token that was given up does not begin   not tried           round 14
+//	a token that was given up does not begin   not in 452 seeds    round 14
 //
 // The last look is seldom too late in the simulation, because between begin and it nothing
 // takes time there; and an attempt that should have been given up ends with its lock.
