@@ -19,6 +19,8 @@ import (
 // operator does in such a moment: halt everybody, cancel a job, revoke a token, protect
 // phones. Each of them must work, at once.
 func (w *world) brake(ctx context.Context, length time.Duration, r *rand.Rand) (err error) {
+	w.operator.Lock()
+	defer w.operator.Unlock()
 	patient := context.WithoutCancel(ctx)
 	var token, id string
 	if err := until(patient, operatePatience, func(ctx context.Context) (err error) {
@@ -117,7 +119,7 @@ func (c *caller) flood(ctx context.Context) {
 					InstanceIDs: phones(fleetSize)[fleetSize-1:], IdempotencyKey: c.newKey(),
 					Reason: strings.Repeat("x", 256), Labels: labels,
 				}
-				if ctx.Err() != nil || c.submit(context.WithoutCancel(ctx), b) != nil {
+				if c.submit(ctx, b) != nil {
 					return nil //nolint:nilerr // Redis is full, which is what was wanted
 				}
 			}

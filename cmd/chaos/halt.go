@@ -9,6 +9,8 @@ import (
 // halt halts all tenants for so long. The event is from when the operator was told that
 // they are to when he began to let them go on.
 func (w *world) halt(ctx context.Context, e Event, length time.Duration) error {
+	w.operator.Lock()
+	defer w.operator.Unlock()
 	// Redis may be away for a while; and whatever becomes of the run, its jobs must end.
 	patient := context.WithoutCancel(ctx)
 	if err := w.operate(patient, "halt", "--all", "--commit-replicas", strconv.Itoa(w.setup.commitReplicas())); err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -105,6 +106,7 @@ type world struct {
 	receiver  string     // address of the webhooks' receiver
 	endings   chan Event // that it was told of
 	skews     *rand.Rand // of Redis's clocks
+	operator  sync.Mutex // there is one: who resumes ends his own halt
 }
 
 // run makes one run: start everything, load it, break it, mend it, wait for the

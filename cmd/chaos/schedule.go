@@ -100,7 +100,7 @@ var faultKinds = []struct {
 	{planeTalk, 5 * time.Second, 15 * time.Second, time.Second, "plane's words"},
 	{protect, 2 * time.Second, 8 * time.Second, 0, "fleet"},
 	{move, 2 * time.Second, 8 * time.Second, 0, "fleet"},
-	{brake, 2 * time.Second, 6 * time.Second, 3 * time.Second, "operator"},
+	{brake, time.Second, 3 * time.Second, 5 * time.Second, "operator"},
 	{fewSlots, 0, 0, 0, ""},
 	{giveUp, 0, 0, 0, ""},
 	{oddBatch, 0, 0, 0, ""},

@@ -225,11 +225,13 @@ func (w *world) addToken(ctx context.Context) (token, id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandPatience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, w.binary, "token", "add", "--redis", w.store.url, "--tenant", tenant)
-	var said strings.Builder // "token ID for tenant …"
+	var said strings.Builder // "token ID for tenant …", and what the Redis library says
 	cmd.Stderr = &said
 	out, err := cmd.Output()
-	if fields := strings.Fields(said.String()); err == nil && len(fields) > 1 {
-		return strings.TrimSpace(string(out)), fields[1], nil
+	for line := range strings.Lines(said.String()) {
+		if fields := strings.Fields(line); err == nil && len(fields) > 1 && fields[0] == "token" {
+			return strings.TrimSpace(string(out)), fields[1], nil
+		}
 	}
 	return "", "", fmt.Errorf("batchreset token add: %w: %s", err, said.String())
 }
