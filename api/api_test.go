@@ -833,6 +833,15 @@ func TestTheBrakeIsReachedWhileRedisIsFull(t *testing.T) {
 	if got := s.do(t, http.MethodPost, "/v1/jobs/"+open+"/cancel", "acme", nil); got.status != http.StatusOK {
 		t.Errorf("cancel answers %+v", got)
 	}
+	if got := s.do(t, http.MethodPost, "/v1/instances/batch-reset", "acme", strings.NewReader(`{"instance_ids":["c"],"dry_run":true}`)); got.status != http.StatusOK {
+		t.Errorf("a dry run answers %+v", got)
+	}
+	if got := s.do(t, http.MethodPost, "/v1/halt", "acme", nil); got.status != http.StatusOK {
+		t.Errorf("halt answers %+v", got)
+	}
+	if got := s.do(t, http.MethodPost, "/v1/resume", "acme", nil); got.status != http.StatusInsufficientStorage || got.Code != tasks.StorageFull {
+		t.Errorf("resume answers %+v", got)
+	}
 }
 
 // FuzzBatchReset: no body makes a 500, a panic, or a job with an instance ID

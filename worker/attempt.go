@@ -54,8 +54,10 @@ const (
 	lookFresh    = 500 * time.Millisecond
 	// redisDelay is how long a task waits that could not even ask the record.
 	redisDelay = 5 * time.Second
-	// brokenTries is how often a record is asked that answers with an error of its own.
-	brokenTries = 10
+	// brokenTries is how often a record is asked that answers with an error of its own, and
+	// brokenDelay how long its task waits then: somebody may mend it.
+	brokenTries = 3
+	brokenDelay = time.Minute
 	// aliveDelay is how long a task waits whose item another worker is at work on: asynq took
 	// that worker for dead.
 	aliveDelay = 10 * time.Second
@@ -212,6 +214,9 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 		return a.abandon(ctx, tasks.WorkerLost, "the worker was lost, and the job was stopped since")
 	case refused:
 		return err
+	case errors.Is(err, tasks.ErrBrokenRecord): // so nothing has begun
+		a.say(slog.LevelError, "the record cannot be worked on", slog.Any("error", err))
+		return &again{delay: brokenDelay + jitter(brokenDelay), reason: err.Error()}
 	default:
 		return a.redisTrouble(errors.Join(err, a.giveUp(ctx)))
 	}
@@ -351,6 +356,9 @@ func (a *attempt) patiently(ctx context.Context, f func() error) error {
 	for n, start := 1, time.Now(); ; n++ {
 		err := f()
 		if _, refused := errors.AsType[tasks.Refusal](err); err == nil || refused || time.Since(start) > storePatience {
+			return err
+		}
+		if errors.Is(err, tasks.ErrBrokenRecord) && n >= brokenTries {
 			return err
 		}
 		select {

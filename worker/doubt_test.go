@@ -12,6 +12,7 @@ import (
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
 )
 
 // A call whose answer is lost stays in doubt whatever a repeat of it is told.
@@ -472,5 +473,23 @@ func TestAnAttemptThatItsWorkerKnowsNothingOfEndsWithItsLock(t *testing.T) {
 	}
 	if it := b.item(t, job); it.State != tasks.ItemSucceeded {
 		t.Errorf("item %+v", it)
+	}
+}
+
+// A record that nobody can work on takes no slot from the others.
+func TestABrokenRecordHoldsNobodyUp(t *testing.T) {
+	u := newUpstream(t, driverFunc(func(context.Context, Attempt) error { return nil }), UpstreamConfig{Concurrency: 1})
+	b := newBenchOn(t, redisdb.Options{URL: redistest.Start(t).URL()}, u)
+	job, good := b.submit(t, "phone-1"), b.submit(t, "phone-2")
+	b.rdb.HSet(t.Context(), "reset:{"+job.ID+"}", "0", "garbage")
+	start := time.Now()
+	if a := wantAgain(t, b.process(t.Context(), asynq.NewTask(tasks.TypeReset, job.Deliveries()[0].Encode()))); a.delay < brokenDelay {
+		t.Errorf("put back for %s", a.delay)
+	}
+	if took := time.Since(start); took > storePatience/2 {
+		t.Errorf("it was asked for %s", took)
+	}
+	if err := b.deliver(t, good); err != nil {
+		t.Error(err)
 	}
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"batchreset/tasks"
@@ -125,3 +126,6 @@ func (e *DriverError) Error() string {
 	}
 	return s
 }
+
+// text is what the upstream said.
+func (e *DriverError) text() string { return strings.TrimSpace(e.Code + " " + e.Message) }

@@ -116,8 +116,8 @@ func judge(e *DriverError, c circumstances) ending {
 		o.InDoubt = c.begun.Ambiguous && !e.Settled
 		if spent || e.Verdict == Permanent {
 			delay, o.Event = 0, tasks.Fail
-			if o.InDoubt {
-				o.Event = tasks.LoseTrack
+			if o.InDoubt { // a refusal's code and text would read as if nothing had happened
+				o.Event, o.Code, o.Message = tasks.LoseTrack, tasks.TimedOut, "an earlier call may still be going on; the last one was refused: "+e.text()
 			}
 		}
 		return ending{o, delay, !o.InDoubt}

@@ -166,16 +166,22 @@ func TestJudge(t *testing.T) {
 			delay: [2]time.Duration{1, time.Second},
 			keeps: true,
 		}, {
-			name:  "nor does one for good",
-			err:   &DriverError{Verdict: Permanent, Code: "403"},
-			in:    circumstances{begun: inDoubt, repeatable: true},
-			want:  tasks.Outcome{Event: tasks.LoseTrack, Code: "403", Failure: true, InDoubt: true},
+			name: "nor does one for good",
+			err:  &DriverError{Verdict: Permanent, Code: "403"},
+			in:   circumstances{begun: inDoubt, repeatable: true},
+			want: tasks.Outcome{
+				Event: tasks.LoseTrack, Code: tasks.TimedOut, Failure: true, InDoubt: true,
+				Message: "an earlier call may still be going on; the last one was refused: 403",
+			},
 			keeps: true,
 		}, {
-			name:  "nor does the last that the budget allows",
-			err:   &DriverError{Verdict: Retryable, Code: "429"},
-			in:    circumstances{begun: tasks.Begun{Number: 7, Failures: 4, Ambiguous: true}, repeatable: true},
-			want:  tasks.Outcome{Event: tasks.LoseTrack, Code: "429", Failure: true, InDoubt: true},
+			name: "nor does the last that the budget allows",
+			err:  &DriverError{Verdict: Retryable, Code: "429", Message: "slow down"},
+			in:   circumstances{begun: tasks.Begun{Number: 7, Failures: 4, Ambiguous: true}, repeatable: true},
+			want: tasks.Outcome{
+				Event: tasks.LoseTrack, Code: tasks.TimedOut, Failure: true, InDoubt: true,
+				Message: "an earlier call may still be going on; the last one was refused: 429 slow down",
+			},
 			keeps: true,
 		}, {
 			name:  "an answer about the earlier call ends its doubt",

@@ -31,7 +31,7 @@ func (db *DB) Decide(ctx context.Context, e tasks.AuditEntry, act func(context.C
 	id, missing := db.enter(ctx, &e)
 	if missing != nil {
 		if !e.Stops() {
-			return missing
+			return orFull(missing)
 		}
 		db.audited(e, missing) // before it is done: nothing else would tell of it
 	}

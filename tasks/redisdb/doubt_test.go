@@ -11,6 +11,7 @@ import (
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/redistest"
 )
 
 // apart runs a test as both does, and where lock and record are written one after the other.
@@ -261,4 +262,24 @@ func TestARecordMadeAgainMeetsNoOldTask(t *testing.T) {
 			t.Errorf("epoch %q, then %q, %v", second.Epoch, again.Epoch, err)
 		}
 	})
+}
+
+// What Redis says of itself is no fault of the record.
+func TestAFullRedisIsNoBrokenRecord(t *testing.T) {
+	w := open(t, redisdb.Options{URL: redistest.Start(t).URL()})
+	job := w.submit(t, "phone-1")
+	if err := w.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.db.Begin(t.Context(), job.Deliveries()[0], "t1", "k", time.Minute)
+	if err == nil || errors.Is(err, tasks.ErrBrokenRecord) {
+		t.Errorf("begin: %v", err)
+	}
+	w.rdb.ConfigSet(t.Context(), "maxmemory", "0")
+	for _, raw := range []string{"garbage", "r 1 2", "w 1 2  phone-1 {nonsense", ""} {
+		w.rdb.HSet(t.Context(), "reset:{"+job.ID+"}", "0", raw)
+		if _, err := w.db.Begin(t.Context(), job.Deliveries()[0], "t2", "k", time.Minute); !errors.Is(err, tasks.ErrBrokenRecord) {
+			t.Errorf("begin of %q: %v", raw, err)
+		}
+	}
 }

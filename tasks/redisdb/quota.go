@@ -86,7 +86,8 @@ func (db *DB) Usage(ctx context.Context, tenant string) (tasks.Usage, error) {
 func (db *DB) usage(ctx context.Context, policy tasks.Policy) (tasks.Usage, error) {
 	var usage tasks.Usage
 	if *policy.OpenInstances > 0 {
-		if err := db.recount(ctx, policy.Tenant); err != nil {
+		// A full Redis takes no correction; what it has counted is still told.
+		if err := db.recount(ctx, policy.Tenant); err != nil && !saysFull(err) {
 			return usage, err
 		}
 	}

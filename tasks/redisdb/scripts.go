@@ -252,11 +252,20 @@ func (db *DB) each(ctx context.Context, script *redis.Script, keys []string, arg
 	return a, nil
 }
 
+// luaSays are what Lua, its JSON decoder and Redis say of a value that is not what a script
+// takes it for. What Redis says of itself (OOM, READONLY, …) comes through scripts, too.
+var luaSays = []string{"attempt to ", "bad argument #", "Expected value but found", "Expected object key", "WRONGTYPE "}
+
 // brokenBy tells the error of a script that stumbled over what a record has in it from one that
 // another try may be spared.
 func brokenBy(err error) error {
-	if redis.HasErrorPrefix(err, "WRONGTYPE") || redis.HasErrorPrefix(err, "ERR") && strings.Contains(err.Error(), "user_script") {
-		return fmt.Errorf("%w: %w", tasks.ErrBrokenRecord, err)
+	if err == nil || !answered(err) {
+		return err
+	}
+	for _, text := range luaSays {
+		if strings.Contains(err.Error(), text) {
+			return fmt.Errorf("%w: %w", tasks.ErrBrokenRecord, err)
+		}
 	}
 	return err
 }
@@ -264,7 +273,7 @@ func brokenBy(err error) error {
 // reasoned reads the answer {reason, …} of a script.
 func reasoned(answer []any, err error) ([]any, error) {
 	if err != nil {
-		return nil, err
+		return nil, brokenBy(err)
 	}
 	if len(answer) == 0 {
 		return nil, errors.New("a script gave an empty answer")
