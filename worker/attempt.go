@@ -172,6 +172,9 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 			turn.Leave()
 		}
 	}()
+	if err := a.stopping(); err != nil {
+		return err
+	}
 	unspend, err := a.permitted(ctx)
 	if err != nil {
 		return err
@@ -290,12 +293,20 @@ func (a *attempt) enter(ctx context.Context) (Turn, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(a.stop, cancel)()
+	defer context.AfterFunc(a.draining, cancel)()
 	turn, wait, reason := a.gate.Enter(ctx)
 	if turn == nil {
 		return nil, &again{delay: wait + jitter(wait), reason: reason}
 	}
 	return turn, nil
+}
+
+// stopping puts a task back that has not begun when its worker stops.
+func (a *attempt) stopping() error {
+	if a.draining.Err() == nil {
+		return nil
+	}
+	return &again{delay: time.Second, reason: "the worker stops"}
 }
 
 type freeTurn struct{}

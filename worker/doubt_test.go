@@ -493,3 +493,29 @@ func TestABrokenRecordHoldsNobodyUp(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What waits for its turn when its worker stops is not begun, but handed back.
+func TestNothingBeginsWhenTheWorkerStops(t *testing.T) {
+	entered, goOn := make(chan string, 4), make(chan struct{})
+	u := newUpstream(t, driverFunc(func(_ context.Context, a Attempt) error {
+		entered <- a.InstanceID
+		<-goOn
+		return nil
+	}), UpstreamConfig{Concurrency: 1})
+	b := newBenchOn(t, redisdb.Options{URL: redistest.Start(t).URL()}, u)
+	stop := b.start(t)
+	job := b.submit(t, "phone-1", "phone-2", "phone-3")
+	<-entered
+	stopped := make(chan struct{})
+	go func() {
+		stop()
+		close(stopped)
+	}()
+	<-b.draining.Done()
+	close(goOn)
+	<-stopped
+	got, err := b.db.Job(t.Context(), job.ID)
+	if err != nil || got.Counts.Succeeded != 1 || got.Counts.Pending != 2 || len(entered) > 0 {
+		t.Errorf("%d more calls, job %+v, %v", len(entered), got.Counts, err)
+	}
+}

@@ -59,9 +59,11 @@ type Worker struct {
 	pulse      *pulse
 	metrics    workerMetrics
 
-	stop    context.Context // ends when running attempts must end
-	halt    context.CancelFunc
-	drivers sync.WaitGroup // driver calls, those left behind included
+	draining context.Context // ends when no attempt may begin any more
+	drain    context.CancelFunc
+	stop     context.Context // ends when running attempts must end
+	halt     context.CancelFunc
+	drivers  sync.WaitGroup // driver calls, those left behind included
 	// attempts are those under way, with those that asynq does not know of any more: it
 	// forgets a task whose lease is over, because Redis was away for half a minute.
 	attempts sync.WaitGroup
@@ -87,6 +89,7 @@ func New[S Server](cfg Config, store Store, driver Driver, newServer func(asynq.
 		w.repeatable = r.Repeatable()
 	}
 	w.gate, _ = driver.(Gate)
+	w.draining, w.drain = context.WithCancel(context.Background())
 	w.stop, w.halt = context.WithCancel(context.Background())
 	w.newServer = func(cfg asynq.Config) Server { return newServer(cfg) }
 	return w, nil
@@ -142,6 +145,7 @@ func (w *Worker) startLanes(lanes int, queues []string) error {
 // when nothing of it is left, and an error only if it could not start.
 func (w *Worker) Run(ctx context.Context) error {
 	defer w.halt()
+	defer w.drain()
 	defer w.leave(context.WithoutCancel(ctx)) // after the last sign of life
 	var beating sync.WaitGroup
 	defer beating.Wait()
@@ -197,6 +201,7 @@ func (w *Worker) serveNewQueues(ctx context.Context) {
 func (w *Worker) stopTime() time.Duration { return w.cfg.ShutdownTimeout + driverGrace + storePatience }
 
 func (w *Worker) shutdown() {
+	w.drain()
 	start := time.Now()
 	interrupt := time.AfterFunc(w.cfg.ShutdownTimeout, func() {
 		w.log.Warn("attempts are still running, interrupting them", "after", w.cfg.ShutdownTimeout)

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -139,8 +138,8 @@ func (f *fleetFile) readCSV(raw []byte) error {
 			}
 		}
 		if n, ok := columns["protected"]; ok && cells[n] != "" {
-			protected, err := strconv.ParseBool(cells[n])
-			if err != nil {
+			protected := cells[n] == "true"
+			if !protected && cells[n] != "false" {
 				return fmt.Errorf("%s: protected must be true or false, or empty to leave it as it is, not %.80q", place, cells[n])
 			}
 			c.Protected = &protected

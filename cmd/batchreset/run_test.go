@@ -69,6 +69,8 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		{"a token file that is missing", "worker --driver http --driver-url https://x.example/{instance_id} --driver-token-file /nowhere", "--driver-token-file"},
 		{"a token file that is empty", "worker --driver http --driver-url https://x.example/{instance_id} --driver-token-file " + file("\n"), "is empty"},
 		{"a definite answer that is a refusal anyway", "worker --driver http --driver-url https://x.example/{instance_id} --driver-definite 500,404", "--driver-definite must list statuses from 500 to 599, not 404"},
+		{"a setting of another driver", "worker --driver simulator --driver-definite 500", "--driver-definite is a setting of --driver http"},
+		{"a simulation of a control plane", "worker --driver http --driver-url https://x.example/{instance_id} --simulator-latency 1s", "--simulator-latency is a setting of --driver simulator"},
 		{"a definite answer that is no number", "worker --driver http --driver-url https://x.example/{instance_id} --driver-definite 5xx", "--driver-definite"},
 		{"a word without its state", "worker --driver http --driver-url https://x.example/{instance_id} --driver-words wiped", "--driver-words must be like done=wiped,failed=broken"},
 		{"a word for a state that does not exist", "worker --driver http --driver-url https://x.example/{instance_id} --driver-words over=wiped", `--driver-words "over" is none of done, running and failed`},

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -256,6 +257,26 @@ func (f *workerFlags) check() error {
 		f.ShutdownTimeout = f.AttemptTimeout
 	}
 	return errors.Join(f.Check(), f.upstream.Check())
+}
+
+// driverSettings are the settings that one driver has and others do not, by what their flags
+// begin with. The bounds of --driver-rate and --driver-concurrency are every driver's.
+var driverSettings = map[string][]string{
+	"http":      {"driver-url", "driver-token-file", "driver-idempotent", "driver-definite", "driver-words"},
+	"simulator": {"simulator-"},
+}
+
+// checkDriver refuses settings that the driver does not have: who gives them expects another
+// one.
+func (f *workerFlags) checkDriver(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(flag *pflag.Flag) {
+		for driver, names := range driverSettings {
+			if driver != f.driver && f.driver != "" && slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(flag.Name, name) }) {
+				err = errors.Join(err, fmt.Errorf("--%s is a setting of --driver %s, and this is --driver %s", flag.Name, driver, f.driver))
+			}
+		}
+	})
+	return err
 }
 
 // newDriver makes the driver of the flags.

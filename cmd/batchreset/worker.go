@@ -55,6 +55,9 @@ to end, the rest is handed back. A second signal stops it at once.`,
 			if err := errors.Join(flags.check(), checkShared(db), ops.check()); err != nil {
 				return err
 			}
+			if err := flags.checkDriver(cmd.Flags()); err != nil {
+				return err
+			}
 			driver, err := flags.newDriver()
 			if err != nil {
 				return err

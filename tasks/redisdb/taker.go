@@ -63,6 +63,26 @@ func (t taker) EvalSha(ctx context.Context, sha string, keys []string, args ...a
 	return cmd
 }
 
+// leasePatience is how long an extension of leases may take. asynq has 25 s for all queues.
+const leasePatience = time.Second
+
+// ZAddXX implements redis.Cmdable, which is where asynq extends the leases of the tasks that
+// it works on. To asynq they are extended even if Redis cannot be asked or is full: it would
+// cancel what it works on otherwise, and a reset that goes on would end in doubt. Who may
+// have an attempt is for our own sign of life to say.
+func (t taker) ZAddXX(ctx context.Context, key string, members ...redis.Z) *redis.IntCmd {
+	if !strings.HasSuffix(key, "}:lease") {
+		return t.UniversalClient.ZAddXX(ctx, key, members...)
+	}
+	ctx, cancel := context.WithTimeout(ctx, leasePatience)
+	defer cancel()
+	cmd := t.UniversalClient.ZAddXX(ctx, key, members...)
+	if cmd.Err() != nil {
+		return redis.NewIntResult(0, nil)
+	}
+	return cmd
+}
+
 // takesFrom recognises asynq's script that takes a task by its keys.
 func takesFrom(keys []string) (queue string, ok bool) {
 	if len(keys) < 2 || !strings.HasSuffix(keys[1], "}:paused") {
