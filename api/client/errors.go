@@ -48,9 +48,12 @@ func passing(err error) bool {
 // refused reports whether err is an answer after which nothing was accepted for
 // certain. A 5xx is not: the server, or a proxy before it, may have lost track.
 func refused(err error) bool {
-	const tokenServiceDown = "APIGW.0613" // asked before anything is stored
+	const (
+		tokenServiceDown = "APIGW.0613" // asked before anything is stored
+		storageFull      = "RESET.0006" // nothing was stored
+	)
 	e, answered := errors.AsType[*Error](err)
-	return answered && (e.HTTPStatus >= 300 && e.HTTPStatus < 500 || e.Code == tokenServiceDown)
+	return answered && (e.HTTPStatus >= 300 && e.HTTPStatus < 500 || e.Code == tokenServiceDown || e.Code == storageFull)
 }
 
 func tooMany(err error) bool {

@@ -68,6 +68,7 @@ func TestSubmit(t *testing.T) {
 		{"a 400", step{status: 400, body: `{"error_code":"KOOPHONE.API.1001","error_msg":"no permission"}`}, false},
 		{"a 401", step{status: 401, body: `{"error_code":"APIGW.0301","error_msg":"no"}`}, false},
 		{"a 404 page of another server", step{status: 404, body: "not found"}, false},
+		{"a Redis that is nearly full", step{status: 507, body: `{"error_code":"RESET.0006","error_msg":"full"}`}, false},
 		{"a token service that is away", step{status: 503, body: `{"error_code":"APIGW.0613","error_msg":"IAM"}`}, false},
 	} {
 		name := "says that nothing was accepted after " + row.name
