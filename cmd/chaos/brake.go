@@ -21,6 +21,11 @@ import (
 func (w *world) brake(ctx context.Context, length time.Duration, r *rand.Rand) (err error) {
 	w.operator.Lock()
 	defer w.operator.Unlock()
+	w.fleet.Lock()
+	defer w.fleet.Unlock()
+	if ctx.Err() != nil {
+		return nil // the load is over
+	}
 	patient := context.WithoutCancel(ctx)
 	var token, id string
 	if err := until(patient, operatePatience, func(ctx context.Context) (err error) {

@@ -37,8 +37,10 @@ func (w *world) give(ctx context.Context, ids []string, to string) error {
 // takeAway protects the phones of a job that is under way, or gives them to another
 // tenant, and undoes that after a while. Whatever becomes of the run, its jobs must end.
 func (w *world) takeAway(ctx context.Context, f plannedFault) error {
+	w.fleet.Lock()
+	defer w.fleet.Unlock()
 	ids := w.caller.someInstances()
-	if len(ids) == 0 {
+	if len(ids) == 0 || ctx.Err() != nil {
 		return nil
 	}
 	patient := context.WithoutCancel(ctx)

@@ -11,6 +11,9 @@ import (
 func (w *world) halt(ctx context.Context, e Event, length time.Duration) error {
 	w.operator.Lock()
 	defer w.operator.Unlock()
+	if ctx.Err() != nil {
+		return nil // the load is over
+	}
 	// Redis may be away for a while; and whatever becomes of the run, its jobs must end.
 	patient := context.WithoutCancel(ctx)
 	if err := w.operate(patient, "halt", "--all", "--commit-replicas", strconv.Itoa(w.setup.commitReplicas())); err != nil {

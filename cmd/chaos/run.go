@@ -107,6 +107,7 @@ type world struct {
 	endings   chan Event // that it was told of
 	skews     *rand.Rand // of Redis's clocks
 	operator  sync.Mutex // there is one: who resumes ends his own halt
+	fleet     sync.Mutex // for the same reason
 }
 
 // run makes one run: start everything, load it, break it, mend it, wait for the
