@@ -630,7 +630,7 @@ func TestNothingBeginsWhileTheUpstreamCannotBeReached(t *testing.T) {
 			t.Error("counted as a failure of the item")
 		}
 	}
-	b.halt() // so that the next one is not held for seconds
+	b.drain() // so that the next one is not held for seconds
 	_ = wantAgain(t, b.deliver(t, job))
 	if it := b.item(t, job); it.State != tasks.ItemRetrying || it.Attempts != breakerFailures || calls != breakerFailures {
 		t.Errorf("%d calls, item %+v", calls, it)
