@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -225,26 +224,6 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 	}
 }
 
-// giveUp sees to it that an attempt whose begin had no answer neither goes on nor begins
-// later: nothing was sent, and nobody may think that something was.
-func (a *attempt) giveUp(ctx context.Context) error {
-	a.say(slog.LevelWarn, "attempt given up: Redis does not answer")
-	var ended tasks.Ended
-	err := a.persist(ctx, func() (err error) {
-		ended, err = a.store.GiveUp(ctx, a.d, a.token, a.lockTime())
-		return err
-	})
-	if err == nil {
-		a.tell(ctx, ended)
-	} else if errors.Is(err, tasks.WrongToken) { // it had not begun
-		err = nil
-	}
-	return err
-}
-
-// lockTime is how long an instance stays locked.
-func (a *attempt) lockTime() time.Duration { return a.cfg.AttemptTimeout + lockMargin }
-
 // end writes how the attempt ended and says what becomes of the task.
 func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError, interrupted bool) error {
 	end := judge(failure, circumstances{
@@ -314,72 +293,6 @@ type freeTurn struct{}
 func (freeTurn) Take()  {}
 func (freeTurn) Leave() {}
 
-// begin locks the instance and begins the attempt. It is repeated while Redis does not
-// answer: the record may have begun already, and under the same token that is the
-// same attempt.
-func (a *attempt) begin(ctx context.Context) error {
-	key := newKey()
-	return a.patiently(ctx, func() (err error) {
-		a.begun, err = a.store.Begin(ctx, a.d, a.token, key, a.lockTime())
-		return err
-	})
-}
-
-// finish writes the outcome: the driver's work is done and must not be forgotten because
-// Redis is away.
-func (a *attempt) finish(ctx context.Context, e ending) (ended tasks.Ended, err error) {
-	err = a.persist(ctx, func() error {
-		ended, err = a.store.Finish(ctx, a.d, a.token, e.outcome, e.unlock)
-		return err
-	})
-	return ended, err
-}
-
-// persist repeats f until it succeeds, the record refuses or cannot be worked on, or this
-// process has to end. Nobody else takes the attempt as long as this process lives, so it must
-// be closed.
-func (a *attempt) persist(ctx context.Context, f func() error) error {
-	var patience <-chan time.Time // once the process has to end
-	stopping := a.stop.Done()
-	for n := 1; ; n++ {
-		err := f()
-		if _, refused := errors.AsType[tasks.Refusal](err); err == nil || refused {
-			return err
-		}
-		if errors.Is(err, tasks.ErrBrokenRecord) && n >= brokenTries {
-			return err
-		}
-		select {
-		case <-stopping:
-			stopping, patience = nil, time.After(storePatience)
-		case <-patience:
-			return err
-		case <-time.After(double(50*time.Millisecond, 5*time.Second, n)):
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
-// patiently repeats f until it succeeds, the record refuses, or storePatience is over. It is
-// for what may be left undone.
-func (a *attempt) patiently(ctx context.Context, f func() error) error {
-	for n, start := 1, time.Now(); ; n++ {
-		err := f()
-		if _, refused := errors.AsType[tasks.Refusal](err); err == nil || refused || time.Since(start) > storePatience {
-			return err
-		}
-		if errors.Is(err, tasks.ErrBrokenRecord) && n >= brokenTries {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(double(50*time.Millisecond, 2*time.Second, n)):
-		}
-	}
-}
-
 // wait puts back an item whose instance another item holds.
 func (a *attempt) wait(ctx context.Context) error {
 	waited, err := a.store.Wait(ctx, a.d)
@@ -418,123 +331,6 @@ func (a *attempt) abandon(ctx context.Context, code tasks.Code, message string) 
 func (a *attempt) redisTrouble(err error) error {
 	a.say(slog.LevelWarn, "task put back", slog.Any("error", err))
 	return &again{delay: redisDelay, reason: err.Error()}
-}
-
-// call runs the driver under the attempt timeout. interrupted says that the
-// attempt was stopped from outside.
-func (a *attempt) call(ctx context.Context, turn Turn) (failure *DriverError, interrupted bool) {
-	ctx, cancel := context.WithDeadline(ctx, a.deadline)
-	defer cancel()
-	defer context.AfterFunc(a.stop, cancel)()
-	turn.Take()
-	err := a.await(ctx, a.start(ctx, turn))
-	interrupted = errors.Is(ctx.Err(), context.Canceled)
-	if err == nil {
-		return nil, interrupted
-	}
-	failure, ok := errors.AsType[*DriverError](err)
-	if !ok {
-		failure = &DriverError{Verdict: Unknown, Message: err.Error()}
-	}
-	return failure, interrupted
-}
-
-// start calls the driver, which may not return in its time, or ever. This is a function
-// of its own so that what waits meanwhile, ten thousand times in a busy worker, has a
-// small stack.
-func (a *attempt) start(ctx context.Context, turn Turn) <-chan error {
-	input := Attempt{
-		InstanceID: a.d.InstanceID, ItemID: a.d.ItemID, Number: a.begun.Number,
-		Key: a.begun.Key, Deadline: a.deadline, MaySend: func() error { return a.maySend(ctx) }, Ambiguous: a.begun.Ambiguous, Checkpoint: a.begun.Checkpoint,
-		Save: func(ctx context.Context, checkpoint string) error {
-			if len(checkpoint) > MaxCheckpoint {
-				return fmt.Errorf("checkpoint of %d bytes, the limit is %d", len(checkpoint), MaxCheckpoint)
-			}
-			return a.store.Checkpoint(ctx, a.d, a.token, checkpoint)
-		},
-	}
-	returned := make(chan error, 1) // buffered: a driver left behind must be able to end
-	a.drivers.Go(func() {
-		defer turn.Leave()
-		returned <- a.reset(ctx, input)
-	})
-	return returned
-}
-
-// await waits for the driver's answer, until driverGrace after its time.
-func (a *attempt) await(ctx context.Context, returned <-chan error) error {
-	select {
-	case err := <-returned:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-returned:
-		return err
-	case <-time.After(driverGrace):
-		a.say(slog.LevelError, "the driver does not return after its time, left behind")
-		return &DriverError{Verdict: Unknown, Message: "the driver did not return in time"}
-	}
-}
-
-// maySend is the last look before a reset is sent: whether nobody has halted the tenant, the
-// record lets this attempt go on, and this process was not frozen meanwhile.
-func (a *attempt) maySend(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, lookPatience)
-	defer cancel()
-	if err := a.inTime(); err != nil {
-		return err
-	}
-	for {
-		start := time.Now()
-		if err := a.look(ctx); err != nil {
-			return err
-		}
-		if time.Since(start) <= lookFresh {
-			return a.inTime() // the look may have taken its time
-		}
-	}
-}
-
-// look asks Redis whether the attempt may go on.
-func (a *attempt) look(ctx context.Context) error {
-	policy, err := a.store.Policy(ctx, a.d.Tenant)
-	if err == nil && policy.Halt() != nil {
-		err = errHalted(policy)
-	}
-	if err != nil {
-		return err
-	}
-	return a.store.Send(ctx, a.d, a.token)
-}
-
-// inTime says whether the item is certainly still this attempt's, as far as this process can
-// know by itself.
-func (a *attempt) inTime() error {
-	// Both clocks: the wall clock can be set back.
-	now := time.Now()
-	if !now.Before(a.deadline) || !now.Round(0).Before(a.deadline.Round(0)) {
-		return errLate
-	}
-	if a.pulse.beat() != a.stalls {
-		return errFrozen
-	}
-	return nil
-}
-
-// reset calls the driver and turns a panic into an error.
-func (a *attempt) reset(ctx context.Context, input Attempt) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			a.say(slog.LevelError, "the driver panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			// Nobody knows how far it came.
-			err = &DriverError{Verdict: Unknown, Code: string(tasks.ResetFailed), Message: fmt.Sprintf("the driver panicked: %v", p)}
-		}
-	}()
-	if err := a.inTime(); err != nil { // begin may have taken its time
-		return &DriverError{Verdict: NotSent, Message: "nothing was sent: " + err.Error()}
-	}
-	return a.driver.Reset(ctx, input)
 }
 
 // clip shortens a message to what the record keeps, on a UTF-8 boundary.

@@ -1,0 +1,129 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"batchreset/tasks"
+)
+
+// call runs the driver under the attempt timeout. interrupted says that the
+// attempt was stopped from outside.
+func (a *attempt) call(ctx context.Context, turn Turn) (failure *DriverError, interrupted bool) {
+	ctx, cancel := context.WithDeadline(ctx, a.deadline)
+	defer cancel()
+	defer context.AfterFunc(a.stop, cancel)()
+	turn.Take()
+	err := a.await(ctx, a.start(ctx, turn))
+	interrupted = errors.Is(ctx.Err(), context.Canceled)
+	if err == nil {
+		return nil, interrupted
+	}
+	failure, ok := errors.AsType[*DriverError](err)
+	if !ok {
+		failure = &DriverError{Verdict: Unknown, Message: err.Error()}
+	}
+	return failure, interrupted
+}
+
+// start calls the driver, which may not return in its time, or ever. This is a function
+// of its own so that what waits meanwhile, ten thousand times in a busy worker, has a
+// small stack.
+func (a *attempt) start(ctx context.Context, turn Turn) <-chan error {
+	input := Attempt{
+		InstanceID: a.d.InstanceID, ItemID: a.d.ItemID, Number: a.begun.Number,
+		Key: a.begun.Key, Deadline: a.deadline, MaySend: func() error { return a.maySend(ctx) }, Ambiguous: a.begun.Ambiguous, Checkpoint: a.begun.Checkpoint,
+		Save: func(ctx context.Context, checkpoint string) error {
+			if len(checkpoint) > MaxCheckpoint {
+				return fmt.Errorf("checkpoint of %d bytes, the limit is %d", len(checkpoint), MaxCheckpoint)
+			}
+			return a.store.Checkpoint(ctx, a.d, a.token, checkpoint)
+		},
+	}
+	returned := make(chan error, 1) // buffered: a driver left behind must be able to end
+	a.drivers.Go(func() {
+		defer turn.Leave()
+		returned <- a.reset(ctx, input)
+	})
+	return returned
+}
+
+// await waits for the driver's answer, until driverGrace after its time.
+func (a *attempt) await(ctx context.Context, returned <-chan error) error {
+	select {
+	case err := <-returned:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-returned:
+		return err
+	case <-time.After(driverGrace):
+		a.say(slog.LevelError, "the driver does not return after its time, left behind")
+		return &DriverError{Verdict: Unknown, Message: "the driver did not return in time"}
+	}
+}
+
+// maySend is the last look before a reset is sent: whether nobody has halted the tenant, the
+// record lets this attempt go on, and this process was not frozen meanwhile.
+func (a *attempt) maySend(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	if err := a.inTime(); err != nil {
+		return err
+	}
+	for {
+		start := time.Now()
+		if err := a.look(ctx); err != nil {
+			return err
+		}
+		if time.Since(start) <= lookFresh {
+			return a.inTime() // the look may have taken its time
+		}
+	}
+}
+
+// look asks Redis whether the attempt may go on.
+func (a *attempt) look(ctx context.Context) error {
+	policy, err := a.store.Policy(ctx, a.d.Tenant)
+	if err == nil && policy.Halt() != nil {
+		err = errHalted(policy)
+	}
+	if err != nil {
+		return err
+	}
+	return a.store.Send(ctx, a.d, a.token)
+}
+
+// inTime says whether the item is certainly still this attempt's, as far as this process can
+// know by itself.
+func (a *attempt) inTime() error {
+	// Both clocks: the wall clock can be set back.
+	now := time.Now()
+	if !now.Before(a.deadline) || !now.Round(0).Before(a.deadline.Round(0)) {
+		return errLate
+	}
+	if a.pulse.beat() != a.stalls {
+		return errFrozen
+	}
+	return nil
+}
+
+// reset calls the driver and turns a panic into an error.
+func (a *attempt) reset(ctx context.Context, input Attempt) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.say(slog.LevelError, "the driver panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			// Nobody knows how far it came.
+			err = &DriverError{Verdict: Unknown, Code: string(tasks.ResetFailed), Message: fmt.Sprintf("the driver panicked: %v", p)}
+		}
+	}()
+	if err := a.inTime(); err != nil { // begin may have taken its time
+		return &DriverError{Verdict: NotSent, Message: "nothing was sent: " + err.Error()}
+	}
+	return a.driver.Reset(ctx, input)
+}
