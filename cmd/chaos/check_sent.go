@@ -61,6 +61,10 @@ func (f facts) checkI10WhatWasHeardIsNotUnknown() (vs []Violation) {
 		if last.Answer != success || last.Status != 200 || last.Gone || f.hindered(last) {
 			continue
 		}
+		// The worker's time begins with the lock, before the call.
+		if f.AttemptTimeout > 0 && last.End-last.Begin > f.AttemptTimeout-time.Second {
+			continue
+		}
 		vs = append(vs, Violation{
 			"I10", fmt.Sprintf("item %s is unknown (%s), and its call was answered to a worker that lived", item.ItemID, item.Code),
 			f.itemStory(item.ItemID),

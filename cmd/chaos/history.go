@@ -131,9 +131,10 @@ func (e Event) String() string {
 
 // History is everything that is known of a run.
 type History struct {
-	Start       time.Time // when the events' clock was 0
-	Forgets     faultKind // at which Redis may lose what it has answered; empty: at none
-	MaxAttempts int       // the workers' --max-attempts
+	Start          time.Time     // when the events' clock was 0
+	Forgets        faultKind     // at which Redis may lose what it has answered; empty: at none
+	MaxAttempts    int           // the workers' --max-attempts
+	AttemptTimeout time.Duration // of the workers; 0 = not known
 	// Repeatable says that the control plane does calls with one key only once.
 	Repeatable  bool
 	GiveUpAfter time.Duration // the api's --give-up-after; 0 = longer than the run

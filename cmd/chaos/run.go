@@ -127,7 +127,7 @@ func run(ctx context.Context, p plan) (res result, err error) {
 			f()
 		}
 		res.history = History{
-			Start: w.rec.start, Forgets: p.setup.forgets(), MaxAttempts: maxAttempts,
+			Start: w.rec.start, Forgets: p.setup.forgets(), MaxAttempts: maxAttempts, AttemptTimeout: w.attemptTimeout,
 			Repeatable: w.repeatable, GiveUpAfter: w.giveUpAfter, Events: w.rec.events,
 		}
 		if w.has(redisClock) {
