@@ -6,9 +6,13 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/exec"
 	"reflect"
+	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,15 +21,26 @@ import (
 
 var (
 	simFirst = flag.Uint64("sim.first", 1, "the first `seed` of the simulation")
-	simSeeds = flag.Int("sim.seeds", 0, "how many seeds the simulation runs; 0 = as many as -sim.time allows")
+	simSeeds = flag.Int("sim.seeds", 0, "how many seeds the simulation runs, in this process; 0 = as many as -sim.time allows, in one process for each processor")
 	simTime  = flag.Duration("sim.time", 10*time.Second, "after this `time` the simulation begins no other seed")
+	simEvery = flag.Uint64("sim.every", 0, "take every `n`th seed, in this process")
 )
 
+// TestSimulation judges one seed after the other. A seed has one processor for itself, or it
+// would not be a history, so the other processors get processes of their own.
 func TestSimulation(t *testing.T) {
+	if n := runtime.NumCPU(); n > 1 && *simSeeds == 0 && *simEvery == 0 {
+		var running sync.WaitGroup
+		for i := range n {
+			running.Go(func() { simulateApart(t, *simFirst+uint64(i), n) })
+		}
+		running.Wait()
+		return
+	}
 	redisdb.LogTo(slog.New(slog.DiscardHandler))
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // a seed leaves little behind
 	start, n, failed, met := time.Now(), 0, 0, map[string]int{}
-	for seed := *simFirst; n < *simSeeds || *simSeeds == 0 && time.Since(start) < *simTime; seed++ {
+	for seed := *simFirst; n < *simSeeds || *simSeeds == 0 && time.Since(start) < *simTime; seed += max(1, *simEvery) {
 		s := simulate(t, seed)
 		n++
 		s.count(met)
@@ -42,6 +57,18 @@ func TestSimulation(t *testing.T) {
 			t.Errorf("no seed has met: %s", what)
 		}
 	}
+}
+
+// simulateApart has a process of its own take every nth seed.
+func simulateApart(t *testing.T, first uint64, n int) {
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSimulation$", "-test.v",
+		fmt.Sprintf("-sim.first=%d", first), fmt.Sprintf("-sim.every=%d", n), "-sim.time="+simTime.String())
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("seed %d and every %d. after it: %v\n%s", first, n, err, out)
+		return
+	}
+	t.Logf("%s", out)
 }
 
 // count adds what a seed has met.
