@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -166,6 +167,7 @@ func withRedis(cmd *cobra.Command, flags redisFlags, do func(*redisdb.DB) error)
 
 func withRedisAnd(cmd *cobra.Command, flags redisFlags, opts redisdb.Options, do func(*redisdb.DB) error) error {
 	opts.Audited = sayWhatIsMissing(cmd.ErrOrStderr())
+	opts.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)) // what a list leaves out
 	db, err := flags.open(cmd.Context(), opts)
 	if err != nil {
 		return err

@@ -129,3 +129,122 @@ func TestTheOverviewGoesOnWithoutAQueueThatCannotBeRead(t *testing.T) {
 		t.Errorf("a scrape has the queues %v", measured)
 	}
 }
+
+// What one entry of a register is spoiled by stops neither the list nor the others.
+func TestRegistersGoOnWithoutWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	var log bytes.Buffer
+	w := open(t, redisdb.Options{URL: redistest.Start(t, "--appendfsync", "no").URL(), Log: slog.New(slog.NewJSONHandler(&log, nil))})
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	actor := tasks.Actor{By: "test"}
+	must(w.db.Register(ctx, []tasks.Instance{{ID: "phone-1", Tenant: "acme"}, {ID: "phone-2", Tenant: "acme"}, {ID: "phone-3", Tenant: "acme"}}, actor))
+	var hooks []tasks.Endpoint
+	for _, secret := range []string{"one", "two", "three"} {
+		_, err := w.db.AddToken(ctx, secret, "tenant-"+secret, tasks.DefaultScopes, 0, actor)
+		must(err)
+		_, err = w.db.AddOperator(ctx, tasks.Operator{Name: secret, Role: tasks.RoleViewer, PasswordHash: "x"}, actor)
+		must(err)
+		hook, err := w.db.AddEndpoint(ctx, tasks.Endpoint{ID: "wh_" + secret, Tenant: "acme", Secret: "s", URL: "https://hooks.example/" + secret, Topics: []tasks.Topic{tasks.TopicJobFinished}}, actor)
+		must(err)
+		hooks = append(hooks, hook)
+	}
+	must(w.rdb.Set(ctx, "reset:fleet:{phone-2}", "x", 0).Err())
+	must(w.rdb.HSet(ctx, "reset:operators", "two", "{").Err())
+	var tokens []string
+	must(w.rdb.ZRange(ctx, "reset:tokens", 0, -1).ScanSlice(&tokens))
+	must(w.rdb.Set(ctx, "reset:token:{"+tokens[1]+"}", "x", 0).Err())
+	must(w.rdb.Set(ctx, "reset:webhook:{acme}:"+hooks[1].ID, "x", 0).Err())
+
+	var fleet []string
+	must(w.db.Fleet(ctx, func(in tasks.Instance) error {
+		fleet = append(fleet, in.ID)
+		return nil
+	}))
+	if !slices.Equal(fleet, []string{"phone-1", "phone-3"}) {
+		t.Errorf("the fleet has %q", fleet)
+	}
+	if _, err := w.db.Registered(ctx, []string{"phone-1", "phone-2"}); err == nil {
+		t.Error("who asks whose a phone is got an answer without it")
+	}
+	listed, err := w.db.Tokens(ctx)
+	must(err)
+	tenants, err := w.db.Tenants(ctx)
+	must(err)
+	if len(listed) != 2 || len(tenants) != 2 {
+		t.Errorf("%d tokens, of %q", len(listed), tenants)
+	}
+	operators, err := w.db.Operators(ctx)
+	must(err)
+	if len(operators) != 2 {
+		t.Errorf("%d operators", len(operators))
+	}
+	endpoints, err := w.db.Endpoints(ctx)
+	must(err)
+	if len(endpoints) != 2 {
+		t.Errorf("%d endpoints", len(endpoints))
+	}
+	job := w.submit(t, "phone-1")
+	if _, err := w.db.Abandon(ctx, job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
+		t.Fatal(err)
+	}
+	job, err = w.db.Job(ctx, job.ID)
+	must(err)
+	if err := w.db.Tell(ctx, job); err != nil { // the other two
+		t.Errorf("an endpoint that cannot be read keeps the others from being told: %v", err)
+	}
+	for _, what := range []string{"instance phone-2", "token " + tokens[1][:16], "operator two", "endpoint " + hooks[1].ID} {
+		if n := strings.Count(log.String(), what+`"`); n != 1 {
+			t.Errorf("the log names %s %d times: %s", what, n, log.String())
+		}
+	}
+}
+
+// A policy that cannot be read is its tenant's trouble: nobody knows whether there is a halt
+// in it, so nothing of that tenant begins. All others go on, and everybody can be halted.
+func TestAPolicyThatCannotBeReadIsItsTenantsTrouble(t *testing.T) {
+	for field, tenant := range map[string]string{
+		"acme halt": "acme", "acme own_halt": "acme", "acme open_instances": "acme", "* halt": "", "* requests_per_second": "",
+	} {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			w := open(t, redisdb.Options{URL: redistest.Start(t, "--appendfsync", "no").URL()})
+			if err := w.rdb.HSet(ctx, "reset:policies", field, "?").Err(); err != nil {
+				t.Fatal(err)
+			}
+			_, err := w.db.Policy(ctx, "acme")
+			if err == nil {
+				t.Error("the policy that cannot be read was read")
+			}
+			_, err = w.db.Policy(ctx, "other")
+			if (err == nil) != (tenant == "acme") {
+				t.Errorf("another tenant: %v", err)
+			}
+			if _, err := w.db.Policies(ctx); err != nil {
+				t.Errorf("list: %v", err)
+			}
+			for _, whom := range []string{"acme", "other", ""} {
+				if err := w.db.Halt(ctx, whom, tasks.HaltedByOperator, tasks.Actor{By: "test"}); err != nil {
+					t.Errorf("halt %q: %v", whom, err)
+				}
+			}
+			if p, err := w.db.Policy(ctx, "other"); field != "* requests_per_second" && (err != nil || p.Halt() == nil) {
+				t.Errorf("halted, and another tenant's policy is %+v, %v", p, err)
+			}
+			for _, whom := range []string{"acme", "other", ""} {
+				if err := w.db.Resume(ctx, whom, tasks.HaltedByOperator, tasks.Actor{By: "test"}); err != nil {
+					t.Errorf("resume %q: %v", whom, err)
+				}
+			}
+			if p, err := w.db.Policy(ctx, "acme"); strings.HasSuffix(field, " halt") && (err != nil || p.Halt() != nil) {
+				t.Errorf("a new halt and its end leave the policy %+v, %v", p, err)
+			}
+		})
+	}
+}

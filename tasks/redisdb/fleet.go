@@ -17,17 +17,25 @@ const fleetIndex = "reset:fleet"
 
 // Registered returns the fleet entries of those instances that have one.
 func (db *DB) Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error) {
+	return db.readFleet(ctx, instances, func(_ string, err error) error { return err })
+}
+
+// readFleet asks spoiled what becomes of an entry that cannot be read: nil leaves it out.
+func (db *DB) readFleet(ctx context.Context, instances []string, spoiled func(id string, err error) error) (map[string]tasks.Instance, error) {
 	pipe := db.rdb.Pipeline()
 	answers := make([]*redis.SliceCmd, len(instances))
 	for i, id := range instances {
 		answers[i] = pipe.HMGet(ctx, fleetKey(id), "tenant", "protected")
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("read fleet: %w", err)
-	}
+	_, _ = pipe.Exec(ctx) // each carries its own error
 	fleet := make(map[string]tasks.Instance, len(instances))
 	for i, id := range instances {
-		if v := answers[i].Val(); len(v) == 2 && v[0] != nil {
+		v, err := answers[i].Result()
+		if err != nil {
+			if err := spoiled(id, err); err != nil {
+				return nil, fmt.Errorf("read fleet: %w", err)
+			}
+		} else if len(v) == 2 && v[0] != nil {
 			fleet[id] = tasks.Instance{ID: id, Tenant: text(v[0]), Protected: text(v[1]) == "1"}
 		}
 	}
@@ -272,7 +280,7 @@ func (db *DB) Fleet(ctx context.Context, visit func(tasks.Instance) error) error
 		if err != nil {
 			return fmt.Errorf("list fleet: %w", err)
 		}
-		fleet, err := db.Registered(ctx, ids)
+		fleet, err := db.readFleet(ctx, ids, func(id string, err error) error { return db.leaveOut("instance "+id, err) })
 		if err != nil {
 			return err
 		}

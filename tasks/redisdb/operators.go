@@ -111,10 +111,11 @@ func (db *DB) Operators(ctx context.Context) ([]tasks.Operator, error) {
 	operators := []tasks.Operator{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		o, err := decodeOperator(all[name])
-		if err != nil {
-			return nil, fmt.Errorf("list operators: %s: %w", name, err)
+		if err == nil {
+			operators = append(operators, o)
+		} else if err := db.leaveOut("operator "+name, &damage{err}); err != nil {
+			return nil, err
 		}
-		operators = append(operators, o)
 	}
 	return operators, nil
 }

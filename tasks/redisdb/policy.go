@@ -1,6 +1,7 @@
 package redisdb
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -64,20 +65,22 @@ func (db *DB) Resume(ctx context.Context, tenant string, whose tasks.Halter, act
 	return db.setHalt(ctx, tenant, whose, actor.Entry(tasks.ActionResume), "")
 }
 
-// halted looks whether there is a halt of a halter.
+// halted looks whether there is a halt of a halter. It asks for nothing else, so that a
+// policy that cannot be read does not keep anybody from halting.
 func (db *DB) halted(ctx context.Context, tenant string, whose tasks.Halter) (bool, error) {
-	look, err := db.lookAtPolicies(ctx, nil)
+	halts, err := db.rdb.HMGet(ctx, policiesKey, policyField(tenant, policyHalt), policyField(tenant, policyOwnHalt)).Result()
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("read policies: %w", err)
 	}
-	policy := look.all
-	if tenant != "" {
-		policy = look.tenants[tenant]
+	halt, own := text(halts[0]), text(halts[1])
+	var before struct {
+		Own bool `json:"own"` // see halt.lua
 	}
+	_ = json.Unmarshal([]byte(halt), &before) // one that cannot be read is an operator's
 	if whose == tasks.HaltedByTenant {
-		return policy.OwnHalt != nil, nil
+		return own != "" || before.Own, nil
 	}
-	return policy.OperatorHalt != nil, nil
+	return halt != "" && !before.Own, nil
 }
 
 func (db *DB) setHalt(ctx context.Context, tenant string, whose tasks.Halter, e tasks.AuditEntry, halt string) error {
@@ -136,11 +139,14 @@ func (db *DB) setPolicy(ctx context.Context, changes ...any) error {
 	return nil
 }
 
-// Policies returns every policy that there is, that of all tenants first.
+// Policies returns every policy that there is and can be read, that of all tenants first.
 func (db *DB) Policies(ctx context.Context) ([]tasks.Policy, error) {
 	look, err := db.lookAtPolicies(ctx, nil)
 	if err != nil {
 		return nil, err
+	}
+	for tenant, err := range look.broken {
+		_ = db.leaveOut("policy of "+tenant, err) // nil: it is damage
 	}
 	found := []tasks.Policy{look.all}
 	for _, tenant := range slices.Sorted(maps.Keys(look.tenants)) {
@@ -155,6 +161,9 @@ func (db *DB) Policy(ctx context.Context, tenant string) (tasks.Policy, error) {
 	look, err := db.policies.look(ctx)
 	if err != nil {
 		return tasks.Policy{}, err
+	}
+	if err := cmp.Or(look.broken[everyone], look.broken[tenant]); err != nil {
+		return tasks.Policy{}, fmt.Errorf("read policies: %w", err) // there may be a halt in it
 	}
 	own := look.tenants[tenant]
 	own.Tenant = tenant
@@ -178,6 +187,7 @@ type policyLook struct {
 	revision string
 	all      tasks.Policy
 	tenants  map[string]tasks.Policy
+	broken   map[string]error // of tenants, and of everyone, whose policy cannot be read
 }
 
 func (p *policies) look(ctx context.Context) (*policyLook, error) {
@@ -224,16 +234,14 @@ func (db *DB) lookAtPolicies(ctx context.Context, last *policyLook) (*policyLook
 	if err != nil {
 		return nil, fmt.Errorf("read policies: %w", err)
 	}
-	look, err := decodePolicies(hash)
-	if err != nil {
-		return nil, fmt.Errorf("read policies: %w", err)
-	}
+	look := decodePolicies(hash)
 	look.at = start
 	return look, nil
 }
 
-func decodePolicies(hash map[string]string) (*policyLook, error) {
-	look := &policyLook{revision: hash[policyRevision], tenants: map[string]tasks.Policy{}}
+// decodePolicies reads the policies. One that cannot be read is its tenant's trouble alone.
+func decodePolicies(hash map[string]string) *policyLook {
+	look := &policyLook{revision: hash[policyRevision], tenants: map[string]tasks.Policy{}, broken: map[string]error{}}
 	for field, value := range hash {
 		tenant, what, ok := strings.Cut(field, " ")
 		if !ok {
@@ -242,14 +250,17 @@ func decodePolicies(hash map[string]string) (*policyLook, error) {
 		policy := look.tenants[tenant]
 		policy.Tenant = tenant
 		if err := decodePolicy(&policy, what, value); err != nil {
-			return nil, fmt.Errorf("%s: %w", field, err)
+			look.broken[tenant] = &damage{fmt.Errorf("%s: %w", field, err)}
 		}
 		look.tenants[tenant] = policy
+	}
+	for tenant := range look.broken {
+		delete(look.tenants, tenant)
 	}
 	look.all = look.tenants[everyone]
 	look.all.Tenant = ""
 	delete(look.tenants, everyone)
-	return look, nil
+	return look
 }
 
 // decodePolicy reads one part of a policy. A part of a later version is left out.

@@ -130,14 +130,17 @@ func (db *DB) Tokens(ctx context.Context) ([]tasks.Token, error) {
 	}
 	tokens := make([]tasks.Token, 0, len(hashes))
 	for _, hash := range hashes {
-		token, found, err := db.token(ctx, hash)
-		if err != nil {
-			return nil, err
-		}
-		if found {
+		switch token, found, err := db.token(ctx, hash); {
+		case err != nil:
+			if err := db.leaveOut("token "+hash[:tokenIDLength], err); err != nil {
+				return nil, err
+			}
+		case found:
 			tokens = append(tokens, token)
-		} else if err := db.rdb.ZRem(ctx, tokensIndex, hash).Err(); err != nil {
-			return nil, fmt.Errorf("list tokens: %w", err)
+		default:
+			if err := db.rdb.ZRem(ctx, tokensIndex, hash).Err(); err != nil {
+				return nil, fmt.Errorf("list tokens: %w", err)
+			}
 		}
 	}
 	return tokens, nil
@@ -154,13 +157,17 @@ func (db *DB) Tenants(ctx context.Context) ([]string, error) {
 	for i, hash := range hashes {
 		owners[i] = pipe.HGet(ctx, tokenKey(hash), "tenant")
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, fmt.Errorf("list tenants: %w", err)
-	}
+	_, _ = pipe.Exec(ctx) // each carries its own error
 	names := []string{}
-	for _, owner := range owners {
-		if owner.Val() != "" { // else the token has expired
-			names = append(names, owner.Val())
+	for i, owner := range owners {
+		switch name, err := owner.Result(); {
+		case errors.Is(err, redis.Nil): // the token has expired
+		case err != nil:
+			if err := db.leaveOut("token "+hashes[i][:tokenIDLength], err); err != nil {
+				return nil, fmt.Errorf("list tenants: %w", err)
+			}
+		case name != "":
+			names = append(names, name)
 		}
 	}
 	slices.Sort(names)

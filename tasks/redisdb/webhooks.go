@@ -117,7 +117,9 @@ func (db *DB) Endpoints(ctx context.Context) ([]tasks.Endpoint, error) {
 	for tenant := range tenants {
 		found, err := db.endpointsOf(ctx, tenant)
 		if err != nil {
-			return nil, fmt.Errorf("list endpoints: %w", err)
+			if err := db.leaveOut("endpoints of "+tenant, err); err != nil {
+				return nil, fmt.Errorf("list endpoints: %w", err)
+			}
 		}
 		endpoints = append(endpoints, found...)
 	}
@@ -145,12 +147,17 @@ func (db *DB) endpointsOf(ctx context.Context, tenant string) ([]tasks.Endpoint,
 	for i, id := range ids {
 		answers[i] = pipe.HGetAll(ctx, webhookKey(tenant, id))
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("read endpoints: %w", err)
-	}
+	_, _ = pipe.Exec(ctx) // each carries its own error
 	var endpoints []tasks.Endpoint
 	for i, id := range ids {
-		e, err := decodeEndpoint(tenant, id, answers[i].Val())
+		hash, err := answers[i].Result()
+		if err != nil { // the tenant's other endpoints are told all the same
+			if err := db.leaveOut("endpoint "+id, err); err != nil {
+				return nil, fmt.Errorf("read endpoints: %w", err)
+			}
+			continue
+		}
+		e, err := decodeEndpoint(tenant, id, hash)
 		if err == nil { // else it was removed just now
 			endpoints = append(endpoints, e)
 		}
