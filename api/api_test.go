@@ -521,13 +521,18 @@ func TestBadIdempotencyKeys(t *testing.T) {
 
 func TestMaxFailuresIsChecked(t *testing.T) {
 	s := newService(t, api.Config{OpenFleet: true})
-	for _, value := range []string{"-1", `"1"`, "3", "1.5", "null", "[]", "1e99"} {
+	for _, value := range []string{"-1", `"1"`, "1000000001", "1.5", "null", "[]", "1e99"} {
 		got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":["a","b"],"max_failures":`+value+`}`))
 		if got.status != http.StatusBadRequest || got.Code != tasks.BadRequest || !strings.HasPrefix(got.Message, "max_failures") {
 			t.Errorf("%s: answer %+v", value, got)
 		}
 	}
 	s.wantNothingStored(t)
+	// A pipeline may say 5 whatever the length of its lists.
+	got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":["a","b"],"max_failures":5}`))
+	if got.status != http.StatusOK {
+		t.Errorf("more failures than instances: answer %+v", got)
+	}
 }
 
 func TestCancelAndRetry(t *testing.T) {

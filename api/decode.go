@@ -92,9 +92,8 @@ func decodeBatch(body io.Reader, limit int) (batch, error) {
 	if b.InstanceIDs, err = tasks.Batch(instances, limit); err != nil {
 		return batch{}, err
 	}
-	if !optional(request.MaxFailures, &b.MaxFailures) || b.MaxFailures < 0 || b.MaxFailures > len(b.InstanceIDs) {
-		return batch{}, tasks.Errorf(tasks.BadRequest,
-			"max_failures must be a whole number from 0 to the number of instances (%d)", len(b.InstanceIDs))
+	if !optional(request.MaxFailures, &b.MaxFailures) || b.MaxFailures < 0 || b.MaxFailures > tasks.MaxLimit {
+		return batch{}, tasks.Errorf(tasks.BadRequest, "max_failures must be a whole number from 0 to %d", tasks.MaxLimit)
 	}
 	if !optional(request.DryRun, &b.dryRun) {
 		return batch{}, tasks.Errorf(tasks.BadRequest, "dry_run must be true or false")

@@ -63,7 +63,7 @@ JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
 				}
 				report, err := register(cmd.Context(), db, file.changes)
 				if err == nil {
-					fmt.Fprintf(std.err, "registered %d instances\n", len(file.changes))
+					fmt.Fprintf(std.err, "registered %s\n", plural(len(file.changes), "instance"))
 				}
 				for _, line := range []struct {
 					what string

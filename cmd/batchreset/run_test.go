@@ -296,9 +296,9 @@ func TestFleetCommands(t *testing.T) {
 	}
 	// What a file does not say stays as it is.
 	imports("f.csv", "instance_id,tenant\r\nphone-1,acme\r\n\"phone-2\",acme\r\nphone-2,acme\r\n", "registered 2 instances", "identical rows left out: 1")
-	imports("f.csv", "protected,instance_id,tenant\n,phone-2,acme\n", "registered 1 instances")
-	imports("f.json", "\ufeff"+`[{"instance_id":"phone-2","tenant":"acme"},{"instance_id":"phone-2"  ,"tenant":"acme"}]`, "registered 1 instances", "identical rows left out: 1")
-	imports("f.csv", "instance_id\nphone-2\n", "registered 1 instances")
+	imports("f.csv", "protected,instance_id,tenant\n,phone-2,acme\n", "registered 1 instance\n")
+	imports("f.json", "\ufeff"+`[{"instance_id":"phone-2","tenant":"acme"},{"instance_id":"phone-2"  ,"tenant":"acme"}]`, "registered 1 instance\n", "identical rows left out: 1")
+	imports("f.csv", "instance_id\nphone-2\n", "registered 1 instance\n")
 	protection("phone-2")
 	imports("f.csv", "instance_id,protected\nphone-1,true\nphone-3,true\n", "registered 2 instances", "protection begun: 2")
 	protection("phone-1 phone-2 phone-3")

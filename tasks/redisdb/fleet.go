@@ -152,7 +152,7 @@ func effect(c tasks.FleetChange, seen tasks.Instance) (r tasks.FleetReport) {
 // importEntries are those of the audit trail for changes of entries that were seen.
 func importEntries(changes []tasks.FleetChange, seen map[string]tasks.Instance, actor tasks.Actor) []tasks.AuditEntry {
 	var all, unprotected []string
-	protected := 0
+	protected, said := 0, false
 	moved := map[[2]string][]string{}
 	tenants := map[string]bool{}
 	for _, c := range changes {
@@ -164,8 +164,11 @@ func importEntries(changes []tasks.FleetChange, seen map[string]tasks.Instance, 
 			between := [2]string{from.Tenant, c.Tenant}
 			moved[between] = append(moved[between], c.ID)
 		}
-		if c.Protected != nil && *c.Protected {
-			protected++
+		if c.Protected != nil {
+			said = true
+			if *c.Protected {
+				protected++
+			}
 		}
 		if does.Unprotected > 0 {
 			unprotected = append(unprotected, c.ID)
@@ -175,7 +178,9 @@ func importEntries(changes []tasks.FleetChange, seen map[string]tasks.Instance, 
 	if len(tenants) == 1 {
 		e.Tenant = slices.Collect(maps.Keys(tenants))[0]
 	}
-	e.Detail = fmt.Sprintf("%d of them protected", protected)
+	if said { // else their protection stays what it is
+		e.Detail = fmt.Sprintf("%d of them protected", protected)
+	}
 	entries := []tasks.AuditEntry{e}
 	if unprotected != nil {
 		e := actor.Entry(tasks.ActionUnprotect).About(unprotected)
