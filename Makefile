@@ -47,7 +47,7 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 chaos: ## break everything for SEEDS (20) runs of DURATION (60s) and check the promises
 	go run ./cmd/chaos --seeds $(SEEDS) --duration $(DURATION) --parallel $(PARALLEL)
 
-bench: ## measure everything against its targets (under 10 minutes); BENCH adds flags
+bench: ## measure everything against its targets (10 to 20 minutes); BENCH adds flags
 	go run ./cmd/bench $(BENCH)
 
 bench-quick: ## the same, smaller and less sure (under 90 s)
