@@ -102,14 +102,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	s.metrics = newMetrics(s.watchers)
 	e := echo.New()
 	e.HTTPErrorHandler = s.fail
-	e.IPExtractor = echo.ExtractIPDirect()
-	if len(cfg.TrustedProxies) > 0 {
-		trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
-		for _, network := range cfg.TrustedProxies {
-			trust = append(trust, echo.TrustIPRange(network))
-		}
-		e.IPExtractor = echo.ExtractIPFromXFFHeader(trust...)
-	}
+	e.IPExtractor = ClientIP(cfg.TrustedProxies)
 	e.Use(s.identify, s.accessLog, middleware.RecoverWithConfig(middleware.RecoverConfig{
 		DisableErrorHandler: true, // the error goes to accessLog like any other
 		LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
@@ -148,6 +141,20 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 		s.routes[[2]string{r.Method, r.Path}] = true
 	}
 	return &API{e, s}
+}
+
+// ClientIP tells where a request comes from: from where its connection does, or, if that is
+// in one of the networks of trusted proxies, from the last address in X-Forwarded-For that
+// is in none.
+func ClientIP(proxies []*net.IPNet) echo.IPExtractor {
+	if len(proxies) == 0 {
+		return echo.ExtractIPDirect()
+	}
+	trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+	for _, network := range proxies {
+		trust = append(trust, echo.TrustIPRange(network))
+	}
+	return echo.ExtractIPFromXFFHeader(trust...)
 }
 
 // NewHTTPServer returns a server for h with limits that a public listener needs.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -15,6 +16,10 @@ import (
 // Logins is what the site asks of the store of operators and sessions.
 type Logins interface {
 	HasOperators(ctx context.Context) (bool, error)
+	// Invited reports whether secret is of a link that makes the first operator, and still
+	// good; AddFirstOperator uses it, and reports whether it did.
+	Invited(ctx context.Context, secret string) (bool, error)
+	AddFirstOperator(ctx context.Context, secret string, o tasks.Operator, actor tasks.Actor) (added bool, err error)
 	Operator(ctx context.Context, name string) (o tasks.Operator, found bool, err error)
 	AddSession(ctx context.Context, secret string, o tasks.Operator) error
 	Session(ctx context.Context, secret string) (o tasks.Operator, found bool, err error)
@@ -36,8 +41,8 @@ func mayChange(c echo.Context) bool {
 }
 
 // require lets through who has a role, and nobody but operators with what may change
-// something. As long as there is no operator, everybody on this machine may do everything,
-// and nobody else anything.
+// something. As long as there is no operator, nobody may do anything, but for everybody on
+// this machine where Config.OpenHere says so.
 func (s *site) require(role tasks.Role) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -52,8 +57,10 @@ func (s *site) require(role tasks.Role) echo.MiddlewareFunc {
 					return err
 				case has:
 					return s.askToLogIn(c)
+				case !s.OpenHere:
+					return s.refuse(c, http.StatusForbidden, "There is no operator yet, so nobody may see this. "+firstHow)
 				case !fromHere(c.Request()):
-					return s.refuse(c, http.StatusForbidden, "There is no operator yet, so this site is for its own machine alone. 'batchreset operator add' makes one.")
+					return s.refuse(c, http.StatusForbidden, "There is no operator yet, so this site is for its own machine alone, without a proxy. 'batchreset operator add' makes one.")
 				}
 				return next(c)
 			}
@@ -107,15 +114,11 @@ func (s *site) logRefusal(r *http.Request, remote, operator, why string) {
 // looks reports whether a request only asks for something.
 func looks(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
 
-// fromHere reports whether a request comes from this machine, and means it: a page of
+// fromHere reports whether a request comes from this machine itself, and means it: a page of
 // another site whose name leads here has that site's name as its host.
 func fromHere(r *http.Request) bool {
-	address, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if !ok {
-		return false
-	}
-	listener, err := netip.ParseAddrPort(address.String())
-	if err != nil || !listener.Addr().Unmap().IsLoopback() {
+	listener, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok || !isLoopback(listener.String()) || !isLoopback(r.RemoteAddr) || isForwarded(r) {
 		return false
 	}
 	host, _, err := net.SplitHostPort(r.Host)
@@ -124,4 +127,20 @@ func fromHere(r *http.Request) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+func isLoopback(address string) bool {
+	a, err := netip.ParseAddrPort(address)
+	return err == nil && a.Addr().Unmap().IsLoopback()
+}
+
+// isForwarded reports whether a proxy says that it sends a request for somebody else. nginx
+// does not say so unless it is told to; but it asks in HTTP/1.0, which no browser does.
+func isForwarded(r *http.Request) bool {
+	for name := range r.Header {
+		if name == "Forwarded" || name == "Via" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") {
+			return true
+		}
+	}
+	return !r.ProtoAtLeast(1, 1)
 }

@@ -1,17 +1,12 @@
 package ops
 
 import (
-	"context"
 	"crypto/rand"
 	"net/http"
+	"strconv"
 	"strings"
-	"sync"
-	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/labstack/echo/v4"
-	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/time/rate"
 
 	"batchreset/tasks"
 )
@@ -20,112 +15,89 @@ const (
 	// sessionCookie goes over TLS, or to this machine itself, and to no other path or
 	// host: see RFC 6265bis, 4.1.3.
 	sessionCookie = "__Host-batchreset"
-	// hashingAtOnce bounds the processors that wrong passwords can keep busy.
-	hashingAtOnce = 2
-	// Somebody who guesses has guessBurst tries, and then one every guessEvery, for each
-	// name and from each address.
-	guessBurst = 5
-	guessEvery = 10 * time.Second
-	guessers   = 10_000 // that are remembered
+	// loginCookie goes over plain HTTP, too. It only says that somebody has just logged in:
+	// if it comes back without the other one, the browser did not keep that.
+	loginCookie = "batchreset-login"
+	loginPath   = "/login"
 )
 
-// nobodysHash is compared with the password of a name that does not exist, so that the
-// time of the answer does not tell.
-func nobodysHash() []byte {
-	hash, err := bcrypt.GenerateFromPassword([]byte(rand.Text()), PasswordCost)
-	if err != nil {
-		panic(err) // only for a cost or a password that is out of range
-	}
-	return hash
-}
-
-// PasswordCost makes a guess cost about a quarter of a second of a core.
-const PasswordCost = 12
-
-// guesses bounds the tries to log in.
-type guesses struct {
-	hashing chan struct{}
-	nobody  func() []byte
-	tries   *lru.Cache[string, *rate.Limiter]
-}
-
-func newGuesses() *guesses {
-	tries, err := lru.New[string, *rate.Limiter](guessers)
-	if err != nil {
-		panic(err) // only for a size that is not positive
-	}
-	return &guesses{hashing: make(chan struct{}, hashingAtOnce), nobody: sync.OnceValue(nobodysHash), tries: tries}
-}
-
-// allow counts a try of somebody.
-func (g *guesses) allow(who string) bool {
-	fresh := rate.NewLimiter(rate.Every(guessEvery), guessBurst)
-	if known, ok, _ := g.tries.PeekOrAdd(who, fresh); ok {
-		return known.Allow()
-	}
-	return fresh.Allow()
-}
-
-// right says whether a password is the operator's; hash is empty if there is no such
-// operator.
-func (g *guesses) right(ctx context.Context, hash, password string) (bool, error) {
-	select {
-	case g.hashing <- struct{}{}:
-		defer func() { <-g.hashing }()
-	case <-ctx.Done():
-		return false, ctx.Err()
-	}
-	known := []byte(hash)
-	if hash == "" {
-		known = g.nobody()
-	}
-	return bcrypt.CompareHashAndPassword(known, []byte(password)) == nil && hash != "", nil
-}
+const notKept = "The name and the password are right, but the cookie of the login did not come back. Browsers keep it only over https, or at localhost on the same machine: open this site with https://."
 
 // loginPage shows the form.
 func (s *site) loginPage(c echo.Context) error {
-	return s.show(c, http.StatusOK, "login", page{Title: "Log in", Next: c.QueryParam("next")})
+	p := page{Title: "Log in", Next: local(c.QueryParam("next"))}
+	if _, err := c.Cookie(loginCookie); err == nil {
+		c.SetCookie(loginCookieOf(-1))
+		o, err := s.whoIs(c)
+		if err != nil {
+			return err
+		}
+		if o == nil {
+			p.Problem = notKept
+		}
+	}
+	return s.show(c, http.StatusOK, "login", p)
 }
 
-// login makes a session.
+// login is a try to log in. Only whoever may try at all has his form read.
 func (s *site) login(c echo.Context) error {
-	ctx, cancel := context.WithTimeout(c.Request().Context(), 10*time.Second)
-	defer cancel()
-	name, next := c.FormValue("name"), c.FormValue("next")
-	again := func(status int, problem string) error {
-		s.Log.Warn("login failed", "operator", printable(name), "remote", c.RealIP(), "reason", problem)
-		return s.show(c, status, "login", page{Title: "Log in", Name: name, Next: next, Problem: problem})
+	r := c.Request()
+	try := s.guesses.from(c.RealIP())
+	if !try.welcome && !bringsDevice(r) {
+		return s.notLoggedIn(c, tooManyTries)
 	}
-	if !s.guesses.allow("from "+c.RealIP()) || !s.guesses.allow("as "+name) {
-		c.Response().Header().Set(echo.HeaderRetryAfter, "10")
-		return again(http.StatusTooManyRequests, "Too many tries. Wait a moment.")
+	if refused := readForm(r, "name", "password", "next"); refused != nil {
+		return s.refuse(c, refused.status, refused.why)
 	}
-	o, _, err := s.Store.Operator(ctx, name)
+	name := r.PostForm.Get("name")
+	if tasks.CheckOperatorName(name) != nil {
+		return s.notLoggedIn(c, wrongLogin) // before it is looked up or counted
+	}
+	o, _, err := s.Store.Operator(r.Context(), name)
 	if err != nil {
 		return err
 	}
-	right, err := s.guesses.right(ctx, o.PasswordHash, c.FormValue("password"))
-	if err != nil {
-		return err
+	try.device = device(r, o, s.Store.Now())
+	if refused := s.guesses.check(r.Context(), try, name, o, r.PostForm.Get("password")); refused != nil {
+		return s.notLoggedIn(c, refused)
 	}
-	if !right {
-		return again(http.StatusUnauthorized, "The name or the password is wrong.")
-	}
+	return s.loggedIn(c, o, r.PostForm.Get("next"))
+}
+
+// loggedIn makes a session: every login that succeeds ends here.
+func (s *site) loggedIn(c echo.Context, o tasks.Operator, next string) error {
 	s.endSession(c) // whose cookie this browser had
 	secret := rand.Text() + rand.Text()
-	if err := s.Store.AddSession(ctx, secret, o); err != nil {
+	if err := s.Store.AddSession(c.Request().Context(), secret, o); err != nil {
 		return err
 	}
 	c.SetCookie(sessionCookieOf(secret, 0))
+	c.SetCookie(newDevice(o, s.Store.Now()))
+	c.SetCookie(loginCookieOf(60))
 	s.Log.Info("login", "operator", o.Name, "role", string(o.Role), "remote", c.RealIP())
 	return c.Redirect(http.StatusSeeOther, local(next))
+}
+
+// notLoggedIn shows the form again: every login that fails ends here. The name is empty
+// where the form was not read, or has none that could be one.
+func (s *site) notLoggedIn(c echo.Context, why *refusal) error {
+	name, next := c.Request().PostForm.Get("name"), c.Request().PostForm.Get("next")
+	if tasks.CheckOperatorName(name) != nil {
+		name = ""
+	}
+	s.Log.Warn("login failed", "operator", name, "remote", c.RealIP(), "reason", why.why)
+	if why.status != http.StatusUnauthorized {
+		c.Response().Header().Set(echo.HeaderRetryAfter, strconv.Itoa(int(patience.Seconds())))
+	}
+	return s.show(c, why.status, "login", page{Title: "Log in", Name: name, Next: local(next), Problem: why.why})
 }
 
 // logout ends the session.
 func (s *site) logout(c echo.Context) error {
 	s.endSession(c)
 	c.SetCookie(sessionCookieOf("", -1))
-	return c.Redirect(http.StatusSeeOther, "/login")
+	c.SetCookie(loginCookieOf(-1))
+	return c.Redirect(http.StatusSeeOther, loginPath)
 }
 
 func (s *site) endSession(c echo.Context) {
@@ -143,18 +115,17 @@ func sessionCookieOf(secret string, maxAge int) *http.Cookie {
 	return &http.Cookie{Name: sessionCookie, Value: secret, Path: "/", MaxAge: maxAge, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 }
 
+func loginCookieOf(maxAge int) *http.Cookie {
+	return &http.Cookie{Name: loginCookie, Value: "1", Path: "/", MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+}
+
 // local is where to go after a login: a path of this site.
 func local(next string) string {
-	if !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") {
+	if !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") || len(next) > maxNext {
 		return "/"
 	}
 	return next
 }
 
-// printable cuts what a stranger typed down to what fits a line of the log.
-func printable(name string) string {
-	if tasks.CheckOperatorName(name) != nil {
-		return "(not a name)"
-	}
-	return name
-}
+// maxNext leaves room in the form for the rest of it.
+const maxNext = 4 << 10

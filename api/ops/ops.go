@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
-	"slices"
 	"time"
 
 	"github.com/hibiken/asynqmon"
@@ -39,14 +38,21 @@ const contentPolicy = "default-src 'self' 'unsafe-inline'; img-src 'self' data:;
 // sitePolicy is for our own pages, which have nothing inline.
 const sitePolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// Config is what the site consists of. Every field but TraceURL must be set.
+// Config is what the site consists of. Redis, Store and Log must be set.
 type Config struct {
 	// Redis is where asynq's dashboard looks. Closing it is for its owner.
 	Redis asynqmon.Options
 	Store Store
 	// TraceURL leads to a trace: a URL with {trace_id} in it. It may be empty.
 	TraceURL string
+	// ClientIP tells where a request comes from. nil: from where its connection does.
+	ClientIP echo.IPExtractor
+	// OpenHere lets everybody on this machine do everything as long as there is no operator,
+	// unless a proxy says that it forwards a request.
+	OpenHere bool
 	Log      *slog.Logger
+	// now is by which tries to log in are counted.
+	now func() time.Time
 }
 
 // Store is everything that the pages show.
@@ -71,7 +77,7 @@ type site struct {
 // New returns the operators' site. The metrics are those of Go, of the process and of
 // more, which must not have a name in common.
 func New(cfg Config, more ...prometheus.Collector) http.Handler {
-	s := &site{Config: cfg, guesses: newGuesses(), pages: template.Must(template.New("").Funcs(helpers).ParseFS(files, "site/*.html"))}
+	s := &site{Config: cfg, pages: template.Must(template.New("").Funcs(helpers).ParseFS(files, "site/*.html"))}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),
@@ -80,9 +86,17 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	)
 	registry.MustRegister(more...)
 
+	if s.ClientIP == nil {
+		s.ClientIP = echo.ExtractIPDirect()
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.guesses = newGuesses(s.now)
 	e := echo.New()
-	e.IPExtractor = echo.ExtractIPDirect()
+	e.IPExtractor = s.ClientIP
 	e.HTTPErrorHandler = s.fail
+	e.Use(s.limitBody)
 	viewer, operator := s.require(tasks.RoleViewer), s.require(tasks.RoleOperator)
 	// Open to everybody: what monitoring asks for, and the way in.
 	e.GET("/healthz", func(c echo.Context) error {
@@ -91,8 +105,10 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
 	e.GET("/site/site.css", asset("site.css", "text/css; charset=utf-8"))
 	e.GET("/site/live.js", asset("live.js", "text/javascript; charset=utf-8"))
-	e.GET("/login", s.loginPage)
-	e.POST("/login", s.login, s.form("name", "password", "next"))
+	e.GET(loginPath, s.loginPage)
+	e.POST(loginPath, s.login)
+	e.GET(firstPath, s.firstPage)
+	e.POST(firstPath, s.makeFirst, s.form("name", "password", "again", "token"))
 	e.POST("/logout", s.logout)
 	// For those who are logged in.
 	e.GET("/", s.overview, viewer)
@@ -123,7 +139,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	// No other site may make a browser change something here.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.logRefusal(r, echo.ExtractIPDirect()(r), "", "it comes from another site")
+		s.logRefusal(r, s.ClientIP(r), "", "it comes from another site")
 		http.Error(w, "this request comes from another site", http.StatusForbidden)
 	}))
 	return protection.Handler(e)
@@ -151,6 +167,7 @@ type page struct {
 	Problem   string
 	Name      string // that was typed
 	Next      string // where to go after the login
+	Token     string // of the link that makes the first operator
 	Operator  *tasks.Operator
 	Open      bool // the way to the other pages
 	MayChange bool
@@ -270,28 +287,6 @@ func (s *site) audited(next echo.HandlerFunc) echo.HandlerFunc {
 
 // errRefused says that the dashboard has refused to change something.
 var errRefused error = tasks.Errorf(tasks.BadRequest, "refused")
-
-// form refuses a form with other fields than those that are known, or with one of them
-// twice, but for the states of a retry: what somebody filled in must not be skipped.
-func (s *site) form(known ...string) echo.MiddlewareFunc {
-	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			fields, err := c.FormParams()
-			if err != nil || c.Request().URL.RawQuery != "" {
-				return s.refuse(c, http.StatusBadRequest, "The form could not be read, or its address has a query.")
-			}
-			for name, values := range fields {
-				switch {
-				case !slices.Contains(known, name):
-					return s.refuse(c, http.StatusBadRequest, fmt.Sprintf("Unknown field %.80q%s", name, tasks.DidYouMean(name, known)))
-				case len(values) > 1 && name != "state":
-					return s.refuse(c, http.StatusBadRequest, fmt.Sprintf("The field %s is there %d times.", name, len(values)))
-				}
-			}
-			return next(c)
-		}
-	}
-}
 
 // readable indents a JSON payload and shows anything else as it is.
 func readable(_ string, payload []byte) string {

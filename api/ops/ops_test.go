@@ -72,7 +72,7 @@ func newSite(t *testing.T) (url string) {
 	calls := prometheus.NewCounter(prometheus.CounterOpts{Name: "batchreset_test_calls_total", Help: "Of the test."})
 	calls.Add(3)
 	site := httptest.NewServer(ops.New(ops.Config{
-		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, Log: slog.New(slog.DiscardHandler),
+		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, OpenHere: true, Log: slog.New(slog.DiscardHandler),
 	}, calls))
 	t.Cleanup(site.Close)
 	return site.URL

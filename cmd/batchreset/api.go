@@ -59,16 +59,17 @@ func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(sayWhoMayLogIn(ctx, db, log), flags.sayLimits(ctx, db, log)); err != nil {
+	if err := flags.sayLimits(ctx, db, log); err != nil {
 		return err
 	}
 	private, err := bind(ctx, "ops-listen", ops.listen)
 	if err != nil {
 		return errors.Join(err, public.Close())
 	}
+	inviteFirst(ctx, std, db, urlOf(private), log)
 	log.Info("api started", "api", urlOf(public), "ops", urlOf(private), "fleet", flags.fleet, "version", versionText())
 	g, ctx := errgroup.WithContext(ctx)
-	handler := flags.handler(db, tracer, log)
+	handler := flags.handler(db, ops, tracer, log)
 	g.Go(func() error { return db.WriteActivity(ctx) })
 	g.Go(func() error { return db.WatchClock(ctx, log) })
 	g.Go(func() error { return db.WriteTrail(ctx) })

@@ -66,6 +66,7 @@ restart. With --redis it uses a real Redis instead.`,
 	defineWebhookPrivate(cmd.Flags(), &work.webhookPrivate, true)
 	cmd.Flags().StringVar(&hook, "webhook-url", "", "embedded Redis: tell this `URL` of every job that ends and every item that fails")
 	ops.define(cmd.Flags(), "127.0.0.1:9090")
+	ops.openHere = true
 	return cmd
 }
 
@@ -122,7 +123,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(sayWhoMayLogIn(ctx, db, log), flags.sayLimits(ctx, db, log)); err != nil {
+	if err := flags.sayLimits(ctx, db, log); err != nil {
 		return err
 	}
 	private, err := bind(ctx, "ops-listen", ops.listen)
@@ -138,7 +139,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return teller.Run(ctx) })
-	handler := flags.handler(db, tracer, log)
+	handler := flags.handler(db, ops, tracer, log)
 	g.Go(func() error { return handler.Run(ctx) })
 	g.Go(func() error { return serve(ctx, public, handler, log) })
 	g.Go(func() error {

@@ -21,8 +21,8 @@ func newOperatorCommand(std *streams) *cobra.Command {
 		Use:   "operator",
 		Short: "Say who may log in to the operators' site",
 		Long: `Operators log in to the site on --ops-listen. Viewers may look at everything, operators
-also change things. As long as there is nobody, the site is open to its own machine and
-closed to all others.`,
+also change things. As long as there is nobody, the site is closed; each api or worker
+that starts then prints a link, with which the first one can also be made in a browser.`,
 	}
 	cmd.AddCommand(newOperatorAddCommand(std), newOperatorListCommand(std), newOperatorPasswordCommand(std), newOperatorRemoveCommand(std))
 	return cmd

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -129,7 +130,6 @@ type apiFlags struct {
 	listen       string
 	fleet        string
 	maxInstances int
-	proxies      []net.IPNet
 	maxWaiters   int
 	db           redisdb.Options
 }
@@ -142,7 +142,6 @@ func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
 	flags.DurationVar(&f.db.JobRetention, "job-retention", 7*24*time.Hour, "how long a job record is kept after its job has finished")
 	flags.DurationVar(&f.db.GiveUpAfter, "give-up-after", 24*time.Hour, "an item that has not ended after this time never starts again")
 	flags.DurationVar(&f.db.AuditRetention, "audit-retention", 30*24*time.Hour, "how long entries of the audit trail are kept")
-	flags.IPNetSliceVar(&f.proxies, "trusted-proxies", nil, "`networks` (CIDR) of proxies whose X-Forwarded-For says where a request comes from; none: the connection does")
 	flags.IntVar(&f.db.MaxBacklog, "max-backlog", defaultBacklog, "how many instances may wait to be reset, about, before submits are refused with 429; 0 = any number")
 	flags.DurationVar(&f.db.TaskRetention, "task-retention", 15*time.Minute, "how long finished tasks stay on the asynq dashboard; 0 = not at all")
 }
@@ -169,12 +168,10 @@ func (f *apiFlags) check() error {
 	return nil
 }
 
-func (f *apiFlags) handler(db *redisdb.DB, tracer trace.Tracer, log *slog.Logger) *api.API {
-	cfg := api.Config{MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open", MaxWaiters: f.maxWaiters, Tracer: tracer}
-	for _, network := range f.proxies {
-		cfg.TrustedProxies = append(cfg.TrustedProxies, &network)
-	}
-	return api.New(cfg, db, log)
+func (f *apiFlags) handler(db *redisdb.DB, ops opsFlags, tracer trace.Tracer, log *slog.Logger) *api.API {
+	return api.New(api.Config{
+		MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(), Tracer: tracer,
+	}, db, log)
 }
 
 // defaultBacklog is five times what one tenant may have open by default. Queued, each is
@@ -316,11 +313,13 @@ func (f *workerFlags) metricsOf(w *worker.Worker) prometheus.Collector {
 	return prometheus.WrapCollectorWith(prometheus.Labels{"driver": f.driver}, w)
 }
 
-// opsFlags are the settings of what operators see.
+// opsFlags are the settings of what operators see, and of what every listener has.
 type opsFlags struct {
 	listen   string
+	proxies  []net.IPNet
 	otlp     string
 	traceURL string
+	openHere bool
 }
 
 func (f *opsFlags) check() error {
@@ -330,11 +329,22 @@ func (f *opsFlags) check() error {
 func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
 	flags.StringVar(&f.otlp, "otlp-endpoint", "", "send traces to the OTLP/HTTP collector at this `URL`, such as http://localhost:4318; none unless OTEL_EXPORTER_OTLP_ENDPOINT names one")
 	flags.StringVar(&f.traceURL, "trace-url", "", "where operators look at a trace: a `URL` with {trace_id} in it")
-	flags.StringVar(&f.listen, "ops-listen", listen, "`address` of the operators' listener; without an operator ('batchreset operator add') it is for its own machine alone")
+	flags.StringVar(&f.listen, "ops-listen", listen, "`address` of the operators' listener: the site is for operators, who log in; health and metrics are for everybody who reaches it")
+	flags.IPNetSliceVar(&f.proxies, "trusted-proxies", nil, "`networks` (CIDR) of proxies whose X-Forwarded-For says where a request comes from, on both listeners; none: the connection does")
+}
+
+func (f *opsFlags) trusted() (networks []*net.IPNet) {
+	for _, network := range f.proxies {
+		networks = append(networks, &network)
+	}
+	return networks
 }
 
 func (f *opsFlags) handler(db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
-	return ops.New(ops.Config{Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: f.traceURL, Log: log}, append(metrics, db, buildInfo())...)
+	return ops.New(ops.Config{
+		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: f.traceURL,
+		ClientIP: api.ClientIP(f.trusted()), OpenHere: f.openHere, Log: log,
+	}, append(metrics, db, buildInfo())...)
 }
 
 // logging has every entry of the audit trail in the log, too, keeps those that have to be
@@ -351,14 +361,29 @@ func logging(opts redisdb.Options, log *slog.Logger) redisdb.Options {
 	return opts
 }
 
-// sayWhoMayLogIn tells the log when nobody has to.
-func sayWhoMayLogIn(ctx context.Context, db *redisdb.DB, log *slog.Logger) error {
-	has, err := db.HasOperators(ctx)
-	if err == nil && !has {
-		log.Warn("the operators' site has no login and is for this machine alone; 'batchreset operator add' makes one")
+// inviteFirst prints a link that makes the first operator, if there is none. It goes to
+// standard output, for people: the log, which goes to standard error, is often kept and read
+// elsewhere, by more of them than may log in. Without a link the service works all the same.
+func inviteFirst(ctx context.Context, std *streams, db *redisdb.DB, site string, log *slog.Logger) {
+	secret := rand.Text()
+	invited, err := db.InviteFirst(ctx, secret, firstLasts)
+	switch {
+	case err != nil:
+		log.Warn("no link was made for the first operator of the site; 'batchreset operator add' makes one", "error", err)
+	case invited:
+		log.Warn("the operators' site has no operator yet, so it is closed: standard output has a link that makes the first one, and so does 'batchreset operator add'")
+		fmt.Fprintf(std.out, `There is no operator yet. Whoever opens this link first becomes one, within %s:
+
+  %s
+
+It works once. Under another name of the site, through a proxy for example, put that in its place.
+
+`, firstLasts, ops.FirstOperatorLink(site, secret))
 	}
-	return err
 }
+
+// firstLasts is how long the link for the first operator is good.
+const firstLasts = time.Hour
 
 // buildInfo is a metric that is always 1.
 func buildInfo() prometheus.Collector {

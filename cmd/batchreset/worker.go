@@ -98,13 +98,11 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	}
 	sweeper := worker.NewSweeper(db, db.Queues, log)
 	teller := newTeller(db, flags.webhookPrivate, tracer, log)
-	if err := sayWhoMayLogIn(ctx, db, log); err != nil {
-		return err
-	}
 	private, err := bind(ctx, "ops-listen", ops.listen)
 	if err != nil {
 		return err
 	}
+	inviteFirst(ctx, std, db, urlOf(private), log)
 	log.Info("worker starting", "ops", urlOf(private), "version", versionText())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return db.Listen(ctx) })

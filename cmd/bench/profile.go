@@ -29,7 +29,11 @@ func (s *stack) profileSubmit(ctx context.Context) error {
 		return err
 	}
 	defer a.kill()
-	return s.profiled(ctx, "submit", "api", a.ops, profileSize(s.submitRate), func(n int) error {
+	session, err := s.login(ctx, a.ops)
+	if err != nil {
+		return err
+	}
+	return s.profiled(ctx, "submit", "api", a.ops, session, profileSize(s.submitRate), func(n int) error {
 		_, err := submitAll(ctx, a, token, n)
 		return err
 	})
@@ -41,7 +45,8 @@ func (s *stack) profileDrain(ctx context.Context, perSecond float64) error {
 		return err
 	}
 	n := profileSize(perSecond)
-	if err := s.fill(ctx, n); err != nil {
+	session, err := s.fillAndLogIn(ctx, n)
+	if err != nil {
 		return err
 	}
 	w, err := s.startWorker(ctx, 0)
@@ -52,15 +57,28 @@ func (s *stack) profileDrain(ctx context.Context, perSecond float64) error {
 	if err := until(ctx, 10*time.Second, func(ctx context.Context) error { return ready(ctx, "http://"+w.ops+"/healthz") }); err != nil {
 		return err
 	}
-	return s.profiled(ctx, "drain", "worker", w.ops, n, func(n int) error {
+	return s.profiled(ctx, "drain", "worker", w.ops, session, n, func(n int) error {
 		_, err := s.redis.drained(ctx, n, w.process)
 		return err
 	})
 }
 
+// fillAndLogIn is fill, and makes a session, which every process knows.
+func (s *stack) fillAndLogIn(ctx context.Context, n int) (*http.Cookie, error) {
+	a, token, err := s.startTenant(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.kill()
+	if _, err := submitAll(ctx, a, token, n); err != nil {
+		return nil, err
+	}
+	return s.login(ctx, a.ops)
+}
+
 // profiled does the work on n instances while a CPU profile of the process is saved, and
 // keeps what each command has cost Redis per instance for the end of the output.
-func (s *stack) profiled(ctx context.Context, name, process, ops string, n int, work func(n int) error) error {
+func (s *stack) profiled(ctx context.Context, name, process, ops string, session *http.Cookie, n int, work func(n int) error) error {
 	if err := s.redis.client.ConfigResetStat(ctx).Err(); err != nil {
 		return err
 	}
@@ -68,7 +86,7 @@ func (s *stack) profiled(ctx context.Context, name, process, ops string, n int, 
 	saved := make(chan error, 1)
 	go func() {
 		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", ops, profileLasts.Seconds())
-		saved <- download(ctx, url, file)
+		saved <- download(ctx, url, session, file)
 	}()
 	err := work(n)
 	costs, statsErr := s.redis.commands(ctx)
@@ -81,11 +99,12 @@ func (s *stack) profiled(ctx context.Context, name, process, ops string, n int, 
 }
 
 // download saves what a URL answers in a file.
-func download(ctx context.Context, url, file string) error {
+func download(ctx context.Context, url string, session *http.Cookie, file string) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
+	r.AddCookie(session)
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return err

@@ -35,6 +35,10 @@ func pageRow(ctx context.Context, b *bench) ([]result, error) {
 	if err := s.history(ctx, a, token); err != nil {
 		return nil, err
 	}
+	session, err := s.login(ctx, a.ops)
+	if err != nil {
+		return nil, err
+	}
 	pages := []sitePage{
 		{"overview", "/"},
 		{"jobs", "/jobs"},
@@ -57,7 +61,7 @@ func pageRow(ctx context.Context, b *bench) ([]result, error) {
 	}
 	var results []result
 	for _, page := range pages {
-		took, err := pageTimes(ctx, "http://"+a.ops+page.path, b.looks)
+		took, err := pageTimes(ctx, "http://"+a.ops+page.path, session, b.looks)
 		if err != nil {
 			return results, err
 		}
@@ -131,13 +135,14 @@ func (s *stack) history(ctx context.Context, a *api, token string) error {
 }
 
 // pageTimes gets a page so many times and returns the milliseconds that each took.
-func pageTimes(ctx context.Context, url string, n int) (took []float64, err error) {
+func pageTimes(ctx context.Context, url string, session *http.Cookie, n int) (took []float64, err error) {
 	for range n {
 		begin := time.Now()
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return nil, err
 		}
+		r.AddCookie(session)
 		response, err := http.DefaultClient.Do(r)
 		if err != nil {
 			return nil, err

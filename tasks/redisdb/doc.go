@@ -33,6 +33,7 @@
 //	reset:sweeper             the process that looks for dead workers
 //	reset:audit               stream of decisions, see tasks.AuditEntry
 //	reset:operators           who may log in to the operators' site
+//	reset:first:{reset:operators}  links that make the first of them, in the same slot
 //	reset:session:{<sha256>}  who has logged in
 //	reset:policies            halts and limits, of tenants and of all of them
 //	reset:accepted:{<tenant>} instances accepted in the last hour, by minute

@@ -17,6 +17,10 @@ import (
 // operatorsKey is a hash of operators by name, each in JSON.
 const operatorsKey = "reset:operators"
 
+// firstKey are links that make the first operator: the hashes of their secrets, by when
+// their time is over. The braces put it into the slot of operatorsKey.
+const firstKey = "reset:first:{" + operatorsKey + "}"
+
 func sessionKey(secret string) string { return "reset:session:{" + hashToken(secret) + "}" }
 
 const (
@@ -37,8 +41,52 @@ func (db *DB) AddOperator(ctx context.Context, o tasks.Operator, actor tasks.Act
 		return false, err
 	}
 	err = db.decideOperator(ctx, actor.Entry(tasks.ActionAddOperator), o, func(ctx context.Context, raw []byte) error {
-		added, err = db.rdb.HSetNX(ctx, operatorsKey, o.Name, raw).Result()
-		if err == nil && !added {
+		pipe := db.rdb.TxPipeline()
+		pipe.HSetNX(ctx, operatorsKey, o.Name, raw)
+		stored := pipe.HGet(ctx, operatorsKey, o.Name)
+		pipe.Del(ctx, firstKey) // or a link would be good again once all operators are removed
+		_, err := pipe.Exec(ctx)
+		if added = stored.Val() == string(raw); err == nil && !added {
+			err = errUnchanged
+		}
+		return err
+	})
+	return added, err
+}
+
+// InviteFirst makes secret good for making the first operator, for a while. It reports
+// whether it did: not if there is an operator. The secret itself is not stored.
+func (db *DB) InviteFirst(ctx context.Context, secret string, lasts time.Duration) (invited bool, err error) {
+	now := db.Now()
+	done, err := inviteScript.Run(ctx, db.rdb, []string{operatorsKey, firstKey}, hashToken(secret), now.UnixMilli(), now.Add(lasts).UnixMilli()).Int()
+	if err != nil {
+		return false, fmt.Errorf("add a link for the first operator: %w", err)
+	}
+	return done == 1, nil
+}
+
+// Invited reports whether there is no operator, and secret is good for making the first one.
+func (db *DB) Invited(ctx context.Context, secret string) (bool, error) {
+	has, err := db.HasOperators(ctx)
+	if err != nil || has {
+		return false, err
+	}
+	ends, err := db.rdb.ZScore(ctx, firstKey, hashToken(secret)).Result()
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read a link for the first operator: %w", err)
+	}
+	return float64(db.Now().UnixMilli()) < ends, nil
+}
+
+// AddFirstOperator adds an operator if there is none, and secret is good for that. Then it
+// reports so, and no secret is any longer.
+func (db *DB) AddFirstOperator(ctx context.Context, secret string, o tasks.Operator, actor tasks.Actor) (added bool, err error) {
+	err = db.decideOperator(ctx, actor.Entry(tasks.ActionAddOperator), o, func(ctx context.Context, raw []byte) error {
+		done, err := firstScript.Run(ctx, db.rdb, []string{operatorsKey, firstKey}, hashToken(secret), db.Now().UnixMilli(), o.Name, raw).Int()
+		if added = done == 1; err == nil && !added {
 			err = errUnchanged
 		}
 		return err

@@ -124,6 +124,12 @@ var revokeLua string
 //go:embed lua/session.lua
 var sessionLua string
 
+//go:embed lua/invite.lua
+var inviteLua string
+
+//go:embed lua/first.lua
+var firstLua string
+
 //go:embed lua/register.lua
 var registerLua string
 
@@ -176,6 +182,8 @@ var (
 	haltScript       = redis.NewScript(brakeLua + haltLua)
 	revokeScript     = redis.NewScript(brakeLua + revokeLua)
 	sessionScript    = redis.NewScript(brakeLua + sessionLua)
+	inviteScript     = redis.NewScript(inviteLua)
+	firstScript      = redis.NewScript(firstLua)
 	paceScript       = redis.NewScript(paceLua)
 	toldScript       = redis.NewScript(toldLua)
 	endpointScript   = redis.NewScript(endpointLua)

@@ -1,0 +1,96 @@
+package ops
+
+import (
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+	"golang.org/x/crypto/bcrypt"
+
+	"batchreset/tasks"
+)
+
+// firstPath leads to the form that makes the first operator. The way there is a link that a
+// process prints when it starts and finds none: whoever reads what it prints may log in.
+const firstPath = "/first-operator"
+
+const (
+	firstHow   = "Each api or worker that starts without one prints a link to its standard output, good for an hour, that makes the first; 'batchreset operator add' does, too."
+	firstStale = "This link is not good, or no longer: it works once, for an hour. Start an api or a worker again for another one, or use 'batchreset operator add'."
+)
+
+// FirstOperatorLink is the link, at the site of a URL.
+func FirstOperatorLink(site, secret string) string { return site + firstPath + "?token=" + secret }
+
+// firstPage shows the form. The link stays good: programs that look at links before people do
+// must not use it up.
+func (s *site) firstPage(c echo.Context) error {
+	token := c.QueryParam("token")
+	invited, err := s.Store.Invited(c.Request().Context(), token)
+	if err != nil {
+		return err
+	}
+	if !invited {
+		return s.notInvited(c)
+	}
+	return s.showFirst(c, http.StatusOK, page{Token: token})
+}
+
+// makeFirst makes the first operator, and logs him in.
+func (s *site) makeFirst(c echo.Context) error {
+	ctx, form := c.Request().Context(), c.Request().PostForm
+	token, name, password := form.Get("token"), form.Get("name"), form.Get("password")
+	invited, err := s.Store.Invited(ctx, token)
+	if err != nil {
+		return err
+	}
+	if !invited { // before a password is hashed
+		return s.notInvited(c)
+	}
+	if problem := firstProblem(name, password, form.Get("again")); problem != "" {
+		return s.showFirst(c, http.StatusBadRequest, page{Token: token, Name: name, Problem: problem})
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), PasswordCost)
+	if err != nil {
+		return err
+	}
+	o := tasks.Operator{Name: name, Role: tasks.RoleOperator, PasswordHash: string(hash)}
+	o.CreatedAt.Time = s.Store.Now()
+	added, err := s.Store.AddFirstOperator(ctx, token, o, actor(c, "with the link for the first operator"))
+	if err != nil {
+		return err
+	}
+	if !added { // somebody was faster
+		return s.notInvited(c)
+	}
+	return s.loggedIn(c, o, "/")
+}
+
+func firstProblem(name, password, again string) string {
+	if err := tasks.CheckOperatorName(name); err != nil {
+		return err.Error()
+	}
+	if err := tasks.CheckPassword(password); err != nil {
+		return "The password " + err.Error() + "."
+	}
+	if password != again {
+		return "The passwords differ."
+	}
+	return ""
+}
+
+func (s *site) showFirst(c echo.Context, status int, p page) error {
+	p.Title = "The first operator"
+	return s.show(c, status, "first", p)
+}
+
+// notInvited leads to the login where that is possible.
+func (s *site) notInvited(c echo.Context) error {
+	has, err := s.Store.HasOperators(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	if has {
+		return c.Redirect(http.StatusSeeOther, loginPath)
+	}
+	return s.refuse(c, http.StatusGone, firstStale)
+}

@@ -1,0 +1,73 @@
+package ops
+
+import (
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"slices"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// maxBody is the most that a request may bring: a form, or what the dashboard sends.
+const maxBody = 16 << 10
+
+// refusal is an answer to somebody who may not, or not now.
+type refusal struct {
+	status int
+	why    string
+}
+
+// limitBody refuses a body that says that it is too long, and has all others end there.
+func (s *site) limitBody(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		if r.ContentLength > maxBody {
+			return s.refuse(c, http.StatusRequestEntityTooLarge, tooLong)
+		}
+		r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
+		return next(c)
+	}
+}
+
+const tooLong = "That is too long: a form may have 16 KiB."
+
+// form refuses a form that readForm refuses.
+func (s *site) form(known ...string) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			if refused := readForm(c.Request(), known...); refused != nil {
+				return s.refuse(c, refused.status, refused.why)
+			}
+			return next(c)
+		}
+	}
+}
+
+// readForm reads a form. It refuses one with other fields than those that are known, or with
+// one of them twice, but for the states of a retry: what somebody filled in must not be
+// skipped. Forms with files would end up in memory and in temporary files.
+func readForm(r *http.Request, known ...string) *refusal {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType)); err != nil || kind != echo.MIMEApplicationForm {
+		return &refusal{http.StatusUnsupportedMediaType, "A form has to be sent as " + echo.MIMEApplicationForm + "."}
+	}
+	err := r.ParseForm()
+	if _, long := errors.AsType[*http.MaxBytesError](err); long {
+		return &refusal{http.StatusRequestEntityTooLarge, tooLong}
+	}
+	if err != nil || r.URL.RawQuery != "" {
+		return &refusal{http.StatusBadRequest, "The form could not be read, or its address has a query."}
+	}
+	for name, values := range r.PostForm {
+		switch {
+		case !slices.Contains(known, name):
+			return &refusal{http.StatusBadRequest, fmt.Sprintf("Unknown field %.80q%s", name, tasks.DidYouMean(name, known))}
+		case len(values) > 1 && name != "state":
+			return &refusal{http.StatusBadRequest, fmt.Sprintf("The field %s is there %d times.", name, len(values))}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+package ops
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"batchreset/tasks"
+)
+
+// PasswordCost makes a guess cost about a quarter of a second of a core.
+const PasswordCost = 12
+
+const (
+	// hashingAtOnce bounds the processors that wrong passwords can keep busy. Operators on
+	// a device of theirs have one more for themselves.
+	hashingAtOnce = 2
+	// patience is how long somebody waits for that.
+	patience = 10 * time.Second
+)
+
+// guesses bounds the tries to log in to this process, in three ways. A name from an address,
+// or on a device of the operator: 5 tries may follow each other, then one in 10 s, so that
+// nobody who is elsewhere can lock an operator out. An address, whatever the names: 20, then
+// one in 5 s. And a name from all addresses together, but for the operator's own devices:
+// 100, then one in 10 s, so that whoever has many addresses does not have more guesses
+// for that. While somebody does that the operator has to log in on a device of his own.
+type guesses struct {
+	people, addresses, names *pace
+	devices                  *pace // of operators, which strangers must not reach
+	strangers, operators     *turns
+	nobody                   func() []byte
+	now                      func() time.Time
+}
+
+func newGuesses(now func() time.Time) *guesses {
+	start := now()
+	return &guesses{
+		now:    now,
+		people: newPace(5, 10*time.Second, start), devices: newPace(5, 10*time.Second, start),
+		addresses: newPace(20, 5*time.Second, start), names: newPace(100, 10*time.Second, start),
+		strangers: &turns{free: hashingAtOnce}, operators: &turns{free: 1},
+		nobody: sync.OnceValue(nobodysHash),
+	}
+}
+
+// nobodysHash is compared with the password of a name that does not exist, so that the
+// time of the answer does not tell.
+func nobodysHash() []byte {
+	hash, err := bcrypt.GenerateFromPassword([]byte(rand.Text()), PasswordCost)
+	if err != nil {
+		panic(err) // only for a cost or a password that is out of range
+	}
+	return hash
+}
+
+var (
+	tooManyTries = &refusal{http.StatusTooManyRequests, "Too many tries. Wait a moment."}
+	nameIsTried  = &refusal{http.StatusTooManyRequests, "This name is being tried from many places. Log in in a browser where you have logged in before, or try again every few seconds."}
+	crowded      = &refusal{http.StatusServiceUnavailable, "Too many people are logging in. Try again in a moment."}
+	wrongLogin   = &refusal{http.StatusUnauthorized, "The name or the password is wrong."}
+)
+
+// network is what an address is counted as: of IPv6 everybody has a /64. Addresses that
+// are none count as one.
+func network(address string) netip.Prefix {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	ip = ip.Unmap()
+	bits := 32
+	if ip.Is6() {
+		bits = 64
+	}
+	return netip.PrefixFrom(ip, bits).Masked()
+}
+
+// guess is a try to log in.
+type guess struct {
+	from   netip.Prefix
+	device string // where the operator has logged in before; empty elsewhere
+	before int    // tries from there
+	// welcome is whether the address may try at all, on devices that are not known.
+	welcome bool
+}
+
+// from counts a try from an address.
+func (g *guesses) from(address string) guess {
+	t := guess{from: network(address)}
+	t.before, t.welcome = g.addresses.take(who{from: t.from}, g.now())
+	return t
+}
+
+// admit counts a try for a name. It returns where to wait for the turn, and what counts there.
+func (g *guesses) admit(t guess, name string) (queue *turns, before int, refused *refusal) {
+	now := g.now()
+	if t.device != "" {
+		before, ok := g.devices.take(who{device: t.device, name: name}, now)
+		if !ok {
+			return nil, 0, tooManyTries
+		}
+		return g.operators, before, nil
+	}
+	if !t.welcome {
+		return nil, 0, tooManyTries
+	}
+	if _, ok := g.people.take(who{from: t.from, name: name}, now); !ok {
+		return nil, 0, tooManyTries
+	}
+	if _, ok := g.names.take(who{name: name}, now); !ok {
+		return nil, 0, nameIsTried
+	}
+	return g.strangers, t.before, nil
+}
+
+// check is nil if a password is the operator's of a name. o is empty if there is none.
+func (g *guesses) check(ctx context.Context, t guess, name string, o tasks.Operator, password string) *refusal {
+	queue, before, refused := g.admit(t, name)
+	if refused != nil {
+		return refused
+	}
+	if tasks.CheckPassword(password) != nil {
+		return wrongLogin // nobody has such a password
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := queue.wait(ctx, before); err != nil {
+		return crowded
+	}
+	defer queue.done()
+	hash := []byte(o.PasswordHash)
+	if len(hash) == 0 {
+		hash = g.nobody()
+	}
+	if bcrypt.CompareHashAndPassword(hash, []byte(password)) != nil || o.PasswordHash == "" {
+		return wrongLogin
+	}
+	return nil
+}

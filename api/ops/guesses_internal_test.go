@@ -1,0 +1,217 @@
+package ops
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"batchreset/tasks"
+)
+
+func TestAPaceLetsABurstGoAndThenOneAtATime(t *testing.T) {
+	p := newPace(5, 10*time.Second, time.Now())
+	at := p.start
+	take := func(after time.Duration, wantBefore int, wantOK bool) {
+		t.Helper()
+		at = at.Add(after)
+		if before, ok := p.take(who{name: "alice"}, at); before != wantBefore || ok != wantOK {
+			t.Errorf("at %s: %d before, %t; want %d, %t", at.Sub(p.start), before, ok, wantBefore, wantOK)
+		}
+	}
+	for before := range 5 {
+		take(0, before, true)
+	}
+	take(0, 5, false)
+	take(9*time.Second, 5, false)
+	take(time.Second, 4, true)
+	take(0, 5, false)
+	take(time.Hour, 0, true)
+	if before, ok := p.take(who{name: "bob"}, at); before != 0 || !ok {
+		t.Errorf("somebody else: %d before, %t", before, ok)
+	}
+}
+
+// Whoever fills all that is remembered with tries of others has no new tries for it.
+func TestNoTriesAreForgottenForThoseOfOthers(t *testing.T) {
+	p := newPace(5, 10*time.Second, time.Now())
+	address := netip.MustParsePrefix("192.0.2.1/32")
+	for range 5 {
+		p.take(who{from: address, name: "alice"}, p.start)
+	}
+	for n := range 200_000 {
+		p.take(who{from: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 32), name: "alice"}, p.start)
+	}
+	if _, ok := p.take(who{from: address, name: "alice"}, p.start); ok {
+		t.Error("a sixth try")
+	}
+}
+
+func TestWhatAnAddressCountsAs(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.7": "192.0.2.7/32", "::ffff:192.0.2.7": "192.0.2.7/32",
+		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "2001:db8:1:2::9": "2001:db8:1:2::/64", "2001:db8:1:3::9": "2001:db8:1:3::/64",
+		"fe80::1%eth0": "fe80::/64", "": "invalid Prefix", "@": "invalid Prefix",
+	} {
+		if got := network(address).String(); got != want {
+			t.Errorf("%q counts as %s, want %s", address, got, want)
+		}
+	}
+}
+
+// called are those whose turn it is, by their names.
+func called(all map[string]*turn) (names []string) {
+	for name, t := range all {
+		if len(t.called) == 1 && <-t.called {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func TestTurnsGoToWhoHasTriedLeast(t *testing.T) {
+	q := &turns{free: 1}
+	if err := q.wait(t.Context(), 7); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]*turn{}
+	for n := range 3 {
+		all[fmt.Sprintf("flood %d", n)] = q.join(n)
+	}
+	all["alice"], all["bob"] = q.join(0), q.join(0)
+	var order []string
+	for range all {
+		q.done()
+		order = append(order, called(all)...)
+	}
+	if want := []string{"bob", "alice", "flood 0", "flood 1", "flood 2"}; !slices.Equal(order, want) {
+		t.Errorf("order %v, want %v", order, want)
+	}
+	if q.done(); q.free != 1 || len(q.waiting) != 0 {
+		t.Errorf("in the end %d are free, %d wait", q.free, len(q.waiting))
+	}
+}
+
+func TestACrowdKeepsOutWhoHasTriedMost(t *testing.T) {
+	q := &turns{}
+	worst := q.join(3)
+	all := map[string]*turn{}
+	for n := range maxWaiting {
+		all[fmt.Sprint(n)] = q.join(2)
+	}
+	if len(worst.called) != 1 || <-worst.called || len(q.waiting) != maxWaiting {
+		t.Errorf("who has tried most is not sent away, %d wait", len(q.waiting))
+	}
+	if err := q.wait(t.Context(), 4); err == nil {
+		t.Error("one more who has tried more often waits")
+	}
+	alice := q.join(0)
+	q.done()
+	if len(alice.called) != 1 || !<-alice.called {
+		t.Error("it is not the turn of who has not tried yet")
+	}
+}
+
+func TestWhoGoesAwayTakesNobodysTurn(t *testing.T) {
+	q := &turns{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := q.wait(ctx, 0); err == nil || len(q.waiting) != 0 {
+		t.Errorf("%v, %d wait", err, len(q.waiting))
+	}
+	// Called and gone at the same moment: either it is heard, or the turn is passed on.
+	for range 100 {
+		q := &turns{free: 1}
+		if q.wait(ctx, 0) == nil {
+			q.done()
+		}
+		if q.free != 1 {
+			t.Fatal("a turn is lost")
+		}
+	}
+}
+
+// hashed is an operator with a password.
+func hashed(t *testing.T, name, password string) tasks.Operator {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tasks.Operator{Name: name, Role: tasks.RoleOperator, PasswordHash: string(hash)}
+}
+
+func TestAnOperatorsDeviceWaitsForNoStranger(t *testing.T) {
+	const password = "correct horse battery"
+	alice := hashed(t, "alice", password)
+	at := time.Now()
+	g := newGuesses(func() time.Time { return at })
+	for range hashingAtOnce { // by strangers, whose hashing never ends
+		if err := g.strangers.wait(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if refused := g.check(ctx, g.from("192.0.2.1"), alice.Name, alice, password); refused != crowded {
+		t.Errorf("elsewhere: %+v", refused)
+	}
+	known := guess{device: "d"}
+	if refused := g.check(t.Context(), known, alice.Name, alice, password); refused != nil {
+		t.Errorf("on the device: %+v", refused)
+	}
+	for range 4 {
+		if refused := g.check(t.Context(), known, alice.Name, alice, "another horse battery"); refused != wrongLogin {
+			t.Errorf("a wrong password there: %+v", refused)
+		}
+	}
+	if refused := g.check(t.Context(), known, alice.Name, alice, password); refused != tooManyTries {
+		t.Errorf("a sixth try there: %+v", refused)
+	}
+}
+
+// Only the operator's name, and the hash of the password that she has now, make a device hers.
+func TestADeviceIsOfOnePassword(t *testing.T) {
+	now := time.Now()
+	alice, bob, elsewhere := hashed(t, "alice", "correct horse battery"), hashed(t, "bob", "correct horse battery"), hashed(t, "alice", "correct horse battery")
+	cookie := newDevice(alice, now)
+	nobody := tasks.Operator{Name: "alice"}
+	forged := newDevice(nobody, now)
+	for _, row := range []struct {
+		name, value string
+		operator    tasks.Operator
+		at          time.Time
+		known       bool
+	}{
+		{"hers", cookie.Value, alice, now, true},
+		{"hers, in the end", cookie.Value, alice, now.Add(deviceLife - time.Minute), true},
+		{"too old", cookie.Value, alice, now.Add(deviceLife), false},
+		{"of another operator", cookie.Value, bob, now, false},
+		{"of an earlier password", cookie.Value, elsewhere, now, false},
+		{"of nobody, who has no password", forged.Value, nobody, now, false},
+		{"made longer", "9" + cookie.Value, alice, now, false},
+		{"with another seal", cookie.Value[:len(cookie.Value)-2] + "AA", alice, now, false},
+		{"nothing", "", alice, now, false},
+		{"a dot", ".", alice, now, false},
+		{"no dot", "x", alice, now, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := requestWith(deviceCookie(row.operator.Name), row.value)
+			if got := device(r, row.operator, row.at) != ""; got != row.known {
+				t.Errorf("known %t, want %t", got, row.known)
+			}
+		})
+	}
+}
+
+func requestWith(cookie, value string) *http.Request {
+	r := &http.Request{Header: http.Header{}}
+	r.AddCookie(&http.Cookie{Name: cookie, Value: value})
+	return r
+}

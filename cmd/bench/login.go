@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// login makes an operator and logs in to the site of a process. It returns the session's
+// cookie.
+func (s *stack) login(ctx context.Context, ops string) (*http.Cookie, error) {
+	const name = "bench"
+	password := rand.Text()
+	file := filepath.Join(s.dir, "password")
+	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
+		return nil, err
+	}
+	if out, err := exec.CommandContext(ctx, s.binary, "operator", "add", name, "--role", "operator",
+		"--redis", s.redis.url(), "--password-file", file).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("batchreset operator add: %w: %s", err, out)
+	}
+	form := url.Values{"name": {name}, "password": {password}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+ops+"/login", strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	response, err := http.DefaultTransport.RoundTrip(r) // which follows no redirect
+	if err != nil {
+		return nil, err
+	}
+	_ = response.Body.Close()
+	for _, c := range response.Cookies() {
+		if c.Name == "__Host-batchreset" {
+			return c, nil
+		}
+	}
+	return nil, errors.New("log in to the operators' site: " + response.Status)
+}
