@@ -300,7 +300,7 @@ func TestRoutesAndSizesAreCheckedBeforeTokens(t *testing.T) {
 		code               tasks.Code
 	}{
 		{"an unknown route", "GET", "/v1/nothing", nil, 404, tasks.NoRoute},
-		{"the root", "GET", "/", nil, 404, tasks.NoRoute},
+		{"another method on the root", "POST", "/", nil, 405, tasks.NoRoute},
 		{"another method", "GET", batchReset, nil, 405, tasks.NoRoute},
 		{"another method on a job", "DELETE", "/v1/jobs/x", nil, 405, tasks.NoRoute},
 		{"a body of 1 MB", "POST", batchReset, strings.NewReader(strings.Repeat(" ", 1<<20)), 413, tasks.TooLarge},

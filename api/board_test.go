@@ -23,6 +23,10 @@ type board struct {
 	job  tasks.Job
 	away int  // so many reads fail
 	gone bool // the record has expired
+
+	token     tasks.Token // everybody's; its tenant is empty when there is none any more
+	tokenAway bool        // looks at tokens fail
+	tokens    int         // that were looked at
 }
 
 func newBoard(items int) *board {
@@ -35,7 +39,7 @@ func newBoard(items int) *board {
 			StartedAt: job.StartedAt, Message: strings.Repeat("x", 1000),
 		})
 	}
-	return &board{job: job}
+	return &board{job: job, token: tasks.Token{Hash: "hash", Tenant: "acme", Scopes: tasks.Scopes}}
 }
 
 func (b *board) Now() time.Time { return time.Now() }
@@ -64,7 +68,29 @@ func (b *board) read() (tasks.Job, error) {
 func (b *board) path() string { return "/v1/jobs/" + b.job.ID }
 
 func (b *board) Token(context.Context, string) (tasks.Token, error) {
-	return tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, nil
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.token, nil
+}
+
+func (b *board) TokensByHash(_ context.Context, hashes []string) (map[string]tasks.Token, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tokens += len(hashes)
+	if b.tokenAway {
+		return nil, errors.New("Redis is away")
+	}
+	if b.token.Tenant == "" {
+		return nil, nil
+	}
+	return map[string]tasks.Token{b.token.Hash: b.token}, nil
+}
+
+// setToken changes the token, for those who wait, too.
+func (b *board) setToken(change func(*tasks.Token)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change(&b.token)
 }
 
 func (b *board) Pace(context.Context, string) error { return nil }

@@ -132,10 +132,8 @@ func (c *contract) operationOf(method, path string) (template string, op operati
 }
 
 func fits(template, path string) bool {
-	want, got := strings.Split(template, "/"), strings.Split(path, "/")
-	return len(want) == len(got) && !slices.ContainsFunc(want, func(part string) bool {
-		i := slices.Index(want, part)
-		return part != got[i] && !strings.HasPrefix(part, "{")
+	return slices.EqualFunc(strings.Split(template, "/"), strings.Split(path, "/"), func(want, got string) bool {
+		return want == got || strings.HasPrefix(want, "{")
 	})
 }
 
@@ -144,7 +142,13 @@ func (c *contract) check(method, path string, status int, header http.Header, bo
 	if header.Get("x-request-id") == "" {
 		return fmt.Errorf("no x-request-id")
 	}
+	if method == http.MethodHead { // the headers of GET
+		method, body = http.MethodGet, nil
+	}
 	template, op, known := c.operationOf(method, path)
+	if err := checkCaching(header, known && op.Security == nil); err != nil {
+		return err
+	}
 	if !known { // for which there is but one answer
 		c.sawOtherMethod(path)
 		return c.validate("/components/schemas/Error", body)
@@ -185,6 +189,19 @@ func (c *contract) check(method, path string, status int, header http.Header, bo
 		pointer = strings.TrimPrefix(response.Ref, "#")
 	}
 	return c.validate(pointer+"/content/application~1json/schema", body)
+}
+
+// checkCaching: what a token is needed for is for its holder alone, an error is for now, and
+// the rest is asked for again each time.
+func checkCaching(header http.Header, guarded bool) error {
+	caching, vary := header.Get("Cache-Control"), strings.Join(header.Values("Vary"), ", ")
+	switch {
+	case guarded && (caching != "no-store" || !strings.Contains(vary, "X-Auth-Token, Authorization")):
+	case !guarded && caching != "no-store" && (caching != "no-cache" || header.Get("ETag") == ""):
+	default:
+		return nil
+	}
+	return fmt.Errorf("Cache-Control: %s, Vary: %s", caching, vary)
 }
 
 // sawOtherMethod notes the answer to a method that a path does not have: it is the 4XX

@@ -243,4 +243,5 @@ func preferredWait(headers []string) (time.Duration, bool) {
 	return 0, false
 }
 
-const maxWait = 60 * time.Second
+// maxWait leaves time to answer before a proxy on the way has had enough: many do after 60 s.
+const maxWait = 50 * time.Second

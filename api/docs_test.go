@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -134,3 +135,31 @@ func TestScalarIsCompressedForThoseWhoAcceptThat(t *testing.T) {
 		}
 	}
 }
+
+// Anybody may ask for it, as often as he likes.
+func TestScalarIsUnpackedOnce(t *testing.T) {
+	s := newService(t, testConfig)
+	ask := func() {
+		s.ServeHTTP(discard{http.Header{}}, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/docs/scalar.js", nil))
+	}
+	ask()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const times = 100
+	for range times {
+		ask()
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / times; each > 100_000 {
+		t.Errorf("each time it takes %d bytes of memory", each)
+	}
+}
+
+// discard is an http.ResponseWriter that keeps nothing.
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header { return d.header }
+
+func (d discard) WriteHeader(int) {}
+
+func (d discard) Write(p []byte) (int, error) { return len(p), nil }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"net/http"
@@ -68,12 +69,14 @@ func (s *server) stream(c echo.Context, out *eventStream, watch *watch, record *
 		select {
 		case <-watch.changed:
 			changed, err := s.news(watch)
-			if tasks.CodeOf(err) == tasks.NoJob {
-				return out.send(": the record has expired", nil)
-			}
-			if err == nil {
+			switch tasks.CodeOf(err) {
+			case tasks.OK:
 				record = changed
-			} else { // Redis is away
+			case tasks.NoJob:
+				return out.send(": the record has expired", nil)
+			case tasks.BadToken, tasks.TokenExpired, tasks.Forbidden:
+				return out.refuse(err)
+			default: // Redis is away
 				s.watchers.tellAgain(watch)
 			}
 		case <-beat.C:
@@ -105,7 +108,6 @@ type eventStream struct {
 func newEventStream(c echo.Context, timeout time.Duration) *eventStream {
 	h := c.Response().Header()
 	h.Set(echo.HeaderContentType, "text/event-stream")
-	h.Set(echo.HeaderCacheControl, "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep events back
 	c.Response().WriteHeader(http.StatusOK)
 	return &eventStream{c, http.NewResponseController(c.Response()), timeout}
@@ -119,6 +121,18 @@ func (e *eventStream) greet() error {
 
 func (e *eventStream) event(record *encodedRecord) error {
 	return e.send("id: "+record.tag+"\nevent: job\ndata: ", record.data())
+}
+
+// refuse is the last event of a stream whose token has ended: the answer that who comes again
+// has. A browser comes again, and then no more.
+func (e *eventStream) refuse(err error) error {
+	_, refusal := answerTo(err)
+	e.Set(codeKey, refusal.Code)
+	text, err := json.Marshal(envelope{Code: refusal.Code, Message: refusal.Message})
+	if err != nil {
+		return err
+	}
+	return e.send("event: error\ndata: ", text)
 }
 
 // send sends a block of lines that ends with data.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -117,10 +119,8 @@ func (s *server) dryRun(ctx context.Context, submission tasks.Submission) (dryRu
 // verdict says whether a tenant may reset an instance, given its entry in the fleet.
 func (s *server) verdict(in tasks.Instance, registered bool, tenant string) tasks.Verdict {
 	switch {
-	case !registered && !s.cfg.OpenFleet:
+	case !registered && !s.cfg.OpenFleet, registered && in.Tenant != tenant: // one word: nobody hears what others have
 		return tasks.VerdictUnknown
-	case registered && in.Tenant != tenant:
-		return tasks.VerdictForeign
 	case in.Protected:
 		return tasks.VerdictProtected
 	}
@@ -158,7 +158,7 @@ func (s *server) checkOwnership(ctx context.Context, tenant string, instances []
 	var foreign, protected []string
 	for _, id := range instances {
 		switch in, registered := fleet[id]; s.verdict(in, registered, tenant) {
-		case tasks.VerdictUnknown, tasks.VerdictForeign:
+		case tasks.VerdictUnknown:
 			foreign = append(foreign, id)
 		case tasks.VerdictProtected:
 			protected = append(protected, id)
@@ -242,8 +242,7 @@ func (s *server) change(c echo.Context, change func(context.Context, string, tas
 
 // actor is who sends the request, for the audit trail.
 func actor(c echo.Context) tasks.Actor {
-	token, _ := c.Get(tokenKey).(string)
-	return tasks.Actor{By: "token " + token, From: c.RealIP(), RequestID: requestID(c)}
+	return tasks.Actor{By: "token " + tokenOf(c).ID, From: c.RealIP(), RequestID: requestID(c)}
 }
 
 // jobs lists the tenant's jobs, newest first, without their items; or those that are
@@ -303,14 +302,43 @@ type readiness struct {
 // readyz says whether Redis answers and can be trusted with jobs. A Redis that is nearly
 // full is ready: who is taken out of a load balancer can stop nothing.
 func (s *server) readyz(c echo.Context) error {
-	ctx, cancel := context.WithTimeout(c.Request().Context(), storeTimeout)
-	defer cancel()
-	err := s.store.Check(ctx)
-	if err == nil {
-		return ok(c, readiness{s.store.Accepting(ctx)})
+	look := s.readiness.look(s.store)
+	if look.err == nil {
+		return ok(c, readiness{look.accepting})
 	}
-	if _, sayable := errors.AsType[*tasks.Error](err); sayable {
-		return err
+	if _, sayable := errors.AsType[*tasks.Error](look.err); sayable {
+		return look.err
 	}
-	return fmt.Errorf("%w: %w", tasks.Errorf(tasks.Internal, "Redis does not answer"), err)
+	return fmt.Errorf("%w: %w", tasks.Errorf(tasks.Internal, "Redis does not answer"), look.err)
+}
+
+// readyFresh is how long a look at Redis is good for.
+const readyFresh = 250 * time.Millisecond
+
+// readyLooks share a look at Redis among those who ask at about the same time: anybody may,
+// and INFO costs Redis as much as a submit.
+type readyLooks struct {
+	mu   sync.Mutex
+	last readyLook
+}
+
+type readyLook struct {
+	at        time.Time
+	accepting bool
+	err       error
+}
+
+func (r *readyLooks) look(store Store) readyLook {
+	r.mu.Lock() // for the time of a look
+	defer r.mu.Unlock()
+	if r.last.at.IsZero() || time.Since(r.last.at) >= readyFresh {
+		ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+		defer cancel()
+		r.last = readyLook{err: store.Check(ctx)}
+		if r.last.err == nil {
+			r.last.accepting = store.Accepting(ctx)
+		}
+		r.last.at = time.Now()
+	}
+	return r.last
 }

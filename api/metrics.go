@@ -16,6 +16,7 @@ const noRoute = "other"
 type metrics struct {
 	waiting         []prometheus.GaugeFunc
 	refused, cutOff prometheus.Counter
+	turnedAway      prometheus.Counter
 	requests        *prometheus.CounterVec
 	durations       *prometheus.HistogramVec
 }
@@ -27,6 +28,9 @@ func newMetrics(w *watchers) metrics {
 		}),
 		cutOff: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "batchreset_streams_cut_off_total", Help: "Streams that were broken off because their reader did not read.",
+		}),
+		turnedAway: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "batchreset_strangers_turned_away_total", Help: "Requests that were refused because their address asked too much without a valid token.",
 		}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "batchreset_http_requests_total", Help: "Requests of the public API, by status code.",
@@ -71,7 +75,7 @@ func (a *API) Collect(c chan<- prometheus.Metric) {
 }
 
 func (m metrics) all() []prometheus.Collector {
-	all := []prometheus.Collector{m.refused, m.cutOff, m.requests, m.durations}
+	all := []prometheus.Collector{m.refused, m.cutOff, m.turnedAway, m.requests, m.durations}
 	for _, gauge := range m.waiting {
 		all = append(all, gauge)
 	}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -22,12 +21,14 @@ import (
 // Keys of what a request carries with it.
 const (
 	requestIDKey = "request_id"
-	tenantKey    = "tenant"
 	jobKey       = "job"
 	codeKey      = "error_code"
 	callerKey    = "caller"
 	tokenKey     = "token"
-	waitedKey    = "waited" // there, if the request had a watch
+	waitedKey    = "waited"   // there, if the request had a watch
+	strangerKey  = "stranger" // there, while the request counts as one without a valid token
+	turnedKey    = "turned"   // there, if the request was turned away as one of too many of those
+	startKey     = "start"    // there, if the request is traced
 )
 
 func requestID(c echo.Context) string {
@@ -35,13 +36,17 @@ func requestID(c echo.Context) string {
 	return id
 }
 
-func tenant(c echo.Context) string {
-	name, _ := c.Get(tenantKey).(string)
-	return name
+// tokenOf is the caller's token; the zero Token before that is known.
+func tokenOf(c echo.Context) tasks.Token {
+	token, _ := c.Get(tokenKey).(tasks.Token)
+	return token
 }
 
+func tenant(c echo.Context) string { return tokenOf(c).Tenant }
+
 // identify gives the request its ID: the caller's, if it is fit to be logged and
-// stored, else a new one.
+// stored, else a new one. And nobody may keep an answer, unless its handler says so; caches
+// that do all the same must not give it to others.
 func (s *server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		id := c.Request().Header.Get(echo.HeaderXRequestID)
@@ -49,10 +54,18 @@ func (s *server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 			id = rand.Text()
 		}
 		c.Set(requestIDKey, id)
-		c.Response().Header().Set(echo.HeaderXRequestID, id)
+		h := c.Response().Header()
+		h.Set(echo.HeaderXRequestID, id)
+		h.Set(echo.HeaderCacheControl, "no-store")
+		if guarded(c) {
+			h.Add(echo.HeaderVary, "X-Auth-Token, Authorization")
+		}
 		return next(c)
 	}
 }
+
+// guarded reports whether the route of a request asks for a token.
+func guarded(c echo.Context) bool { return strings.HasPrefix(c.Path(), "/v1/") }
 
 func printable(s string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
@@ -62,17 +75,16 @@ func printable(s string) bool {
 func (s *server) accessLog(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
-		var span trace.Span
 		if s.cfg.Tracer != nil {
-			span = s.startSpan(c)
+			c.Set(startKey, start)
 		}
 		if err := next(c); err != nil {
 			c.Error(err)
 		}
-		s.logRequest(c, start)
-		if span != nil {
-			endSpan(c, span)
+		if s.cfg.Tracer != nil {
+			s.endSpan(c)
 		}
+		s.logRequest(c, start)
 		return nil
 	}
 }
@@ -81,19 +93,31 @@ func (s *server) accessLog(next echo.HandlerFunc) echo.HandlerFunc {
 func (s *server) logRequest(c echo.Context, start time.Time) {
 	duration := time.Since(start)
 	s.count(c, duration)
+	if c.Get(turnedKey) != nil {
+		return // one line for many of these: see turnAway
+	}
 	code, _ := c.Get(codeKey).(tasks.Code)
 	job, _ := c.Get(jobKey).(string)
-	token, _ := c.Get(tokenKey).(string)
+	token := tokenOf(c)
 	attrs := []slog.Attr{
-		slog.String("method", c.Request().Method), slog.String("path", c.Request().URL.Path),
+		slog.String("method", cut(c.Request().Method)), slog.String("path", cut(c.Request().URL.EscapedPath())),
 		slog.Int("status", c.Response().Status), slog.String("code", string(code)), slog.Duration("duration", duration),
-		slog.String("request_id", requestID(c)), slog.String("tenant", tenant(c)), slog.String("token", token), slog.String("job", job),
+		slog.String("request_id", requestID(c)), slog.String("tenant", token.Tenant), slog.String("token", token.ID), slog.String("job", job),
 		slog.String("remote", c.RealIP()),
 	}
 	if span := trace.SpanContextFromContext(c.Request().Context()); span.IsValid() {
 		attrs = append(attrs, slog.String("trace_id", span.TraceID().String()))
 	}
 	s.log.LogAttrs(c.Request().Context(), slog.LevelInfo, "request", attrs...)
+}
+
+// cut keeps what strangers send from filling log and traces. It is ASCII.
+func cut(text string) string {
+	const enough = 256
+	if len(text) <= enough {
+		return text
+	}
+	return text[:enough] + "..."
 }
 
 // limitBody reads the body before anything is asked of Redis: a body that is too
@@ -159,12 +183,18 @@ func (s *server) checkToken(c echo.Context, scope tasks.Scope, counted bool) err
 	}
 	token, err := s.store.Token(c.Request().Context(), secret)
 	if err != nil {
+		if tasks.CodeOf(err) != tasks.Internal {
+			s.strangers.forget(secret)
+		}
 		return fmt.Errorf("check token: %w", err)
 	}
-	c.Set(tenantKey, token.Tenant)
-	c.Set(tokenKey, token.ID)
-	if !slices.Contains(token.Scopes, scope) {
-		return tasks.Errorf(tasks.Forbidden, "the token does not have the scope %q", scope)
+	c.Set(tokenKey, token)
+	s.welcome(c, secret)
+	if s.cfg.Tracer != nil {
+		s.startSpan(c, callersTrace(c))
+	}
+	if err := token.Allow(scope); err != nil {
+		return err
 	}
 	if !counted {
 		return nil

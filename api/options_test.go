@@ -80,7 +80,7 @@ func TestADryRunSaysWhatWouldBeAndLeavesNothing(t *testing.T) {
 	got := s.do(t, http.MethodPost, batchReset, "acme",
 		strings.NewReader(`{"instance_ids":["mine","nobodys","theirs","safe","taken","mine"],"dry_run":true}`), "Idempotency-Key", "k-1")
 	const want = `{"dry_run":true,"instances":[{"instance_id":"mine","verdict":"would_reset"},` +
-		`{"instance_id":"nobodys","verdict":"unknown"},{"instance_id":"theirs","verdict":"foreign"},` +
+		`{"instance_id":"nobodys","verdict":"unknown"},{"instance_id":"theirs","verdict":"unknown"},` +
 		`{"instance_id":"safe","verdict":"protected"},{"instance_id":"taken","verdict":"busy"}]}`
 	if got.status != http.StatusOK || string(got.Data) != want {
 		t.Errorf("answer %s", got.Data)

@@ -59,6 +59,8 @@ type Config struct {
 	MaxWaiters int
 	// Tracer makes a span of each request of the API. nil: none is made.
 	Tracer trace.Tracer
+	// Version of the service, for those who look at /.
+	Version string
 }
 
 const (
@@ -77,8 +79,11 @@ type server struct {
 	log     *slog.Logger
 
 	watchers    *watchers
+	strangers   *strangers
+	readiness   readyLooks
 	metrics     metrics
 	routes      map[[2]string]bool // method and path of each
+	probes      map[string]bool    // paths
 	sendTimeout time.Duration      // for an event
 }
 
@@ -97,7 +102,8 @@ func (a *API) Run(ctx context.Context) error { return a.server.watchers.run(ctx)
 func New(cfg Config, store Store, log *slog.Logger) *API {
 	s := &server{
 		cfg: cfg, store: store, encoded: newEncodedRecords(), log: log,
-		watchers: newWatchers(store, cfg.MaxWaiters, log), sendTimeout: sendTimeout,
+		watchers: newWatchers(store, cfg.MaxWaiters, log), strangers: newStrangers(), sendTimeout: sendTimeout,
+		probes: map[string]bool{"/healthz": true, "/readyz": true},
 	}
 	s.metrics = newMetrics(s.watchers)
 	e := echo.New()
@@ -109,9 +115,9 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 			s.log.Error("panic", "request_id", requestID(c), "error", err, "stack", string(stack))
 			return err
 		},
-	}))
+	}), s.limitStrangers)
 
-	guarded := func(method, path string, scope tasks.Scope, t takes, h echo.HandlerFunc) {
+	route := func(method, path string, scope tasks.Scope, t takes, h echo.HandlerFunc) {
 		e.Add(method, path, h, limitBody, s.admit(scope, t, true))
 	}
 	// What stops something is not counted against the rate limit: whoever floods the API by
@@ -119,23 +125,26 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	brake := func(path string, scope tasks.Scope, t takes, h echo.HandlerFunc) {
 		e.POST(path, h, limitBody, s.admit(scope, t, false))
 	}
-	guarded(http.MethodPost, "/v1/instances/batch-reset", tasks.ScopeSubmit, takes{body: true}, s.batchReset)
-	guarded(http.MethodGet, "/v1/instances/tasks/:job", tasks.ScopeRead, nothing, s.taskQuery)
-	guarded(http.MethodGet, "/v1/jobs/:job", tasks.ScopeRead, nothing, s.job)
-	guarded(http.MethodGet, "/v1/jobs/:job/events", tasks.ScopeRead, nothing, s.events)
-	guarded(http.MethodGet, "/v1/jobs", tasks.ScopeRead, takes{query: jobsParameters}, s.jobs)
+	route(http.MethodPost, "/v1/instances/batch-reset", tasks.ScopeSubmit, takes{body: true}, s.batchReset)
+	route(http.MethodGet, "/v1/instances/tasks/:job", tasks.ScopeRead, nothing, s.taskQuery)
+	route(http.MethodGet, "/v1/jobs/:job", tasks.ScopeRead, nothing, s.job)
+	route(http.MethodGet, "/v1/jobs/:job/events", tasks.ScopeRead, nothing, s.events)
+	route(http.MethodGet, "/v1/jobs", tasks.ScopeRead, takes{query: jobsParameters}, s.jobs)
 	brake("/v1/jobs/:job/cancel", tasks.ScopeCancel, nothing, s.cancel)
-	guarded(http.MethodPost, "/v1/jobs/:job/retry", tasks.ScopeSubmit, takes{body: true}, s.retry)
+	route(http.MethodPost, "/v1/jobs/:job/retry", tasks.ScopeSubmit, takes{body: true}, s.retry)
 	brake("/v1/halt", tasks.ScopeOperate, takes{body: true}, s.halt)
-	guarded(http.MethodPost, "/v1/resume", tasks.ScopeOperate, takes{body: true}, s.resume)
-	open := func(path string, h echo.HandlerFunc) { e.GET(path, h, plain) }
-	open("/openapi.yaml", contract)
-	open("/docs", file("docs/index.html", "text/html; charset=utf-8"))
-	open("/docs/page.js", file("docs/page.js", "text/javascript; charset=utf-8"))
-	open("/docs/scalar.js", file("docs/scalar.js.gz", "text/javascript; charset=utf-8"))
-	open("/docs/scalar-license.txt", file("docs/scalar-license.txt", "text/plain; charset=utf-8"))
-	e.GET("/healthz", s.healthz) // probes add what they like
-	e.GET("/readyz", s.readyz)
+	route(http.MethodPost, "/v1/resume", tasks.ScopeOperate, takes{body: true}, s.resume)
+	// Who has only the headers sent to him sees whether there is something, as with GET.
+	public := func(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
+		e.Match([]string{http.MethodGet, http.MethodHead}, path, h, m...)
+	}
+	public("/", front(cfg.Version), plain)
+	public("/openapi.yaml", asset{contentType: "application/yaml", content: openAPI}.handler(), plain)
+	for _, f := range docsFiles {
+		public(f.path, f.handler(), plain)
+	}
+	public("/healthz", s.healthz) // probes add what they like
+	public("/readyz", s.readyz)
 	s.routes = map[[2]string]bool{}
 	for _, r := range e.Routes() {
 		s.routes[[2]string{r.Method, r.Path}] = true

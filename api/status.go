@@ -89,7 +89,7 @@ func (s *server) watch(c echo.Context, kind kind) (*watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	watch, ok := s.watchers.add(version.Tenant, version.ID, kind)
+	watch, ok := s.watchers.add(tokenOf(c), version.ID, kind)
 	if !ok {
 		s.metrics.refused.Inc()
 		return nil, &tasks.Error{Code: tasks.TooManyRequests, Message: "the tenant's share of the requests that may wait here is used up; poll the job instead", RetryAfter: noRoom}
@@ -136,9 +136,13 @@ func (s *server) read(c echo.Context) (*encodedRecord, error) {
 }
 
 // news reads the record of a job after its watch was told. Of all who were told at the
-// same time, one asks Redis: whose the job is they know.
+// same time, one asks Redis: whose the job is they know, and whether their token is good.
 func (s *server) news(watch *watch) (*encodedRecord, error) {
-	key := fmt.Sprintf("%s told %d", watch.job, s.watchers.told(watch))
+	turn, err := s.watchers.told(watch)
+	if err != nil {
+		return nil, err
+	}
+	key := fmt.Sprintf("%s told %d", watch.job, turn)
 	return s.shared(key, watch.job, func() (*encodedRecord, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 		defer cancel()

@@ -3,7 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
-	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"go.opentelemetry.io/otel/attribute"
@@ -15,27 +15,36 @@ import (
 	"batchreset/tasks"
 )
 
-// startSpan begins the span of a request of the API, in the caller's trace if it has one.
-// It is nil for what is not traced: health checks, the contract. It and its counterpart are
-// not called while nothing is traced, because their frames make a waiter's stack twice
-// as large.
-func (s *server) startSpan(c echo.Context) trace.Span {
-	route := c.Path()
-	if !strings.HasPrefix(route, "/v1/") {
-		return nil
-	}
-	r := c.Request()
-	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-	ctx, span := s.cfg.Tracer.Start(ctx, r.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
-		semconv.HTTPRequestMethodKey.String(r.Method), semconv.HTTPRoute(route), semconv.URLPath(r.URL.Path),
+// startSpan begins the span of a request of the API, as a part of what parent has. It and its
+// counterpart are not called while a request waits, because their frames make a waiter's
+// stack twice as large.
+func (s *server) startSpan(c echo.Context, parent context.Context) trace.Span {
+	start, _ := c.Get(startKey).(time.Time)
+	r, route := c.Request(), c.Path()
+	ctx, span := s.cfg.Tracer.Start(parent, r.Method+" "+route, trace.WithTimestamp(start), trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
+		semconv.HTTPRequestMethodKey.String(r.Method), semconv.HTTPRoute(route), semconv.URLPath(cut(r.URL.EscapedPath())),
 		semconv.ClientAddress(c.RealIP()), attribute.String("batchreset.request_id", requestID(c)),
 	))
 	c.SetRequest(r.WithContext(ctx))
 	return span
 }
 
-// endSpan says what came of the request.
-func endSpan(c echo.Context, span trace.Span) {
+// callersTrace is the context of a request with the trace that its caller sent. What that
+// says about sampling is for those with a valid token: it costs space at the collector.
+func callersTrace(c echo.Context) context.Context {
+	return propagation.TraceContext{}.Extract(c.Request().Context(), propagation.HeaderCarrier(c.Request().Header))
+}
+
+// endSpan says what came of the request. One that was refused before its token was known to
+// be good has a trace of its own; what is not of the API has none.
+func (s *server) endSpan(c echo.Context) {
+	span := trace.SpanFromContext(c.Request().Context())
+	if !span.SpanContext().IsValid() {
+		if c.Get(turnedKey) != nil || !guarded(c) || !s.routes[[2]string{c.Request().Method, c.Path()}] {
+			return
+		}
+		span = s.startSpan(c, c.Request().Context())
+	}
 	status := c.Response().Status
 	span.SetAttributes(semconv.HTTPResponseStatusCode(status), attribute.String("batchreset.tenant", tenant(c)))
 	if job, _ := c.Get(jobKey).(string); job != "" {

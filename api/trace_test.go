@@ -17,6 +17,9 @@ func TestARequestIsASpanInTheCallersTrace(t *testing.T) {
 	cfg := testConfig
 	cfg.Tracer = provider.Tracer("test")
 	s := newService(t, cfg)
+	if _, err := s.db.AddToken(t.Context(), "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
 	const caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	body := func() *strings.Reader { return strings.NewReader(`{"instance_ids":["phone-1"]}`) }
 
@@ -25,12 +28,15 @@ func TestARequestIsASpanInTheCallersTrace(t *testing.T) {
 		header      []string
 		status      int
 		traced      bool // the job has a trace
+		inCallers   bool
 	}{
-		{"without a trace", "acme", nil, http.StatusOK, true},
-		{"in the caller's", "acme", []string{"traceparent", caller}, http.StatusOK, true},
-		{"in one that nobody keeps", "acme", []string{"traceparent", strings.TrimSuffix(caller, "1") + "0"}, http.StatusOK, false},
-		{"in one that is none", "acme", []string{"traceparent", "x"}, http.StatusOK, true},
-		{"that is refused", "nobody", nil, http.StatusUnauthorized, true},
+		{"without a trace", "acme", nil, http.StatusOK, true, false},
+		{"in the caller's", "acme", []string{"traceparent", caller}, http.StatusOK, true, true},
+		{"in one that nobody keeps", "acme", []string{"traceparent", strings.TrimSuffix(caller, "1") + "0"}, http.StatusOK, false, false},
+		{"in one that is none", "acme", []string{"traceparent", "x"}, http.StatusOK, true, false},
+		{"that is refused", "nobody", nil, http.StatusUnauthorized, true, false},
+		{"that a stranger calls part of his", "nobody", []string{"traceparent", caller}, http.StatusUnauthorized, true, false},
+		{"of somebody whose token may not do that", "reader", []string{"traceparent", caller}, http.StatusForbidden, true, true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			spans.Reset()
@@ -46,7 +52,7 @@ func TestARequestIsASpanInTheCallersTrace(t *testing.T) {
 			} else if len(got) != 1 || got[0].Name != "POST "+batchReset {
 				t.Fatalf("spans %+v", got)
 			}
-			if len(row.header) > 0 && row.traced && row.header[1] == caller && got[0].Parent.SpanID().String() != "00f067aa0ba902b7" {
+			if row.traced && (got[0].Parent.SpanID().String() == "00f067aa0ba902b7") != row.inCallers {
 				t.Errorf("parent %s", got[0].Parent.SpanID())
 			}
 			if row.status != http.StatusOK {
@@ -79,6 +85,23 @@ func TestARequestIsASpanInTheCallersTrace(t *testing.T) {
 	}
 	if job, err := newService(t, testConfig).db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a"}, Open: true}); err != nil || job.TraceID() != "" {
 		t.Errorf("job %+v, %v", job, err)
+	}
+}
+
+// At a sampling of 0 a stranger cannot have anything kept by saying that it is.
+func TestStrangersDoNotDecideWhatIsKept(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(0))))
+	defer func() { _ = provider.Shutdown(t.Context()) }()
+	cfg := testConfig
+	cfg.Tracer = provider.Tracer("test")
+	s := newService(t, cfg)
+	for token, want := range map[string]int{"": 0, "nobody": 0, "acme": 1} {
+		spans.Reset()
+		s.raw(t, http.MethodGet, "/v1/jobs", token, nil, "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+		if got := len(spans.GetSpans()); got != want {
+			t.Errorf("token %q: %d spans, want %d", token, got, want)
+		}
 	}
 }
 

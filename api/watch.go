@@ -1,19 +1,24 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"batchreset/tasks"
 )
 
 const (
-	// lookInterval is how often the loop of the watchers turns, streamInterval how often
-	// it looks at a job that somebody streams, and hintLost at one that somebody waits
-	// for: its end is announced, and an announcement can be lost.
+	// lookInterval is how often the loop of the watchers turns and looks at tokens,
+	// streamInterval how often it looks at a job that somebody streams, and hintLost at one
+	// that somebody waits for: its end is announced, and an announcement can be lost.
 	lookInterval   = 250 * time.Millisecond
 	streamInterval = 500 * time.Millisecond
 	hintLost       = 5 * time.Second
@@ -42,10 +47,15 @@ type Changes interface {
 	Finished(ctx context.Context, heard func(job string)) error
 	// Tags returns the tags of the jobs that there are.
 	Tags(ctx context.Context, jobs []string) (map[string]string, error)
+	// TokensByHash returns those of the tokens that there are, ended ones too.
+	TokensByHash(ctx context.Context, hashes []string) (map[string]tasks.Token, error)
+	// Now is the time by which tokens expire.
+	Now() time.Time
 }
 
-// watchers tell requests that wait for jobs when these have changed. However many wait,
-// there is one subscription, one loop, and one look for each job.
+// watchers tell requests that wait for jobs when these have changed, or when their token is
+// no longer good for that. However many wait, there is one subscription, one look for each
+// job, and one for each token.
 type watchers struct {
 	changes Changes
 	limit   int // of those who wait at the same time
@@ -54,6 +64,7 @@ type watchers struct {
 
 	mu      sync.Mutex
 	jobs    map[target]*watchedJob
+	passes  map[passKey]*pass
 	waiting map[kind]int
 	tenants map[string]int // of those who wait
 	turn    int64          // counts what is told
@@ -73,17 +84,27 @@ type watchedJob struct {
 	next    time.Time
 }
 
+// passKey is a token, and whose it was when somebody came with it.
+type passKey struct{ hash, tenant string }
+
+// pass is what some wait with.
+type pass struct {
+	watches map[*watch]struct{}
+	looked  time.Time // at the token
+	refused error     // what who comes with it is answered now; nil: the record
+}
+
 // watch is one request's interest in a job.
 type watch struct {
 	target
-	tenant  string
-	changed chan struct{} // has something when the job may have changed
+	pass    passKey
+	changed chan struct{} // has something when the job, or the token, may have changed
 }
 
 func newWatchers(changes Changes, limit int, log *slog.Logger) *watchers {
 	return &watchers{
 		changes: changes, limit: limit, log: log, stopped: make(chan struct{}),
-		jobs: map[target]*watchedJob{}, waiting: map[kind]int{}, tenants: map[string]int{},
+		jobs: map[target]*watchedJob{}, passes: map[passKey]*pass{}, waiting: map[kind]int{}, tenants: map[string]int{},
 	}
 }
 
@@ -100,6 +121,7 @@ func (w *watchers) run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case now := <-ticker.C:
+				w.lookAtTokens(ctx, now) // before anything is told
 				w.look(ctx, now)
 			}
 		}
@@ -111,15 +133,21 @@ func (w *watchers) run(ctx context.Context) error {
 //
 // No tenant may have more watches than are left free: alone it gets half of them, beside
 // another one a third, and there is always room for one that comes new.
-func (w *watchers) add(tenant, job string, kind kind) (one *watch, ok bool) {
-	one = &watch{target{job, kind}, tenant, make(chan struct{}, 1)}
+func (w *watchers) add(token tasks.Token, job string, kind kind) (one *watch, ok bool) {
+	one = &watch{target{job, kind}, passKey{token.Hash, token.Tenant}, make(chan struct{}, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if free := w.limit - w.waiting[poll] - w.waiting[stream]; w.tenants[tenant] >= free {
+	if free := w.limit - w.waiting[poll] - w.waiting[stream]; w.tenants[token.Tenant] >= free {
 		return nil, false
 	}
 	w.waiting[kind]++
-	w.tenants[tenant]++
+	w.tenants[token.Tenant]++
+	p := w.passes[one.pass]
+	if p == nil {
+		p = &pass{watches: map[*watch]struct{}{}}
+		w.passes[one.pass] = p
+	}
+	p.watches[one] = struct{}{}
 	j := w.jobs[one.target]
 	if j == nil {
 		w.turn++ // nobody may take what was read for an earlier watch for news
@@ -134,8 +162,12 @@ func (w *watchers) remove(one *watch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.waiting[one.kind]--
-	if w.tenants[one.tenant]--; w.tenants[one.tenant] == 0 {
-		delete(w.tenants, one.tenant)
+	if w.tenants[one.pass.tenant]--; w.tenants[one.pass.tenant] == 0 {
+		delete(w.tenants, one.pass.tenant)
+	}
+	p := w.passes[one.pass]
+	if delete(p.watches, one); len(p.watches) == 0 {
+		delete(w.passes, one.pass)
 	}
 	j := w.jobs[one.target]
 	delete(j.watches, one)
@@ -166,7 +198,11 @@ func (w *watchers) wake(who target) {
 	}
 	w.turn++
 	j.told = w.turn
-	for one := range j.watches {
+	wakeAll(j.watches)
+}
+
+func wakeAll(watches map[*watch]struct{}) {
+	for one := range watches {
 		select {
 		case one.changed <- struct{}{}:
 		default: // it has not looked yet since it was told
@@ -175,11 +211,11 @@ func (w *watchers) wake(who target) {
 }
 
 // told is the turn in which a watch was told last: what is read from now on is at least
-// as new.
-func (w *watchers) told(one *watch) int64 {
+// as new. An error is what its token is refused with.
+func (w *watchers) told(one *watch) (int64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.jobs[one.target].told
+	return w.jobs[one.target].told, w.passes[one.pass].refused
 }
 
 // tellAgain is for a watch that could not look when it was told: the next look of the
@@ -227,4 +263,64 @@ func (w *watchers) look(ctx context.Context, now time.Time) {
 		}
 		w.mu.Unlock()
 	}
+}
+
+// lookAtTokens ends the waiting of those who may not wait any more. While a token cannot be
+// looked at, nothing new is told to those who came with it.
+func (w *watchers) lookAtTokens(ctx context.Context, now time.Time) {
+	passes := w.leastLookedAt()
+	if len(passes) == 0 {
+		return
+	}
+	hashes := make([]string, len(passes))
+	for i, key := range passes {
+		hashes[i] = key.hash
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	tokens, err := w.changes.TokensByHash(ctx, hashes)
+	if err != nil {
+		err = fmt.Errorf("look at the tokens of those who wait: %w", err)
+		w.log.Debug("no look at tokens", "tokens", len(hashes), "error", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, key := range passes {
+		p := w.passes[key]
+		if p == nil {
+			continue
+		}
+		p.looked = now
+		if p.refused = err; err != nil {
+			continue
+		}
+		if p.refused = key.refusal(tokens, w.changes.Now()); p.refused != nil {
+			wakeAll(p.watches)
+		}
+	}
+}
+
+// leastLookedAt returns as many passes as are looked at in a turn, which are all but for
+// crowds.
+func (w *watchers) leastLookedAt() []passKey {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := slices.Collect(maps.Keys(w.passes))
+	if len(all) <= looksAtOnce {
+		return all
+	}
+	slices.SortFunc(all, func(a, b passKey) int { return w.passes[a].looked.Compare(w.passes[b].looked) })
+	return all[:looksAtOnce]
+}
+
+// refusal is what a request with a pass is answered now; nil: what it asks for.
+func (p passKey) refusal(tokens map[string]tasks.Token, now time.Time) error {
+	token, found := tokens[p.hash]
+	switch {
+	case !found:
+		return tasks.Errorf(tasks.BadToken, "X-Auth-Token is no longer valid")
+	case token.Tenant != p.tenant:
+		return tasks.Errorf(tasks.BadToken, "X-Auth-Token is another tenant's now")
+	}
+	return cmp.Or(token.Check(now), token.Allow(tasks.ScopeRead))
 }

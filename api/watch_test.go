@@ -125,7 +125,7 @@ func TestPreferWaitAnswersOnFinish(t *testing.T) {
 	// Who comes after the end does not wait, and has 304 for what he knows.
 	r := l.get(t, "/v1/jobs/"+id, "Prefer", "wait=60", "If-None-Match", a.Header.Get("ETag"))
 	_ = r.Body.Close()
-	if r.StatusCode != http.StatusNotModified || r.Header.Get("Preference-Applied") != "wait=60" {
+	if r.StatusCode != http.StatusNotModified || r.Header.Get("Preference-Applied") != "wait=50" {
 		t.Errorf("after the end: %d %v", r.StatusCode, r.Header)
 	}
 }
@@ -152,7 +152,7 @@ func TestPreferWaitEnds(t *testing.T) {
 	go func() {
 		r := l.get(t, "/v1/jobs/"+id, "Prefer", "wait=1000")
 		_ = r.Body.Close()
-		if r.Header.Get("Preference-Applied") != "wait=60" {
+		if r.Header.Get("Preference-Applied") != "wait=50" { // most proxies give up after 60 s
 			t.Errorf("answer %v", r.Header)
 		}
 		answered <- r.StatusCode

@@ -3,6 +3,8 @@ package tasks
 import (
 	"fmt"
 	"regexp"
+	"slices"
+	"time"
 )
 
 // Instance is an entry of the fleet: a device, and whose it is.
@@ -67,9 +69,29 @@ var DefaultScopes = []Scope{ScopeSubmit, ScopeRead, ScopeCancel}
 // Token is what the service knows of a caller's token, which is not the token.
 type Token struct {
 	ID        string  `json:"token_id"`
+	Hash      string  `json:"-"` // by which the store finds it
 	Tenant    string  `json:"tenant"`
 	Scopes    []Scope `json:"scopes"`
 	CreatedAt Time    `json:"created_at,omitzero"`
 	ExpiresAt Time    `json:"expires_at,omitzero"` // zero: never
 	RevokedAt Time    `json:"revoked_at,omitzero"` // zero: not revoked
+}
+
+// Check returns a TokenExpired error if the token has come to its end at a time.
+func (t Token) Check(now time.Time) error {
+	switch {
+	case !t.RevokedAt.IsZero():
+		return Errorf(TokenExpired, "X-Auth-Token was revoked, get a new one")
+	case !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt.Time):
+		return Errorf(TokenExpired, "X-Auth-Token has expired, get a new one")
+	}
+	return nil
+}
+
+// Allow returns a Forbidden error if the token does not have a scope.
+func (t Token) Allow(scope Scope) error {
+	if !slices.Contains(t.Scopes, scope) {
+		return Errorf(Forbidden, "the token does not have the scope %q", scope)
+	}
+	return nil
 }

@@ -68,8 +68,7 @@ type Verdict string
 
 // The verdicts, the first that fits.
 const (
-	VerdictUnknown    Verdict = "unknown" // not registered
-	VerdictForeign    Verdict = "foreign" // another tenant's
+	VerdictUnknown    Verdict = "unknown" // not registered, or another tenant's
 	VerdictProtected  Verdict = "protected"
 	VerdictBusy       Verdict = "busy"       // being reset: it would wait
 	VerdictOverQuota  Verdict = "over_quota" // more than the tenant's limits allow now

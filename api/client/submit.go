@@ -83,7 +83,7 @@ func (c *Client) Submit(ctx context.Context, b Batch) (Accepted, error) {
 }
 
 // Verdict is what a dry run says of an instance: "would_reset", "unknown" (not
-// registered), "foreign" (another tenant's), "protected", or "busy" (it would wait).
+// registered, or another tenant's), "protected", "busy" (it would wait), or "over_quota".
 type Verdict struct {
 	InstanceID string `json:"instance_id"`
 	Verdict    string `json:"verdict"`

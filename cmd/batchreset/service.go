@@ -170,7 +170,7 @@ func (f *apiFlags) check() error {
 
 func (f *apiFlags) handler(db *redisdb.DB, ops opsFlags, tracer trace.Tracer, log *slog.Logger) *api.API {
 	return api.New(api.Config{
-		MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(), Tracer: tracer,
+		MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(), Tracer: tracer, Version: versionText(),
 	}, db, log)
 }
 

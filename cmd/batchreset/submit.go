@@ -47,8 +47,8 @@ tells whether it was accepted), accepted (and no more is known). Ctrl-C writes w
 known until then.
 
 With --dry-run nothing is reset: each instance is listed with would_reset, unknown
-(not registered), foreign (another tenant's), protected, or busy (it would wait for the
-reset that is under way). Exit code 0 then means that none would be refused, 2 that
+(not registered, or another tenant's), protected, or busy (it would wait for the reset
+that is under way). Exit code 0 then means that none would be refused, 2 that
 some would.
 
 ` + exitCodes + `

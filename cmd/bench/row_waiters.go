@@ -153,7 +153,7 @@ func (s *stack) tell(ctx context.Context, a *api, c crowd, jobs int) (told *hdrh
 
 // wait waits for the end of a job and returns how long ago that was by then.
 func (c *caller) wait(job string, poll bool) (time.Duration, error) {
-	path, header := "/v1/jobs/"+job, "Prefer: wait=60\r\n"
+	path, header := "/v1/jobs/"+job, "Prefer: wait=50\r\n"
 	if !poll {
 		path, header = path+"/events", ""
 	}

@@ -90,12 +90,27 @@ func (db *DB) Token(ctx context.Context, secret string) (tasks.Token, error) {
 		return tasks.Token{}, err
 	case !found:
 		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "X-Auth-Token is not valid")
-	case !token.RevokedAt.IsZero():
-		return tasks.Token{}, tasks.Errorf(tasks.TokenExpired, "X-Auth-Token was revoked, get a new one")
-	case !token.ExpiresAt.IsZero() && !db.Now().Before(token.ExpiresAt.Time):
-		return tasks.Token{}, tasks.Errorf(tasks.TokenExpired, "X-Auth-Token has expired, get a new one")
 	}
-	return token, nil
+	return token, token.Check(db.Now())
+}
+
+// TokensByHash returns those of the tokens that there are, ended ones too.
+func (db *DB) TokensByHash(ctx context.Context, hashes []string) (map[string]tasks.Token, error) {
+	pipe := db.rdb.Pipeline()
+	read := make([]*redis.MapStringStringCmd, len(hashes))
+	for i, hash := range hashes {
+		read[i] = pipe.HGetAll(ctx, tokenKey(hash))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("read tokens: %w", err)
+	}
+	tokens := make(map[string]tasks.Token, len(hashes))
+	for i, hash := range hashes {
+		if h := read[i].Val(); len(h) > 0 {
+			tokens[hash] = decodeToken(hash, h)
+		}
+	}
+	return tokens, nil
 }
 
 func (db *DB) token(ctx context.Context, hash string) (tasks.Token, bool, error) {
@@ -103,18 +118,21 @@ func (db *DB) token(ctx context.Context, hash string) (tasks.Token, bool, error)
 	if err := db.group.do(ctx, cmd); err != nil {
 		return tasks.Token{}, false, fmt.Errorf("read token: %w", err)
 	}
-	h := cmd.Val()
-	if len(h) == 0 {
+	if len(cmd.Val()) == 0 {
 		return tasks.Token{}, false, nil
 	}
+	return decodeToken(hash, cmd.Val()), true, nil
+}
+
+func decodeToken(hash string, h map[string]string) tasks.Token {
 	t := tasks.Token{
-		ID: hash[:tokenIDLength], Tenant: h["tenant"],
+		ID: hash[:tokenIDLength], Hash: hash, Tenant: h["tenant"],
 		CreatedAt: millis(h["created"]), ExpiresAt: millis(h["expires"]), RevokedAt: millis(h["revoked"]),
 	}
 	for name := range strings.FieldsSeq(h["scopes"]) {
 		t.Scopes = append(t.Scopes, tasks.Scope(name))
 	}
-	return t, true, nil
+	return t
 }
 
 func millis(s string) tasks.Time {
