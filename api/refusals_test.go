@@ -69,7 +69,9 @@ func TestEveryOperationRefusesAlike(t *testing.T) {
 		}
 		refuses("no token", "", nil, http.StatusUnauthorized, tasks.BadToken)
 		refuses("a revoked token", "revoked", nil, http.StatusUnauthorized, tasks.TokenExpired)
-		refuses("a token without the scope", narrow, nil, http.StatusForbidden, tasks.Forbidden)
+		if r.path != "/v1/whoami" { // which any token may ask
+			refuses("a token without the scope", narrow, nil, http.StatusForbidden, tasks.Forbidden)
+		}
 		refuses("a large body", "acme", strings.NewReader(strings.Repeat(" ", 64<<10+1)), http.StatusRequestEntityTooLarge, tasks.TooLarge)
 		refuses("half a body", "acme", iotest.ErrReader(errors.New("gone")), http.StatusBadRequest, tasks.BadRequest)
 		if missing := strings.Replace(r.path, job, tasks.NewJobID(), 1); missing != r.path {

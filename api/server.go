@@ -134,6 +134,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	route(http.MethodPost, "/v1/jobs/:job/retry", tasks.ScopeSubmit, takes{body: true}, s.retry)
 	brake("/v1/halt", tasks.ScopeOperate, takes{body: true}, s.halt)
 	route(http.MethodPost, "/v1/resume", tasks.ScopeOperate, takes{body: true}, s.resume)
+	route(http.MethodGet, "/v1/whoami", anyScope, nothing, s.whoami)
 	// Who has only the headers sent to him sees whether there is something, as with GET.
 	public := func(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
 		e.Match([]string{http.MethodGet, http.MethodHead}, path, h, m...)

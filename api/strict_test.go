@@ -100,6 +100,7 @@ func TestEveryRouteTakesWhatItTakes(t *testing.T) {
 		{http.MethodPost, "/v1/halt", "reason"},
 		{http.MethodPost, "/v1/resume", "reason"},
 		{http.MethodGet, "/v1/jobs", ""},
+		{http.MethodGet, "/v1/whoami", ""},
 		{http.MethodGet, "/v1/jobs/" + id, ""},
 		{http.MethodGet, "/v1/jobs/" + id + "/events", ""},
 		{http.MethodGet, "/v1/instances/tasks/" + id, ""},

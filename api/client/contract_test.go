@@ -50,6 +50,7 @@ func (n node) at(keys ...string) node {
 func TestTheTypesAreThoseOfTheContract(t *testing.T) {
 	page := contract().at("paths", "/v1/jobs", "get", "responses", "200", "content", "application/json", "schema", "properties", "data")
 	sameFields(t, "data", page, reflect.TypeFor[jobsPage]())
+	sameFields(t, "identity", contract().at("components", "schemas", "Identity"), reflect.TypeFor[Identity]())
 }
 
 // sameFields fails unless the fields of a type are the properties of its schema, and so
@@ -157,6 +158,8 @@ func (s *written) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		example = "named"
 	case r.URL.Path == "/v1/jobs":
 		example = "page"
+	case r.URL.Path == "/v1/whoami":
+		example = "identity"
 	}
 	content := op.at("responses", "200", "content")
 	if stream, ok := content.at("text/event-stream")["example"].(string); ok {

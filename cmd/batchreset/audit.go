@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,7 @@ import (
 )
 
 // actor is the user who runs this command, as far as this machine knows, and the reason
-// that he gave.
+// that was given.
 func actor(reason string) tasks.Actor {
 	name, host := "unknown", "unknown"
 	if u, err := user.Current(); err == nil {
@@ -67,10 +66,11 @@ What stops or removes something is done even while the trail cannot be written, 
 Redis is full for example. Its entry is in the log then; api and worker write it when there
 is room, with the time at which it was decided. A command prints it.
 
---output json prints one JSON object per line.`,
+--output json has all entries in one object; for a long trail take jsonl, an entry on each
+line.`,
 		Example: `  batchreset audit --since 24h
   batchreset audit --since 720h --instance phone-1
-  batchreset audit --since 2026-01-02T15:00:00Z --until 2026-01-02T16:00:00Z --output json`,
+  batchreset audit --since 2026-01-02T15:00:00Z --until 2026-01-02T16:00:00Z --output jsonl`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			filter.Action = tasks.Action(action)
@@ -90,14 +90,17 @@ is room, with the time at which it was decided. A command prints it.
 				if err := readTimes(db.Now()); err != nil {
 					return err
 				}
-				if output.json() {
-					encoder := json.NewEncoder(std.out)
-					encoder.SetEscapeHTML(false)
-					return db.AuditTrail(cmd.Context(), filter, func(e tasks.AuditEntry) error { return encoder.Encode(e) })
-				}
-				return db.AuditTrail(cmd.Context(), filter, func(e tasks.AuditEntry) error {
-					_, err := fmt.Fprintln(std.out, auditLine(e))
-					return err
+				return output.show(std.out, view{
+					list: "entries", columns: auditColumns,
+					rows: func(add func(any) error) error {
+						return db.AuditTrail(cmd.Context(), filter, func(e tasks.AuditEntry) error { return add(e) })
+					},
+					text: func(w io.Writer) error {
+						return db.AuditTrail(cmd.Context(), filter, func(e tasks.AuditEntry) error {
+							_, err := fmt.Fprintln(w, auditLine(e))
+							return err
+						})
+					},
 				})
 			})
 		},
@@ -111,6 +114,10 @@ is room, with the time at which it was decided. A command prints it.
 	cmd.Flags().StringVar(&filter.Job, "job", "", "only what is about this job")
 	cmd.Flags().StringVar(&filter.InstanceID, "instance", "", "only what is about this instance")
 	return cmd
+}
+
+var auditColumns = []string{
+	"at", "decided_at", "by", "from", "action", "tenant", "job_id", "request_id", "instance_ids", "list_sha256", "reason", "detail",
 }
 
 func actionNames() string {

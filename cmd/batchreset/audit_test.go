@@ -25,7 +25,7 @@ func TestCommandsLeaveATrail(t *testing.T) {
 	} {
 		command(t, environment, strings.Fields(args)...).ok(t)
 	}
-	out := command(t, environment, "audit", "--output", "json").ok(t).out
+	out := command(t, environment, "audit", "--output", "jsonl").ok(t).out
 	var got []string
 	for line := range strings.Lines(out) {
 		var e tasks.AuditEntry

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,32 +21,79 @@ type callerFlags struct {
 	server    string
 	token     string
 	tokenFile string
+	context   string
+	contexts  contexts
 	output    outputFlag
 }
 
+const defaultServer = "http://127.0.0.1:8080"
+
 func (f *callerFlags) define(flags *pflag.FlagSet) {
-	flags.StringVar(&f.server, "server", "http://127.0.0.1:8080", "`URL` of the service")
+	flags.StringVar(&f.server, "server", "", "`URL` of the service (default: the context's, or "+defaultServer+")")
 	flags.StringVar(&f.token, "token", "", "token that says which tenant you are (better in BATCHRESET_TOKEN than on the command line, where other users of the machine see it)")
 	flags.StringVar(&f.tokenFile, "token-file", "", "read the token from this `file`")
+	flags.StringVar(&f.context, "context", "", "`name` of what 'batchreset login' has kept (default: the current context)")
+	f.contexts.define(flags)
+	alternatives(flags, "token", "token-file")
+	for _, name := range []string{"server", "token", "token-file"} {
+		yields(flags, name, "context")
+	}
 	f.output.define(flags)
+}
+
+// target is the server, and the token for it, that the flags and the context say. The name is
+// that of the context whose token it is.
+func (f *callerFlags) target() (to savedContext, err error) {
+	to = savedContext{Server: strings.TrimRight(f.server, "/"), Token: f.token}
+	if f.tokenFile != "" {
+		if to.Token, err = readSecret(f.tokenFile); err != nil {
+			return to, fmt.Errorf("--token-file: %w", err)
+		}
+	}
+	kept, err := f.kept(to)
+	if err != nil {
+		return to, err
+	}
+	to.Server = cmp.Or(to.Server, kept.Server, defaultServer)
+	if to.Token == "" && to.Server == kept.Server {
+		to.Name, to.Token = kept.Name, kept.Token
+	}
+	switch {
+	case to.Token != "":
+		return to, nil
+	case kept.Name != "":
+		return to, fmt.Errorf("--token is missing: that of the context %s is for %s, and is not sent to another server", kept.Name, kept.Server)
+	}
+	return to, errors.New("--token is missing: give --token, --token-file, BATCHRESET_TOKEN or BATCHRESET_TOKEN_FILE, or keep one with 'batchreset login'")
+}
+
+// kept is the context that is meant, if any is and if it is needed.
+func (f *callerFlags) kept(to savedContext) (savedContext, error) {
+	if f.context != "" {
+		s, err := f.contexts.read(f.context)
+		if err != nil {
+			err = fmt.Errorf("--context: %w", err)
+		}
+		return s, err
+	}
+	if to.Server != "" && to.Token != "" {
+		return savedContext{}, nil
+	}
+	name, err := f.contexts.current()
+	if err != nil || name == "" {
+		return savedContext{}, err
+	}
+	return f.contexts.read(name)
 }
 
 // connect makes the client of the flags. What it has to say while it waits for a
 // server goes to notices.
 func (f *callerFlags) connect(notices *notices) (*client.Client, error) {
-	token := f.token
-	switch {
-	case token != "" && f.tokenFile != "":
-		return nil, errors.New("--token and --token-file (or BATCHRESET_TOKEN and BATCHRESET_TOKEN_FILE) are both given; which one is right?")
-	case f.tokenFile != "":
-		var err error
-		if token, err = readSecret(f.tokenFile); err != nil {
-			return nil, fmt.Errorf("--token-file: %w", err)
-		}
-	case token == "":
-		return nil, errors.New("--token is missing: give --token, --token-file, BATCHRESET_TOKEN or BATCHRESET_TOKEN_FILE")
+	to, err := f.target()
+	if err != nil {
+		return nil, err
 	}
-	c, err := client.New(f.server, token, client.OnRetry(notices.retry))
+	c, err := client.New(to.Server, to.Token, client.OnRetry(notices.retry))
 	if err != nil {
 		return nil, fmt.Errorf("--%w", err) // it begins with server or token
 	}

@@ -4,16 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/spf13/cobra"
 )
 
 const testToken = "demo-token"
@@ -37,22 +33,16 @@ func (s *fakeService) callWith(ctx context.Context, in io.Reader, args ...string
 func callCommand(ctx context.Context, in io.Reader, args ...string) callResult {
 	var out, errs bytes.Buffer
 	err := callOn(ctx, &streams{in: in, out: &out, err: &errs}, args...)
-	code := 0
-	if err != nil {
-		code = 1
-		if e, ok := errors.AsType[*exitError](err); ok {
-			code, err = e.code, e.err
-		}
-		if err != nil {
-			fmt.Fprintln(&errs, "batchreset:", err)
-		}
+	code := exitCode(err)
+	if err != nil && err.Error() != "" {
+		output := outputOf(args, nil)
+		output.complain(&errs, err, code)
 	}
 	return callResult{code, out.String(), errs.String()}
 }
 
 func callOn(ctx context.Context, std *streams, args ...string) error {
-	root := &cobra.Command{Use: "batchreset", SilenceErrors: true, SilenceUsage: true}
-	root.AddCommand(newSubmitCommand(std), newStatusCommand(std), newWatchCommand(std), newJobsCommand(std), newCancelCommand(std), newRetryCommand(std))
+	root := newRootCommand(nil, std)
 	root.SetArgs(args)
 	return root.ExecuteContext(ctx)
 }
@@ -111,12 +101,12 @@ func TestCallerFlags(t *testing.T) {
 		want string
 	}{
 		{"refuse a missing token", nil, "--token is missing: give --token, --token-file"},
-		{"refuse two tokens", []string{"--token", "a", "--token-file", "b"}, "--token and --token-file"},
+		{"refuse two tokens", []string{"--token", "a", "--token-file", "b"}, "--token and --token-file do not go together"},
 		{"refuse a token file that is not there", []string{"--token-file", "/no/such/file"}, "--token-file: open /no/such/file: no such file"},
 		{"refuse an empty token file", []string{"--token-file", writeFile(t, "\n")}, "--token-file: "},
 		{"refuse a token with a space", []string{"--token", "a b"}, "--token has spaces"},
 		{"refuse a server that is no URL", []string{"--token", "a", "--server", "localhost:8080"}, `--server "localhost:8080" is not a URL`},
-		{"refuse another output", []string{"--output", "xml"}, `must be 'text' or 'json'`},
+		{"refuse another output", []string{"--output", "xml"}, `must be one of text, json, jsonl, yaml, csv, table`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			callCommand(t.Context(), nil, append([]string{"jobs"}, row.args...)...).want(t, 1, "", row.want)

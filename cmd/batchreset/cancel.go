@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -35,18 +36,10 @@ cancelled' opens a cancelled job again.`,
   batchreset cancel --label run_id=recall-7
   batchreset cancel --since 1h
   batchreset cancel --all`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			switch filtered := filter.given(); {
-			case all && filtered:
-				return errors.New("--all and what selects jobs do not go together")
-			case len(args) > 0 && (all || filtered):
-				return errors.New("jobs by name and flags that select jobs do not go together")
-			case all || filtered:
-				return nil
-			}
-			return jobArgs(0)(cmd, args)
-		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := filter.checkArgs(cmd, args, all); err != nil {
+				return err
+			}
 			if len(args) == 1 {
 				return change(cmd.Context(), std, &flags, args[0], (*client.Client).Cancel)
 			}
@@ -64,12 +57,13 @@ cancelled' opens a cancelled job again.`,
 					return err
 				}
 			}
-			return cancelAll(cmd.Context(), std, c, args, flags.output.json())
+			return cancelAll(cmd.Context(), std, c, args, flags.output)
 		},
 	}
 	flags.define(cmd.Flags())
 	filter.define(cmd.Flags())
 	cmd.Flags().BoolVar(&all, "all", false, "every job of your tenant that has not ended")
+	filter.orArgs(cmd.Flags())
 	return cmd
 }
 
@@ -91,7 +85,7 @@ func openJobs(ctx context.Context, c *client.Client, filter client.JobsFilter) (
 }
 
 // cancelAll cancels jobs and shows what has become of them.
-func cancelAll(ctx context.Context, std *streams, c *client.Client, ids []string, asJSON bool) error {
+func cancelAll(ctx context.Context, std *streams, c *client.Client, ids []string, output outputFlag) error {
 	cancelled := []client.Job{}
 	missing, err := c.CancelAll(ctx, ids, func(job client.Job) { cancelled = append(cancelled, job) })
 	instances, counts := sum(cancelled)
@@ -108,13 +102,9 @@ func cancelAll(ctx context.Context, std *streams, c *client.Client, ids []string
 	case ended > 0:
 		fmt.Fprintf(std.err, "%s had ended\n", plural(ended, "job"))
 	}
-	if asJSON {
-		return errors.Join(err, writeJSON(std.out, map[string]any{"jobs": records(cancelled)}))
-	}
-	if len(cancelled) == 0 {
-		return err
-	}
-	return errors.Join(err, writeJobs(std.out, cancelled))
+	v := itemsOf(cancelled)
+	v.text = func(w io.Writer) error { return writeJobs(w, cancelled) }
+	return errors.Join(err, output.show(std.out, v))
 }
 
 // change changes one job and shows it.
@@ -128,8 +118,7 @@ func change(ctx context.Context, std *streams, flags *callerFlags, id string, ho
 	if err != nil {
 		return err
 	}
-	if flags.output.json() {
-		return writeJSON(std.out, job.Record)
-	}
-	return writeJob(std.out, job)
+	v := itemsOf([]client.Job{job})
+	v.text = func(w io.Writer) error { return writeJob(w, job) }
+	return flags.output.show(std.out, v)
 }

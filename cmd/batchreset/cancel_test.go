@@ -99,7 +99,7 @@ func TestCancel(t *testing.T) {
 		want string
 	}{
 		"nothing":               {nil, "the job ID is missing"},
-		"all and some":          {[]string{"--all", "--label", "a=b"}, "--all and what selects jobs do not go together"},
+		"all and some":          {[]string{"--all", "--label", "a=b"}, "--all and --label do not go together"},
 		"a job and all":         {[]string{id("1"), "--all"}, "jobs by name and flags"},
 		"a job and a filter":    {[]string{id("1"), "--since", "1h"}, "jobs by name and flags"},
 		"a label without value": {[]string{"--label", "a"}, "--label"},

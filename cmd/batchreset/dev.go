@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/spf13/cobra"
 	"go.opentelemetry.io/otel/attribute"
 	"golang.org/x/sync/errgroup"
@@ -37,7 +38,8 @@ func newDevCommand(std *streams) *cobra.Command {
 		Short: "Run everything in one process, to try it out",
 		Long: `Runs API, worker, simulated phones and the operators' listener in one process,
 on a Redis inside it. Nothing needs to be installed, and nothing survives a
-restart. With --redis it uses a real Redis instead.`,
+restart. With --redis it uses a real Redis instead. 'fleet', 'token' and other
+operators' commands work on the Redis inside with the --redis that it prints.`,
 		Example: `  batchreset dev
   batchreset dev --listen 127.0.0.1:9000 --simulator-latency 5s --simulator-failure-rate 0.2`,
 		Args: noArgs,
@@ -46,9 +48,6 @@ restart. With --redis it uses a real Redis instead.`,
 				return err
 			}
 			if hook != "" {
-				if redis.url != "" || redis.file != "" {
-					return errors.New("--webhook-url is for the embedded Redis; with a real one use 'batchreset webhook add'")
-				}
 				if err := webhook.CheckURL(cmd.Context(), hook, work.webhookPrivate); err != nil {
 					return fmt.Errorf("--webhook-url %w", err)
 				}
@@ -65,6 +64,8 @@ restart. With --redis it uses a real Redis instead.`,
 	work.define(cmd.Flags())
 	defineWebhookPrivate(cmd.Flags(), &work.webhookPrivate, true)
 	cmd.Flags().StringVar(&hook, "webhook-url", "", "embedded Redis: tell this `URL` of every job that ends and every item that fails")
+	alternatives(cmd.Flags(), "webhook-url", "redis") // a real one has 'batchreset webhook add'
+	alternatives(cmd.Flags(), "webhook-url", "redis-file")
 	ops.define(cmd.Flags(), "127.0.0.1:9090")
 	ops.openHere = true
 	return cmd
@@ -76,15 +77,14 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	// The token of the embedded Redis is fixed, so that command lines can be kept.
 	// A well-known token has no business in a real one.
 	token, ttl := demoToken, time.Duration(0)
-	embedded := redis.url == "" && redis.file == ""
-	if embedded {
-		server := miniredis.NewMiniRedis()
-		server.ClockTTL(true) // else its keys would never expire
-		if err := server.Start(); err != nil {
+	inside := redis.url == "" && redis.file == ""
+	if inside {
+		server, err := startEmbedded()
+		if err != nil {
 			return fmt.Errorf("start embedded Redis: %w", err)
 		}
 		defer server.Close()
-		redis.url = "redis://" + server.Addr()
+		redis.url = server.url
 		flags.db.Embedded = true
 	} else {
 		token, ttl = rand.Text(), 24*time.Hour
@@ -145,16 +145,45 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	g.Go(func() error {
 		return serve(ctx, private, ops.handler(db, log, work.metricsOf(w), sweeper, upstream, teller, handler, db.QueueMetrics()), log)
 	})
-	greet(std, urlOf(public), urlOf(private), token, embedded)
+	greet(std, urlOf(public), urlOf(private), token, redis.url, inside)
 	if hook != "" {
 		fmt.Fprintf(std.out, "Every job that ends is told to %s, signed with %s\n\n", hook, secret)
 	}
 	return g.Wait()
 }
 
-func greet(std *streams, api, ops, token string, embedded bool) {
+// embedded is a Redis inside this process, for this user alone: whoever has the URL. Operators'
+// commands work on it, too.
+type embedded struct {
+	*miniredis.Miniredis
+	url string
+}
+
+func startEmbedded() (embedded, error) {
+	server := miniredis.NewMiniRedis()
+	server.ClockTTL(true) // else its keys would never expire
+	password := rand.Text()
+	server.RequireAuth(password)
+	if err := server.Start(); err != nil {
+		return embedded{}, err
+	}
+	server.Server().SetPreHook(answerInfo)
+	return embedded{server, "redis://:" + password + "@" + server.Addr()}, nil
+}
+
+// answerInfo has an embedded Redis tell what a command asks before it trusts a server with
+// jobs: it understands what is needed, and evicts nothing.
+func answerInfo(c *server.Peer, command string, _ ...string) bool {
+	if command != "INFO" {
+		return false
+	}
+	c.WriteBulk("redis_version:6.2.0\r\nrole:master\r\nmaxmemory_policy:noeviction\r\n")
+	return true
+}
+
+func greet(std *streams, api, ops, token, redis string, inside bool) {
 	keeps := "the Redis that you named"
-	if embedded {
+	if inside {
 		keeps = "this process; nothing survives a restart"
 	}
 	fmt.Fprintf(std.out, `batchreset dev: simulated phones, jobs are kept in %[4]s
@@ -175,6 +204,9 @@ Or both at once:
   go run ./cmd/batchreset submit --server %[1]s --token %[3]s --wait a44uhlf7 efjy72gs
 
 `, api, ops, token, keeps, demoTenant)
+	if inside {
+		fmt.Fprintf(std.out, "Operators' commands need the Redis inside, such as:\n\n  go run ./cmd/batchreset fleet list --redis %s\n\n", redis)
+	}
 }
 
 // Compile-time checks that the parts which meet here fit.

@@ -51,6 +51,13 @@ func newFakeService(t *testing.T) *fakeService {
 	mux.HandleFunc("POST /v1/jobs/{job}/cancel", s.cancel)
 	mux.HandleFunc("POST /v1/jobs/{job}/retry", s.retry)
 	mux.HandleFunc("GET /v1/jobs", s.list)
+	mux.HandleFunc("GET /v1/whoami", func(w http.ResponseWriter, _ *http.Request) {
+		created := tasks.Time{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+		answerOK(w, tasks.Token{
+			ID: "3fa1c09b7e55d210", Tenant: "acme", Scopes: tasks.DefaultScopes,
+			CreatedAt: created, ExpiresAt: tasks.Time{Time: created.AddDate(0, 1, 0)},
+		})
+	})
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Auth-Token") != testToken {
 			answerError(w, 401, "APIGW.0301", "X-Auth-Token is not valid")

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,8 +30,9 @@ cannot be reset at all. Both are checked at submit and again before each attempt
 
 func newFleetImportCommand(std *streams) *cobra.Command {
 	var (
-		redis redisFlags
-		opts  redisdb.Options
+		redis  redisFlags
+		output outputFlag
+		opts   redisdb.Options
 	)
 	cmd := &cobra.Command{
 		Use:   "import FILE.csv|FILE.json",
@@ -62,30 +63,48 @@ JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
 					return fmt.Errorf("%s: %w", args[0], err)
 				}
 				report, err := register(cmd.Context(), db, file.changes)
+				done := imported{New: report.New, Protected: report.Protected, Unprotected: report.Unprotected, Moved: report.Moved, Repeats: file.repeats}
 				if err == nil {
-					fmt.Fprintf(std.err, "registered %s\n", plural(len(file.changes), "instance"))
+					done.Registered = len(file.changes)
 				}
-				for _, line := range []struct {
-					what string
-					n    int
-				}{
-					{"new", report.New},
-					{"protection begun", report.Protected},
-					{"protection ended", report.Unprotected},
-					{"moved to another tenant", report.Moved},
-					{"identical rows left out", file.repeats},
-				} {
-					if line.n > 0 {
-						fmt.Fprintf(std.err, "%s: %d\n", line.what, line.n)
-					}
-				}
-				return err
+				return errors.Join(err, output.show(std.out, view{document: done, text: func(io.Writer) error { done.write(std.err); return nil }}))
 			})
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
 	defineFullAt(cmd.Flags(), &opts.FullAt)
 	return cmd
+}
+
+// imported is what an import did.
+type imported struct {
+	Registered  int `json:"registered"` // 0 if it stopped
+	New         int `json:"new"`
+	Protected   int `json:"protection_begun"`
+	Unprotected int `json:"protection_ended"`
+	Moved       int `json:"moved"`
+	Repeats     int `json:"identical_rows_left_out"`
+}
+
+func (i imported) write(w io.Writer) {
+	if i.Registered > 0 {
+		fmt.Fprintf(w, "registered %s\n", plural(i.Registered, "instance"))
+	}
+	for _, line := range []struct {
+		what string
+		n    int
+	}{
+		{"new", i.New},
+		{"protection begun", i.Protected},
+		{"protection ended", i.Unprotected},
+		{"moved to another tenant", i.Moved},
+		{"identical rows left out", i.Repeats},
+	} {
+		if line.n > 0 {
+			fmt.Fprintf(w, "%s: %d\n", line.what, line.n)
+		}
+	}
 }
 
 // register is told of what is done even where it stops.
@@ -106,23 +125,29 @@ func newFleetListCommand(std *streams) *cobra.Command {
 		output outputFlag
 	)
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the registered instances",
-		Long:    "Lists the registered instances by ID; --output json prints one JSON object per line.",
-		Example: "  batchreset fleet list --output json",
-		Args:    noArgs,
+		Use:   "list",
+		Short: "List the registered instances",
+		Long: `Lists the registered instances by ID. What --output csv prints can be changed and given
+to 'batchreset fleet import'.`,
+		Example: `  batchreset fleet list --output json
+  batchreset fleet list --output csv > fleet.csv`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				if output.json() {
-					encoder := json.NewEncoder(std.out)
-					return db.Fleet(cmd.Context(), func(in tasks.Instance) error { return encoder.Encode(in) })
-				}
-				table := newTable(std.out, "INSTANCE", "TENANT", "PROTECTED")
-				err := db.Fleet(cmd.Context(), func(in tasks.Instance) error {
-					table.row(in.ID, in.Tenant, strconv.FormatBool(in.Protected))
-					return nil
+				return output.show(std.out, view{
+					list: "instances", columns: []string{"instance_id", "tenant", "protected"},
+					rows: func(add func(any) error) error {
+						return db.Fleet(cmd.Context(), func(in tasks.Instance) error { return add(in) })
+					},
+					table: func(w io.Writer) error {
+						table := newTable(w, "INSTANCE", "TENANT", "PROTECTED")
+						err := db.Fleet(cmd.Context(), func(in tasks.Instance) error {
+							table.row(in.ID, in.Tenant, strconv.FormatBool(in.Protected))
+							return nil
+						})
+						return errors.Join(err, table.flush())
+					},
 				})
-				return errors.Join(err, table.flush())
 			})
 		},
 	}
@@ -173,7 +198,10 @@ func protect(protected bool) fleetChange {
 // newFleetChangeCommand makes a command that changes the entry of each instance that it
 // is given, and names those that have none.
 func newFleetChangeCommand(std *streams, done string, change fleetChange, cmd *cobra.Command) *cobra.Command {
-	var redis redisFlags
+	var (
+		redis  redisFlags
+		output outputFlag
+	)
 	cmd.Args = cobra.MinimumNArgs(1)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return withRedis(cmd, redis, func(db *redisdb.DB) error {
@@ -181,13 +209,15 @@ func newFleetChangeCommand(std *streams, done string, change fleetChange, cmd *c
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(std.err, "%s %d instances\n", done, len(args)-len(missing))
+			changed := slices.DeleteFunc(slices.Clone(args), func(id string) bool { return slices.Contains(missing, id) })
+			err = output.said(std, map[string]any{"instance_ids": changed, "not_registered": notNil(missing)}, "%s %d instances", done, len(changed))
 			if missing != nil {
-				return fmt.Errorf("not registered: %s", strings.Join(missing, ", "))
+				err = errors.Join(err, fmt.Errorf("not registered: %s", strings.Join(missing, ", ")))
 			}
-			return nil
+			return err
 		})
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
 	return cmd
 }

@@ -21,12 +21,11 @@ type tenantFlags struct {
 func (f *tenantFlags) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tenant, "tenant", "", "the tenant")
 	flags.BoolVar(&f.all, "all", false, "all tenants")
+	alternatives(flags, "tenant", "all")
 }
 
 func (f *tenantFlags) check() error {
 	switch {
-	case f.all && f.tenant != "":
-		return errors.New("--tenant and --all do not go together")
 	case !f.all && f.tenant == "":
 		return errors.New("--tenant is missing, or --all for all tenants")
 	case f.all:
@@ -46,9 +45,18 @@ func (f *tenantFlags) String() string {
 	return "tenant " + f.tenant
 }
 
+// shown is what was done to whom, for programs.
+func (f *tenantFlags) shown(done string) map[string]any {
+	if f.all {
+		return map[string]any{"all": true, done: true}
+	}
+	return map[string]any{"tenant": f.tenant, done: true}
+}
+
 func newHaltCommand(std *streams) *cobra.Command {
 	var (
 		redis  redisFlags
+		output outputFlag
 		whom   tenantFlags
 		db     redisdb.Options
 		reason string
@@ -79,12 +87,12 @@ starts.`,
 				if err := db.Halt(cmd.Context(), whom.tenant, tasks.HaltedByOperator, actor(reason)); err != nil {
 					return err
 				}
-				fmt.Fprintf(std.err, "halted: %s; 'batchreset resume' ends it\n", &whom)
-				return nil
+				return output.said(std, whom.shown("halted"), "halted: %s; 'batchreset resume' ends it", &whom)
 			})
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
 	whom.define(cmd.Flags())
 	cmd.Flags().IntVar(&db.CommitReplicas, "commit-replicas", 0, "how many Redis replicas must know of it before it counts, as for api and worker")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who look")
@@ -93,9 +101,10 @@ starts.`,
 
 func newResumeCommand(std *streams) *cobra.Command {
 	var (
-		redis redisFlags
-		whom  tenantFlags
-		own   bool
+		redis  redisFlags
+		output outputFlag
+		whom   tenantFlags
+		own    bool
 	)
 	cmd := &cobra.Command{
 		Use:   "resume --tenant TENANT|--all",
@@ -113,9 +122,6 @@ beside the operators', and the tenant ends it. --own ends it in the tenant's pla
 			if err := whom.check(); err != nil {
 				return err
 			}
-			if own && whom.all {
-				return errors.New("--own needs --tenant: a halt of all tenants is always the operators'")
-			}
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
 				whose := tasks.HaltedByOperator
 				if own {
@@ -128,15 +134,17 @@ beside the operators', and the tenant ends it. --own ends it in the tenant's pla
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(std.err, "resumed: %s\n", &whom)
+				err = output.said(std, whom.shown("resumed"), "resumed: %s", &whom)
 				sayWhatIsHalted(std.err, policies, whom.tenant)
-				return nil
+				return err
 			})
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
 	whom.define(cmd.Flags())
 	cmd.Flags().BoolVar(&own, "own", false, "end the halt that the tenant set itself, not the operators'")
+	alternatives(cmd.Flags(), "own", "all") // a halt of all tenants is always the operators'
 	return cmd
 }
 

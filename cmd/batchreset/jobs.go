@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -57,22 +58,21 @@ time at which a job was accepted.`,
 			if err != nil {
 				return err
 			}
-			if flags.output.json() {
-				return writeJSON(std.out, map[string][]json.RawMessage{"jobs": records(jobs)})
-			}
 			if len(jobs) == 0 {
 				fmt.Fprintln(std.err, "no jobs")
-				return nil
 			}
-			return writeJobs(std.out, jobs)
+			return flags.output.show(std.out, view{
+				list: "jobs", rows: each(records(jobs)), columns: jobColumns,
+				table: func(w io.Writer) error { return writeJobs(w, jobs) },
+			})
 		},
 	}
 	flags.define(cmd.Flags())
 	filter.define(cmd.Flags())
-	cmd.Flags().StringVar(&filter.State, "state", "", "only jobs in this `state`: pending, running, succeeded, failed, partial or cancelled")
-	cmd.Flags().IntVar(&limit, "limit", 20, "how many jobs to list at most")
+	cmd.Flags().StringVarP(&filter.State, "state", "s", "", "only jobs in this `state`: pending, running, succeeded, failed, partial or cancelled")
+	cmd.Flags().IntVarP(&limit, "limit", "L", 20, "how many jobs to list at most")
 	cmd.Flags().BoolVar(&all, "all", false, "list every job, however many")
-	cmd.MarkFlagsMutuallyExclusive("limit", "all")
+	alternatives(cmd.Flags(), "limit", "all")
 	return cmd
 }
 
@@ -84,7 +84,7 @@ type jobsFilter struct {
 
 func (f *jobsFilter) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.InstanceID, "instance", "", "only jobs that name the instance with this `ID`")
-	flags.StringArrayVar(&f.Labels, "label", nil, "only jobs with the label `name=value`; may be repeated, and a job must have all")
+	flags.StringArrayVarP(&f.Labels, "label", "l", nil, "only jobs with the label `name=value`; may be repeated, and a job must have all")
 	flags.StringVar(&f.since, "since", "", "only jobs from this `time` on, such as 2026-01-02T15:04:05Z, or 2h for two hours ago")
 	flags.StringVar(&f.until, "until", "", "only jobs before this `time`, in the same forms")
 }
@@ -92,6 +92,27 @@ func (f *jobsFilter) define(flags *pflag.FlagSet) {
 // given says whether any of the flags is.
 func (f *jobsFilter) given() bool {
 	return f.InstanceID != "" || len(f.Labels) > 0 || f.since != "" || f.until != ""
+}
+
+// orArgs has the variables of the flags count for nothing where jobs are named, and those of
+// one kind where there is the other: all jobs, or those that fit.
+func (f *jobsFilter) orArgs(flags *pflag.FlagSet) {
+	yields(flags, "all", arguments)
+	for _, name := range []string{"instance", "label", "since", "until"} {
+		yields(flags, name, arguments)
+		alternatives(flags, name, "all")
+	}
+}
+
+// checkArgs refuses anything but jobs by name, or flags that say which ones are meant.
+func (f *jobsFilter) checkArgs(cmd *cobra.Command, args []string, all bool) error {
+	switch selected := all || f.given(); {
+	case len(args) > 0 && selected:
+		return errors.New("jobs by name and flags that select jobs do not go together")
+	case selected:
+		return nil
+	}
+	return jobArgs(0)(cmd, args)
 }
 
 // read checks the flags.
@@ -153,7 +174,16 @@ func listJobs(ctx context.Context, c *client.Client, filter client.JobsFilter, l
 	return jobs, nil
 }
 
+var jobColumns = []string{
+	"job_id", "state", "created_at", "started_at", "finished_at", "total",
+	"counts.pending", "counts.running", "counts.retrying", "counts.succeeded", "counts.failed", "counts.unknown", "counts.cancelled",
+	"reason", "labels",
+}
+
 func writeJobs(w io.Writer, jobs []client.Job) error {
+	if len(jobs) == 0 {
+		return nil
+	}
 	t := newTable(w, "JOB", "STATE", "CREATED", "TOOK", "INSTANCES", "")
 	for _, job := range jobs {
 		t.row(job.ID, job.State, clock(job.CreatedAt), took(job.StartedAt, job.FinishedAt), strconv.Itoa(job.Total), countsInWords(job.Counts))

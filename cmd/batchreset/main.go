@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -21,20 +20,21 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	stop()
-	os.Exit(exitCode(err))
+	code := exitCode(err)
+	if err != nil && err.Error() != "" {
+		output := outputOf(os.Args[1:], os.Environ())
+		output.complain(os.Stderr, err, code)
+	}
+	os.Exit(code)
 }
 
-// exitCode says what is wrong, if anything, and returns the process's exit code.
+// exitCode is what the process ends with.
 func exitCode(err error) int {
 	if err == nil {
 		return 0
 	}
-	code := 1
 	if e, ok := errors.AsType[*exitError](err); ok {
-		code, err = e.code, e.err
+		return e.code
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "batchreset:", err)
-	}
-	return code
+	return 1
 }

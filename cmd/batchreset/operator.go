@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -31,6 +32,7 @@ that starts then prints a link, with which the first one can also be made in a b
 func newOperatorAddCommand(std *streams) *cobra.Command {
 	var (
 		redis    redisFlags
+		output   outputFlag
 		password passwordFlag
 		role     string
 	)
@@ -68,25 +70,26 @@ a file. Redis keeps its bcrypt hash.`,
 				if !added {
 					return operatorIsThere(o.Name)
 				}
-				fmt.Fprintf(std.err, "%s may log in as %s\n", o.Name, o.Role)
-				return nil
+				return output.said(std, o, "%s may log in as %s", o.Name, o.Role)
 			})
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
 	password.define(cmd.Flags())
-	cmd.Flags().StringVar(&role, "role", string(tasks.RoleViewer), "what he may do: "+join(tasks.Roles))
+	cmd.Flags().StringVar(&role, "role", string(tasks.RoleViewer), "what they may do: "+join(tasks.Roles))
 	return cmd
 }
 
 func newOperatorPasswordCommand(std *streams) *cobra.Command {
 	var (
 		redis    redisFlags
+		output   outputFlag
 		password passwordFlag
 	)
 	cmd := &cobra.Command{
 		Use:     "passwd NAME",
-		Short:   "Give somebody a new password, which ends his sessions",
+		Short:   "Give somebody a new password, which ends their sessions",
 		Example: "  batchreset operator passwd alice",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -104,12 +107,12 @@ func newOperatorPasswordCommand(std *streams) *cobra.Command {
 				if !found {
 					return noOperator(args[0])
 				}
-				fmt.Fprintf(std.err, "%s has a new password\n", args[0])
-				return nil
+				return output.said(std, map[string]any{"name": args[0], "new_password": true}, "%s has a new password", args[0])
 			})
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
 	password.define(cmd.Flags())
 	return cmd
 }
@@ -138,14 +141,16 @@ func newOperatorListCommand(std *streams) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if output.json() {
-					return writeJSON(std.out, operators)
-				}
-				table := newTable(std.out, "NAME", "ROLE", "ADDED")
-				for _, o := range operators {
-					table.row(o.Name, string(o.Role), clock(o.CreatedAt.Time))
-				}
-				return table.flush()
+				return output.show(std.out, view{
+					list: "operators", rows: each(operators), columns: []string{"name", "role", "created_at"},
+					table: func(w io.Writer) error {
+						table := newTable(w, "NAME", "ROLE", "ADDED")
+						for _, o := range operators {
+							table.row(o.Name, string(o.Role), clock(o.CreatedAt.Time))
+						}
+						return table.flush()
+					},
+				})
 			})
 		},
 	}
@@ -155,10 +160,13 @@ func newOperatorListCommand(std *streams) *cobra.Command {
 }
 
 func newOperatorRemoveCommand(std *streams) *cobra.Command {
-	var redis redisFlags
+	var (
+		redis  redisFlags
+		output outputFlag
+	)
 	cmd := &cobra.Command{
 		Use:     "remove NAME",
-		Short:   "Let somebody log in no more, and end his sessions",
+		Short:   "Let somebody log in no more, and end their sessions",
 		Example: "  batchreset operator remove alice",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -170,12 +178,12 @@ func newOperatorRemoveCommand(std *streams) *cobra.Command {
 				if !found {
 					return noOperator(args[0])
 				}
-				fmt.Fprintf(std.err, "%s is removed\n", args[0])
-				return nil
+				return output.said(std, map[string]any{"name": args[0], "removed": true}, "%s is removed", args[0])
 			})
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
 	return cmd
 }
 
@@ -211,20 +219,14 @@ func (f *passwordFlag) read(std *streams) (string, error) {
 	if !ok || !term.IsTerminal(int(terminal.Fd())) {
 		return "", errors.New("--password-file is missing, and there is no terminal to ask on")
 	}
-	ask := func(prompt string) (string, error) {
-		fmt.Fprint(std.err, prompt)
-		typed, err := term.ReadPassword(int(terminal.Fd()))
-		fmt.Fprintln(std.err)
-		return string(typed), err
-	}
-	password, err := ask("Password: ")
+	password, err := ask(std, terminal, "Password: ")
 	if err != nil {
 		return "", err
 	}
 	if err := tasks.CheckPassword(password); err != nil {
 		return "", fmt.Errorf("the password %w", err)
 	}
-	again, err := ask("Once more: ")
+	again, err := ask(std, terminal, "Once more: ")
 	if err == nil && again != password {
 		err = errors.New("the passwords differ")
 	}

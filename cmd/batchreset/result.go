@@ -69,8 +69,8 @@ func newResultFile(path, input string, output outputFlag) (*resultFile, error) {
 	switch extension := filepath.Ext(path); {
 	case path == "":
 		return nil, nil
-	case path == "-" && output.json():
-		return nil, errors.New("--result - and --output json do not go together: both are standard output")
+	case path == "-" && !output.isText():
+		return nil, fmt.Errorf("--result - and --output %s do not go together: both are standard output", output.String())
 	case path == "-":
 		return &resultFile{path}, nil
 	case extension != ".csv" && extension != ".jsonl":

@@ -52,24 +52,18 @@ command. On a terminal it asks before it begins.
 		Example: `  batchreset retry 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
   batchreset retry 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f --state failed,cancelled
   batchreset retry --failed-from recall-7.csv --result recall-7-again.csv`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if r.from == "" {
-				return jobArgs(1)(cmd, args)
-			}
-			if len(args) > 0 {
-				return errors.New("a job and --failed-from do not go together")
-			}
-			return nil
-		},
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if r.from != "" {
-				if states != nil {
-					return errors.New("--state goes with a job, not with --failed-from")
-				}
+			switch {
+			case r.from != "" && len(args) > 0:
+				return errors.New("a job and --failed-from do not go together")
+			case r.from != "":
 				return r.submit(cmd.Context(), std, &flags)
 			}
+			if err := jobArgs(1)(cmd, args); err != nil {
+				return err
+			}
 			fromFile.VisitAll(func(f *pflag.Flag) {
-				if f.Changed {
+				if f.Changed && !isFromEnvironment(f) {
 					err = fmt.Errorf("--%s goes with --failed-from, not with a job", f.Name)
 				}
 			})
@@ -87,10 +81,13 @@ command. On a terminal it asks before it begins.
 	flags.define(cmd.Flags())
 	r.define(fromFile)
 	fromFile.BoolVar(&r.unknown, "include-unknown", false, "also reset those again of which nobody knows whether they were reset")
-	fromFile.BoolVar(&r.yes, "yes", false, "do not ask")
-	cmd.Flags().StringSliceVar(&states, "state", nil, "open the job's items in these `states`: failed (which is meant unless this is given), unknown, cancelled")
+	fromFile.BoolVarP(&r.yes, "yes", "y", false, "do not ask")
+	cmd.Flags().StringSliceVarP(&states, "state", "s", nil, "open the job's items in these `states`: failed (which is meant unless this is given), unknown, cancelled")
 	cmd.Flags().StringVar(&r.from, "failed-from", "", "`file` of 'submit --result': submit again what failed")
 	cmd.Flags().AddFlagSet(fromFile)
+	yields(cmd.Flags(), "output", "result=-")
+	yields(cmd.Flags(), "failed-from", arguments)
+	alternatives(cmd.Flags(), "failed-from", "state")
 	return cmd
 }
 
@@ -153,7 +150,7 @@ func (r *retryFlags) submit(ctx context.Context, std *streams, flags *callerFlag
 	}
 	s := submission{
 		runID: runID, instances: instances, result: result, wait: r.wait,
-		json: flags.output.json(), out: std.out, notices: notices,
+		output: flags.output, out: std.out, notices: notices,
 	}
 	return s.run(ctx, c, batch, r.batchOptions)
 }
@@ -214,7 +211,7 @@ func isTerminal(in io.Reader) bool {
 
 // confirm asks a question, and fails unless the answer is yes.
 func confirm(ctx context.Context, std *streams, question string) error {
-	fmt.Fprintf(std.err, "%s [y/N] ", question)
+	fmt.Fprintf(std.prompts(), "%s [y/N] ", question)
 	answered := make(chan string, 1)
 	go func() { // reading from a terminal cannot be ended; the process is what ends
 		answer, _ := bufio.NewReader(std.in).ReadString('\n') // no answer is no

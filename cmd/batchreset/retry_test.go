@@ -147,7 +147,7 @@ func TestRetryFailedFrom(t *testing.T) {
 	t.Run("refuses what goes with a file where there is a job", func(t *testing.T) {
 		s.call(t, "retry", job1, "--include-unknown").want(t, 1, "", "--include-unknown goes with --failed-from, not with a job")
 		s.call(t, "retry").want(t, 1, "", "the job ID is missing")
-		s.call(t, "retry", "--state", "failed", "--failed-from", file(t, "r.csv", rows)).want(t, 1, "", "--state goes with a job, not with --failed-from")
+		s.call(t, "retry", "--state", "failed", "--failed-from", file(t, "r.csv", rows)).want(t, 1, "", "--failed-from and --state do not go together")
 	})
 	if n := s.requests(); n != 0 {
 		t.Errorf("%d requests were sent", n)

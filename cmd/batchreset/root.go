@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,8 +35,9 @@ func newRootCommand(variables map[string]string, std *streams) *cobra.Command {
 its initial state in the background, and keeps a record of each job.
 
 Every flag can be set by an environment variable: --attempt-timeout is
-BATCHRESET_ATTEMPT_TIMEOUT. A flag on the command line wins. A variable that is nearly
-one of them is refused, other ones that begin like that are left alone.`,
+BATCHRESET_ATTEMPT_TIMEOUT. The command line wins, also where it says the same in another
+way: with --token-file, BATCHRESET_TOKEN counts for nothing. A variable that is nearly one
+of them is refused, other ones that begin like that are left alone.`,
 		Example: `  # Everything in one process, nothing to install:
   batchreset dev
 
@@ -50,13 +49,15 @@ one of them is refused, other ones that begin like that are left alone.`,
   batchreset submit --wait phone-1 phone-2`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkEnvironment(root, variables); err != nil {
 				return err
 			}
-			return setFromEnvironment(cmd.Flags(), variables)
+			return prepare(std, cmd, args, variables)
 		},
+		Version: versionText(),
 	}
+	root.SetVersionTemplate("batchreset {{.Version}}\n")
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
@@ -75,24 +76,46 @@ one of them is refused, other ones that begin like that are left alone.`,
 		}
 	}
 	add("service", newDevCommand(std), newAPICommand(std), newWorkerCommand(std))
-	add("caller", newSubmitCommand(std), newStatusCommand(std), newWatchCommand(std), newJobsCommand(std),
+	add("caller", newLoginCommand(std), newLogoutCommand(std), newWhoamiCommand(std), newContextCommand(std), newSubmitCommand(std), newStatusCommand(std), newWatchCommand(std), newJobsCommand(std),
 		newCancelCommand(std), newRetryCommand(std))
 	add("operator", newOperatorCommand(std), newTokenCommand(std), newFleetCommand(std), newWebhookCommand(std), newTenantCommand(std),
 		newHaltCommand(std), newResumeCommand(std), newAuditCommand(std), newHealthcheckCommand())
 	// Nothing of ours but 'fleet import' takes files as arguments.
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(&cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(std.out, "batchreset", versionText())
-			return err
-		},
-	})
-	completeFlags(root)
+	root.AddCommand(newVersionCommand(std))
+	completer{func(cmd *cobra.Command, args []string) error { return prepare(std, cmd, args, variables) }}.complete(root)
 	leaveNothingOut(root)
 	return root
+}
+
+// prepare has a command know what its environment says.
+func prepare(std *streams, cmd *cobra.Command, args []string, variables map[string]string) error {
+	flags := cmd.Flags()
+	if err := setFromEnvironment(flags, args, variables); err != nil {
+		return err
+	}
+	if quiet, err := flags.GetBool("quiet"); err == nil && quiet {
+		std.quiet()
+	}
+	if dir := flags.Lookup("config-dir"); dir != nil && dir.Value.String() == "" {
+		return dir.Value.Set(defaultConfigDir(variables))
+	}
+	return nil
+}
+
+func newVersionCommand(std *streams) *cobra.Command {
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  batchreset version --output json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return output.show(std.out, view{document: map[string]any{"version": versionText()}, text: line("batchreset " + versionText())})
+		},
+	}
+	output.define(cmd.Flags())
+	return cmd
 }
 
 // leaveNothingOut has cmd and the commands below it refuse what would be skipped
@@ -136,53 +159,6 @@ func (o *once) Set(value string) error {
 	}
 	o.given = true
 	return o.Value.Set(value)
-}
-
-// checkEnvironment refuses variables that were meant to be one of a flag of some command.
-// Others are not ours: Kubernetes makes some for a service that is called batchreset.
-func checkEnvironment(root *cobra.Command, variables map[string]string) error {
-	known := map[string]bool{}
-	var collect func(*cobra.Command)
-	collect = func(cmd *cobra.Command) {
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { known[strings.TrimPrefix(environmentVariable(f.Name), environmentPrefix)] = true })
-		for _, sub := range cmd.Commands() {
-			collect(sub)
-		}
-	}
-	collect(root)
-	for _, variable := range slices.Sorted(maps.Keys(variables)) {
-		name, ours := strings.CutPrefix(variable, environmentPrefix)
-		if !ours || known[name] {
-			continue
-		}
-		if hint := tasks.DidYouMean(name, slices.Sorted(maps.Keys(known))); hint != "" {
-			return fmt.Errorf("unknown environment variable %s%s", variable, strings.Replace(hint, `"`, `"`+environmentPrefix, 1))
-		}
-	}
-	return nil
-}
-
-const environmentPrefix = "BATCHRESET_"
-
-// environmentVariable is the name of the variable that sets a flag.
-func environmentVariable(flag string) string {
-	return environmentPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
-// setFromEnvironment gives each flag that was not set on the command line the
-// value of its environment variable, if that has one.
-func setFromEnvironment(flags *pflag.FlagSet, variables map[string]string) error {
-	var failed error
-	flags.VisitAll(func(f *pflag.Flag) {
-		value := variables[environmentVariable(f.Name)]
-		if f.Changed || value == "" || f.Name == "help" || failed != nil {
-			return
-		}
-		if err := flags.Set(f.Name, value); err != nil {
-			failed = fmt.Errorf("%s: %w", environmentVariable(f.Name), err)
-		}
-	})
-	return failed
 }
 
 func versionText() string {

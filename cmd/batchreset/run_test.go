@@ -104,7 +104,7 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		{"a token with a negative life", "token add --tenant a --ttl -1s", "--ttl must not be negative"},
 		{"a token to revoke without an ID", "token revoke", "accepts 1 arg"},
 		{"a halt of nobody", "halt", "--tenant is missing, or --all"},
-		{"a halt of one and all", "halt --tenant acme --all", "--tenant and --all do not go together"},
+		{"a halt of one and all", "halt --tenant acme --all", "--all and --tenant do not go together"},
 		{"a halt of a tenant with a bad name", "halt --tenant a/b", "--tenant"},
 		{"a halt with a reason that is too long", "halt --all --reason " + strings.Repeat("x", 257), "--reason is 257 characters long"},
 		{"a halt with an argument", "halt acme", `unexpected argument "acme"`},
@@ -127,7 +127,7 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		{"an operator with a bad name", "operator add a/b", "is not a name"},
 		{"an operator with a role that does not exist", "operator add alice --role king", "--role must be of viewer,operator"},
 		{"a negative backlog", "api --max-backlog -1", "--max-backlog must not be negative"},
-		{"an output form that does not exist", "token list --output yaml", "--output"},
+		{"an output form that does not exist", "token list --output xml", "must be one of text, json"},
 		{"a fleet file of another kind", "fleet import fleet.txt", "must end in .csv or .json"},
 		{"a fleet file that is missing", "fleet import nowhere.csv", "nowhere.csv: no such file"},
 		{"a health check of nothing", "healthcheck --url http://127.0.0.1:1/", "connection refused"},
@@ -198,10 +198,11 @@ func TestTokenCommands(t *testing.T) {
 	if !strings.HasPrefix(secret, "brt_") || strings.ContainsAny(secret, " \n") {
 		t.Fatalf("the output is %q, want the token alone", added.out)
 	}
-	var list []tasks.Token
-	if err := json.Unmarshal([]byte(command(t, environment, "token", "list", "--output", "json").ok(t).out), &list); err != nil {
+	var listed struct{ Tokens []tasks.Token }
+	if err := json.Unmarshal([]byte(command(t, environment, "token", "list", "--output", "json").ok(t).out), &listed); err != nil {
 		t.Fatal(err)
 	}
+	list := listed.Tokens
 	if len(list) != 1 || list[0].Tenant != "acme" || list[0].ExpiresAt.IsZero() {
 		t.Fatalf("list %+v", list)
 	}
@@ -262,7 +263,7 @@ func TestFleetCommands(t *testing.T) {
 	} {
 		t.Run("refuses "+row.name, func(t *testing.T) {
 			command(t, environment, "fleet", "import", file(row.file, row.content)).wantError(t, row.want)
-			if out := command(t, environment, "fleet", "list", "--output", "json").ok(t).out; out != "" {
+			if out := command(t, environment, "fleet", "list", "--output", "jsonl").ok(t).out; out != "" {
 				t.Errorf("registered all the same: %s", out)
 			}
 		})
@@ -273,7 +274,7 @@ func TestFleetCommands(t *testing.T) {
 {"instance_id":"phone-2","tenant":"acme","protected":true}
 {"instance_id":"phone-3","tenant":"other"}
 `
-	if out := command(t, environment, "fleet", "list", "--output", "json").ok(t).out; out != want {
+	if out := command(t, environment, "fleet", "list", "--output", "jsonl").ok(t).out; out != want {
 		t.Errorf("list:\n%s", out)
 	}
 	imports := func(name, content string, lines ...string) {
@@ -296,9 +297,9 @@ func TestFleetCommands(t *testing.T) {
 	}
 	// What a file does not say stays as it is.
 	imports("f.csv", "instance_id,tenant\r\nphone-1,acme\r\n\"phone-2\",acme\r\nphone-2,acme\r\n", "registered 2 instances", "identical rows left out: 1")
-	imports("f.csv", "protected,instance_id,tenant\n,phone-2,acme\n", "registered 1 instance\n")
-	imports("f.json", "\ufeff"+`[{"instance_id":"phone-2","tenant":"acme"},{"instance_id":"phone-2"  ,"tenant":"acme"}]`, "registered 1 instance\n", "identical rows left out: 1")
-	imports("f.csv", "instance_id\nphone-2\n", "registered 1 instance\n")
+	imports("f.csv", "protected,instance_id,tenant\n,phone-2,acme\n", "registered 1 instance")
+	imports("f.json", "\ufeff"+`[{"instance_id":"phone-2","tenant":"acme"},{"instance_id":"phone-2"  ,"tenant":"acme"}]`, "registered 1 instance", "identical rows left out: 1")
+	imports("f.csv", "instance_id\nphone-2\n", "registered 1 instance")
 	protection("phone-2")
 	imports("f.csv", "instance_id,protected\nphone-1,true\nphone-3,true\n", "registered 2 instances", "protection begun: 2")
 	protection("phone-1 phone-2 phone-3")
@@ -319,7 +320,7 @@ func TestFleetCommands(t *testing.T) {
 {"instance_id":"phone-2","tenant":"acme"}
 {"instance_id":"phone-3","tenant":"other"}
 `
-	if out := command(t, environment, "fleet", "list", "--output", "json").ok(t).out; out != want {
+	if out := command(t, environment, "fleet", "list", "--output", "jsonl").ok(t).out; out != want {
 		t.Errorf("list after protect and unprotect:\n%s", out)
 	}
 	command(t, environment, "fleet", "remove", "phone-1", "phone-9").wantError(t, "not registered: phone-9")
@@ -349,7 +350,7 @@ func TestNothingOnACommandLineIsSkipped(t *testing.T) {
 		{"submit --dry-run --dry-run=false phone-1", `"--dry-run" flag: it is given twice`},
 		{"submit --token a --token a phone-1", `"--token" flag: it is given twice`},
 		{"submit --not-before 1h --not-before=2h phone-1", `"--not-before" flag: it is given twice`},
-		{"submit --file a --file b", `"--file" flag: it is given twice`},
+		{"submit --file a -f b", `"-f, --file" flag: it is given twice`},
 		{"retry --server http://a --server http://b " + job1, `"--server" flag: it is given twice`},
 		{"cancel --all --all=false", `"--all" flag: it is given twice`},
 		{"halt --tenant acme --tenant globex", `"--tenant" flag: it is given twice`},

@@ -48,6 +48,7 @@ type redisFlags struct {
 func (f *redisFlags) define(flags *pflag.FlagSet, value string) {
 	flags.StringVar(&f.url, "redis", value, "`URL` of Redis: redis://, rediss://, redis-sentinel://host:26379?master=NAME or redis-cluster://")
 	flags.StringVar(&f.file, "redis-file", "", "read the URL of Redis from this `file`, because it contains a password")
+	alternatives(flags, "redis", "redis-file")
 }
 
 // defineReplicas is for the processes that change jobs.
@@ -264,9 +265,14 @@ var driverSettings = map[string][]string{
 }
 
 // checkDriver refuses settings that the driver does not have: who gives them expects another
-// one.
+// one. Only where the driver is named on the command line, and they are not, are they left
+// from another time.
 func (f *workerFlags) checkDriver(flags *pflag.FlagSet) (err error) {
+	named := flags.Lookup("driver")
 	flags.Visit(func(flag *pflag.Flag) {
+		if isFromEnvironment(flag) && !isFromEnvironment(named) {
+			return
+		}
 		for driver, names := range driverSettings {
 			if driver != f.driver && f.driver != "" && slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(flag.Name, name) }) {
 				err = errors.Join(err, fmt.Errorf("--%s is a setting of --driver %s, and this is --driver %s", flag.Name, driver, f.driver))

@@ -22,7 +22,8 @@ func newStatusCommand(std *streams) *cobra.Command {
 with its attempts and, if it was not reset, why. The exit code is 0 if the job
 exists, whatever became of it; 'batchreset watch' has one that tells.
 
-With --output json the record is printed just as the service has it.`,
+With --output json the record is printed just as the service has it; jsonl, csv and
+table have a row for each instance, as 'submit --result' has.`,
 		Example: `  batchreset status 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
   batchreset status 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f --output json | jq .state`,
 		Args: jobArgs(1),
@@ -36,14 +37,31 @@ With --output json the record is printed just as the service has it.`,
 			if err != nil {
 				return err
 			}
-			if flags.output.json() {
-				return writeJSON(std.out, job.Record)
-			}
-			return writeJob(std.out, job)
+			v := itemsOf([]client.Job{job})
+			v.document, v.text = job.Record, func(w io.Writer) error { return writeJob(w, job) }
+			return flags.output.show(std.out, v)
 		},
 	}
 	flags.define(cmd.Flags())
 	return cmd
+}
+
+// itemsOf has the records of jobs as a document, and a row for each of their instances.
+func itemsOf(jobs []client.Job) view {
+	return view{
+		document: map[string]any{"jobs": records(jobs)},
+		columns:  resultColumns,
+		rows: func(add func(any) error) error {
+			for _, job := range jobs {
+				for _, it := range job.Items {
+					if err := add(rowOf(job.ID, it)); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		},
+	}
 }
 
 func writeJob(w io.Writer, job client.Job) error {

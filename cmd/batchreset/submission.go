@@ -34,7 +34,7 @@ type submission struct {
 	instances []string
 	result    *resultFile // nil without one
 	wait      bool
-	json      bool // on out
+	output    outputFlag // on out
 	out       io.Writer
 	notices   *notices
 
@@ -165,7 +165,7 @@ func (s *submission) accept(a client.Accepted) {
 		job.Items = append(job.Items, client.Item{ItemID: it.ItemID, InstanceID: it.InstanceID, State: rowAccepted})
 	}
 	s.jobs = append(s.jobs, job)
-	if err == nil && !s.json && !s.result.onOutput() {
+	if err == nil && s.output.isText() && !s.result.onOutput() {
 		_, err = fmt.Fprintln(s.out, client.Printable(a.JobID))
 	}
 	s.printing = errors.Join(s.printing, err)
@@ -174,22 +174,25 @@ func (s *submission) accept(a client.Accepted) {
 // finish reports what was accepted and what was not, follows the jobs if asked
 // to, and returns the error that gives the exit code.
 func (s *submission) finish(ctx context.Context, c *client.Client, again string) error {
-	if !s.json {
+	if !s.output.isDocument() {
 		s.report(again)
 	}
 	f := following{jobs: s.jobs, errors: []jobError{}}
 	if s.wait && len(s.jobs) > 0 {
 		f = follow(ctx, c, s.notices, s.jobs, false)
 	}
-	var err error
-	switch {
-	case s.json:
-		err = writeJSON(s.out, map[string]any{
+	err := s.output.show(s.out, view{
+		document: map[string]any{
 			"jobs": records(f.jobs), "failed": notNil(s.failed), "not_sent": notNil(s.notSent), "errors": f.errors,
-		})
-	case s.wait && len(s.jobs) > 0:
-		err = writeSummary(s.notices, f.jobs)
-	}
+		},
+		rows: each(s.rows(f.jobs)), columns: resultColumns,
+		text: func(io.Writer) error {
+			if !s.wait || len(s.jobs) == 0 {
+				return nil // the job IDs were printed when they were known
+			}
+			return writeSummary(s.notices, f.jobs)
+		},
+	})
 	if s.result != nil {
 		err = errors.Join(err, s.writeResult(ctx, c, f.jobs, again))
 	}

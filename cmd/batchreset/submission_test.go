@@ -36,7 +36,7 @@ func TestSubmitInPart(t *testing.T) {
 				t.Errorf("output %s does not have %s", r.out, part)
 			}
 		}
-		r.want(t, 1, r.out, "batchreset: interrupted; 2 of 3 instances not accepted")
+		r.want(t, 1, r.out, `"error_msg":"interrupted; 2 of 3 instances not accepted`)
 	})
 	t.Run("waits for a server that goes away in the middle", func(t *testing.T) {
 		s := newFakeService(t)

@@ -88,19 +88,23 @@ Without --wait, 0 means that every instance was accepted.`,
 				fmt.Fprintf(notices, "%s folded: each instance is reset once\n", plural(repeats, "repeated ID"))
 			}
 			if dryRun {
-				return tryOut(cmd.Context(), std.out, c, chunks(batch, instances, options.chunk), flags.output.json())
+				return tryOut(cmd.Context(), std.out, c, chunks(batch, instances, options.chunk), flags.output)
 			}
 			s := submission{
 				runID: runID, instances: instances, result: result, wait: options.wait,
-				json: flags.output.json(), out: std.out, notices: notices,
+				output: flags.output, out: std.out, notices: notices,
 			}
 			return s.run(cmd.Context(), c, batch, options)
 		},
 	}
 	flags.define(cmd.Flags())
 	options.define(cmd.Flags())
-	cmd.Flags().StringVar(&file, "file", "", "`file` with one instance ID per line; - is standard input")
+	cmd.Flags().StringVarP(&file, "file", "f", "", "`file` with one instance ID per line; - is standard input")
 	cmd.Flags().StringVar(&runID, "run-id", "", "`ID` that makes this command safe to repeat: 1 to 64 of A-Z a-z 0-9 . _ : - (default: a new one)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would become of each instance")
+	yields(cmd.Flags(), "output", "result=-")
+	yields(cmd.Flags(), "file", arguments)
+	yields(cmd.Flags(), "wait", "dry-run") // and not the other way round: a dry run stays one
+	yields(cmd.Flags(), "result", "dry-run")
 	return cmd
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -36,8 +35,8 @@ func (o *batchOptions) define(flags *pflag.FlagSet) {
 	flags.IntVar(&o.maxFailures, "max-failures", 0, "stop the rest of a job once so many of its instances failed; 0 = never")
 	flags.StringVar(&o.notBefore, "not-before", "", "`time` at which the first reset may begin, such as 2026-01-02T15:04:05Z or 10m from now; until then 'batchreset cancel' takes all back")
 	flags.StringVar(&o.reason, "reason", "", "`text` that is kept in the record: why")
-	flags.StringToStringVar(&o.labels, "label", nil, "`name=value` that is kept in the record; may be repeated")
-	flags.BoolVar(&o.wait, "wait", false, "follow the jobs to their end")
+	flags.StringToStringVarP(&o.labels, "label", "l", nil, "`name=value` that is kept in the record; may be repeated")
+	flags.BoolVarP(&o.wait, "wait", "w", false, "follow the jobs to their end")
 	flags.StringVar(&o.result, "result", "", "wait, and write a row for each instance to this `file`, a .csv or .jsonl; - is standard output, as CSV")
 }
 
@@ -94,7 +93,7 @@ func (o *batchOptions) firstReset(runID string, now time.Time) (time.Time, error
 }
 
 // tryOut prints what would become of each instance.
-func tryOut(ctx context.Context, out io.Writer, c *client.Client, batches []client.Batch, asJSON bool) error {
+func tryOut(ctx context.Context, out io.Writer, c *client.Client, batches []client.Batch, output outputFlag) error {
 	var all []client.Verdict
 	refused := 0
 	for _, batch := range batches {
@@ -109,16 +108,17 @@ func tryOut(ctx context.Context, out io.Writer, c *client.Client, batches []clie
 		}
 		all = append(all, verdicts...)
 	}
-	var err error
-	if asJSON {
-		err = writeJSON(out, map[string]any{"dry_run": true, "instances": notNil(all)})
-	} else {
-		table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		for _, v := range all {
-			_, _ = fmt.Fprintf(table, "%s\t%s\n", client.Printable(v.InstanceID), client.Printable(v.Verdict)) // Flush tells
-		}
-		err = table.Flush()
-	}
+	err := output.show(out, view{
+		document: map[string]any{"dry_run": true, "instances": notNil(all)},
+		rows:     each(all), columns: []string{"instance_id", "verdict"},
+		text: func(w io.Writer) error {
+			t := newTable(w)
+			for _, v := range all {
+				t.row(v.InstanceID, v.Verdict)
+			}
+			return t.flush()
+		},
+	})
 	if err == nil && refused > 0 {
 		err = &exitError{code: 2, err: errors.New("a submit would be refused")}
 	}

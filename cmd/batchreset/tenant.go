@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 
@@ -45,9 +46,10 @@ var limitFlags = []struct {
 
 func newTenantLimitCommand(std *streams) *cobra.Command {
 	var (
-		redis redisFlags
-		whom  tenantFlags
-		reset bool
+		redis  redisFlags
+		output outputFlag
+		whom   tenantFlags
+		reset  bool
 	)
 	values := make([]int, len(limitFlags))
 	cmd := &cobra.Command{
@@ -80,12 +82,12 @@ rest waits. --open-instances counts jobs that were accepted while there was such
 				if err := db.SetLimits(cmd.Context(), whom.tenant, limits, reset, actor("")); err != nil {
 					return err
 				}
-				fmt.Fprintf(std.err, "limits set for %s\n", &whom)
-				return nil
+				return output.said(std, tasks.Policy{Tenant: whom.tenant, Limits: limits}, "limits set for %s", &whom)
 			})
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
 	whom.define(cmd.Flags())
 	cmd.Flags().BoolVar(&reset, "inherit", false, "drop the limits that are not given here")
 	for i, f := range limitFlags {
@@ -112,7 +114,7 @@ func givenLimits(flags *pflag.FlagSet, values []int) (tasks.Limits, error) {
 type tenantState struct {
 	tasks.Policy
 	Usage *tasks.Usage `json:"usage,omitempty"` // not for all tenants
-	// Holds is what a tenant is limited to in the end; of all tenants: one without his own.
+	// Holds is what a tenant is limited to in the end; of all tenants: one without its own.
 	Holds tasks.Limits `json:"holds"`
 }
 
@@ -139,10 +141,10 @@ those that are named; where nothing is set, the default. What has no limit is no
 				if err != nil {
 					return err
 				}
-				if output.json() {
-					return writeJSON(std.out, states)
-				}
-				return writeTenants(std, states)
+				return output.show(std.out, view{
+					list: "tenants", rows: each(states), columns: tenantColumns,
+					table: func(w io.Writer) error { return writeTenants(w, states) },
+				})
 			})
 		},
 	}
@@ -178,8 +180,14 @@ func tenantStates(ctx context.Context, db *redisdb.DB, names []string) ([]tenant
 	return states, nil
 }
 
-func writeTenants(std *streams, states []tenantState) error {
-	table := newTable(std.out, "TENANT", "HALTED", "BY ITSELF", "PER HOUR", "ACCEPTED", "BEGUN", "OPEN LIMIT", "OPEN", "PER SECOND", "MAX FAILURES", "REASON")
+var tenantColumns = []string{
+	"tenant", "halt.since", "halt.reason", "own_halt.since", "own_halt.reason",
+	"holds.instances_per_hour", "holds.open_instances", "holds.requests_per_second", "holds.max_failures",
+	"usage.accepted_last_hour", "usage.begun_last_hour", "usage.open_instances",
+}
+
+func writeTenants(w io.Writer, states []tenantState) error {
+	table := newTable(w, "TENANT", "HALTED", "BY ITSELF", "PER HOUR", "ACCEPTED", "BEGUN", "OPEN LIMIT", "OPEN", "PER SECOND", "MAX FAILURES", "REASON")
 	for _, s := range states {
 		name, since, own, reason := "(all)", "", "", ""
 		if s.Tenant != "" {

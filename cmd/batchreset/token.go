@@ -2,8 +2,11 @@ package main
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -18,8 +21,8 @@ func newTokenCommand(std *streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Make, list and revoke callers' tokens",
-		Long: `A caller presents a token as X-Auth-Token; it says which tenant he is and what
-he may do. Redis keeps only its SHA-256.`,
+		Long: `A caller presents a token as X-Auth-Token; it says whose instances the caller may reset,
+and what else is allowed. Redis keeps only its SHA-256.`,
 	}
 	cmd.AddCommand(newTokenAddCommand(std), newTokenListCommand(std), newTokenRevokeCommand(std))
 	return cmd
@@ -31,6 +34,7 @@ func newTokenAddCommand(std *streams) *cobra.Command {
 		tenant string
 		ttl    time.Duration
 		scopes []string
+		output outputFlag
 	)
 	cmd := &cobra.Command{
 		Use:   "add --tenant TENANT",
@@ -61,16 +65,30 @@ only now; what is needed to list and revoke it goes to standard error.`,
 					return err
 				}
 				fmt.Fprintf(std.err, "token %s for tenant %s, scopes %s, %s\n", token.ID, token.Tenant, join(token.Scopes), expiry(token, db.Now()))
-				_, err = fmt.Fprintln(std.out, secret)
-				return err
+				return output.show(std.out, view{document: newToken{token, secret}, text: line(secret)})
 			})
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
 	cmd.Flags().StringVar(&tenant, "tenant", "", "whose token it is (required)")
 	cmd.Flags().DurationVar(&ttl, "ttl", 0, "time until it expires; 0 = it does not")
 	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "what it allows: "+join(tasks.Scopes)+" (default "+join(tasks.DefaultScopes)+")")
 	return cmd
+}
+
+// newToken is a token with its secret, which is shown once.
+type newToken struct {
+	tasks.Token
+	Secret string `json:"token"`
+}
+
+// line is the text of a view that is one line.
+func line(text string) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := fmt.Fprintln(w, text)
+		return err
+	}
 }
 
 func parseScopes(names []string) ([]tasks.Scope, error) {
@@ -119,14 +137,17 @@ func newTokenListCommand(std *streams) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if output.json() {
-					return writeJSON(std.out, tokens)
-				}
-				table := newTable(std.out, "ID", "TENANT", "SCOPES", "CREATED", "STATE")
-				for _, t := range tokens {
-					table.row(t.ID, t.Tenant, join(t.Scopes), clock(t.CreatedAt.Time), expiry(t, db.Now()))
-				}
-				return table.flush()
+				return output.show(std.out, view{
+					list: "tokens", rows: each(tokens),
+					columns: []string{"token_id", "tenant", "scopes", "created_at", "expires_at", "revoked_at"},
+					table: func(w io.Writer) error {
+						table := newTable(w, "ID", "TENANT", "SCOPES", "CREATED", "STATE")
+						for _, t := range tokens {
+							table.row(t.ID, t.Tenant, join(t.Scopes), clock(t.CreatedAt.Time), expiry(t, db.Now()))
+						}
+						return table.flush()
+					},
+				})
 			})
 		},
 	}
@@ -136,7 +157,10 @@ func newTokenListCommand(std *streams) *cobra.Command {
 }
 
 func newTokenRevokeCommand(std *streams) *cobra.Command {
-	var redis redisFlags
+	var (
+		redis  redisFlags
+		output outputFlag
+	)
 	cmd := &cobra.Command{
 		Use:     "revoke ID",
 		Short:   "Revoke a token, at once and for good",
@@ -151,12 +175,12 @@ func newTokenRevokeCommand(std *streams) *cobra.Command {
 				if !found {
 					return fmt.Errorf("there is no token with the ID %q (see 'batchreset token list')", args[0])
 				}
-				fmt.Fprintln(std.err, "revoked", args[0])
-				return nil
+				return output.said(std, map[string]any{"token_id": args[0], "revoked": true}, "revoked %s", args[0])
 			})
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
 	return cmd
 }
 
@@ -169,7 +193,9 @@ func withRedisAnd(cmd *cobra.Command, flags redisFlags, opts redisdb.Options, do
 	opts.Audited = sayWhatIsMissing(cmd.ErrOrStderr())
 	opts.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)) // what a list leaves out
 	db, err := flags.open(cmd.Context(), opts)
-	if err != nil {
+	if _, unreachable := errors.AsType[net.Error](err); unreachable {
+		return fmt.Errorf("%w; --redis or --redis-file name another one, and 'batchreset dev' prints the URL of the one inside it", err)
+	} else if err != nil {
 		return err
 	}
 	err = do(db)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -46,12 +47,7 @@ jobs.
 				}
 			}
 			f := follow(cmd.Context(), c, notices, jobs, true)
-			if flags.output.json() {
-				err = writeJSON(std.out, map[string]any{"jobs": records(f.jobs), "errors": f.errors})
-			} else if len(f.jobs) > 0 {
-				err = writeSummary(std.out, f.jobs)
-			}
-			if err != nil {
+			if err := f.show(std.out, flags.output); err != nil {
 				return err
 			}
 			return f.verdict()
@@ -99,6 +95,19 @@ func follow(ctx context.Context, c *client.Client, n *notices, jobs []client.Job
 		f.errors = append(f.errors, jobError{failure: newFailure(err)})
 	}
 	return f
+}
+
+// show prints the summary, or the last records.
+func (f following) show(w io.Writer, output outputFlag) error {
+	v := itemsOf(f.jobs)
+	v.document = map[string]any{"jobs": records(f.jobs), "errors": f.errors}
+	v.text = func(w io.Writer) error {
+		if len(f.jobs) == 0 {
+			return nil
+		}
+		return writeSummary(w, f.jobs)
+	}
+	return output.show(w, v)
 }
 
 // verdict is the error that gives the command its exit code.

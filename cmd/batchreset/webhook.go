@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +39,7 @@ endpoint that answers 410, or takes nothing for five days, is disabled.`,
 func newWebhookAddCommand(std *streams) *cobra.Command {
 	var (
 		redis       redisFlags
+		output      outputFlag
 		tenant, url string
 		events      []string
 		private     bool
@@ -76,17 +78,23 @@ The URL must be https, and every address of its host a public one.`,
 					return err
 				}
 				fmt.Fprintf(std.err, "webhook endpoint %s for tenant %s, events %s\n", e.ID, e.Tenant, join(e.Topics))
-				_, err = fmt.Fprintln(std.out, e.Secret)
-				return err
+				return output.show(std.out, view{document: newEndpoint{e, e.Secret}, text: line(e.Secret)})
 			})
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
 	cmd.Flags().StringVar(&tenant, "tenant", "", "whose endpoint it is (required)")
 	cmd.Flags().StringVar(&url, "url", "", "where its notices are sent (required)")
 	cmd.Flags().StringSliceVar(&events, "events", nil, "what it is told of: "+join(tasks.Topics)+" (default "+string(tasks.TopicJobFinished)+")")
 	defineWebhookPrivate(cmd.Flags(), &private, false)
 	return cmd
+}
+
+// newEndpoint is an endpoint with its secret, which is shown once.
+type newEndpoint struct {
+	tasks.Endpoint
+	Secret string `json:"secret"`
 }
 
 func parseTopics(names []string) ([]tasks.Topic, error) {
@@ -145,14 +153,10 @@ to each.`,
 				if tenant != "" {
 					endpoints = slices.DeleteFunc(endpoints, func(e tasks.Endpoint) bool { return e.Tenant != tenant })
 				}
-				if output.json() {
-					return writeJSON(std.out, endpoints)
-				}
-				table := newTable(std.out, "ID", "TENANT", "URL", "EVENTS", "STATE", "LAST NOTICE")
-				for _, e := range endpoints {
-					table.row(e.ID, e.Tenant, e.URL, join(e.Topics), endpointState(e, db.Now()), lastNotice(e.Last))
-				}
-				return table.flush()
+				return output.show(std.out, view{
+					list: "endpoints", rows: each(endpoints), columns: endpointColumns,
+					table: func(w io.Writer) error { return writeEndpoints(w, endpoints, db.Now()) },
+				})
 			})
 		},
 	}
@@ -160,6 +164,19 @@ to each.`,
 	output.define(cmd.Flags())
 	cmd.Flags().StringVar(&tenant, "tenant", "", "only this tenant's")
 	return cmd
+}
+
+var endpointColumns = []string{
+	"endpoint_id", "tenant", "url", "events", "created_at", "disabled_at", "disabled_reason", "failing_since",
+	"last.at", "last.event", "last.status", "last.error",
+}
+
+func writeEndpoints(w io.Writer, endpoints []tasks.Endpoint, now time.Time) error {
+	table := newTable(w, "ID", "TENANT", "URL", "EVENTS", "STATE", "LAST NOTICE")
+	for _, e := range endpoints {
+		table.row(e.ID, e.Tenant, e.URL, join(e.Topics), endpointState(e, now), lastNotice(e.Last))
+	}
+	return table.flush()
 }
 
 func endpointState(e tasks.Endpoint, now time.Time) string {

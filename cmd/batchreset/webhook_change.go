@@ -15,14 +15,17 @@ import (
 )
 
 // newEndpointCommand makes a command on the endpoint that its only argument names.
-func newEndpointCommand(cmd *cobra.Command, do func(context.Context, *redisdb.DB, tasks.Endpoint) error) *cobra.Command {
-	var redis redisFlags
+func newEndpointCommand(cmd *cobra.Command, do func(context.Context, *redisdb.DB, tasks.Endpoint, outputFlag) error) *cobra.Command {
+	var (
+		redis  redisFlags
+		output outputFlag
+	)
 	cmd.Args = cobra.ExactArgs(1)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return withRedis(cmd, redis, func(db *redisdb.DB) error {
 			e, err := db.EndpointByID(cmd.Context(), args[0])
 			if err == nil {
-				err = do(cmd.Context(), db, e)
+				err = do(cmd.Context(), db, e, output)
 			}
 			if errors.Is(err, tasks.ErrNoEndpoint) {
 				return fmt.Errorf("there is no webhook endpoint with the ID %q (see 'batchreset webhook list')", args[0])
@@ -31,6 +34,7 @@ func newEndpointCommand(cmd *cobra.Command, do func(context.Context, *redisdb.DB
 		})
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
 	return cmd
 }
 
@@ -40,12 +44,11 @@ func newWebhookRemoveCommand(std *streams) *cobra.Command {
 		Short:   "Remove an endpoint",
 		Long:    "Removes an endpoint. What is on its way to it is dropped.",
 		Example: "  batchreset webhook remove ep_4k2jq6zr7ma3xw5b",
-	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint) error {
+	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output outputFlag) error {
 		if err := db.RemoveEndpoint(ctx, e, actor("")); err != nil {
 			return err
 		}
-		fmt.Fprintln(std.err, "removed", e.ID)
-		return nil
+		return output.said(std, map[string]any{"endpoint_id": e.ID, "removed": true}, "removed %s", e.ID)
 	})
 }
 
@@ -57,12 +60,11 @@ func newWebhookEnableCommand(std *streams) *cobra.Command {
 happened meanwhile is not made up for; notices that were on their way when it was
 disabled are archived on the asynq dashboard, where they can be run.`,
 		Example: "  batchreset webhook enable ep_4k2jq6zr7ma3xw5b",
-	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint) error {
+	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output outputFlag) error {
 		if err := db.EnableEndpoint(ctx, e, actor("")); err != nil {
 			return err
 		}
-		fmt.Fprintln(std.err, "enabled", e.ID)
-		return nil
+		return output.said(std, map[string]any{"endpoint_id": e.ID, "enabled": true}, "enabled %s", e.ID)
 	})
 }
 
@@ -76,14 +78,13 @@ one, too, so that the receiver can change over without missing any; 0 ends the o
 at once, for a secret that got into wrong hands.`,
 		Example: `  batchreset webhook rotate ep_4k2jq6zr7ma3xw5b
   batchreset webhook rotate ep_4k2jq6zr7ma3xw5b --overlap 0`,
-	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint) error {
+	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output outputFlag) error {
 		secret := newSecret()
 		if err := db.RotateSecret(ctx, e, secret, overlap, actor("")); err != nil {
 			return err
 		}
 		fmt.Fprintf(std.err, "new secret for %s; the old one signs, too, for %s\n", e.ID, overlap)
-		_, err := fmt.Fprintln(std.out, secret)
-		return err
+		return output.show(std.out, view{document: map[string]any{"endpoint_id": e.ID, "secret": secret}, text: line(secret)})
 	})
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if overlap < 0 {
@@ -104,7 +105,7 @@ func newWebhookTestCommand(std *streams) *cobra.Command {
 once, and shows the answer. It exits 0 only if the endpoint took it. It changes nothing
 of the endpoint's state, and works for a disabled one, too.`,
 		Example: "  batchreset webhook test ep_4k2jq6zr7ma3xw5b",
-	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint) error {
+	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output outputFlag) error {
 		now := db.Now()
 		sender := webhook.NewSender(userAgent(), private, db.Now)
 		defer sender.Close()
@@ -113,14 +114,15 @@ of the endpoint's state, and works for a disabled one, too.`,
 		if reply.Err != nil {
 			return fmt.Errorf("not sent, or not answered: %w", reply.Err)
 		}
-		fmt.Fprintf(std.out, "status %d after %s\n", reply.Status, db.Now().Sub(now).Round(time.Millisecond))
-		if text := strings.TrimSpace(reply.Text); text != "" {
-			fmt.Fprintln(std.out, text)
-		}
+		text := strings.TrimSpace(reply.Text)
+		err := output.show(std.out, view{
+			document: map[string]any{"endpoint_id": e.ID, "status": reply.Status, "answer": text},
+			text:     line(strings.TrimSpace(fmt.Sprintf("status %d after %s\n%s", reply.Status, db.Now().Sub(now).Round(time.Millisecond), text))),
+		})
 		if reply.Status/100 != 2 {
-			return errors.New("the endpoint did not take it; 2xx would mean that it did")
+			return errors.Join(err, errors.New("the endpoint did not take it; 2xx would mean that it did"))
 		}
-		return nil
+		return err
 	})
 	defineWebhookPrivate(cmd.Flags(), &private, false)
 	return cmd

@@ -37,7 +37,7 @@ func TestWebhookCommands(t *testing.T) {
 			t.Errorf("the list lacks %q:\n%s", want, list)
 		}
 	}
-	if out := command(t, environment, "webhook", "list", "--tenant", "other", "--output", "json").ok(t).out; out != "[]\n" {
+	if out := command(t, environment, "webhook", "list", "--tenant", "other", "--output", "jsonl").ok(t).out; out != "" {
 		t.Errorf("another tenant's: %q", out)
 	}
 
@@ -94,7 +94,7 @@ func TestBadWebhooksAreRefusedByName(t *testing.T) {
 		})
 	}
 	command(t, nil, "dev", "--webhook-url", "nowhere").wantError(t, "--webhook-url must be an https URL")
-	command(t, nil, "dev", "--webhook-url", public, "--redis", "redis://127.0.0.1:1").wantError(t, "--webhook-url is for the embedded Redis")
+	command(t, nil, "dev", "--webhook-url", public, "--redis", "redis://127.0.0.1:1").wantError(t, "--redis and --webhook-url do not go together")
 }
 
 func TestDevTellsAURL(t *testing.T) {

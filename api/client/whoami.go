@@ -1,0 +1,24 @@
+package client
+
+import (
+	"context"
+	"time"
+)
+
+// Identity is what a server knows of a token.
+type Identity struct {
+	TokenID   string    `json:"token_id"`
+	Tenant    string    `json:"tenant"`
+	Scopes    []string  `json:"scopes"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"` // zero: it does not
+}
+
+// WhoAmI asks the server whose the client's token is.
+func (c *Client) WhoAmI(ctx context.Context) (who Identity, err error) {
+	a, err := c.get(ctx, "/v1/whoami", nil)
+	if err != nil {
+		return who, err
+	}
+	return who, a.decode(&who)
+}

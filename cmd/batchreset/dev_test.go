@@ -1,0 +1,61 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestOperatorsCommandsWorkOnDev gives them the URL that dev prints.
+func TestOperatorsCommandsWorkOnDev(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out, in := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		args := []string{"dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--simulator-latency", "10ms"}
+		done <- errors.Join(run(ctx, args, nil, strings.NewReader(""), in, io.Discard), in.Close())
+	}()
+	greeting, redis := "", regexp.MustCompile(`fleet list --redis (redis://:(\S+)@(\S+))`)
+	for lines := bufio.NewScanner(out); !redis.MatchString(greeting) && lines.Scan(); {
+		greeting += lines.Text() + "\n"
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }() // until dev closes it
+	url, server := redis.FindStringSubmatch(greeting), regexp.MustCompile(`API +(http://\S+)`).FindStringSubmatch(greeting)
+	if url == nil || server == nil {
+		t.Fatalf("greeting %s", greeting)
+	}
+	environment := map[string]string{"BATCHRESET_REDIS": url[1], "BATCHRESET_SERVER": server[1]}
+	for _, args := range []string{
+		"fleet list", "tenant list", "token list", "webhook list", "operator list", "audit",
+		"tenant limit --tenant acme --max-failures 1", "halt --all", "resume --all",
+	} {
+		command(t, environment, strings.Fields(args)...).ok(t)
+	}
+	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
+	command(t, environment, "submit", "phone-1", "--wait").ok(t)
+	command(t, environment, "token", "list", "--redis", "redis://"+url[3]).wantError(t, "NOAUTH")
+	command(t, environment, "token", "list", "--redis", "redis://:wrong@"+url[3]).wantError(t, "WRONGPASS")
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACommandWithoutARedis(t *testing.T) {
+	for _, args := range []string{
+		"token list", "token add --tenant acme", "token revoke x", "fleet list", "fleet protect x", "tenant list", "webhook list", "webhook remove x",
+		"operator list", "operator remove x", "halt --all", "resume --all", "audit",
+	} {
+		r := command(t, map[string]string{"BATCHRESET_REDIS": "redis://127.0.0.1:1"}, strings.Fields(args)...)
+		r.wantError(t, "--redis: cannot reach Redis")
+		r.wantError(t, "'batchreset dev' prints the URL of the one inside it")
+		if strings.Contains(r.err.Error(), "\n") {
+			t.Errorf("%s says in several lines:\n%v", args, r.err)
+		}
+	}
+}

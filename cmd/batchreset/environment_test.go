@@ -1,0 +1,174 @@
+package main
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// TestTheCommandLineWins has variables say, each in another way, what the command line says
+// otherwise.
+func TestTheCommandLineWins(t *testing.T) {
+	s := newFakeService(t)
+	for range 3 {
+		s.add("failed-1", "phone-2")
+	}
+	s.jobs[0].advance(0)
+	token := writeFile(t, testToken+"\n")
+	list := writeFile(t, "phone-8\nphone-9\n")
+	redisURL := writeFile(t, "redis://127.0.0.1:1\n")
+	const noRedis = "cannot reach Redis"
+	for _, row := range []struct{ variable, value, args, want string }{
+		{"TOKEN", "wrong", "jobs --token-file " + token, ""},
+		{"TOKEN_FILE", "/nowhere", "jobs --token " + testToken, ""},
+		{"TENANT", "acme", "halt --all --redis redis://127.0.0.1:1", noRedis},
+		{"ALL", "true", "halt --tenant acme --redis redis://127.0.0.1:1", noRedis},
+		{"TENANT", "acme", "resume --all --redis redis://127.0.0.1:1", noRedis},
+		{"OWN", "true", "resume --all --redis redis://127.0.0.1:1", noRedis},
+		{"TENANT", "acme", "tenant limit --all --max-failures 1 --redis redis://127.0.0.1:1", noRedis},
+		{"REDIS_FILE", "/nowhere", "fleet list --redis redis://127.0.0.1:1", "--redis: " + noRedis},
+		{"REDIS", "no URL", "fleet list --redis-file " + redisURL, "--redis-file: " + noRedis},
+		{"REDIS_FILE", "/nowhere", "api --redis redis://127.0.0.1:1", "--redis: " + noRedis},
+		{"WEBHOOK_URL", "http://127.0.0.1:9", "dev --redis redis://127.0.0.1:1", noRedis},
+		{"DRIVER_URL", "https://phones.example/{instance_id}", "worker --driver simulator --redis redis://127.0.0.1:1", noRedis},
+		{"LIMIT", "1", "jobs --all --token " + testToken, ""},
+		{"ALL", "true", "jobs --limit 1 --token " + testToken, ""},
+		{"OUTPUT", "json", "submit phone-1 --result - --token " + testToken, ""},
+		{"FILE", list, "submit phone-1 --token " + testToken, ""},
+		{"WAIT", "true", "submit phone-1 --dry-run --token " + testToken, "no dry run"},
+		{"RESULT", "/nowhere/x.csv", "submit phone-1 --dry-run --token " + testToken, "no dry run"},
+		{"ALL", "true", "cancel " + job2 + " --token " + testToken, ""},
+		{"LABEL", "run=7", "cancel " + "00000000000000000000000000000003" + " --token " + testToken, ""},
+		{"ALL", "true", "cancel --instance phone-none --token " + testToken, ""},
+		{"FAILED_FROM", "/nowhere", "retry " + job1 + " --token " + testToken, ""},
+		{"RESULT", "/nowhere/x.csv", "retry " + job1 + " --token " + testToken, ""},
+		{"STATE", "failed", "retry --failed-from /nowhere.csv --token " + testToken, "--failed-from /nowhere.csv: "},
+	} {
+		t.Run(row.variable+" and "+row.args, func(t *testing.T) {
+			environment := map[string]string{"BATCHRESET_" + row.variable: row.value, "BATCHRESET_SERVER": s.URL}
+			r := command(t, environment, strings.Fields(row.args)...)
+			if row.want == "" && r.err != nil {
+				t.Errorf("%v", r.err)
+			} else if row.want != "" && row.want != "no dry run" {
+				r.wantError(t, row.want)
+			} else if row.want != "" && strings.Contains(r.err.Error(), "--dry-run") {
+				t.Errorf("%v", r.err)
+			}
+		})
+	}
+	for _, batch := range s.sent() {
+		if strings.Join(batch, " ") != "phone-1" {
+			t.Errorf("%v was sent, which no command line names", batch)
+		}
+	}
+	for _, n := range []int{1, 2} {
+		if state := s.jobs[n].State; state != "cancelled" {
+			t.Errorf("job %d is %s, and was named on a command line", n, state)
+		}
+	}
+}
+
+func TestADryRunOfTheEnvironmentStaysOne(t *testing.T) {
+	s := newFakeService(t)
+	environment := map[string]string{"BATCHRESET_SERVER": s.URL, "BATCHRESET_TOKEN": testToken, "BATCHRESET_DRY_RUN": "true"}
+	command(t, environment, "submit", "phone-1", "--wait").wantError(t, "--dry-run")
+	if sent := s.sent(); len(sent) > 0 {
+		t.Errorf("%v was sent", sent)
+	}
+}
+
+func TestVariablesThatContradictEachOther(t *testing.T) {
+	for _, row := range []struct {
+		args        string
+		environment map[string]string
+		want        string
+	}{
+		{"jobs", map[string]string{"BATCHRESET_TOKEN": "a", "BATCHRESET_TOKEN_FILE": "b"}, "BATCHRESET_TOKEN and BATCHRESET_TOKEN_FILE do not go together"},
+		{"halt", map[string]string{"BATCHRESET_TENANT": "a", "BATCHRESET_ALL": "true"}, "BATCHRESET_ALL and BATCHRESET_TENANT do not go together"},
+		{"fleet list", map[string]string{"BATCHRESET_REDIS": "a", "BATCHRESET_REDIS_FILE": "b"}, "BATCHRESET_REDIS and BATCHRESET_REDIS_FILE do not go together"},
+		{"halt --tenant acme --all", nil, "--all and --tenant do not go together"},
+		{"fleet list --redis a --redis-file b", nil, "--redis and --redis-file do not go together"},
+		{"halt --redis redis://127.0.0.1:1", map[string]string{"BATCHRESET_TENANT": "a", "BATCHRESET_ALL": "false"}, "cannot reach Redis"},
+	} {
+		command(t, row.environment, strings.Fields(row.args)...).wantError(t, row.want)
+	}
+}
+
+// eachCommand calls do with every command there is.
+func eachCommand(do func(cmd *cobra.Command)) {
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		do(cmd)
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRootCommand(nil, &streams{}))
+}
+
+func TestOneLetterIsOneFlagEverywhere(t *testing.T) {
+	want := map[string]string{"f": "file", "l": "label", "o": "output", "q": "quiet", "s": "state", "w": "wait", "y": "yes", "L": "limit"}
+	letters := map[string]string{}
+	for letter, name := range want {
+		letters[name] = letter
+	}
+	found := map[string]string{}
+	eachCommand(func(cmd *cobra.Command) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Shorthand != letters[f.Name] {
+				t.Errorf("%s: --%s is -%s, want -%s", cmd.CommandPath(), f.Name, f.Shorthand, letters[f.Name])
+			}
+			if f.Shorthand != "" {
+				found[f.Shorthand] = f.Name
+			}
+		})
+	})
+	if !maps.Equal(found, want) {
+		t.Errorf("there are %v", found)
+	}
+}
+
+func TestWhatIsNoService(t *testing.T) {
+	eachCommand(func(cmd *cobra.Command) {
+		if cmd.GroupID == "service" || cmd.HasSubCommands() || !cmd.Runnable() || cmd.Name() == "healthcheck" {
+			return
+		}
+		for _, name := range []string{"output", "quiet"} {
+			if cmd.Flags().Lookup(name) == nil {
+				t.Errorf("%s has no --%s", cmd.CommandPath(), name)
+			}
+		}
+	})
+}
+
+// configDir is a directory for contexts, and the environment that names it.
+func configDir(t *testing.T) (string, map[string]string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "config")
+	return dir, map[string]string{"BATCHRESET_CONFIG_DIR": dir}
+}
+
+func TestWhereContextsAreKept(t *testing.T) {
+	for _, row := range []struct {
+		environment map[string]string
+		want        string
+	}{
+		{map[string]string{"HOME": "/home/x"}, "/home/x/.config/batchreset"},
+		{map[string]string{"HOME": "/home/x", "XDG_CONFIG_HOME": "/xdg"}, "/xdg/batchreset"},
+		{map[string]string{"HOME": "/home/x", "XDG_CONFIG_HOME": "relative"}, "/home/x/.config/batchreset"},
+		{map[string]string{"XDG_CONFIG_HOME": "relative"}, ""},
+		{nil, ""},
+	} {
+		if got := defaultConfigDir(row.environment); got != row.want {
+			t.Errorf("%v: %s, want %s", row.environment, got, row.want)
+		}
+	}
+	if _, err := os.Stat("/home/x"); err == nil {
+		t.Error("asking makes a directory")
+	}
+}

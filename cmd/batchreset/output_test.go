@@ -1,0 +1,263 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"batchreset/tasks/redisdb/redistest"
+)
+
+// oneObject reads a text that must be one JSON object and nothing else.
+func oneObject(t *testing.T, text string) map[string]any {
+	t.Helper()
+	decoder := json.NewDecoder(strings.NewReader(text))
+	var object map[string]any
+	if err := decoder.Decode(&object); err != nil {
+		t.Fatalf("%v in %q", err, text)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		t.Fatalf("more than one object: %s", text)
+	}
+	return object
+}
+
+func keysOf(object map[string]any) string {
+	return strings.Join(slices.Sorted(maps.Keys(object)), " ")
+}
+
+// TestCallersOutput has every caller's command print in every form.
+func TestCallersOutput(t *testing.T) {
+	for _, row := range []struct {
+		args string // a % stands for the forms
+		code int
+		keys string // of the document
+		rows int
+		head string // of CSV, in part
+	}{
+		{"jobs", 0, "jobs", 3, "job_id,state,created_at"},
+		{"jobs --state failed --instance none", 0, "jobs", 0, "job_id,"},
+		{"status " + job1, 0, "counts created_at finished_at items job_id request_id started_at state total", 2, "instance_id,job_id,item_id,state"},
+		{"watch " + job1, 2, "errors jobs", 2, "instance_id,"},
+		{"watch " + job1 + " " + job2, 2, "errors jobs", 3, "instance_id,"},
+		{"cancel " + job1, 0, "jobs", 2, "instance_id,"},
+		{"cancel " + job1 + " " + job2, 0, "jobs", 3, "instance_id,"},
+		{"cancel --instance none", 0, "jobs", 0, "instance_id,"},
+		{"retry " + job1, 0, "jobs", 2, "instance_id,"},
+		{"submit a", 0, "errors failed jobs not_sent", 1, "instance_id,"},
+		{"submit a b c --chunk 1 --wait", 0, "errors failed jobs not_sent", 3, "instance_id,"},
+		{"submit a foreign-b c --chunk 1 --wait", 2, "errors failed jobs not_sent", 3, "instance_id,"},
+		{"whoami", 0, "created_at expires_at scopes server tenant token_id", 1, "server,context,tenant"},
+		{"context list", 0, "contexts", 0, "name,server,current"},
+		{"version", 0, "version", 1, "version"},
+	} {
+		t.Run(row.args, func(t *testing.T) {
+			print := func(form string) string {
+				s := newFakeService(t)
+				s.add("failed-1", "phone-2")
+				s.add("phone-3")
+				s.add("phone-4", "phone-5")
+				args := append(strings.Fields(row.args), "-o", form)
+				if name := args[0]; name != "context" && name != "version" {
+					args = append(args, "--server", s.URL, "--token", testToken)
+				}
+				r := callCommand(t.Context(), strings.NewReader(""), args...)
+				if r.code != row.code {
+					t.Errorf("%s: exit code %d, want %d: %s", form, r.code, row.code, r.err)
+				}
+				return r.out
+			}
+			document := oneObject(t, print("json"))
+			if got := keysOf(document); got != row.keys {
+				t.Errorf("the object has %s", got)
+			}
+			var same map[string]any
+			if err := yaml.Unmarshal([]byte(print("yaml")), &same); err != nil || keysOf(same) != row.keys {
+				t.Errorf("YAML has %s, %v", keysOf(same), err)
+			}
+			lines := strings.Split(strings.TrimSuffix(print("jsonl"), "\n"), "\n")
+			if row.rows == 0 {
+				lines = lines[1:]
+			}
+			for _, line := range lines {
+				oneObject(t, line)
+			}
+			cells, err := csv.NewReader(strings.NewReader(print("csv"))).ReadAll()
+			if err != nil || len(lines) != row.rows || len(cells) != row.rows+1 {
+				t.Fatalf("%d lines, %d rows of CSV, want %d; %v", len(lines), len(cells)-1, row.rows, err)
+			}
+			if head := strings.Join(cells[0], ","); !strings.HasPrefix(head, row.head) {
+				t.Errorf("the columns are %s", head)
+			}
+			if table := print("table"); strings.Count(table, "\n") != row.rows+1 && row.rows > 0 {
+				t.Errorf("table\n%s", table)
+			}
+		})
+	}
+}
+
+func TestOperatorsOutput(t *testing.T) {
+	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
+	dir := t.TempDir()
+	fleet, password := filepath.Join(dir, "fleet.csv"), filepath.Join(dir, "password")
+	for path, text := range map[string]string{fleet: "instance_id,tenant,protected\nphone-1,acme,true\nphone-2,acme,\n", password: "correct horse battery"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, list := range []string{"token", "fleet", "operator", "webhook", "tenant"} {
+		for name, all := range oneObject(t, command(t, environment, list, "list", "-o", "json").ok(t).out) {
+			if array, ok := all.([]any); !ok || len(array) > 0 && list != "tenant" {
+				t.Errorf("an empty list of %s is %v", name, all)
+			}
+		}
+	}
+	for _, row := range []struct{ args, keys string }{
+		{"token add --tenant acme", "created_at scopes tenant token token_id"},
+		{"fleet import " + fleet, "identical_rows_left_out moved new protection_begun protection_ended registered"},
+		{"fleet protect phone-2", "instance_ids not_registered"},
+		{"fleet unprotect phone-2", "instance_ids not_registered"},
+		{"fleet remove phone-2", "instance_ids not_registered"},
+		{"halt --tenant acme", "halted tenant"},
+		{"halt --all", "all halted"},
+		{"resume --all", "all resumed"},
+		{"tenant limit --tenant acme --max-failures 3", "max_failures tenant"},
+		{"operator add alice --password-file " + password, "created_at name role"},
+		{"operator passwd alice --password-file " + password, "name new_password"},
+		{"webhook add --tenant acme --url http://127.0.0.1:1/ --webhook-allow-private", "created_at endpoint_id events secret tenant url"},
+		{"token list", "tokens"},
+		{"fleet list", "instances"},
+		{"operator list", "operators"},
+		{"webhook list", "endpoints"},
+		{"tenant list", "tenants"},
+		{"audit", "entries"},
+		{"operator remove alice", "name removed"},
+	} {
+		t.Run(row.args, func(t *testing.T) {
+			out := command(t, environment, append(strings.Fields(row.args), "-o", "json")...).ok(t).out
+			document := oneObject(t, out)
+			if got := keysOf(document); got != row.keys {
+				t.Errorf("the object has %s", got)
+			}
+			if strings.Contains(out, "battery") || strings.Contains(out, "$2a$") {
+				t.Error("it has a password")
+			}
+			if len(document) != 1 {
+				return
+			}
+			for _, form := range []string{"yaml", "jsonl", "csv", "table", "text"} {
+				if out := command(t, environment, append(strings.Fields(row.args), "--output="+form)...).ok(t).out; len(out) < 20 {
+					t.Errorf("%s is %q", form, out)
+				}
+			}
+		})
+	}
+	t.Run("a fleet goes out and in", func(t *testing.T) {
+		out := command(t, environment, "fleet", "list", "-o", "csv").ok(t).out
+		if out != "instance_id,tenant,protected\nphone-1,acme,true\n" {
+			t.Errorf("CSV %q", out)
+		}
+		if err := os.WriteFile(fleet, []byte(out), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		command(t, environment, "fleet", "import", fleet).ok(t)
+	})
+	t.Run("a list that is partly wrong", func(t *testing.T) {
+		r := command(t, environment, "fleet", "protect", "phone-1", "phone-9", "-o", "json")
+		r.wantError(t, "not registered: phone-9")
+		want := map[string]any{"instance_ids": []any{"phone-1"}, "not_registered": []any{"phone-9"}}
+		if got := oneObject(t, r.out); !reflect.DeepEqual(got, want) {
+			t.Errorf("object %v", got)
+		}
+	})
+}
+
+// TestErrorsForPrograms has an error be one object, wherever it comes from.
+func TestErrorsForPrograms(t *testing.T) {
+	s := newFakeService(t)
+	for _, row := range []struct{ args, code string }{
+		{"status " + job1 + " -o json", "RESET.0001"},
+		{"status " + job1 + " --output=jsonl", "RESET.0001"},
+		{"status -ojson", ""},
+		{"status x --output json", ""},
+		{"status --nonsense -o json " + job1, ""},
+		{"frobnicate -o json", ""},
+		{"cancel " + job1 + " -qo json", "RESET.0001"},
+	} {
+		r := callCommand(t.Context(), nil, append(strings.Fields(row.args), "--server", s.URL, "--token", testToken)...)
+		got := oneObject(t, r.err)
+		if code, _ := got["error_code"].(string); code != row.code || got["error_msg"] == "" || got["exit_code"] != float64(r.code) || r.code == 0 {
+			t.Errorf("%s ends with %d and says %s", row.args, r.code, r.err)
+		}
+		if row.code != "" && (got["http_status"] != float64(404) || got["request_id"] == "") {
+			t.Errorf("%s says %s", row.args, r.err)
+		}
+		if r.out != "" {
+			t.Errorf("%s prints %q", row.args, r.out)
+		}
+	}
+	r := callCommand(t.Context(), nil, "status", job1, "-o", "yaml", "--server", s.URL, "--token", testToken)
+	if !strings.HasPrefix(r.err, "error_code: RESET.0001\n") {
+		t.Errorf("as YAML: %s", r.err)
+	}
+	for _, row := range []struct {
+		environ, args []string
+		want          outputFlag
+	}{
+		{nil, nil, ""},
+		{[]string{"BATCHRESET_OUTPUT=yaml"}, nil, "yaml"},
+		{[]string{"BATCHRESET_OUTPUT=yaml"}, []string{"jobs", "--limit", "3", "-o", "json"}, "json"},
+		{[]string{"BATCHRESET_OUTPUT=xml"}, []string{"jobs", "-o"}, ""},
+		{nil, []string{"submit", "-f", "-", "-o", "jsonl"}, "jsonl"},
+	} {
+		if got := outputOf(row.args, row.environ); got != row.want {
+			t.Errorf("%v %v: %q, want %q", row.environ, row.args, got, row.want)
+		}
+	}
+}
+
+func TestForms(t *testing.T) {
+	type within struct {
+		A int      `json:"a"`
+		B []string `json:"b"`
+	}
+	row := struct {
+		Z    string         `json:"z"`
+		Text string         `json:"text"`
+		W    *within        `json:"w,omitempty"`
+		Many []within       `json:"many"`
+		Map  map[string]int `json:"map"`
+	}{"no", "two\nlines \u001b[31m", &within{-1, []string{"x", "[y]"}}, []within{{1, nil}}, map[string]int{"k": 1}}
+	show := func(form outputFlag, v view) string {
+		t.Helper()
+		var out bytes.Buffer
+		if err := form.show(&out, v); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	yamlText := show("yaml", view{document: row})
+	want := "z: \"no\"\ntext: \"two\\nlines \\e[31m\"\nw:\n  a: -1\n  b:\n    - x\n    - '[y]'\nmany:\n  - a: 1\n    b: null\nmap:\n  k: 1\n"
+	if yamlText != want {
+		t.Errorf("YAML\n%s\nwant\n%s", yamlText, want)
+	}
+	csvText := show("csv", view{document: row, columns: []string{"text", "w.a", "w.b", "w.c.d", "many", "map", "map.k", "absent"}})
+	want = "text,w.a,w.b,w.c.d,many,map,map.k,absent\n\"two\nlines \x1b[31m\",-1,x [y],,\"[{\"\"a\"\":1,\"\"b\"\":null}]\",\"{\"\"k\"\":1}\",1,\n"
+	if csvText != want {
+		t.Errorf("CSV\n%s\nwant\n%s", csvText, want)
+	}
+	if got := show("table", view{document: row, columns: []string{"z", "text"}}); got != "Z   TEXT\nno  two lines ?[31m\n" {
+		t.Errorf("table %q", got)
+	}
+}
