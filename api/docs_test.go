@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -69,6 +70,67 @@ func TestTheDocsInABrowser(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the page shows for copying can be sent as it is, with a token and a job of one's own; and
+// a batch with other IDs after that is another batch.
+func TestTheExamplesOfTheDocsCanBeSent(t *testing.T) {
+	s := newService(t, testConfig)
+	server := httptest.NewServer(s)
+	defer server.Close()
+	page := browsertest.Open(t, server.URL+"/docs", "docs-examples", "--window-size=1400,6000")
+	shown := 0
+	for _, block := range regexp.MustCompile(`(?s)<pre[^>]*>(.*?)</pre>`).FindAllStringSubmatch(page.DOM, -1) {
+		text := html.UnescapeString(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(block[1], ""))
+		command, isCurl := strings.CutPrefix(text, "curl ")
+		if !isCurl || strings.Contains(command, "/events") { // which does not end
+			continue
+		}
+		shown++
+		method, path, header, body := curl(t, strings.TrimPrefix(command, "'"), server.URL)
+		if header.Get("Idempotency-Key") != "" {
+			t.Errorf("%s %s has a key that is everybody's", method, path)
+		}
+		job := s.submit(t, fmt.Sprint("phone-", shown))
+		if strings.HasSuffix(path, "/retry") {
+			s.do(t, http.MethodPost, "/v1/jobs/"+job+"/cancel", "acme", nil)
+		}
+		path = strings.Replace(path, "5f9c1f0f3a5e4b0d8c7a6b5c4d3e2f10", job, 1)
+		header.Del("Prefer") // which is for what goes on
+		sent := []string{}
+		for name := range header {
+			sent = append(sent, name, header.Get(name))
+		}
+		if got := s.do(t, method, path, "", strings.NewReader(body), append(sent, "X-Auth-Token", "acme")...); got.status != http.StatusOK {
+			t.Errorf("%s %s: answer %+v", method, path, got)
+		}
+	}
+	if shown < 6 {
+		t.Errorf("the page shows %d examples", shown)
+	}
+}
+
+// curl takes apart a command that Scalar shows.
+func curl(t *testing.T, command, server string) (method, path string, header http.Header, body string) {
+	t.Helper()
+	path, more, _ := strings.Cut(strings.TrimPrefix(command, server), " \\\n")
+	path = strings.TrimSuffix(strings.TrimSpace(path), "'")
+	method, header = http.MethodGet, http.Header{}
+	for _, option := range regexp.MustCompile(`(?s)--(\w+) ('.*?'|\S+)`).FindAllStringSubmatch(more, -1) {
+		value := strings.Trim(option[2], "'")
+		switch option[1] {
+		case "request":
+			method = value
+		case "header":
+			name, text, _ := strings.Cut(value, ": ")
+			header.Set(name, text)
+		case "data":
+			body = value
+		default:
+			t.Errorf("%s has the option --%s", path, option[1])
+		}
+	}
+	return method, path, header, body
 }
 
 // withoutPolicy takes the Content-Security-Policy off every answer.
