@@ -160,7 +160,7 @@ func timeForRedis(c echo.Context) context.CancelFunc {
 const anyScope tasks.Scope = ""
 
 // whoami answers what is known of the caller's token.
-func (s *server) whoami(c echo.Context) error { return ok(c, c.Get(tokenKey)) }
+func (s *server) whoami(c echo.Context) error { return ok(c, tokenOf(c)) }
 
 // admit finds the tenant of X-Auth-Token, checks the token's scope, counts the request
 // against the tenant's limit if it is counted, and refuses one that has what its route does

@@ -41,7 +41,7 @@ cancelled' opens a cancelled job again.`,
 				return err
 			}
 			if len(args) == 1 {
-				return change(cmd.Context(), std, &flags, args[0], (*client.Client).Cancel)
+				return cancelOne(cmd.Context(), std, &flags, args[0])
 			}
 			selected, err := filter.read(time.Now())
 			if err != nil {
@@ -102,23 +102,25 @@ func cancelAll(ctx context.Context, std *streams, c *client.Client, ids []string
 	case ended > 0:
 		fmt.Fprintf(std.err, "%s had ended\n", plural(ended, "job"))
 	}
-	v := itemsOf(cancelled)
+	f := following{jobs: cancelled, errors: noJobs(missing)}
+	v := f.view()
 	v.text = func(w io.Writer) error { return writeJobs(w, cancelled) }
 	return errors.Join(err, output.show(std.out, v))
 }
 
-// change changes one job and shows it.
-func change(ctx context.Context, std *streams, flags *callerFlags, id string, how func(*client.Client, context.Context, string) (client.Job, error)) error {
+// cancelOne cancels a job and shows it.
+func cancelOne(ctx context.Context, std *streams, flags *callerFlags, id string) error {
 	c, err := flags.connect(&notices{w: std.err})
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	job, err := how(c, ctx, id)
+	job, err := c.Cancel(ctx, id)
 	if err != nil {
 		return err
 	}
-	v := itemsOf([]client.Job{job})
+	f := following{jobs: []client.Job{job}, errors: noJobs(nil)}
+	v := f.view()
 	v.text = func(w io.Writer) error { return writeJob(w, job) }
 	return flags.output.show(std.out, v)
 }

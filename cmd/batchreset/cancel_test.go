@@ -68,7 +68,7 @@ func TestCancel(t *testing.T) {
 		if !strings.Contains(r.out, `"jobs"`) || !strings.Contains(r.out, `"state": "cancelled"`) {
 			t.Error(r.out)
 		}
-		sameJSON(t, s.call(t, "cancel", "--instance", "phone-3", "--output", "json").out, `{"jobs":[]}`)
+		sameJSON(t, s.call(t, "cancel", "--instance", "phone-3", "--output", "json").out, `{"errors":[],"jobs":[]}`)
 	})
 	t.Run("says which jobs do not exist, and cancels the others", func(t *testing.T) {
 		s := service(t)

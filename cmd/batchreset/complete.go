@@ -124,7 +124,7 @@ func offerJobs(ctx context.Context, cmd *cobra.Command, args []string) (ids []st
 		case "cancel":
 			fits = fits && !job.Final()
 		case "retry":
-			fits = len(args) == 0 && job.Final() && job.Counts.Succeeded < job.Total
+			fits = fits && job.Final() && job.Counts.Succeeded < job.Total
 		case "status":
 			fits = len(args) == 0
 		}

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	"batchreset/tasks/redisdb/redistest"
 )
 
 // bash asks a real bash what it offers for the words, the last of which is incomplete.
@@ -98,4 +103,64 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("no script for %s: %.80q", shell, out)
 		}
 	}
+}
+
+// offered is what the shells are offered after the words, without descriptions.
+func offered(t *testing.T, environment map[string]string, words ...string) string {
+	t.Helper()
+	var all []string
+	for line := range strings.Lines(command(t, environment, append([]string{"__complete"}, words...)...).ok(t).out) {
+		if word, _, _ := strings.Cut(strings.TrimSpace(line), "\t"); !strings.HasPrefix(word, ":") {
+			all = append(all, word)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func TestCompletionKnowsWhatThereIs(t *testing.T) {
+	s := labelledJobs(t)
+	id := func(n string) string { return strings.Repeat("0", 31) + n }
+	_, environment := configDir(t)
+	login(t, s, environment, testToken, "--name", "lab").ok(t)
+	environment["BATCHRESET_REDIS"] = redistest.Start(t).URL()
+	command(t, environment, "token", "add", "--tenant", "acme").ok(t)
+	command(t, environment, "halt", "--tenant", "globex").ok(t)
+	for _, row := range []struct{ words, want string }{
+		{"status|", id("4") + " " + id("3") + " " + id("2") + " " + id("1")},
+		{"status|" + id("1") + "|", ""},
+		{"watch|" + id("1") + "|", id("4") + " " + id("3") + " " + id("2")},
+		{"cancel|", id("3")},
+		{"retry|", id("4") + " " + id("1")},
+		{"jobs|--label|", "run=7 run=8"},
+		{"watch|--label|", "run=7 run=8"},
+		{"retry|--label|", "run=7 run=8"},
+		{"submit|--label|", ""},
+		{"status|--server|" + s.URL + "|--token|" + testToken + "|", id("4") + " " + id("3") + " " + id("2") + " " + id("1")},
+		{"status|--token|wrong|", ""}, // and no error
+		{"status|--server|http://127.0.0.1:1|--token|x|", ""},
+		{"jobs|--context|", "lab"},
+		{"context|use|", "lab"},
+		{"context|use|lab|", ""},
+		{"logout|--context|", "lab"},
+		{"token|add|--tenant|", "acme globex"},
+		{"halt|--tenant|", "acme globex"},
+		{"audit|--tenant|", "acme globex"},
+		{"tenant|list|acme|", "globex"},
+		{"halt|--redis|redis://127.0.0.1:1|--tenant|", ""},
+	} {
+		if got := offered(t, environment, strings.Split(row.words, "|")...); got != row.want {
+			t.Errorf("%s offers %q, want %q", row.words, got, row.want)
+		}
+	}
+	t.Run("within a second", func(t *testing.T) {
+		var waited atomic.Bool
+		silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			waited.Store(true)
+			<-r.Context().Done() // until the command gives up
+		}))
+		defer silent.Close()
+		if got := offered(t, environment, "status", "--server", silent.URL, "--token", "x", ""); got != "" || !waited.Load() {
+			t.Errorf("offers %q", got)
+		}
+	})
 }

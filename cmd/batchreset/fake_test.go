@@ -261,7 +261,7 @@ func (s *fakeService) list(w http.ResponseWriter, r *http.Request) {
 		s.named(w, strings.Split(q.Get("ids"), ","))
 		return
 	}
-	filter := tasks.JobFilter{State: tasks.JobState(q.Get("state")), InstanceID: q.Get("instance_id")}
+	filter := tasks.JobFilter{State: tasks.JobState(q.Get("state")), InstanceID: q.Get("instance_id"), Labels: q["label"]}
 	limit, _ := strconv.Atoi(q.Get("limit"))
 	skip, _ := strconv.Atoi(q.Get("cursor"))
 	page := []tasks.Job{}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -92,6 +93,22 @@ func (f *jobsFilter) define(flags *pflag.FlagSet) {
 // given says whether any of the flags is.
 func (f *jobsFilter) given() bool {
 	return f.InstanceID != "" || len(f.Labels) > 0 || f.since != "" || f.until != ""
+}
+
+// asLabels are the labels that were given for new jobs, rather than to find some.
+func (f *jobsFilter) asLabels() (map[string]string, error) {
+	if err := tasks.CheckLabelFilter(f.Labels); err != nil {
+		return nil, fmt.Errorf("--label %w", err)
+	}
+	labels := map[string]string{}
+	for _, label := range f.Labels {
+		name, value, _ := strings.Cut(label, "=")
+		if _, twice := labels[name]; twice {
+			return nil, fmt.Errorf("--label %s is given twice, which one is right?", name)
+		}
+		labels[name] = value
+	}
+	return labels, nil
 }
 
 // orArgs has the variables of the flags count for nothing where jobs are named, and those of

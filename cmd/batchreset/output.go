@@ -265,6 +265,8 @@ func newFailure(err error) failure {
 	f := failure{Message: err.Error()}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		f.Code = e.Code
+	} else if e, ok := errors.AsType[*tasks.Error](err); ok {
+		f.Code = string(e.Code)
 	}
 	return f
 }

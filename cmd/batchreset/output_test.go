@@ -48,13 +48,16 @@ func TestCallersOutput(t *testing.T) {
 	}{
 		{"jobs", 0, "jobs", 3, "job_id,state,created_at"},
 		{"jobs --state failed --instance none", 0, "jobs", 0, "job_id,"},
-		{"status " + job1, 0, "counts created_at finished_at items job_id request_id started_at state total", 2, "instance_id,job_id,item_id,state"},
+		{"status " + job1, 0, "counts created_at finished_at items job_id labels request_id started_at state total", 2, "instance_id,job_id,item_id,state"},
 		{"watch " + job1, 2, "errors jobs", 2, "instance_id,"},
 		{"watch " + job1 + " " + job2, 2, "errors jobs", 3, "instance_id,"},
-		{"cancel " + job1, 0, "jobs", 2, "instance_id,"},
-		{"cancel " + job1 + " " + job2, 0, "jobs", 3, "instance_id,"},
-		{"cancel --instance none", 0, "jobs", 0, "instance_id,"},
-		{"retry " + job1, 0, "jobs", 2, "instance_id,"},
+		{"cancel " + job1, 0, "errors jobs", 2, "instance_id,"},
+		{"cancel " + job1 + " " + job2, 0, "errors jobs", 3, "instance_id,"},
+		{"cancel --instance none", 0, "errors jobs", 0, "instance_id,"},
+		{"watch --label run=7", 2, "errors jobs", 3, "instance_id,"},
+		{"retry " + job1, 0, "errors jobs", 2, "instance_id,"},
+		{"retry " + job1 + " --wait", 2, "errors jobs", 2, "instance_id,"},
+		{"retry --label run=8", 0, "errors jobs", 0, "instance_id,"},
 		{"submit a", 0, "errors failed jobs not_sent", 1, "instance_id,"},
 		{"submit a b c --chunk 1 --wait", 0, "errors failed jobs not_sent", 3, "instance_id,"},
 		{"submit a foreign-b c --chunk 1 --wait", 2, "errors failed jobs not_sent", 3, "instance_id,"},
@@ -68,6 +71,7 @@ func TestCallersOutput(t *testing.T) {
 				s.add("failed-1", "phone-2")
 				s.add("phone-3")
 				s.add("phone-4", "phone-5")
+				s.jobs[0].Labels, s.jobs[1].Labels = map[string]string{"run": "7"}, map[string]string{"run": "7"}
 				args := append(strings.Fields(row.args), "-o", form)
 				if name := args[0]; name != "context" && name != "version" {
 					args = append(args, "--server", s.URL, "--token", testToken)

@@ -22,6 +22,9 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		variables[name] = value
 	}
 	root := newRootCommand(variables, &streams{in: stdin, out: stdout, err: stderr})
+	if len(args) == 0 || !strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) { // which reads flags several times
+		onceEach(root)
+	}
 	root.SetArgs(args)
 	return root.ExecuteContext(ctx)
 }
@@ -118,18 +121,28 @@ func newVersionCommand(std *streams) *cobra.Command {
 	return cmd
 }
 
-// leaveNothingOut has cmd and the commands below it refuse what would be skipped
-// otherwise: a flag that is given twice, of which the last would count, and the name of a
-// command that does not exist, for which there would be help and success.
-func leaveNothingOut(cmd *cobra.Command) {
+// onceEach has cmd and the commands below it refuse a flag that is given twice, of which
+// the last would count otherwise.
+func onceEach(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if _, many := f.Value.(pflag.SliceValue); many || f.Value.Type() == "stringToString" {
 			return
 		}
+		f.Value = &once{Value: f.Value}
+	})
+	for _, sub := range cmd.Commands() {
+		onceEach(sub)
+	}
+}
+
+// leaveNothingOut has cmd and the commands below it refuse the name of a command that does
+// not exist, for which there would be help and success otherwise. No duration is 0s in the
+// help.
+func leaveNothingOut(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if f.DefValue == "0s" {
 			f.DefValue = "0" // else the help would say so
 		}
-		f.Value = &once{Value: f.Value}
 	})
 	var names []string
 	for _, sub := range cmd.Commands() {

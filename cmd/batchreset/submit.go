@@ -99,6 +99,7 @@ Without --wait, 0 means that every instance was accepted.`,
 	}
 	flags.define(cmd.Flags())
 	options.define(cmd.Flags())
+	cmd.Flags().StringToStringVarP(&options.labels, "label", "l", nil, "`name=value` that is kept in the record; may be repeated")
 	cmd.Flags().StringVarP(&file, "file", "f", "", "`file` with one instance ID per line; - is standard input")
 	cmd.Flags().StringVar(&runID, "run-id", "", "`ID` that makes this command safe to repeat: 1 to 64 of A-Z a-z 0-9 . _ : - (default: a new one)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would become of each instance")

@@ -35,7 +35,6 @@ func (o *batchOptions) define(flags *pflag.FlagSet) {
 	flags.IntVar(&o.maxFailures, "max-failures", 0, "stop the rest of a job once so many of its instances failed; 0 = never")
 	flags.StringVar(&o.notBefore, "not-before", "", "`time` at which the first reset may begin, such as 2026-01-02T15:04:05Z or 10m from now; until then 'batchreset cancel' takes all back")
 	flags.StringVar(&o.reason, "reason", "", "`text` that is kept in the record: why")
-	flags.StringToStringVarP(&o.labels, "label", "l", nil, "`name=value` that is kept in the record; may be repeated")
 	flags.BoolVarP(&o.wait, "wait", "w", false, "follow the jobs to their end")
 	flags.StringVar(&o.result, "result", "", "wait, and write a row for each instance to this `file`, a .csv or .jsonl; - is standard output, as CSV")
 }

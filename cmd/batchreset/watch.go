@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,28 +19,48 @@ const exitCodes = `Exit code: 0 if every instance was reset, 2 if some were not,
 is wrong or the service could not be asked.`
 
 func newWatchCommand(std *streams) *cobra.Command {
-	var flags callerFlags
+	var (
+		flags  callerFlags
+		filter jobsFilter
+		all    bool
+	)
 	cmd := &cobra.Command{
-		Use:   "watch JOB…",
+		Use:   "watch JOB… | watch --label NAME=VALUE | watch --all",
 		Short: "Follow jobs to their end",
 		Long: `Follows jobs until every one is final. On a terminal a progress bar shows how far
 they are; otherwise there is a line now and then. Progress goes to standard error;
 the summary, with each instance that was not reset and why, to standard output.
+
+With --label, --instance, --since or --until, which mean what they do for
+'batchreset jobs', it follows every job of your tenant that fits, also if it has ended:
+the exit code is about all of them. With --all it follows every one that has not ended.
 
 A server that goes away in between is waited for. Ctrl-C ends the watching, not the
 jobs.
 
 ` + exitCodes,
 		Example: `  batchreset watch 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
-  batchreset submit --file phones.txt | xargs batchreset watch`,
-		Args: jobArgs(0),
+  batchreset submit --file phones.txt | xargs batchreset watch
+  batchreset watch --label run_id=recall-7`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := filter.checkArgs(cmd, args, all); err != nil {
+				return err
+			}
+			selected, err := filter.read(time.Now())
+			if err != nil {
+				return err
+			}
 			notices := &notices{w: std.err}
 			c, err := flags.connect(notices)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
+			if len(args) == 0 {
+				if args, err = jobsToWatch(cmd.Context(), c, selected, all); err != nil {
+					return err
+				}
+			}
 			jobs := make([]client.Job, 0, len(args))
 			for _, id := range args {
 				if !slices.ContainsFunc(jobs, func(job client.Job) bool { return job.ID == id }) {
@@ -54,7 +75,27 @@ jobs.
 		},
 	}
 	flags.define(cmd.Flags())
+	filter.define(cmd.Flags())
+	cmd.Flags().BoolVar(&all, "all", false, "every job of your tenant that has not ended")
+	filter.orArgs(cmd.Flags())
 	return cmd
+}
+
+// jobsToWatch are the IDs of the jobs that fit, or of all that have not ended. Where none
+// fits, nothing was reset that somebody waits for.
+func jobsToWatch(ctx context.Context, c *client.Client, filter client.JobsFilter, all bool) ([]string, error) {
+	if all {
+		return openJobs(ctx, c, filter)
+	}
+	jobs, err := listJobs(ctx, c, filter, -1)
+	if err == nil && len(jobs) == 0 {
+		err = tasks.Errorf(tasks.NoJob, "there is no such job: none fits what was asked for")
+	}
+	var ids []string
+	for _, job := range jobs {
+		ids = append(ids, job.ID)
+	}
+	return ids, err
 }
 
 // following is what became of jobs that were followed.
@@ -87,20 +128,32 @@ func follow(ctx context.Context, c *client.Client, n *notices, jobs []client.Job
 	})
 	stop()
 
-	f := following{jobs: latest.all(jobs), errors: []jobError{}, interrupted: ctx.Err() != nil}
-	for _, id := range missing {
-		f.errors = append(f.errors, jobError{id, failure{string(tasks.NoJob), tasks.Errorf(tasks.NoJob, "there is no such job").Error()}})
-	}
+	f := following{jobs: latest.all(jobs), errors: noJobs(missing), interrupted: ctx.Err() != nil}
 	if err != nil && !f.interrupted {
 		f.errors = append(f.errors, jobError{failure: newFailure(err)})
 	}
 	return f
 }
 
-// show prints the summary, or the last records.
-func (f following) show(w io.Writer, output outputFlag) error {
+// noJobs says of each job that it does not exist.
+func noJobs(ids []string) []jobError {
+	all := []jobError{}
+	for _, id := range ids {
+		all = append(all, jobError{id, failure{string(tasks.NoJob), tasks.Errorf(tasks.NoJob, "there is no such job").Error()}})
+	}
+	return all
+}
+
+// view has the last records and what went wrong, without a text.
+func (f following) view() view {
 	v := itemsOf(f.jobs)
 	v.document = map[string]any{"jobs": records(f.jobs), "errors": f.errors}
+	return v
+}
+
+// show prints the summary, or the last records.
+func (f following) show(w io.Writer, output outputFlag) error {
+	v := f.view()
 	v.text = func(w io.Writer) error {
 		if len(f.jobs) == 0 {
 			return nil
