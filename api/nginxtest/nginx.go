@@ -53,7 +53,7 @@ func Start(t testing.TB, server string) (url string) {
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		<-ended
+		_ = <-ended // by that
 	})
 	for !answers(t.Context(), address) {
 		select {

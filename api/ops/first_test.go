@@ -23,10 +23,22 @@ import (
 
 // closed is what nobody may see or do while there is no operator, nor a stranger ever.
 var closed = [][2]string{
-	{http.MethodGet, "/"}, {http.MethodGet, "/jobs"}, {http.MethodGet, "/tenants"}, {http.MethodGet, "/audit"}, {http.MethodGet, "/find?q=a"},
-	{http.MethodGet, "/tenants/halt"}, {http.MethodPost, "/tenants/halt"}, {http.MethodPost, "/tenants/resume"},
-	{http.MethodGet, "/asynq/"}, {http.MethodGet, "/asynq/api/queues"}, {http.MethodPost, pause}, {http.MethodDelete, "/asynq/api/queues/reset-0"},
-	{http.MethodGet, "/debug/pprof/"}, {http.MethodGet, "/debug/pprof/cmdline"}, {http.MethodGet, "/debug/pprof/heap"}, {http.MethodPost, "/debug/pprof/symbol"},
+	{http.MethodGet, "/"},
+	{http.MethodGet, "/jobs"},
+	{http.MethodGet, "/tenants"},
+	{http.MethodGet, "/audit"},
+	{http.MethodGet, "/find?q=a"},
+	{http.MethodGet, "/tenants/halt"},
+	{http.MethodPost, "/tenants/halt"},
+	{http.MethodPost, "/tenants/resume"},
+	{http.MethodGet, "/asynq/"},
+	{http.MethodGet, "/asynq/api/queues"},
+	{http.MethodPost, pause},
+	{http.MethodDelete, "/asynq/api/queues/reset-0"},
+	{http.MethodGet, "/debug/pprof/"},
+	{http.MethodGet, "/debug/pprof/cmdline"},
+	{http.MethodGet, "/debug/pprof/heap"},
+	{http.MethodPost, "/debug/pprof/symbol"},
 }
 
 // open is what everybody may see.

@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -137,10 +138,12 @@ func TestWhoGoesAwayTakesNobodysTurn(t *testing.T) {
 	}
 }
 
-// hashed is an operator with a password.
-func hashed(t *testing.T, name, password string) tasks.Operator {
+const rightPassword = "correct horse battery"
+
+// hashed is an operator with rightPassword.
+func hashed(t *testing.T, name string) tasks.Operator {
 	t.Helper()
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	hash, err := bcrypt.GenerateFromPassword([]byte(rightPassword), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,8 +151,7 @@ func hashed(t *testing.T, name, password string) tasks.Operator {
 }
 
 func TestAnOperatorsDeviceWaitsForNoStranger(t *testing.T) {
-	const password = "correct horse battery"
-	alice := hashed(t, "alice", password)
+	alice := hashed(t, "alice")
 	at := time.Now()
 	g := newGuesses(func() time.Time { return at })
 	for range hashingAtOnce { // by strangers, whose hashing never ends
@@ -159,11 +161,11 @@ func TestAnOperatorsDeviceWaitsForNoStranger(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if refused := g.check(ctx, g.from("192.0.2.1"), alice.Name, alice, password); refused != crowded {
+	if refused := g.check(ctx, g.from("192.0.2.1"), alice.Name, alice, rightPassword); refused != crowded {
 		t.Errorf("elsewhere: %+v", refused)
 	}
 	known := guess{device: "d"}
-	if refused := g.check(t.Context(), known, alice.Name, alice, password); refused != nil {
+	if refused := g.check(t.Context(), known, alice.Name, alice, rightPassword); refused != nil {
 		t.Errorf("on the device: %+v", refused)
 	}
 	for range 4 {
@@ -171,15 +173,29 @@ func TestAnOperatorsDeviceWaitsForNoStranger(t *testing.T) {
 			t.Errorf("a wrong password there: %+v", refused)
 		}
 	}
-	if refused := g.check(t.Context(), known, alice.Name, alice, password); refused != tooManyTries {
+	if refused := g.check(t.Context(), known, alice.Name, alice, rightPassword); refused != tooManyTries {
 		t.Errorf("a sixth try there: %+v", refused)
+	}
+}
+
+// A name that does not exist costs as much as one that does.
+func TestNobodysPasswordIsLookedAt(t *testing.T) {
+	if cost, err := bcrypt.Cost([]byte(nobodysHash)); err != nil || cost != PasswordCost {
+		t.Errorf("cost %d, %v", cost, err)
+	}
+	if err := bcrypt.CompareHashAndPassword([]byte(nobodysHash), []byte(rightPassword)); !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+		t.Errorf("compared with %v", err)
+	}
+	g := newGuesses(time.Now)
+	if refused := g.check(t.Context(), g.from("192.0.2.1"), "nobody", tasks.Operator{}, rightPassword); refused != wrongLogin {
+		t.Errorf("%+v", refused)
 	}
 }
 
 // Only the operator's name, and the hash of the password that she has now, make a device hers.
 func TestADeviceIsOfOnePassword(t *testing.T) {
 	now := time.Now()
-	alice, bob, elsewhere := hashed(t, "alice", "correct horse battery"), hashed(t, "bob", "correct horse battery"), hashed(t, "alice", "correct horse battery")
+	alice, bob, elsewhere := hashed(t, "alice"), hashed(t, "bob"), hashed(t, "alice")
 	cookie := newDevice(alice, now)
 	nobody := tasks.Operator{Name: "alice"}
 	forged := newDevice(nobody, now)

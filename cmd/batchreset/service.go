@@ -378,17 +378,17 @@ func inviteFirst(ctx context.Context, std *streams, db *redisdb.DB, site string,
 		log.Warn("no link was made for the first operator of the site; 'batchreset operator add' makes one", "error", err)
 	case invited:
 		log.Warn("the operators' site has no operator yet, so it is closed: standard output has a link that makes the first one, and so does 'batchreset operator add'")
-		fmt.Fprintf(std.out, `There is no operator yet. Whoever opens this link first becomes one, within %s:
+		fmt.Fprintf(std.out, `There is no operator yet. Whoever opens this link first becomes one, within an hour:
 
   %s
 
 It works once. Under another name of the site, through a proxy for example, put that in its place.
 
-`, firstLasts, ops.FirstOperatorLink(site, secret))
+`, ops.FirstOperatorLink(site, secret))
 	}
 }
 
-// firstLasts is how long the link for the first operator is good.
+// firstLasts is how long the link for the first operator is good, as it says.
 const firstLasts = time.Hour
 
 // buildInfo is a metric that is always 1.
