@@ -49,17 +49,20 @@ func Start(t testing.TB, server string) (url string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	var why error
+	go func() {
+		why = cmd.Wait()
+		close(ended)
+	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		_ = <-ended // by that
+		<-ended
 	})
 	for !answers(t.Context(), address) {
 		select {
-		case err := <-ended:
-			ended <- err
-			t.Fatalf("nginx ended: %v\n%s", err, said.String())
+		case <-ended:
+			t.Fatalf("nginx ended: %v\n%s", why, said.String())
 		case <-time.After(10 * time.Millisecond): // until it listens
 		}
 	}
