@@ -150,6 +150,7 @@ func TestTheFilesOfTheDocs(t *testing.T) {
 	for path, contentType := range map[string]string{
 		"/docs": "text/html; charset=utf-8", "/docs/page.js": "text/javascript; charset=utf-8",
 		"/docs/scalar.js": "text/javascript; charset=utf-8", "/docs/scalar-license.txt": "text/plain; charset=utf-8",
+		"/openapi.yaml": "application/yaml",
 	} {
 		r := s.raw(t, http.MethodGet, path, "", nil)
 		h := r.Header()

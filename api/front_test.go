@@ -10,6 +10,7 @@ import (
 
 	"batchreset/api"
 	"batchreset/api/browsertest"
+	"batchreset/tasks"
 )
 
 func TestTheFrontPage(t *testing.T) {
@@ -37,6 +38,13 @@ func TestTheFrontPage(t *testing.T) {
 	}
 }
 
+func TestTheFrontPageTakesNoQuery(t *testing.T) {
+	got := newService(t, testConfig).do(t, http.MethodGet, "/?token=x", "", nil)
+	if got.status != http.StatusBadRequest || got.Code != tasks.BadRequest || !strings.Contains(got.Message, `"token"`) {
+		t.Errorf("answer %+v", got)
+	}
+}
+
 // Pictures: see browsertest.
 func TestTheFrontPageInABrowser(t *testing.T) {
 	server := httptest.NewServer(newService(t, api.Config{Version: "v1.2.3"}))
@@ -46,7 +54,7 @@ func TestTheFrontPageInABrowser(t *testing.T) {
 		"front-dark":  {"--blink-settings=preferredColorScheme=0", "--window-size=390,844"},
 	} {
 		page := browsertest.Open(t, server.URL+"/", name, more...)
-		if !strings.Contains(page.DOM, "how to call it") || len(page.Console) > 0 || len(page.Requests) != 0 {
+		if !strings.Contains(page.DOM, "Documentation") || len(page.Console) > 0 || len(page.Requests) != 0 {
 			t.Errorf("%s: %v %v %s", name, page.Console, page.Requests, page.DOM)
 		}
 	}

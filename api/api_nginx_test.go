@@ -12,8 +12,8 @@ import (
 	"batchreset/tasks"
 )
 
-// Like most proxies, nginx gives up after 60 s. The poll takes its 50 s while the tests after
-// this one run.
+// Like most proxies, nginx gives up after 60 s. The poll takes its 50 s while other tests run,
+// which come after this one because of the name of its file.
 func TestALongPollThroughNginx(t *testing.T) {
 	b := newBoard(1)
 	a, _ := runOn(t, b, roomy, slog.New(slog.DiscardHandler))
