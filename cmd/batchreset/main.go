@@ -5,9 +5,12 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"batchreset/tasks/redisdb"
 )
 
 // version is set by the linker for released binaries.
@@ -18,6 +21,7 @@ func main() {
 	// After the first signal the second one has its usual effect: to end the
 	// process at once.
 	context.AfterFunc(ctx, stop)
+	redisdb.LogTo(slog.New(slog.DiscardHandler)) // unless a process has a log
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	code := exitCode(err)

@@ -285,6 +285,7 @@ func (f *outputFlag) complain(w io.Writer, err error, code int) {
 	t := trouble{failure: newFailure(err), ExitCode: code}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		t.HTTPStatus, t.RequestID = e.HTTPStatus, e.RequestID
+		t.Message = strings.Replace(t.Message, e.Error(), e.Message, 1) // which repeats the rest
 	}
 	switch f.String() {
 	case "json", "jsonl":
