@@ -32,8 +32,12 @@ const (
 	ActionRemoveWebhook    Action = "webhook-remove"
 	ActionAddOperator      Action = "operator-add"
 	ActionOperatorPassword Action = "operator-passwd"
+	ActionOperatorRole     Action = "operator-role"
 	ActionRemoveOperator   Action = "operator-remove"
 	ActionRevokeToken      Action = "token-revoke"
+	ActionLogin            Action = "login"
+	ActionFailedLogin      Action = "login-failed"
+	ActionLogout           Action = "logout"
 	ActionDashboard        Action = "dashboard"
 )
 
@@ -42,7 +46,8 @@ var Actions = []Action{
 	ActionSubmit, ActionCancel, ActionRetry, ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionMove, ActionUnregister,
 	ActionProtect, ActionUnprotect, ActionAddToken, ActionRevokeToken,
 	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook,
-	ActionAddOperator, ActionOperatorPassword, ActionRemoveOperator, ActionDashboard,
+	ActionAddOperator, ActionOperatorPassword, ActionOperatorRole, ActionRemoveOperator,
+	ActionLogin, ActionFailedLogin, ActionLogout, ActionDashboard,
 }
 
 // Actor is who decides something, and why.
@@ -63,7 +68,7 @@ type AuditEntry struct {
 	At     Time   `json:"at,omitzero"` // by Redis's clock, when it was written
 	Action Action `json:"action"`
 	// By is who: "token <ID>", "user <name>@<host>" for a command,
-	// "operator <name>" on the operators' site, or "dashboard" where there is no login.
+	// "operator <name>" on the operators' site, or "dashboard" where nobody is logged in.
 	By   string `json:"by"`
 	From string `json:"from,omitempty"` // the address that the request came from
 	// Tenant is whose; empty for what is about all of them.
@@ -74,17 +79,23 @@ type AuditEntry struct {
 	// order.
 	InstanceIDs []string `json:"instance_ids,omitempty"`
 	List        string   `json:"list_sha256,omitempty"`
-	Reason      string   `json:"reason,omitempty"`
-	Detail      string   `json:"detail,omitempty"` // what an action has besides
+	// TaskIDs are the asynq tasks that it is about, the first of them if there are more than
+	// MaxAuditTasks; Tasks is how many there are.
+	TaskIDs []string `json:"task_ids,omitempty"`
+	Tasks   int      `json:"tasks,omitempty"`
+
+	Reason string `json:"reason,omitempty"`
+	Detail string `json:"detail,omitempty"` // what an action has besides
 	// DecidedAt is when it was decided, if the entry could only be written later.
 	DecidedAt Time `json:"decided_at,omitzero"`
 }
 
-// Stops reports whether the decision stops or removes something. Such a decision is carried
-// out even if its entry cannot be written: a brake must not wait for its paperwork.
+// Stops reports whether the decision stops or removes something, or lets somebody in who may
+// want to. Such a decision is carried out even if its entry cannot be written: a brake must
+// not wait for its paperwork.
 func (e AuditEntry) Stops() bool {
 	switch e.Action {
-	case ActionCancel, ActionHalt, ActionUnregister, ActionProtect, ActionRevokeToken, ActionRemoveWebhook, ActionRemoveOperator:
+	case ActionLogin, ActionLogout, ActionCancel, ActionHalt, ActionUnregister, ActionProtect, ActionRevokeToken, ActionRemoveWebhook, ActionRemoveOperator:
 		return true
 	case ActionDashboard: // "POST /path:what"; there, too, everything else pauses, archives or deletes
 		_, what, _ := strings.Cut(e.Detail, ":")
@@ -97,6 +108,21 @@ func (e AuditEntry) Stops() bool {
 // About adds the instances to an entry.
 func (e AuditEntry) About(instances []string) AuditEntry {
 	e.InstanceIDs, e.List = instances, ListHash(instances)
+	return e
+}
+
+// MaxAuditTasks is how many tasks an entry names: more than the dashboard shows on a page.
+const MaxAuditTasks = 100
+
+// maxTaskID is how much of a task's ID an entry has. Ours are shorter.
+const maxTaskID = 100
+
+// AboutTasks adds asynq tasks to an entry.
+func (e AuditEntry) AboutTasks(ids []string) AuditEntry {
+	e.Tasks, e.TaskIDs = len(ids), nil
+	for _, id := range ids[:min(len(ids), MaxAuditTasks)] {
+		e.TaskIDs = append(e.TaskIDs, strings.ToValidUTF8(id[:min(len(id), maxTaskID)], ""))
+	}
 	return e
 }
 
@@ -132,6 +158,9 @@ func (e AuditEntry) LogAttrs() []slog.Attr {
 	if len(e.InstanceIDs) > 0 {
 		attrs = append(attrs, slog.Any("instance_ids", e.InstanceIDs))
 	}
+	if e.Tasks > 0 {
+		attrs = append(attrs, slog.Int("tasks", e.Tasks), slog.Any("task_ids", e.TaskIDs))
+	}
 	return attrs
 }
 
@@ -147,5 +176,5 @@ type AuditFilter struct {
 // Match reports whether the filter fits an entry, but for its times.
 func (f AuditFilter) Match(e AuditEntry) bool {
 	return (f.Action == "" || f.Action == e.Action) && (f.Tenant == "" || f.Tenant == e.Tenant) &&
-		(f.Job == "" || f.Job == e.Job) && (f.InstanceID == "" || slices.Contains(e.InstanceIDs, f.InstanceID))
+		(f.Job == "" || f.Job == e.Job || slices.ContainsFunc(e.TaskIDs, func(id string) bool { return strings.HasPrefix(id, f.Job+"-") })) && (f.InstanceID == "" || slices.Contains(e.InstanceIDs, f.InstanceID))
 }

@@ -5,7 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
+
+	"batchreset/tasks"
 )
 
 // maxRetryAfter bounds what an answer can ask for: an item's time is a day, and who
@@ -38,11 +39,6 @@ func RetryAfter(header http.Header, now time.Time) (wait time.Duration, ok bool)
 // Printable makes text from outside harmless in logs and on terminals, and cuts
 // it to limit bytes on a UTF-8 boundary.
 func Printable(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
+	s = tasks.Visible(s)
 	return strings.ToValidUTF8(s[:min(len(s), limit)], "")
 }

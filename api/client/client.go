@@ -118,7 +118,7 @@ func (a answer) unusable(format string, args ...any) *Error {
 
 func (a answer) failure(code, message string) *Error {
 	return &Error{
-		HTTPStatus: a.status, Code: Printable(code), Message: Printable(message),
+		HTTPStatus: a.status, Code: printable(code), Message: printable(message),
 		RequestID: a.requestID, RetryAfter: parseRetryAfter(a.header),
 	}
 }
@@ -275,7 +275,7 @@ func (c *Client) send(ctx context.Context, through *http.Client, method, path st
 	}
 	a := answer{url: c.shown + path, requestID: id, status: resp.StatusCode, header: resp.Header}
 	if echoed := resp.Header.Get("X-Request-Id"); echoed != "" {
-		a.requestID = Printable(echoed)
+		a.requestID = printable(echoed)
 	}
 	return a, resp, nil
 }

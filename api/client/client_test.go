@@ -405,7 +405,7 @@ func TestPrintable(t *testing.T) {
 	for in, want := range map[string]string{
 		"größer 手机": "größer 手机", "a\tb\nc\r": "a b c ", "\x1b[2J\x07\x7f": "?[2J??", "\u202eabc\u200b": "?abc?", "bad\xffutf8": "bad\ufffdutf8",
 	} {
-		if got := Printable(in); got != want {
+		if got := printable(in); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
 		}
 	}

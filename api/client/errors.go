@@ -68,10 +68,10 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// Printable makes text from elsewhere fit for one line on a terminal: whatever
+// printable makes text from elsewhere fit for one line on a terminal: whatever
 // could move the cursor, change colours or turn the writing direction becomes a
 // space or a question mark.
-func Printable(s string) string {
+func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r):

@@ -21,9 +21,11 @@ type Logins interface {
 	Invited(ctx context.Context, secret string) (bool, error)
 	AddFirstOperator(ctx context.Context, secret string, o tasks.Operator, actor tasks.Actor) (added bool, err error)
 	Operator(ctx context.Context, name string) (o tasks.Operator, found bool, err error)
-	AddSession(ctx context.Context, secret string, o tasks.Operator) error
+	AddSession(ctx context.Context, secret string, o tasks.Operator, from string) error
 	Session(ctx context.Context, secret string) (o tasks.Operator, found bool, err error)
-	EndSession(ctx context.Context, secret string) error
+	EndSession(ctx context.Context, secret, from string) error
+	// FailedLogin puts a try to log in into the audit trail.
+	FailedLogin(ctx context.Context, name, from string)
 }
 
 const operatorKey = "operator"
@@ -75,7 +77,7 @@ func (s *site) require(role tasks.Role) echo.MiddlewareFunc {
 
 // whoIs returns the operator of the request's session, or nil.
 func (s *site) whoIs(c echo.Context) (*tasks.Operator, error) {
-	cookie, err := c.Cookie(sessionCookie)
+	cookie, err := c.Cookie(s.cookieName(sessionCookie))
 	if err != nil || cookie.Value == "" {
 		return nil, nil //nolint:nilnil,nilerr // nobody, and that is no error
 	}
@@ -89,7 +91,7 @@ func (s *site) whoIs(c echo.Context) (*tasks.Operator, error) {
 // askToLogIn sends people to the form, and tells programs.
 func (s *site) askToLogIn(c echo.Context) error {
 	if r := c.Request(); looks(r) && r.Header.Get("Sec-Fetch-Dest") != "empty" {
-		return c.Redirect(http.StatusSeeOther, "/login?next="+url.QueryEscape(r.URL.RequestURI()))
+		return redirect(c, "/login?next="+url.QueryEscape(r.URL.RequestURI()))
 	}
 	return s.refuse(c, http.StatusUnauthorized, "Log in first.")
 }
@@ -102,7 +104,7 @@ func (s *site) refuse(c echo.Context, status int, why string) error {
 	}
 	s.logRefusal(c.Request(), c.RealIP(), name, why)
 	if r := c.Request(); looks(r) || r.Header.Get("Sec-Fetch-Dest") == "document" {
-		return s.show(c, status, "refused", page{Title: http.StatusText(status), Problem: why, Operator: operator(c), Open: operator(c) != nil, MayChange: mayChange(c)})
+		return s.show(c, status, "refused", page{Root: root(c), Title: http.StatusText(status), Problem: why, Operator: operator(c), Open: operator(c) != nil, MayChange: mayChange(c)})
 	}
 	return c.JSON(status, map[string]string{"error": why})
 }

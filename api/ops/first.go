@@ -79,7 +79,7 @@ func firstProblem(name, password, again string) string {
 }
 
 func (s *site) showFirst(c echo.Context, status int, p page) error {
-	p.Title = "The first operator"
+	p.Root, p.Title = root(c), "The first operator"
 	return s.show(c, status, "first", p)
 }
 
@@ -90,7 +90,7 @@ func (s *site) notInvited(c echo.Context) error {
 		return err
 	}
 	if has {
-		return c.Redirect(http.StatusSeeOther, loginPath)
+		return redirect(c, loginPath)
 	}
 	return s.refuse(c, http.StatusGone, firstStale)
 }

@@ -129,7 +129,8 @@ type retryChoice struct {
 
 // TaskURL leads to the asynq task of an item.
 func (p jobPage) TaskURL(it tasks.Item) string {
-	return fmt.Sprintf("%s/queues/%s/tasks/%s-%d", dashboardPath, p.Job.Queue, it.ID, it.Delivery)
+	d := tasks.Delivery{ItemID: it.ID, Number: it.Delivery, Epoch: p.Job.Epoch}
+	return fmt.Sprintf("asynq/queues/%s/tasks/%s", p.Job.Queue, d.TaskID())
 }
 
 // findJob reads the job of the path; without an error there may be none, and that is
@@ -227,5 +228,5 @@ func (s *site) changeJob(c echo.Context, change func(context.Context, string, ta
 	if err != nil {
 		return err
 	}
-	return c.Redirect(http.StatusSeeOther, "/jobs/"+p.Job.ID)
+	return redirect(c, "/jobs/"+p.Job.ID)
 }

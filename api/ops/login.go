@@ -25,9 +25,9 @@ const notKept = "The name and the password are right, but the cookie of the logi
 
 // loginPage shows the form.
 func (s *site) loginPage(c echo.Context) error {
-	p := page{Title: "Log in", Next: local(c.QueryParam("next"))}
-	if _, err := c.Cookie(loginCookie); err == nil {
-		c.SetCookie(loginCookieOf(-1))
+	p := page{Root: root(c), Title: "Log in", Next: local(c.QueryParam("next"))}
+	if _, err := c.Cookie(s.cookieName(loginCookie)); err == nil {
+		c.SetCookie(s.loginCookie(-1))
 		o, err := s.whoIs(c)
 		if err != nil {
 			return err
@@ -50,8 +50,9 @@ func (s *site) login(c echo.Context) error {
 		return s.refuse(c, refused.status, refused.why)
 	}
 	name := r.PostForm.Get("name")
-	if tasks.CheckOperatorName(name) != nil {
-		return s.notLoggedIn(c, wrongLogin) // before it is looked up or counted
+	if tasks.CheckOperatorName(name) != nil { // before it is looked up or counted
+		s.Store.FailedLogin(r.Context(), "", c.RealIP())
+		return s.notLoggedIn(c, wrongLogin)
 	}
 	o, _, err := s.Store.Operator(r.Context(), name)
 	if err != nil {
@@ -59,6 +60,9 @@ func (s *site) login(c echo.Context) error {
 	}
 	try.device = device(r, o, s.Store.Now())
 	if refused := s.guesses.check(r.Context(), try, name, o, r.PostForm.Get("password")); refused != nil {
+		if refused == wrongLogin {
+			s.Store.FailedLogin(r.Context(), o.Name, c.RealIP())
+		}
 		return s.notLoggedIn(c, refused)
 	}
 	return s.loggedIn(c, o, r.PostForm.Get("next"))
@@ -68,14 +72,14 @@ func (s *site) login(c echo.Context) error {
 func (s *site) loggedIn(c echo.Context, o tasks.Operator, next string) error {
 	s.endSession(c) // whose cookie this browser had
 	secret := rand.Text() + rand.Text()
-	if err := s.Store.AddSession(c.Request().Context(), secret, o); err != nil {
+	if err := s.Store.AddSession(c.Request().Context(), secret, o, c.RealIP()); err != nil {
 		return err
 	}
-	c.SetCookie(sessionCookieOf(secret, 0))
+	c.SetCookie(s.sessionCookie(secret, 0))
 	c.SetCookie(newDevice(o, s.Store.Now()))
-	c.SetCookie(loginCookieOf(60))
+	c.SetCookie(s.loginCookie(60))
 	s.Log.Info("login", "operator", o.Name, "role", string(o.Role), "remote", c.RealIP())
-	return c.Redirect(http.StatusSeeOther, local(next))
+	return redirect(c, local(next))
 }
 
 // notLoggedIn shows the form again: every login that fails ends here. The name is empty
@@ -89,34 +93,39 @@ func (s *site) notLoggedIn(c echo.Context, why *refusal) error {
 	if why.status != http.StatusUnauthorized {
 		c.Response().Header().Set(echo.HeaderRetryAfter, strconv.Itoa(int(patience.Seconds())))
 	}
-	return s.show(c, why.status, "login", page{Title: "Log in", Name: name, Next: local(next), Problem: why.why})
+	return s.show(c, why.status, "login", page{Root: root(c), Title: "Log in", Name: name, Next: local(next), Problem: why.why})
 }
 
 // logout ends the session.
 func (s *site) logout(c echo.Context) error {
 	s.endSession(c)
-	c.SetCookie(sessionCookieOf("", -1))
-	c.SetCookie(loginCookieOf(-1))
-	return c.Redirect(http.StatusSeeOther, loginPath)
+	c.SetCookie(s.sessionCookie("", -1))
+	c.SetCookie(s.loginCookie(-1))
+	return redirect(c, loginPath)
 }
 
 func (s *site) endSession(c echo.Context) {
-	cookie, err := c.Cookie(sessionCookie)
+	cookie, err := c.Cookie(s.cookieName(sessionCookie))
 	if err != nil {
 		return
 	}
-	if err := s.Store.EndSession(c.Request().Context(), cookie.Value); err != nil {
+	if err := s.Store.EndSession(c.Request().Context(), cookie.Value, c.RealIP()); err != nil {
 		s.Log.Warn("session not ended", "error", err) // it ends by itself
 	}
 }
 
-// sessionCookieOf makes the cookie of a session, for as long as the browser runs.
-func sessionCookieOf(secret string, maxAge int) *http.Cookie {
-	return &http.Cookie{Name: sessionCookie, Value: secret, Path: "/", MaxAge: maxAge, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+// cookieName tells the cookies of sites apart that are below several paths of a host. They are
+// all for the whole host: a cookie whose name begins with __Host- has to be, and only such a
+// name keeps other hosts of the domain from setting it.
+func (s *site) cookieName(name string) string { return name + strings.ReplaceAll(s.Path, "/", ".") }
+
+// sessionCookie makes the cookie of a session, for as long as the browser runs.
+func (s *site) sessionCookie(secret string, maxAge int) *http.Cookie {
+	return &http.Cookie{Name: s.cookieName(sessionCookie), Value: secret, Path: "/", MaxAge: maxAge, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 }
 
-func loginCookieOf(maxAge int) *http.Cookie {
-	return &http.Cookie{Name: loginCookie, Value: "1", Path: "/", MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+func (s *site) loginCookie(maxAge int) *http.Cookie {
+	return &http.Cookie{Name: s.cookieName(loginCookie), Value: "1", Path: "/", MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 }
 
 // local is where to go after a login: a path of this site.

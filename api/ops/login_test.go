@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -112,7 +113,15 @@ func newGuardedAs(t *testing.T, cfg ops.Config, operators map[string]tasks.Role)
 	return g
 }
 
-func (g guarded) trail(t *testing.T) (found []tasks.AuditEntry) {
+// trail is what was decided.
+func (g guarded) trail(t *testing.T) []tasks.AuditEntry {
+	t.Helper()
+	return slices.DeleteFunc(g.wholeTrail(t), func(e tasks.AuditEntry) bool {
+		return e.Action == tasks.ActionLogin || e.Action == tasks.ActionFailedLogin || e.Action == tasks.ActionLogout
+	})
+}
+
+func (g guarded) wholeTrail(t *testing.T) (found []tasks.AuditEntry) {
 	t.Helper()
 	if err := g.db.AuditTrail(t.Context(), tasks.AuditFilter{}, func(e tasks.AuditEntry) error {
 		found = append(found, e)
@@ -126,7 +135,7 @@ func (g guarded) trail(t *testing.T) (found []tasks.AuditEntry) {
 // answer is what a request came to.
 type answer struct {
 	status   int
-	location string
+	location string       // where a browser goes from here
 	cookie   *http.Cookie // that was set
 	header   http.Header
 	body     string
@@ -135,12 +144,17 @@ type answer struct {
 // ask sends a request as a browser with the cookie would. Redirects are not followed.
 func (g guarded) ask(t *testing.T, method, path string, session *http.Cookie, form url.Values, header ...string) answer {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, g.URL+path, strings.NewReader(form.Encode()))
+	if form != nil {
+		header = append(header, "Content-Type", "application/x-www-form-urlencoded")
+	}
+	return g.send(t, method, path, session, form.Encode(), header...)
+}
+
+func (g guarded) send(t *testing.T, method, path string, session *http.Cookie, text string, header ...string) answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, g.URL+path, strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
-	}
-	if form != nil {
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	if session != nil {
 		r.AddCookie(&http.Cookie{Name: session.Name, Value: session.Value})
@@ -159,7 +173,10 @@ func (g guarded) ask(t *testing.T, method, path string, session *http.Cookie, fo
 	if err := errors.Join(err, response.Body.Close()); err != nil {
 		t.Fatal(err)
 	}
-	a := answer{status: response.StatusCode, location: response.Header.Get("Location"), header: response.Header, body: string(body)}
+	a := answer{status: response.StatusCode, header: response.Header, body: string(body)}
+	if to, err := response.Location(); err == nil {
+		a.location = to.RequestURI()
+	}
 	if cookies := response.Cookies(); len(cookies) > 0 {
 		a.cookie = cookies[0]
 	}

@@ -4,6 +4,7 @@ package ops
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/hibiken/asynqmon"
@@ -36,7 +38,7 @@ const dashboardPath = "/asynq"
 const contentPolicy = "default-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; frame-ancestors 'none'"
 
 // sitePolicy is for our own pages, which have nothing inline.
-const sitePolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+const sitePolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'self'; frame-ancestors 'none'"
 
 // Config is what the site consists of. Redis, Store and Log must be set.
 type Config struct {
@@ -45,6 +47,10 @@ type Config struct {
 	Store Store
 	// TraceURL leads to a trace: a URL with {trace_id} in it. It may be empty.
 	TraceURL string
+	// Path is where browsers find the site behind a proxy, such as "/ops". Requests may have
+	// it at the beginning of theirs, or the proxy may have taken it off. The site's links and
+	// redirects are relative, and work without it; the dashboard's need it.
+	Path string
 	// ClientIP tells where a request comes from. nil: from where its connection does.
 	ClientIP echo.IPExtractor
 	// OpenHere lets everybody on this machine do everything as long as there is no operator,
@@ -142,18 +148,61 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 		s.logRefusal(r, s.ClientIP(r), "", "it comes from another site")
 		http.Error(w, "this request comes from another site", http.StatusForbidden)
 	}))
-	return protection.Handler(e)
+	return below(s.Path, headLikeGet(protection.Handler(e)))
 }
 
-// dashboard is asynqmon, which can change nothing for viewers.
+// below has a path taken off those requests that begin with it.
+func below(path string, h http.Handler) http.Handler {
+	stripped := http.StripPrefix(path, h)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case path != "" && r.URL.Path == path:
+			http.Redirect(w, r, path+"/", http.StatusSeeOther)
+		case strings.HasPrefix(r.URL.Path, path+"/"):
+			stripped.ServeHTTP(w, r)
+		default:
+			h.ServeHTTP(w, r)
+		}
+	})
+}
+
+// headLikeGet answers HEAD as if it were GET. The server, which has the request as it was,
+// leaves out the body.
+func headLikeGet(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			r = r.WithContext(r.Context())
+			r.Method = http.MethodGet
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// root leads from the page of a request to the first one, whatever a proxy has put before
+// its path.
+func root(c echo.Context) string {
+	depth := strings.Count(c.Request().URL.EscapedPath(), "/") - 1
+	return cmp.Or(strings.Repeat("../", max(depth, 0)), "./")
+}
+
+// redirect leads to another path of the site.
+func redirect(c echo.Context, path string) error {
+	return c.Redirect(http.StatusSeeOther, root(c)+strings.TrimPrefix(path, "/"))
+}
+
+// dashboard is asynqmon, which can change nothing for viewers. It wants to see its requests
+// as browsers send them.
 func (s *site) dashboard() echo.HandlerFunc {
 	options := s.Redis
-	options.RootPath = dashboardPath
+	options.RootPath = s.Path + dashboardPath
 	options.PayloadFormatter = asynqmon.PayloadFormatterFunc(readable)
 	changing := echo.WrapHandler(asynqmon.New(options))
 	options.ReadOnly = true
 	looking := echo.WrapHandler(asynqmon.New(options))
 	return func(c echo.Context) error {
+		r := c.Request().Clone(c.Request().Context())
+		r.URL.Path, r.URL.RawPath = s.Path+r.URL.Path, ""
+		c.SetRequest(r)
 		if mayChange(c) {
 			return changing(c)
 		}
@@ -163,6 +212,7 @@ func (s *site) dashboard() echo.HandlerFunc {
 
 // page is what the templates show.
 type page struct {
+	Root      string // leads to the first page
 	Title     string
 	Problem   string
 	Name      string // that was typed
@@ -197,7 +247,7 @@ var signs = map[tasks.ItemState]string{
 
 // page is the frame of a page for somebody who was let in.
 func (s *site) page(c echo.Context, title string) page {
-	return page{Title: title, Operator: operator(c), Open: true, MayChange: mayChange(c)}
+	return page{Root: root(c), Title: title, Operator: operator(c), Open: true, MayChange: mayChange(c)}
 }
 
 // show answers with a page.
@@ -211,7 +261,7 @@ func (s *site) show(c echo.Context, status int, name string, p any) error {
 	h.Set(echo.HeaderReferrerPolicy, "same-origin")
 	h.Set(echo.HeaderXContentTypeOptions, "nosniff")
 	h.Set(echo.HeaderCacheControl, "no-store")
-	return c.HTMLBlob(status, b.Bytes())
+	return c.HTML(status, tasks.VisibleLines(b.String()))
 }
 
 // asset answers with a file, which is asked for anew after each change of the program.
@@ -235,7 +285,7 @@ func (s *site) fail(err error, c echo.Context) {
 		err = c.String(e.Code, http.StatusText(e.Code)+"\n")
 	} else {
 		s.Log.Error("request failed", "path", c.Request().URL.Path, "error", err)
-		p := page{Title: "Not now", Problem: "Redis does not answer, or something else is wrong: see the log.", Open: true}
+		p := page{Root: root(c), Title: "Not now", Problem: "Redis does not answer, or something else is wrong: see the log.", Open: true}
 		err = s.show(c, http.StatusServiceUnavailable, "refused", p)
 	}
 	if err != nil {
@@ -250,49 +300,11 @@ func withPolicy(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// actor is who sends the request, for the audit trail, and the reason that he gave.
-func actor(c echo.Context, reason string) tasks.Actor {
-	a := tasks.Actor{By: "dashboard", From: c.RealIP(), Reason: reason}
-	if o := operator(c); o != nil {
-		a.By = "operator " + o.Name
-	}
-	return a
-}
-
-// audited has each request that may change something written to the audit trail first, and
-// taken out again if the dashboard refuses it.
-func (s *site) audited(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		r := c.Request()
-		if looks(r) {
-			return next(c)
-		}
-		e := actor(c, "").Entry(tasks.ActionDashboard)
-		e.Detail = r.Method + " " + r.URL.Path
-		err := s.Store.Decide(r.Context(), e, func(context.Context) error {
-			if err := next(c); err != nil {
-				return err
-			}
-			if status := c.Response().Status; status >= http.StatusBadRequest && status < http.StatusInternalServerError {
-				return errRefused
-			}
-			return nil
-		})
-		if errors.Is(err, errRefused) {
-			return nil // the dashboard has answered
-		}
-		return err
-	}
-}
-
-// errRefused says that the dashboard has refused to change something.
-var errRefused error = tasks.Errorf(tasks.BadRequest, "refused")
-
 // readable indents a JSON payload and shows anything else as it is.
 func readable(_ string, payload []byte) string {
 	var b bytes.Buffer
 	if err := json.Indent(&b, payload, "", "  "); err != nil {
-		return string(payload)
+		return tasks.VisibleLines(string(payload))
 	}
-	return b.String()
+	return tasks.VisibleLines(b.String())
 }

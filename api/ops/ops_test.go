@@ -98,7 +98,7 @@ func get(t *testing.T, url string) (status int, body string) {
 func TestTheSite(t *testing.T) {
 	url := newSite(t)
 	t.Run("leads from its home page to the dashboard", func(t *testing.T) {
-		if status, body := get(t, url+"/"); status != http.StatusOK || !strings.Contains(body, `href="/asynq"`) {
+		if status, body := get(t, url+"/"); status != http.StatusOK || !strings.Contains(body, `href="asynq"`) {
 			t.Errorf("%d %s", status, body)
 		}
 	})

@@ -88,13 +88,13 @@ func newChart(values []int64) chart {
 func (s *site) find(c echo.Context) error {
 	id := strings.TrimSpace(c.QueryParam("q"))
 	if id == "" {
-		return c.Redirect(http.StatusSeeOther, "/")
+		return redirect(c, "/")
 	}
 	if job, _, ok := tasks.ParseItemID(id); ok {
 		id = job
 	}
 	if tasks.ValidJobID(id) {
-		return c.Redirect(http.StatusSeeOther, "/jobs/"+id)
+		return redirect(c, "/jobs/"+id)
 	}
-	return c.Redirect(http.StatusSeeOther, "/instances/"+url.PathEscape(id))
+	return redirect(c, "/instances/"+url.PathEscape(id))
 }

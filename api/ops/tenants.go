@@ -171,7 +171,7 @@ func (s *site) setHalt(c echo.Context, set func(context.Context, string, tasks.H
 	if err := set(c.Request().Context(), tenant, whose, actor(c, reason)); err != nil {
 		return err
 	}
-	return c.Redirect(http.StatusSeeOther, "/tenants")
+	return redirect(c, "/tenants")
 }
 
 // auditOnPage is how many entries the page shows.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"batchreset/api/client"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 )
@@ -57,8 +56,8 @@ func newAuditCommand(std *streams) *cobra.Command {
 		Use:   "audit",
 		Short: "Show who decided what",
 		Long: `Shows the audit trail, oldest first: every submit, cancel and retry, every change of the
-fleet, of tokens, of halts and limits, and every change on the asynq dashboard, with who
-asked for it and from where. An entry is written before what it is about is done, so
+fleet, of tokens, of operators, of halts and limits, every change on the asynq dashboard, and
+who logged in to the operators' site or tried to, with who asked for it and from where. An entry is written before what it is about is done, so
 nothing is done without one; what came of it is in the job's record. Refused requests are
 in the log of the api.
 
@@ -151,6 +150,14 @@ func checkAuditFilter(f tasks.AuditFilter) error {
 	return nil
 }
 
+// someOf names the first few of n.
+func someOf(ids []string, n int, what string) string {
+	if n <= 3 {
+		return strings.Join(ids, " ")
+	}
+	return fmt.Sprintf("%d %s: %s …", n, what, strings.Join(ids[:min(3, len(ids))], " "))
+}
+
 // auditLine is an entry for people.
 func auditLine(e tasks.AuditEntry) string {
 	parts := []string{clock(e.At.Time), e.By}
@@ -167,17 +174,17 @@ func auditLine(e tasks.AuditEntry) string {
 	if e.Job != "" {
 		parts = append(parts, "job "+e.Job)
 	}
-	switch n := len(e.InstanceIDs); {
-	case n > 3:
-		parts = append(parts, fmt.Sprintf("%d instances: %s …", n, strings.Join(e.InstanceIDs[:3], " ")))
-	case n > 0:
-		parts = append(parts, strings.Join(e.InstanceIDs, " "))
+	if n := len(e.InstanceIDs); n > 0 {
+		parts = append(parts, someOf(e.InstanceIDs, n, "instances"))
 	}
 	if e.Detail != "" {
 		parts = append(parts, e.Detail)
 	}
+	if e.Tasks > 0 {
+		parts = append(parts, someOf(e.TaskIDs, e.Tasks, "tasks"))
+	}
 	if e.Reason != "" {
 		parts = append(parts, strconv.Quote(e.Reason))
 	}
-	return client.Printable(strings.Join(parts, "  "))
+	return tasks.Visible(strings.Join(parts, "  "))
 }

@@ -127,11 +127,12 @@ type notices struct {
 	last time.Time
 }
 
-// Write writes whole lines.
+// Write writes whole lines, which may have text of others in them.
 func (n *notices) Write(b []byte) (int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.w.Write(b)
+	_, err := io.WriteString(n.w, tasks.VisibleLines(string(b)))
+	return len(b), err
 }
 
 // redirect sends what follows to w, and returns what puts that back.
@@ -157,5 +158,5 @@ func (n *notices) retry(err error, wait time.Duration) {
 		return
 	}
 	n.last = time.Now()
-	fmt.Fprintf(n.w, "batchreset: waiting to try again: %v\n", err)
+	fmt.Fprintf(n.w, "batchreset: waiting to try again: %s\n", tasks.Visible(err.Error()))
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"batchreset/api/client"
+	"batchreset/tasks"
 )
 
 func newLoginCommand(std *streams) *cobra.Command {
@@ -63,7 +64,7 @@ under the same name to give it another token.`,
 				return err
 			}
 			return output.said(std, identity{s.Server, s.Name, who}, "logged in to %s as tenant %s; the context %s is the current one now",
-				s.Server, client.Printable(who.Tenant), s.Name)
+				s.Server, tasks.Visible(who.Tenant), s.Name)
 		},
 	}
 	output.define(cmd.Flags())

@@ -25,7 +25,7 @@ func newOperatorCommand(std *streams) *cobra.Command {
 also change things. As long as there is nobody, the site is closed; each api or worker
 that starts then prints a link, with which the first one can also be made in a browser.`,
 	}
-	cmd.AddCommand(newOperatorAddCommand(std), newOperatorListCommand(std), newOperatorPasswordCommand(std), newOperatorRemoveCommand(std))
+	cmd.AddCommand(newOperatorAddCommand(std), newOperatorListCommand(std), newOperatorPasswordCommand(std), newOperatorRoleCommand(std), newOperatorRemoveCommand(std))
 	return cmd
 }
 
@@ -49,8 +49,8 @@ a file. Redis keeps its bcrypt hash.`,
 			if err := tasks.CheckOperatorName(o.Name); err != nil {
 				return err
 			}
-			if !slices.Contains(tasks.Roles, o.Role) {
-				return fmt.Errorf("--role must be of %s, not %q", join(tasks.Roles), role)
+			if err := checkRole(o.Role); err != nil {
+				return fmt.Errorf("--role %w", err)
 			}
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
 				o.CreatedAt.Time = db.Now()
@@ -115,6 +115,43 @@ func newOperatorPasswordCommand(std *streams) *cobra.Command {
 	output.define(cmd.Flags())
 	password.define(cmd.Flags())
 	return cmd
+}
+
+func newOperatorRoleCommand(std *streams) *cobra.Command {
+	var redis redisFlags
+	cmd := &cobra.Command{
+		Use:       "role NAME ROLE",
+		Short:     "Give somebody another role, which ends their sessions",
+		Example:   "  batchreset operator role alice operator",
+		Args:      cobra.ExactArgs(2),
+		ValidArgs: words(tasks.Roles),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			role := tasks.Role(args[1])
+			if err := checkRole(role); err != nil {
+				return fmt.Errorf("ROLE %w", err)
+			}
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				found, err := db.SetRole(cmd.Context(), args[0], role, actor(""))
+				if err != nil {
+					return err
+				}
+				if !found {
+					return noOperator(args[0])
+				}
+				fmt.Fprintf(std.err, "%s may log in as %s\n", args[0], role)
+				return nil
+			})
+		},
+	}
+	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	return cmd
+}
+
+func checkRole(role tasks.Role) error {
+	if !slices.Contains(tasks.Roles, role) {
+		return fmt.Errorf("must be of %s, not %q", join(tasks.Roles), role)
+	}
+	return nil
 }
 
 func operatorIsThere(name string) error {

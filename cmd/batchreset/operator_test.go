@@ -25,6 +25,8 @@ func TestOperatorCommands(t *testing.T) {
 		{"a file that is not there", "operator add alice --password-file /nowhere", "--password-file"},
 		{"no terminal", "operator add alice", "--password-file is missing, and there is no terminal"},
 		{"a password for nobody", "operator passwd alice --password-file " + good, `there is no operator "alice"`},
+		{"a role for nobody", "operator role alice viewer", `there is no operator "alice"`},
+		{"a role that is none", "operator role alice admin", `ROLE must be of viewer,operator, not "admin"`},
 		{"a removal of nobody", "operator remove alice", `there is no operator "alice"`},
 	} {
 		t.Run("refuses "+row.name, func(t *testing.T) {
@@ -42,11 +44,13 @@ func TestOperatorCommands(t *testing.T) {
 	if fields := strings.Fields(out); len(fields) != 9 || fields[3] != "alice" || fields[4] != "operator" || fields[6] != "wall" || fields[7] != "viewer" {
 		t.Errorf("list:\n%s", out)
 	}
+	command(t, environment, "operator", "role", "wall", "operator").ok(t)
+	command(t, environment, "operator", "role", "wall", "operator").ok(t) // which it has: nothing is decided
 	command(t, environment, "operator", "remove", "wall").ok(t)
 	trail := command(t, environment, "audit").ok(t).out
-	for _, want := range []string{"operator-add  alice as operator", "operator-passwd  alice as operator", "operator-remove  wall"} {
-		if !strings.Contains(trail, want) {
-			t.Errorf("%q is not in the trail:\n%s", want, trail)
+	for _, want := range []string{"operator-add  alice as operator", "operator-passwd  alice as operator", "operator-role  wall as operator", "operator-remove  wall"} {
+		if strings.Count(trail, want) != 1 {
+			t.Errorf("%q is not once in the trail:\n%s", want, trail)
 		}
 	}
 	if strings.Contains(trail, "battery") {

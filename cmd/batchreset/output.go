@@ -293,7 +293,7 @@ func (f *outputFlag) complain(w io.Writer, err error, code int) {
 	case "yaml":
 		_ = writeYAML(w, t)
 	default:
-		fmt.Fprintln(w, "batchreset:", err)
+		fmt.Fprintln(w, "batchreset:", tasks.VisibleLines(err.Error()))
 	}
 }
 
@@ -330,7 +330,7 @@ func (t table) row(cells ...string) {
 		if cell == "" && i < len(cells)-1 {
 			cell = "-"
 		}
-		cells[i] = client.Printable(cell)
+		cells[i] = tasks.Visible(cell)
 	}
 	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
 }

@@ -23,7 +23,7 @@ Request ID  R1
 
 INSTANCE  STATE      ATTEMPTS  TOOK  CODE        MESSAGE
 phone-1   succeeded  1         -     -           
-failed-1  failed     1         -     RESET.1007  no ?[31mluck with failed-1
+failed-1  failed     1         -     RESET.1007  no [U+001B][31mluck with failed-1
 `)
 	})
 	t.Run("prints the record itself as JSON", func(t *testing.T) {
@@ -67,7 +67,7 @@ Instances   1: 1 succeeded
 Created     -
 Started     -
 Finished    -
-Request ID  R?[1m
+Request ID  R[U+001B][1m
 Reason      spring cleaning
 Labels      a=1 b=2
 

@@ -166,7 +166,7 @@ func (s *submission) accept(a client.Accepted) {
 	}
 	s.jobs = append(s.jobs, job)
 	if err == nil && s.output.isText() && !s.result.onOutput() {
-		_, err = fmt.Fprintln(s.out, client.Printable(a.JobID))
+		_, err = fmt.Fprintln(s.out, tasks.Visible(a.JobID))
 	}
 	s.printing = errors.Join(s.printing, err)
 }

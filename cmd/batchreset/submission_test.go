@@ -116,7 +116,7 @@ func TestSubmitAndWait(t *testing.T) {
 		r := s.call(t, "submit", "--wait", "phone-1", "failed-1", "unknown-1", "--chunk", "2", "--parallel", "1")
 		r.want(t, 2, job1+"\n"+job2+"\n",
 			"3 instances in 2 jobs: 1 succeeded, 1 failed, 1 unknown",
-			"failed-1   failed   1         RESET.1007  no ?[31mluck with failed-1\n",
+			"failed-1   failed   1         RESET.1007  no [U+001B][31mluck with failed-1\n",
 			"unknown-1  unknown  1", "nobody can say")
 		if strings.Contains(r.err, "\x1b") || strings.Contains(r.err, "phone-1 ") {
 			t.Errorf("standard error %q", r.err)

@@ -122,7 +122,7 @@ func follow(ctx context.Context, c *client.Client, n *notices, jobs []client.Job
 	}
 	missing, err := c.WaitAll(ctx, ids, func(job client.Job) {
 		if before := latest.update(job); eachState && before != job.State {
-			fmt.Fprintf(n, "job %s: %s\n", job.ID, client.Printable(job.State))
+			fmt.Fprintf(n, "job %s: %s\n", job.ID, tasks.Visible(job.State))
 		}
 		changed()
 	})

@@ -28,7 +28,7 @@ func TestWatch(t *testing.T) {
 		s.add("failed-1", "phone-2")
 		s.call(t, "watch", job1, job2, job1).want(t, 2, "3 instances in 2 jobs: 2 succeeded, 1 failed\n\n"+
 			"INSTANCE  STATE   ATTEMPTS  CODE        MESSAGE\n"+
-			"failed-1  failed  1         RESET.1007  no ?[31mluck with failed-1\n")
+			"failed-1  failed  1         RESET.1007  no [U+001B][31mluck with failed-1\n")
 	})
 	t.Run("exits 1 when a job does not exist, after the others have ended", func(t *testing.T) {
 		s := newFakeService(t)

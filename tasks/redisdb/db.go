@@ -76,6 +76,7 @@ type DB struct {
 	touch     touch
 	wanted    *wanted
 	late      late
+	failed    *failedLogins
 	memory    memory
 	metrics   *metrics
 	activity  *activity
@@ -108,7 +109,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	opts.FullAt = cmp.Or(opts.FullAt, DefaultFullAt)
 	db := &DB{
 		rdb: rdb, group: newGrouped(rdb),
-		quiet: newQuiet(), wanted: newWanted(), leftOut: newLeftOut(), opts: opts,
+		quiet: newQuiet(), wanted: newWanted(), leftOut: newLeftOut(), failed: newFailedLogins(), opts: opts,
 	}
 	db.late.bound = opts.LateEntries
 	db.activity = &activity{}
@@ -139,6 +140,7 @@ func (db *DB) Close() error {
 	defer cancel()
 	db.writeActivity(ctx)
 	db.writeLate(ctx)
+	db.writeFailedLogins(ctx)
 	return db.rdb.Close()
 }
 

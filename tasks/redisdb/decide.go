@@ -90,6 +90,14 @@ func (db *DB) enter(ctx context.Context, e *tasks.AuditEntry) (id string, err er
 	return id, nil
 }
 
+func (db *DB) enterNow(ctx context.Context, e tasks.AuditEntry) error {
+	now, err := db.rdb.Time(ctx).Result()
+	if err == nil {
+		_, err = db.enterAt(ctx, e, now)
+	}
+	return err
+}
+
 func (db *DB) enterAt(ctx context.Context, e tasks.AuditEntry, now time.Time) (id string, err error) {
 	add, err := db.auditArgs(e, now)
 	if err != nil {
@@ -117,15 +125,18 @@ func (db *DB) audited(e tasks.AuditEntry, missing error) {
 }
 
 // WriteTrail writes the entries that could not be written when they had to be, as soon as
-// they can, until ctx ends; Close tries once more. One whose answer was lost may be in the
+// they can, and those that log-ins which failed share, until ctx ends; Close tries once more. One whose answer was lost may be in the
 // trail twice.
 func (db *DB) WriteTrail(ctx context.Context) error {
-	ticker := time.NewTicker(lateEvery)
+	ticker, minute := time.NewTicker(lateEvery), time.NewTicker(failedEvery)
 	defer ticker.Stop()
+	defer minute.Stop()
 	for {
 		select {
 		case <-ticker.C:
 			db.writeLate(ctx)
+		case <-minute.C:
+			db.writeFailedLogins(ctx)
 		case <-ctx.Done():
 			return nil
 		}
@@ -138,11 +149,7 @@ func (db *DB) writeLate(ctx context.Context) {
 		if !waits {
 			return
 		}
-		now, err := db.rdb.Time(ctx).Result()
-		if err == nil {
-			_, err = db.enterAt(ctx, e, now)
-		}
-		if err != nil {
+		if db.enterNow(ctx, e) != nil {
 			return
 		}
 		db.late.drop()

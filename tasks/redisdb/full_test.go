@@ -94,7 +94,7 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 	before := len(w.trail(t, tasks.AuditFilter{}))
 	fill(t, w)
 
-	must(t, w.db.AddSession(ctx, "session", o)) // the way to the brake
+	must(t, w.db.AddSession(ctx, "session", o, "127.0.0.1")) // the way to the brake
 	if who, found, err := w.db.Session(ctx, "session"); err != nil || !found || who.Name != "alice" {
 		t.Errorf("session of %+v, %t, %v", who, found, err)
 	}
@@ -147,7 +147,7 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 			t.Errorf("%s: told %+v", row.action, heard.out)
 		}
 	}
-	must(t, w.db.EndSession(ctx, "session"))
+	must(t, w.db.EndSession(ctx, "session", "127.0.0.1"))
 	// What runs can be noted, or its outcome would be lost.
 	must(t, w.db.Checkpoint(ctx, d, "t", "https://plane.example/jobs/7"))
 	if ended, err := w.db.Finish(ctx, d, "t", tasks.Outcome{Event: tasks.LoseTrack, Code: tasks.TimedOut, InDoubt: true}, false); err != nil || ended.State != tasks.ItemUnknown {
@@ -193,7 +193,7 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 			t.Errorf("entry %d: %+v, want %+v", i, e, want)
 		}
 	}
-	if len(late) != 9 || len(heard.never) != 0 {
+	if len(late) != 10 || len(heard.never) != 0 {
 		t.Errorf("%d entries came later, %d never", len(late), len(heard.never))
 	}
 }

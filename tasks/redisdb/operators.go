@@ -108,6 +108,20 @@ func (db *DB) SetPassword(ctx context.Context, name, hash string, actor tasks.Ac
 	return true, err
 }
 
+// SetRole gives the operator with this name another role, which ends the operator's sessions.
+// It reports whether there is one.
+func (db *DB) SetRole(ctx context.Context, name string, role tasks.Role, actor tasks.Actor) (found bool, err error) {
+	o, found, err := db.Operator(ctx, name)
+	if err != nil || !found || o.Role == role {
+		return found, err
+	}
+	o.Role = role
+	err = db.decideOperator(ctx, actor.Entry(tasks.ActionOperatorRole), o, func(ctx context.Context, raw []byte) error {
+		return db.rdb.HSet(ctx, operatorsKey, o.Name, raw).Err()
+	})
+	return true, err
+}
+
 func (db *DB) decideOperator(ctx context.Context, e tasks.AuditEntry, o tasks.Operator, act func(context.Context, []byte) error) error {
 	raw, err := json.Marshal(storedOperator{o, o.PasswordHash})
 	if err != nil {
@@ -184,15 +198,23 @@ func decodeOperator(raw string) (tasks.Operator, error) {
 	return o.Operator, err
 }
 
-// AddSession makes secret a session of an operator, which ends with his password, his
-// role, an hour after its last use, or 12 hours from now. The secret itself is not stored.
-func (db *DB) AddSession(ctx context.Context, secret string, o tasks.Operator) error {
-	key := sessionKey(secret)
-	if err := sessionScript.Run(ctx, db.rdb, []string{key}, sessionIdle.Milliseconds(),
-		"name", o.Name, "of", sessionOf(o), "until", db.Now().Add(sessionLife).UnixMilli()).Err(); err != nil {
-		return fmt.Errorf("add session: %w", err)
-	}
-	return nil
+// AddSession makes secret a session of an operator who comes from an address. It ends with
+// the operator's password or role, an hour after its last use, or 12 hours from now. The
+// secret itself is not stored.
+func (db *DB) AddSession(ctx context.Context, secret string, o tasks.Operator, from string) error {
+	return db.Decide(ctx, sessionEntry(tasks.ActionLogin, o, from), func(ctx context.Context) error {
+		if err := sessionScript.Run(ctx, db.rdb, []string{sessionKey(secret)}, sessionIdle.Milliseconds(),
+			"name", o.Name, "of", sessionOf(o), "until", db.Now().Add(sessionLife).UnixMilli()).Err(); err != nil {
+			return fmt.Errorf("add session: %w", err)
+		}
+		return nil
+	})
+}
+
+func sessionEntry(action tasks.Action, o tasks.Operator, from string) tasks.AuditEntry {
+	e := tasks.Actor{By: "operator " + o.Name, From: from}.Entry(action)
+	e.Detail = "as " + string(o.Role)
+	return e
 }
 
 // sessionOf changes with everything that ends an operator's sessions.
@@ -217,10 +239,20 @@ func (db *DB) Session(ctx context.Context, secret string) (o tasks.Operator, fou
 	return o, true, nil
 }
 
-// EndSession ends a session.
-func (db *DB) EndSession(ctx context.Context, secret string) error {
-	if err := db.rdb.Del(ctx, sessionKey(secret)).Err(); err != nil {
-		return fmt.Errorf("end session: %w", err)
+// EndSession ends a session, if it goes on, for somebody at an address.
+func (db *DB) EndSession(ctx context.Context, secret, from string) error {
+	o, found, err := db.Session(ctx, secret)
+	if err != nil || !found {
+		return err
 	}
-	return nil
+	return db.Decide(ctx, sessionEntry(tasks.ActionLogout, o, from), func(ctx context.Context) error {
+		n, err := db.rdb.Del(ctx, sessionKey(secret)).Result()
+		if err != nil {
+			return fmt.Errorf("end session: %w", err)
+		}
+		if n == 0 {
+			return errUnchanged
+		}
+		return nil
+	})
 }

@@ -370,8 +370,8 @@ func TestWhatTheAnswerToAPollMeans(t *testing.T) {
 
 func TestTheUpstreamsOwnWords(t *testing.T) {
 	for body, want := range map[string]string{
-		`{"error_msg":"a\u001b[31mb\nc"}`:                                                "a [31mb c",
-		`{"error_msg":"a\u202eb"}`:                                                       "a b",
+		`{"error_msg":"a\u001b[31mb\nc"}`:                                                "a[U+001B][31mb c",
+		`{"error_msg":"a\u202eb"}`:                                                       "a[U+202E]b",
 		`{"error_code":"X","error_msg":"no","message":"yes"}`:                            "no",
 		`{"error":{"code":13,"message":"out of disk"}}`:                                  "out of disk",
 		`{"error":"out of disk"}`:                                                        "out of disk",
