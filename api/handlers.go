@@ -46,7 +46,7 @@ func (s *server) batchReset(c echo.Context) error {
 	if replayed {
 		linkTo(ctx, job)
 	}
-	c.Response().Header().Set(echo.HeaderLocation, "/v1/jobs/"+job.ID)
+	c.Response().Header().Set(echo.HeaderLocation, s.cfg.BasePath+"/v1/jobs/"+job.ID)
 	return ok(c, newAccepted(job))
 }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -55,6 +56,12 @@ type Config struct {
 	// TrustedProxies are the networks of proxies whose X-Forwarded-For says where a
 	// request comes from.
 	TrustedProxies []*net.IPNet
+	// BasePath is where callers find the API behind a proxy, such as "/reset". Requests may
+	// have it at the beginning of theirs, or the proxy may have taken it off; what answers
+	// say about places has it.
+	BasePath string
+	// Origins are those whose pages may read the answers in a browser: see CheckOrigin.
+	Origins []string
 	// MaxWaiters is how many requests may wait for jobs at the same time.
 	MaxWaiters int
 	// Tracer makes a span of each request of the API. nil: none is made.
@@ -115,7 +122,11 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 			s.log.Error("panic", "request_id", requestID(c), "error", err, "stack", string(stack))
 			return err
 		},
-	}), s.limitStrangers)
+	}))
+	if len(cfg.Origins) > 0 {
+		e.Use(cors(cfg.Origins))
+	}
+	e.Use(s.limitStrangers)
 
 	route := func(method, path string, scope tasks.Scope, t takes, h echo.HandlerFunc) {
 		e.Add(method, path, h, limitBody, s.admit(scope, t, true))
@@ -140,7 +151,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 		e.Match([]string{http.MethodGet, http.MethodHead}, path, h, m...)
 	}
 	public("/", front(cfg.Version), plain)
-	public("/openapi.yaml", asset{contentType: "application/yaml", content: openAPI}.handler(), plain)
+	public("/openapi.yaml", asset{contentType: "application/yaml", content: contractAt(cfg.BasePath)}.handler(), plain)
 	for _, f := range docsFiles {
 		public(f.path, f.handler(), plain)
 	}
@@ -150,7 +161,25 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	for _, r := range e.Routes() {
 		s.routes[[2]string{r.Method, r.Path}] = true
 	}
-	return &API{e, s}
+	return &API{below(cfg.BasePath, e), s}
+}
+
+// below has a path taken off those requests that begin with it.
+func below(path string, h http.Handler) http.Handler {
+	if path == "" {
+		return h
+	}
+	stripped := http.StripPrefix(path, h)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == path:
+			http.Redirect(w, r, path+"/", http.StatusSeeOther)
+		case strings.HasPrefix(r.URL.Path, path+"/"):
+			stripped.ServeHTTP(w, r)
+		default:
+			h.ServeHTTP(w, r)
+		}
+	})
 }
 
 // ClientIP tells where a request comes from: from where its connection does, or, if that is

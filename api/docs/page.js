@@ -1,7 +1,7 @@
 // Renders the contract with Scalar (MIT, see /docs/scalar-license.txt), without
 // anything that asks somebody else's server or leads there.
 Scalar.createApiReference("#api", {
-  url: "/openapi.yaml",
+  url: "openapi.yaml",
   documentDownloadType: "direct", // a link, not one button over another
   withDefaultFonts: false,
   telemetry: false,

@@ -162,8 +162,4 @@ func TestPagesShowWhatIsNotSeen(t *testing.T) {
 			t.Errorf("%s does not show it: %s", path, a.body)
 		}
 	}
-	a := g.ask(t, http.MethodPost, "/login", nil, url.Values{"name": {trap}, "password": {"x"}})
-	if strings.ContainsAny(a.body, "\u202e\u2066\u200b") || !strings.Contains(a.body, `value="in[U+202E]voice`) {
-		t.Errorf("page %s", a.body)
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -34,9 +35,17 @@ import (
 // newLogger writes text on a terminal and JSON otherwise.
 func newLogger(w io.Writer) *slog.Logger {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return slog.New(slog.NewTextHandler(w, nil))
+		return slog.New(slog.NewTextHandler(visibly{w}, nil))
 	}
-	return slog.New(slog.NewJSONHandler(w, nil))
+	return slog.New(slog.NewJSONHandler(visibly{w}, nil))
+}
+
+// visibly writes whole lines with text of others in them.
+type visibly struct{ io.Writer }
+
+func (w visibly) Write(lines []byte) (int, error) {
+	_, err := io.WriteString(w.Writer, tasks.VisibleLines(string(lines)))
+	return len(lines), err
 }
 
 // redisFlags say where Redis is.
@@ -132,6 +141,8 @@ type apiFlags struct {
 	fleet        string
 	maxInstances int
 	maxWaiters   int
+	basePath     string
+	origins      []string
 	db           redisdb.Options
 }
 
@@ -139,6 +150,8 @@ func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
 	flags.StringVar(&f.listen, "listen", listen, "`address` of the public API")
 	flags.StringVar(&f.fleet, "fleet", fleet, "which instances may be reset: 'registered' = those in the fleet, by their tenant; 'open' = also any that is not registered")
 	flags.IntVar(&f.maxInstances, "max-instances", tasks.DefaultMaxInstances, "how many instances one request may list, at most 100")
+	flags.StringVar(&f.basePath, "base-path", "", "the `path` below which callers find the API behind a proxy, such as /reset: what answers say about places begins with it; the proxy may leave it on requests or take it off")
+	flags.StringSliceVar(&f.origins, "cors-origins", nil, "`origins` such as https://app.example whose pages may read the API's answers in a browser; none: only the API's own may")
 	flags.IntVar(&f.maxWaiters, "max-waiters", 20_000, "how many long polls and streams may wait at the same time, at 30 to 55 kB each, of one tenant no more than are left free, which is half of them if no other waits; further ones are told to poll")
 	flags.DurationVar(&f.db.JobRetention, "job-retention", 7*24*time.Hour, "how long a job record is kept after its job has finished")
 	flags.DurationVar(&f.db.GiveUpAfter, "give-up-after", 24*time.Hour, "an item that has not ended after this time never starts again")
@@ -166,12 +179,18 @@ func (f *apiFlags) check() error {
 	case f.db.TaskRetention < 0:
 		return errors.New("--task-retention must not be negative")
 	}
-	return nil
+	for _, origin := range f.origins {
+		if err := api.CheckOrigin(origin); err != nil {
+			return fmt.Errorf("--cors-origins: %w", err)
+		}
+	}
+	return checkPath("base-path", f.basePath)
 }
 
 func (f *apiFlags) handler(db *redisdb.DB, ops opsFlags, tracer trace.Tracer, log *slog.Logger) *api.API {
 	return api.New(api.Config{
 		MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(), Tracer: tracer, Version: versionText(),
+		BasePath: f.basePath, Origins: f.origins,
 	}, db, log)
 }
 
@@ -323,17 +342,19 @@ func (f *workerFlags) metricsOf(w *worker.Worker) prometheus.Collector {
 type opsFlags struct {
 	listen   string
 	proxies  []net.IPNet
+	path     string
 	otlp     string
 	traceURL string
 	openHere bool
 }
 
 func (f *opsFlags) check() error {
-	return errors.Join(checkTracing(f.otlp), checkTraceURL(f.traceURL))
+	return errors.Join(checkPath("ops-path", f.path), checkTracing(f.otlp), checkTraceURL(f.traceURL))
 }
 
 func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
 	flags.StringVar(&f.otlp, "otlp-endpoint", "", "send traces to the OTLP/HTTP collector at this `URL`, such as http://localhost:4318; none unless OTEL_EXPORTER_OTLP_ENDPOINT names one")
+	flags.StringVar(&f.path, "ops-path", "", "the `path` below which browsers find the operators' site behind a proxy, such as /ops; the proxy may leave it on requests or take it off")
 	flags.StringVar(&f.traceURL, "trace-url", "", "where operators look at a trace: a `URL` with {trace_id} in it")
 	flags.StringVar(&f.listen, "ops-listen", listen, "`address` of the operators' listener: the site is for operators, who log in; health and metrics are for everybody who reaches it")
 	flags.IPNetSliceVar(&f.proxies, "trusted-proxies", nil, "`networks` (CIDR) of proxies whose X-Forwarded-For says where a request comes from, on both listeners; none: the connection does")
@@ -348,9 +369,19 @@ func (f *opsFlags) trusted() (networks []*net.IPNet) {
 
 func (f *opsFlags) handler(db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
 	return ops.New(ops.Config{
-		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: f.traceURL,
+		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: f.traceURL, Path: f.path,
 		ClientIP: api.ClientIP(f.trusted()), OpenHere: f.openHere, Log: log,
 	}, append(metrics, db, buildInfo())...)
+}
+
+// pathPrefix is what a path below which something is found can be.
+var pathPrefix = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
+
+func checkPath(flag, path string) error {
+	if !pathPrefix.MatchString(path) || strings.Contains(path+"/", "/./") || strings.Contains(path+"/", "/../") {
+		return fmt.Errorf("--%s must be a path such as /reset, without a slash at its end, not %q", flag, path)
+	}
+	return nil
 }
 
 // logging has every entry of the audit trail in the log, too, keeps those that have to be
