@@ -100,33 +100,40 @@ func chaos(ctx context.Context, args []string, stdout, stderr io.Writer) (err er
 		return err
 	}
 
-	rows := make([]row, s.seeds)
-	var mu sync.Mutex // of stderr
-	g, ctx := errgroup.WithContext(ctx)
+	var (
+		mu     sync.Mutex // of what follows, and of stderr
+		rows   = make([]row, s.seeds)
+		broken error // of runs that came to no result, while the others went on
+	)
+	var g errgroup.Group
 	g.SetLimit(s.parallel)
-	for i := range rows {
+	for i := range s.seeds {
+		if ctx.Err() != nil {
+			break
+		}
 		g.Go(func() error {
 			seed := s.first + uint64(i)
 			one, violations, err := s.run(ctx, seed)
-			if err != nil {
-				return fmt.Errorf("seed %d: %w", seed, err)
-			}
-			rows[i] = one
 			mu.Lock()
 			defer mu.Unlock()
+			if err != nil {
+				err = fmt.Errorf("seed %d: %w", seed, err)
+				fmt.Fprintln(stderr, err)
+				broken = errors.Join(broken, err)
+				return nil
+			}
+			rows[i] = one
 			fmt.Fprintf(stderr, "seed %d (%s): %d jobs, %d violations%s\n", seed, one.redis, one.jobs, one.violations, byInvariant(violations))
 			tell(stderr, violations)
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	total, err := report(stdout, rows)
+	_ = g.Wait() // each run has said its error
+	total, err := report(stdout, slices.DeleteFunc(rows, func(r row) bool { return r.seeded == 0 }))
 	if err == nil && total > 0 {
 		err = fmt.Errorf("%d violations", total)
 	}
-	return err
+	return errors.Join(err, broken)
 }
 
 // prepare builds what is tested, and what makes its clocks wrong if that is wanted.

@@ -20,7 +20,7 @@ const (
 	maxAttempts  = 3
 	concurrency  = 10 // of one worker process
 	tenant       = "chaos"
-	startTimeout = 30 * time.Second
+	startTimeout = 2 * time.Minute
 	// settleTimeout is longer than everything that may delay an item: the lock of a
 	// lost attempt (65 s), the wait for it (30 s more), and a delivery taken over.
 	settleTimeout = 150 * time.Second
