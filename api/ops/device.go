@@ -22,17 +22,17 @@ const (
 	deviceLife   = 90 * 24 * time.Hour
 )
 
-// deviceCookie is its name: several operators may use one browser.
-func deviceCookie(operator string) string {
+// deviceCookie is its name: several operators may use one browser, for several sites.
+func (s *site) deviceCookie(operator string) string {
 	sum := sha256.Sum256([]byte(operator))
-	return devicePrefix + hex.EncodeToString(sum[:8])
+	return s.cookieName(devicePrefix + hex.EncodeToString(sum[:8]))
 }
 
 // newDevice makes the cookie.
-func newDevice(o tasks.Operator, now time.Time) *http.Cookie {
-	about := strconv.FormatInt(now.Add(deviceLife).Unix(), 10) + "." + rand.Text()
+func (s *site) newDevice(o tasks.Operator) *http.Cookie {
+	about := strconv.FormatInt(s.Store.Now().Add(deviceLife).Unix(), 10) + "." + rand.Text()
 	return &http.Cookie{
-		Name: deviceCookie(o.Name), Value: about + "." + deviceSeal(o, about), Path: "/",
+		Name: s.deviceCookie(o.Name), Value: about + "." + deviceSeal(o, about), Path: "/",
 		MaxAge: int(deviceLife.Seconds()), Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	}
 }
@@ -57,8 +57,8 @@ func bringsDevice(r *http.Request) bool {
 
 // device tells the browsers apart in which an operator has logged in before. It is empty in
 // another browser, and for an operator who does not exist.
-func device(r *http.Request, o tasks.Operator, now time.Time) string {
-	c, err := r.Cookie(deviceCookie(o.Name))
+func (s *site) device(r *http.Request, o tasks.Operator) string {
+	c, err := r.Cookie(s.deviceCookie(o.Name))
 	if err != nil || o.PasswordHash == "" {
 		return ""
 	}
@@ -68,7 +68,7 @@ func device(r *http.Request, o tasks.Operator, now time.Time) string {
 		return ""
 	}
 	until, _, _ := strings.Cut(about, ".")
-	if end, err := strconv.ParseInt(until, 10, 64); err != nil || now.Unix() >= end {
+	if end, err := strconv.ParseInt(until, 10, 64); err != nil || s.Store.Now().Unix() >= end {
 		return ""
 	}
 	return about

@@ -192,42 +192,51 @@ func TestNobodysPasswordIsLookedAt(t *testing.T) {
 	}
 }
 
+// at is a site's store of which only the clock is looked at.
+type at struct {
+	Store
+	time.Time
+}
+
+func (a at) Now() time.Time { return a.Time }
+
+func siteAt(path string, now time.Time) *site {
+	return &site{Config: Config{Path: path, Store: at{Time: now}}}
+}
+
 // Only the operator's name, and the hash of the password that she has now, make a device hers.
 func TestADeviceIsOfOnePassword(t *testing.T) {
 	now := time.Now()
-	alice, bob, elsewhere := hashed(t, "alice"), hashed(t, "bob"), hashed(t, "alice")
-	cookie := newDevice(alice, now)
-	nobody := tasks.Operator{Name: "alice"}
-	forged := newDevice(nobody, now)
+	here := siteAt("", now)
+	alice, bob, earlier, nobody := hashed(t, "alice"), hashed(t, "bob"), hashed(t, "alice"), tasks.Operator{Name: "alice"}
+	value := here.newDevice(alice).Value
 	for _, row := range []struct {
 		name, value string
 		operator    tasks.Operator
 		at          time.Time
 		known       bool
 	}{
-		{"hers", cookie.Value, alice, now, true},
-		{"hers, in the end", cookie.Value, alice, now.Add(deviceLife - time.Minute), true},
-		{"too old", cookie.Value, alice, now.Add(deviceLife), false},
-		{"of another operator", cookie.Value, bob, now, false},
-		{"of an earlier password", cookie.Value, elsewhere, now, false},
-		{"of nobody, who has no password", forged.Value, nobody, now, false},
-		{"made longer", "9" + cookie.Value, alice, now, false},
-		{"with another seal", cookie.Value[:len(cookie.Value)-2] + "AA", alice, now, false},
+		{"hers", value, alice, now, true},
+		{"hers, in the end", value, alice, now.Add(deviceLife - time.Minute), true},
+		{"too old", value, alice, now.Add(deviceLife), false},
+		{"of another operator", value, bob, now, false},
+		{"of an earlier password", here.newDevice(earlier).Value, alice, now, false},
+		{"of nobody, who has no password", here.newDevice(nobody).Value, nobody, now, false},
+		{"made longer", "9" + value, alice, now, false},
+		{"with another seal", value[:len(value)-4] + "AAAA", alice, now, false},
 		{"nothing", "", alice, now, false},
 		{"a dot", ".", alice, now, false},
 		{"no dot", "x", alice, now, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			r := requestWith(deviceCookie(row.operator.Name), row.value)
-			if got := device(r, row.operator, row.at) != ""; got != row.known {
+			r := &http.Request{Header: http.Header{}}
+			r.AddCookie(&http.Cookie{Name: here.deviceCookie(row.operator.Name), Value: row.value})
+			if got := siteAt("", row.at).device(r, row.operator) != ""; got != row.known {
 				t.Errorf("known %t, want %t", got, row.known)
 			}
 		})
 	}
-}
-
-func requestWith(cookie, value string) *http.Request {
-	r := &http.Request{Header: http.Header{}}
-	r.AddCookie(&http.Cookie{Name: cookie, Value: value})
-	return r
+	if c := siteAt("/ops", now).newDevice(alice); c.Name == here.deviceCookie("alice") || !bringsDevice(&http.Request{Header: http.Header{"Cookie": {c.String()}}}) {
+		t.Errorf("another site of this host has the cookie %s, too, or does not know it", c.Name)
+	}
 }

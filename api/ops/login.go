@@ -58,7 +58,7 @@ func (s *site) login(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	try.device = device(r, o, s.Store.Now())
+	try.device = s.device(r, o)
 	if refused := s.guesses.check(r.Context(), try, name, o, r.PostForm.Get("password")); refused != nil {
 		if refused == wrongLogin {
 			s.Store.FailedLogin(r.Context(), o.Name, c.RealIP())
@@ -76,7 +76,7 @@ func (s *site) loggedIn(c echo.Context, o tasks.Operator, next string) error {
 		return err
 	}
 	c.SetCookie(s.sessionCookie(secret, 0))
-	c.SetCookie(newDevice(o, s.Store.Now()))
+	c.SetCookie(s.newDevice(o))
 	c.SetCookie(s.loginCookie(60))
 	s.Log.Info("login", "operator", o.Name, "role", string(o.Role), "remote", c.RealIP())
 	return redirect(c, local(next))
