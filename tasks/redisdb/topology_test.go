@@ -2,6 +2,7 @@ package redisdb_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -196,6 +197,27 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 	}
 	if got, err := db.Registered(ctx, []string{"phone-7", "phone-8"}); err != nil || got["phone-8"] != fleet[1] {
 		t.Errorf("fleet %+v, %v", got, err)
+	}
+	operatorsWork(t, db)
+}
+
+// operatorsWork makes the first operator with a link, and another one, and removes them.
+func operatorsWork(t *testing.T, db *redisdb.DB) {
+	t.Helper()
+	secret, ctx := rand.Text(), t.Context()
+	first, second := tasks.Operator{Name: "alice", Role: tasks.RoleOperator, PasswordHash: "x"}, tasks.Operator{Name: "bob", Role: tasks.RoleViewer, PasswordHash: "y"}
+	invited, err := db.InviteFirst(ctx, secret, time.Hour)
+	good, read := db.Invited(ctx, secret)
+	made, making := db.AddFirstOperator(ctx, secret, first, tasks.Actor{})
+	added, adding := db.AddOperator(ctx, second, tasks.Actor{})
+	again, repeated := db.AddOperator(ctx, tasks.Operator{Name: "bob", PasswordHash: "z"}, tasks.Actor{})
+	if err := errors.Join(err, read, making, adding, repeated); err != nil || !invited || !good || !made || !added || again {
+		t.Errorf("invited %t, good %t, made %t, added %t, again %t: %v", invited, good, made, added, again, err)
+	}
+	for _, name := range []string{"alice", "bob"} {
+		if removed, err := db.RemoveOperator(ctx, name, tasks.Actor{}); !removed || err != nil {
+			t.Errorf("%s removed %t, %v", name, removed, err)
+		}
 	}
 }
 
