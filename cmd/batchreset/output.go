@@ -287,12 +287,14 @@ func (f *outputFlag) complain(w io.Writer, err error, code int) {
 		t.HTTPStatus, t.RequestID = e.HTTPStatus, e.RequestID
 		t.Message = strings.Replace(t.Message, e.Error(), e.Message, 1) // which repeats the rest
 	}
+	written := errors.New("nobody asked")
 	switch f.String() {
 	case "json", "jsonl":
-		_ = jsonLines(w).Encode(t)
+		written = jsonLines(w).Encode(t)
 	case "yaml":
-		_ = writeYAML(w, t)
-	default:
+		written = writeYAML(w, t)
+	}
+	if written != nil {
 		fmt.Fprintln(w, "batchreset:", tasks.VisibleLines(err.Error()))
 	}
 }

@@ -66,7 +66,7 @@ func TestCallersOutput(t *testing.T) {
 		{"version", 0, "version", 1, "version"},
 	} {
 		t.Run(row.args, func(t *testing.T) {
-			print := func(form string) string {
+			shown := func(form string) string {
 				s := newFakeService(t)
 				s.add("failed-1", "phone-2")
 				s.add("phone-3")
@@ -82,29 +82,29 @@ func TestCallersOutput(t *testing.T) {
 				}
 				return r.out
 			}
-			document := oneObject(t, print("json"))
+			document := oneObject(t, shown("json"))
 			if got := keysOf(document); got != row.keys {
 				t.Errorf("the object has %s", got)
 			}
 			var same map[string]any
-			if err := yaml.Unmarshal([]byte(print("yaml")), &same); err != nil || keysOf(same) != row.keys {
+			if err := yaml.Unmarshal([]byte(shown("yaml")), &same); err != nil || keysOf(same) != row.keys {
 				t.Errorf("YAML has %s, %v", keysOf(same), err)
 			}
-			lines := strings.Split(strings.TrimSuffix(print("jsonl"), "\n"), "\n")
+			lines := strings.Split(strings.TrimSuffix(shown("jsonl"), "\n"), "\n")
 			if row.rows == 0 {
 				lines = lines[1:]
 			}
 			for _, line := range lines {
 				oneObject(t, line)
 			}
-			cells, err := csv.NewReader(strings.NewReader(print("csv"))).ReadAll()
+			cells, err := csv.NewReader(strings.NewReader(shown("csv"))).ReadAll()
 			if err != nil || len(lines) != row.rows || len(cells) != row.rows+1 {
 				t.Fatalf("%d lines, %d rows of CSV, want %d; %v", len(lines), len(cells)-1, row.rows, err)
 			}
 			if head := strings.Join(cells[0], ","); !strings.HasPrefix(head, row.head) {
 				t.Errorf("the columns are %s", head)
 			}
-			if table := print("table"); strings.Count(table, "\n") != row.rows+1 && row.rows > 0 {
+			if table := shown("table"); strings.Count(table, "\n") != row.rows+1 && row.rows > 0 {
 				t.Errorf("table\n%s", table)
 			}
 		})
