@@ -69,6 +69,8 @@ type Store interface {
 	Tenants
 	Overview(ctx context.Context) (tasks.Overview, error)
 	Now() time.Time
+	// Check looks whether Redis can be worked with. A tasks.Error may be shown to anyone.
+	Check(ctx context.Context) error
 	// Decide writes an entry of the audit trail and does what it is about, which may be
 	// refused with a tasks.Error.
 	Decide(ctx context.Context, e tasks.AuditEntry, act func(context.Context) error) error
@@ -106,8 +108,9 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	viewer, operator := s.require(tasks.RoleViewer), s.require(tasks.RoleOperator)
 	// Open to everybody: what monitoring asks for, and the way in.
 	e.GET("/healthz", func(c echo.Context) error {
-		return c.JSON(http.StatusOK, map[string]string{"error_code": "0", "error_msg": "ok"})
+		return c.JSON(http.StatusOK, fine)
 	})
+	e.GET("/readyz", s.readyz)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
 	e.GET("/site/site.css", asset("site.css", "text/css; charset=utf-8"))
 	e.GET("/site/live.js", asset("live.js", "text/javascript; charset=utf-8"))

@@ -23,8 +23,8 @@ func newAPICommand(std *streams) *cobra.Command {
 enqueues one task per instance. It resets nothing itself; run at least one
 'batchreset worker' on the same Redis. Any number of api processes may share a
 Redis. Make a token for a caller with 'batchreset token add'.`,
-		Example: `  batchreset api --redis redis://localhost:6379/0
-  BATCHRESET_REDIS_FILE=/run/secrets/redis batchreset api --listen :8080 --fleet open`,
+		Example: `  batchreset api --redis-file redis-url.txt
+  BATCHRESET_REDIS_FILE=/run/secrets/redis-api batchreset api --listen :8080 --fleet open`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := errors.Join(flags.check(), checkShared(flags.db), ops.check()); err != nil {
@@ -45,6 +45,7 @@ Redis. Make a token for a caller with 'batchreset token add'.`,
 func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags, ops opsFlags) (err error) {
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
+	flags.db.Roles = []redisdb.Role{redisdb.RoleAPI}
 	db, err := redis.open(ctx, logging(flags.db, log))
 	if err != nil {
 		return err

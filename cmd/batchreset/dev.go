@@ -89,7 +89,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	} else {
 		token, ttl = rand.Text(), 24*time.Hour
 	}
-	flags.db.Driver = work.driver
+	flags.db.Driver, flags.db.Roles = work.driver, []redisdb.Role{redisdb.RoleAPI, redisdb.RoleWorker}
 	db, err := redis.open(ctx, logging(flags.db, log))
 	if err != nil {
 		return err

@@ -47,7 +47,7 @@ move to another tenant, are counted, and in the audit trail.
 
 CSV:   a header line instance_id[,tenant][,protected], then one instance per line
 JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
-		Example:           "  batchreset fleet import fleet.csv --redis redis://localhost:6379/0",
+		Example:           "  batchreset fleet import fleet.csv --redis-file redis-url.txt",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.FixedCompletions([]string{"csv", "json"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: func(cmd *cobra.Command, args []string) error {

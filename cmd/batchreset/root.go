@@ -45,8 +45,8 @@ of them is refused, other ones that begin like that are left alone.`,
   batchreset dev
 
   # Production: any number of each, on one Redis
-  batchreset api    --redis redis://localhost:6379/0
-  batchreset worker --redis redis://localhost:6379/0 --driver http --driver-url 'https://phones.example/{instance_id}/reset'
+  batchreset api    --redis-file redis-url.txt
+  batchreset worker --redis-file redis-url.txt --driver http --driver-url 'https://phones.example/{instance_id}/reset'
 
   # As a caller:
   batchreset submit --wait phone-1 phone-2`,

@@ -55,8 +55,8 @@ type redisFlags struct {
 }
 
 func (f *redisFlags) define(flags *pflag.FlagSet, value string) {
-	flags.StringVar(&f.url, "redis", value, "`URL` of Redis: redis://, rediss://, redis-sentinel://host:26379?master=NAME or redis-cluster://")
-	flags.StringVar(&f.file, "redis-file", "", "read the URL of Redis from this `file`, because it contains a password")
+	flags.StringVar(&f.url, "redis", value, "`URL` of Redis: redis://, redis-sentinel://host:26379?master=NAME or redis-cluster://, with TLS rediss…; a password in it shows in the list of processes (ps), so give it with --redis-file")
+	flags.StringVar(&f.file, "redis-file", "", "read the URL of Redis from this `file`: the way to give one with a password")
 	alternatives(flags, "redis", "redis-file")
 }
 

@@ -46,7 +46,7 @@ Such an item ends as 'unknown', because a second reset beside the first must not
 SIGTERM stops it: nothing new is taken, running attempts have --shutdown-timeout
 to end, the rest is handed back. A second signal stops it at once.`,
 		Example: `  batchreset worker --driver simulator
-  batchreset worker --redis redis://localhost:6379/0 --driver http \
+  batchreset worker --redis-file redis-url.txt --driver http \
       --driver-url 'https://phones.example/v1/{instance_id}/reset' \
       --driver-token-file /run/secrets/phones --driver-idempotent \
       --driver-words done=wiped,running=wiping,failed=broken`,
@@ -62,7 +62,7 @@ to end, the rest is handed back. A second signal stops it at once.`,
 			if err != nil {
 				return err
 			}
-			db.Driver = flags.driver
+			db.Driver, db.Roles = flags.driver, []redisdb.Role{redisdb.RoleWorker}
 			return runWorker(cmd.Context(), std, redis, db, flags, driver, ops)
 		},
 	}

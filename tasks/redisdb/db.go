@@ -7,10 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,8 +19,10 @@ import (
 
 // Options are the settings of a DB. The zero value of a field is its default.
 type Options struct {
-	// URL is redis://, rediss://, redis-sentinel:// or redis-cluster://.
+	// URL is one that parseAddress reads.
 	URL string
+	// Roles are what this process does. Open and Check look whether Redis lets it.
+	Roles []Role
 	// Embedded skips the check of the server's version and settings, which an
 	// in-process Redis cannot answer.
 	Embedded bool
@@ -71,6 +69,8 @@ type DB struct {
 	group     *grouped // rdb, for what many goroutines call at a time
 	apart     bool     // a record and the lock of its item are not written by one script
 	quiet     *quiet
+	shared    *subscription
+	relay     *relay
 	backlogs  *backlogs
 	policies  *policies
 	touch     touch
@@ -111,6 +111,8 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 		rdb: rdb, group: newGrouped(rdb),
 		quiet: newQuiet(), wanted: newWanted(), leftOut: newLeftOut(), failed: newFailedLogins(), opts: opts,
 	}
+	db.shared = newSubscription(rdb)
+	db.relay = newRelay(db.shared)
 	db.late.bound = opts.LateEntries
 	db.activity = &activity{}
 	db.metrics = newMetrics(db.activity)
@@ -121,9 +123,13 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	db.apart = ok || opts.CommitReplicas > 0
 	if ok { // one call of it can be many round trips, or one by a node's own client
-		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(db.metrics) })
+		cluster.OnNewNode(func(node *redis.Client) {
+			node.AddHook(db.metrics)
+			node.AddHook(crowded{})
+		})
 	} else {
 		rdb.AddHook(db.metrics)
+		rdb.AddHook(crowded{})
 	}
 	if err := db.Check(ctx); err != nil {
 		return nil, errors.Join(err, rdb.Close())
@@ -141,7 +147,8 @@ func (db *DB) Close() error {
 	db.writeActivity(ctx)
 	db.writeLate(ctx)
 	db.writeFailedLogins(ctx)
-	return db.rdb.Close()
+	db.shared.close()
+	return errors.Join(db.relay.client.Close(), db.rdb.Close())
 }
 
 // LogTo sends what go-redis logs by itself, for the whole process, to log. It is
@@ -154,165 +161,9 @@ func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
 	l.log.DebugContext(ctx, "go-redis", "text", fmt.Sprintf(format, v...))
 }
 
-// protocol is RESP2. With RESP3, go-redis looks for notifications of the server
-// before every answer, which we have no use for.
-const protocol = 2
-
-// connect makes a client for one of the four kinds of URL. Nothing is sent yet.
-func connect(raw string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (redis.UniversalClient, error) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" {
-		// The text of a parse error repeats the URL, password included.
-		return nil, errors.New("is not a URL such as redis://localhost:6379/0")
-	}
-	password, _ := u.User.Password()
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil || u.Fragment != "" {
-		return nil, errors.New("has a query that cannot be read, or a fragment")
-	}
-	for name, values := range query {
-		if len(values) > 1 {
-			return nil, fmt.Errorf("has the parameter %.80q %d times", name, len(values))
-		}
-	}
-	unknown := func(known ...string) error {
-		for name := range query {
-			if !slices.Contains(known, name) {
-				return fmt.Errorf("has the unknown parameter %.80q%s", name, tasks.DidYouMean(name, known))
-			}
-		}
-		return nil
-	}
-	switch u.Scheme {
-	case "rediss-sentinel", "rediss-cluster":
-		return nil, fmt.Errorf("has the scheme %q: TLS to sentinels and clusters is not supported", u.Scheme)
-	case "redis", "rediss":
-		o, err := redis.ParseURL(raw)
-		if err != nil {
-			return nil, err
-		}
-		// Without this, a call to a Redis that is paused or cut off would outlive
-		// the deadline of the request that made it.
-		o.ContextTimeoutEnabled = true
-		o.DialTimeout = time.Second
-		o.Protocol = protocol
-		o.Dialer = dial
-		return redis.NewClient(o), nil
-	case "redis-sentinel":
-		if err := unknown("master"); err != nil {
-			return nil, err
-		}
-		master := query.Get("master")
-		if master == "" {
-			return nil, errors.New("needs the master's name: redis-sentinel://host:26379?master=NAME")
-		}
-		number, err := databaseNumber(u.Path)
-		if err != nil {
-			return nil, err
-		}
-		return redis.NewFailoverClient(&redis.FailoverOptions{
-			MasterName:            master,
-			SentinelAddrs:         strings.Split(u.Host, ","),
-			Username:              u.User.Username(),
-			Password:              password,
-			DB:                    number,
-			ContextTimeoutEnabled: true,
-			DialTimeout:           time.Second,
-			Protocol:              protocol,
-		}), nil
-	case "redis-cluster":
-		if err := unknown(); err != nil {
-			return nil, err
-		}
-		if number, err := databaseNumber(u.Path); err != nil || number != 0 {
-			return nil, fmt.Errorf("has the database %.80q, and a cluster has only one", strings.Trim(u.Path, "/"))
-		}
-		return redis.NewClusterClient(&redis.ClusterOptions{
-			Addrs:                 strings.Split(u.Host, ","),
-			Username:              u.User.Username(),
-			Password:              password,
-			ContextTimeoutEnabled: true,
-			DialTimeout:           time.Second,
-			// A failed dial does not make go-redis look for the new primary; its
-			// own default is to look once a minute.
-			ClusterStateReloadInterval: time.Second,
-			// asynq calls without a deadline: this is how long it hangs on a node
-			// that is frozen or cut off before it asks the new primary.
-			ReadTimeout: 2 * time.Second,
-			Protocol:    protocol,
-		}), nil
-	}
-	return nil, fmt.Errorf("has the scheme %q; it must be redis, rediss, redis-sentinel or redis-cluster", u.Scheme)
-}
-
-func databaseNumber(path string) (int, error) {
-	path = strings.Trim(path, "/")
-	if path == "" {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(path)
-	if err != nil || n < 0 {
-		return 0, fmt.Errorf("has the database %q; it must be a number", path)
-	}
-	return n, nil
-}
-
-// Check reports whether Redis answers and can be trusted with jobs: version 6.2
-// or later, writable, and not allowed to evict keys. What is wrong with a server
-// that answers comes as a tasks.Error that may be shown to anyone.
-func (db *DB) Check(ctx context.Context) error {
-	if db.opts.Embedded {
-		return db.rdb.Ping(ctx).Err()
-	}
-	if cluster, ok := db.rdb.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-			return checkServer(ctx, node)
-		})
-	}
-	return checkServer(ctx, db.rdb)
-}
-
-func checkServer(ctx context.Context, rdb redis.Cmdable) error {
-	text, err := rdb.Info(ctx).Result()
-	if err != nil {
-		return fmt.Errorf("cannot reach Redis: %w", err)
-	}
-	return checkInfo(text)
-}
-
-// checkInfo judges the answer to INFO.
-func checkInfo(text string) error {
-	info := parseInfo(text)
-	version := info["redis_version"]
-	var major, minor int
-	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
-		return tasks.Errorf(tasks.Internal, "redis does not tell its version (redis_version:%s)", version)
-	}
-	if major < 6 || major == 6 && minor < 2 {
-		return tasks.Errorf(tasks.Internal, "redis %s is too old, 6.2 or later is needed", version)
-	}
-	if policy := info["maxmemory_policy"]; policy != "noeviction" {
-		return tasks.Errorf(tasks.Internal, "redis has maxmemory-policy %s and may evict jobs; set maxmemory-policy noeviction", policy)
-	}
-	if info["role"] == "slave" {
-		return tasks.Errorf(tasks.Internal, "redis is a read-only replica; connect to the primary")
-	}
-	return nil
-}
-
-func parseInfo(text string) map[string]string {
-	info := map[string]string{}
-	for line := range strings.Lines(text) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			info[name] = value
-		}
-	}
-	return info
-}
-
 // NewServer makes an asynq server that shares this DB's connections.
 func (db *DB) NewServer(cfg asynq.Config) *asynq.Server {
-	return asynq.NewServerFromRedisClient(taker{db.group, db.quiet}, cfg)
+	return asynq.NewServerFromRedisClient(taker{db.group, db.quiet, db.relay}, cfg)
 }
 
 // MakeRedisClient makes the DB an asynq.RedisConnOpt, for the dashboard. The

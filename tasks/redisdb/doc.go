@@ -49,6 +49,7 @@
 // Of asynq's keys none is written, and only through asynq's own client is any read.
 // Three wrappers around that client know asynq by what it sends: flusher, which lets
 // the scripts of a batch travel together, taker, which answers for queues that are known
-// to be empty, and inspected, through which the sweeper looks at many tasks at once and
-// believes no machine's clock. Should asynq send something else one day, all let it pass.
+// to be empty and lets all asynq servers share one subscription (see relay), and inspected,
+// through which the sweeper looks at many tasks at once and believes no machine's clock.
+// Should asynq send something else one day, all let it pass.
 package redisdb

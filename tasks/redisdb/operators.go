@@ -57,6 +57,10 @@ func (db *DB) AddOperator(ctx context.Context, o tasks.Operator, actor tasks.Act
 // InviteFirst makes secret good for making the first operator, for a while. It reports
 // whether it did: not if there is an operator. The secret itself is not stored.
 func (db *DB) InviteFirst(ctx context.Context, secret string, lasts time.Duration) (invited bool, err error) {
+	// Looked at first, by who must not write operators, too: see deploy/redis/users.acl.
+	if has, err := db.HasOperators(ctx); err != nil || has {
+		return false, err
+	}
 	now := db.Now()
 	done, err := inviteScript.Run(ctx, db.rdb, []string{operatorsKey, firstKey}, hashToken(secret), now.UnixMilli(), now.Add(lasts).UnixMilli()).Int()
 	if err != nil {

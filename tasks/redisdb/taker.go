@@ -35,6 +35,12 @@ const (
 type taker struct {
 	redis.UniversalClient
 	quiet *quiet
+	relay *relay
+}
+
+// Subscribe implements redis.UniversalClient, which is how asynq hears what is cancelled.
+func (t taker) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
+	return t.relay.client.Subscribe(ctx, channels...)
 }
 
 // EvalSha implements redis.Scripter, which is what asynq takes tasks through.

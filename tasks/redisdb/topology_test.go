@@ -35,6 +35,14 @@ func TestRedisThatReplacesADeadPrimary(t *testing.T) {
 			s := redistest.StartSentinel(t)
 			return s.URL(), func(t *testing.T) { s.KillPrimary(t) }
 		}},
+		{"Sentinel with TLS and passwords", func(t *testing.T) (string, func(*testing.T)) {
+			s := secured(t).StartSentinel(t)
+			return s.URL(), func(t *testing.T) { s.KillPrimary(t) }
+		}},
+		{"Cluster with TLS and a password", func(t *testing.T) (string, func(*testing.T)) {
+			c := secured(t).StartCluster(t)
+			return c.URL(), func(t *testing.T) { c.KillPrimary(t, "reset:open") }
+		}},
 		{"Cluster, the node of the queue", func(t *testing.T) (string, func(*testing.T)) {
 			c := redistest.StartCluster(t)
 			return c.URL(), func(t *testing.T) { c.KillPrimary(t, "asynq:{reset-0}:pending") }
@@ -88,6 +96,12 @@ func TestRedisThatReplacesADeadPrimary(t *testing.T) {
 			everythingWorks(t, db) // on a server that has never seen our scripts
 		})
 	}
+}
+
+// secured asks for a certificate and for a password everywhere.
+func secured(t *testing.T) redistest.Setup {
+	t.Helper()
+	return redistest.Setup{TLS: redistest.NewCerts(t), Password: "p#/1", SentinelUser: "client", SentinelPassword: "s&=1"}
 }
 
 // submit makes a job of a few instances, in as many slots, as the API does it.
@@ -267,6 +281,70 @@ func TestOpenOverTLS(t *testing.T) {
 				t.Errorf("%v\n%s\nwant %q", err, out, row.want)
 			}
 		})
+	}
+}
+
+func TestOpenWithCertificates(t *testing.T) {
+	certs := redistest.NewCerts(t)
+	named, stranger := redistest.NewCerts(t, "redis.example"), redistest.NewCerts(t)
+	server, other := redistest.Setup{TLS: certs}.Start(t), redistest.Setup{TLS: named}.Start(t)
+	own := "cacert=" + certs.CA + "&cert=" + certs.Cert + "&key=" + certs.Key
+	others := "cacert=" + named.CA + "&cert=" + named.Cert + "&key=" + named.Key
+	for _, row := range []struct{ name, url, want string }{
+		{"of their own", server.URL() + "?" + own, ""},
+		{"and without one", server.URL() + "?cacert=" + certs.CA, "cannot reach Redis"},
+		{"of a stranger", server.URL() + "?cacert=" + certs.CA + "&cert=" + stranger.Cert + "&key=" + stranger.Key, "cannot reach Redis"},
+		{"that nobody vouches for", server.URL() + "?cert=" + certs.Cert + "&key=" + certs.Key, "unknown authority"},
+		{"that somebody else vouches for", server.URL() + "?cacert=" + stranger.CA + "&cert=" + certs.Cert + "&key=" + certs.Key, "unknown authority"},
+		{"of another name", other.URL() + "?" + others, "doesn't contain any IP SANs"},
+		{"of a name that is known", other.URL() + "?sni=redis.example&" + others, ""},
+		{"of a name that it has not", server.URL() + "?sni=redis.example&" + own, "redis.example"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			db, err := redisdb.Open(t.Context(), redisdb.Options{URL: row.url})
+			if err == nil {
+				_, err = submit(t.Context(), db)
+				t.Cleanup(func() { _ = db.Close() })
+			}
+			if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
+				t.Errorf("got %v, want %q", err, row.want)
+			}
+		})
+	}
+}
+
+// TestSentinelsThatAskWhoIsThere have another password than Redis.
+func TestSentinelsThatAskWhoIsThere(t *testing.T) {
+	s := redistest.Setup{Password: "p", SentinelUser: "client", SentinelPassword: "sp"}.StartSentinel(t)
+	for _, row := range []struct {
+		name string
+		url  func(string) string
+		want string
+	}{
+		{"of nobody", func(u string) string {
+			return strings.Replace(u, "&sentinel_password=sp&sentinel_username=client", "", 1)
+		}, "NOAUTH"},
+		{"of somebody else", func(u string) string { return strings.Replace(u, "sentinel_password=sp", "sentinel_password=p", 1) }, "the Sentinels answer: WRONGPASS"},
+		{"of whom Redis does not know", func(u string) string { return strings.Replace(u, ":p@", ":x@", 1) }, "redis answers: WRONGPASS"},
+		{"of whom both know", func(u string) string { return u }, ""},
+		{"of whom both know, about another database", func(u string) string { return strings.Replace(u, "?", "/5?", 1) }, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			url := row.url(s.URL())
+			db, err := redisdb.Open(t.Context(), redisdb.Options{URL: url})
+			if err == nil {
+				_, err = submit(t.Context(), db)
+				t.Cleanup(func() { _ = db.Close() })
+			}
+			if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
+				t.Errorf("%s: got %v, want %q", url, err, row.want)
+			}
+		})
+	}
+	for _, database := range []int{0, 5} {
+		if n, err := s.Primary(t).ClientOf(t, database).DBSize(t.Context()).Result(); err != nil || n == 0 {
+			t.Errorf("database %d has %d keys, %v", database, n, err)
+		}
 	}
 }
 

@@ -21,20 +21,9 @@ func (db *DB) Finished(ctx context.Context, heard func(job string)) error {
 
 // subscribe calls heard with what comes over a channel, until ctx ends.
 func (db *DB) subscribe(ctx context.Context, channel string, heard func(string)) error {
-	sub := db.rdb.Subscribe(ctx, channel)
-	defer func() { _ = sub.Close() }() // nothing is lost with it
-	messages := sub.Channel()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case m, ok := <-messages:
-			if !ok {
-				return nil
-			}
-			heard(m.Payload)
-		}
-	}
+	defer db.shared.listen(channel, heard)()
+	<-ctx.Done()
+	return nil
 }
 
 // Tags returns the tags of those jobs that have a record.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,20 +22,29 @@ const (
 // replaces a dead primary after about four seconds. All end with the test.
 type Cluster struct {
 	Nodes []*Server // the first three were the primaries at the start
+	setup Setup
 }
 
 // StartCluster starts a Cluster and waits until every node can serve. config is
 // for every node.
 func StartCluster(t testing.TB, config ...string) *Cluster {
 	t.Helper()
-	c := &Cluster{}
+	return Setup{Config: config}.StartCluster(t)
+}
+
+// StartCluster starts a Cluster that is run like this.
+func (s Setup) StartCluster(t testing.TB) *Cluster {
+	t.Helper()
+	c := &Cluster{setup: s}
 	clients := make([]*redis.Client, 0, 2*clusterPrimaries)
 	for range 2 * clusterPrimaries {
 		_, bus, err := net.SplitHostPort(freeAddr(t)) // the default may be no port at all
 		if err != nil {
 			t.Fatal(err)
 		}
-		node := Start(t, append(config, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "2000")...)
+		one := s
+		one.Config = append(slices.Clone(s.Config), "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "2000")
+		node := one.Start(t)
 		clients = append(clients, node.Client(t))
 		host, port, err := net.SplitHostPort(node.Addr)
 		if err != nil {
@@ -88,12 +99,14 @@ func StartCluster(t testing.TB, config ...string) *Cluster {
 }
 
 // URL is what --redis takes.
-func (c *Cluster) URL() string { return "redis-cluster://" + hosts(c.Nodes) }
+func (c *Cluster) URL() string { return c.setup.url("redis-cluster", c.Nodes, url.Values{}) }
 
 // KillPrimary ends the primary that owns the key with SIGKILL and returns it.
 func (c *Cluster) KillPrimary(t testing.TB, key string) *Server {
 	t.Helper()
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: strings.Split(hosts(c.Nodes), ",")})
+	client := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: strings.Split(hosts(c.Nodes), ","), TLSConfig: c.setup.clientTLS(), Password: c.setup.Password,
+	})
 	defer func() { _ = client.Close() }()
 	owner, err := client.MasterForKey(t.Context(), key)
 	must(t, err)

@@ -25,8 +25,10 @@ type Server struct {
 	Addr string
 	dir  string
 	args []string
-	tls  *tls.Config // nil: no TLS
+	tls  *tls.Config // of clients; nil: no TLS
 	log  lockedBuffer
+
+	password string
 
 	cmd    *exec.Cmd
 	exited chan error
@@ -54,9 +56,7 @@ func (l *lockedBuffer) String() string {
 // configuration, for example "--maxmemory", "1mb".
 func Start(t testing.TB, config ...string) *Server {
 	t.Helper()
-	s := &Server{dir: t.TempDir(), args: append(durable(), config...)}
-	s.boot(t)
-	return s
+	return Setup{Config: config}.Start(t)
 }
 
 // StartFrom starts a redis-server with the data of an RDB file. It keeps nothing of what is
@@ -115,7 +115,13 @@ func (s *Server) URL() string {
 // Client returns a client that is closed with the test.
 func (s *Server) Client(t testing.TB) *redis.Client {
 	t.Helper()
-	c := redis.NewClient(&redis.Options{Addr: s.Addr, TLSConfig: s.tls})
+	return s.ClientOf(t, 0)
+}
+
+// ClientOf is Client for another database.
+func (s *Server) ClientOf(t testing.TB, database int) *redis.Client {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: s.Addr, TLSConfig: s.tls, Password: s.password, DB: database})
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }

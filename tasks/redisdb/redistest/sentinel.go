@@ -5,38 +5,48 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // masterName is what the Sentinels call the primary.
 const masterName = "reset"
+
+// SentinelRights are what a client needs of a Sentinel; deploy/RUNBOOK.md has them, too.
+const SentinelRights = "&* -@all +auth +hello +ping +subscribe +sentinel|get-master-addr-by-name +sentinel|sentinels"
 
 // Sentinel is one primary and two replicas, watched by three Sentinels that
 // replace a dead primary after about two seconds. All end with the test.
 type Sentinel struct {
 	Data      []*Server
 	Sentinels []*Server
+	setup     Setup
 }
 
 // StartSentinel starts a Sentinel and waits until its members know each other.
 // config is for the primary and the replicas.
 func StartSentinel(t testing.TB, config ...string) *Sentinel {
 	t.Helper()
-	s := &Sentinel{Data: []*Server{Start(t, config...)}}
-	host, port, err := net.SplitHostPort(s.Data[0].Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return Setup{Config: config}.StartSentinel(t)
+}
+
+// StartSentinel starts a Sentinel that is run like this.
+func (s Setup) StartSentinel(t testing.TB) *Sentinel {
+	t.Helper()
+	w := &Sentinel{setup: s, Data: []*Server{s.Start(t)}}
+	host, port, err := net.SplitHostPort(w.Data[0].Addr)
+	must(t, err)
+	follower := s
+	follower.Config = append(slices.Clone(s.Config), "--replicaof", host, port)
 	for range 2 {
-		s.Data = append(s.Data, Start(t, append(config, "--replicaof", host, port)...))
+		w.Data = append(w.Data, follower.Start(t))
 	}
-	primary := s.Data[0].Client(t)
+	primary := w.Data[0].Client(t)
 	// Sentinels ask a primary for its replicas only every ten seconds.
 	until(t, 10*time.Second, "the replicas follow", func(ctx context.Context) error {
 		info, err := primary.Info(ctx, "replication").Result()
@@ -48,18 +58,13 @@ func StartSentinel(t testing.TB, config ...string) *Sentinel {
 	for range 3 {
 		dir := t.TempDir()
 		file := filepath.Join(dir, "sentinel.conf") // a Sentinel keeps what it learns there
-		conf := fmt.Sprintf("sentinel monitor %[1]s %[2]s %[3]s 2\n"+
-			"sentinel down-after-milliseconds %[1]s 1000\n"+
-			"sentinel failover-timeout %[1]s 2000\n", masterName, host, port)
-		if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		server := &Server{dir: dir, args: []string{file, "--sentinel"}}
+		must(t, os.WriteFile(file, []byte(s.sentinelConf(host, port)), 0o600))
+		server := &Server{dir: dir, args: []string{file, "--sentinel"}, tls: s.clientTLS(), password: s.SentinelPassword}
 		server.boot(t)
-		s.Sentinels = append(s.Sentinels, server)
+		w.Sentinels = append(w.Sentinels, server)
 	}
-	for _, server := range s.Sentinels {
-		client := redis.NewSentinelClient(&redis.Options{Addr: server.Addr})
+	for _, server := range w.Sentinels {
+		client := s.sentinelClient(server.Addr)
 		t.Cleanup(func() { _ = client.Close() })
 		until(t, 15*time.Second, "the Sentinels agree", func(ctx context.Context) error {
 			m, err := client.Master(ctx, masterName).Result()
@@ -69,18 +74,35 @@ func StartSentinel(t testing.TB, config ...string) *Sentinel {
 			return err
 		})
 	}
-	return s
+	return w
+}
+
+// sentinelConf is the configuration of one of the Sentinels.
+func (s Setup) sentinelConf(host, port string) string {
+	conf := fmt.Sprintf("sentinel monitor %[1]s %[2]s %[3]s 2\n"+
+		"sentinel down-after-milliseconds %[1]s 1000\n"+
+		"sentinel failover-timeout %[1]s 2000\n", masterName, host, port)
+	if s.Password != "" {
+		conf += fmt.Sprintf("sentinel auth-pass %s %s\n", masterName, s.Password)
+	}
+	if s.SentinelPassword != "" {
+		conf += fmt.Sprintf("requirepass %[1]s\nuser %[2]s on >%[1]s %[3]s\n", s.SentinelPassword, s.SentinelUser, SentinelRights)
+	}
+	if c := s.TLS; c != nil {
+		conf += fmt.Sprintf("port 0\ntls-replication yes\ntls-auth-clients yes\ntls-cert-file %s\ntls-key-file %s\ntls-ca-cert-file %s\n", c.Cert, c.Key, c.CA)
+	}
+	return conf
 }
 
 // URL is what --redis takes.
 func (s *Sentinel) URL() string {
-	return "redis-sentinel://" + hosts(s.Sentinels) + "?master=" + masterName
+	return s.setup.url("redis-sentinel", s.Sentinels, url.Values{"master": {masterName}})
 }
 
 // Primary returns the server that the Sentinels name as the primary.
 func (s *Sentinel) Primary(t testing.TB) *Server {
 	t.Helper()
-	client := redis.NewSentinelClient(&redis.Options{Addr: s.Sentinels[0].Addr})
+	client := s.setup.sentinelClient(s.Sentinels[0].Addr)
 	defer func() { _ = client.Close() }()
 	addr, err := client.GetMasterAddrByName(t.Context(), masterName).Result()
 	if err != nil {

@@ -16,54 +16,64 @@ import (
 	"time"
 )
 
-// StartTLS starts a redis-server that speaks only TLS, under a certificate that
-// exists only for this test. ca is the file with the authority that vouches for
-// it, as SSL_CERT_FILE takes it.
-func StartTLS(t testing.TB) (s *Server, ca string) {
+// Certs are a certificate that exists only for a test, in files. It vouches for itself:
+// authority, server and client in one.
+type Certs struct {
+	CA, Cert, Key string
+	Client        *tls.Config
+}
+
+// NewCerts makes a certificate for servers with these names; without any, for those on the
+// loopback interface.
+func NewCerts(t testing.TB, names ...string) *Certs {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// It vouches for itself: authority and server in one.
+	must(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		Subject:      pkix.Name{CommonName: "redistest"},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(24 * time.Hour),
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames:     names,
 		KeyUsage:     x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		IsCA:         true, BasicConstraintsValid: true,
 	}
+	if names == nil {
+		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	dir := t.TempDir()
-	ca = writePEM(t, filepath.Join(dir, "cert.pem"), "CERTIFICATE", der)
-	keyFile := writePEM(t, filepath.Join(dir, "key.pem"), "PRIVATE KEY", secret)
-
+	c := &Certs{
+		Cert: writePEM(t, filepath.Join(dir, "cert.pem"), "CERTIFICATE", der),
+		Key:  writePEM(t, filepath.Join(dir, "key.pem"), "PRIVATE KEY", secret),
+	}
+	c.CA = c.Cert
+	cert, err := x509.ParseCertificate(der)
+	must(t, err)
 	roots := x509.NewCertPool()
 	roots.AddCert(cert)
-	s = &Server{dir: dir, tls: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
-	s.args = append(durable(), "--port", "0", "--tls-cert-file", ca, "--tls-key-file", keyFile, "--tls-auth-clients", "no")
-	s.boot(t)
-	return s, ca
+	c.Client = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	if names != nil {
+		c.Client.ServerName = names[0]
+	}
+	return c
+}
+
+// StartTLS starts a redis-server that speaks only TLS and asks for no certificate of its
+// clients. ca is the file with the authority that vouches for it, as SSL_CERT_FILE takes it.
+func StartTLS(t testing.TB) (s *Server, ca string) {
+	t.Helper()
+	certs := NewCerts(t)
+	s = Setup{TLS: certs, Config: []string{"--tls-auth-clients", "no"}}.Start(t)
+	return s, certs.CA
 }
 
 func writePEM(t testing.TB, file, kind string, der []byte) string {
 	t.Helper()
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 	return file
 }

@@ -1,0 +1,40 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// readyPatience is how long Redis may take to answer.
+const readyPatience = 1500 * time.Millisecond
+
+// answer is the envelope of what programs ask for.
+type answer struct {
+	Code    string `json:"error_code"`
+	Message string `json:"error_msg"`
+}
+
+var fine = answer{"0", "ok"}
+
+// readyz says whether Redis answers, can be trusted with jobs, and lets this process do its
+// work.
+func (s *site) readyz(c echo.Context) error {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), readyPatience)
+	defer cancel()
+	err := s.Store.Check(ctx)
+	if err == nil {
+		return c.JSON(http.StatusOK, fine)
+	}
+	why := "Redis does not answer"
+	if e, sayable := errors.AsType[*tasks.Error](err); sayable {
+		why = e.Message
+	}
+	s.Log.Error("not ready", "error", err)
+	return c.JSON(http.StatusInternalServerError, answer{string(tasks.Internal), why})
+}

@@ -1,0 +1,85 @@
+package redisdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+// Check reports whether Redis answers and can be trusted with jobs: version 6.2 or later,
+// writable, not allowed to evict keys, and lets this process do what its roles have to. What is
+// wrong with a server that answers comes as a tasks.Error that may be shown to anyone.
+func (db *DB) Check(ctx context.Context) error {
+	if db.opts.Embedded {
+		return db.rdb.Ping(ctx).Err()
+	}
+	if cluster, ok := db.rdb.(*redis.ClusterClient); ok {
+		return sayable(cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+			return db.checkServer(ctx, node)
+		}))
+	}
+	return sayable(db.checkServer(ctx, db.rdb))
+}
+
+func (db *DB) checkServer(ctx context.Context, rdb redis.Cmdable) error {
+	text, err := rdb.Info(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("cannot reach Redis: %w", err)
+	}
+	if err := checkInfo(text); err != nil {
+		return err
+	}
+	return db.checkRights(ctx, rdb)
+}
+
+// sayable makes a tasks.Error of what Redis answers in place of what was asked.
+func sayable(err error) error {
+	if _, ours := errors.AsType[*tasks.Error](err); ours || err == nil {
+		return err
+	}
+	answer, answered := errors.AsType[redis.Error](err)
+	switch {
+	case errors.Is(err, errCrowded):
+		return fmt.Errorf("%w: %w", tasks.Errorf(tasks.Internal, "%s", errCrowded.Error()), err)
+	case answered && strings.Contains(err.Error(), "all sentinels"): // go-redis has no name for it
+		return fmt.Errorf("%w: %w", tasks.Errorf(tasks.Internal, "the Sentinels answer: %s; the URL has a password for them as sentinel_password", answer.Error()), err)
+	case answered:
+		return fmt.Errorf("%w: %w", tasks.Errorf(tasks.Internal, "redis answers: %s", answer.Error()), err)
+	}
+	return err
+}
+
+// checkInfo judges the answer to INFO.
+func checkInfo(text string) error {
+	info := parseInfo(text)
+	version := info["redis_version"]
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return tasks.Errorf(tasks.Internal, "redis does not tell its version (redis_version:%s)", version)
+	}
+	if major < 6 || major == 6 && minor < 2 {
+		return tasks.Errorf(tasks.Internal, "redis %s is too old, 6.2 or later is needed", version)
+	}
+	if policy := info["maxmemory_policy"]; policy != "noeviction" {
+		return tasks.Errorf(tasks.Internal, "redis has maxmemory-policy %s and may evict jobs; set maxmemory-policy noeviction", policy)
+	}
+	if info["role"] == "slave" {
+		return tasks.Errorf(tasks.Internal, "redis is a read-only replica; connect to the primary")
+	}
+	return nil
+}
+
+func parseInfo(text string) map[string]string {
+	info := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[name] = value
+		}
+	}
+	return info
+}

@@ -1,0 +1,140 @@
+package redisdb
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+// Role is what a process does with Redis, and so what its Redis user must be allowed to do.
+// deploy/redis/users.acl has a user for each, who may do little more.
+type Role string
+
+// The roles. Commands have none: they fail with what Redis says.
+const (
+	RoleAPI    Role = "api"
+	RoleWorker Role = "worker"
+)
+
+//go:embed lua/rights.lua
+var rightsLua string
+
+var rightsScript = redis.NewScript(rightsLua)
+
+// sample is a key that every role writes: a job record.
+const sample = "reset:{rights}"
+
+// bothWrite, roleWrites and bothRead have one key for each pattern of keys.
+var (
+	bothWrite = []string{
+		sample, "reset:open", "reset:audit", "reset:failures", "reset:failures:{rights}", "reset:activity:1",
+		"reset:accepted:{rights}", "reset:held:{rights}", "reset:begun:{rights}", "reset:policies", "reset:session:{rights}",
+		"asynq:queues", "asynq:servers", "asynq:{reset-0}:pending", "asynq:{webhooks}:pending",
+	}
+	roleWrites = map[Role][]string{
+		RoleAPI: {"reset:jobs", "reset:jobs:{rights}", "reset:instances:1", "reset:pace:{rights}"},
+		RoleWorker: {
+			"reset:sweeper", "reset:worker:{rights}", "reset:lock:{rights}", "reset:lock:{rights}:token",
+			"reset:fleet:{rights}", "reset:webhook:{rights}:ep_1",
+		},
+	}
+	bothRead = []string{
+		"reset:tokens", "reset:token:{rights}", "reset:fleet", "reset:fleet:{rights}", "reset:webhooks", "reset:webhook:{rights}",
+		"reset:webhook:{rights}:ep_1", "reset:operators", "reset:worker:{rights}", "reset:lock:{rights}", "reset:jobs", "reset:instances:1",
+	}
+	channels = []string{channel, finishedChannel, "asynq:cancel"}
+)
+
+// commands are those of ours, of our scripts, and of asynq with its dashboard, each in a form
+// that could be sent, about a key in place of "@".
+var commands = strings.Split(`PING|TIME|INFO|EVALSHA x 1 @|DEL @|EXISTS @|EXPIRE @ 1|EXPIREAT @ 1|PEXPIRE @ 1|PERSIST @|PTTL @|TTL @|`+
+	`GET @|SET @ v|SETNX @ v|SETEX @ 1 v|MGET @|INCR @|`+
+	`HGET @ f|HGETALL @|HMGET @ f|HVALS @|HLEN @|HEXISTS @ f|HSCAN @ 0|HSET @ f v|HSETNX @ f v|HDEL @ f|HINCRBY @ f 1|`+
+	`SADD @ m|SREM @ m|SMEMBERS @|SISMEMBER @ m|SCARD @|LLEN @|LRANGE @ 0 1|LPUSH @ v|RPUSH @ v|LREM @ 1 v|RPOPLPUSH @ @|`+
+	`ZADD @ 1 m|ZREM @ m|ZCARD @|ZSCORE @ m|ZCOUNT @ 0 1|ZRANGE @ 0 1|ZREVRANGE @ 0 1|ZRANGEBYSCORE @ 0 1|ZREVRANGEBYSCORE @ 1 0|`+
+	`ZREMRANGEBYSCORE @ 0 1|ZREMRANGEBYRANK @ 0 1|XADD @ * f v|XRANGE @ - +|XREVRANGE @ + -|XDEL @ 1|MEMORY USAGE @`, "|")
+
+// right is something that Redis must let a process do: a command that could be sent, and what
+// it stands for.
+type right struct{ command, name string }
+
+// rightsOf are what processes with these roles need.
+func rightsOf(roles []Role, replicas bool) []right {
+	var writes []string
+	for _, role := range roles {
+		writes = append(writes, roleWrites[role]...)
+	}
+	var rights []right
+	for _, key := range append(slices.Clone(bothWrite), writes...) {
+		rights = append(rights, right{write(key), "write keys like " + key})
+	}
+	for _, key := range bothRead {
+		if !slices.Contains(writes, key) {
+			rights = append(rights, right{read(key), "read keys like " + key})
+		}
+	}
+	for _, c := range channels {
+		rights = append(rights, right{"PUBLISH " + c + " x", "publish to the channel " + c}, right{"SUBSCRIBE " + c, "subscribe to the channel " + c})
+	}
+	for _, c := range commands {
+		name, _, _ := strings.Cut(c, " ")
+		rights = append(rights, right{strings.ReplaceAll(c, "@", sample), "run " + name})
+	}
+	if replicas {
+		rights = append(rights, right{"WAIT 0 1", "run WAIT"})
+	}
+	return rights
+}
+
+// checkRights returns an error that names everything that the roles have to do and that the
+// user of the connection must not.
+func (db *DB) checkRights(ctx context.Context, rdb redis.Cmdable) error {
+	if len(db.opts.Roles) == 0 {
+		return nil
+	}
+	rights := rightsOf(db.opts.Roles, db.opts.CommitReplicas > 0)
+	asked := make([]any, len(rights))
+	for i, r := range rights {
+		asked[i] = r.command
+	}
+	barred, err := rightsScript.Eval(ctx, rdb, nil, asked...).StringSlice()
+	if err != nil {
+		return fmt.Errorf("look at the rights of the Redis user: %w", err)
+	}
+	if len(barred) == 0 {
+		return nil
+	}
+	missing := missingOf(rights, barred)
+	return tasks.Errorf(tasks.Internal, "the Redis user %q must not %s; deploy/redis/users.acl has the rights that it needs", userOf(rdb), strings.Join(missing, ", nor "))
+}
+
+// missingOf names the barred ones, but those that only follow: no command may be run on a key
+// that is barred, and no key be read by a command that is.
+func missingOf(rights []right, barred []string) (names []string) {
+	noSample := slices.Contains(barred, write(sample))
+	noRead := slices.Contains(barred, read(sample))
+	for _, r := range rights {
+		follows := noSample && r.command != write(sample) && strings.Contains(r.command, " "+sample) ||
+			noRead && r.command != read(sample) && strings.HasPrefix(r.command, read(""))
+		if slices.Contains(barred, r.command) && !follows {
+			names = append(names, r.name)
+		}
+	}
+	return names
+}
+
+func write(key string) string { return "EVAL x 1 " + key } // Redis takes it for the worst
+func read(key string) string  { return "GET " + key }
+
+func userOf(rdb redis.Cmdable) string {
+	if client, ok := rdb.(*redis.Client); ok && client.Options().Username != "" {
+		return client.Options().Username
+	}
+	return "default"
+}
