@@ -94,6 +94,9 @@ func New(server, token string, options ...Option) (*Client, error) {
 	return c, nil
 }
 
+// Server is the URL of the server, without a password.
+func (c *Client) Server() string { return c.shown }
+
 // Close closes the connections that are kept for further requests.
 func (c *Client) Close() {
 	c.http.CloseIdleConnections()
@@ -226,7 +229,7 @@ func (c *Client) try(ctx context.Context, method, path string, header http.Heade
 	defer func() { _ = resp.Body.Close() }()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return answer{}, fmt.Errorf("the answer of %s broke off: %w", c.shown, err)
+		return answer{}, fmt.Errorf("%w from %s that is whole: %w", ErrNoAnswer, c.shown, err)
 	}
 	if a.status == http.StatusNotModified {
 		return a, nil
@@ -242,7 +245,9 @@ func (c *Client) try(ctx context.Context, method, path string, header http.Heade
 	case json.Unmarshal(raw, &e) != nil || e.Code == "":
 		return answer{}, a.unusable("something that the service does not say: %.120q", raw)
 	}
-	c.reached.Store(true)
+	if a.status < http.StatusInternalServerError {
+		c.reached.Store(true)
+	}
 	if e.Code != codeOK || a.status >= 300 {
 		return answer{}, a.failure(e.Code, e.Message)
 	}
@@ -271,7 +276,7 @@ func (c *Client) send(ctx context.Context, through *http.Client, method, path st
 		if inner, ok := errors.AsType[*url.Error](err); ok {
 			err = inner.Err // without the URL, which shown says better
 		}
-		return answer{}, nil, fmt.Errorf("no answer from %s: %w", c.shown, err)
+		return answer{}, nil, fmt.Errorf("%w from %s: %w", ErrNoAnswer, c.shown, err)
 	}
 	a := answer{url: c.shown + path, requestID: id, status: resp.StatusCode, header: resp.Header}
 	if echoed := resp.Header.Get("X-Request-Id"); echoed != "" {

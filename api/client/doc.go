@@ -7,4 +7,5 @@
 // [ErrUncertain] in its chain. A cancel and a retry, which have no key, are sent once.
 //
 // What the server refuses is an [*Error], with the code that the contract documents.
+// [ErrNoAnswer] is in the chain where it said nothing.
 package client

@@ -9,6 +9,10 @@ import (
 	"unicode"
 )
 
+// ErrNoAnswer says that no whole answer came: the server could not be reached, or the
+// connection was lost.
+var ErrNoAnswer = errors.New("no answer")
+
 // ErrUncertain says that no answer tells whether a batch was accepted.
 var ErrUncertain = errors.New("the batch may have been accepted all the same; " +
 	"look with 'batchreset jobs --instance ID' before you send it again")

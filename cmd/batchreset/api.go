@@ -30,7 +30,7 @@ Redis. Make a token for a caller with 'batchreset token add'.`,
 			if err := errors.Join(flags.check(), checkShared(flags.db), ops.check()); err != nil {
 				return err
 			}
-			return runAPI(cmd.Context(), std, redis, flags, ops)
+			return withCode(exitOther, runAPI(cmd.Context(), std, redis, flags, ops))
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
@@ -61,7 +61,7 @@ func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		return err
 	}
 	if err := flags.sayLimits(ctx, db, log); err != nil {
-		return err
+		return redisFailed(err)
 	}
 	private, err := bind(ctx, "ops-listen", ops.listen)
 	if err != nil {

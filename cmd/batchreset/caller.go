@@ -38,6 +38,7 @@ func (f *callerFlags) define(flags *pflag.FlagSet) {
 	for _, name := range []string{"server", "token", "token-file"} {
 		yields(flags, name, "context")
 	}
+	flags.Duration("timeout", 0, "end with exit code 124 when this much time is over, such as 1500ms or 2h; what was submitted goes on; 0 = no bound")
 	f.output.define(flags)
 }
 

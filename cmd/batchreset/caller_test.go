@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -33,12 +34,8 @@ func (s *fakeService) callWith(ctx context.Context, in io.Reader, args ...string
 func callCommand(ctx context.Context, in io.Reader, args ...string) callResult {
 	var out, errs bytes.Buffer
 	err := callOn(ctx, &streams{in: in, out: &out, err: &errs}, args...)
-	code := exitCode(err)
-	if err != nil && err.Error() != "" {
-		output := outputOf(args, nil)
-		output.complain(&errs, err, code)
-	}
-	return callResult{code, out.String(), errs.String()}
+	complain(&errs, err, args, nil)
+	return callResult{exitCode(err), out.String(), errs.String()}
 }
 
 func callOn(ctx context.Context, std *streams, args ...string) error {
@@ -46,6 +43,16 @@ func callOn(ctx context.Context, std *streams, args ...string) error {
 	root.SetArgs(args)
 	return root.ExecuteContext(ctx)
 }
+
+// interruptible is a context that interrupt ends as Ctrl-C does.
+func interruptible(t *testing.T) (ctx context.Context, interrupt func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	return ctx, func() { cancel(&died{syscall.SIGINT}) }
+}
+
+// exitInterrupted is what a shell says of a command that was interrupted.
+const exitInterrupted = exitSignal + int(syscall.SIGINT)
 
 func (r callResult) want(t *testing.T, code int, out string, saying ...string) {
 	t.Helper()
@@ -109,7 +116,7 @@ func TestCallerFlags(t *testing.T) {
 		{"refuse another output", []string{"--output", "xml"}, `must be one of text, json, jsonl, yaml, csv, table`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			callCommand(t.Context(), nil, append([]string{"jobs"}, row.args...)...).want(t, 1, "", row.want)
+			callCommand(t.Context(), nil, append([]string{"jobs"}, row.args...)...).want(t, exitUsage, "", row.want)
 		})
 	}
 	t.Run("take the token from a file", func(t *testing.T) {
@@ -120,12 +127,12 @@ func TestCallerFlags(t *testing.T) {
 	t.Run("lead to a server that may refuse the token", func(t *testing.T) {
 		s := newFakeService(t)
 		r := callCommand(t.Context(), nil, "jobs", "--server", s.URL, "--token", "other")
-		r.want(t, 1, "", "APIGW.0301: X-Auth-Token is not valid (HTTP 401")
+		r.want(t, exitRefused, "", "APIGW.0301: X-Auth-Token is not valid (HTTP 401")
 	})
 	t.Run("lead to a server that may not be there", func(t *testing.T) {
 		s := httptest.NewServer(nil)
 		s.Close()
 		r := callCommand(t.Context(), nil, "jobs", "--server", s.URL, "--token", "a")
-		r.want(t, 1, "", "no answer from "+s.URL)
+		r.want(t, exitAway, "", "no answer from "+s.URL)
 	})
 }

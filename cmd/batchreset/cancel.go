@@ -98,7 +98,7 @@ func cancelAll(ctx context.Context, std *streams, c *client.Client, ids []string
 	case err != nil:
 		err = fmt.Errorf("stopped, give the command again: %w", err)
 	case len(missing) > 0:
-		err = fmt.Errorf("there is no job %s", missing)
+		err = notFound(len(ids)-len(missing), "there is no job %s", missing)
 	case ended > 0:
 		fmt.Fprintf(std.err, "%s had ended\n", plural(ended, "job"))
 	}

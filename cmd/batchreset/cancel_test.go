@@ -60,7 +60,7 @@ func TestCancel(t *testing.T) {
 		if r := s.call(t, "cancel", id("1")); r.code != 0 || !strings.Contains(r.out, "phone-1b  cancelled") {
 			t.Errorf("exit code %d:\n%s", r.code, r.out)
 		}
-		s.call(t, "cancel", id("2")).want(t, 1, "", "the job has ended")
+		s.call(t, "cancel", id("2")).want(t, exitRefused, "", "the job has ended")
 	})
 	t.Run("prints one JSON document", func(t *testing.T) {
 		s := service(t)
@@ -72,7 +72,11 @@ func TestCancel(t *testing.T) {
 	})
 	t.Run("says which jobs do not exist, and cancels the others", func(t *testing.T) {
 		s := service(t)
-		s.call(t, "cancel", id("1"), id("9")).says(t, "1 job with 2 instances cancelled", "there is no job ["+id("9")+"]")
+		r := s.call(t, "cancel", id("1"), id("9"))
+		if r.says(t, "1 job with 2 instances cancelled", "there is no job "+id("9")); r.code != exitSome {
+			t.Errorf("exit code %d", r.code)
+		}
+		s.call(t, "cancel", id("8"), id("9")).want(t, exitRefused, "", "there is no job "+id("8")+", "+id("9"))
 		if got := states(s); got != "csrpp" {
 			t.Error(got)
 		}
@@ -108,7 +112,7 @@ func TestCancel(t *testing.T) {
 	} {
 		t.Run("refuses "+name, func(t *testing.T) {
 			s := service(t)
-			s.call(t, append([]string{"cancel"}, row.args...)...).want(t, 1, "", row.want)
+			s.call(t, append([]string{"cancel"}, row.args...)...).want(t, exitUsage, "", row.want)
 			if got := states(s); got != "psrpp" {
 				t.Errorf("states %s", got)
 			}

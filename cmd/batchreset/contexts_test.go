@@ -205,5 +205,5 @@ func TestQuietIsQuiet(t *testing.T) {
 	if r.err != "" {
 		t.Errorf("it says %q", r.err)
 	}
-	s.call(t, "status", job2, "--quiet").want(t, 1, "", "RESET.0001")
+	s.call(t, "status", job2, "--quiet").want(t, exitRefused, "", "RESET.0001")
 }

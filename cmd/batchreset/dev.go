@@ -56,7 +56,7 @@ operators' commands work on the Redis inside with the --redis that it prints.`,
 			if err != nil {
 				return err
 			}
-			return runDev(cmd.Context(), std, redis, api, work, driver, ops, hook)
+			return withCode(exitOther, runDev(cmd.Context(), std, redis, api, work, driver, ops, hook))
 		},
 	}
 	redis.define(cmd.Flags(), "")
@@ -124,7 +124,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		return err
 	}
 	if err := flags.sayLimits(ctx, db, log); err != nil {
-		return err
+		return redisFailed(err)
 	}
 	private, err := bind(ctx, "ops-listen", ops.listen)
 	if err != nil {

@@ -22,6 +22,8 @@ import (
 type fakeService struct {
 	*httptest.Server
 	looks int // at a job before it is final; the first shows it pending
+	// settled leaves jobs that are final as they are.
+	settled bool
 
 	// submitting and looking, unless nil, may answer in the service's place; they
 	// then return true. n counts the requests of their kind from 1.
@@ -88,7 +90,8 @@ func encode(w io.Writer, v any) {
 
 func (s *fakeService) submit(w http.ResponseWriter, r *http.Request) {
 	var body struct {
-		InstanceIDs []string `json:"instance_ids"`
+		InstanceIDs []string          `json:"instance_ids"`
+		Labels      map[string]string `json:"labels"`
 	}
 	raw, _ := io.ReadAll(r.Body)
 	_ = json.Unmarshal(raw, &body)
@@ -111,7 +114,7 @@ func (s *fakeService) submit(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	job := s.add(body.InstanceIDs...)
+	job := s.addLabelled(body.Labels, body.InstanceIDs...)
 	cmdJobs := []map[string]string{}
 	for _, it := range job.Items {
 		cmdJobs = append(cmdJobs, map[string]string{"instance_id": it.InstanceID, "job_id": it.ID})
@@ -121,13 +124,18 @@ func (s *fakeService) submit(w http.ResponseWriter, r *http.Request) {
 
 // add makes a job as if it had been submitted.
 func (s *fakeService) add(instances ...string) tasks.Job {
+	return s.addLabelled(nil, instances...)
+}
+
+func (s *fakeService) addLabelled(labels map[string]string, instances ...string) tasks.Job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	job := &fakeJob{Job: tasks.Job{
 		ID: fmt.Sprintf("%032x", len(s.jobs)+1), State: tasks.JobPending, RequestID: "R1",
 		CreatedAt: tasks.Time{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
-		Total:     len(instances),
+		Total:     len(instances), Labels: labels,
 	}}
+	job.CreatedAt.Time = job.CreatedAt.Add(time.Duration(len(s.jobs)) * time.Second)
 	for i, id := range instances {
 		job.Items = append(job.Items, tasks.Item{ID: tasks.ItemID(job.ID, i), InstanceID: id, State: tasks.ItemPending})
 	}
@@ -184,7 +192,9 @@ func (s *fakeService) find(id string) *tasks.Job {
 	if i < 0 {
 		return nil
 	}
-	s.jobs[i].advance(s.looks)
+	if !s.settled || !s.jobs[i].State.Final() {
+		s.jobs[i].advance(s.looks)
+	}
 	job := s.jobs[i].Job
 	job.Items = slices.Clone(job.Items)
 	return &job

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -211,10 +210,7 @@ func newFleetChangeCommand(std *streams, done string, change fleetChange, cmd *c
 			}
 			changed := slices.DeleteFunc(slices.Clone(args), func(id string) bool { return slices.Contains(missing, id) })
 			err = output.said(std, map[string]any{"instance_ids": changed, "not_registered": notNil(missing)}, "%s %d instances", done, len(changed))
-			if missing != nil {
-				err = errors.Join(err, fmt.Errorf("not registered: %s", strings.Join(missing, ", ")))
-			}
-			return err
+			return errors.Join(err, notFound(len(changed), "not registered: %s", missing))
 		})
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")

@@ -95,7 +95,7 @@ func (f *fleetFile) checkTenants(ctx context.Context, db *redisdb.DB) error {
 		}
 		for _, id := range chunk {
 			if _, registered := fleet[id]; !registered {
-				return fmt.Errorf("%s: tenant is missing, and instance %s is not registered yet", f.places[f.known[id]], id)
+				return withCode(exitUsage, fmt.Errorf("%s: tenant is missing, and instance %s is not registered yet", f.places[f.known[id]], id))
 			}
 		}
 	}

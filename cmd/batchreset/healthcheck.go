@@ -28,11 +28,11 @@ For health checks in containers.`,
 			}
 			response, err := http.DefaultClient.Do(request)
 			if err != nil {
-				return err
+				return withCode(exitAway, err)
 			}
 			_ = response.Body.Close() // the status is all that matters
 			if response.StatusCode != http.StatusOK {
-				return fmt.Errorf("%s answered %s", url, response.Status)
+				return withCode(exitStatus(response.StatusCode), fmt.Errorf("%s answered %s", url, response.Status))
 			}
 			return nil
 		},

@@ -53,7 +53,7 @@ func TestJobs(t *testing.T) {
 	}
 	t.Run("prints one JSON document, empty or not", func(t *testing.T) {
 		r := s.call(t, "jobs", "--instance", "phone-3", "--output", "json")
-		sameJSON(t, r.out, `{"jobs":[{"job_id":"`+id("4")+`","state":"pending","request_id":"R1","created_at":"2026-01-02T03:04:05.000Z","total":1,`+
+		sameJSON(t, r.out, `{"jobs":[{"job_id":"`+id("4")+`","state":"pending","request_id":"R1","created_at":"2026-01-02T03:04:08.000Z","total":1,`+
 			`"counts":{"pending":1,"running":0,"retrying":0,"succeeded":0,"failed":0,"unknown":0,"cancelled":0}}]}`)
 		sameJSON(t, s.call(t, "jobs", "--instance", "none", "--output", "json").out, `{"jobs":[]}`)
 	})
@@ -78,7 +78,7 @@ func TestJobs(t *testing.T) {
 		{"refuses arguments", []string{"x"}, `unexpected argument "x"`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s.call(t, append([]string{"jobs"}, row.args...)...).want(t, 1, "", row.want)
+			s.call(t, append([]string{"jobs"}, row.args...)...).want(t, exitUsage, "", row.want)
 		})
 	}
 	t.Run("reads labels and times, in both forms", func(t *testing.T) {

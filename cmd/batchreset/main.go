@@ -4,11 +4,9 @@ package main
 
 import (
 	"context"
-	"errors"
+	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"batchreset/tasks/redisdb"
 )
@@ -17,28 +15,18 @@ import (
 var version = ""
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// After the first signal the second one has its usual effect: to end the
-	// process at once.
-	context.AfterFunc(ctx, stop)
 	redisdb.LogTo(slog.New(slog.DiscardHandler)) // unless a process has a log
+	ctx, stop := untilSignal(context.Background())
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	stop()
-	code := exitCode(err)
-	if err != nil && err.Error() != "" {
-		output := outputOf(os.Args[1:], os.Environ())
-		output.complain(os.Stderr, err, code)
-	}
-	os.Exit(code)
+	complain(os.Stderr, err, os.Args[1:], os.Environ())
+	exit(exitCode(err))
 }
 
-// exitCode is what the process ends with.
-func exitCode(err error) int {
-	if err == nil {
-		return 0
+// complain says what is wrong, if anything, in the form that the command line asks for.
+func complain(w io.Writer, err error, args, environ []string) {
+	if err != nil && err.Error() != "" {
+		output := outputOf(args, environ)
+		output.complain(w, err, exitCode(err))
 	}
-	if e, ok := errors.AsType[*exitError](err); ok {
-		return e.code
-	}
-	return 1
 }

@@ -155,11 +155,11 @@ func checkRole(role tasks.Role) error {
 }
 
 func operatorIsThere(name string) error {
-	return fmt.Errorf("%s is there already; 'batchreset operator passwd' gives a new password", name)
+	return withCode(exitRefused, fmt.Errorf("%s is there already; 'batchreset operator passwd' gives a new password", name))
 }
 
 func noOperator(name string) error {
-	return fmt.Errorf("there is no operator %.80q (see 'batchreset operator list')", name)
+	return withCode(exitRefused, fmt.Errorf("there is no operator %.80q (see 'batchreset operator list')", name))
 }
 
 func newOperatorListCommand(std *streams) *cobra.Command {
@@ -228,7 +228,7 @@ func newOperatorRemoveCommand(std *streams) *cobra.Command {
 func (f *passwordFlag) hash(std *streams) (string, error) {
 	password, err := f.read(std)
 	if err != nil {
-		return "", err
+		return "", withCode(exitUsage, err)
 	}
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), ops.PasswordCost)
 	return string(hash), err

@@ -166,7 +166,7 @@ func restyle(n *yaml.Node) error {
 
 func (v view) writeCSV(w io.Writer) error {
 	table := csv.NewWriter(w)
-	err := v.writeCells(func(cells []string) error { return table.Write(cells) })
+	err := v.writeCells(func(cells []string) error { return table.Write(asText(cells)) })
 	table.Flush()
 	return errors.Join(err, table.Error())
 }

@@ -85,7 +85,7 @@ func newResultFile(path, input string, output outputFlag) (*resultFile, error) {
 			return nil, fmt.Errorf("--result %s is the file that the instances are read from", path)
 		}
 	}
-	f, err := os.Create(r.part())
+	f, err := r.part()
 	if err == nil {
 		err = errors.Join(f.Close(), os.Remove(f.Name()))
 	}
@@ -98,24 +98,30 @@ func newResultFile(path, input string, output outputFlag) (*resultFile, error) {
 // onOutput reports whether standard output is taken.
 func (r *resultFile) onOutput() bool { return r != nil && r.path == "-" }
 
-// part is the file while it is being written.
-func (r *resultFile) part() string { return r.path + ".part" }
+// part makes the file that is the result while it is being written: under a name that
+// nothing has, so that nothing is behind it, and for its owner alone.
+func (r *resultFile) part() (*os.File, error) {
+	return os.CreateTemp(filepath.Dir(r.path), filepath.Base(r.path)+".*.part")
+}
 
-// write writes the rows, and puts the file in its place when it is whole.
+// write writes the rows, if that is wanted, and puts the file in its place when it is whole.
 func (r *resultFile) write(out io.Writer, rows []resultRow) error {
+	if r == nil {
+		return nil
+	}
 	if r.onOutput() {
 		return writeRows(out, rows, ".csv")
 	}
-	f, err := os.Create(r.part())
+	f, err := r.part()
 	if err != nil {
-		return fmt.Errorf("write --result: %w", err)
+		return withCode(exitOther, fmt.Errorf("write --result: %w", err))
 	}
 	err = writeRows(f, rows, filepath.Ext(r.path))
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), r.path)
 	}
 	if err != nil {
-		return fmt.Errorf("write --result: %w", errors.Join(err, os.Remove(f.Name())))
+		return withCode(exitOther, fmt.Errorf("write --result: %w", errors.Join(err, os.Remove(f.Name()))))
 	}
 	return nil
 }
@@ -135,7 +141,7 @@ func writeRows(w io.Writer, rows []resultRow, extension string) error {
 	table := csv.NewWriter(buffered)
 	_ = table.Write(resultColumns) // Error tells
 	for _, row := range rows {
-		_ = table.Write(row.cells())
+		_ = table.Write(asText(row.cells()))
 	}
 	table.Flush()
 	return errors.Join(table.Error(), buffered.Flush())
@@ -144,7 +150,7 @@ func writeRows(w io.Writer, rows []resultRow, extension string) error {
 // asTheyAre reads the records of jobs that are not final once more, for as long as an
 // interrupted command may take. One that it does not get stays as it was.
 func asTheyAre(ctx context.Context, c *client.Client, jobs []client.Job) []client.Job {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), interruptGrace)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace(ctx))
 	defer cancel()
 	latest := newTally(jobs)
 	var open []string

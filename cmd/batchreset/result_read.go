@@ -88,7 +88,7 @@ func readCSVRows(raw []byte, add func(row resultRow, line int) error) error {
 			return err // it names the line
 		}
 		line, _ := table.FieldPos(0)
-		row := resultRow{InstanceID: cells[column["instance_id"]], ItemID: cells[column["item_id"]], State: cells[column["state"]]}
+		row := resultRow{InstanceID: fromText(cells[column["instance_id"]]), ItemID: cells[column["item_id"]], State: cells[column["state"]]}
 		if row.Attempts, err = strconv.Atoi(cells[column["attempts"]]); err != nil {
 			return fmt.Errorf("line %d: attempts is %.80q, not a number", line, cells[column["attempts"]])
 		}
@@ -99,7 +99,7 @@ func readCSVRows(raw []byte, add func(row resultRow, line int) error) error {
 }
 
 func readJSONRows(raw []byte, add func(row resultRow, line int) error) error {
-	if len(bytes.TrimSpace(raw)) == 0 {
+	if len(raw) > 0 && len(bytes.TrimSpace(raw)) == 0 { // without a byte it is a result without a row
 		return errors.New("is empty")
 	}
 	lines := bufio.NewScanner(bytes.NewReader(raw))

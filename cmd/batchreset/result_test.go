@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -65,18 +64,18 @@ func TestResult(t *testing.T) {
 	t.Run("says what is known when it is interrupted", func(t *testing.T) {
 		s := newFakeService(t)
 		s.looks = 1000
-		ctx, interrupt := context.WithCancel(t.Context())
+		ctx, interrupt := interruptible(t)
 		s.looking = func(http.ResponseWriter, *http.Request, int) bool { interrupt(); return false }
 		path := filepath.Join(t.TempDir(), "r.csv")
 		r := s.callWith(ctx, nil, "submit", "phone-1", "--result", path)
-		r.want(t, 1, job1+"\n", "as it was when this was interrupted", "interrupted; the jobs go on")
+		r.want(t, exitInterrupted, job1+"\n", "as it was when this was interrupted", "interrupted; the jobs go on")
 		if got := read(t, path); !strings.Contains(got, "phone-1,"+job1+","+job1+"-0,running,1,") {
 			t.Errorf("got %s", got)
 		}
 	})
 	t.Run("has those that were not accepted", func(t *testing.T) {
 		s := newFakeService(t)
-		ctx, interrupt := context.WithCancel(t.Context())
+		ctx, interrupt := interruptible(t)
 		s.submitting = func(_ http.ResponseWriter, _ *http.Request, n int) bool {
 			if n > 1 {
 				interrupt()
@@ -92,7 +91,7 @@ func TestResult(t *testing.T) {
 				t.Errorf("%s lacks %s", got, want)
 			}
 		}
-		if r.code != 1 {
+		if r.code != exitInterrupted {
 			t.Errorf("exit code %d", r.code)
 		}
 	})
@@ -107,11 +106,38 @@ func TestResult(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := s.call(t, "submit", "phone-1", "--run-id", "a", "--result", path)
-		r.want(t, 1, "", "--result "+path+" is not written: nothing was accepted")
+		r.want(t, exitRefused, "", "--result "+path+" is not written: nothing was accepted")
 		if got := read(t, path); got != "before" {
 			t.Errorf("got %s", got)
 		}
 	})
+}
+
+func TestAResultIsWrittenOverNothingElse(t *testing.T) {
+	for _, extension := range []string{".csv", ".jsonl"} {
+		s := newFakeService(t)
+		dir := t.TempDir()
+		path, other := filepath.Join(dir, "r"+extension), filepath.Join(dir, "other")
+		if err := os.WriteFile(other, []byte("before"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range []string{path, path + ".part"} {
+			if err := os.Symlink(other, link); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.call(t, "submit", "phone-1", "--result", path).want(t, 0, job1+"\n")
+		if text, err := os.ReadFile(other); err != nil || string(text) != "before" {
+			t.Errorf("behind a link there is %q, %v", text, err)
+		}
+		info, err := os.Lstat(path)
+		if err != nil || info.Mode() != 0o600 {
+			t.Errorf("the result is %v, %v", info.Mode(), err)
+		}
+		if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 3 {
+			t.Errorf("there are %v, %v", left, err)
+		}
+	}
 }
 
 func TestResultIsRefusedAheadOfTime(t *testing.T) {
@@ -138,7 +164,7 @@ func TestResultIsRefusedAheadOfTime(t *testing.T) {
 		"with a dry run, that has no": {filepath.Join(dir, "r.csv"), []string{"--dry-run"}, "--dry-run does not go together with --wait or --result"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.call(t, append([]string{"submit", "--file", list, "--result", row.result}, row.args...)...).want(t, 1, "", row.want)
+			s.call(t, append([]string{"submit", "--file", list, "--result", row.result}, row.args...)...).want(t, exitUsage, "", row.want)
 		})
 	}
 	if n := s.requests(); n != 0 {

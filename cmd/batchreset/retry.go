@@ -1,22 +1,12 @@
 package main
 
 import (
-	"bufio"
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"os"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 
-	"batchreset/api/client"
 	"batchreset/tasks"
 )
 
@@ -25,7 +15,6 @@ type retryFlags struct {
 	batchOptions
 	from    string
 	unknown bool
-	yes     bool
 }
 
 func newRetryCommand(std *streams) *cobra.Command {
@@ -49,10 +38,11 @@ such instances. On a terminal it asks before it begins.
 
 With --failed-from, takes the result of 'submit --result' and submits those instances
 whose state is 'failed', and no others, as new jobs, as 'submit' does. Unknown ones
-belong to them only with --include-unknown. One whose record says something else by now
-is left alone. The run ID is made from the rows: the same file can be given again if
-this breaks off, and resets nothing twice. What fails once more is in the result of this
-command. On a terminal it asks before it begins.
+belong to them only with --include-unknown. The record decides, not the file: one that was
+retried since is as its newest record says. So the same file can be given again. If this
+breaks off, that goes on from there; if an instance failed once more, it is tried once
+more; and one that was reset since is not reset again. The result has a row for each
+instance that the file gives to retry. On a terminal it asks before it begins.
 
 ` + exitCodes,
 		Example: `  batchreset retry 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
@@ -118,126 +108,4 @@ func checkStates(names []string) error {
 		return fmt.Errorf("--state %w", err)
 	}
 	return nil
-}
-
-// submit resets the failed rows of the file again.
-func (r *retryFlags) submit(ctx context.Context, std *streams, flags *callerFlags) error {
-	rows, err := readResult(r.from)
-	if err != nil {
-		return fmt.Errorf("--failed-from %s: %w", r.from, err)
-	}
-	chosen, left := r.choose(rows)
-	if len(chosen) == 0 {
-		fmt.Fprintf(std.err, "nothing to reset again (left alone: %s)\n", left)
-		return nil
-	}
-	runID := "retry-" + digest(failures(chosen))
-	batch, err := r.read(runID, time.Now())
-	if err != nil {
-		return err
-	}
-	result, err := newResultFile(r.result, r.from, flags.output)
-	if err != nil {
-		return err
-	}
-	notices := &notices{w: std.err}
-	c, err := flags.connect(notices)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	instances, err := unchanged(ctx, c, chosen)
-	if err != nil {
-		return err
-	}
-	if n := len(chosen) - len(instances); n > 0 {
-		fmt.Fprintf(notices, "%s left alone: the record is no longer what the file says, or is not kept any more\n", plural(n, "instance"))
-	}
-	if len(instances) == 0 {
-		return errors.New("nothing was reset")
-	}
-	fmt.Fprintf(notices, "%s to reset again (left alone: %s)\n", plural(len(instances), "instance"), left)
-	if !r.yes && isTerminal(std.in) {
-		if err := confirm(ctx, std, "This destroys the data on them. Go on?"); err != nil {
-			return err
-		}
-	}
-	s := submission{
-		runID: runID, instances: instances, result: result, wait: r.wait,
-		output: flags.output, out: std.out, notices: notices,
-	}
-	return s.run(ctx, c, batch, r.batchOptions)
-}
-
-// choose returns the rows that are to be reset again, and says what the others are.
-func (r *retryFlags) choose(rows []resultRow) (chosen []resultRow, left string) {
-	others := map[string]int{}
-	for _, row := range rows {
-		switch state := tasks.ItemState(row.State); {
-		case state == tasks.ItemFailed, state == tasks.ItemUnknown && r.unknown:
-			chosen = append(chosen, row)
-		default:
-			others[row.State]++
-		}
-	}
-	if left = statesInWords(others); left == "" {
-		left = "none"
-	}
-	return chosen, left
-}
-
-// failures names what each row says in a way that no later failure of its item has.
-func failures(rows []resultRow) (all []string) {
-	for _, row := range rows {
-		all = append(all, fmt.Sprintf("%s %d", row.ItemID, row.Attempts))
-	}
-	return all
-}
-
-// unchanged returns the instances of those rows that are still what their record says:
-// the others may have been retried since, and reset.
-func unchanged(ctx context.Context, c *client.Client, rows []resultRow) (instances []string, err error) {
-	jobs := map[string]bool{}
-	for _, row := range rows {
-		job, _, _ := tasks.ParseItemID(row.ItemID) // was checked
-		jobs[job] = true
-	}
-	now := map[string]client.Item{}
-	if _, err := c.Read(ctx, slices.Sorted(maps.Keys(jobs)), func(job client.Job) {
-		for _, it := range job.Items {
-			now[it.ItemID] = it
-		}
-	}); err != nil {
-		return nil, err
-	}
-	for _, row := range rows {
-		if it := now[row.ItemID]; it.InstanceID == row.InstanceID && it.State == row.State && it.Attempts == row.Attempts {
-			instances = append(instances, row.InstanceID)
-		}
-	}
-	return instances, nil
-}
-
-func isTerminal(in io.Reader) bool {
-	f, ok := in.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// confirm asks a question, and fails unless the answer is yes.
-func confirm(ctx context.Context, std *streams, question string) error {
-	fmt.Fprintf(std.prompts(), "%s [y/N] ", question)
-	answered := make(chan string, 1)
-	go func() { // reading from a terminal cannot be ended; the process is what ends
-		answer, _ := bufio.NewReader(std.in).ReadString('\n') // no answer is no
-		answered <- strings.ToLower(strings.TrimSpace(answer))
-	}()
-	select {
-	case answer := <-answered:
-		if answer == "y" || answer == "yes" {
-			return nil
-		}
-	case <-ctx.Done():
-		fmt.Fprintln(std.err)
-	}
-	return errors.New("nothing was reset")
 }

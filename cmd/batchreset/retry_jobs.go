@@ -49,7 +49,11 @@ func (r *jobRetry) run(ctx context.Context, std *streams, ids []string) error {
 	refused := f.errors
 	f = follow(ctx, c, notices, f.jobs, true)
 	f.errors = append(refused, f.errors...)
-	return cmp.Or(f.show(std.out, r.flags.output), failed, f.verdict())
+	verdict := f.verdict(some(ids))
+	if f.cut != nil {
+		failed = nil // that it was cut short counts for more
+	}
+	return cmp.Or(f.show(std.out, r.flags.output), failed, verdict)
 }
 
 // show shows the records as they are now.
@@ -100,6 +104,8 @@ func (r *jobRetry) meant(counts client.Counts) (n int) {
 // meet, too.
 func (r *jobRetry) open(ctx context.Context, c *client.Client, ids []string) (f following, failed error) {
 	f.errors = []jobError{}
+	var all []error
+	code := exitRefused
 	for _, id := range ids {
 		job, err := c.Retry(ctx, id, r.states...)
 		if err == nil {
@@ -110,10 +116,16 @@ func (r *jobRetry) open(ctx context.Context, c *client.Client, ids []string) (f 
 		if len(ids) > 1 {
 			err = fmt.Errorf("job %s: %w", id, err)
 		}
-		failed = errors.Join(failed, err)
+		all, code = append(all, err), max(code, exitCode(err))
 		if e, answered := errors.AsType[*client.Error](err); !answered || e.HTTPStatus != http.StatusNotFound && e.HTTPStatus != http.StatusConflict {
 			break
 		}
 	}
-	return f, failed
+	if all == nil {
+		return f, nil
+	}
+	if code == exitRefused && len(f.jobs) > 0 {
+		code = exitSome
+	}
+	return f, &exitError{code, errors.Join(all...)}
 }

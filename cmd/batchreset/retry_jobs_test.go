@@ -29,13 +29,13 @@ func TestWatchByLabel(t *testing.T) {
 		t.Errorf("exit code %d, %s", r.code, r.out)
 	}
 	r = s.call(t, "watch", "-l", "run=9")
-	if r.code == 0 {
-		t.Error("what does not exist has succeeded")
+	if r.code != exitRefused {
+		t.Errorf("what does not exist has exit code %d", r.code)
 	}
 	r.says(t, "RESET.0001: there is no such job")
-	s.call(t, "watch", job1, "--label", "run=7").want(t, 1, "", "jobs by name and flags that select jobs do not go together")
-	s.call(t, "watch", "--all", "--label", "run=7").want(t, 1, "", "--all and --label do not go together")
-	s.call(t, "watch").want(t, 1, "", "the job ID is missing")
+	s.call(t, "watch", job1, "--label", "run=7").want(t, exitUsage, "", "jobs by name and flags that select jobs do not go together")
+	s.call(t, "watch", "--all", "--label", "run=7").want(t, exitUsage, "", "--all and --label do not go together")
+	s.call(t, "watch").want(t, exitUsage, "", "the job ID is missing")
 	t.Run("all that have not ended", func(t *testing.T) {
 		s := labelledJobs(t)
 		if r := s.call(t, "watch", "--all"); r.code != 0 || !strings.Contains(r.out, "1 instance in 1 job: 1 succeeded\n") {
@@ -77,7 +77,7 @@ func TestRetryOfJobs(t *testing.T) {
 		missing := strings.Repeat("f", 32)
 		r := s.call(t, "retry", missing, job1, "--wait")
 		r.says(t, "job "+missing+": RESET.0001")
-		if r.code == 0 || r.code == 2 || !strings.Contains(r.out, "2 instances in 1 job") {
+		if r.code != exitSome || !strings.Contains(r.out, "2 instances in 1 job") {
 			t.Errorf("exit code %d, %s", r.code, r.out)
 		}
 	})

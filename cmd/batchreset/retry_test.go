@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"io"
 	"os"
 	"path/filepath"
@@ -60,7 +59,11 @@ func TestRetryFailedFrom(t *testing.T) {
 		} {
 			s := service(t)
 			r := s.call(t, "retry", "--failed-from", file(t, "r.csv", changed))
-			r.says(t, "1 instance left alone: the record is no longer what the file says")
+			said := "1 instance left alone: the record is not what the file says"
+			if name == "it has succeeded since" {
+				said = "already retried as job " + job1 + ": 1 succeeded"
+			}
+			r.says(t, said)
 			for _, id := range s.sent()[0] {
 				if id != "failed-1" && id != "failed-2" {
 					t.Errorf("%s: sent %v", name, s.sent())
@@ -68,22 +71,76 @@ func TestRetryFailedFrom(t *testing.T) {
 			}
 		}
 		s := newFakeService(t)
-		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows)).want(t, 1, "", "2 instances left alone", "nothing was reset")
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows)).want(t, exitSome, "", "2 instances left alone", "2 instances not reset again")
 	})
-	t.Run("is the same run for the same failures, and another for others", func(t *testing.T) {
+	job4 := strings.Repeat("0", 31) + "4"
+	t.Run("goes on, the second time, from what the first came to", func(t *testing.T) {
 		s := service(t)
-		s.call(t, "retry", "--failed-from", file(t, "a.csv", rows))
-		s.call(t, "retry", "--failed-from", file(t, "b.csv", rows))
-		s.call(t, "retry", "--failed-from", file(t, "b.csv", strings.Replace(rows, "failed-2", "failed-9", 1)))
-		s.call(t, "retry", "--failed-from", file(t, "c.csv", rows), "--include-unknown")
-		if s.keys[0] != s.keys[1] || s.bodies[0] != s.bodies[1] {
-			t.Errorf("keys %q, bodies %q", s.keys[:2], s.bodies[:2])
+		path := file(t, "r.csv", rows)
+		result := filepath.Join(t.TempDir(), "again.csv")
+		s.call(t, "retry", "--failed-from", path, "--wait").want(t, exitSome, job3+"\n", "2 instances in 1 job: 2 failed")
+		s.mu.Lock()
+		s.jobs[2].Items[0].State = "succeeded" // failed-1
+		s.mu.Unlock()
+		s.settled = true
+		s.call(t, "retry", "--failed-from", path, "--result", result).want(t, exitSome, job4+"\n",
+			"already retried as job "+job3+": 1 succeeded, 1 failed", "1 instance to reset again", "1 instance in 1 job: 1 failed")
+		if got := s.sent(); len(got) != 2 || !slices.Equal(got[1], []string{"failed-2"}) || s.keys[0] == s.keys[1] {
+			t.Errorf("sent %v under %v", got, s.keys)
 		}
-		if s.keys[0] != s.keys[2] || s.bodies[0] == s.bodies[2] {
-			t.Error("a row that is left alone now must be refused under the key of before")
+		again, err := readResult(result)
+		if err != nil || len(again) != 2 || again[0].InstanceID != "failed-1" || again[0].State != "succeeded" || again[1].ItemID != job4+"-0" {
+			t.Errorf("%+v, %v", again, err)
 		}
-		if s.keys[0] == s.keys[3] {
-			t.Error("with unknown ones it is the same run")
+	})
+	t.Run("resets nothing that a retry with unknown ones, or of some rows, has reset", func(t *testing.T) {
+		s := service(t)
+		s.settled = true
+		s.call(t, "retry", "--failed-from", file(t, "some.csv", strings.Replace(rows, "failed-2", "failed-9", 1)))
+		s.mu.Lock()
+		s.jobs[2].advance(0)
+		s.jobs[2].Items[0].State = "succeeded" // failed-1
+		s.mu.Unlock()
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows), "--include-unknown")
+		if got := s.sent(); len(got) != 2 || !slices.Equal(got[1], []string{"unknown-1", "failed-2"}) {
+			t.Errorf("sent %v", got)
+		}
+	})
+	t.Run("knows of a retry in the same job", func(t *testing.T) {
+		s := service(t)
+		s.mu.Lock()
+		s.jobs[0].advance(0)
+		s.jobs[0].Items[1].Attempts = 3
+		s.mu.Unlock()
+		s.settled = true
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows)).says(t, "already retried as job "+job1+": 1 failed", "2 instances to reset again")
+	})
+	t.Run("follows what is under way, and sends it to nobody", func(t *testing.T) {
+		s := service(t)
+		path := file(t, "r.csv", rows)
+		s.call(t, "retry", "--failed-from", path)
+		s.looks = 1
+		s.call(t, "retry", "--failed-from", path, "--wait").want(t, exitSome, job3+"\n", "already retried as job "+job3+": 2 ", "2 instances in 1 job: 2 failed")
+		if got := s.sent(); len(got) != 1 {
+			t.Errorf("sent %v", got)
+		}
+	})
+	t.Run("sends the rest, under the same keys, of a retry that broke off", func(t *testing.T) {
+		s := service(t)
+		s.settled = true
+		path := file(t, "r.csv", rows)
+		k := &keys{bodies: map[string]string{}, limit: 1}
+		s.submitting = k.submitting(s)
+		s.call(t, "retry", "--failed-from", path, "--chunk", "1", "--parallel", "1").says(t, "1 of 2 instances not accepted")
+		k.limit = 0
+		s.call(t, "retry", "--failed-from", path, "--chunk", "1", "--parallel", "1").says(t, "2 instances to reset again")
+		if len(k.bodies) != 2 || len(s.jobs) != 4 || s.keys[2] != s.keys[0] {
+			t.Errorf("%d jobs under the keys %v", len(s.jobs), s.keys)
+		}
+	})
+	t.Run("is another run where another failure is the newest", func(t *testing.T) {
+		if a, b := retryID([]resultRow{{ItemID: "a", Attempts: 1}}), retryID([]resultRow{{ItemID: "a", Attempts: 2}}); a == b {
+			t.Error(a)
 		}
 	})
 	t.Run("takes what submit --result writes, waits and writes a result of its own", func(t *testing.T) {
@@ -104,6 +161,29 @@ func TestRetryFailedFrom(t *testing.T) {
 		s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead)).want(t, 0, "", "nothing to reset again (left alone: none)")
 		if s.requests() != 0 {
 			t.Error("it asked all the same")
+		}
+	})
+	t.Run("writes the result all the same", func(t *testing.T) {
+		for name, want := range map[string]string{"again.csv": resultHead, "again.jsonl": ""} {
+			s := newFakeService(t)
+			result := filepath.Join(t.TempDir(), name)
+			s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead), "--result", result).want(t, 0, "")
+			if text, err := os.ReadFile(result); err != nil || string(text) != want {
+				t.Errorf("%s has %q, %v", name, text, err)
+			}
+			s.call(t, "retry", "--failed-from", result).want(t, 0, "", "nothing to reset again")
+		}
+		s := newFakeService(t)
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead), "--result", "-").want(t, 0, resultHead)
+		s = service(t)
+		s.jobs[0].advance(0)
+		s.jobs[0].Items[1].State = "succeeded"
+		s.settled = true
+		result := filepath.Join(t.TempDir(), "r.csv")
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", strings.Replace(rows, "failed-2", "foreign-2", 1)), "--result", result).
+			want(t, exitSome, "", "already retried as job "+job1+": 1 succeeded", "1 instance left alone", "1 instance not reset again")
+		if again, err := readResult(result); err != nil || len(again) != 2 || again[0].State != "succeeded" {
+			t.Errorf("%+v, %v", again, err)
 		}
 	})
 
@@ -135,19 +215,19 @@ func TestRetryFailedFrom(t *testing.T) {
 		"its own result":        {file: "r.csv", content: rows, args: []string{"--result", "-", "--output", "json"}, want: "--result - and --output json"},
 	} {
 		t.Run("refuses "+name, func(t *testing.T) {
-			s.call(t, append([]string{"retry", "--failed-from", file(t, row.file, row.content)}, row.args...)...).want(t, 1, "", row.want)
+			s.call(t, append([]string{"retry", "--failed-from", file(t, row.file, row.content)}, row.args...)...).want(t, exitUsage, "", row.want)
 		})
 	}
 	t.Run("refuses a file that is not there", func(t *testing.T) {
-		s.call(t, "retry", "--failed-from", "/no/such.csv").want(t, 1, "", "--failed-from /no/such.csv: no such file")
+		s.call(t, "retry", "--failed-from", "/no/such.csv").want(t, exitUsage, "", "--failed-from /no/such.csv: no such file")
 	})
 	t.Run("refuses a directory", func(t *testing.T) {
-		s.call(t, "retry", "--failed-from", t.TempDir()).want(t, 1, "", "is a directory")
+		s.call(t, "retry", "--failed-from", t.TempDir()).want(t, exitUsage, "", "is a directory")
 	})
 	t.Run("refuses what goes with a file where there is a job", func(t *testing.T) {
-		s.call(t, "retry", job1, "--include-unknown").want(t, 1, "", "--include-unknown goes with --failed-from, not with a job")
-		s.call(t, "retry").want(t, 1, "", "the job ID is missing")
-		s.call(t, "retry", "--state", "failed", "--failed-from", file(t, "r.csv", rows)).want(t, 1, "", "--failed-from and --state do not go together")
+		s.call(t, "retry", job1, "--include-unknown").want(t, exitUsage, "", "--include-unknown goes with --failed-from, not with a job")
+		s.call(t, "retry").want(t, exitUsage, "", "the job ID is missing")
+		s.call(t, "retry", "--state", "failed", "--failed-from", file(t, "r.csv", rows)).want(t, exitUsage, "", "--failed-from and --state do not go together")
 	})
 	if n := s.requests(); n != 0 {
 		t.Errorf("%d requests were sent", n)
@@ -163,7 +243,7 @@ func TestConfirm(t *testing.T) {
 		}
 	}
 	t.Run("Ctrl-C is no", func(t *testing.T) {
-		ctx, interrupt := context.WithCancel(t.Context())
+		ctx, interrupt := interruptible(t)
 		in, typing := io.Pipe()
 		defer func() { _ = typing.Close() }()
 		interrupt()
@@ -200,7 +280,7 @@ func TestRetryOfAJobNamesItsStates(t *testing.T) {
 		"Unknown":        `did you mean "unknown"?`,
 		"failed unknown": `--state has "failed unknown", which is none of`,
 	} {
-		s.call(t, "retry", job1, "--state", states).want(t, 1, "", want)
+		s.call(t, "retry", job1, "--state", states).want(t, exitUsage, "", want)
 	}
 	if len(s.retries) != asked {
 		t.Errorf("asked all the same: %v", s.retries[asked:])

@@ -40,7 +40,11 @@ its initial state in the background, and keeps a record of each job.
 Every flag can be set by an environment variable: --attempt-timeout is
 BATCHRESET_ATTEMPT_TIMEOUT. The command line wins, also where it says the same in another
 way: with --token-file, BATCHRESET_TOKEN counts for nothing. A variable that is nearly one
-of them is refused, other ones that begin like that are left alone.`,
+of them is refused, other ones that begin like that are left alone.
+
+Exit codes: 0 all well, 2 some instances were not reset, 3 refused by the service,
+4 the service or Redis not reachable, 64 the command line is wrong, 124 --timeout,
+130 Ctrl-C. 'batchreset help exit-codes' says more.`,
 		Example: `  # Everything in one process, nothing to install:
   batchreset dev
 
@@ -75,6 +79,9 @@ of them is refused, other ones that begin like that are left alone.`,
 	add := func(group string, commands ...*cobra.Command) {
 		for _, c := range commands {
 			c.GroupID = group
+			if group != "service" {
+				endEarly(c)
+			}
 			root.AddCommand(c)
 		}
 	}
@@ -85,7 +92,7 @@ of them is refused, other ones that begin like that are left alone.`,
 		newHaltCommand(std), newResumeCommand(std), newAuditCommand(std), newHealthcheckCommand())
 	// Nothing of ours but 'fleet import' takes files as arguments.
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(newVersionCommand(std))
+	root.AddCommand(newVersionCommand(std), newExitCodesTopic())
 	completer{func(cmd *cobra.Command, args []string) error { return prepare(std, cmd, args, variables) }}.complete(root)
 	leaveNothingOut(root)
 	return root

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -326,21 +325,6 @@ func TestFleetCommands(t *testing.T) {
 	command(t, environment, "fleet", "remove", "phone-1", "phone-9").wantError(t, "not registered: phone-9")
 	if out := command(t, environment, "fleet", "list").ok(t).out; strings.Contains(out, "phone-1") || !strings.Contains(out, "phone-2") {
 		t.Errorf("list:\n%s", out)
-	}
-}
-
-func TestExitCodes(t *testing.T) {
-	for _, row := range []struct {
-		err  error
-		want int
-	}{
-		{nil, 0},
-		{context.Canceled, 1},
-		{&exitError{code: 2}, 2},
-	} {
-		if got := exitCode(row.err); got != row.want {
-			t.Errorf("%v exits with %d, want %d", row.err, got, row.want)
-		}
 	}
 }
 

@@ -101,7 +101,7 @@ func (f *redisFlags) open(ctx context.Context, opts redisdb.Options) (*redisdb.D
 		name = "--redis-file"
 		text, err := readSecret(f.file)
 		if err != nil {
-			return nil, fmt.Errorf("--redis-file: %w", err)
+			return nil, withCode(exitUsage, fmt.Errorf("--redis-file: %w", err))
 		}
 		opts.URL = text
 	}
@@ -109,7 +109,7 @@ func (f *redisFlags) open(ctx context.Context, opts redisdb.Options) (*redisdb.D
 	defer cancel()
 	db, err := redisdb.Open(ctx, opts)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, sentence(err))
+		return nil, redisFailed(fmt.Errorf("%s: %w", name, sentence(err)))
 	}
 	return db, nil
 }
@@ -434,7 +434,7 @@ func buildInfo() prometheus.Collector {
 func bind(ctx context.Context, flag, address string) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("--%s: %w", flag, err)
+		return nil, addressFailed(fmt.Errorf("--%s: %w", flag, err))
 	}
 	return l, nil
 }

@@ -39,13 +39,13 @@ failed-1  failed     1         -     RESET.1007  no [U+001B][31mluck with failed
 	})
 	t.Run("exits 1 when there is no such job", func(t *testing.T) {
 		s := newFakeService(t)
-		s.call(t, "status", job1).want(t, 1, "", "RESET.0001: there is no such job (HTTP 404")
+		s.call(t, "status", job1).want(t, exitRefused, "", "RESET.0001: there is no such job (HTTP 404")
 	})
 	t.Run("wants one job ID", func(t *testing.T) {
 		s := newFakeService(t)
-		s.call(t, "status").want(t, 1, "", "the job ID is missing")
-		s.call(t, "status", job1, job2).want(t, 1, "", "unexpected argument \""+job2)
-		s.call(t, "status", "x/../y").want(t, 1, "", `"x/../y" is not a job ID`)
+		s.call(t, "status").want(t, exitUsage, "", "the job ID is missing")
+		s.call(t, "status", job1, job2).want(t, exitUsage, "", "unexpected argument \""+job2)
+		s.call(t, "status", "x/../y").want(t, exitUsage, "", `"x/../y" is not a job ID`)
 	})
 }
 

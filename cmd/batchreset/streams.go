@@ -19,19 +19,3 @@ func (s *streams) prompts() io.Writer {
 	}
 	return s.err
 }
-
-// exitError ends the process with an exit code. Without err it says nothing
-// more: what there is to say has been printed.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return ""
-	}
-	return e.err.Error()
-}
-
-func (e *exitError) Unwrap() error { return e.err }

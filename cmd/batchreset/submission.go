@@ -20,8 +20,10 @@ import (
 
 const (
 	// interruptGrace is how long requests that are under way may take for their answer
-	// after Ctrl-C: only the answer says whether a batch was accepted.
+	// after Ctrl-C, timeoutGrace after --timeout: only the answer says whether a batch was
+	// accepted.
 	interruptGrace = 5 * time.Second
+	timeoutGrace   = time.Second
 	// maxAway is how long a server that has accepted something may be away in the middle
 	// of a run, and awayWait how often it is tried.
 	maxAway  = time.Minute
@@ -31,8 +33,12 @@ const (
 // submission is one run of submit.
 type submission struct {
 	runID     string // empty unless the run can be repeated
+	kind      string // of the run; empty for a submit
 	instances []string
-	result    *resultFile // nil without one
+	listed    []string     // of the result, unless those are all
+	settled   []resultRow  // of those that are listed and not sent
+	also      []client.Job // under way, of those
+	result    *resultFile  // nil without one
 	wait      bool
 	output    outputFlag // on out
 	out       io.Writer
@@ -62,9 +68,12 @@ func (s *submission) run(ctx context.Context, c *client.Client, batch client.Bat
 	}
 	if s.runID != "" {
 		var err error
-		if batch, err = labelled(batch, s.runID, s.instances); err != nil {
+		if batch, err = labelled(batch, s.runID, s.kind, s.instances); err != nil {
 			return err
 		}
+	}
+	for _, job := range s.also {
+		s.add(job)
 	}
 	batches := chunks(batch, s.instances, options.chunk)
 	if s.runID != "" {
@@ -81,7 +90,7 @@ func (s *submission) send(ctx context.Context, c *client.Client, batches []clien
 	defer stop()
 	sending, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	defer abandon()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(interruptGrace, abandon) })()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace(ctx), abandon) })()
 
 	var accepted atomic.Int64
 	changed, shown := func() {}, func() {}
@@ -121,6 +130,14 @@ func (s *submission) send(ctx context.Context, c *client.Client, batches []clien
 		}
 	}
 	_ = requests.Wait() // errors are in failed
+}
+
+// grace is how long what is under way may take once ctx has ended.
+func grace(ctx context.Context) time.Duration {
+	if _, over := errors.AsType[*overtime](context.Cause(ctx)); over {
+		return timeoutGrace
+	}
+	return interruptGrace
 }
 
 // submit sends one batch, again and again while a server is away that has accepted
@@ -164,10 +181,17 @@ func (s *submission) accept(a client.Accepted) {
 	for _, it := range a.Items {
 		job.Items = append(job.Items, client.Item{ItemID: it.ItemID, InstanceID: it.InstanceID, State: rowAccepted})
 	}
+	s.printing = errors.Join(s.printing, err)
+	s.add(job)
+}
+
+// add adds a job to those that can be followed, and prints its ID.
+func (s *submission) add(job client.Job) {
 	s.jobs = append(s.jobs, job)
-	if err == nil && s.output.isText() && !s.result.onOutput() {
-		_, err = fmt.Fprintln(s.out, tasks.Visible(a.JobID))
+	if !s.output.isText() || s.result.onOutput() {
+		return
 	}
+	_, err := fmt.Fprintln(s.out, tasks.Visible(job.ID))
 	s.printing = errors.Join(s.printing, err)
 }
 
@@ -199,16 +223,31 @@ func (s *submission) finish(ctx context.Context, c *client.Client, again string)
 	if err = errors.Join(s.printing, err); err != nil {
 		return err
 	}
-	if err := s.verdict(ctx); err != nil || !s.wait {
-		return err
+	if err = s.verdict(ctx); err == nil && s.wait {
+		err = f.verdict(s.which())
 	}
-	return f.verdict()
+	if n := s.undone(); err == nil && n > 0 {
+		err = &exitError{exitSome, fmt.Errorf("%s not reset again", plural(n, "instance"))}
+	}
+	return err
+}
+
+// which names the jobs on a command line.
+func (s *submission) which() string {
+	if s.runID != "" && s.also == nil {
+		return "--label " + runIDLabel + "=" + s.runID
+	}
+	var ids []string
+	for _, job := range s.jobs {
+		ids = append(ids, job.ID)
+	}
+	return some(ids)
 }
 
 // writeResult writes a row for each instance. Where no batch was decided on, the file
 // is left as it is: it may be that of an earlier run.
 func (s *submission) writeResult(ctx context.Context, c *client.Client, jobs []client.Job, again string) error {
-	decided := len(jobs) > 0 || slices.ContainsFunc(s.failed, func(f failedBatch) bool { return refusesInstances(f.err) })
+	decided := len(jobs) > 0 || len(s.settled) > 0 || slices.ContainsFunc(s.failed, func(f failedBatch) bool { return refusesInstances(f.err) })
 	if !decided {
 		fmt.Fprintf(s.notices, "--result %s is not written: nothing was accepted\n", s.result.path)
 		return nil
@@ -231,6 +270,9 @@ func (s *submission) writeResult(ctx context.Context, c *client.Client, jobs []c
 // rows are the rows of the result, in the order of the list.
 func (s *submission) rows(jobs []client.Job) []resultRow {
 	known := make(map[string]resultRow, len(s.instances))
+	for _, row := range s.settled {
+		known[row.InstanceID] = row
+	}
 	for _, job := range jobs {
 		for _, it := range job.Items {
 			known[it.InstanceID] = rowOf(job.ID, it)
@@ -252,8 +294,12 @@ func (s *submission) rows(jobs []client.Job) []resultRow {
 			known[id] = row
 		}
 	}
-	rows := make([]resultRow, 0, len(s.instances))
-	for _, id := range s.instances {
+	listed := s.listed
+	if listed == nil {
+		listed = s.instances
+	}
+	rows := make([]resultRow, 0, len(listed))
+	for _, id := range listed {
 		row, ok := known[id]
 		if !ok {
 			row = resultRow{InstanceID: id, State: rowNotAccepted}
@@ -306,16 +352,45 @@ func (s *submission) verdict(ctx context.Context) error {
 	for _, f := range s.failed {
 		missing += len(f.InstanceIDs)
 	}
-	switch total := plural(len(s.instances), "instance"); {
-	case missing == 0:
+	if missing == 0 {
 		return nil
-	case ctx.Err() != nil:
-		return fmt.Errorf("interrupted; %d of %s not accepted, or not for certain", missing, total)
-	case s.broken():
-		return fmt.Errorf("%d of %s not accepted, or not for certain", missing, total)
-	default:
-		return &exitError{code: 2, err: fmt.Errorf("%d of %s refused", missing, total)}
 	}
+	total := plural(len(s.instances), "instance")
+	text := fmt.Sprintf("%d of %s not accepted, or not for certain", missing, total)
+	switch {
+	case ctx.Err() == nil && !s.broken():
+		text = fmt.Sprintf("%d of %s refused", missing, total)
+	case ctx.Err() != nil && len(s.jobs) > 0:
+		text += "; " + theyGoOn(s.which())
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w; %s", why(ctx), text)
+	}
+	return &exitError{s.code(), errors.New(text)}
+}
+
+// undone is how many were not sent, have ended, and were not reset.
+func (s *submission) undone() (n int) {
+	for _, row := range s.settled {
+		if state := tasks.ItemState(row.State); state.Final() && state != tasks.ItemSucceeded {
+			n++
+		}
+	}
+	return n
+}
+
+// code is the exit code where some instances were not accepted.
+func (s *submission) code() int {
+	code := exitRefused
+	if len(s.jobs) > 0 {
+		code = exitSome
+	}
+	for _, f := range s.failed {
+		if exitCode(f.err) == exitAway {
+			return exitAway
+		}
+	}
+	return code
 }
 
 // notNil makes an empty list of none, for JSON.

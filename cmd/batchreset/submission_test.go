@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -19,7 +18,7 @@ func TestSubmitInPart(t *testing.T) {
 	})
 	t.Run("tells JSON readers which instances", func(t *testing.T) {
 		s := newFakeService(t)
-		ctx, interrupt := context.WithCancel(t.Context())
+		ctx, interrupt := interruptible(t)
 		s.submitting = func(w http.ResponseWriter, _ *http.Request, n int) bool {
 			if n >= 2 { // and whenever it is sent again
 				interrupt()
@@ -36,7 +35,7 @@ func TestSubmitInPart(t *testing.T) {
 				t.Errorf("output %s does not have %s", r.out, part)
 			}
 		}
-		r.want(t, 1, r.out, `"error_msg":"interrupted; 2 of 3 instances not accepted`)
+		r.want(t, exitInterrupted, r.out, `"error_msg":"interrupted; 2 of 3 instances not accepted`)
 	})
 	t.Run("waits for a server that goes away in the middle", func(t *testing.T) {
 		s := newFakeService(t)
@@ -63,24 +62,25 @@ func TestSubmitInPart(t *testing.T) {
 	})
 	for _, row := range []struct {
 		name, says string
+		code       int
 		answer     func(w http.ResponseWriter)
 	}{
 		{
-			"a token that is not valid", "not accepted: APIGW.0307: expired",
+			"a token that is not valid", "not accepted: APIGW.0307: expired", exitSome,
 			func(w http.ResponseWriter) { answerError(w, 401, "APIGW.0307", "expired") },
 		},
 		{
-			"a token that is not for this", "not accepted: APIGW.0302: scope",
+			"a token that is not for this", "not accepted: APIGW.0302: scope", exitSome,
 			func(w http.ResponseWriter) { answerError(w, 403, "APIGW.0302", "scope") },
 		},
 		{
-			"a lost connection", "may have been accepted: no answer from http://",
+			"a lost connection", "may have been accepted: no answer from http://", exitInterrupted,
 			func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
 		},
 	} {
 		t.Run("stops after "+row.name, func(t *testing.T) {
 			s := newFakeService(t)
-			ctx, interrupt := context.WithCancel(t.Context())
+			ctx, interrupt := interruptible(t)
 			defer interrupt()
 			s.submitting = func(w http.ResponseWriter, _ *http.Request, n int) bool {
 				if n == 3 { // nothing else ends waiting for a server that has gone away
@@ -92,15 +92,15 @@ func TestSubmitInPart(t *testing.T) {
 				return n >= 2
 			}
 			r := s.callWith(ctx, nil, append([]string{"submit", "phone-1", "phone-2", "phone-3", "phone-4"}, oneByOne...)...)
-			r.want(t, 1, job1+"\n", row.says, "\n  phone-2\n", "not sent:\n  phone-3 phone-4\n", "3 of 4 instances not accepted")
+			r.want(t, row.code, job1+"\n", row.says, "\n  phone-2\n", "not sent:\n  phone-3 phone-4\n", "3 of 4 instances not accepted")
 		})
 	}
 	t.Run("stops at Ctrl-C, but waits for the answer that is due", func(t *testing.T) {
 		s := newFakeService(t)
-		ctx, interrupt := context.WithCancel(t.Context())
+		ctx, interrupt := interruptible(t)
 		s.submitting = func(http.ResponseWriter, *http.Request, int) bool { interrupt(); return false }
 		r := s.callWith(ctx, nil, append([]string{"submit", "phone-1", "phone-2", "phone-3"}, oneByOne...)...)
-		r.want(t, 1, job1+"\n", "not sent:\n  phone-2 phone-3\n", "batchreset: interrupted; 2 of 3 instances not accepted")
+		r.want(t, exitInterrupted, job1+"\n", "not sent:\n  phone-2 phone-3\n", "batchreset: interrupted; 2 of 3 instances not accepted")
 	})
 }
 
@@ -137,8 +137,8 @@ func TestSubmitAndWait(t *testing.T) {
 		s.call(t, "submit", "--wait", "foreign-1", "phone-1", "--chunk", "1").want(t, 2, job1+"\n",
 			"foreign-1", "1 instance in 1 job: 1 succeeded", "batchreset: 1 of 2 instances refused")
 	})
-	t.Run("exits 2 when everything was refused", func(t *testing.T) {
+	t.Run("exits 3 when everything was refused", func(t *testing.T) {
 		s := newFakeService(t)
-		s.call(t, "submit", "--wait", "foreign-1").want(t, 2, "", "1 of 1 instance refused")
+		s.call(t, "submit", "--wait", "foreign-1").want(t, exitRefused, "", "1 of 1 instance refused")
 	})
 }

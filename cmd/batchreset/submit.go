@@ -20,8 +20,12 @@ func newSubmitCommand(std *streams) *cobra.Command {
 		Use:   "submit [ID…]",
 		Short: "Reset instances, which destroys the data on them",
 		Long: `Asks the service to reset instances, named as arguments or in a file with one ID
-per line; blank lines and what follows a # are skipped. An ID that is named twice is
+per line; blank lines and lines that begin with # are skipped. The file can also be a
+CSV with the column instance_id, or a .jsonl, as 'fleet import' and --result have them: then
+every instance in it is meant, whatever the other columns say. An ID that is named twice is
 reset once. The whole list is read and checked before anything is sent.
+
+On a terminal it asks before it resets more than one instance, unless there is --yes.
 
 One request takes up to --chunk instances, so a long list becomes several jobs. The
 job IDs are printed to standard output, one per line, as soon as they are known;
@@ -44,7 +48,8 @@ instance_id, job_id, item_id, state, attempts, error_code, error_msg, started_at
 finished_at. The state is that of the item, or: refused (because of the instances of its
 request), not_accepted (never sent, or error_code says why not), uncertain (no answer
 tells whether it was accepted), accepted (and no more is known). Ctrl-C writes what is
-known until then.
+known until then, and so does --timeout. In a CSV an apostrophe keeps a spreadsheet from
+taking a cell for a formula.
 
 With --dry-run nothing is reset: each instance is listed with would_reset, unknown
 (not registered, or another tenant's), protected, or busy (it would wait for the reset
@@ -58,6 +63,7 @@ Without --wait, 0 means that every instance was accepted.`,
   batchreset submit --file phones.txt --run-id recall-7 --result recall-7.csv
   batchreset submit --file phones.txt --dry-run
   batchreset submit --file phones.txt --not-before 10m --reason 'recall 7' --label site=lab
+  batchreset submit --file fleet.csv --yes --wait --timeout 2h
   grep ^lab- phones.txt | batchreset submit --file - | xargs batchreset watch`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			batch, err := options.read(runID, time.Now())
@@ -90,6 +96,11 @@ Without --wait, 0 means that every instance was accepted.`,
 			if dryRun {
 				return tryOut(cmd.Context(), std.out, c, chunks(batch, instances, options.chunk), flags.output)
 			}
+			if len(instances) > 1 && !options.yes && isTerminal(std.in) {
+				if err := askFirst(cmd.Context(), std, c, instances); err != nil {
+					return err
+				}
+			}
 			s := submission{
 				runID: runID, instances: instances, result: result, wait: options.wait,
 				output: flags.output, out: std.out, notices: notices,
@@ -100,8 +111,9 @@ Without --wait, 0 means that every instance was accepted.`,
 	flags.define(cmd.Flags())
 	options.define(cmd.Flags())
 	cmd.Flags().StringToStringVarP(&options.labels, "label", "l", nil, "`name=value` that is kept in the record; may be repeated")
-	cmd.Flags().StringVarP(&file, "file", "f", "", "`file` with one instance ID per line; - is standard input")
-	cmd.Flags().StringVar(&runID, "run-id", "", "`ID` that makes this command safe to repeat: 1 to 64 of A-Z a-z 0-9 . _ : - (default: a new one)")
+	cmd.Flags().BoolVarP(&options.yes, "yes", "y", false, "do not ask")
+	cmd.Flags().StringVarP(&file, "file", "f", "", "`file` with one instance ID per line, or a CSV with the column instance_id; - is standard input")
+	cmd.Flags().StringVar(&runID, "run-id", "", "`ID` that makes this command safe to repeat: 1 to 240 of A-Z a-z 0-9 . _ : ~ + - (default: a new one)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would become of each instance")
 	yields(cmd.Flags(), "output", "result=-")
 	yields(cmd.Flags(), "file", arguments)

@@ -27,6 +27,7 @@ type batchOptions struct {
 	labels      map[string]string
 	wait        bool
 	result      string
+	yes         bool
 }
 
 func (o *batchOptions) define(flags *pflag.FlagSet) {
@@ -119,7 +120,7 @@ func tryOut(ctx context.Context, out io.Writer, c *client.Client, batches []clie
 		},
 	})
 	if err == nil && refused > 0 {
-		err = &exitError{code: 2, err: errors.New("a submit would be refused")}
+		err = &exitError{exitSome, errors.New("a submit would be refused")}
 	}
 	return err
 }

@@ -19,13 +19,18 @@ import (
 const (
 	runIDLabel   = "run_id"
 	runListLabel = "run_list"
+	// runKindLabel finds the retries of results.
+	runKindLabel = "run_kind"
+	kindRetry    = "retry"
 )
 
-var runIDForm = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,64}$`)
+// runIDForm is what Airflow allows in the ID of a run of its own. With the number of a
+// request it fits into an Idempotency-Key.
+var runIDForm = regexp.MustCompile(`^[A-Za-z0-9._:~+-]{1,240}$`)
 
 func checkRunID(id string) error {
 	if !runIDForm.MatchString(id) {
-		return fmt.Errorf("--run-id must be 1 to 64 characters of A-Z a-z 0-9 . _ : -, not %.80q", id)
+		return fmt.Errorf("--run-id must be 1 to 240 characters of A-Z a-z 0-9 . _ : ~ + -, not %.80q", id)
 	}
 	return nil
 }
@@ -33,20 +38,24 @@ func checkRunID(id string) error {
 // newRunID makes up an ID for a run that has none.
 func newRunID() string { return strings.ToLower(rand.Text()[:12]) }
 
-// labelled is the batch with the labels of a run.
-func labelled(batch client.Batch, runID string, instances []string) (client.Batch, error) {
+// labelled is the batch with the labels of a run. Its kind is empty for a submit.
+func labelled(batch client.Batch, runID, kind string, instances []string) (client.Batch, error) {
 	labels := maps.Clone(batch.Labels)
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	for name, value := range map[string]string{runIDLabel: runID, runListLabel: digest(instances)} {
+	own := map[string]string{runIDLabel: runID, runListLabel: digest(instances)}
+	if kind != "" {
+		own[runKindLabel] = kind
+	}
+	for name, value := range own {
 		if _, taken := labels[name]; taken {
 			return batch, fmt.Errorf("--label %s is kept for the run ID", name)
 		}
 		labels[name] = value
 	}
 	if err := tasks.CheckLabels(labels); err != nil {
-		return batch, fmt.Errorf("--label, with the two that say the run, %w", err)
+		return batch, fmt.Errorf("--label, with those that say the run, %w", err)
 	}
 	batch.Labels = labels
 	return batch, nil

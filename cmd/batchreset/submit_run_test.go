@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -60,7 +59,7 @@ func TestARunCanBeRepeated(t *testing.T) {
 		s, k := begin(t, 3)
 		r := submit(t, s, list, "--run-id", "recall-7", "--parallel", "1")
 		r.says(t, "APIGW.0307: expired", "not sent:", "the same command with --run-id recall-7 goes on from here", "104 of 200 instances not accepted")
-		if r.code != 1 {
+		if r.code != exitSome {
 			t.Errorf("exit code %d", r.code)
 		}
 		k.limit = 0
@@ -103,7 +102,7 @@ func TestARunCanBeRepeated(t *testing.T) {
 				t.Errorf("%d more requests were accepted", len(k.bodies)-3)
 			}
 			r.says(t, "RESET.0002", "--run-id recall-7 was used for another list or with other options")
-			if r.code != 1 || strings.Count(r.err, "RESET.0002") != 1 {
+			if r.code != exitRefused || strings.Count(r.err, "RESET.0002") != 1 {
 				t.Errorf("exit code %d, %s", r.code, r.err)
 			}
 		})
@@ -132,13 +131,13 @@ func TestARunCanBeRepeated(t *testing.T) {
 		args []string
 		want string
 	}{
-		"an ID with a space":      {[]string{"--run-id", "a b"}, `--run-id must be 1 to 64 characters of A-Z a-z 0-9 . _ : -, not "a b"`},
-		"a long ID":               {[]string{"--run-id", strings.Repeat("x", 65)}, "--run-id must be 1 to 64"},
+		"an ID with a space":      {[]string{"--run-id", "a b"}, `--run-id must be 1 to 240 characters of A-Z a-z 0-9 . _ : ~ + -, not "a b"`},
+		"a long ID":               {[]string{"--run-id", strings.Repeat("x", 241)}, "--run-id must be 1 to 240"},
 		"a label of the run's":    {[]string{"--run-id", "a", "--label", "run_id=b"}, "--label run_id is kept for the run ID"},
-		"more labels than remain": {[]string{"--run-id", "a", "--label", "a=,b=,c=,d=,e=,f=,g="}, "--label, with the two that say the run, has 9 labels, the limit is 8"},
+		"more labels than remain": {[]string{"--run-id", "a", "--label", "a=,b=,c=,d=,e=,f=,g="}, "--label, with those that say the run, has 9 labels, the limit is 8"},
 	} {
 		t.Run("not with "+name, func(t *testing.T) {
-			s.call(t, append([]string{"submit", "phone-1"}, row.args...)...).want(t, 1, "", row.want)
+			s.call(t, append([]string{"submit", "phone-1"}, row.args...)...).want(t, exitUsage, "", row.want)
 		})
 	}
 	if n := s.requests(); n != 0 {
@@ -148,7 +147,7 @@ func TestARunCanBeRepeated(t *testing.T) {
 
 func TestALongListThatIsInterrupted(t *testing.T) {
 	s := newFakeService(t)
-	ctx, interrupt := context.WithCancel(t.Context())
+	ctx, interrupt := interruptible(t)
 	s.submitting = func(_ http.ResponseWriter, _ *http.Request, n int) bool {
 		if n == 2 {
 			interrupt()
@@ -157,5 +156,5 @@ func TestALongListThatIsInterrupted(t *testing.T) {
 	}
 	ids := phones(4000)
 	r := s.callWith(ctx, strings.NewReader(strings.Join(ids, "\n")), "submit", "--file", "-", "--run-id", "a", "--parallel", "1")
-	r.want(t, 1, job1+"\n"+job2+"\n", fmt.Sprintf("%s and 3836 more\n", ids[163]), "the same command with --run-id a goes on from here", "interrupted; 3936 of 4000 instances")
+	r.want(t, exitInterrupted, job1+"\n"+job2+"\n", fmt.Sprintf("%s and 3836 more\n", ids[163]), "the same command with --run-id a goes on from here", "interrupted; 3936 of 4000 instances")
 }

@@ -62,7 +62,7 @@ func TestSubmit(t *testing.T) {
 			"--dry-run does not go together with":    {"--dry-run", "--wait"},
 		} {
 			r := s.call(t, append([]string{"submit", "phone-1"}, args...)...)
-			if r.says(t, want); r.code != 1 {
+			if r.says(t, want); r.code != exitUsage {
 				t.Errorf("%v: exit code %d", args, r.code)
 			}
 		}
@@ -98,7 +98,7 @@ func TestSubmit(t *testing.T) {
 	})
 	t.Run("tells when a service does not know how to try out", func(t *testing.T) {
 		s := newFakeService(t)
-		if r := s.call(t, "submit", "phone-1", "--dry-run"); r.code != 1 {
+		if r := s.call(t, "submit", "phone-1", "--dry-run"); r.code != exitAway {
 			t.Errorf("exit code %d", r.code)
 		} else {
 			r.says(t, "the instances are being reset")
@@ -133,7 +133,7 @@ func TestSubmit(t *testing.T) {
 	})
 	t.Run("reads arguments and a file together, without comments, blanks and repeats", func(t *testing.T) {
 		s := newFakeService(t)
-		file := writeFile(t, "\ufeffphone-2\r\n\r\n# a comment\n  phone-3 # old\nphone-1\nphone-3\n")
+		file := writeFile(t, "\ufeffphone-2\r\n\r\n# a comment\n  # another; \"one\"\n  phone-3  \nphone-1\nphone-3\n")
 		s.call(t, "submit", "phone-1", "phone-1", "--file", file).want(t, 0, job1+"\n", "3 repeated IDs folded")
 		if got := s.sent()[0]; !slices.Equal(got, []string{"phone-1", "phone-2", "phone-3"}) {
 			t.Errorf("sent %q", got)
@@ -205,7 +205,7 @@ func TestSubmitRefuses(t *testing.T) {
 			"--file " + bad + " line 5: instance ID is 65 bytes long",
 		}},
 		{"many bad IDs without naming all", []string{"--file", many}, []string{"line 10: ", "and 3 more; nothing was sent"}},
-		{"an endless line", []string{"--file", long}, []string{"--file " + long + ": line 2 is longer than 65536 bytes"}},
+		{"an endless line", []string{"--file", long}, []string{"--file " + long + " line 2: instance ID is 70000 bytes long, the limit is 64"}},
 		{"a file without IDs", []string{"--file", empty}, []string{"--file " + empty + " names no instance"}},
 		{"a file that is not there", []string{"--file", missing}, []string{"--file " + missing + ": no such file"}},
 		{"a directory", []string{"--file", directory}, []string{"--file " + directory + ": is a directory"}},
@@ -216,7 +216,7 @@ func TestSubmitRefuses(t *testing.T) {
 		{"no request at a time", []string{"phone-1", "--parallel", "0"}, []string{"--parallel must be from 1 to 32, not 0"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s.call(t, append([]string{"submit"}, row.args...)...).want(t, 1, "", row.want...)
+			s.call(t, append([]string{"submit"}, row.args...)...).want(t, exitUsage, "", row.want...)
 		})
 	}
 	if n := s.requests(); n != 0 {

@@ -173,7 +173,7 @@ func newTokenRevokeCommand(std *streams) *cobra.Command {
 					return err
 				}
 				if !found {
-					return fmt.Errorf("there is no token with the ID %q (see 'batchreset token list')", args[0])
+					return withCode(exitRefused, fmt.Errorf("there is no token with the ID %q (see 'batchreset token list')", args[0]))
 				}
 				return output.said(std, map[string]any{"token_id": args[0], "revoked": true}, "revoked %s", args[0])
 			})
@@ -202,5 +202,5 @@ func withRedisAnd(cmd *cobra.Command, flags redisFlags, opts redisdb.Options, do
 	if closing := db.Close(); err == nil {
 		err = closing
 	}
-	return err
+	return redisFailed(err)
 }

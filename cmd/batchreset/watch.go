@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,8 +16,9 @@ import (
 )
 
 // exitCodes is the part of the help that submit --wait and watch share.
-const exitCodes = `Exit code: 0 if every instance was reset, 2 if some were not, 1 if the command line
-is wrong or the service could not be asked.`
+const exitCodes = `Exit code: 0 if every instance was reset, 2 if some were not, 3 if the service refused,
+4 if it could not be reached or failed, 64 if the command line is wrong, 124 if
+--timeout was over ('batchreset help exit-codes').`
 
 func newWatchCommand(std *streams) *cobra.Command {
 	var (
@@ -35,8 +37,8 @@ With --label, --instance, --since or --until, which mean what they do for
 'batchreset jobs', it follows every job of your tenant that fits, also if it has ended:
 the exit code is about all of them. With --all it follows every one that has not ended.
 
-A server that goes away in between is waited for. Ctrl-C ends the watching, not the
-jobs.
+A server that goes away in between is waited for. Ctrl-C and --timeout end the watching,
+not the jobs.
 
 ` + exitCodes,
 		Example: `  batchreset watch 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
@@ -71,7 +73,7 @@ jobs.
 			if err := f.show(std.out, flags.output); err != nil {
 				return err
 			}
-			return f.verdict()
+			return f.verdict(some(args))
 		},
 	}
 	flags.define(cmd.Flags())
@@ -100,9 +102,11 @@ func jobsToWatch(ctx context.Context, c *client.Client, filter client.JobsFilter
 
 // following is what became of jobs that were followed.
 type following struct {
-	jobs        []client.Job // the last record of each, where there is one
-	errors      []jobError
-	interrupted bool
+	jobs    []client.Job // the last record of each, where there is one
+	errors  []jobError
+	missing int   // of errors: jobs that there are not
+	failed  error // what kept the others from being followed
+	cut     error // why it ended early, if it did
 }
 
 // jobError says why a job, or without its ID any, could not be followed to its end.
@@ -128,8 +132,12 @@ func follow(ctx context.Context, c *client.Client, n *notices, jobs []client.Job
 	})
 	stop()
 
-	f := following{jobs: latest.all(jobs), errors: noJobs(missing), interrupted: ctx.Err() != nil}
-	if err != nil && !f.interrupted {
+	f := following{jobs: latest.all(jobs), errors: noJobs(missing), missing: len(missing)}
+	if ctx.Err() != nil && len(f.open())+len(jobs)-len(f.jobs)-len(missing) > 0 {
+		f.cut = why(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		f.failed = err
 		f.errors = append(f.errors, jobError{failure: newFailure(err)})
 	}
 	return f
@@ -163,10 +171,26 @@ func (f following) show(w io.Writer, output outputFlag) error {
 	return output.show(w, v)
 }
 
-// verdict is the error that gives the command its exit code.
-func (f following) verdict() error {
-	if f.interrupted {
-		return errors.New("interrupted; the jobs go on, and 'batchreset watch' follows them again")
+// open are the IDs of the jobs that are not final.
+func (f following) open() (ids []string) {
+	for _, job := range f.jobs {
+		if !job.Final() {
+			ids = append(ids, job.ID)
+		}
+	}
+	return ids
+}
+
+// theyGoOn says what can be done about jobs that a command has left: which says of which.
+func theyGoOn(which string) string {
+	return fmt.Sprintf("the jobs go on; 'batchreset watch %[1]s' follows them, 'batchreset cancel %[1]s' takes back what has not begun", which)
+}
+
+// verdict is the error that gives the command its exit code. which names the jobs on a
+// command line.
+func (f following) verdict(which string) error {
+	if f.cut != nil {
+		return fmt.Errorf("%w; %s", f.cut, theyGoOn(which))
 	}
 	var all []error
 	for _, e := range f.errors {
@@ -176,13 +200,27 @@ func (f following) verdict() error {
 			all = append(all, fmt.Errorf("job %s: %s", e.JobID, e.Message))
 		}
 	}
-	if all != nil {
-		return errors.Join(all...)
+	switch err := errors.Join(all...); {
+	case f.failed != nil:
+		return &exitError{exitCode(f.failed), err}
+	case f.missing > 0 && len(f.jobs) > 0:
+		return &exitError{exitSome, err}
+	case f.missing > 0:
+		return &exitError{exitRefused, err}
 	}
 	for _, job := range f.jobs {
 		if job.State != string(tasks.JobSucceeded) {
-			return &exitError{code: 2}
+			return &exitError{code: exitSome}
 		}
 	}
 	return nil
+}
+
+// some names IDs, if they are not too many for a sentence.
+func some(ids []string) string {
+	const atMost = 8
+	if len(ids) > atMost {
+		return strings.Join(ids[:atMost], " ") + " …"
+	}
+	return strings.Join(ids, " ")
 }

@@ -61,31 +61,26 @@ func (t *tally) all(jobs []client.Job) (latest []client.Job) {
 	return latest
 }
 
-// progress returns how many instances have ended, of how many.
-func (t *tally) progress() (done, total int) {
+// progress returns how many instances have ended, of how many, and all that is known in
+// words of the same moment: how many they are, their states and, if they are known, the
+// pace and the time that is left. Nothing is said while nothing is known.
+func (t *tally) progress() (done, total int, line string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return ended(t.counts), t.total
-}
-
-// text tells the states and, if they are known, the pace and the time that is left.
-func (t *tally) text() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	text := countsInWords(t.counts)
-	if pace := t.pace.text(time.Now(), ended(t.counts), t.total); pace != "" {
-		text += "; " + pace
-	}
-	return text
-}
-
-// line tells all that is known, or nothing while nothing is.
-func (t *tally) line() string {
-	done, total := t.progress()
+	done, total = ended(t.counts), t.total
+	line = fmt.Sprintf("%d of %d ended: %s", done, total, countsInWords(t.counts))
 	if total == 0 {
-		return ""
+		return 0, 0, ""
 	}
-	return fmt.Sprintf("%d of %d ended: %s", done, total, t.text())
+	if pace := t.pace.text(time.Now(), done, total); pace != "" {
+		line += "; " + pace
+	}
+	return done, total, line
+}
+
+func (t *tally) line() string {
+	_, _, line := t.progress()
+	return line
 }
 
 // showProgress shows on n how far the jobs of t are, until stop is called: as a
@@ -105,12 +100,13 @@ func showBar(n *notices, t *tally, options ...mpb.ContainerOption) (changed, sto
 	container := mpb.New(append(options, mpb.WithOutput(n.w))...)
 	bar := container.AddBar(0,
 		mpb.BarWidth(30),
-		mpb.PrependDecorators(decor.CountersNoUnit("%d of %d, "), decor.Elapsed(decor.ET_STYLE_GO)),
-		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return " " + t.text() })),
+		mpb.PrependDecorators(decor.Elapsed(decor.ET_STYLE_GO)),
+		// All numbers in one decorator: two are not asked at the same moment.
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return " " + t.line() })),
 	)
 	restore := n.redirect(container)
 	changed = func() {
-		done, total := t.progress()
+		done, total, _ := t.progress()
 		bar.SetTotal(int64(total), false)
 		bar.SetCurrent(int64(done))
 	}
@@ -124,24 +120,30 @@ func showBar(n *notices, t *tally, options ...mpb.ContainerOption) (changed, sto
 }
 
 // showLines writes what text says now and then, if it is something new, after changed
-// was called and until stop is.
+// was called and until stop is, and at the end.
 func showLines(w io.Writer, text func() string) (changed, stop func()) {
 	news, done := make(chan struct{}, 1), make(chan struct{})
+	last := ""
+	show := func() bool {
+		line := text()
+		if line == last {
+			return false
+		}
+		last = line
+		fmt.Fprintln(w, line)
+		return true
+	}
 	var running sync.WaitGroup
 	running.Go(func() {
-		var last string
 		for {
 			select {
 			case <-news:
 			case <-done:
 				return
 			}
-			line := text()
-			if line == last {
+			if !show() {
 				continue
 			}
-			last = line
-			fmt.Fprintln(w, line)
 			select { // what changes meanwhile waits in news
 			case <-time.After(linesEvery):
 			case <-done:
@@ -158,5 +160,6 @@ func showLines(w io.Writer, text func() string) (changed, stop func()) {
 	return changed, func() {
 		close(done)
 		running.Wait()
+		show()
 	}
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,11 +32,11 @@ func TestWatch(t *testing.T) {
 			"INSTANCE  STATE   ATTEMPTS  CODE        MESSAGE\n"+
 			"failed-1  failed  1         RESET.1007  no [U+001B][31mluck with failed-1\n")
 	})
-	t.Run("exits 1 when a job does not exist, after the others have ended", func(t *testing.T) {
+	t.Run("exits 2 when a job does not exist, after the others have ended", func(t *testing.T) {
 		s := newFakeService(t)
 		s.add("failed-1")
 		r := s.call(t, "watch", job2, job1)
-		r.want(t, 1, r.out, "batchreset: job "+job2+": RESET.0001: there is no such job")
+		r.want(t, exitSome, r.out, "batchreset: job "+job2+": RESET.0001: there is no such job")
 		if !strings.Contains(r.out, "1 instance in 1 job: 1 failed") {
 			t.Errorf("output %q", r.out)
 		}
@@ -48,7 +50,7 @@ func TestWatch(t *testing.T) {
 				t.Errorf("output %s does not have %s", r.out, part)
 			}
 		}
-		r.want(t, 1, r.out)
+		r.want(t, exitSome, r.out)
 	})
 	t.Run("survives an outage", func(t *testing.T) {
 		s := newFakeService(t)
@@ -80,7 +82,7 @@ func TestWatch(t *testing.T) {
 			return true
 		}
 		r := s.call(t, "watch", job1, job2)
-		r.want(t, 1, "", "APIGW.0307: expired")
+		r.want(t, exitRefused, "", "APIGW.0307: expired")
 		if strings.Count(r.err, "APIGW.0307") != 1 {
 			t.Errorf("standard error %q", r.err)
 		}
@@ -89,19 +91,19 @@ func TestWatch(t *testing.T) {
 		s := newFakeService(t)
 		s.looks = 1000
 		s.add("phone-1")
-		ctx, interrupt := context.WithCancel(t.Context())
+		ctx, interrupt := interruptible(t)
 		s.looking = func(_ http.ResponseWriter, _ *http.Request, n int) bool {
 			if n == 2 {
 				interrupt()
 			}
 			return false
 		}
-		s.callWith(ctx, nil, "watch", job1).want(t, 1, "1 instance in 1 job: 1 pending\n", "batchreset: interrupted; the jobs go on")
+		s.callWith(ctx, nil, "watch", job1).want(t, exitInterrupted, "1 instance in 1 job: 1 pending\n", "batchreset: interrupted; the jobs go on; 'batchreset watch "+job1+"' follows them, 'batchreset cancel "+job1+"' takes back")
 	})
 	t.Run("refuses what is not a job ID, and asks nobody", func(t *testing.T) {
 		s := newFakeService(t)
-		s.call(t, "watch", job1, strings.ToUpper("abcdef")).want(t, 1, "", `"ABCDEF" is not a job ID`)
-		s.call(t, "watch").want(t, 1, "", "the job ID is missing")
+		s.call(t, "watch", job1, strings.ToUpper("abcdef")).want(t, exitUsage, "", `"ABCDEF" is not a job ID`)
+		s.call(t, "watch").want(t, exitUsage, "", "the job ID is missing")
 		if n := s.requests(); n != 0 {
 			t.Errorf("%d requests were sent", n)
 		}
@@ -148,8 +150,46 @@ func TestProgressLines(t *testing.T) {
 		time.Sleep(time.Hour)
 		changed()
 		expect("no change", "")
+		jobs.update(recordOf(job2, client.Counts{Succeeded: 10}))
+		changed()
+		expect("a change", "10 of 20 ended: 9 pending, 1 running, 10 succeeded\n")
+		jobs.update(recordOf(job1, client.Counts{Succeeded: 9, Failed: 1}))
+		changed()
 		stop()
+		expect("the end, at once", "20 of 20 ended: 19 succeeded, 1 failed\n")
 	})
+}
+
+// TestProgressIsOfOneMoment looks at each line while records change.
+func TestProgressIsOfOneMoment(t *testing.T) {
+	jobs := newTally([]client.Job{recordOf(job1, client.Counts{Pending: 10})})
+	stop := make(chan struct{})
+	var changing sync.WaitGroup
+	changing.Go(func() {
+		for n := 0; ; n = (n + 1) % 11 {
+			jobs.update(recordOf(job1, client.Counts{Pending: 10 - n, Succeeded: n}))
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	})
+	for range 1000 {
+		done, _, line := jobs.progress()
+		var told, succeeded int
+		if _, err := fmt.Sscanf(line, "%d of 10 ended:", &told); err != nil || told != done {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if at := strings.Index(line, " succeeded"); at >= 0 {
+			_, _ = fmt.Sscanf(line[strings.LastIndexAny(line[:at], " ")+1:], "%d", &succeeded)
+		}
+		if succeeded != told {
+			t.Fatalf("%q does not add up", line)
+		}
+	}
+	close(stop)
+	changing.Wait()
 }
 
 func TestProgressBar(t *testing.T) {
@@ -167,7 +207,7 @@ func TestProgressBar(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := out.String()
-	above, bar, below := strings.Index(text, "a line above\n"), strings.LastIndex(text, "10 of 10, "), strings.Index(text, "a line below\n")
+	above, bar, below := strings.Index(text, "a line above\n"), strings.LastIndex(text, "10 of 10 ended: "), strings.Index(text, "a line below\n")
 	if above < 0 || bar < above || below < bar {
 		t.Errorf("lines and bar are not in order in %q", text)
 	}

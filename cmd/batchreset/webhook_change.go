@@ -28,7 +28,7 @@ func newEndpointCommand(cmd *cobra.Command, do func(context.Context, *redisdb.DB
 				err = do(cmd.Context(), db, e, output)
 			}
 			if errors.Is(err, tasks.ErrNoEndpoint) {
-				return fmt.Errorf("there is no webhook endpoint with the ID %q (see 'batchreset webhook list')", args[0])
+				return withCode(exitRefused, fmt.Errorf("there is no webhook endpoint with the ID %q (see 'batchreset webhook list')", args[0]))
 			}
 			return err
 		})
@@ -120,7 +120,7 @@ of the endpoint's state, and works for a disabled one, too.`,
 			text:     line(strings.TrimSpace(fmt.Sprintf("status %d after %s\n%s", reply.Status, db.Now().Sub(now).Round(time.Millisecond), text))),
 		})
 		if reply.Status/100 != 2 {
-			return errors.Join(err, errors.New("the endpoint did not take it; 2xx would mean that it did"))
+			return errors.Join(err, withCode(exitStatus(reply.Status), errors.New("the endpoint did not take it; 2xx would mean that it did")))
 		}
 		return err
 	})

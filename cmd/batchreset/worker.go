@@ -63,7 +63,7 @@ to end, the rest is handed back. A second signal stops it at once.`,
 				return err
 			}
 			db.Driver, db.Roles = flags.driver, []redisdb.Role{redisdb.RoleWorker}
-			return runWorker(cmd.Context(), std, redis, db, flags, driver, ops)
+			return withCode(exitOther, runWorker(cmd.Context(), std, redis, db, flags, driver, ops))
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")

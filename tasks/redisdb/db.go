@@ -89,12 +89,21 @@ type DB struct {
 	opts      Options
 }
 
+// ErrURL is in the chain of an error of Open that is about its URL: nothing was asked.
+var ErrURL = errors.New("the URL cannot be used")
+
+type urlError struct{ error }
+
+func (e urlError) Is(target error) bool { return target == ErrURL }
+
+func (e urlError) Unwrap() error { return e.error }
+
 // Open connects to Redis and checks that the server can be trusted with jobs.
 // The caller closes the DB.
 func Open(ctx context.Context, opts Options) (*DB, error) {
 	rdb, err := connect(opts.URL, opts.Dial)
 	if err != nil {
-		return nil, err
+		return nil, urlError{err}
 	}
 	if opts.JobRetention == 0 {
 		opts.JobRetention = 7 * 24 * time.Hour

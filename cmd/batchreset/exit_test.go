@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"batchreset/tasks/redisdb/redistest"
+)
+
+const nowhere = "redis://127.0.0.1:1"
+
+func (r result) exits(t *testing.T, code int) {
+	t.Helper()
+	if got := exitCode(r.err); got != code {
+		t.Errorf("exit code %d, want %d: %v\n%s", got, code, r.err, r.errs)
+	}
+}
+
+func TestAWrongCommandLineExitsWith64(t *testing.T) {
+	var all func(cmd *cobra.Command, path []string)
+	all = func(cmd *cobra.Command, path []string) {
+		if cmd.Runnable() {
+			t.Run(strings.Join(path, " "), func(t *testing.T) {
+				command(t, nil, append(path, "--frobnicate")...).exits(t, exitUsage)
+				command(t, map[string]string{"BATCHRESET_TOKENS": "x"}, path...).exits(t, exitUsage)
+			})
+		}
+		for _, sub := range cmd.Commands() {
+			all(sub, append(path[:len(path):len(path)], sub.Name()))
+		}
+	}
+	for _, cmd := range newRootCommand(nil, &streams{}).Commands() {
+		all(cmd, []string{cmd.Name()})
+	}
+
+	dir := t.TempDir()
+	unreadable, secret := filepath.Join(dir, "unreadable.txt"), filepath.Join(dir, "secret.csv")
+	for path, text := range map[string]string{unreadable: "a b\n", secret: "x\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range []string{
+		"frobnicate",
+		"fleet frobnicate",
+		"api now",
+		"api --job-retention soon",
+		"api --fleet shut",
+		"api --redis http://localhost",
+		"api --redis-file /no/such/file",
+		"worker --driver magic",
+		"worker --driver http --driver-url https://x.example/{instance_id} --driver-token-file /no/such/file",
+		"dev --simulator-latency many",
+		"token add",
+		"token add --tenant a --ttl soon",
+		"token add --tenant a --scope root",
+		"token list --redis redis://localhost:x",
+		"token revoke",
+		"fleet import /no/such.csv",
+		"fleet import " + dir,
+		"fleet import " + unreadable,
+		"fleet import " + secret,
+		"fleet protect",
+		"tenant list a/b",
+		"tenant limit --all --max-failures many",
+		"halt",
+		"resume --all --own",
+		"audit --since yesterday",
+		"audit --job x",
+		"audit --action frobnicate",
+		"operator add alice --role king",
+		"webhook add --tenant a --url ftp://x --events frobnicate",
+		"healthcheck --url http://[::1",
+		"status x",
+		"status " + job1 + " --server localhost --token a",
+		"status " + job1 + " --timeout 5 --token a",
+		"status " + job1 + " --timeout soon --token a",
+		"status " + job1 + " --timeout -1s --token a",
+		"status " + job1 + " --output xml",
+		"status " + job1,
+		"status " + job1 + " --token-file /no/such/file",
+		"watch",
+		"jobs --state done --token a",
+		"jobs --limit many",
+		"cancel --since yesterday --token a",
+		"retry " + job1 + " --state done --token a",
+		"retry --failed-from /no/such.csv --token a",
+		"submit --token a",
+		"submit a/b --token a",
+		"submit --file /no/such/list --token a",
+		"submit --file " + dir + " --token a",
+		"submit --file " + unreadable + " --token a",
+		"submit p --result /no/such/folder/r.csv --token a",
+		"submit p --run-id a/b --token a",
+		"submit p --not-before soon --token a",
+		"submit p --label = --token a",
+	} {
+		t.Run(args, func(t *testing.T) {
+			t.Parallel()
+			command(t, nil, strings.Fields(args)...).exits(t, exitUsage)
+		})
+	}
+}
+
+func TestExitsWith4WithoutRedis(t *testing.T) {
+	fleet := filepath.Join(t.TempDir(), "fleet.csv")
+	password := filepath.Join(t.TempDir(), "password")
+	for path, text := range map[string]string{fleet: "instance_id,tenant\np,a\n", password: "correct horse battery"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range []string{
+		"api", "worker --driver simulator", "dev", "audit", "halt --all", "resume --all",
+		"fleet list", "fleet protect p", "fleet unprotect p", "fleet remove p", "fleet import " + fleet,
+		"token list", "token add --tenant a", "token revoke x",
+		"tenant list", "tenant limit --all --max-failures 1",
+		"operator list", "operator add alice --password-file " + password, "operator passwd alice --password-file " + password, "operator remove alice",
+		"webhook list", "webhook add --tenant a --url https://192.0.2.1/ --webhook-allow-private",
+		"webhook remove x", "webhook enable x", "webhook rotate x", "webhook test x",
+	} {
+		t.Run(args, func(t *testing.T) {
+			t.Parallel()
+			command(t, map[string]string{"BATCHRESET_REDIS": nowhere}, strings.Fields(args)...).exits(t, exitAway)
+		})
+	}
+}
+
+func TestExitCodesOfWhatIsNotThere(t *testing.T) {
+	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
+	for _, args := range []string{
+		"token revoke ffff", "operator remove bob", "operator passwd bob", "webhook remove ep_x", "webhook test ep_x",
+		"fleet protect phone-8 phone-9", "fleet remove phone-9",
+	} {
+		command(t, environment, strings.Fields(args)...).exits(t, exitRefused)
+	}
+	file := filepath.Join(t.TempDir(), "fleet.csv")
+	if err := os.WriteFile(file, []byte("instance_id,tenant\nphone-1,acme\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command(t, environment, "fleet", "import", file).ok(t)
+	command(t, environment, "fleet", "protect", "phone-1", "phone-9").exits(t, exitSome)
+	if err := os.WriteFile(file, []byte("instance_id\nphone-2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command(t, environment, "fleet", "import", file).exits(t, exitUsage)
+	taken := httptest.NewServer(http.NotFoundHandler())
+	defer taken.Close()
+	command(t, environment, "api", "--listen", strings.TrimPrefix(taken.URL, "http://")).exits(t, exitOther)
+	command(t, environment, "api", "--listen", "nonsense").exits(t, exitUsage)
+}
+
+func TestExitCodesByWhatTheServerSays(t *testing.T) {
+	commands := []string{"status " + job1, "watch " + job1, "jobs", "cancel " + job1, "cancel --all", "retry " + job1, "submit phone-1", "submit phone-1 --dry-run"}
+	for answer, code := range map[int]int{
+		400: exitRefused, 401: exitRefused, 403: exitRefused, 404: exitRefused, 409: exitRefused, 413: exitRefused, 422: exitRefused, 418: exitRefused,
+		200: exitAway, 301: exitAway, 500: exitAway, 502: exitAway, 507: exitAway,
+	} {
+		for kind, body := range map[string]string{"the service's": `{"error_code":"RESET.0009","error_msg":"no"}`, "a proxy's": "<html>"} {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(answer)
+				_, _ = fmt.Fprint(w, body)
+			}))
+			t.Cleanup(server.Close)
+			for _, args := range commands {
+				t.Run(fmt.Sprintf("%s after %s %d", args, kind, answer), func(t *testing.T) {
+					t.Parallel()
+					command(t, nil, append(strings.Fields(args), "--server", server.URL, "--token", "a")...).exits(t, code)
+				})
+			}
+			if answer >= 400 {
+				t.Run(fmt.Sprintf("healthcheck after %s %d", kind, answer), func(t *testing.T) {
+					t.Parallel()
+					command(t, nil, "healthcheck", "--url", server.URL).exits(t, code)
+				})
+			}
+		}
+	}
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	for _, args := range append(commands, "healthcheck --url "+closed.URL) {
+		t.Run(args+" without a server", func(t *testing.T) {
+			t.Parallel()
+			args := strings.Fields(args)
+			if args[0] != "healthcheck" {
+				args = append(args, "--server", closed.URL, "--token", "a")
+			}
+			command(t, nil, args...).exits(t, exitAway)
+		})
+	}
+	t.Run("a change that is one too many", func(t *testing.T) {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answerError(w, 429, "APIGW.0308", "quota") }))
+		defer server.Close()
+		command(t, nil, "retry", job1, "--server", server.URL, "--token", "a").exits(t, exitRefused)
+	})
+}
+
+func TestTimeout(t *testing.T) {
+	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // else nobody notices that the caller has gone
+		<-r.Context().Done()
+	}))
+	t.Cleanup(hanging.Close)
+	for _, args := range []string{"status " + job1, "watch " + job1, "jobs", "cancel " + job1, "cancel --all", "retry " + job1, "submit phone-1 --wait", "submit phone-1 --dry-run"} {
+		t.Run(args, func(t *testing.T) {
+			t.Parallel()
+			r := callCommand(t.Context(), nil, append(strings.Fields(args), "--timeout", "50ms", "--server", hanging.URL, "--token", "a")...)
+			if r.says(t, "--timeout 50ms is over"); r.code != exitTimeout {
+				t.Errorf("exit code %d: %s", r.code, r.err)
+			}
+		})
+	}
+	t.Run("ends the waiting for jobs that go on", func(t *testing.T) {
+		t.Parallel()
+		s := newFakeService(t)
+		s.looks = 1_000_000
+		result := filepath.Join(t.TempDir(), "r.csv")
+		r := s.call(t, "submit", "phone-1", "--result", result, "--timeout", "1500ms")
+		r.want(t, exitTimeout, job1+"\n", "--timeout 1.5s is over; the jobs go on; 'batchreset watch "+job1+"' follows them, 'batchreset cancel "+job1+"'")
+		if rows, err := readResult(result); err != nil || len(rows) != 1 || rows[0].State != "running" {
+			t.Errorf("%v, %v", rows, err)
+		}
+	})
+	t.Run("does not hide what was known in time", func(t *testing.T) {
+		t.Parallel()
+		s := newFakeService(t)
+		s.call(t, "submit", "failed-1", "--wait", "--timeout", "1h").want(t, exitSome, job1+"\n", "1 failed")
+	})
+}
+
+func TestExitCodes(t *testing.T) {
+	for want, err := range map[int]error{
+		0:           nil,
+		exitUsage:   fmt.Errorf("--flag is wrong"),
+		exitSome:    fmt.Errorf("list: %w", &exitError{code: exitSome}),
+		exitTimeout: &overtime{1},
+		exitOther:   fmt.Errorf("print: %w", &os.PathError{Op: "write", Path: "/dev/full", Err: syscall.ENOSPC}),
+	} {
+		if got := exitCode(err); got != want {
+			t.Errorf("%v exits with %d, want %d", err, got, want)
+		}
+	}
+	help := command(t, nil, "help", "exit-codes").ok(t).out
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []int{0, exitOther, exitSome, exitRefused, exitAway, exitUsage, exitTimeout, exitSignal + int(syscall.SIGINT)} {
+		if !strings.Contains(help, fmt.Sprintf("\n  %-4d ", code)) || !strings.Contains(string(readme), fmt.Sprintf("\n| %d | ", code)) {
+			t.Errorf("code %d is not in the help or the README:\n%s", code, help)
+		}
+	}
+}
+
+func TestASignalDecidesTheExitCode(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(&died{syscall.SIGTERM})
+	for name, err := range map[string]error{"well": nil, "not": &exitError{code: exitSome}} {
+		if got := exitCode(early(ctx, err)); got != 143 {
+			t.Errorf("a command that ended %s, and was to end, exits with %d", name, got)
+		}
+	}
+}

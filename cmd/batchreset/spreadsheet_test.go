@@ -1,0 +1,77 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestNoCellIsAFormula(t *testing.T) {
+	for cell, want := range map[string]string{
+		"phone-1":                    "phone-1",
+		"it's 1 + 1 = 2":             "it's 1 + 1 = 2",
+		"":                           "",
+		"'tis":                       "'tis",
+		`=HYPERLINK("http://x","y")`: `'=HYPERLINK("http://x","y")`,
+		"+1":                         "'+1",
+		"-1":                         "-1",
+		"-1+1":                       "'-1+1",
+		"@SUM(A1)":                   "'@SUM(A1)",
+		"\t=1":                       "'\t'=1",
+		"\r=1":                       "'\r'=1",
+		" =1":                        "' =1",
+		"'=1":                        "''=1",
+		"＝1":                         "'＝1",
+		"no;=1":                      "no;'=1",
+		"no\n=1;x":                   "no\n'=1;x",
+		"no\n\n-1":                   "no\n\n'-1",
+	} {
+		if got := asText([]string{cell})[0]; got != want {
+			t.Errorf("%q becomes %q, want %q", cell, got, want)
+		}
+	}
+}
+
+func TestCellsComeBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		cell := rapid.StringOfN(rapid.RuneFrom([]rune("=+-@\t\r\n; 'aä＝")), 0, 12, -1).Draw(t, "cell")
+		written := asText([]string{cell})[0]
+		if got := fromText(written); got != cell {
+			t.Fatalf("%q is written as %q and comes back as %q", cell, written, got)
+		}
+		for part := range strings.FieldsFuncSeq(written, func(r rune) bool { return strings.ContainsRune(";\t\r\n", r) }) {
+			if strings.IndexAny(strings.TrimLeft(part, " "), "=+-@＝") == 0 {
+				t.Fatalf("%q has the formula %q", written, part)
+			}
+		}
+	})
+}
+
+func TestAResultIsNoSpreadsheetProgram(t *testing.T) {
+	row := resultRow{InstanceID: "-p", JobID: job1, ItemID: job1 + "-0", State: "failed", Code: "=A1", Message: "=HYPERLINK(\"http://evil\")"}
+	var out bytes.Buffer
+	if err := writeRows(&out, []resultRow{row}, ".csv"); err != nil {
+		t.Fatal(err)
+	}
+	lines, err := csv.NewReader(bytes.NewReader(out.Bytes())).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cell := range lines[1] {
+		if strings.IndexAny(cell, "=+-@") == 0 {
+			t.Errorf("%q is a formula", cell)
+		}
+	}
+	err = readCSVRows(out.Bytes(), func(got resultRow, _ int) error {
+		if got.InstanceID != row.InstanceID || got.ItemID != row.ItemID || got.State != row.State {
+			t.Errorf("%+v comes back", got)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
