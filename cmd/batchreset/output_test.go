@@ -261,7 +261,7 @@ func TestForms(t *testing.T) {
 	if csvText != want {
 		t.Errorf("CSV\n%s\nwant\n%s", csvText, want)
 	}
-	if got := show("table", view{document: row, columns: []string{"z", "text"}}); got != "Z   TEXT\nno  two lines ?[31m\n" {
+	if got := show("table", view{document: row, columns: []string{"z", "text"}}); got != "Z   TEXT\nno  two lines [U+001B][31m\n" {
 		t.Errorf("table %q", got)
 	}
 }
