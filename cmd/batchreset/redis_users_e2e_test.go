@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +107,16 @@ func TestEverythingWithTheDocumentedRedisUsers(t *testing.T) {
 				t.Errorf("%s with %s: %v", line, user, err)
 			}
 		}
+	}
+	clients, err := admin.ClientList(t.Context()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{"api", "worker"} {
+		if n := len(regexp.MustCompile(" sub=[1-9].* user="+user+" ").FindAllString(clients, -1)); n != 1 {
+			t.Errorf("%s holds %d subscriptions", user, n)
+		}
+		t.Logf("%s holds %d connections", user, strings.Count(clients, " user="+user+" "))
 	}
 	for user, listeners := range map[string][]string{"api": {server, apiOps}, "worker": {workerOps}} {
 		if err := admin.Do(t.Context(), "ACL", "SETUSER", user, "resetchannels").Err(); err != nil {

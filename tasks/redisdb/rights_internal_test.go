@@ -2,6 +2,8 @@ package redisdb
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -130,5 +132,47 @@ func TestWhatAPIAndWorkerMustNotDo(t *testing.T) {
 				t.Errorf("%s may %s: %v", role, c, err)
 			}
 		}
+	}
+}
+
+// TestMakeSecrets makes those of docker-compose.yml, and has api, worker and commands log in.
+func TestMakeSecrets(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"make-secrets", "users.acl"} {
+		text, err := os.ReadFile("../../deploy/redis/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o700); err != nil { //nolint:gosec // it is run
+			t.Fatal(err)
+		}
+	}
+	script := filepath.Join(dir, "make-secrets")
+	if out, err := exec.CommandContext(t.Context(), script).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	secrets := filepath.Join(dir, "secrets")
+	if info, err := os.Stat(secrets); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("secrets: %v, %v", info, err)
+	}
+	server := redistest.Start(t, "--aclfile", filepath.Join(secrets, "users.acl"))
+	for user, role := range map[string][]Role{"api": {RoleAPI}, "worker": {RoleWorker}, "operator": nil} {
+		text, err := os.ReadFile(filepath.Join(secrets, user+"-url"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		db, err := Open(t.Context(), Options{URL: strings.Replace(strings.TrimSpace(string(text)), "@redis:6379/", "@"+server.Addr+"/", 1), Roles: role})
+		if err != nil {
+			t.Errorf("%s: %v", user, err)
+			continue
+		}
+		t.Cleanup(func() { _ = db.Close() })
+	}
+	if _, err := Open(t.Context(), Options{URL: server.URL()}); err == nil || !strings.Contains(err.Error(), "redis answers: NOAUTH") {
+		t.Errorf("without a password: %v", err)
+	}
+	out, err := exec.CommandContext(t.Context(), script).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "is there already") {
+		t.Errorf("a second time: %v\n%s", err, out)
 	}
 }
