@@ -2,7 +2,6 @@ package ops
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -182,9 +181,6 @@ func TestAnOperatorsDeviceWaitsForNoStranger(t *testing.T) {
 func TestNobodysPasswordIsLookedAt(t *testing.T) {
 	if cost, err := bcrypt.Cost([]byte(nobodysHash)); err != nil || cost != PasswordCost {
 		t.Errorf("cost %d, %v", cost, err)
-	}
-	if err := bcrypt.CompareHashAndPassword([]byte(nobodysHash), []byte(rightPassword)); !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
-		t.Errorf("compared with %v", err)
 	}
 	g := newGuesses(time.Now)
 	if refused := g.check(t.Context(), g.from("192.0.2.1"), "nobody", tasks.Operator{}, rightPassword); refused != wrongLogin {
