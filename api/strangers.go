@@ -2,14 +2,14 @@ package api
 
 import (
 	"crypto/sha256"
-	"hash/maphash"
 	"net/netip"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/ratelimit"
 	"batchreset/tasks"
 )
 
@@ -27,20 +27,12 @@ const (
 // strangers bounds what each address asks without a valid token. Requests with one do not
 // count, however many share an address; and one that was valid here before is looked at even
 // if its address asks too much: strangers behind the same proxy shut nobody out.
-//
-// Its memory is the same whoever comes, and nobody is forgotten for others to come: an
-// address counts in one slot of each row, and is refused if those of all rows are full.
 type strangers struct {
-	start time.Time
-	rows  [2]row
+	limit *ratelimit.Limiter[netip.Prefix]
 	known *lru.Cache[[sha256.Size]byte, struct{}]
-	said  atomic.Int64 // since start
-}
 
-// row has a time for each slot: when what was asked so far is worn off, since start.
-type row struct {
-	seed  maphash.Seed
-	slots [1 << 16]atomic.Int64
+	mu   sync.Mutex
+	said time.Time
 }
 
 func newStrangers() *strangers {
@@ -48,40 +40,7 @@ func newStrangers() *strangers {
 	if err != nil {
 		panic(err) // only for a size that is not positive
 	}
-	s := &strangers{start: time.Now(), rows: [2]row{{seed: maphash.MakeSeed()}, {seed: maphash.MakeSeed()}}, known: known}
-	s.said.Store(-int64(sayEvery))
-	return s
-}
-
-func (s *strangers) slots(address netip.Prefix) (slots [2]*atomic.Int64) {
-	for i := range s.rows {
-		r := &s.rows[i]
-		slots[i] = &r.slots[maphash.Comparable(r.seed, address)%uint64(len(r.slots))]
-	}
-	return slots
-}
-
-// take counts a request, unless there were too many from its address: then it returns when
-// there is room for one again.
-func (s *strangers) take(address netip.Prefix) (wait time.Duration) {
-	now := int64(time.Since(s.start))
-	slots := s.slots(address)
-	late := min(slots[0].Load(), slots[1].Load()) - now
-	if wait = time.Duration(late) - (strangerBurst-1)*strangerEvery; wait > 0 {
-		return wait
-	}
-	for _, slot := range slots {
-		for old := slot.Load(); !slot.CompareAndSwap(old, max(old, now)+int64(strangerEvery)); old = slot.Load() {
-		}
-	}
-	return 0
-}
-
-// giveBack takes the counting of a request back.
-func (s *strangers) giveBack(address netip.Prefix) {
-	for _, slot := range s.slots(address) {
-		slot.Add(-int64(strangerEvery))
-	}
+	return &strangers{limit: ratelimit.New[netip.Prefix](strangerBurst, strangerEvery, time.Now()), known: known}
 }
 
 func (s *strangers) remember(secret string) { s.known.Add(sha256.Sum256([]byte(secret)), struct{}{}) }
@@ -90,16 +49,15 @@ func (s *strangers) forget(secret string) { s.known.Remove(sha256.Sum256([]byte(
 
 func (s *strangers) knows(secret string) bool { return s.known.Contains(sha256.Sum256([]byte(secret))) }
 
-// addressOf is what a limit is for: an IPv4 address, or the network that a customer of an
-// IPv6 provider has at the least.
-func addressOf(ip string) netip.Prefix {
-	address, err := netip.ParseAddr(ip)
-	if err != nil {
-		return netip.Prefix{}
+// worthALine reports whether the log has not said for a while that strangers are turned away.
+func (s *strangers) worthALine() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.said.IsZero() && time.Since(s.said) < sayEvery {
+		return false
 	}
-	address = address.Unmap().WithZone("")
-	prefix, _ := address.Prefix(min(address.BitLen(), 64))
-	return prefix
+	s.said = time.Now()
+	return true
 }
 
 // limitStrangers turns requests of an address away that has asked too much without a valid
@@ -110,24 +68,23 @@ func (s *server) limitStrangers(next echo.HandlerFunc) echo.HandlerFunc {
 		if s.probes[c.Path()] {
 			return next(c)
 		}
-		if wait := s.strangers.take(addressOf(c.RealIP())); wait == 0 {
+		if _, ok := s.strangers.limit.Take(ratelimit.Network(c.RealIP()), time.Now()); ok {
 			c.Set(strangerKey, true)
 		} else if !s.strangers.knows(c.Request().Header.Get("X-Auth-Token")) {
-			return s.turnAway(c, wait)
+			return s.turnAway(c)
 		}
 		return next(c)
 	}
 }
 
 // turnAway answers one of too many. They have no line each in the log.
-func (s *server) turnAway(c echo.Context, wait time.Duration) error {
+func (s *server) turnAway(c echo.Context) error {
 	c.Set(turnedKey, true)
 	s.metrics.turnedAway.Inc()
-	now, said := int64(time.Since(s.strangers.start)), s.strangers.said.Load()
-	if now-said >= int64(sayEvery) && s.strangers.said.CompareAndSwap(said, now) {
+	if s.strangers.worthALine() {
 		s.log.Warn("too many requests without a valid token: the address is turned away for now", "remote", c.RealIP(), "path", cut(c.Request().URL.EscapedPath()))
 	}
-	return &tasks.Error{Code: tasks.TooManyRequests, Message: "too many requests without a valid token come from this address", RetryAfter: wait}
+	return tasks.Errorf(tasks.TooManyRequests, "too many requests without a valid token come from this address")
 }
 
 // welcome is for a request whose token is valid: it is no stranger's.
@@ -135,6 +92,6 @@ func (s *server) welcome(c echo.Context, secret string) {
 	s.strangers.remember(secret)
 	if c.Get(strangerKey) != nil {
 		c.Set(strangerKey, nil)
-		s.strangers.giveBack(addressOf(c.RealIP()))
+		s.strangers.limit.GiveBack(ratelimit.Network(c.RealIP()))
 	}
 }

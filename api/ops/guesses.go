@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"batchreset/api/ratelimit"
 	"batchreset/tasks"
 )
 
@@ -32,8 +33,8 @@ const (
 // 100, then one in 10 s, so that whoever has many addresses does not have more guesses
 // for that. While somebody does that the operator has to log in on a device of his own.
 type guesses struct {
-	people, addresses, names *pace
-	devices                  *pace // of operators, which strangers must not reach
+	people, addresses, names *ratelimit.Limiter[who]
+	devices                  *ratelimit.Limiter[who] // of operators, which strangers must not reach
 	strangers, operators     *turns
 	now                      func() time.Time
 }
@@ -42,8 +43,8 @@ func newGuesses(now func() time.Time) *guesses {
 	start := now()
 	return &guesses{
 		now:    now,
-		people: newPace(5, 10*time.Second, start), devices: newPace(5, 10*time.Second, start),
-		addresses: newPace(20, 5*time.Second, start), names: newPace(100, 10*time.Second, start),
+		people: ratelimit.New[who](5, 10*time.Second, start), devices: ratelimit.New[who](5, 10*time.Second, start),
+		addresses: ratelimit.New[who](20, 5*time.Second, start), names: ratelimit.New[who](100, 10*time.Second, start),
 		strangers: &turns{free: hashingAtOnce}, operators: &turns{free: 1},
 	}
 }
@@ -59,19 +60,10 @@ var (
 	wrongLogin   = &refusal{http.StatusUnauthorized, "The name or the password is wrong."}
 )
 
-// network is what an address is counted as: of IPv6 everybody has a /64. Addresses that
-// are none count as one.
-func network(address string) netip.Prefix {
-	ip, err := netip.ParseAddr(address)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	ip = ip.Unmap()
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	return netip.PrefixFrom(ip, bits).Masked()
+// who is what tries to log in are counted by: an address, a name, both, or a device.
+type who struct {
+	from         netip.Prefix
+	name, device string
 }
 
 // guess is a try to log in.
@@ -85,8 +77,8 @@ type guess struct {
 
 // from counts a try from an address.
 func (g *guesses) from(address string) guess {
-	t := guess{from: network(address)}
-	t.before, t.welcome = g.addresses.take(who{from: t.from}, g.now())
+	t := guess{from: ratelimit.Network(address)}
+	t.before, t.welcome = g.addresses.Take(who{from: t.from}, g.now())
 	return t
 }
 
@@ -94,7 +86,7 @@ func (g *guesses) from(address string) guess {
 func (g *guesses) admit(t guess, name string) (queue *turns, before int, refused *refusal) {
 	now := g.now()
 	if t.device != "" {
-		before, ok := g.devices.take(who{device: t.device, name: name}, now)
+		before, ok := g.devices.Take(who{device: t.device, name: name}, now)
 		if !ok {
 			return nil, 0, tooManyTries
 		}
@@ -103,10 +95,10 @@ func (g *guesses) admit(t guess, name string) (queue *turns, before int, refused
 	if !t.welcome {
 		return nil, 0, tooManyTries
 	}
-	if _, ok := g.people.take(who{from: t.from, name: name}, now); !ok {
+	if _, ok := g.people.Take(who{from: t.from, name: name}, now); !ok {
 		return nil, 0, tooManyTries
 	}
-	if _, ok := g.names.take(who{name: name}, now); !ok {
+	if _, ok := g.names.Take(who{name: name}, now); !ok {
 		return nil, 0, nameIsTried
 	}
 	return g.strangers, t.before, nil

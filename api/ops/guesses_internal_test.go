@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -13,56 +12,6 @@ import (
 
 	"batchreset/tasks"
 )
-
-func TestAPaceLetsABurstGoAndThenOneAtATime(t *testing.T) {
-	p := newPace(5, 10*time.Second, time.Now())
-	at := p.start
-	take := func(after time.Duration, wantBefore int, wantOK bool) {
-		t.Helper()
-		at = at.Add(after)
-		if before, ok := p.take(who{name: "alice"}, at); before != wantBefore || ok != wantOK {
-			t.Errorf("at %s: %d before, %t; want %d, %t", at.Sub(p.start), before, ok, wantBefore, wantOK)
-		}
-	}
-	for before := range 5 {
-		take(0, before, true)
-	}
-	take(0, 5, false)
-	take(9*time.Second, 5, false)
-	take(time.Second, 4, true)
-	take(0, 5, false)
-	take(time.Hour, 0, true)
-	if before, ok := p.take(who{name: "bob"}, at); before != 0 || !ok {
-		t.Errorf("somebody else: %d before, %t", before, ok)
-	}
-}
-
-// Whoever fills all that is remembered with tries of others has no new tries for it.
-func TestNoTriesAreForgottenForThoseOfOthers(t *testing.T) {
-	p := newPace(5, 10*time.Second, time.Now())
-	address := netip.MustParsePrefix("192.0.2.1/32")
-	for range 5 {
-		p.take(who{from: address, name: "alice"}, p.start)
-	}
-	for n := range 200_000 {
-		p.take(who{from: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 32), name: "alice"}, p.start)
-	}
-	if _, ok := p.take(who{from: address, name: "alice"}, p.start); ok {
-		t.Error("a sixth try")
-	}
-}
-
-func TestWhatAnAddressCountsAs(t *testing.T) {
-	for address, want := range map[string]string{
-		"192.0.2.7": "192.0.2.7/32", "::ffff:192.0.2.7": "192.0.2.7/32",
-		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "2001:db8:1:2::9": "2001:db8:1:2::/64", "2001:db8:1:3::9": "2001:db8:1:3::/64",
-		"fe80::1%eth0": "fe80::/64", "": "invalid Prefix", "@": "invalid Prefix",
-	} {
-		if got := network(address).String(); got != want {
-			t.Errorf("%q counts as %s, want %s", address, got, want)
-		}
-	}
-}
 
 // called are those whose turn it is, by their names.
 func called(all map[string]*turn) (names []string) {

@@ -23,8 +23,9 @@ var mayImport = map[string][]string{
 	"cmd/batchreset":    {everything},
 	"cmd/chaos":         {everything},
 	"cmd/bench":         {everything},
-	"api":               {"tasks", "Echo"},
-	"api/ops":           {"tasks", "Echo", "asynqmon"},
+	"api":               {"tasks", "api/ratelimit", "Echo"},
+	"api/ops":           {"tasks", "api/ratelimit", "Echo", "asynqmon"},
+	"api/ratelimit":     {},
 	"api/client":        {},
 	"tasks":             {},
 	"tasks/redisdb":     {"tasks", "go-redis", "asynq"},
@@ -135,7 +136,7 @@ func TestImportArrows(t *testing.T) {
 		{"let the command import a driver", "cmd/batchreset", "batchreset/worker/simulator", ""},
 		{
 			"keep the api from the workers", "api", "batchreset/worker",
-			"api imports batchreset/worker: api may import only tasks and Echo",
+			"api imports batchreset/worker: api may import only tasks, api/ratelimit and Echo",
 		},
 		{
 			"keep the worker from the store", "worker", "batchreset/tasks/redisdb",
