@@ -151,7 +151,11 @@ func readPrivate(path string) ([]byte, error) {
 }
 
 // writePrivate puts a file in its place as a whole, for nobody else to read.
-func writePrivate(path string, content []byte) (err error) {
+func writePrivate(path string, content []byte) error {
+	return withCode(exitOther, writeWhole(path, content))
+}
+
+func writeWhole(path string, content []byte) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}

@@ -242,7 +242,7 @@ func TestForms(t *testing.T) {
 		W    *within        `json:"w,omitempty"`
 		Many []within       `json:"many"`
 		Map  map[string]int `json:"map"`
-	}{"no", "two\nlines \u001b[31m", &within{-1, []string{"x", "[y]"}}, []within{{1, nil}}, map[string]int{"k": 1}}
+	}{"=no", "two\nlines \u001b[31m", &within{-1, []string{"no", "[y]"}}, []within{{1, nil}}, map[string]int{"k": 1}}
 	show := func(form outputFlag, v view) string {
 		t.Helper()
 		var out bytes.Buffer
@@ -252,16 +252,16 @@ func TestForms(t *testing.T) {
 		return out.String()
 	}
 	yamlText := show("yaml", view{document: row})
-	want := "z: \"no\"\ntext: \"two\\nlines \\e[31m\"\nw:\n  a: -1\n  b:\n    - x\n    - '[y]'\nmany:\n  - a: 1\n    b: null\nmap:\n  k: 1\n"
+	want := "z: =no\ntext: \"two\\nlines \\e[31m\"\nw:\n  a: -1\n  b:\n    - \"no\"\n    - '[y]'\nmany:\n  - a: 1\n    b: null\nmap:\n  k: 1\n"
 	if yamlText != want {
 		t.Errorf("YAML\n%s\nwant\n%s", yamlText, want)
 	}
-	csvText := show("csv", view{document: row, columns: []string{"text", "w.a", "w.b", "w.c.d", "many", "map", "map.k", "absent"}})
-	want = "text,w.a,w.b,w.c.d,many,map,map.k,absent\n\"two\nlines \x1b[31m\",-1,x [y],,\"[{\"\"a\"\":1,\"\"b\"\":null}]\",\"{\"\"k\"\":1}\",1,\n"
+	csvText := show("csv", view{document: row, columns: []string{"z", "text", "w.a", "w.b", "w.c.d", "many", "map", "map.k", "absent"}})
+	want = "z,text,w.a,w.b,w.c.d,many,map,map.k,absent\n'=no,\"two\nlines \x1b[31m\",-1,no [y],,\"[{\"\"a\"\":1,\"\"b\"\":null}]\",\"{\"\"k\"\":1}\",1,\n"
 	if csvText != want {
 		t.Errorf("CSV\n%s\nwant\n%s", csvText, want)
 	}
-	if got := show("table", view{document: row, columns: []string{"z", "text"}}); got != "Z   TEXT\nno  two lines [U+001B][31m\n" {
+	if got := show("table", view{document: row, columns: []string{"z", "text"}}); got != "Z    TEXT\n=no  two lines [U+001B][31m\n" {
 		t.Errorf("table %q", got)
 	}
 }
