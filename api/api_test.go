@@ -844,8 +844,10 @@ func TestTheBrakeIsReachedWhileRedisIsFull(t *testing.T) {
 	if got := s.do(t, http.MethodPost, "/v1/halt", "acme", nil); got.status != http.StatusOK {
 		t.Errorf("halt answers %+v", got)
 	}
-	if got := s.do(t, http.MethodPost, "/v1/resume", "acme", nil); got.status != http.StatusInsufficientStorage || got.Code != tasks.StorageFull {
-		t.Errorf("resume answers %+v", got)
+	for _, path := range []string{"/v1/resume", "/v1/jobs/" + ended + "/ticket"} { // the first ticket: its key is missing
+		if got := s.do(t, http.MethodPost, path, "acme", nil); got.status != http.StatusInsufficientStorage || got.Code != tasks.StorageFull {
+			t.Errorf("%s answers %+v", path, got)
+		}
 	}
 }
 

@@ -61,7 +61,7 @@ func TestPagesOfOtherOrigins(t *testing.T) {
 		}
 	}
 	// Where nobody was named, there is no such thing.
-	if h := ask(closed, http.MethodOptions, batchReset, "https://app.example", "Access-Control-Request-Method", "POST"); h.Get("Access-Control-Allow-Origin") != "" || h.Values("Vary") != nil {
+	if h := ask(closed, http.MethodOptions, batchReset, "https://app.example", "Access-Control-Request-Method", "POST"); h.Get("Access-Control-Allow-Origin") != "" || strings.Contains(strings.Join(h.Values("Vary"), ","), "Origin") {
 		t.Errorf("a preflight is answered %v", h)
 	}
 }

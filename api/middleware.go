@@ -168,7 +168,8 @@ func (s *server) whoami(c echo.Context) error { return ok(c, tokenOf(c)) }
 func (s *server) admit(scope tasks.Scope, t takes, counted bool) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if err := s.checkToken(c, scope, counted); err != nil {
+			_, byTicket := t.query[ticketParameter]
+			if err := s.checkToken(c, scope, byTicket, counted); err != nil {
 				return err
 			}
 			if err := t.check(c.Request()); err != nil {
@@ -179,23 +180,17 @@ func (s *server) admit(scope tasks.Scope, t takes, counted bool) echo.Middleware
 	}
 }
 
-func (s *server) checkToken(c echo.Context, scope tasks.Scope, counted bool) error {
-	secret := c.Request().Header.Get("X-Auth-Token")
-	if secret == "" {
-		return tasks.Errorf(tasks.BadToken, "X-Auth-Token is missing")
+func (s *server) checkToken(c echo.Context, scope tasks.Scope, byTicket, counted bool) error {
+	find := s.tokenOfHeader
+	if byTicket && c.QueryParams().Has(ticketParameter) {
+		find = s.tokenOfTicket
 	}
-	if n := len(c.Request().Header.Values("X-Auth-Token")); n > 1 { // of which tenant?
-		return tasks.Errorf(tasks.BadToken, "X-Auth-Token is sent %d times", n)
-	}
-	token, err := s.store.Token(c.Request().Context(), secret)
+	token, err := find(c)
 	if err != nil {
-		if tasks.CodeOf(err) != tasks.Internal {
-			s.strangers.forget(secret)
-		}
 		return fmt.Errorf("check token: %w", err)
 	}
 	c.Set(tokenKey, token)
-	s.welcome(c, secret)
+	s.welcome(c)
 	if s.cfg.Tracer != nil {
 		s.startSpan(c, callersTrace(c))
 	}
@@ -209,4 +204,23 @@ func (s *server) checkToken(c echo.Context, scope tasks.Scope, counted bool) err
 		return nil
 	}
 	return s.store.Pace(c.Request().Context(), token.Tenant)
+}
+
+// tokenOfHeader is the token that a request comes with.
+func (s *server) tokenOfHeader(c echo.Context) (tasks.Token, error) {
+	secret := c.Request().Header.Get("X-Auth-Token")
+	if secret == "" {
+		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "X-Auth-Token is missing")
+	}
+	if n := len(c.Request().Header.Values("X-Auth-Token")); n > 1 { // of which tenant?
+		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "X-Auth-Token is sent %d times", n)
+	}
+	token, err := s.store.Token(c.Request().Context(), secret)
+	switch {
+	case err == nil:
+		s.strangers.remember(secret)
+	case tasks.CodeOf(err) != tasks.Internal:
+		s.strangers.forget(secret)
+	}
+	return token, err
 }

@@ -21,6 +21,9 @@ import (
 // trail when it is done, and not when it was refused.
 type Store interface {
 	Token(ctx context.Context, secret string) (tasks.Token, error)
+	// NewTicket makes a ticket for a job's events, TicketToken finds who got it.
+	NewTicket(ctx context.Context, token tasks.Token, job string) (tasks.Ticket, error)
+	TicketToken(ctx context.Context, ticket, job string) (tasks.Token, error)
 	Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error)
 	Locked(ctx context.Context, instances []string) (map[string]bool, error)
 	Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
@@ -139,7 +142,8 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	route(http.MethodPost, "/v1/instances/batch-reset", tasks.ScopeSubmit, takes{body: true}, s.batchReset)
 	route(http.MethodGet, "/v1/instances/tasks/:job", tasks.ScopeRead, nothing, s.taskQuery)
 	route(http.MethodGet, "/v1/jobs/:job", tasks.ScopeRead, nothing, s.job)
-	route(http.MethodGet, "/v1/jobs/:job/events", tasks.ScopeRead, nothing, s.events)
+	route(http.MethodGet, "/v1/jobs/:job/events", tasks.ScopeRead, takes{query: parameters{ticketParameter: false}}, s.events)
+	route(http.MethodPost, "/v1/jobs/:job/ticket", tasks.ScopeRead, nothing, s.ticket)
 	route(http.MethodGet, "/v1/jobs", tasks.ScopeRead, takes{query: jobsParameters}, s.jobs)
 	brake("/v1/jobs/:job/cancel", tasks.ScopeCancel, nothing, s.cancel)
 	route(http.MethodPost, "/v1/jobs/:job/retry", tasks.ScopeSubmit, takes{body: true}, s.retry)

@@ -88,8 +88,7 @@ func (s *server) turnAway(c echo.Context) error {
 }
 
 // welcome is for a request whose token is valid: it is no stranger's.
-func (s *server) welcome(c echo.Context, secret string) {
-	s.strangers.remember(secret)
+func (s *server) welcome(c echo.Context) {
 	if c.Get(strangerKey) != nil {
 		c.Set(strangerKey, nil)
 		s.strangers.limit.GiveBack(ratelimit.Network(c.RealIP()))

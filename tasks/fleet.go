@@ -77,6 +77,16 @@ type Token struct {
 	RevokedAt Time    `json:"revoked_at,omitzero"` // zero: not revoked
 }
 
+// TicketLife is how long a ticket may be used.
+const TicketLife = time.Minute
+
+// Ticket lets whoever has it open the stream of a job's events, for a browser, which cannot
+// send a token with that.
+type Ticket struct {
+	Ticket    string `json:"ticket"`
+	ExpiresAt Time   `json:"expires_at"`
+}
+
 // Check returns a TokenExpired error if the token has come to its end at a time.
 func (t Token) Check(now time.Time) error {
 	switch {

@@ -35,6 +35,7 @@
 //	reset:operators           who may log in to the operators' site
 //	reset:first:{reset:operators}  links that make the first of them, in the same slot
 //	reset:session:{<sha256>}  who has logged in
+//	reset:ticket-key          what tickets for streams are sealed with
 //	reset:policies            halts and limits, of tenants and of all of them
 //	reset:accepted:{<tenant>} instances accepted in the last hour, by minute
 //	reset:begun:{<tenant>}    resets begun in the last hour, by minute

@@ -1,0 +1,33 @@
+package api
+
+import (
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// ticketParameter is the query parameter of a ticket: in a browser, an EventSource can send
+// no header. Queries are neither logged nor traced here.
+const ticketParameter = "ticket"
+
+// ticket gives whoever may read a job a ticket for its events.
+func (s *server) ticket(c echo.Context) error {
+	job, err := s.find(c, s.store.Version)
+	if err != nil {
+		return err
+	}
+	ticket, err := s.store.NewTicket(c.Request().Context(), tokenOf(c), job.ID)
+	if err != nil {
+		return err
+	}
+	return ok(c, ticket)
+}
+
+// tokenOfTicket is the token of whoever got the ticket that a request comes with: the request
+// may do what it could with that.
+func (s *server) tokenOfTicket(c echo.Context) (tasks.Token, error) {
+	if c.Request().Header.Get("X-Auth-Token") != "" { // of which tenant?
+		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "there are a ticket and an X-Auth-Token, send one of them")
+	}
+	return s.store.TicketToken(c.Request().Context(), c.QueryParam(ticketParameter), c.Param("job"))
+}

@@ -1,0 +1,97 @@
+package redisdb
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+// ticketKey is a string: the key that tickets are sealed with. Every process has to know it,
+// and who deletes it ends every ticket.
+const ticketKey = "reset:ticket-key"
+
+// NewTicket returns a ticket for the events of a job. It is nowhere but with its holder: the
+// hash of the token and the end of the ticket's time, sealed together with the job.
+func (db *DB) NewTicket(ctx context.Context, token tasks.Token, job string) (tasks.Ticket, error) {
+	seal, err := db.ticketSeal(ctx)
+	if errors.Is(err, redis.Nil) { // nobody has had a ticket yet
+		if err := db.rdb.SetNX(ctx, ticketKey, rand.Text()+rand.Text(), 0).Err(); err != nil {
+			return tasks.Ticket{}, orFull(fmt.Errorf("make the key of tickets: %w", err))
+		}
+		seal, err = db.ticketSeal(ctx)
+	}
+	if err != nil {
+		return tasks.Ticket{}, err
+	}
+	hash, err := hex.DecodeString(token.Hash)
+	if err != nil {
+		return tasks.Ticket{}, fmt.Errorf("the hash of a token: %w", err)
+	}
+	until := tasks.FromMillis(db.Now().Add(tasks.TicketLife).UnixMilli())
+	text := binary.BigEndian.AppendUint64(hash, uint64(until.UnixMilli())) //nolint:gosec // after 1970
+	return tasks.Ticket{Ticket: base64.RawURLEncoding.EncodeToString(seal.Seal(nil, nil, text, []byte(job))), ExpiresAt: until}, nil
+}
+
+// TicketToken returns the token of whoever got a ticket for the events of a job. Errors:
+// tasks.BadToken, tasks.TokenExpired.
+func (db *DB) TicketToken(ctx context.Context, ticket, job string) (tasks.Token, error) {
+	seal, err := db.ticketSeal(ctx)
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return tasks.Token{}, err
+	}
+	hash, until, valid := openTicket(seal, ticket, job)
+	switch {
+	case !valid:
+		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "the ticket is not valid, or is for another job")
+	case !db.Now().Before(until):
+		return tasks.Token{}, tasks.Errorf(tasks.TokenExpired, "the ticket has expired, get a new one")
+	}
+	token, found, err := db.token(ctx, hash)
+	if err != nil {
+		return tasks.Token{}, err
+	}
+	if !found {
+		return tasks.Token{}, tasks.Errorf(tasks.TokenExpired, "the token of the ticket is no longer valid")
+	}
+	return token, token.Check(db.Now())
+}
+
+// openTicket returns what NewTicket has sealed. seal is nil as long as it has done nothing.
+func openTicket(seal cipher.AEAD, ticket, job string) (hash string, until time.Time, valid bool) {
+	sealed, err := base64.RawURLEncoding.DecodeString(ticket)
+	if err != nil || seal == nil {
+		return "", time.Time{}, false
+	}
+	text, err := seal.Open(nil, nil, sealed, []byte(job))
+	if err != nil || len(text) < 8 {
+		return "", time.Time{}, false
+	}
+	cut := len(text) - 8
+	return hex.EncodeToString(text[:cut]), time.UnixMilli(int64(binary.BigEndian.Uint64(text[cut:]))), true //nolint:gosec // see NewTicket
+}
+
+// ticketSeal seals and opens tickets.
+func (db *DB) ticketSeal(ctx context.Context) (cipher.AEAD, error) {
+	key, err := db.rdb.Get(ctx, ticketKey).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the key of tickets: %w", err)
+	}
+	sum := sha256.Sum256([]byte(key))
+	block, err := aes.NewCipher(sum[:])
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
