@@ -29,9 +29,11 @@ func (s *fakeService) caller(t *testing.T, args ...string) *exec.Cmd {
 func waiting(t *testing.T) (s *fakeService, asked chan struct{}) {
 	t.Helper()
 	s = newFakeService(t)
-	s.looks = 1_000_000
 	asked = make(chan struct{})
 	var once sync.Once
+	s.mu.Lock() // requests come from another process, which the race detector knows nothing of
+	defer s.mu.Unlock()
+	s.looks = 1_000_000
 	s.looking = func(http.ResponseWriter, *http.Request, int) bool {
 		once.Do(func() { close(asked) })
 		return false
