@@ -55,6 +55,7 @@ func expectations(t *testing.T) map[string][]int {
 }
 
 func TestAlerts(t *testing.T) {
+	t.Parallel()
 	t.Run("pass their unit tests", func(t *testing.T) {
 		if out, err := exec.CommandContext(t.Context(), tool(t, "promtool"), "test", "rules", rulesTestFile).CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)

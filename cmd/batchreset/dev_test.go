@@ -51,11 +51,14 @@ func TestACommandWithoutARedis(t *testing.T) {
 		"token list", "token add --tenant acme", "token revoke x", "fleet list", "fleet protect x", "tenant list", "webhook list", "webhook remove x",
 		"operator list", "operator remove x", "halt --all", "resume --all", "audit",
 	} {
-		r := command(t, map[string]string{"BATCHRESET_REDIS": "redis://127.0.0.1:1"}, strings.Fields(args)...)
-		r.wantError(t, "--redis: cannot reach Redis")
-		r.wantError(t, "'batchreset dev' prints the URL of the one inside it")
-		if strings.Contains(r.err.Error(), "\n") {
-			t.Errorf("%s says in several lines:\n%v", args, r.err)
-		}
+		t.Run(args, func(t *testing.T) {
+			t.Parallel() // each of them tries for two seconds
+			r := command(t, map[string]string{"BATCHRESET_REDIS": "redis://127.0.0.1:1"}, strings.Fields(args)...)
+			r.wantError(t, "--redis: cannot reach Redis")
+			r.wantError(t, "'batchreset dev' prints the URL of the one inside it")
+			if strings.Contains(r.err.Error(), "\n") {
+				t.Errorf("says in several lines:\n%v", r.err)
+			}
+		})
 	}
 }

@@ -188,6 +188,7 @@ func (c *controlPlane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestBatchesThroughSeparateProcesses(t *testing.T) {
+	t.Parallel()
 	upstream := &controlPlane{calls: map[string]int{}, active: map[string]int{}, keys: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.Handle("POST /phones/{instance}/reset", upstream)
