@@ -221,10 +221,13 @@ func endEarly(cmd *cobra.Command) {
 
 // limited is the context of a command under its --timeout, if it has one.
 func limited(cmd *cobra.Command) (context.Context, context.CancelFunc, error) {
+	if cmd.Flags().Lookup("timeout") == nil {
+		return cmd.Context(), func() {}, nil
+	}
 	limit, err := cmd.Flags().GetDuration("timeout")
 	switch {
-	case err != nil || limit == 0: // it has none
-		return cmd.Context(), func() {}, nil
+	case err != nil || limit == 0:
+		return cmd.Context(), func() {}, err
 	case limit < 0:
 		return nil, nil, errors.New("--timeout must not be negative")
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,7 +37,7 @@ func TestAWrongCommandLineExitsWith64(t *testing.T) {
 			})
 		}
 		for _, sub := range cmd.Commands() {
-			all(sub, append(path[:len(path):len(path)], sub.Name()))
+			all(sub, append(slices.Clip(path), sub.Name()))
 		}
 	}
 	for _, cmd := range newRootCommand(nil, &streams{}).Commands() {

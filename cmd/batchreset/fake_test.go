@@ -123,8 +123,8 @@ func (s *fakeService) submit(w http.ResponseWriter, r *http.Request) {
 }
 
 // add makes a job as if it had been submitted.
-func (s *fakeService) add(instances ...string) tasks.Job {
-	return s.addLabelled(nil, instances...)
+func (s *fakeService) add(instances ...string) {
+	s.addLabelled(nil, instances...)
 }
 
 func (s *fakeService) addLabelled(labels map[string]string, instances ...string) tasks.Job {

@@ -101,7 +101,7 @@ func newTerminal(t *testing.T) (term *terminal, tty *os.File) {
 	}()
 	t.Cleanup(func() {
 		_ = tty.Close()
-		for range term.text { //nolint:revive // to its end
+		for range term.text { // to its end
 		}
 		_ = keys.Close()
 	})

@@ -181,8 +181,8 @@ func TestProgressIsOfOneMoment(t *testing.T) {
 		if _, err := fmt.Sscanf(line, "%d of 10 ended:", &told); err != nil || told != done {
 			t.Fatalf("%q: %v", line, err)
 		}
-		if at := strings.Index(line, " succeeded"); at >= 0 {
-			_, _ = fmt.Sscanf(line[strings.LastIndexAny(line[:at], " ")+1:], "%d", &succeeded)
+		if before, _, found := strings.Cut(line, " succeeded"); found {
+			_, _ = fmt.Sscanf(before[strings.LastIndex(before, " ")+1:], "%d", &succeeded)
 		}
 		if succeeded != told {
 			t.Fatalf("%q does not add up", line)
