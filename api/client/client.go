@@ -26,6 +26,9 @@ const (
 	requestTimeout = 30 * time.Second
 	maxAnswer      = 8 << 20 // far above a record of 100 items with the longest messages
 	maxConnections = 32      // to one server, however many jobs are watched
+	// pingAfter is how long an HTTP/2 connection may bring nothing before it is asked
+	// whether it lives, and how long it may take to answer that.
+	pingAfter = 15 * time.Second
 
 	maxTries    = 4           // of reading from a server that does not answer or is not ready
 	patience    = time.Minute // for all waits of one call together
@@ -74,6 +77,7 @@ func New(server, token string, options ...Option) (*Client, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = maxConnections
+	transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter}
 	bounded := transport.Clone()
 	bounded.MaxConnsPerHost = maxConnections // streams, which stay, must not use these up
 	// A redirect would carry the token, and maybe the batch, to somewhere that nobody
@@ -229,6 +233,7 @@ func (c *Client) try(ctx context.Context, method, path string, header http.Heade
 	defer func() { _ = resp.Body.Close() }()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
+		c.Close()
 		return answer{}, fmt.Errorf("%w from %s that is whole: %w", ErrNoAnswer, c.shown, err)
 	}
 	if a.status == http.StatusNotModified {
@@ -273,6 +278,7 @@ func (c *Client) send(ctx context.Context, through *http.Client, method, path st
 	}
 	resp, err := through.Do(req)
 	if err != nil {
+		c.Close() // what befell this connection may have befallen those that are kept
 		if inner, ok := errors.AsType[*url.Error](err); ok {
 			err = inner.Err // without the URL, which shown says better
 		}

@@ -30,7 +30,10 @@ func (c *Client) stream(ctx context.Context, id, etag string, take func(job Job,
 	again = reconnect
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	silence := time.AfterFunc(firstLine, cancel)
+	silence := time.AfterFunc(firstLine, func() {
+		cancel()
+		c.Close() // the connections that are kept may be dead, too
+	})
 	defer silence.Stop()
 
 	header := http.Header{"Accept": {"text/event-stream"}}

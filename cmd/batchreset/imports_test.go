@@ -38,11 +38,12 @@ var mayImport = map[string][]string{
 
 	"api/browsertest":         {everything},
 	"api/nginxtest":           {everything},
+	"api/relaytest":           {everything},
 	"tasks/redisdb/redistest": {everything},
 }
 
 // testHelpers are for tests: no other code may import them.
-var testHelpers = []string{"api/browsertest", "api/nginxtest", "tasks/redisdb/redistest"}
+var testHelpers = []string{"api/browsertest", "api/nginxtest", "api/relaytest", "tasks/redisdb/redistest"}
 
 // libraries are those that the arrows restrict; others go where they are needed.
 var libraries = map[string]string{

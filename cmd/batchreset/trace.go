@@ -54,7 +54,8 @@ func checkTracing(endpoint string) error {
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"} {
 		problems = append(problems, checkHeaders(name, os.Getenv(name)))
 	}
-	return errors.Join(problems...)
+	_, err := newCollectorClient()
+	return errors.Join(append(problems, err)...)
 }
 
 func checkCollector(name, endpoint string) error {
@@ -99,12 +100,16 @@ func checkTraceURL(template string) error {
 
 // startTracing returns what makes spans, nil if nobody wants them, and what sends the last
 // ones. about is said of the process with each span. What else there is to set (headers,
-// sampling, timeouts) OpenTelemetry reads from its standard variables.
+// sampling, compression) OpenTelemetry reads from its standard variables.
 func startTracing(ctx context.Context, service, endpoint string, log *slog.Logger, about ...attribute.KeyValue) (tracer trace.Tracer, stop func(), err error) {
 	if !tracingWanted(endpoint) {
 		return nil, func() {}, nil
 	}
-	var options []otlptracehttp.Option
+	client, err := newCollectorClient()
+	if err != nil {
+		return nil, nil, err
+	}
+	options := []otlptracehttp.Option{otlptracehttp.WithHTTPClient(client)}
 	if endpoint != "" {
 		options = append(options, otlptracehttp.WithEndpointURL(strings.TrimSuffix(endpoint, "/")+"/v1/traces"))
 	}

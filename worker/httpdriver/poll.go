@@ -73,6 +73,8 @@ func (d *Driver) ask(ctx context.Context, where string) (answer, error) {
 	d.dress(r)
 	response, err := traced(d.poller, r)
 	if err != nil {
+		// What befell this connection may have befallen those that are kept.
+		d.poller.CloseIdleConnections()
 		return answer{}, err
 	}
 	return readAnswer(response), nil

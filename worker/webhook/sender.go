@@ -8,9 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -24,6 +26,10 @@ const (
 	sendTimeout = 15 * time.Second
 	// maxReply is how much of an answer is read, so that its connection can be used again.
 	maxReply = 4096
+	// pingAfter is how long an HTTP/2 connection may bring nothing before it is asked
+	// whether it lives, and how long it may take to answer that. Together they are less
+	// than sendTimeout: a second try must not be sent into a dead connection, too.
+	pingAfter = 5 * time.Second
 )
 
 // Sender sends notices. It is safe for concurrent use.
@@ -52,6 +58,7 @@ func NewSender(agent string, allowPrivate bool, now func() time.Time) *Sender {
 				DialContext:            dialer.DialContext,
 				TLSHandshakeTimeout:    10 * time.Second,
 				ForceAttemptHTTP2:      true,
+				HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 				MaxIdleConns:           256,
 				MaxIdleConnsPerHost:    16,
 				IdleConnTimeout:        time.Minute,
@@ -96,12 +103,17 @@ func (s *Sender) newRequest(ctx context.Context, e tasks.Endpoint, eventID strin
 func (s *Sender) Send(ctx context.Context, e tasks.Endpoint, eventID string, body []byte) worker.Reply {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
+	var kept atomic.Bool // from an earlier request
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { kept.Store(c.Reused) }})
 	r, err := s.newRequest(ctx, e, eventID, body)
 	if err != nil {
 		return worker.Reply{Err: plain(err)}
 	}
 	answer, err := s.client.Do(r)
 	if err != nil {
+		if kept.Load() { // what befell it may have befallen the others
+			s.client.CloseIdleConnections()
+		}
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = fmt.Errorf("no answer within %s", s.timeout)
 		}
