@@ -1,8 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"time"
 
@@ -11,32 +16,71 @@ import (
 
 // newHealthcheckCommand serves container images that have no shell and no curl.
 func newHealthcheckCommand() *cobra.Command {
-	var url string
+	var url, ops, public string
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
 		Short: "Ask a process on this machine whether it is alive",
-		Long: `Asks the operators' listener of a process for /healthz and exits 0 if it answers.
-For health checks in containers.`,
-		Example: "  batchreset healthcheck --url http://127.0.0.1:9091/healthz",
-		Args:    noArgs,
+		Long: `Asks a process of ours for /healthz and exits 0 if it answers. For health checks in
+containers: it reads the variables that say where the process listens, and asks its
+operators' listener, or without BATCHRESET_OPS_LISTEN the API that BATCHRESET_LISTEN
+names, or the operators' listener of an api without either.`,
+		Example: `  batchreset healthcheck
+  batchreset healthcheck --ops-listen 127.0.0.1:9091   # a worker's
+  batchreset healthcheck --url http://127.0.0.1:9091/healthz`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), 3*time.Second)
-			defer cancel()
-			request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-			if err != nil {
-				return fmt.Errorf("--url: %w", err)
+			if url == "" {
+				address, err := dialable(cmp.Or(ops, public, "127.0.0.1:9090"))
+				if err != nil {
+					return err
+				}
+				url = "http://" + address + "/healthz"
 			}
-			response, err := http.DefaultClient.Do(request)
-			if err != nil {
-				return withCode(exitAway, err)
-			}
-			_ = response.Body.Close() // the status is all that matters
-			if response.StatusCode != http.StatusOK {
-				return withCode(exitStatus(response.StatusCode), fmt.Errorf("%s answered %s", url, response.Status))
-			}
-			return nil
+			return askHealth(cmd.Context(), url)
 		},
 	}
-	cmd.Flags().StringVar(&url, "url", "http://127.0.0.1:9090/healthz", "where to ask")
+	cmd.Flags().StringVar(&url, "url", "", "where to ask, whatever the other flags say")
+	cmd.Flags().StringVar(&ops, "ops-listen", "", "`address` of the process's operators' listener")
+	cmd.Flags().StringVar(&public, "listen", "", "`address` of the process's API, asked if --ops-listen is not given")
 	return cmd
+}
+
+// dialable makes an address to listen on one that this machine can connect to.
+func dialable(address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("--ops-listen, --listen: %w", err)
+	}
+	if port == "0" || port == "" {
+		return "", fmt.Errorf("%q has no fixed port: give --url", address)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// askHealth returns an error unless a process of ours answers that it lives.
+func askHealth(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return fmt.Errorf("--url: %w", err)
+	}
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request) // through no proxy
+	if err != nil {
+		return withCode(exitAway, err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	var answer struct {
+		Code string `json:"error_code"`
+	}
+	switch err := json.NewDecoder(io.LimitReader(response.Body, 1<<16)).Decode(&answer); {
+	case response.StatusCode != http.StatusOK:
+		return withCode(exitStatus(response.StatusCode), fmt.Errorf("%s answered %s", url, response.Status))
+	case err != nil || answer.Code != "0":
+		return withCode(exitAway, errors.New(url+" is answered by something else"))
+	}
+	return nil
 }
