@@ -786,6 +786,19 @@ func TestReadyzSaysWhatIsWrongWithRedis(t *testing.T) {
 	}
 }
 
+func TestAProcessThatIsToldToStopIsNotReadyAndAnswers(t *testing.T) {
+	stopping := make(chan struct{})
+	s := newService(t, api.Config{OpenFleet: true, Stopping: stopping})
+	if got := s.do(t, http.MethodGet, "/readyz", "", nil); got.status != http.StatusOK {
+		t.Errorf("readyz before: %+v", got)
+	}
+	close(stopping)
+	if got := s.do(t, http.MethodGet, "/readyz", "", nil); got.status != http.StatusServiceUnavailable || got.Code != tasks.Internal {
+		t.Errorf("readyz answers %+v", got)
+	}
+	s.submit(t, "a")
+}
+
 func TestARedisThatRefusesWritesGets500(t *testing.T) {
 	for name, spoil := range map[string]func(service) error{
 		"read-only":     func(s service) error { return s.rdb.ReplicaOf(t.Context(), "127.0.0.1", "1").Err() },

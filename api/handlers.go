@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -302,6 +303,12 @@ type readiness struct {
 // readyz says whether Redis answers and can be trusted with jobs. A Redis that is nearly
 // full is ready: who is taken out of a load balancer can stop nothing.
 func (s *server) readyz(c echo.Context) error {
+	select {
+	case <-s.cfg.Stopping:
+		c.Set(codeKey, tasks.Internal)
+		return c.JSON(http.StatusServiceUnavailable, envelope{Code: tasks.Internal, Message: "this process is stopping; another one takes over"})
+	default:
+	}
 	look := s.readiness.look(s.store)
 	if look.err == nil {
 		return ok(c, readiness{look.accepting})

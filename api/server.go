@@ -71,6 +71,9 @@ type Config struct {
 	Tracer trace.Tracer
 	// Version of the service, for those who look at /.
 	Version string
+	// Stopping is closed when the process is going to stop: it is not ready any more, and
+	// answers all the same. nil: it is never closed.
+	Stopping <-chan struct{}
 }
 
 const (
@@ -200,7 +203,8 @@ func ClientIP(proxies []*net.IPNet) echo.IPExtractor {
 	return echo.ExtractIPFromXFFHeader(trust...)
 }
 
-// NewHTTPServer returns a server for h with limits that a public listener needs.
+// NewHTTPServer returns a server for h with limits that a public listener needs. What goes
+// wrong below the requests is a warning in log.
 func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
@@ -209,6 +213,6 @@ func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:      90 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          newServerLog(log),
 	}
 }

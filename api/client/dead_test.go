@@ -136,8 +136,11 @@ func TestASubmitOverAConnectionThatGoesDead(t *testing.T) {
 		relay, keys = r, make(chan string, 10)
 		began := time.Now()
 		accepted, err := c.Submit(t.Context(), Batch{InstanceIDs: []string{"a"}})
-		if err != nil || accepted.JobID != jobID || len(keys) != 2 || <-keys != <-keys {
-			t.Errorf("%+v, %v after %d requests", accepted, err, len(keys))
+		if err != nil || accepted.JobID != jobID || len(keys) != 2 {
+			t.Fatalf("%+v, %v after %d requests", accepted, err, len(keys))
+		}
+		if first, second := <-keys, <-keys; first != second {
+			t.Errorf("the second try has the key %s, the first had %s", second, first)
 		}
 		if took := time.Since(began); took > within {
 			t.Errorf("it took %s", took)

@@ -42,7 +42,7 @@ var closed = [][2]string{
 }
 
 // open is what everybody may see.
-var open = []string{"/healthz", "/metrics", "/login", "/site/site.css", "/site/live.js"}
+var open = []string{"/healthz", "/readyz", "/metrics", "/login", "/site/site.css", "/site/live.js"}
 
 func (g guarded) wantClosed(t *testing.T, header ...string) {
 	t.Helper()

@@ -297,7 +297,7 @@ func TestWhoIsRefused(t *testing.T) {
 	if trail := g.trail(t); len(trail) != 0 {
 		t.Errorf("trail %+v", trail)
 	}
-	for _, open := range []string{"/healthz", "/metrics", "/login", "/site/site.css"} {
+	for _, open := range []string{"/healthz", "/readyz", "/metrics", "/login", "/site/site.css"} {
 		g.want(t, g.ask(t, http.MethodGet, open, nil, nil), http.StatusOK, "")
 	}
 }

@@ -56,6 +56,9 @@ type Config struct {
 	// OpenHere lets everybody on this machine do everything as long as there is no operator,
 	// unless a proxy says that it forwards a request.
 	OpenHere bool
+	// Stopping is closed when the process is going to stop: it is not ready any more. It may
+	// be nil.
+	Stopping <-chan struct{}
 	Log      *slog.Logger
 	// now is by which tries to log in are counted.
 	now func() time.Time

@@ -149,3 +149,37 @@ func TestTheSite(t *testing.T) {
 		}
 	})
 }
+
+func TestReadyzOfTheSite(t *testing.T) {
+	server := redistest.Start(t)
+	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: server.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	stopping := make(chan struct{})
+	site := httptest.NewServer(ops.New(ops.Config{
+		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, Stopping: stopping, Log: slog.New(slog.DiscardHandler),
+	}))
+	defer site.Close()
+	for _, row := range []struct {
+		name   string
+		make   func()
+		status int
+		text   string
+	}{
+		{"well", func() {}, http.StatusOK, `"error_code":"0"`},
+		{"a Redis that may evict jobs", func() {
+			if err := server.Client(t).ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
+				t.Fatal(err)
+			}
+		}, http.StatusInternalServerError, "maxmemory-policy allkeys-lru"},
+		{"no Redis", server.Kill, http.StatusInternalServerError, "Redis does not answer"},
+		{"a process that is to stop", func() { close(stopping) }, http.StatusServiceUnavailable, "is stopping"},
+	} {
+		row.make()
+		if status, body := get(t, site.URL+"/readyz"); status != row.status || !strings.Contains(body, row.text) {
+			t.Errorf("%s: %d %s", row.name, status, body)
+		}
+	}
+}

@@ -25,6 +25,11 @@ var fine = answer{"0", "ok"}
 // readyz says whether Redis answers, can be trusted with jobs, and lets this process do its
 // work.
 func (s *site) readyz(c echo.Context) error {
+	select {
+	case <-s.Stopping:
+		return c.JSON(http.StatusServiceUnavailable, answer{string(tasks.Internal), "this process is stopping; another one takes over"})
+	default:
+	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), readyPatience)
 	defer cancel()
 	err := s.Store.Check(ctx)

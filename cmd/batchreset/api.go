@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"batchreset/tasks/redisdb"
 )
@@ -22,7 +22,11 @@ func newAPICommand(std *streams) *cobra.Command {
 		Long: `Runs the public API: it checks tokens and ownership, creates job records and
 enqueues one task per instance. It resets nothing itself; run at least one
 'batchreset worker' on the same Redis. Any number of api processes may share a
-Redis. Make a token for a caller with 'batchreset token add'.`,
+Redis. Make a token for a caller with 'batchreset token add'.
+
+SIGTERM stops it: /readyz answers 503 at once, all else is answered for --drain-delay
+more, so that load balancers can turn to other processes; then requests have 10 s to end.
+A second signal stops it at once.`,
 		Example: `  batchreset api --redis-file redis-url.txt
   BATCHRESET_REDIS_FILE=/run/secrets/redis-api batchreset api --listen :8080 --fleet open`,
 		Args: noArgs,
@@ -34,7 +38,9 @@ Redis. Make a token for a caller with 'batchreset token add'.`,
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	redis.definePatience(cmd.Flags())
 	flags.define(cmd.Flags(), ":8080", "registered")
+	cmd.Flags().DurationVar(&flags.drainDelay, "drain-delay", 5*time.Second, "how long a process that was told to stop goes on to answer, but for /readyz, so that load balancers can turn to other ones")
 	defineReplicas(cmd.Flags(), &flags.db.CommitReplicas)
 	defineQueues(cmd.Flags(), &flags.db.Queues)
 	defineFullAt(cmd.Flags(), &flags.db.FullAt)
@@ -46,8 +52,8 @@ func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
 	flags.db.Roles = []redisdb.Role{redisdb.RoleAPI}
-	db, err := redis.open(ctx, logging(flags.db, log))
-	if err != nil {
+	db, err := redis.await(ctx, logging(flags.db, log), log)
+	if db == nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
@@ -67,17 +73,23 @@ func runAPI(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	if err != nil {
 		return errors.Join(err, public.Close())
 	}
+	sayFiles(log, flags.maxWaiters)
 	inviteFirst(ctx, std, db, urlOf(private), log)
 	log.Info("api started", "api", urlOf(public), "ops", urlOf(private), "fleet", flags.fleet, "version", versionText())
-	g, ctx := errgroup.WithContext(ctx)
-	handler := flags.handler(db, ops, tracer, log)
-	g.Go(func() error { return db.WriteActivity(ctx) })
-	g.Go(func() error { return db.WatchClock(ctx, log) })
-	g.Go(func() error { return db.WriteTrail(ctx) })
-	g.Go(func() error { return handler.Run(ctx) })
-	g.Go(func() error { return serve(ctx, public, handler, log) })
-	g.Go(func() error { return serve(ctx, private, ops.handler(db, log, handler, db.QueueMetrics()), log) })
-	err = g.Wait()
+	context.AfterFunc(ctx, func() { log.Info("api stopping", "drain_delay", flags.drainDelay) })
+	stop, cancel := after(ctx, flags.drainDelay)
+	defer cancel()
+	handler := flags.handler(ctx.Done(), db, ops, tracer, log)
+	answering := sendOff(ctx.Done(), handler)
+	site := ops.handler(ctx.Done(), db, log, handler, db.QueueMetrics())
+	err = runParts(stop, []part{
+		handler.Run,
+		func(ctx context.Context) error { return serve(ctx, public, answering, log) },
+	}, []part{
+		db.WriteActivity, db.WriteTrail,
+		func(ctx context.Context) error { return db.WatchClock(ctx, log) },
+		func(ctx context.Context) error { return serve(ctx, private, site, log) },
+	})
 	log.Info("api stopped")
 	return err
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/spf13/cobra"
 	"go.opentelemetry.io/otel/attribute"
-	"golang.org/x/sync/errgroup"
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
@@ -131,25 +130,20 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		return errors.Join(err, public.Close())
 	}
 
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return db.Listen(ctx) })
-	g.Go(func() error { return db.WriteActivity(ctx) })
-	g.Go(func() error { return db.WatchClock(ctx, log) })
-	g.Go(func() error { return db.WriteTrail(ctx) })
-	g.Go(func() error { return w.Run(ctx) })
-	g.Go(func() error { return sweeper.Run(ctx) })
-	g.Go(func() error { return teller.Run(ctx) })
-	handler := flags.handler(db, ops, tracer, log)
-	g.Go(func() error { return handler.Run(ctx) })
-	g.Go(func() error { return serve(ctx, public, handler, log) })
-	g.Go(func() error {
-		return serve(ctx, private, ops.handler(db, log, work.metricsOf(w), sweeper, upstream, teller, handler, db.QueueMetrics()), log)
-	})
+	handler := flags.handler(ctx.Done(), db, ops, tracer, log)
+	site := ops.handler(ctx.Done(), db, log, work.metricsOf(w), sweeper, upstream, teller, handler, db.QueueMetrics())
 	greet(std, urlOf(public), urlOf(private), token, redis.url, inside)
 	if hook != "" {
 		fmt.Fprintf(std.out, "Every job that ends is told to %s, signed with %s\n\n", hook, secret)
 	}
-	return g.Wait()
+	return runParts(ctx, []part{
+		db.Listen, w.Run, sweeper.Run, teller.Run, handler.Run,
+		func(ctx context.Context) error { return serve(ctx, public, handler, log) },
+	}, []part{
+		db.WriteActivity, db.WriteTrail,
+		func(ctx context.Context) error { return db.WatchClock(ctx, log) },
+		func(ctx context.Context) error { return serve(ctx, private, site, log) },
+	})
 }
 
 // embedded is a Redis inside this process, for this user alone: whoever has the URL. Operators'

@@ -81,8 +81,14 @@ func start(t *testing.T, args ...string) *process {
 // startIn is start with more in the environment.
 func startIn(t *testing.T, environment []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(binary, args...), log: make(chan map[string]any, 1000), done: make(chan error, 1)} //nolint:noctx // ended by stop
-	p.cmd.Dir, p.cmd.Stdout, p.cmd.Env = t.TempDir(), p, append(os.Environ(), environment...)
+	return startCommand(t, environment, exec.Command(binary, args...)) //nolint:noctx // ended by stop
+}
+
+// startCommand is startIn for a command line of any kind. An api in it stops at once.
+func startCommand(t *testing.T, environment []string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, log: make(chan map[string]any, 1000), done: make(chan error, 1)}
+	p.cmd.Dir, p.cmd.Stdout, p.cmd.Env = t.TempDir(), p, append(append(os.Environ(), "BATCHRESET_DRAIN_DELAY=0"), environment...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

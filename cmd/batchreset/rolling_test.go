@@ -300,13 +300,9 @@ func (p *process) firstSignal(ops string) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
-	// The listener of the operators goes first.
 	eventually(p.t, "the first signal to be noticed", func() bool {
-		c, err := net.Dial("tcp", strings.TrimPrefix(ops, "http://")) //nolint:noctx // on loopback
-		if err == nil {
-			_ = c.Close()
-		}
-		return err != nil
+		status, _ := get(p.t, ops+"/readyz")
+		return status == http.StatusServiceUnavailable
 	})
 }
 

@@ -18,11 +18,11 @@ type result struct {
 	err       error
 }
 
-// command runs a command in this process.
+// command runs a command in this process. It does not wait for Redis.
 func command(t *testing.T, environment map[string]string, args ...string) result {
 	t.Helper()
 	var out, errs bytes.Buffer
-	environ := []string{"PATH=/bin"}
+	environ := []string{"PATH=/bin", "BATCHRESET_REDIS_PATIENCE=0"}
 	for name, value := range environment {
 		environ = append(environ, name+"="+value)
 	}
@@ -83,6 +83,8 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		{"a duration without a unit", "worker --driver simulator --attempt-timeout 5", "--attempt-timeout"},
 		{"a fleet policy that does not exist", "api --fleet closed", "--fleet must be 'registered' or 'open'"},
 		{"too many instances", "api --max-instances 101", "--max-instances must be from 1 to 100"},
+		{"a negative drain delay", "api --drain-delay -1s", "--drain-delay must not be negative"},
+		{"a negative patience", "worker --driver simulator --redis-patience -1s", "--redis-patience must not be negative"},
 		{"fewer waiters than none", "api --max-waiters -1", "--max-waiters must not be negative"},
 		{"no retention", "api --job-retention 1s", "--job-retention"},
 		{"a negative rate", "worker --driver simulator --driver-rate -1", "--driver-rate"},

@@ -50,14 +50,20 @@ func (w visibly) Write(lines []byte) (int, error) {
 
 // redisFlags say where Redis is.
 type redisFlags struct {
-	url  string
-	file string
+	url      string
+	file     string
+	patience time.Duration
 }
 
 func (f *redisFlags) define(flags *pflag.FlagSet, value string) {
 	flags.StringVar(&f.url, "redis", value, "`URL` of Redis: redis://, redis-sentinel://host:26379?master=NAME or redis-cluster://, with TLS rediss…; a password in it shows in the list of processes (ps), so give it with --redis-file")
 	flags.StringVar(&f.file, "redis-file", "", "read the URL of Redis from this `file`: the way to give one with a password")
 	alternatives(flags, "redis", "redis-file")
+}
+
+// definePatience is for api and worker, which are started together with Redis.
+func (f *redisFlags) definePatience(flags *pflag.FlagSet) {
+	flags.DurationVar(&f.patience, "redis-patience", 30*time.Second, "how long to wait at the start for a Redis that cannot be reached yet, or loads its data; 0 = not at all")
 }
 
 // defineReplicas is for the processes that change jobs.
@@ -95,23 +101,87 @@ func checkShared(db redisdb.Options) error {
 
 // open connects to the Redis of the flags.
 func (f *redisFlags) open(ctx context.Context, opts redisdb.Options) (*redisdb.DB, error) {
-	opts.URL = f.url
-	name := "--redis"
-	if f.file != "" {
-		name = "--redis-file"
-		text, err := readSecret(f.file)
-		if err != nil {
-			return nil, withCode(exitUsage, fmt.Errorf("--redis-file: %w", err))
-		}
-		opts.URL = text
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	db, err := redisdb.Open(ctx, opts)
+	opts, err := f.locate(opts)
 	if err != nil {
-		return nil, redisFailed(fmt.Errorf("%s: %w", name, sentence(err)))
+		return nil, err
 	}
-	return db, nil
+	db, err := openWithin(ctx, opts)
+	return db, f.named(err)
+}
+
+// await is open for a process that may have been started before its Redis. Without an error
+// and without a DB the process was stopped while it waited.
+func (f *redisFlags) await(ctx context.Context, opts redisdb.Options, log *slog.Logger) (*redisdb.DB, error) {
+	if f.patience < 0 {
+		return nil, withCode(exitUsage, errors.New("--redis-patience must not be negative"))
+	}
+	opts, err := f.locate(opts)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	db, err := openWithin(ctx, opts)
+	if redisdb.Passing(err) && f.patience > 0 {
+		log.Warn("waiting for Redis", "at_most", f.patience, "error", err)
+		for redisdb.Passing(err) && time.Since(began) < f.patience && rest(ctx, lookAgain) {
+			db, err = openWithin(ctx, opts)
+		}
+		if err == nil {
+			log.Info("Redis is there, going on", "waited", time.Since(began))
+		}
+	}
+	if err != nil && ctx.Err() != nil {
+		log.Info("stopped before Redis was there")
+		return nil, nil //nolint:nilerr // nobody waits for it any more
+	}
+	return db, f.named(err)
+}
+
+const (
+	// openTimeout bounds one try to connect to Redis, lookAgain is when the next one follows.
+	openTimeout = 5 * time.Second
+	lookAgain   = 500 * time.Millisecond
+)
+
+func openWithin(ctx context.Context, opts redisdb.Options) (*redisdb.DB, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	return redisdb.Open(ctx, opts)
+}
+
+// rest waits, and reports whether ctx lasted as long.
+func rest(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// locate completes the options with the URL of the flags.
+func (f *redisFlags) locate(opts redisdb.Options) (redisdb.Options, error) {
+	opts.URL = f.url
+	if f.file == "" {
+		return opts, nil
+	}
+	text, err := readSecret(f.file)
+	if err != nil {
+		return opts, withCode(exitUsage, fmt.Errorf("--redis-file: %w", err))
+	}
+	opts.URL = text
+	return opts, nil
+}
+
+// named has an error about the URL begin with the flag that it came from.
+func (f *redisFlags) named(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case f.file != "":
+		return redisFailed(fmt.Errorf("--redis-file: %w", sentence(err)))
+	}
+	return redisFailed(fmt.Errorf("--redis: %w", sentence(err)))
 }
 
 // sentence drops the code from an error that is shown on a terminal.
@@ -143,6 +213,7 @@ type apiFlags struct {
 	maxWaiters   int
 	basePath     string
 	origins      []string
+	drainDelay   time.Duration // of api alone
 	db           redisdb.Options
 }
 
@@ -168,6 +239,8 @@ func (f *apiFlags) check() error {
 		return fmt.Errorf("--max-instances must be from 1 to %d, not %d", tasks.MaxMaxInstances, f.maxInstances)
 	case f.maxWaiters < 0:
 		return errors.New("--max-waiters must not be negative")
+	case f.drainDelay < 0:
+		return errors.New("--drain-delay must not be negative")
 	case f.db.JobRetention < time.Minute:
 		return fmt.Errorf("--job-retention must be at least 1m, not %s", f.db.JobRetention)
 	case f.db.GiveUpAfter < time.Second:
@@ -187,10 +260,10 @@ func (f *apiFlags) check() error {
 	return checkPath("base-path", f.basePath)
 }
 
-func (f *apiFlags) handler(db *redisdb.DB, ops opsFlags, tracer trace.Tracer, log *slog.Logger) *api.API {
+func (f *apiFlags) handler(stopping <-chan struct{}, db *redisdb.DB, ops opsFlags, tracer trace.Tracer, log *slog.Logger) *api.API {
 	return api.New(api.Config{
-		MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(), Tracer: tracer, Version: versionText(),
-		BasePath: f.basePath, Origins: f.origins,
+		MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(),
+		Tracer: tracer, Version: versionText(), BasePath: f.basePath, Origins: f.origins, Stopping: stopping,
 	}, db, log)
 }
 
@@ -367,9 +440,9 @@ func (f *opsFlags) trusted() (networks []*net.IPNet) {
 	return networks
 }
 
-func (f *opsFlags) handler(db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
+func (f *opsFlags) handler(stopping <-chan struct{}, db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
 	return ops.New(ops.Config{
-		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: f.traceURL, Path: f.path,
+		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: f.traceURL, Path: f.path, Stopping: stopping,
 		ClientIP: api.ClientIP(f.trusted()), OpenHere: f.openHere, Log: log,
 	}, append(metrics, db, buildInfo())...)
 }
@@ -428,52 +501,6 @@ func buildInfo() prometheus.Collector {
 		Name: "batchreset_build_info", Help: "The version of this process.",
 		ConstLabels: prometheus.Labels{"version": versionText()},
 	}, func() float64 { return 1 })
-}
-
-// bind opens a listener; errors name the flag.
-func bind(ctx context.Context, flag, address string) (net.Listener, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, addressFailed(fmt.Errorf("--%s: %w", flag, err))
-	}
-	return l, nil
-}
-
-// drainTimeout is how long requests may take to end when the process stops.
-const drainTimeout = 10 * time.Second
-
-// serve answers requests until ctx ends, then lets those under way end.
-func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	server := api.NewHTTPServer(h, log)
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serve %s: %w", l.Addr(), err)
-	case <-ctx.Done():
-	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-	defer cancel()
-	err := server.Shutdown(drain)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("stop %s: %w", l.Addr(), err), server.Close())
-	}
-	if ended := <-failed; !errors.Is(ended, http.ErrServerClosed) {
-		err = errors.Join(err, ended)
-	}
-	return err
-}
-
-// urlOf is the address of a listener as a URL that works on this machine.
-func urlOf(l net.Listener) string {
-	host, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		return l.Addr().String()
-	}
-	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return "http://" + net.JoinHostPort(host, port)
 }
 
 // noArgs refuses arguments by name.

@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.opentelemetry.io/otel/attribute"
-	"golang.org/x/sync/errgroup"
 
 	"batchreset/tasks/redisdb"
 	"batchreset/worker"
@@ -44,7 +43,8 @@ Such an item ends as 'unknown', because a second reset beside the first must not
   --driver-words       what this control plane calls the states of a reset
 
 SIGTERM stops it: nothing new is taken, running attempts have --shutdown-timeout
-to end, the rest is handed back. A second signal stops it at once.`,
+to end, the rest is handed back. Until then /healthz and /metrics answer, and /readyz
+says 503. A second signal stops it at once.`,
 		Example: `  batchreset worker --driver simulator
   batchreset worker --redis-file redis-url.txt --driver http \
       --driver-url 'https://phones.example/v1/{instance_id}/reset' \
@@ -67,6 +67,7 @@ to end, the rest is handed back. A second signal stops it at once.`,
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	redis.definePatience(cmd.Flags())
 	flags.defineDriver(cmd.Flags())
 	flags.define(cmd.Flags())
 	defineWebhookPrivate(cmd.Flags(), &flags.webhookPrivate, false)
@@ -80,8 +81,8 @@ to end, the rest is handed back. A second signal stops it at once.`,
 func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb.Options, flags workerFlags, driver worker.Driver, ops opsFlags) (err error) {
 	log := newLogger(std.err)
 	redisdb.LogTo(log)
-	db, err := redis.open(ctx, logging(opts, log))
-	if err != nil {
+	db, err := redis.await(ctx, logging(opts, log), log)
+	if db == nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
@@ -102,18 +103,13 @@ func runWorker(ctx context.Context, std *streams, redis redisFlags, opts redisdb
 	if err != nil {
 		return err
 	}
+	sayFiles(log, 2*flags.Concurrency)
 	inviteFirst(ctx, std, db, urlOf(private), log)
 	log.Info("worker starting", "ops", urlOf(private), "version", versionText())
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return db.Listen(ctx) })
-	g.Go(func() error { return db.WriteActivity(ctx) })
-	g.Go(func() error { return db.WatchClock(ctx, log) })
-	g.Go(func() error { return db.WriteTrail(ctx) })
-	g.Go(func() error { return w.Run(ctx) })
-	g.Go(func() error { return sweeper.Run(ctx) })
-	g.Go(func() error { return teller.Run(ctx) })
-	g.Go(func() error {
-		return serve(ctx, private, ops.handler(db, log, flags.metricsOf(w), sweeper, upstream, teller), log)
+	site := ops.handler(ctx.Done(), db, log, flags.metricsOf(w), sweeper, upstream, teller)
+	return runParts(ctx, []part{db.Listen, w.Run, sweeper.Run, teller.Run}, []part{
+		db.WriteActivity, db.WriteTrail,
+		func(ctx context.Context) error { return db.WatchClock(ctx, log) },
+		func(ctx context.Context) error { return serve(ctx, private, site, log) },
 	})
-	return g.Wait()
 }

@@ -18,12 +18,21 @@ func (db *DB) Check(ctx context.Context) error {
 	if db.opts.Embedded {
 		return db.rdb.Ping(ctx).Err()
 	}
-	if cluster, ok := db.rdb.(*redis.ClusterClient); ok {
-		return sayable(cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-			return db.checkServer(ctx, node)
-		}))
+	err := db.checkServers(ctx)
+	if err == nil && len(db.opts.Roles) > 0 {
+		// INFO is answered, too, by a Cluster that has lost a part of its slots.
+		err = db.rdb.Exists(ctx, policiesKey).Err()
 	}
-	return sayable(db.checkServer(ctx, db.rdb))
+	return sayable(err)
+}
+
+func (db *DB) checkServers(ctx context.Context) error {
+	if cluster, ok := db.rdb.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+			return db.checkServer(ctx, node)
+		})
+	}
+	return db.checkServer(ctx, db.rdb)
 }
 
 func (db *DB) checkServer(ctx context.Context, rdb redis.Cmdable) error {
@@ -69,7 +78,10 @@ func checkInfo(text string) error {
 		return tasks.Errorf(tasks.Internal, "redis has maxmemory-policy %s and may evict jobs; set maxmemory-policy noeviction", policy)
 	}
 	if info["role"] == "slave" {
-		return tasks.Errorf(tasks.Internal, "redis is a read-only replica; connect to the primary")
+		return errReplica
+	}
+	if info["loading"] == "1" {
+		return errLoading
 	}
 	return nil
 }

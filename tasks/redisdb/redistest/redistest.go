@@ -127,6 +127,13 @@ func (s *Server) ClientOf(t testing.TB, database int) *redis.Client {
 }
 
 func (s *Server) start() error {
+	if err := s.launch(); err != nil {
+		return err
+	}
+	return s.ready()
+}
+
+func (s *Server) launch() error {
 	_, port, err := net.SplitHostPort(s.Addr)
 	if err != nil {
 		return err
@@ -144,7 +151,7 @@ func (s *Server) start() error {
 	}
 	s.exited = make(chan error, 1)
 	go func() { s.exited <- s.cmd.Wait() }()
-	return s.ready()
+	return nil
 }
 
 // ready waits until the server answers.
@@ -185,5 +192,34 @@ func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	if err := s.start(); err != nil {
 		t.Fatalf("restart redis-server: %v\n%s", err, s.log.String())
+	}
+}
+
+// RestartLoading fills the server, which must not have an append-only file, and starts it
+// again in such a way that loading its data goes on until loaded is called.
+func (s *Server) RestartLoading(t testing.TB) (loaded func()) {
+	t.Helper()
+	const keys = 20_000 // at 10 ms
+	c := s.Client(t)
+	pipe := c.Pipeline()
+	for n := range keys {
+		pipe.Set(t.Context(), fmt.Sprint("filler:", n), n, 0)
+	}
+	_, err := pipe.Exec(t.Context())
+	must(t, errors.Join(err, c.Save(t.Context()).Err()))
+	s.Kill()
+	// It answers after each so many bytes.
+	s.args = append(s.args, "--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024")
+	must(t, s.launch())
+	until(t, 10*time.Second, "the server is loading", func(ctx context.Context) error {
+		if err := c.Ping(ctx).Err(); !redis.IsLoadingError(err) {
+			return errors.Join(errors.New("it is not"), err)
+		}
+		return nil
+	})
+	return func() {
+		t.Helper()
+		must(t, c.ConfigSet(t.Context(), "key-load-delay", "0").Err())
+		must(t, s.ready())
 	}
 }
