@@ -171,6 +171,20 @@ func (f facts) forgettable(from, to, later time.Duration) bool {
 	})
 }
 
+// unconfirmed reports whether what a read has shown may be known to a primary alone that was
+// lost then, and to nobody who changed it: its replica was frozen, or had no time to hear of
+// it.
+func (f facts) unconfirmed(read Event) bool {
+	return f.forgettable(read.Begin, read.End, 0) || slices.ContainsFunc(f.faults, func(lost Event) bool {
+		if lost.Fault != failover || read.Begin > lost.End {
+			return false
+		}
+		return read.End >= lost.Begin-lossWindow || slices.ContainsFunc(f.faults, func(frozen Event) bool {
+			return frozen.Fault == replicaFreeze && frozen.during(lost.Begin, lost.Begin) && read.End >= frozen.Begin
+		})
+	})
+}
+
 // forgettableCall is forgettable for a call, which follows its lock and its begin
 // by up to echo.
 func (f facts) forgettableCall(c Event) bool { return f.forgettable(c.Begin, c.Begin, echo) }
@@ -326,7 +340,7 @@ func (f facts) checkI5FinalIsFinal() (vs []Violation) {
 		reads := f.reads[job]
 		changed := map[string]bool{}
 		for i, before := range reads {
-			if before.Record == nil || f.forgettable(before.Begin, before.End, 0) {
+			if before.Record == nil || f.unconfirmed(before) {
 				continue
 			}
 			for _, after := range reads[i+1:] {

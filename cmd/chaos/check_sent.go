@@ -120,7 +120,7 @@ func (f facts) checkI12DoubtStaysDoubt() (vs []Violation) {
 	for _, job := range f.jobs {
 		seen := map[string]bool{}
 		for _, read := range f.reads[job] {
-			if read.Record == nil || f.forgettable(read.Begin, read.End, 0) {
+			if read.Record == nil || f.unconfirmed(read) {
 				continue
 			}
 			for _, item := range read.Record.Items {

@@ -163,6 +163,11 @@ func TestTheCheckerAcceptsWhatIsAllowed(t *testing.T) {
 		{"without --commit-replicas, a job accepted just before a failover and forgotten", history(
 			"sentinel-async", submitted(), broke(1.5, 3, failover, "redis"), missing(5, 6, jobA),
 		)},
+		{"a cancel that a read has shown, but no replica knew of when its primary was lost", history(
+			"cluster", submitted(), broke(3, 46, replicaFreeze, "redis-4"),
+			read(30, 31, jobA, tasks.ItemCancelled, 0, "RESET.1003"), broke(40, 47, failover, "redis"),
+			called(50, 51, itemA, "k1", 1, success), read(60, 61, jobA, tasks.ItemSucceeded, 1, ""),
+		)},
 		{"with everysec, a job accepted just before Redis was killed and forgotten", history(
 			"everysec",
 			submitted(), broke(1.5, 3, redisKill, "redis"), missing(5, 6, jobA),
@@ -238,6 +243,11 @@ func TestTheCheckerFindsEachBrokenPromise(t *testing.T) {
 			"always",
 			called(1, 2, itemA, "k1", 1, success), read(1, 1.5, jobA, tasks.ItemCancelled, 1, tasks.Cancelled),
 			read(5, 6, jobA, tasks.ItemSucceeded, 1, ""),
+		)},
+		{"a final item that a failover forgets, though its replica was there", "I5: item " + itemA + " was cancelled after 0 attempts and later succeeded", history(
+			"cluster", submitted(), broke(3, 26, replicaFreeze, "redis-4"),
+			read(30, 31, jobA, tasks.ItemCancelled, 0, "RESET.1003"), broke(40, 47, failover, "redis"),
+			called(50, 51, itemA, "k1", 1, success), read(60, 61, jobA, tasks.ItemSucceeded, 1, ""),
 		)},
 		{"a final item that is tried again", "I5: item " + itemA + " was succeeded after 1 attempts and later succeeded after 2", history(
 			"always",

@@ -107,8 +107,11 @@
 // count for nothing from then until 35 s after the kill: a worker repeats begin for up to
 // 30 s on a lock that Redis may have forgotten. Killing the process loses less than
 // killing the machine would, because what Redis has written is in the kernel's hands.
-// With always, and with --commit-replicas, nothing of that is excused. For a change of the
-// fleet nobody waits, so a replica that takes over within 1.5 s of it may not know it.
+// With always, and with --commit-replicas, nothing of that is excused, but a read: it shows
+// what the primary has, also what no replica has and nobody was told to be done. So if a
+// primary is lost while its replica is frozen, or 1.5 s after the read, the read proves
+// nothing. For a change of the fleet nobody waits, so a replica that takes over within 1.5 s
+// of it may not know it.
 //
 // A call may come up to a second after it was sent, and later while the link to the
 // gateway is disturbed. A worker that is killed or frozen may have announced one call that

@@ -11,6 +11,9 @@ import (
 // replicaTimeout is how long a committed write may take to reach its replicas.
 const replicaTimeout = time.Second
 
+// revField is the field of a job record that every change of it writes.
+const revField = "rev"
+
 // commit runs a script that must not be forgotten: with CommitReplicas it waits
 // until so many replicas have the write. Too few is an error, after which the
 // write stands on the primary and may or may not survive it.
@@ -38,6 +41,19 @@ func (db *DB) commit(ctx context.Context, script *redis.Script, keys []string, a
 		return failed(ctx, err)
 	}
 	return answer
+}
+
+// confirm is for an answer that says that something was done before: whoever did it may
+// have been told that too few replicas know. With CommitReplicas it waits until they do. The
+// field is one that the hash has.
+func (db *DB) confirm(ctx context.Context, hash, field string) error {
+	if db.opts.CommitReplicas == 0 {
+		return nil
+	}
+	if err := db.commit(ctx, confirmScript, []string{hash}, field).Err(); err != nil {
+		return fmt.Errorf("confirm: %w", err)
+	}
+	return nil
 }
 
 // primary is the client of the node that has the key.

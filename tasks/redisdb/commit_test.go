@@ -1,6 +1,7 @@
 package redisdb_test
 
 import (
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -86,6 +87,66 @@ func TestCommitWaitsForReplicas(t *testing.T) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatal(err)
+		}
+	}
+}
+
+// Who asks again for what was done, but not heard of by enough replicas, is told that it is
+// done when they have it: a failover would forget it.
+func TestWhatWasDoneBeforeWaitsForReplicasToo(t *testing.T) {
+	ctx := t.Context()
+	primary, replica := withReplica(t)
+	w := open(t, redisdb.Options{URL: primary.URL(), CommitReplicas: 1})
+	cancelled := w.submit(t, "phone-1")
+	if _, err := w.db.AddEndpoint(ctx, tasks.Endpoint{ID: "wh_1", Tenant: "acme", Secret: "s", URL: "https://hooks.example/", Topics: tasks.Topics}, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	replica.Kill()
+	again := tasks.Submission{Tenant: "acme", IdempotencyKey: "once", InstanceIDs: []string{"phone-2"}, Open: true}
+	repeated := map[string]func() error{
+		"submit": func() error {
+			if _, err := w.db.Replay(ctx, again); err == nil || !errors.Is(err, tasks.JobGone) {
+				return err
+			}
+			_, err := w.db.Submit(ctx, again)
+			return err
+		},
+		"cancel":          func() error { return w.db.Cancel(ctx, cancelled.ID, tasks.Actor{}) },
+		"the tenant halt": func() error { return w.db.Halt(ctx, "acme", tasks.HaltedByTenant, tasks.Actor{}) },
+		"resume":          func() error { return w.db.Resume(ctx, "acme", tasks.HaltedByOperator, tasks.Actor{}) },
+	}
+	for what, f := range repeated {
+		for n := range 3 {
+			if err := f(); err == nil {
+				t.Errorf("%s, try %d, is done, and no replica knows", what, n+1)
+			}
+		}
+	}
+	if err := w.rdb.HSet(ctx, "reset:{"+cancelled.ID+"}", "left", 0, "0", "c  1 1 phone-1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	ended, err := w.db.Job(ctx, cancelled.ID)
+	if err != nil || !ended.State.Final() {
+		t.Fatalf("the cancelled job is %s, %v", ended.State, err)
+	}
+	if err := w.db.Tell(ctx, ended); err == nil {
+		t.Error("an end is told that no replica knows")
+	}
+	replica.Restart(t)
+	repeated["tell"] = func() error { return w.db.Tell(ctx, ended) }
+	for what, f := range repeated {
+		var err error
+		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+			err = f()
+			if e, final := errors.AsType[*tasks.Error](err); final && e.Code == tasks.JobFinal {
+				err = nil // by now the cancelled job is
+			}
+			if err == nil {
+				break
+			}
+		}
+		if err != nil {
+			t.Errorf("%s with a replica: %v", what, err)
 		}
 	}
 }

@@ -46,8 +46,11 @@ func policyField(tenant, what string) string {
 // actor. A tenant's own halt that holds stays as it is.
 func (db *DB) Halt(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error {
 	there, err := db.halted(ctx, tenant, whose)
-	if err != nil || there && whose == tasks.HaltedByTenant {
+	if err != nil {
 		return err
+	}
+	if there && whose == tasks.HaltedByTenant {
+		return db.confirm(ctx, policiesKey, policyRevision)
 	}
 	text, err := json.Marshal(tasks.Halt{Since: tasks.Time{Time: db.Now()}, Reason: actor.Reason})
 	if err != nil {
@@ -59,8 +62,11 @@ func (db *DB) Halt(ctx context.Context, tenant string, whose tasks.Halter, actor
 // Resume ends the halt of one halter; that of the other one stays.
 func (db *DB) Resume(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error {
 	there, err := db.halted(ctx, tenant, whose)
-	if err != nil || !there {
+	if err != nil {
 		return err
+	}
+	if !there {
+		return db.confirm(ctx, policiesKey, policyRevision)
 	}
 	return db.setHalt(ctx, tenant, whose, actor.Entry(tasks.ActionResume), "")
 }
@@ -96,7 +102,7 @@ func (db *DB) setHalt(ctx context.Context, tenant string, whose tasks.Halter, e 
 		}
 		db.policies.last.Store(nil) // whoever changes something sees it at once
 		if done == 0 {
-			return errUnchanged
+			return cmp.Or(db.confirm(ctx, policiesKey, policyRevision), errUnchanged)
 		}
 		return nil
 	})

@@ -171,10 +171,13 @@ func keyReused() error {
 // for another request.
 func (db *DB) Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
 	job, err := db.Job(ctx, s.JobID())
-	if err == nil && job.Fingerprint != s.Fingerprint() {
+	if err != nil {
+		return job, err
+	}
+	if job.Fingerprint != s.Fingerprint() {
 		return tasks.Job{}, keyReused()
 	}
-	return job, err
+	return job, db.confirm(ctx, jobKey(job.ID), revField)
 }
 
 // Cancel ends the items of a job that wait, and lets none begin any more. Errors:
@@ -187,7 +190,7 @@ func (db *DB) Cancel(ctx context.Context, id string, actor tasks.Actor) error {
 	case job.State.Final():
 		return nothingToCancel()
 	case job.Stop == tasks.Cancelled:
-		return nil
+		return db.confirm(ctx, jobKey(id), revField)
 	}
 	open := aboutItems(actor.Entry(tasks.ActionCancel), job, func(it tasks.Item) bool { return !it.State.Final() })
 	if err := db.Decide(ctx, open, func(ctx context.Context) error { return db.cancel(ctx, id) }); err != nil {
@@ -213,8 +216,8 @@ func (db *DB) cancel(ctx context.Context, id string) error {
 		return tasks.JobGone
 	case 0:
 		return nothingToCancel()
-	case 2:
-		return errUnchanged
+	case 2: // somebody else was faster
+		return cmp.Or(db.confirm(ctx, jobKey(id), revField), errUnchanged)
 	}
 	db.metrics.stop(a[1:])
 	return nil

@@ -13,6 +13,9 @@ import (
 	"batchreset/tasks"
 )
 
+//go:embed lua/confirm.lua
+var confirmLua string
+
 //go:embed lua/brake.lua
 var brakeLua string
 
@@ -163,6 +166,7 @@ var (
 	deliverScript    = redis.NewScript(recordLua + rememberLua + lostLua + deliverLua)
 	cancelScript     = redis.NewScript(brakeLua + recordLua + stopLua + cancelLua)
 	reopenScript     = redis.NewScript(recordLua + stopLua + reopenLua)
+	confirmScript    = redis.NewScript(brakeLua + confirmLua)
 	upgradeScript    = redis.NewScript(brakeLua + recordLua + upgradeLua)
 	claimScript      = redis.NewScript(claimLua)
 	beatScript       = redis.NewScript(beatLua)

@@ -52,6 +52,10 @@ func (db *DB) Tell(ctx context.Context, job tasks.Job) error {
 	if len(notices) == 0 {
 		return nil
 	}
+	// What a failover forgets must not have been told.
+	if err := db.confirm(ctx, jobKey(job.ID), revField); err != nil {
+		return fmt.Errorf("tell: %w", err)
+	}
 	if err := db.enqueueAll(ctx, WebhookQueue, len(notices), func(ctx context.Context, client *asynq.Client, i int) error {
 		return enqueueNotice(ctx, client, job, notices[i])
 	}); err != nil {
