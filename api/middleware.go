@@ -192,7 +192,7 @@ func (s *server) checkToken(c echo.Context, scope tasks.Scope, byTicket, counted
 	c.Set(tokenKey, token)
 	s.welcome(c)
 	if s.cfg.Tracer != nil {
-		s.startSpan(c, callersTrace(c))
+		s.startSpan(callersTrace(c), c)
 	}
 	if scope != anyScope {
 		err = token.Allow(scope)

@@ -18,7 +18,7 @@ import (
 // startSpan begins the span of a request of the API, as a part of what parent has. It and its
 // counterpart are not called while a request waits, because their frames make a waiter's
 // stack twice as large.
-func (s *server) startSpan(c echo.Context, parent context.Context) trace.Span {
+func (s *server) startSpan(parent context.Context, c echo.Context) trace.Span {
 	start, _ := c.Get(startKey).(time.Time)
 	r, route := c.Request(), c.Path()
 	ctx, span := s.cfg.Tracer.Start(parent, r.Method+" "+route, trace.WithTimestamp(start), trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
@@ -43,7 +43,7 @@ func (s *server) endSpan(c echo.Context) {
 		if c.Get(turnedKey) != nil || !guarded(c) || !s.routes[[2]string{c.Request().Method, c.Path()}] {
 			return
 		}
-		span = s.startSpan(c, c.Request().Context())
+		span = s.startSpan(c.Request().Context(), c)
 	}
 	status := c.Response().Status
 	span.SetAttributes(semconv.HTTPResponseStatusCode(status), attribute.String("batchreset.tenant", tenant(c)))

@@ -118,7 +118,10 @@ func newOperatorPasswordCommand(std *streams) *cobra.Command {
 }
 
 func newOperatorRoleCommand(std *streams) *cobra.Command {
-	var redis redisFlags
+	var (
+		redis  redisFlags
+		output outputFlag
+	)
 	cmd := &cobra.Command{
 		Use:       "role NAME ROLE",
 		Short:     "Give somebody another role, which ends their sessions",
@@ -138,12 +141,12 @@ func newOperatorRoleCommand(std *streams) *cobra.Command {
 				if !found {
 					return noOperator(args[0])
 				}
-				fmt.Fprintf(std.err, "%s may log in as %s\n", args[0], role)
-				return nil
+				return output.said(std, map[string]any{"name": args[0], "role": role}, "%s may log in as %s", args[0], role)
 			})
 		},
 	}
 	redis.define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.define(cmd.Flags())
 	return cmd
 }
 
