@@ -255,7 +255,7 @@ func (c *caller) readAll(ctx context.Context, jobs []string) (open []string, err
 	g.SetLimit(8)
 	for _, job := range jobs {
 		g.Go(func() error {
-			final, err := c.read(ctx, job)
+			final, err := c.readAtLast(ctx, job)
 			if err == nil && !final {
 				mu.Lock()
 				open = append(open, job)
@@ -265,6 +265,19 @@ func (c *caller) readAll(ctx context.Context, jobs []string) (open []string, err
 		})
 	}
 	return open, g.Wait()
+}
+
+// readAtLast is read on a machine that may be too busy to answer at once.
+func (c *caller) readAtLast(ctx context.Context, job string) (final bool, err error) {
+	for range 30 {
+		final, err = c.read(ctx, job)
+		answer, answered := errors.AsType[*client.Error](err)
+		if err == nil || answered && answer.HTTPStatus < http.StatusInternalServerError || ctx.Err() != nil {
+			return final, err
+		}
+		pause(ctx, time.Second)
+	}
+	return final, err
 }
 
 // list returns every job that a request may have made or that the api lists.
