@@ -257,16 +257,23 @@ func isObject(v any) bool {
 
 // failure is an error in JSON output.
 type failure struct {
-	Code    string `json:"error_code,omitempty"`
-	Message string `json:"error_msg"`
+	Code       string `json:"error_code,omitempty"`
+	Message    string `json:"error_msg"`
+	HTTPStatus int    `json:"http_status,omitempty"`
+	RequestID  string `json:"request_id,omitempty"`
+
+	err error // for people
 }
 
+// newFailure takes an error apart. Its message does not repeat what has a field of its own.
 func newFailure(err error) failure {
-	f := failure{Message: err.Error()}
+	f := failure{Message: err.Error(), err: err}
 	if e, ok := errors.AsType[*client.Error](err); ok {
-		f.Code = e.Code
+		f.Code, f.HTTPStatus, f.RequestID = e.Code, e.HTTPStatus, e.RequestID
+		f.Message = strings.Replace(f.Message, e.Error(), e.Message, 1)
 	} else if e, ok := errors.AsType[*tasks.Error](err); ok {
 		f.Code = string(e.Code)
+		f.Message = strings.Replace(f.Message, e.Error(), e.Message, 1)
 	}
 	return f
 }
@@ -274,19 +281,13 @@ func newFailure(err error) failure {
 // trouble is the error that a command ends with, for programs.
 type trouble struct {
 	failure
-	HTTPStatus int    `json:"http_status,omitempty"`
-	RequestID  string `json:"request_id,omitempty"`
-	ExitCode   int    `json:"exit_code"`
+	ExitCode int `json:"exit_code"`
 }
 
 // complain says on standard error what went wrong: to programs that asked for JSON, YAML or
 // lines as one object, the last line there is.
 func (f *outputFlag) complain(w io.Writer, err error, code int) {
 	t := trouble{failure: newFailure(err), ExitCode: code}
-	if e, ok := errors.AsType[*client.Error](err); ok {
-		t.HTTPStatus, t.RequestID = e.HTTPStatus, e.RequestID
-		t.Message = strings.Replace(t.Message, e.Error(), e.Message, 1) // which repeats the rest
-	}
 	written := errors.New("nobody asked")
 	switch f.String() {
 	case "json", "jsonl":

@@ -211,6 +211,24 @@ func TestErrorsForPrograms(t *testing.T) {
 			t.Errorf("%s prints %q", row.args, r.out)
 		}
 	}
+	for _, args := range [][]string{{"submit", "foreign-1"}, {"retry", job1}, {"watch", job1}} { // the errors of a part
+		document := oneObject(t, s.call(t, append(args, "-o", "json")...).out)
+		part, _ := document["errors"].([]any)
+		if failed, _ := document["failed"].([]any); len(failed) > 0 {
+			part = failed
+		}
+		if len(part) != 1 {
+			t.Fatalf("%v prints %v", args, document)
+		}
+		got, _ := part[0].(map[string]any)
+		code, _ := got["error_code"].(string)
+		if message, _ := got["error_msg"].(string); code == "" || message == "" || strings.Contains(message, code) || strings.Contains(message, "HTTP") {
+			t.Errorf("%v says %v", args, got)
+		}
+		if args[0] != "watch" && (got["http_status"] == nil || got["request_id"] == nil) { // which has only not found it
+			t.Errorf("%v says %v", args, got)
+		}
+	}
 	r := callCommand(t.Context(), nil, "status", job1, "-o", "yaml", "--server", s.URL, "--token", testToken)
 	if !strings.HasPrefix(r.err, "error_code: RESET.0001\n") {
 		t.Errorf("as YAML: %s", r.err)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -27,20 +28,20 @@ func (r *retryFlags) submit(ctx context.Context, std *streams, flags *callerFlag
 		return err
 	}
 	chosen, left := r.choose(rows)
-	if len(chosen) == 0 {
-		fmt.Fprintf(std.err, "nothing to reset again (left alone: %s)\n", left)
-		return result.write(std.out, nil)
-	}
 	notices := &notices{w: std.err}
+	s := submission{
+		kind: kindRetry, listed: instancesOf(chosen), result: result, wait: r.wait,
+		output: flags.output, out: std.out, notices: notices,
+	}
+	if len(chosen) == 0 {
+		fmt.Fprintf(notices, "nothing to reset again (left alone: %s)\n", left)
+		return errors.Join(s.show(following{errors: []jobError{}}), result.write(std.out, nil))
+	}
 	c, err := flags.connect(notices)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	s := submission{
-		kind: kindRetry, listed: instancesOf(chosen), result: result, wait: r.wait,
-		output: flags.output, out: std.out, notices: notices,
-	}
 	if err := r.prepare(ctx, c, &s, chosen); err != nil {
 		return err
 	}

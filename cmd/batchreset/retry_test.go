@@ -163,6 +163,17 @@ func TestRetryFailedFrom(t *testing.T) {
 			t.Error("it asked all the same")
 		}
 	})
+	t.Run("says so to programs, too", func(t *testing.T) {
+		s := newFakeService(t)
+		for form, want := range map[string]string{"csv": resultHead, "jsonl": "", "table": "INSTANCE ID"} {
+			r := s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead), "-o", form)
+			if r.code != 0 || !strings.HasPrefix(r.out, want) || want == "" && r.out != "" {
+				t.Errorf("as %s it ends with %d and prints %q", form, r.code, r.out)
+			}
+		}
+		r := s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead), "-o", "json")
+		sameJSON(t, r.out, `{"errors":[],"failed":[],"jobs":[],"not_sent":[]}`)
+	})
 	t.Run("writes the result all the same", func(t *testing.T) {
 		for name, want := range map[string]string{"again.csv": resultHead, "again.jsonl": ""} {
 			s := newFakeService(t)

@@ -277,7 +277,7 @@ func (f *apiFlags) sayLimits(ctx context.Context, db *redisdb.DB, log *slog.Logg
 	if err != nil {
 		return err
 	}
-	log.Info("limits of a tenant without his own ('batchreset tenant limit' changes them; 0 = none)",
+	log.Info("limits of a tenant without its own ('batchreset tenant limit' changes them; 0 = none)",
 		"requests_per_second", *all.RequestsPerSecond, "open_instances", *all.OpenInstances,
 		"instances_per_hour", *all.InstancesPerHour, "max_failures", *all.MaxFailures, "max_backlog", f.db.MaxBacklog)
 	return nil

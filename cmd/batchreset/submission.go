@@ -56,7 +56,6 @@ type failedBatch struct {
 	InstanceIDs   []string `json:"instance_ids"`
 	MayBeAccepted bool     `json:"may_be_accepted"`
 	failure
-	err error
 }
 
 // run sends the instances and follows their jobs if asked to. Its error gives the exit
@@ -117,7 +116,7 @@ func (s *submission) send(ctx context.Context, c *client.Client, batches []clien
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if err != nil {
-				s.failed = append(s.failed, failedBatch{batch.InstanceIDs, errors.Is(err, client.ErrUncertain), newFailure(err), err})
+				s.failed = append(s.failed, failedBatch{batch.InstanceIDs, errors.Is(err, client.ErrUncertain), newFailure(err)})
 				return nil
 			}
 			accepted.Add(int64(len(a.Items)))
@@ -205,18 +204,7 @@ func (s *submission) finish(ctx context.Context, c *client.Client, again string)
 	if s.wait && len(s.jobs) > 0 {
 		f = follow(ctx, c, s.notices, s.jobs, false)
 	}
-	err := s.output.show(s.out, view{
-		document: map[string]any{
-			"jobs": records(f.jobs), "failed": notNil(s.failed), "not_sent": notNil(s.notSent), "errors": f.errors,
-		},
-		rows: each(s.rows(f.jobs)), columns: resultColumns,
-		text: func(io.Writer) error {
-			if !s.wait || len(s.jobs) == 0 {
-				return nil // the job IDs were printed when they were known
-			}
-			return writeSummary(s.notices, f.jobs)
-		},
-	})
+	err := s.show(f)
 	if s.result != nil {
 		err = errors.Join(err, s.writeResult(ctx, c, f.jobs, again))
 	}
@@ -230,6 +218,22 @@ func (s *submission) finish(ctx context.Context, c *client.Client, again string)
 		err = &exitError{exitSome, fmt.Errorf("%s not reset again", plural(n, "instance"))}
 	}
 	return err
+}
+
+// show prints what became of the instances.
+func (s *submission) show(f following) error {
+	return s.output.show(s.out, view{
+		document: map[string]any{
+			"jobs": records(f.jobs), "failed": notNil(s.failed), "not_sent": notNil(s.notSent), "errors": f.errors,
+		},
+		rows: each(s.rows(f.jobs)), columns: resultColumns,
+		text: func(io.Writer) error {
+			if !s.wait || len(s.jobs) == 0 {
+				return nil // the job IDs were printed when they were known
+			}
+			return writeSummary(s.notices, f.jobs)
+		},
+	})
 }
 
 // which names the jobs on a command line.
@@ -286,9 +290,6 @@ func (s *submission) rows(jobs []client.Job) []resultRow {
 		case refusesInstances(f.err):
 			row.State = rowRefused
 		}
-		if e, answered := errors.AsType[*client.Error](f.err); answered {
-			row.Message = e.Message // its code is in a column of its own
-		}
 		for _, id := range f.InstanceIDs {
 			row.InstanceID = id
 			known[id] = row
@@ -321,7 +322,7 @@ func (s *submission) report(again string) {
 		if f.MayBeAccepted {
 			what = "may have been accepted"
 		}
-		fmt.Fprintf(s.notices, "%s: %s\n  %s\n", what, f.Message, strings.Join(f.InstanceIDs, " "))
+		fmt.Fprintf(s.notices, "%s: %s\n  %s\n", what, f.err, strings.Join(f.InstanceIDs, " "))
 	}
 	if n := len(s.notSent); n > atMost {
 		fmt.Fprintf(s.notices, "not sent:\n  %s and %d more\n", strings.Join(s.notSent[:atMost], " "), n-atMost)

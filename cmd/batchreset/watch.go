@@ -147,7 +147,7 @@ func follow(ctx context.Context, c *client.Client, n *notices, jobs []client.Job
 func noJobs(ids []string) []jobError {
 	all := []jobError{}
 	for _, id := range ids {
-		all = append(all, jobError{id, failure{string(tasks.NoJob), tasks.Errorf(tasks.NoJob, "there is no such job").Error()}})
+		all = append(all, jobError{id, newFailure(tasks.Errorf(tasks.NoJob, "there is no such job"))})
 	}
 	return all
 }
@@ -195,9 +195,9 @@ func (f following) verdict(which string) error {
 	var all []error
 	for _, e := range f.errors {
 		if e.JobID == "" {
-			all = append(all, errors.New(e.Message))
+			all = append(all, e.err)
 		} else {
-			all = append(all, fmt.Errorf("job %s: %s", e.JobID, e.Message))
+			all = append(all, fmt.Errorf("job %s: %w", e.JobID, e.err))
 		}
 	}
 	switch err := errors.Join(all...); {
