@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"html/template"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/pprof"
 	"strings"
@@ -202,19 +203,54 @@ func (s *site) dashboard() echo.HandlerFunc {
 	options := s.Redis
 	options.RootPath = s.Path + dashboardPath
 	options.PayloadFormatter = asynqmon.PayloadFormatterFunc(readable)
-	changing := echo.WrapHandler(asynqmon.New(options))
+	changing := asynqmon.New(options)
 	options.ReadOnly = true
 	looking := echo.WrapHandler(asynqmon.New(options))
 	return func(c echo.Context) error {
 		r := c.Request().Clone(c.Request().Context())
 		r.URL.Path, r.URL.RawPath = s.Path+r.URL.Path, ""
 		c.SetRequest(r)
-		if mayChange(c) {
-			return changing(c)
+		switch {
+		case !mayChange(c):
+			return looking(c)
+		case looks(r):
+			changing.ServeHTTP(c.Response(), r)
+			return nil
+		default:
+			return s.change(c, changing)
 		}
-		return looking(c)
 	}
 }
+
+// change passes a request on that is to change something. What the dashboard does not know
+// it answers with its page, as if something had been done.
+func (s *site) change(c echo.Context, dashboard http.Handler) error {
+	answer := &heldAnswer{header: http.Header{}, status: http.StatusOK}
+	dashboard.ServeHTTP(answer, c.Request())
+	if strings.HasPrefix(http.DetectContentType(answer.body.Bytes()), "text/html") {
+		return s.refuse(c, http.StatusMethodNotAllowed, "The dashboard has no such request.")
+	}
+	maps.Copy(c.Response().Header(), answer.header)
+	c.Response().WriteHeader(answer.status)
+	_, err := c.Response().Write(answer.body.Bytes())
+	return err
+}
+
+// heldAnswer is an http.ResponseWriter that keeps what is written to it.
+type heldAnswer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+// Header implements http.ResponseWriter.
+func (a *heldAnswer) Header() http.Header { return a.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *heldAnswer) WriteHeader(status int) { a.status = status }
+
+// Write implements http.ResponseWriter.
+func (a *heldAnswer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
 // page is what the templates show.
 type page struct {
