@@ -103,5 +103,16 @@ func (c *Client) jobsPage(ctx context.Context, query url.Values) (jobsPage, erro
 		return jobsPage{}, err
 	}
 	var page jobsPage
-	return page, a.decode(&page)
+	if err := a.decode(&page); err != nil {
+		return jobsPage{}, err
+	}
+	if page.Jobs == nil {
+		return jobsPage{}, a.unusable("no list of jobs")
+	}
+	for _, job := range page.Jobs {
+		if job.ID == "" || job.State == "" {
+			return jobsPage{}, a.unusable("a record without job_id or state")
+		}
+	}
+	return page, nil
 }

@@ -63,6 +63,36 @@ func TestJobs(t *testing.T) {
 	})
 }
 
+// TestAnswersWithoutWhatWasAskedFor: nothing said is not nothing there. A "cancel --all" would
+// have found no job.
+func TestAnswersWithoutWhatWasAskedFor(t *testing.T) {
+	ask := map[string]func(c *Client) error{
+		"jobs": func(c *Client) (err error) {
+			for _, err = range c.Jobs(t.Context(), JobsFilter{}) {
+			}
+			return err
+		},
+		"ids":    func(c *Client) error { _, _, err := c.JobsByID(t.Context(), jobID); return err },
+		"whoami": func(c *Client) error { _, err := c.WhoAmI(t.Context()); return err },
+		"dry run": func(c *Client) error {
+			_, err := c.DryRun(t.Context(), Batch{InstanceIDs: []string{"i-1"}})
+			return err
+		},
+	}
+	for what, data := range map[string][]string{
+		"jobs": {`{}`, `{"jobs":null}`, `{"jobs":[{}]}`}, "ids": {`{}`, `{"missing":[]}`, `{"jobs":[{"job_id":"` + jobID + `"}]}`},
+		"whoami": {`{}`, `{"token_id":"a"}`, `{"tenant":"b"}`}, "dry run": {`{"dry_run":true}`, `{"dry_run":true,"instances":[]}`},
+	} {
+		for _, data := range data {
+			s := serve(t, step{body: okay(data)})
+			c, _ := connect(t, s.URL)
+			if e, ok := errors.AsType[*Error](ask[what](c)); !ok || e.HTTPStatus != 200 {
+				t.Errorf("%s takes %s for an answer: %v", what, data, e)
+			}
+		}
+	}
+}
+
 func TestJobsByID(t *testing.T) {
 	s := serve(t, step{body: okay(`{"jobs":[` + running + `]}`)}, step{body: okay(`{"jobs":[],"missing":["x"]}`)})
 	c, _ := connect(t, s.URL)

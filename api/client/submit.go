@@ -115,6 +115,9 @@ func (c *Client) DryRun(ctx context.Context, b Batch) ([]Verdict, error) {
 		// An older service ignores the field and has begun.
 		return nil, a.unusable("it does not know dry_run: the instances are being reset")
 	}
+	if err == nil && len(data.Instances) == 0 {
+		return nil, a.unusable("no instances")
+	}
 	return data.Instances, err
 }
 

@@ -20,5 +20,11 @@ func (c *Client) WhoAmI(ctx context.Context) (who Identity, err error) {
 	if err != nil {
 		return who, err
 	}
-	return who, a.decode(&who)
+	if err := a.decode(&who); err != nil {
+		return who, err
+	}
+	if who.TokenID == "" || who.Tenant == "" {
+		return Identity{}, a.unusable("no token_id or tenant")
+	}
+	return who, nil
 }

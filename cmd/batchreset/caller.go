@@ -101,6 +101,19 @@ func (f *callerFlags) connect(notices *notices) (*client.Client, error) {
 	return c, nil
 }
 
+// asUsed takes the arguments that the command's own line of usage names, and names the one
+// that is missing. The last one may be there several times if it ends with an ellipsis.
+func asUsed(cmd *cobra.Command, args []string) error {
+	names := strings.Fields(cmd.Use)[1:]
+	switch last := len(names) - 1; {
+	case len(args) <= last:
+		return fmt.Errorf("%s is missing (see '%s --help')", strings.TrimSuffix(names[len(args)], "…"), cmd.CommandPath())
+	case len(args) > len(names) && !strings.HasSuffix(names[last], "…"):
+		return fmt.Errorf("unexpected argument %q (see '%s --help')", args[len(names)], cmd.CommandPath())
+	}
+	return nil
+}
+
 // jobArgs refuses anything but job IDs, at least one and at most limit of them;
 // 0 is no limit.
 func jobArgs(limit int) cobra.PositionalArgs {

@@ -47,7 +47,7 @@ move to another tenant, are counted, and in the audit trail.
 CSV:   a header line instance_id[,tenant][,protected], then one instance per line
 JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
 		Example:           "  batchreset fleet import fleet.csv --redis-file redis-url.txt",
-		Args:              cobra.ExactArgs(1),
+		Args:              asUsed,
 		ValidArgsFunction: cobra.FixedCompletions([]string{"csv", "json"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := readFleet(args[0])
@@ -201,7 +201,7 @@ func newFleetChangeCommand(std *streams, done string, change fleetChange, cmd *c
 		redis  redisFlags
 		output outputFlag
 	)
-	cmd.Args = cobra.MinimumNArgs(1)
+	cmd.Args = asUsed
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return withRedis(cmd, redis, func(db *redisdb.DB) error {
 			missing, err := change(db, cmd.Context(), args, actor(""))

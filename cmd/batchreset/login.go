@@ -40,7 +40,7 @@ A context is a file that only you can read (mode 0600), below --config-dir. Log 
 under the same name to give it another token.`,
 		Example: `  batchreset login https://reset.example
   batchreset login https://reset-lab.example --name lab < lab-token.txt`,
-		Args: cobra.ExactArgs(1),
+		Args: asUsed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s := savedContext{Name: name, Server: strings.TrimRight(args[0], "/")}
 			if name == "" {
@@ -253,7 +253,7 @@ unless --context, BATCHRESET_CONTEXT, or their other flags say otherwise.`,
 			kept   contexts
 		)
 		sub := &cobra.Command{
-			Use: use, Short: short, Example: example, Args: cobra.ExactArgs(1),
+			Use: use, Short: short, Example: example, Args: asUsed,
 			RunE: func(_ *cobra.Command, args []string) error { return do(kept, output, args[0]) },
 		}
 		output.define(sub.Flags())

@@ -43,7 +43,7 @@ func newOperatorAddCommand(std *streams) *cobra.Command {
 a file. Redis keeps its bcrypt hash.`,
 		Example: `  batchreset operator add alice --role operator
   batchreset operator add wallboard --role viewer --password-file /run/secrets/wallboard`,
-		Args: cobra.ExactArgs(1),
+		Args: asUsed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o := tasks.Operator{Name: args[0], Role: tasks.Role(role)}
 			if err := tasks.CheckOperatorName(o.Name); err != nil {
@@ -91,7 +91,7 @@ func newOperatorPasswordCommand(std *streams) *cobra.Command {
 		Use:     "passwd NAME",
 		Short:   "Give somebody a new password, which ends their sessions",
 		Example: "  batchreset operator passwd alice",
-		Args:    cobra.ExactArgs(1),
+		Args:    asUsed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
 				_, found, err := db.Operator(cmd.Context(), args[0])
@@ -126,7 +126,7 @@ func newOperatorRoleCommand(std *streams) *cobra.Command {
 		Use:       "role NAME ROLE",
 		Short:     "Give somebody another role, which ends their sessions",
 		Example:   "  batchreset operator role alice operator",
-		Args:      cobra.ExactArgs(2),
+		Args:      asUsed,
 		ValidArgs: words(tasks.Roles),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			role := tasks.Role(args[1])
@@ -208,7 +208,7 @@ func newOperatorRemoveCommand(std *streams) *cobra.Command {
 		Use:     "remove NAME",
 		Short:   "Let somebody log in no more, and end their sessions",
 		Example: "  batchreset operator remove alice",
-		Args:    cobra.ExactArgs(1),
+		Args:    asUsed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
 				found, err := db.RemoveOperator(cmd.Context(), args[0], actor(""))

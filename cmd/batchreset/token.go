@@ -165,7 +165,7 @@ func newTokenRevokeCommand(std *streams) *cobra.Command {
 		Use:     "revoke ID",
 		Short:   "Revoke a token, at once and for good",
 		Example: "  batchreset token revoke 3fa1c09b7e55d210",
-		Args:    cobra.ExactArgs(1),
+		Args:    asUsed,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withRedis(cmd, redis, func(db *redisdb.DB) error {
 				found, err := db.RevokeToken(cmd.Context(), args[0], actor(""))

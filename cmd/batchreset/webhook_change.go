@@ -20,7 +20,7 @@ func newEndpointCommand(cmd *cobra.Command, do func(context.Context, *redisdb.DB
 		redis  redisFlags
 		output outputFlag
 	)
-	cmd.Args = cobra.ExactArgs(1)
+	cmd.Args = asUsed
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return withRedis(cmd, redis, func(db *redisdb.DB) error {
 			e, err := db.EndpointByID(cmd.Context(), args[0])

@@ -84,7 +84,7 @@ func TestBadWebhooksAreRefusedByName(t *testing.T) {
 		{"an event that there is not", []string{"add", "--tenant", "acme", "--url", public, "--events", "job.finished,job.began"}, "--events must be of job.finished,job.item_failed, not \"job.began\""},
 		{"http", []string{"add", "--tenant", "acme", "--url", "http://93.184.215.14/"}, "--url must be an https URL"},
 		{"a private address", []string{"add", "--tenant", "acme", "--url", "https://10.0.0.1/"}, "--url leads to 10.0.0.1, which is not a public address"},
-		{"no endpoint", []string{"rotate"}, "accepts 1 arg(s)"},
+		{"no endpoint", []string{"rotate"}, "ID is missing"},
 		{"a negative overlap", []string{"rotate", "ep_1", "--overlap", "-1h"}, "--overlap must not be negative"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
