@@ -43,6 +43,9 @@ operators' commands work on the Redis inside with the --redis that it prints.`,
   batchreset dev --listen 127.0.0.1:9000 --simulator-latency 5s --simulator-failure-rate 0.2`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if work.Lanes == 0 && !redis.given() {
+				work.Lanes = min(embeddedLanes, work.Concurrency)
+			}
 			if err := errors.Join(api.check(), work.check(), ops.check()); err != nil {
 				return err
 			}
@@ -76,7 +79,7 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 	// The token of the embedded Redis is fixed, so that command lines can be kept.
 	// A well-known token has no business in a real one.
 	token, ttl := demoToken, time.Duration(0)
-	inside := redis.url == "" && redis.file == ""
+	inside := !redis.given()
 	if inside {
 		server, err := startEmbedded()
 		if err != nil {
@@ -145,6 +148,10 @@ func runDev(ctx context.Context, std *streams, redis redisFlags, flags apiFlags,
 		func(ctx context.Context) error { return serve(ctx, private, site, log) },
 	})
 }
+
+// embeddedLanes is how many lanes ask the embedded Redis: it does one thing at a time, and
+// with 32 of them the first request of a busy machine came too late.
+const embeddedLanes = 4
 
 // embedded is a Redis inside this process, for this user alone: whoever has the URL. Operators'
 // commands work on it, too.

@@ -99,6 +99,9 @@ func checkShared(db redisdb.Options) error {
 	return checkFullAt(db.FullAt)
 }
 
+// given reports whether there is a Redis at all.
+func (f *redisFlags) given() bool { return f.url != "" || f.file != "" }
+
 // open connects to the Redis of the flags.
 func (f *redisFlags) open(ctx context.Context, opts redisdb.Options) (*redisdb.DB, error) {
 	opts, err := f.locate(opts)
@@ -301,7 +304,7 @@ type workerFlags struct {
 
 func (f *workerFlags) define(flags *pflag.FlagSet) {
 	flags.IntVar(&f.Concurrency, "concurrency", 100, "attempts side by side in this process")
-	flags.IntVar(&f.Lanes, "lanes", 0, "asynq servers that share this process's work: each takes one task after the other; 0 = 32, or --concurrency if that is less")
+	flags.IntVar(&f.Lanes, "lanes", 0, "asynq servers that share this process's work: each takes one task after the other; 0 = 32 (4 on the embedded Redis), or --concurrency if that is less")
 	flags.IntVar(&f.MaxAttempts, "max-attempts", 5, "failures after which an item is given up; calls without an answer are counted apart, to the same number")
 	flags.DurationVar(&f.AttemptTimeout, "attempt-timeout", 10*time.Minute, "time for one attempt")
 	flags.DurationVar(&f.ShutdownTimeout, "shutdown-timeout", 0, "time for running attempts to end when the worker stops (default: the attempt timeout)")
