@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -110,8 +111,11 @@ func (s *site) refuse(c echo.Context, status int, why string) error {
 }
 
 func (s *site) logRefusal(r *http.Request, remote, operator, why string) {
-	s.Log.Warn("request refused", "method", r.Method, "path", r.URL.Path, "remote", remote, "operator", operator, "reason", why)
+	s.Log.Warn("request refused", "method", cut(r.Method), "path", cut(r.URL.Path), "remote", remote, "operator", operator, "reason", why)
 }
+
+// cut keeps what strangers send from filling the log.
+func cut(text string) string { return fmt.Sprintf("%.256s", text) }
 
 // looks reports whether a request only asks for something.
 func looks(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }

@@ -14,7 +14,7 @@ import (
 const firstPath = "/first-operator"
 
 const (
-	firstHow   = "Each api or worker that starts without one prints a link to its standard output, good for an hour, that makes the first; 'batchreset operator add' does, too."
+	firstHow   = "'batchreset operator add' makes one. So does the link that each api or worker that starts without one prints to its standard output, good for an hour, unless its Redis user may not write operators."
 	firstStale = "This link is not good, or no longer: it works once, for an hour. Start an api or a worker again for another one, or use 'batchreset operator add'."
 )
 

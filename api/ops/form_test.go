@@ -140,3 +140,16 @@ func TestANameThatIsNoneIsNotRepeated(t *testing.T) {
 		}
 	}
 }
+
+// What strangers send does not fill the log.
+func TestARefusalIsAShortLine(t *testing.T) {
+	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator})
+	long := strings.Repeat("x", 50<<10)
+	g.want(t, g.ask(t, http.MethodPost, "/jobs/"+long+"/cancel", nil, url.Values{"reason": {"r"}}), http.StatusUnauthorized, "Log in first")
+	g.want(t, g.ask(t, "X"+long, "/"+long, nil, nil, "Sec-Fetch-Site", "cross-site"), http.StatusForbidden, "from another site")
+	for line := range strings.Lines(g.log.String()) {
+		if len(line) > 2000 {
+			t.Errorf("a line of %d bytes: %.300s", len(line), line)
+		}
+	}
+}

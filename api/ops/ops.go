@@ -326,7 +326,7 @@ func (s *site) fail(err error, c echo.Context) {
 	if e, ok := errors.AsType[*echo.HTTPError](err); ok {
 		err = c.String(e.Code, http.StatusText(e.Code)+"\n")
 	} else {
-		s.Log.Error("request failed", "path", c.Request().URL.Path, "error", err)
+		s.Log.Error("request failed", "path", cut(c.Request().URL.Path), "error", err)
 		p := page{Root: root(c), Title: "Not now", Problem: "Redis does not answer, or something else is wrong: see the log.", Open: true}
 		err = s.show(c, http.StatusServiceUnavailable, "refused", p)
 	}

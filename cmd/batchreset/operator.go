@@ -23,7 +23,8 @@ func newOperatorCommand(std *streams) *cobra.Command {
 		Short: "Say who may log in to the operators' site",
 		Long: `Operators log in to the site on --ops-listen. Viewers may look at everything, operators
 also change things. As long as there is nobody, the site is closed; each api or worker
-that starts then prints a link, with which the first one can also be made in a browser.`,
+that starts then prints a link, with which the first one can also be made in a browser,
+if its Redis user may write operators.`,
 	}
 	cmd.AddCommand(newOperatorAddCommand(std), newOperatorListCommand(std), newOperatorPasswordCommand(std), newOperatorRoleCommand(std), newOperatorRemoveCommand(std))
 	return cmd

@@ -11,7 +11,8 @@ var number = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`)
 // asText has a spreadsheet show the cells of a table as they are: a cell that would be a
 // formula gets an apostrophe before it, as people type one. Their text comes from elsewhere,
 // from a control plane for example. One that splits lines at semicolons or in the middle of
-// a quoted cell finds no formula there either.
+// a quoted cell finds no formula there either: to such a one, the quote that is doubled after a
+// semicolon is an empty text before what follows.
 func asText(cells []string) []string {
 	for i, cell := range cells {
 		if number.MatchString(cell) {
@@ -46,9 +47,9 @@ func fromText(cell string) string {
 	return b.String()
 }
 
-// isFormula reports whether a cell may be taken for a formula, now or without apostrophes.
+// isFormula reports whether a cell may be taken for a formula, now or without apostrophes and quotes.
 func isFormula(cell string) bool {
-	cell = strings.TrimLeft(cell, "' ")
+	cell = strings.TrimLeft(cell, `'" `)
 	return strings.IndexAny(cell, "=+-@\t\r＝＋－＠") == 0
 }
 

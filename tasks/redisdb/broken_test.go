@@ -179,6 +179,9 @@ func TestRegistersGoOnWithoutWhatCannotBeRead(t *testing.T) {
 	if len(listed) != 2 || len(tenants) != 2 {
 		t.Errorf("%d tokens, of %q", len(listed), tenants)
 	}
+	if found, err := w.db.TokensByHash(ctx, tokens); err != nil || len(found) != 2 {
+		t.Errorf("%d tokens by their hash, %v", len(found), err)
+	}
 	operators, err := w.db.Operators(ctx)
 	must(err)
 	if len(operators) != 2 {

@@ -94,19 +94,23 @@ func (db *DB) Token(ctx context.Context, secret string) (tasks.Token, error) {
 	return token, token.Check(db.Now())
 }
 
-// TokensByHash returns those of the tokens that there are, ended ones too.
+// TokensByHash returns those of the tokens that there are, ended ones too. One that cannot be
+// read is none.
 func (db *DB) TokensByHash(ctx context.Context, hashes []string) (map[string]tasks.Token, error) {
 	pipe := db.rdb.Pipeline()
 	read := make([]*redis.MapStringStringCmd, len(hashes))
 	for i, hash := range hashes {
 		read[i] = pipe.HGetAll(ctx, tokenKey(hash))
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("read tokens: %w", err)
-	}
+	_, _ = pipe.Exec(ctx) // each carries its own error
 	tokens := make(map[string]tasks.Token, len(hashes))
 	for i, hash := range hashes {
-		if h := read[i].Val(); len(h) > 0 {
+		switch h, err := read[i].Result(); {
+		case redis.HasErrorPrefix(err, "WRONGTYPE"):
+			_ = db.leaveOut("token "+hash[:tokenIDLength], err) // only logs
+		case err != nil: // not the token's fault: it may be good
+			return nil, fmt.Errorf("read tokens: %w", err)
+		case len(h) > 0:
 			tokens[hash] = decodeToken(hash, h)
 		}
 	}
