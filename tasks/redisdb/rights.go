@@ -38,7 +38,7 @@ var (
 		"asynq:queues", "asynq:servers", "asynq:{reset-0}:pending", "asynq:{webhooks}:pending",
 	}
 	roleWrites = map[Role][]string{
-		RoleAPI: {"reset:jobs", "reset:jobs:{rights}", "reset:instances:1", "reset:pace:{rights}"},
+		RoleAPI: {"reset:jobs", "reset:jobs:{rights}", "reset:instances:1", "reset:pace:{rights}", "reset:ticket-key"},
 		RoleWorker: {
 			"reset:sweeper", "reset:worker:{rights}", "reset:lock:{rights}", "reset:lock:{rights}:token",
 			"reset:fleet:{rights}", "reset:webhook:{rights}:ep_1",
