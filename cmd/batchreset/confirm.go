@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -26,8 +25,8 @@ func askFirst(ctx context.Context, std *streams, c *client.Client, instances []s
 		plural(len(instances), "instance"), some(instances), c.Server(), tasks.Visible(who.Tenant)))
 }
 
-func isTerminal(in io.Reader) bool {
-	f, ok := in.(*os.File)
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

@@ -162,6 +162,29 @@ func TestCtrlCStopsALoopInAShell(t *testing.T) {
 	}
 }
 
+// TestAQuestionIsSeenWhereStandardErrorIsAFile: a command whose question went to a log would
+// wait for an answer to it.
+func TestAQuestionIsSeenWhereStandardErrorIsAFile(t *testing.T) {
+	t.Parallel()
+	for _, flag := range []string{"--wait=false", "--quiet"} {
+		s := newFakeService(t)
+		term, tty := newTerminal(t)
+		cmd := s.caller(t, "submit", "phone-1", "phone-2", flag)
+		var errs bytes.Buffer
+		cmd.Stdin, cmd.Stderr = tty, &errs
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		term.shows("Go on? [y/N] ")
+		term.types("n\n")
+		_ = cmd.Wait() // its state tells
+		if code := cmd.ProcessState.ExitCode(); code != exitOther || strings.Contains(errs.String(), "Go on?") {
+			t.Errorf("%s: exit code %d, the file has %q", flag, code, &errs)
+		}
+	}
+}
+
 func TestSubmitAsksOnATerminal(t *testing.T) {
 	const question = "This destroys the data on them. Go on? [y/N] "
 	for name, row := range map[string]struct {
