@@ -144,7 +144,8 @@ func isLoopback(address string) bool {
 // does not say so unless it is told to; but it asks in HTTP/1.0, which no browser does.
 func isForwarded(r *http.Request) bool {
 	for name := range r.Header {
-		if name == "Forwarded" || name == "Via" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") {
+		if name == "Via" || name == "X-Real-Ip" || strings.Contains(name, "Forwarded") ||
+			strings.HasSuffix(name, "-Client-Ip") || strings.HasSuffix(name, "-Connecting-Ip") {
 			return true
 		}
 	}

@@ -70,7 +70,7 @@ func TestWithoutOperatorsNothingIsOpen(t *testing.T) {
 func TestWhatAProxySendsIsNotFromHere(t *testing.T) {
 	g := newGuarded(t, nil)
 	g.want(t, g.ask(t, http.MethodGet, "/", nil, nil), http.StatusOK, "")
-	for _, header := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "x-forwarded-proto", "X-Forwarded-Anything", "Via", "X-Real-IP"} {
+	for _, header := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "x-forwarded-proto", "X-Forwarded-Anything", "Via", "X-Real-IP", "X-Original-Forwarded-For", "CF-Connecting-IP", "True-Client-IP", "X-Client-IP"} {
 		g.wantClosed(t, header, "")
 		g.wantClosed(t, header, "127.0.0.1")
 	}
