@@ -47,8 +47,8 @@ func TestStoppingWaitsForAttemptsThatAsynqHasForgotten(t *testing.T) {
 		go func() { _ = w.process(t.Context(), asynq.NewTask(tasks.TypeReset, d.Encode())) }() // no lane waits for it
 		synctest.Wait()
 		w.shutdown()
-		ended, stopped := strings.Index(log.String(), "attempt ended"), strings.Index(log.String(), "worker stopped")
-		if ended < 0 || stopped < ended {
+		stopping, ended, stopped := strings.Index(log.String(), "worker stopping"), strings.Index(log.String(), "attempt ended"), strings.Index(log.String(), "worker stopped")
+		if stopping < 0 || ended < stopping || stopped < ended {
 			t.Errorf("the log has\n%s", log.String())
 		}
 	})

@@ -201,6 +201,7 @@ func (w *Worker) serveNewQueues(ctx context.Context) {
 func (w *Worker) stopTime() time.Duration { return w.cfg.ShutdownTimeout + driverGrace + storePatience }
 
 func (w *Worker) shutdown() {
+	w.log.Info("worker stopping", "shutdown_timeout", w.cfg.ShutdownTimeout)
 	w.drain()
 	start := time.Now()
 	interrupt := time.AfterFunc(w.cfg.ShutdownTimeout, func() {

@@ -60,9 +60,11 @@ func dialable(address string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
+const healthPatience = 3 * time.Second
+
 // askHealth returns an error unless a process of ours answers that it lives.
 func askHealth(ctx context.Context, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeoutCause(ctx, healthPatience, fmt.Errorf("%s did not answer within %s", url, healthPatience))
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -70,7 +72,7 @@ func askHealth(ctx context.Context, url string) error {
 	}
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request) // through no proxy
 	if err != nil {
-		return withCode(exitAway, err)
+		return withCode(exitAway, cmp.Or(context.Cause(ctx), err))
 	}
 	defer func() { _ = response.Body.Close() }()
 	var answer struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -52,4 +53,17 @@ func TestHealthcheckAsksWhereTheProcessListens(t *testing.T) {
 			got.wantError(t, row.want)
 		})
 	}
+}
+
+func TestHealthcheckNamesWhoIsSilent(t *testing.T) {
+	t.Parallel() // it waits
+	var config net.ListenConfig
+	silent, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	address := silent.Addr().String()
+	got := command(t, nil, "healthcheck", "--ops-listen", address)
+	got.wantError(t, "http://"+address+"/healthz did not answer within 3s")
 }
