@@ -134,6 +134,17 @@ func TestATicketEnds(t *testing.T) {
 		}
 		refused(ticket, tasks.TokenExpired)
 	})
+	t.Run("and says when, if its token ends first", func(t *testing.T) {
+		token, err := s.db.AddToken(t.Context(), "brief", "acme", tasks.Scopes, 30*time.Second, tasks.Actor{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ticket tasks.Ticket
+		got := s.do(t, http.MethodPost, "/v1/jobs/"+job+"/ticket", "brief", nil)
+		if err := json.Unmarshal(got.Data, &ticket); err != nil || !ticket.ExpiresAt.Equal(token.ExpiresAt.Time) {
+			t.Errorf("%v, answer %+v, want the end of %+v", err, got, token)
+		}
+	})
 	t.Run("with the key that seals it", func(t *testing.T) {
 		ticket := s.ticket(t, "acme", job)
 		s.rdb.Del(t.Context(), "reset:ticket-key")

@@ -60,7 +60,7 @@ func dialable(address string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-const healthPatience = 3 * time.Second
+const healthPatience = 2 * time.Second // less than the HEALTHCHECK of the image, which ends it
 
 // askHealth returns an error unless a process of ours answers that it lives.
 func askHealth(ctx context.Context, url string) error {

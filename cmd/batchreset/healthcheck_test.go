@@ -65,5 +65,5 @@ func TestHealthcheckNamesWhoIsSilent(t *testing.T) {
 	t.Cleanup(func() { _ = silent.Close() })
 	address := silent.Addr().String()
 	got := command(t, nil, "healthcheck", "--ops-listen", address)
-	got.wantError(t, "http://"+address+"/healthz did not answer within 3s")
+	got.wantError(t, "http://"+address+"/healthz did not answer within 2s")
 }

@@ -40,6 +40,9 @@ func (db *DB) NewTicket(ctx context.Context, token tasks.Token, job string) (tas
 		return tasks.Ticket{}, fmt.Errorf("the hash of a token: %w", err)
 	}
 	until := tasks.FromMillis(db.Now().Add(tasks.TicketLife).UnixMilli())
+	if end := token.ExpiresAt; !end.IsZero() && end.Before(until.Time) {
+		until = end // it would open nothing any more
+	}
 	text := binary.BigEndian.AppendUint64(hash, uint64(until.UnixMilli())) //nolint:gosec // after 1970
 	return tasks.Ticket{Ticket: base64.RawURLEncoding.EncodeToString(seal.Seal(nil, nil, text, []byte(job))), ExpiresAt: until}, nil
 }
