@@ -23,7 +23,7 @@ import (
 	"batchreset/tasks/redisdb/redistest"
 )
 
-var testConfig = api.Config{OpenFleet: true}
+var testConfig = api.Config{AllowUnregistered: true}
 
 const batchReset = "/v1/instances/batch-reset"
 
@@ -143,7 +143,7 @@ func (s service) wantNothingStored(t testing.TB) {
 }
 
 func TestTheSeedRequest(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids": ["a44uhlf7", "efjy72gs"]}`))
 	if got.status != http.StatusOK || got.Code != "0" || got.Message != "ok" {
 		t.Fatalf("answer %+v", got)
@@ -174,7 +174,7 @@ func TestTheSeedRequest(t *testing.T) {
 }
 
 func TestBadRequestsAreRefusedByFieldAndLeaveNothing(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	ids := func(n int) string {
 		list := make([]string, n)
 		for i := range list {
@@ -233,7 +233,7 @@ func TestBadRequestsAreRefusedByFieldAndLeaveNothing(t *testing.T) {
 }
 
 func TestRepeatedInstancesAreOneItem(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	job, err := s.db.Job(t.Context(), s.submit(t, "b", "a", "b"))
 	if err != nil || job.Total != 2 || job.Items[0].InstanceID != "b" || job.Items[1].InstanceID != "a" {
 		t.Errorf("job %+v, %v", job, err)
@@ -241,7 +241,7 @@ func TestRepeatedInstancesAreOneItem(t *testing.T) {
 }
 
 func TestAFormContentTypeIsReadAsJSON(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":["a"]}`),
 		"Content-Type", "application/x-www-form-urlencoded")
 	if got.Code != tasks.OK {
@@ -250,7 +250,7 @@ func TestAFormContentTypeIsReadAsJSON(t *testing.T) {
 }
 
 func TestTokens(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	ctx := t.Context()
 	revoked, err := s.db.AddToken(ctx, "revoked", "acme", tasks.Scopes, 0, tasks.Actor{})
 	if err == nil {
@@ -337,7 +337,7 @@ func TestOwnership(t *testing.T) {
 		{"refuses a protected one in an open fleet too", true, `"safe"`, 403, tasks.Protected, "safe"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s := newService(t, api.Config{OpenFleet: row.open})
+			s := newService(t, api.Config{AllowUnregistered: row.open})
 			if err := s.db.Register(t.Context(), fleet, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
@@ -356,7 +356,7 @@ func TestOwnership(t *testing.T) {
 }
 
 func TestAJobIsItsTenantsAlone(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	job := s.submit(t, "phone-1")
 	for _, path := range []string{"/v1/jobs/", "/v1/instances/tasks/"} {
 		foreign := s.do(t, http.MethodGet, path+job, "other", nil)
@@ -380,7 +380,7 @@ func TestAJobIsItsTenantsAlone(t *testing.T) {
 }
 
 func TestTheJobStatusRecord(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	id := s.submit(t, "phone-1", "phone-2")
 	got := s.do(t, http.MethodGet, "/v1/jobs/"+id, "acme", nil)
 	if got.header.Get("Retry-After") == "" {
@@ -443,7 +443,7 @@ func TestTheJobStatusRecord(t *testing.T) {
 }
 
 func TestIdempotencyKeys(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	submit := func(tenant, body string, keys ...string) reply {
 		t.Helper()
 		header := []string{}
@@ -498,7 +498,7 @@ func TestIdempotencyKeys(t *testing.T) {
 }
 
 func TestBadIdempotencyKeys(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	for name, key := range map[string]string{
 		"empty":                  ``,
 		"an empty string":        `""`,
@@ -520,7 +520,7 @@ func TestBadIdempotencyKeys(t *testing.T) {
 }
 
 func TestMaxFailuresIsChecked(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	for _, value := range []string{"-1", `"1"`, "1000000001", "1.5", "null", "[]", "1e99"} {
 		got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":["a","b"],"max_failures":`+value+`}`))
 		if got.status != http.StatusBadRequest || got.Code != tasks.BadRequest || !strings.HasPrefix(got.Message, "max_failures") {
@@ -536,7 +536,7 @@ func TestMaxFailuresIsChecked(t *testing.T) {
 }
 
 func TestCancelAndRetry(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	id := s.submit(t, "phone-1", "phone-2")
 	post := func(what, job, tenant string) reply {
 		t.Helper()
@@ -576,7 +576,7 @@ func TestCancelAndRetry(t *testing.T) {
 }
 
 func TestARetryNamesItsStates(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	id := s.submit(t, "failed-1", "unknown-1", "cancelled-1", "good-1")
 	job, err := s.db.Job(t.Context(), id)
 	if err != nil {
@@ -654,7 +654,7 @@ func TestARetryNamesItsStates(t *testing.T) {
 				if event == "" {
 					continue
 				}
-				d := tasks.Delivery{ItemID: it.ID, Number: it.Delivery, InstanceID: it.InstanceID, Tenant: "acme", Open: true}
+				d := tasks.Delivery{ItemID: it.ID, Number: it.Delivery, InstanceID: it.InstanceID, Tenant: "acme", AllowUnregistered: true}
 				s.rdb.Del(t.Context(), "reset:lock:{"+it.InstanceID+"}")
 				if _, err := s.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 					t.Fatal(err)
@@ -682,7 +682,7 @@ func TestARetryNamesItsStates(t *testing.T) {
 }
 
 func TestListingJobs(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	first, second := s.submit(t, "phone-1"), s.submit(t, "phone-2")
 	type list struct {
 		Jobs []struct {
@@ -727,7 +727,7 @@ func TestListingJobs(t *testing.T) {
 }
 
 func TestRequestIDs(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	for _, row := range []struct {
 		name, sent string
 		echoed     bool
@@ -753,7 +753,7 @@ func TestRequestIDs(t *testing.T) {
 
 func TestWhileRedisIsAway(t *testing.T) {
 	server := redistest.Start(t)
-	s := newServiceOn(t, api.Config{OpenFleet: true}, redisdb.Options{URL: server.URL()})
+	s := newServiceOn(t, api.Config{AllowUnregistered: true}, redisdb.Options{URL: server.URL()})
 	if got := s.do(t, http.MethodGet, "/readyz", "", nil); got.status != http.StatusOK {
 		t.Errorf("readyz before: %+v", got)
 	}
@@ -788,7 +788,7 @@ func TestReadyzSaysWhatIsWrongWithRedis(t *testing.T) {
 
 func TestAProcessThatIsToldToStopIsNotReadyAndAnswers(t *testing.T) {
 	stopping := make(chan struct{})
-	s := newService(t, api.Config{OpenFleet: true, Stopping: stopping})
+	s := newService(t, api.Config{AllowUnregistered: true, Stopping: stopping})
 	if got := s.do(t, http.MethodGet, "/readyz", "", nil); got.status != http.StatusOK {
 		t.Errorf("readyz before: %+v", got)
 	}
@@ -805,7 +805,7 @@ func TestARedisThatRefusesWritesGets500(t *testing.T) {
 		"out of memory": func(s service) error { return s.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newServiceOn(t, api.Config{OpenFleet: true}, redisdb.Options{URL: redistest.Start(t).URL()})
+			s := newServiceOn(t, api.Config{AllowUnregistered: true}, redisdb.Options{URL: redistest.Start(t).URL()})
 			if err := spoil(s); err != nil {
 				t.Fatal(err)
 			}
@@ -824,7 +824,7 @@ func TestARedisThatRefusesWritesGets500(t *testing.T) {
 
 // What begins something is refused by a full Redis, what stops something is not.
 func TestTheBrakeIsReachedWhileRedisIsFull(t *testing.T) {
-	s := newServiceOn(t, api.Config{OpenFleet: true}, redisdb.Options{URL: redistest.Start(t).URL()})
+	s := newServiceOn(t, api.Config{AllowUnregistered: true}, redisdb.Options{URL: redistest.Start(t).URL()})
 	ended, open := s.submit(t, "a"), s.submit(t, "b")
 	if got := s.do(t, http.MethodPost, "/v1/jobs/"+ended+"/cancel", "acme", nil); got.status != http.StatusOK {
 		t.Fatalf("cancel answers %+v", got)
@@ -873,7 +873,7 @@ func FuzzBatchReset(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	s := newService(f, api.Config{OpenFleet: true})
+	s := newService(f, api.Config{AllowUnregistered: true})
 	f.Fuzz(func(t *testing.T, body []byte) {
 		got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(string(body)))
 		switch {

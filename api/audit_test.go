@@ -88,7 +88,7 @@ func TestWhereARequestComesFrom(t *testing.T) {
 		{nil, "192.0.2.1"},
 		{[]*net.IPNet{trusted}, "198.51.100.7"},
 	} {
-		s := newService(t, api.Config{OpenFleet: true, TrustedProxies: row.proxies})
+		s := newService(t, api.Config{AllowUnregistered: true, TrustedProxies: row.proxies})
 		s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":["a"]}`), "X-Forwarded-For", "203.0.113.9, 198.51.100.7")
 		if got := s.trail(t); len(got) != 1 || !strings.Contains(got[0], " from "+row.want+" ") {
 			t.Errorf("with %v: %v", row.proxies, got)

@@ -45,7 +45,7 @@ func (s instantStore) Version(context.Context, string) (tasks.Job, error) { retu
 func finishedJob() tasks.Job {
 	now := tasks.FromMillis(time.Now().UnixMilli())
 	job := tasks.Job{
-		ID: strings.Repeat("0123456789abcdef", 2), Tenant: "acme", Queue: "reset-0", Open: true,
+		ID: strings.Repeat("0123456789abcdef", 2), Tenant: "acme", Queue: "reset-0", AllowUnregistered: true,
 		CreatedAt: now, StartedAt: now, FinishedAt: now, Total: 32, Revision: 65,
 	}
 	for n := range job.Total {
@@ -62,7 +62,7 @@ func finishedJob() tasks.Job {
 // benchmarkRequest sends one request over and over to a handler on an instant store.
 func benchmarkRequest(b *testing.B, job tasks.Job, method, path, body string, want int, header ...string) {
 	b.Helper()
-	h := api.New(api.Config{MaxInstances: tasks.DefaultMaxInstances, OpenFleet: true}, instantStore{job: job}, slog.New(slog.DiscardHandler))
+	h := api.New(api.Config{MaxInstances: tasks.DefaultMaxInstances, AllowUnregistered: true}, instantStore{job: job}, slog.New(slog.DiscardHandler))
 	b.ReportAllocs()
 	for b.Loop() {
 		r := httptest.NewRequestWithContext(b.Context(), method, path, strings.NewReader(body))

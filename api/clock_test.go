@@ -20,7 +20,7 @@ func skewed(t *testing.T, by time.Duration) (service, time.Time) {
 	server := miniredis.RunT(t)
 	redis := time.Now().Add(by)
 	server.SetTime(redis)
-	return newServiceOn(t, api.Config{OpenFleet: true}, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true}), redis
+	return newServiceOn(t, api.Config{AllowUnregistered: true}, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true}), redis
 }
 
 func TestNotBeforeIsJudgedByRedissClock(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 // TestAnAnswerThatIsKeptIsNeverOld: polls are answered from memory, but Redis says
 // each time whether the answer holds and whose it is.
 func TestAnAnswerThatIsKeptIsNeverOld(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	id := s.submit(t, "phone-1", "phone-2")
 	poll := func(token string) reply { return s.do(t, http.MethodGet, "/v1/jobs/"+id, token, nil) }
 	first, second := poll("acme"), poll("acme")

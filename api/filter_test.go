@@ -13,7 +13,7 @@ import (
 )
 
 func TestListingJobsByLabelAndTime(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	before := time.Now().Add(-time.Second).Format(time.RFC3339Nano)
 	for _, labels := range []string{`{"run":"n&1"}`, `{"run":"n&1","site":"north"}`, `{}`} {
 		if got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":["phone-1"],"labels":`+labels+`}`)); got.Code != tasks.OK {

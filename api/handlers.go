@@ -26,7 +26,7 @@ func (s *server) batchReset(c echo.Context) error {
 		return err
 	}
 	submission := b.Submission
-	submission.Tenant, submission.RequestID, submission.Open = tenant(c), requestID(c), s.cfg.OpenFleet
+	submission.Tenant, submission.RequestID, submission.AllowUnregistered = tenant(c), requestID(c), s.cfg.AllowUnregistered
 	by := actor(c)
 	submission.By, submission.From, submission.Traceparent = by.By, by.From, traceparent(ctx)
 	if submission.IdempotencyKey, err = idempotencyKey(c.Request().Header.Values("Idempotency-Key")); err != nil {
@@ -120,7 +120,7 @@ func (s *server) dryRun(ctx context.Context, submission tasks.Submission) (dryRu
 // verdict says whether a tenant may reset an instance, given its entry in the fleet.
 func (s *server) verdict(in tasks.Instance, registered bool, tenant string) tasks.Verdict {
 	switch {
-	case !registered && !s.cfg.OpenFleet, registered && in.Tenant != tenant: // one word: nobody hears what others have
+	case !registered && !s.cfg.AllowUnregistered, registered && in.Tenant != tenant: // one word: nobody hears what others have
 		return tasks.VerdictUnknown
 	case in.Protected:
 		return tasks.VerdictProtected

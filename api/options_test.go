@@ -14,7 +14,7 @@ import (
 )
 
 func TestWhatACallerSaysOfABatchIsInItsRecord(t *testing.T) {
-	s := newService(t, api.Config{OpenFleet: true})
+	s := newService(t, api.Config{AllowUnregistered: true})
 	const body = `{"instance_ids":["a","b"],"reason":"factory <returns>","labels":{"site":"Köln","ticket":"T-7"},"not_before":%q}`
 	later := time.Now().Add(time.Hour).UTC().Truncate(time.Millisecond)
 	send := func(body string, at time.Time) reply {
@@ -50,7 +50,7 @@ func TestWhatACallerSaysOfABatchIsInItsRecord(t *testing.T) {
 	}
 	// A replay does not fail because the time has come meanwhile.
 	job, err := s.db.Submit(t.Context(), tasks.Submission{
-		Tenant: "acme", InstanceIDs: []string{"c"}, Open: true, IdempotencyKey: "k-2", NotBefore: tasks.FromMillis(time.Now().Add(-time.Hour).UnixMilli()),
+		Tenant: "acme", InstanceIDs: []string{"c"}, AllowUnregistered: true, IdempotencyKey: "k-2", NotBefore: tasks.FromMillis(time.Now().Add(-time.Hour).UnixMilli()),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestADryRunSaysWhatWouldBeAndLeavesNothing(t *testing.T) {
 func TestJobsByName(t *testing.T) {
 	s := newService(t, testConfig)
 	a, b, nobodys := s.submit(t, "phone-1"), s.submit(t, "phone-2"), tasks.NewJobID()
-	foreign, err := s.db.Submit(t.Context(), tasks.Submission{Tenant: "other", InstanceIDs: []string{"phone-3"}, Open: true})
+	foreign, err := s.db.Submit(t.Context(), tasks.Submission{Tenant: "other", InstanceIDs: []string{"phone-3"}, AllowUnregistered: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,9 +53,9 @@ type Store interface {
 type Config struct {
 	// MaxInstances is how many instances one request may list.
 	MaxInstances int
-	// OpenFleet accepts instances that are not registered. Those that are still
+	// AllowUnregistered accepts instances that are not registered. Those that are still
 	// belong to their tenant alone.
-	OpenFleet bool
+	AllowUnregistered bool
 	// TrustedProxies are the networks of proxies whose X-Forwarded-For says where a
 	// request comes from.
 	TrustedProxies []*net.IPNet

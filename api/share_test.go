@@ -11,7 +11,7 @@ import (
 
 // However many of one tenant wait, there is room for another one.
 func TestNoTenantTakesAllTheRoomToWait(t *testing.T) {
-	l := newLiveWith(t, api.Config{OpenFleet: true, MaxWaiters: 12})
+	l := newLiveWith(t, api.Config{AllowUnregistered: true, MaxWaiters: 12})
 	streams := func(tenant, job string, n int) (open, refused int) {
 		t.Helper()
 		for range n {

@@ -92,7 +92,7 @@ func TestATicketOpensTheStreamOfItsJob(t *testing.T) {
 	}
 }
 
-var roomyOpen = api.Config{OpenFleet: true, MaxWaiters: 10}
+var roomyOpen = api.Config{AllowUnregistered: true, MaxWaiters: 10}
 
 func TestATicketEnds(t *testing.T) {
 	m := miniredis.RunT(t)

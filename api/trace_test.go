@@ -83,7 +83,7 @@ func TestARequestIsASpanInTheCallersTrace(t *testing.T) {
 	if err := provider.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if job, err := newService(t, testConfig).db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a"}, Open: true}); err != nil || job.TraceID() != "" {
+	if job, err := newService(t, testConfig).db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a"}, AllowUnregistered: true}); err != nil || job.TraceID() != "" {
 		t.Errorf("job %+v, %v", job, err)
 	}
 }

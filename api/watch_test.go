@@ -26,7 +26,7 @@ type live struct {
 	stop func() // ends the telling, and waits until it has
 }
 
-func newLive(t *testing.T) *live { return newLiveWith(t, api.Config{OpenFleet: true}) }
+func newLive(t *testing.T) *live { return newLiveWith(t, api.Config{AllowUnregistered: true}) }
 
 func newLiveWith(t *testing.T, cfg api.Config) *live {
 	t.Helper()

@@ -59,7 +59,7 @@ func TestBatch(t *testing.T) {
 }
 
 func TestDeliverySurvivesTheQueue(t *testing.T) {
-	d := tasks.Delivery{ItemID: tasks.ItemID(tasks.NewJobID(), 31), Number: 2, InstanceID: "phone-1", Tenant: "acme", Open: true}
+	d := tasks.Delivery{ItemID: tasks.ItemID(tasks.NewJobID(), 31), Number: 2, InstanceID: "phone-1", Tenant: "acme", AllowUnregistered: true}
 	got, err := tasks.DecodeDelivery(d.Encode())
 	if err != nil || got != d {
 		t.Fatalf("got %+v, %v; want %+v", got, err, d)
@@ -98,7 +98,7 @@ func FuzzDecodeDelivery(f *testing.F) {
 	item := tasks.ItemID(strings.Repeat("0af", 10)+"00", 7)
 	for _, tenant := range []string{"acme", `a"b`, `a\b`, "a<b", "a\u2028b", "\xff", `","open":true}`} {
 		for _, open := range []bool{false, true} {
-			f.Add(tasks.Delivery{ItemID: item, Number: 1, InstanceID: "phone-1", Tenant: tenant, Open: open}.Encode())
+			f.Add(tasks.Delivery{ItemID: item, Number: 1, InstanceID: "phone-1", Tenant: tenant, AllowUnregistered: open}.Encode())
 		}
 	}
 	for _, text := range []string{

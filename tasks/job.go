@@ -41,8 +41,8 @@ type Job struct {
 	TaskRetention time.Duration `json:"-"`
 	// Revision grows with every change of the record.
 	Revision int64 `json:"-"`
-	// Open says that the instances did not have to be registered.
-	Open bool `json:"-"`
+	// AllowUnregistered says that the instances did not have to be registered.
+	AllowUnregistered bool `json:"-"`
 	// EndBefore is when an item that has not ended may no longer start.
 	EndBefore Time `json:"-"`
 	// Traceparent is the W3C trace context of the request that made the job, if that is
@@ -93,8 +93,8 @@ type Submission struct {
 	Tenant      string
 	RequestID   string
 	InstanceIDs []string // checked, without repeats
-	// Open allows instances that are not registered in the fleet.
-	Open bool
+	// AllowUnregistered allows instances that are not registered in the fleet.
+	AllowUnregistered bool
 	// MaxFailures stops the rest of the job once so many items failed; 0 = never.
 	MaxFailures int
 	NotBefore   Time // zero: at once
@@ -177,7 +177,7 @@ func (j Job) Deliveries() []Delivery {
 		if !it.State.Final() {
 			ds = append(ds, Delivery{
 				ItemID: it.ID, Number: it.Delivery, InstanceID: it.InstanceID,
-				Tenant: j.Tenant, Open: j.Open, Epoch: j.Epoch,
+				Tenant: j.Tenant, AllowUnregistered: j.AllowUnregistered, Epoch: j.Epoch,
 			})
 		}
 	}

@@ -21,9 +21,9 @@ type Delivery struct {
 	Number     int    `json:"delivery"`
 	InstanceID string `json:"instance_id"`
 	Tenant     string `json:"tenant"`
-	// Open says that the job was accepted without asking that its instances are
+	// AllowUnregistered says that the job was accepted without asking that its instances are
 	// registered, so the worker does not ask either.
-	Open bool `json:"open,omitempty"`
+	AllowUnregistered bool `json:"open,omitempty"`
 	// Epoch is the record's. It is in the task's ID and not in its payload.
 	Epoch string `json:"-"`
 }
@@ -90,9 +90,9 @@ func cutDelivery(payload []byte) (Delivery, bool) {
 	d.InstanceID, rest, _ = strings.Cut(rest, `","tenant":"`)
 	var end string
 	d.Tenant, end, _ = strings.Cut(rest, `"`)
-	d.Open = end == `,"open":true}`
+	d.AllowUnregistered = end == `,"open":true}`
 	again := `{"item_id":"` + d.ItemID + `","delivery":` + strconv.Itoa(d.Number) +
 		`,"instance_id":"` + d.InstanceID + `","tenant":"` + d.Tenant + `"` + end
 	special := func(r rune) bool { return r < ' ' || r > '~' || r == '\\' }
-	return d, again == text && (d.Open || end == "}") && !strings.ContainsFunc(text, special)
+	return d, again == text && (d.AllowUnregistered || end == "}") && !strings.ContainsFunc(text, special)
 }

@@ -62,7 +62,7 @@ func newProcessBenchmark(b *testing.B) (*Worker, []*asynq.Task) {
 	const batch = 32
 	var items []*asynq.Task
 	for first := 0; first < b.N; first += batch {
-		s := tasks.Submission{Tenant: "acme", Open: true}
+		s := tasks.Submission{Tenant: "acme", AllowUnregistered: true}
 		for n := range batch {
 			s.InstanceIDs = append(s.InstanceIDs, "phone-"+strconv.Itoa(first+n))
 		}

@@ -261,7 +261,7 @@ func eventually(t *testing.T, what string, f func() bool) {
 
 func (s *scene) submit(t *testing.T, instances ...string) tasks.Job {
 	t.Helper()
-	job, err := s.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: instances, Open: true})
+	job, err := s.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: instances, AllowUnregistered: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -346,7 +346,7 @@ func TestMaxFailuresRacesRunningWorkers(t *testing.T) {
 	all := make([]follower, jobs)
 	var g errgroup.Group
 	for n := range all {
-		s := tasks.Submission{Tenant: "acme", Open: true, MaxFailures: 1 + n%3}
+		s := tasks.Submission{Tenant: "acme", AllowUnregistered: true, MaxFailures: 1 + n%3}
 		for i := range items {
 			s.InstanceIDs = append(s.InstanceIDs, fmt.Sprintf("phone-%d-%d", n, i))
 		}

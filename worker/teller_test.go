@@ -178,7 +178,7 @@ func (b tellBench) run(t *testing.T) (stop func()) {
 // finished ends a job of the endpoint's tenant and has it told.
 func (b tellBench) finished(t *testing.T, tenant string) tasks.Job {
 	t.Helper()
-	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: []string{"phone-1"}, Open: true})
+	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: []string{"phone-1"}, AllowUnregistered: true})
 	if err == nil {
 		err = b.db.Cancel(t.Context(), job.ID, tasks.Actor{})
 	}

@@ -85,7 +85,7 @@ func TestDeliveriesOfTheSweeperStayInTheTrace(t *testing.T) {
 	var log bytes.Buffer
 	sweep := NewSweeper(b.db, b.db.Queues, slog.New(slog.NewJSONHandler(&log, nil)))
 	const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, Open: true, Traceparent: traceparent})
+	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, Traceparent: traceparent})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestNoticesAreSpansBesideTheAttempts(t *testing.T) {
 			var log bytes.Buffer
 			b.tracer, b.log = provider.Tracer("test"), slog.New(slog.NewJSONHandler(&log, nil))
 			// A job that ends at once, and the task that is made of that.
-			job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, Open: true, Traceparent: row.traceparent})
+			job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, Traceparent: row.traceparent})
 			if err != nil {
 				t.Fatal(err)
 			}

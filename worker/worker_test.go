@@ -85,7 +85,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 
 func (b bench) submit(t *testing.T, instances ...string) tasks.Job {
 	t.Helper()
-	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: instances, Open: true})
+	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: instances, AllowUnregistered: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestATaskThatComesEarlyIsPutBackUntilItsTime(t *testing.T) {
 		return nil
 	}))
 	job, err := b.db.Submit(t.Context(), tasks.Submission{
-		Tenant: "acme", InstanceIDs: []string{"phone-1"}, Open: true, NotBefore: tasks.FromMillis(time.Now().Add(time.Hour).UnixMilli()),
+		Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, NotBefore: tasks.FromMillis(time.Now().Add(time.Hour).UnixMilli()),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -676,7 +676,7 @@ func TestAQueueThatTurnsUpIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = more.Close() })
-	job, err := more.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, Open: true})
+	job, err := more.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,7 +105,7 @@ func (s *site) refuse(c echo.Context, status int, why string) error {
 	}
 	s.logRefusal(c.Request(), c.RealIP(), name, why)
 	if r := c.Request(); looks(r) || r.Header.Get("Sec-Fetch-Dest") == "document" {
-		return s.show(c, status, "refused", page{Root: root(c), Title: http.StatusText(status), Problem: why, Operator: operator(c), Open: operator(c) != nil, MayChange: mayChange(c)})
+		return s.show(c, status, "refused", page{Root: root(c), Title: http.StatusText(status), Problem: why, Operator: operator(c), Navigation: operator(c) != nil, MayChange: mayChange(c)})
 	}
 	return c.JSON(status, map[string]string{"error": why})
 }

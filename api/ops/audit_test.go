@@ -132,7 +132,7 @@ func TestPagesShowWhatIsNotSeen(t *testing.T) {
 	const trap = "in\u202evoice\u2066\u200b\x1b"
 	g := newGuarded(t, nil)
 	job, err := g.db.Submit(t.Context(), tasks.Submission{
-		Tenant: "acme", InstanceIDs: []string{"trapped"}, Open: true, Reason: trap, RequestID: trap, Labels: map[string]string{trap: trap}, By: trap,
+		Tenant: "acme", InstanceIDs: []string{"trapped"}, AllowUnregistered: true, Reason: trap, RequestID: trap, Labels: map[string]string{trap: trap}, By: trap,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -87,7 +87,7 @@ func newGuardedAs(t *testing.T, cfg ops.Config, operators map[string]tasks.Role)
 	}
 	// A job with one item that failed and two that wait.
 	job, err := db.Submit(t.Context(), tasks.Submission{
-		Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2", "phone-3"}, Open: true, Reason: "recall", Labels: map[string]string{"site": "Köln <1>"},
+		Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2", "phone-3"}, AllowUnregistered: true, Reason: "recall", Labels: map[string]string{"site": "Köln <1>"},
 		Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 	})
 	if err != nil {

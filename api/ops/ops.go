@@ -254,15 +254,15 @@ func (a *heldAnswer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
 // page is what the templates show.
 type page struct {
-	Root      string // leads to the first page
-	Title     string
-	Problem   string
-	Name      string // that was typed
-	Next      string // where to go after the login
-	Token     string // of the link that makes the first operator
-	Operator  *tasks.Operator
-	Open      bool // the way to the other pages
-	MayChange bool
+	Root       string // leads to the first page
+	Title      string
+	Problem    string
+	Name       string // that was typed
+	Next       string // where to go after the login
+	Token      string // of the link that makes the first operator
+	Operator   *tasks.Operator
+	Navigation bool // shows the links to the other pages
+	MayChange  bool
 }
 
 // helpers are what templates call.
@@ -289,7 +289,7 @@ var signs = map[tasks.ItemState]string{
 
 // page is the frame of a page for somebody who was let in.
 func (s *site) page(c echo.Context, title string) page {
-	return page{Root: root(c), Title: title, Operator: operator(c), Open: true, MayChange: mayChange(c)}
+	return page{Root: root(c), Title: title, Operator: operator(c), Navigation: true, MayChange: mayChange(c)}
 }
 
 // show answers with a page.
@@ -327,7 +327,7 @@ func (s *site) fail(err error, c echo.Context) {
 		err = c.String(e.Code, http.StatusText(e.Code)+"\n")
 	} else {
 		s.Log.Error("request failed", "path", cut(c.Request().URL.Path), "error", err)
-		p := page{Root: root(c), Title: "Not now", Problem: "Redis does not answer, or something else is wrong: see the log.", Open: true}
+		p := page{Root: root(c), Title: "Not now", Problem: "Redis does not answer, or something else is wrong: see the log.", Navigation: true}
 		err = s.show(c, http.StatusServiceUnavailable, "refused", p)
 	}
 	if err != nil {

@@ -50,7 +50,7 @@ func newSite(t *testing.T) (url string) {
 		t.Fatal(err)
 	}
 	job, err := db.Submit(t.Context(), tasks.Submission{
-		Tenant: "acme", InstanceIDs: []string{"phone-ok", "phone-gone", "phone-slow"}, Open: true,
+		Tenant: "acme", InstanceIDs: []string{"phone-ok", "phone-gone", "phone-slow"}, AllowUnregistered: true,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -147,7 +147,7 @@ func TestTenantsAndWhatTheyUse(t *testing.T) {
 	if err := g.db.SetLimits(t.Context(), "acme", tasks.Limits{InstancesPerHour: new(50)}, false, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, Open: true}); err != nil {
+	if _, err := g.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, AllowUnregistered: true}); err != nil {
 		t.Fatal(err)
 	}
 	rows := func() (rows []string) {

@@ -265,7 +265,7 @@ func (f *apiFlags) check() error {
 
 func (f *apiFlags) handler(stopping <-chan struct{}, db *redisdb.DB, ops opsFlags, tracer trace.Tracer, log *slog.Logger) *api.API {
 	return api.New(api.Config{
-		MaxInstances: f.maxInstances, OpenFleet: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(),
+		MaxInstances: f.maxInstances, AllowUnregistered: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(),
 		Tracer: tracer, Version: versionText(), BasePath: f.basePath, Origins: f.origins, Stopping: stopping,
 	}, db, log)
 }

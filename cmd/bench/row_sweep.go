@@ -69,7 +69,7 @@ func submitJobs(ctx context.Context, db *redisdb.DB, n int) ([]string, error) {
 			for k := range instances {
 				instances[k] = fmt.Sprintf("phone-%d-%d", i, k)
 			}
-			job, err := db.Submit(ctx, tasks.Submission{Tenant: fmt.Sprint("bench-", i%64), InstanceIDs: instances, Open: true})
+			job, err := db.Submit(ctx, tasks.Submission{Tenant: fmt.Sprint("bench-", i%64), InstanceIDs: instances, AllowUnregistered: true})
 			ids[i] = job.ID
 			return err
 		})

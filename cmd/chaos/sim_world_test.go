@@ -496,7 +496,7 @@ func (w *simWorld) submit(instances []string) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		job, err := db.Submit(ctx, tasks.Submission{
-			Tenant: tenant, IdempotencyKey: e.Key, InstanceIDs: e.Instances, Open: true,
+			Tenant: tenant, IdempotencyKey: e.Key, InstanceIDs: e.Instances, AllowUnregistered: true,
 		})
 		e.End = w.now()
 		if _, undelivered := errors.AsType[*tasks.UndeliveredError](err); err == nil || undelivered {

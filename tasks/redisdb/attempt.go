@@ -93,7 +93,7 @@ func (db *DB) untilUnlocked(ctx context.Context, d tasks.Delivery) error {
 func (db *DB) begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, dead string, held bool, lock ...string) ([]any, error) {
 	record, n := recordOf(d)
 	args := []any{
-		n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, flag(d.Open), d.Epoch, dead, flag(held),
+		n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, flag(d.AllowUnregistered), d.Epoch, dead, flag(held),
 	}
 	keys := append([]string{record}, lock...)
 	return db.current(ctx, record, func() ([]any, error) {
@@ -123,7 +123,7 @@ func (db *DB) lock(ctx context.Context, d tasks.Delivery, token string, ttl time
 	keys := []string{lockKey(d.InstanceID), fleetKey(d.InstanceID), givenUpKey(d, token)}
 	// A failover that forgets the lock would let another item in.
 	a, err := reasoned(db.commit(ctx, lockScript, keys,
-		d.ItemID, token, ttl.Milliseconds(), d.Tenant, flag(d.Open), flag(takeOver)).Slice())
+		d.ItemID, token, ttl.Milliseconds(), d.Tenant, flag(d.AllowUnregistered), flag(takeOver)).Slice())
 	if err != nil {
 		return false, err
 	}
@@ -146,13 +146,13 @@ func (db *DB) Send(ctx context.Context, d tasks.Delivery, token string) error {
 	keys := []string{record}
 	if db.apart {
 		if _, err := reasoned(lookScript.Run(ctx, db.group, []string{lockKey(d.InstanceID), fleetKey(d.InstanceID)},
-			d.ItemID, token, d.Tenant, flag(d.Open)).Slice()); err != nil {
+			d.ItemID, token, d.Tenant, flag(d.AllowUnregistered)).Slice()); err != nil {
 			return fmt.Errorf("last look: %w", err)
 		}
 	} else {
 		keys = append(keys, lockKey(d.InstanceID), fleetKey(d.InstanceID))
 	}
-	if _, err := reasoned(db.each(ctx, sendScript, keys, n, token, d.ItemID, d.Tenant, flag(d.Open))); err != nil {
+	if _, err := reasoned(db.each(ctx, sendScript, keys, n, token, d.ItemID, d.Tenant, flag(d.AllowUnregistered))); err != nil {
 		return fmt.Errorf("last look: %w", err)
 	}
 	return nil

@@ -30,7 +30,7 @@ func (w world) trail(t testing.TB, f tasks.AuditFilter) (found []tasks.AuditEntr
 func TestASubmitIsInTheTrail(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job, err := w.db.Submit(t.Context(), tasks.Submission{
-			Tenant: "acme", RequestID: "req-1", InstanceIDs: []string{"b", "a"}, Open: true, Reason: "recall", By: "token 1", From: "192.0.2.1",
+			Tenant: "acme", RequestID: "req-1", InstanceIDs: []string{"b", "a"}, AllowUnregistered: true, Reason: "recall", By: "token 1", From: "192.0.2.1",
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -57,7 +57,7 @@ func TestWhatCannotBeInTheTrailIsNotDone(t *testing.T) {
 	if err := w.rdb.Set(t.Context(), "reset:audit", "not a stream", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	job, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a"}, Open: true, IdempotencyKey: "k"})
+	job, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a"}, AllowUnregistered: true, IdempotencyKey: "k"})
 	if err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 		t.Errorf("submit: %+v, %v", job, err)
 	}

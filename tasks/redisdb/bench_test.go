@@ -25,7 +25,7 @@ func benchmarkWorld(b *testing.B) world {
 
 // batchOf returns a batch that has no instance in common with any of another number.
 func batchOf(number int) tasks.Submission {
-	s := tasks.Submission{Tenant: "acme", RequestID: "req-1", Open: true}
+	s := tasks.Submission{Tenant: "acme", RequestID: "req-1", AllowUnregistered: true}
 	for n := range benchmarkBatch {
 		s.InstanceIDs = append(s.InstanceIDs, "phone-"+strconv.Itoa(10_000_000+number*benchmarkBatch+n))
 	}

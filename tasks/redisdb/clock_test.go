@@ -227,7 +227,7 @@ func TestAnOldCountIsNotTakenForTheSameSubmit(t *testing.T) {
 	now := time.Now()
 	server.SetTime(now)
 	w.limit(t, "acme", tasks.Limits{OpenInstances: new(100), InstancesPerHour: new(100)})
-	s := tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2"}, Open: true, IdempotencyKey: "k"}
+	s := tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2"}, AllowUnregistered: true, IdempotencyKey: "k"}
 	for n, at := range []time.Time{now, now.Add(-30 * time.Minute)} {
 		server.SetTime(at)
 		job, err := w.db.Submit(t.Context(), s)

@@ -102,7 +102,7 @@ func TestWhatWasDoneBeforeWaitsForReplicasToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	replica.Kill()
-	again := tasks.Submission{Tenant: "acme", IdempotencyKey: "once", InstanceIDs: []string{"phone-2"}, Open: true}
+	again := tasks.Submission{Tenant: "acme", IdempotencyKey: "once", InstanceIDs: []string{"phone-2"}, AllowUnregistered: true}
 	repeated := map[string]func() error{
 		"submit": func() error {
 			if _, err := w.db.Replay(ctx, again); err == nil || !errors.Is(err, tasks.JobGone) {

@@ -42,7 +42,7 @@ func TestWhatIsRefusedIsNotInTheTrail(t *testing.T) {
 		atOnce(func(int) error { return w.db.Resume(ctx, "acme", tasks.HaltedByOperator, by) })
 		// One key, eight different requests: one of them is accepted.
 		atOnce(func(n int) error {
-			_, err := w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{fmt.Sprint("k", n)}, Open: true, IdempotencyKey: "k"})
+			_, err := w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{fmt.Sprint("k", n)}, AllowUnregistered: true, IdempotencyKey: "k"})
 			return err
 		})
 		var got []string

@@ -70,16 +70,16 @@ func decodeHash(id string, hash map[string]string) (tasks.Job, error) {
 		return tasks.Job{}, fmt.Errorf("job %s has record version %q, this program reads %s", id, v, schemaVersion)
 	}
 	job := tasks.Job{
-		ID:          id,
-		RequestID:   hash["request_id"],
-		Tenant:      hash["tenant"],
-		Queue:       hash["queue"],
-		Epoch:       hash["epoch"],
-		Open:        hash["open"] == "1",
-		Fingerprint: hash["fp"],
-		Stop:        tasks.Code(hash["stop"]),
-		Reason:      hash["reason"],
-		Traceparent: hash["trace"],
+		ID:                id,
+		RequestID:         hash["request_id"],
+		Tenant:            hash["tenant"],
+		Queue:             hash["queue"],
+		Epoch:             hash["epoch"],
+		AllowUnregistered: hash["open"] == "1",
+		Fingerprint:       hash["fp"],
+		Stop:              tasks.Code(hash["stop"]),
+		Reason:            hash["reason"],
+		Traceparent:       hash["trace"],
 	}
 	end, notBefore, _ := strings.Cut(hash["end"], " ")
 	f := numbers{fields: []string{hash["created"], end, hash["tasks"], hash["total"], hash["rev"], notBefore, hash[toldField]}}

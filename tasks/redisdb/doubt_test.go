@@ -228,7 +228,7 @@ func TestNegativeTimesOfOlderVersionsAreRead(t *testing.T) {
 func TestARecordMadeAgainMeetsNoOldTask(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		s := tasks.Submission{
-			Tenant: "acme", RequestID: "r", InstanceIDs: []string{"phone-1"}, Open: true, IdempotencyKey: "nightly",
+			Tenant: "acme", RequestID: "r", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, IdempotencyKey: "nightly",
 			NotBefore: tasks.FromMillis(time.Now().Add(time.Hour).UnixMilli()),
 		}
 		first, err := w.db.Submit(t.Context(), s)

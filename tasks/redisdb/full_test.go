@@ -155,7 +155,7 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 	}
 	// New work is refused, and leaves nothing.
 	accepts(t, w, false)
-	_, err = w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"q"}, Open: true})
+	_, err = w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"q"}, AllowUnregistered: true})
 	refused, _ := errors.AsType[*tasks.Error](err)
 	if tasks.CodeOf(err) != tasks.StorageFull || refused.RetryAfter < time.Second {
 		t.Errorf("submit: %v", err)
@@ -229,7 +229,7 @@ func TestNewWorkIsRefusedBeforeRedisIsFull(t *testing.T) {
 	}{{0, true}, {used * 100 / 70, false}, {used * 100 / 40, true}, {used * 100 / 70, false}, {used * 100, true}} {
 		must(t, w.rdb.ConfigSet(ctx, "maxmemory", fmt.Sprint(row.bound)).Err())
 		accepts(t, w, row.accepting)
-		_, err := w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"q"}, Open: true})
+		_, err := w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"q"}, AllowUnregistered: true})
 		if want := map[bool]tasks.Code{true: tasks.OK, false: tasks.StorageFull}[row.accepting]; tasks.CodeOf(err) != want {
 			t.Errorf("submit: %v, want %s", err, want)
 		}
@@ -245,7 +245,7 @@ func TestARedisThatIsFullAllOfASuddenRefusesAJobWhole(t *testing.T) {
 	must(t, w.db.Cancel(ctx, job.ID, tasks.Actor{}))
 	before := w.trail(t, tasks.AuditFilter{})
 	must(t, w.rdb.ConfigSet(ctx, "maxmemory", "1").Err())
-	_, err := w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"q"}, Open: true})
+	_, err := w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"q"}, AllowUnregistered: true})
 	if tasks.CodeOf(err) != tasks.StorageFull {
 		t.Errorf("submit: %v", err)
 	}

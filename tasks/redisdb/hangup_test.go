@@ -48,7 +48,7 @@ func TestACallerWhoHangsUpLeavesNoRecordWithoutTasks(t *testing.T) {
 	defer func() { _ = db.Close() }()
 	ctx, end := context.WithCancel(t.Context())
 	db.rdb.AddHook(&hangUp{end: end})
-	job, err := db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2"}, Open: true})
+	job, err := db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2"}, AllowUnregistered: true})
 	if err != nil || ctx.Err() == nil {
 		t.Fatalf("%v, and the caller is there: %v", err, ctx.Err() == nil)
 	}

@@ -37,7 +37,7 @@ func TestAListGoesByLabelsAndTimes(t *testing.T) {
 		submit := func(labels map[string]string) tasks.Job {
 			t.Helper()
 			job, err := w.db.Submit(t.Context(), tasks.Submission{
-				Tenant: "acme", RequestID: "req-1", InstanceIDs: []string{"phone-1"}, Open: true, Labels: labels,
+				Tenant: "acme", RequestID: "req-1", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, Labels: labels,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -170,7 +170,7 @@ func TestAListReadsABoundedNumberOfRecords(t *testing.T) {
 
 func TestARequestThatWasSentTwiceIsListedAtTheTimeOfItsRecord(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
-		s := tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, Open: true, IdempotencyKey: "k"}
+		s := tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, IdempotencyKey: "k"}
 		first, err := w.db.Submit(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)

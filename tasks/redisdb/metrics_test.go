@@ -130,7 +130,7 @@ func finish(t *testing.T, w world, d tasks.Delivery, token string, o tasks.Outco
 
 func TestAReplayIsNotCounted(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
-		s := tasks.Submission{Tenant: "acme", IdempotencyKey: "key", InstanceIDs: []string{"phone-1"}, Open: true}
+		s := tasks.Submission{Tenant: "acme", IdempotencyKey: "key", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true}
 		job, err := w.db.Submit(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)

@@ -496,7 +496,7 @@ func TestRandomCommandsKeepTheRecordTrue(t *testing.T) {
 			m.maxFailures = rapid.IntRange(0, len(instances)).Draw(rt, "max failures")
 			var err error
 			if m.job, err = w.db.Submit(t.Context(), tasks.Submission{
-				Tenant: "acme", InstanceIDs: instances, Open: true, MaxFailures: m.maxFailures,
+				Tenant: "acme", InstanceIDs: instances, AllowUnregistered: true, MaxFailures: m.maxFailures,
 			}); err != nil {
 				rt.Fatal(err)
 			}

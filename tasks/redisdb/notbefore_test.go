@@ -19,7 +19,7 @@ func TestAJobThatIsPutOffDoesNotBeginBefore(t *testing.T) {
 	w := open(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true, GiveUpAfter: time.Hour})
 	start := now.Add(24 * time.Hour).Add(400 * time.Millisecond)
 	submitted, err := w.db.Submit(t.Context(), tasks.Submission{
-		Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2"}, Open: true,
+		Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2"}, AllowUnregistered: true,
 		NotBefore: tasks.FromMillis(start.UnixMilli()), Reason: "recall", Labels: map[string]string{"site": "a b"},
 	})
 	if err != nil {
@@ -65,7 +65,7 @@ func TestAJobThatIsPutOffDoesNotBeginBefore(t *testing.T) {
 func TestAJobThatIsPutOffCanBeTakenBack(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job, err := w.db.Submit(t.Context(), tasks.Submission{
-			Tenant: "acme", InstanceIDs: []string{"phone-1"}, Open: true, NotBefore: tasks.FromMillis(time.Now().Add(time.Hour).UnixMilli()),
+			Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, NotBefore: tasks.FromMillis(time.Now().Add(time.Hour).UnixMilli()),
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -79,7 +79,7 @@ func TestActivityIsWrittenAtTheEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := first.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, Open: true}); err != nil {
+	if _, err := first.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, AllowUnregistered: true}); err != nil {
 		t.Fatal(err)
 	}
 	if err := first.Close(); err != nil {

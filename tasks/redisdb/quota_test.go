@@ -24,7 +24,7 @@ func (w world) limit(t testing.TB, tenant string, limits tasks.Limits) {
 // trySubmit submits n instances that no other batch has.
 func (w world) trySubmit(t testing.TB, n int) (tasks.Job, error) {
 	t.Helper()
-	s := tasks.Submission{Tenant: "acme", Open: true}
+	s := tasks.Submission{Tenant: "acme", AllowUnregistered: true}
 	for i := range n {
 		s.InstanceIDs = append(s.InstanceIDs, fmt.Sprintf("%s-%d", tasks.NewJobID(), i))
 	}
@@ -154,7 +154,7 @@ func TestOpenInstances(t *testing.T) {
 func TestASubmitThatIsRepeatedIsCountedOnce(t *testing.T) {
 	w := open(t, redisdb.Options{URL: "redis://" + miniredis.RunT(t).Addr(), Embedded: true})
 	w.limit(t, "acme", tasks.Limits{OpenInstances: new(2), InstancesPerHour: new(2)})
-	s := tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2"}, Open: true, IdempotencyKey: "k"}
+	s := tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2"}, AllowUnregistered: true, IdempotencyKey: "k"}
 	for range 2 {
 		job, err := w.db.Submit(t.Context(), s)
 		if err != nil {
@@ -215,7 +215,7 @@ func TestTheBacklogIsBounded(t *testing.T) {
 	both(t, redisdb.Options{MaxBacklog: 5, Queues: 3}, func(t *testing.T, w world) {
 		later := tasks.Time{Time: time.Now().Add(time.Hour)}
 		// What waits for its time counts, too.
-		if _, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, Open: true, NotBefore: later}); err != nil {
+		if _, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, AllowUnregistered: true, NotBefore: later}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.trySubmit(t, 4); err != nil {

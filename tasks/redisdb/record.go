@@ -69,7 +69,7 @@ func (db *DB) submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	args := []any{
 		listed.UnixMilli(), (listingGrace / 2).Milliseconds(),
 		db.opts.GiveUpAfter.Milliseconds(), int64(db.opts.JobRetention.Seconds()),
-		s.Tenant, queue, flag(s.Open), s.RequestID, s.Fingerprint(), s.MaxFailures,
+		s.Tenant, queue, flag(s.AllowUnregistered), s.RequestID, s.Fingerprint(), s.MaxFailures,
 		int64(db.opts.TaskRetention.Seconds()), notBefore, s.Reason, labels, s.Traceparent,
 		epoch,
 	}
@@ -111,7 +111,7 @@ func (db *DB) submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	queue, epoch = text(answer[1]), text(answer[2])
 
 	job := tasks.Job{
-		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, Queue: queue, Epoch: epoch, Open: s.Open,
+		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, Queue: queue, Epoch: epoch, AllowUnregistered: s.AllowUnregistered,
 		CreatedAt: tasks.FromMillis(created), Total: len(s.InstanceIDs), Revision: 1, Fingerprint: s.Fingerprint(),
 		TaskRetention: db.opts.TaskRetention, NotBefore: s.NotBefore, Reason: s.Reason, Labels: s.Labels, Traceparent: s.Traceparent,
 	}

@@ -58,7 +58,7 @@ func open(t testing.TB, opts redisdb.Options) world {
 func (w world) submit(t testing.TB, instances ...string) tasks.Job {
 	t.Helper()
 	job, err := w.db.Submit(t.Context(), tasks.Submission{
-		Tenant: "acme", RequestID: "req-1", InstanceIDs: instances, Open: true,
+		Tenant: "acme", RequestID: "req-1", InstanceIDs: instances, AllowUnregistered: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -330,7 +330,7 @@ func TestHistorySurvivesARetry(t *testing.T) {
 func TestTooManyFailuresStopTheRest(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job, err := w.db.Submit(t.Context(), tasks.Submission{
-			Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2", "phone-3", "phone-4"}, Open: true, MaxFailures: 1,
+			Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2", "phone-3", "phone-4"}, AllowUnregistered: true, MaxFailures: 1,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -443,7 +443,7 @@ func oneItemAtATime(t *testing.T, db *redisdb.DB, rdb redis.UniversalClient) {
 	t.Helper()
 	ctx := t.Context()
 	item := func() tasks.Delivery {
-		job, err := db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, Open: true})
+		job, err := db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -535,7 +535,7 @@ func TestBeginAsksWhoseTheInstanceIs(t *testing.T) {
 					}
 				}
 				d := w.submit(t, "phone-1").Deliveries()[0]
-				d.Open = row.open
+				d.AllowUnregistered = row.open
 				if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, row.want) {
 					t.Errorf("begin: %v, want %v", err, row.want)
 				}

@@ -136,7 +136,7 @@ func TestARetryOfWhatIsNotThereChangesNothing(t *testing.T) {
 func TestAPartialRetryOfAJobThatWasStopped(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job, err := w.db.Submit(t.Context(), tasks.Submission{
-			Tenant: "acme", InstanceIDs: []string{"a", "b", "c", "d"}, Open: true, MaxFailures: 1,
+			Tenant: "acme", InstanceIDs: []string{"a", "b", "c", "d"}, AllowUnregistered: true, MaxFailures: 1,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 func TestJobsOfAllTenantsAreSearched(t *testing.T) {
 	both(t, redisdb.Options{Driver: "http"}, func(t *testing.T, w world) {
 		submit := func(tenant string, labels map[string]string, instances ...string) tasks.Job {
-			job, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: instances, Open: true, Labels: labels})
+			job, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: instances, AllowUnregistered: true, Labels: labels})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -109,7 +109,7 @@ func submit(ctx context.Context, db *redisdb.DB) (tasks.Job, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	return db.Submit(ctx, tasks.Submission{
-		Tenant: "acme", RequestID: "req-1", Open: true, InstanceIDs: []string{"phone-1", "phone-2", "phone-3"},
+		Tenant: "acme", RequestID: "req-1", AllowUnregistered: true, InstanceIDs: []string{"phone-1", "phone-2", "phone-3"},
 	})
 }
 
@@ -358,7 +358,7 @@ func TestAClusterSharesTheWork(t *testing.T) {
 	const jobs = 300
 	for n := range jobs {
 		if _, err := db.Submit(t.Context(), tasks.Submission{
-			Tenant: fmt.Sprint("tenant-", n%50), InstanceIDs: []string{"phone-1", "phone-2", "phone-3", "phone-4"}, Open: true,
+			Tenant: fmt.Sprint("tenant-", n%50), InstanceIDs: []string{"phone-1", "phone-2", "phone-3", "phone-4"}, AllowUnregistered: true,
 		}); err != nil {
 			t.Fatal(err)
 		}

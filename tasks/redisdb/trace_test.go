@@ -13,7 +13,7 @@ func TestEveryDeliveryBelongsToTheTraceOfItsJob(t *testing.T) {
 		const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 		for _, want := range []string{traceparent, ""} {
 			job, err := w.db.Submit(t.Context(), tasks.Submission{
-				Tenant: "acme", InstanceIDs: []string{"a"}, Open: true, Reason: "r", Labels: map[string]string{"l": "v"}, Traceparent: want,
+				Tenant: "acme", InstanceIDs: []string{"a"}, AllowUnregistered: true, Reason: "r", Labels: map[string]string{"l": "v"}, Traceparent: want,
 			})
 			if err != nil {
 				t.Fatal(err)
