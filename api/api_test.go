@@ -399,8 +399,8 @@ func TestTheJobStatusRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n, outcome := range []tasks.Outcome{
-		{Event: tasks.Succeed},
-		{Event: tasks.Fail, Code: "CPS.0005", Message: "Phone not found."},
+		{Transition: tasks.Succeed},
+		{Transition: tasks.Fail, Code: "CPS.0005", Message: "Phone not found."},
 	} {
 		d := job.Deliveries()[n]
 		if _, err := s.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
@@ -582,12 +582,12 @@ func TestARetryNamesItsStates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n, event := range map[int]tasks.Event{0: tasks.Fail, 1: tasks.LoseTrack, 3: tasks.Succeed} {
+	for n, event := range map[int]tasks.Transition{0: tasks.Fail, 1: tasks.LoseTrack, 3: tasks.Succeed} {
 		d := job.Deliveries()[n]
 		if _, err := s.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.db.Finish(t.Context(), d, "t", tasks.Outcome{Event: event, Code: "CPS.0005"}, true); err != nil {
+		if _, err := s.db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: event, Code: "CPS.0005"}, true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -650,7 +650,7 @@ func TestARetryNamesItsStates(t *testing.T) {
 			if !it.State.Final() {
 				opened = append(opened, it.InstanceID)
 				// As it was, for the next retry.
-				event := map[tasks.ItemState]tasks.Event{tasks.ItemFailed: tasks.Fail, tasks.ItemUnknown: tasks.LoseTrack}[before.Items[n].State]
+				event := map[tasks.ItemState]tasks.Transition{tasks.ItemFailed: tasks.Fail, tasks.ItemUnknown: tasks.LoseTrack}[before.Items[n].State]
 				if event == "" {
 					continue
 				}
@@ -659,7 +659,7 @@ func TestARetryNamesItsStates(t *testing.T) {
 				if _, err := s.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := s.db.Finish(t.Context(), d, "t", tasks.Outcome{Event: event, Code: "CPS.0005"}, true); err != nil {
+				if _, err := s.db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: event, Code: "CPS.0005"}, true); err != nil {
 					t.Fatal(err)
 				}
 			} else if fmt.Sprint(it) != fmt.Sprint(before.Items[n]) {

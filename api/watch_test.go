@@ -86,7 +86,7 @@ func (s service) finish(t *testing.T, id string) {
 	if _, err := s.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.db.Finish(t.Context(), d, "t", tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
+	if _, err := s.db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 		t.Fatal(err)
 	}
 }

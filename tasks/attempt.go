@@ -23,10 +23,10 @@ type Begun struct {
 
 // Outcome is how an attempt ended, as it goes into the record.
 type Outcome struct {
-	// Event is Succeed, Retry, Fail or LoseTrack.
-	Event   Event
-	Code    Code
-	Message string // at most MaxMessage bytes
+	// Transition is Succeed, Retry, Fail or LoseTrack.
+	Transition Transition
+	Code       Code
+	Message    string // at most MaxMessage bytes
 	// Failure says that the attempt counts against the retry budget.
 	Failure bool
 	// InDoubt says that the outcome of a call is not known: the driver key and

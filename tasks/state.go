@@ -104,22 +104,22 @@ func (c Counts) In(states []ItemState) (n int) {
 	return n
 }
 
-// Event is something that can happen to an item.
-type Event string
+// Transition is a step from one state of an item to another.
+type Transition string
 
-// The events of an item's life.
+// The transitions of an item, see the drawing in doc.go.
 const (
-	Begin     Event = "begin"      // an attempt starts
-	Succeed   Event = "succeed"    // the driver confirmed the reset
-	Retry     Event = "retry"      // the attempt ended without success, another follows
-	Fail      Event = "fail"       // the item will not succeed any more
-	LoseTrack Event = "lose track" // nobody can say whether the reset happened
-	Cancel    Event = "cancel"     // the caller took the item back
-	Reopen    Event = "reopen"     // the caller asked for a retry of a final item
+	Begin     Transition = "begin"      // an attempt starts
+	Succeed   Transition = "succeed"    // the driver confirmed the reset
+	Retry     Transition = "retry"      // the attempt ended without success, another follows
+	Fail      Transition = "fail"       // the item will not succeed any more
+	LoseTrack Transition = "lose track" // nobody can say whether the reset happened
+	Cancel    Transition = "cancel"     // the caller took the item back
+	Reopen    Transition = "reopen"     // the caller asked for a retry of a final item
 )
 
 // transitions is the state machine; whatever is not listed does not happen.
-var transitions = map[ItemState]map[Event]ItemState{
+var transitions = map[ItemState]map[Transition]ItemState{
 	ItemPending: {
 		Begin:  ItemRunning,
 		Fail:   ItemFailed, // busy too long, no longer the tenant's, time over
@@ -146,7 +146,7 @@ var transitions = map[ItemState]map[Event]ItemState{
 }
 
 // Next returns the state after e, or false when e cannot happen in state s.
-func (s ItemState) Next(e Event) (ItemState, bool) {
+func (s ItemState) Next(e Transition) (ItemState, bool) {
 	next, ok := transitions[s][e]
 	return next, ok
 }

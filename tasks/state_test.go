@@ -8,7 +8,7 @@ import (
 	"batchreset/tasks"
 )
 
-var events = []tasks.Event{
+var events = []tasks.Transition{
 	tasks.Begin, tasks.Succeed, tasks.Retry, tasks.Fail, tasks.LoseTrack, tasks.Cancel, tasks.Reopen,
 }
 

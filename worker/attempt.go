@@ -234,12 +234,12 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 	if !end.outcome.Busy { // how long it has been busy decides
 		end.outcome.Delay = end.delay
 	}
-	a.metrics.attempt(end.outcome.Event, start)
+	a.metrics.attempt(end.outcome.Transition, start)
 	ended, err := a.finish(ctx, end)
 	if a.span != nil {
 		a.endSpan(end.outcome, ended.State)
 	}
-	a.say(slog.LevelInfo, "attempt ended", slog.String("event", string(end.outcome.Event)), slog.String("code", string(end.outcome.Code)),
+	a.say(slog.LevelInfo, "attempt ended", slog.String("event", string(end.outcome.Transition)), slog.String("code", string(end.outcome.Code)),
 		slog.String("message", end.outcome.Message), slog.Duration("duration", time.Since(start)), slog.Bool("job_final", ended.JobFinal))
 	if err != nil {
 		// The record does not know the outcome, or knows it already from a write

@@ -9,16 +9,16 @@ import (
 )
 
 // outcomes are how attempts end, by the event that their driver's answer is.
-var outcomes = map[tasks.Event]string{
+var outcomes = map[tasks.Transition]string{
 	tasks.Succeed: "succeeded", tasks.Retry: "retry", tasks.Fail: "failed", tasks.LoseTrack: "unknown",
 }
 
 // workerMetrics are what a worker does. All handles are made beforehand: a worker ends ten
 // thousand attempts a second.
 type workerMetrics struct {
-	slots, busy prometheus.Gauge
-	durations   *prometheus.HistogramVec
-	byEvent     map[tasks.Event]prometheus.Observer
+	slots, busy  prometheus.Gauge
+	durations    *prometheus.HistogramVec
+	byTransition map[tasks.Transition]prometheus.Observer
 }
 
 func newWorkerMetrics() workerMetrics {
@@ -33,17 +33,17 @@ func newWorkerMetrics() workerMetrics {
 			Name: "batchreset_attempt_duration_seconds", Help: "Attempts that have ended: how long the driver took, by outcome.",
 			Buckets: []float64{.01, .05, .1, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200},
 		}, []string{"outcome"}),
-		byEvent: map[tasks.Event]prometheus.Observer{},
+		byTransition: map[tasks.Transition]prometheus.Observer{},
 	}
 	for event, outcome := range outcomes {
-		m.byEvent[event] = m.durations.WithLabelValues(outcome)
+		m.byTransition[event] = m.durations.WithLabelValues(outcome)
 	}
 	return m
 }
 
 // attempt counts an attempt that has ended.
-func (m workerMetrics) attempt(e tasks.Event, start time.Time) {
-	m.byEvent[e].Observe(time.Since(start).Seconds())
+func (m workerMetrics) attempt(e tasks.Transition, start time.Time) {
+	m.byTransition[e].Observe(time.Since(start).Seconds())
 }
 
 func (m workerMetrics) all() []prometheus.Collector {

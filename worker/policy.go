@@ -79,7 +79,7 @@ func wholeSeconds(now time.Time, delay time.Duration) time.Duration {
 // ending is what follows from how the driver's call ended.
 type ending struct {
 	outcome tasks.Outcome
-	delay   time.Duration // before the next try, when outcome.Event is Retry
+	delay   time.Duration // before the next try, when outcome.Transition is Retry
 	// unlock says that the instance may be released: nothing is going on there.
 	unlock bool
 }
@@ -96,9 +96,9 @@ type circumstances struct {
 // function but for the jitter.
 func judge(e *DriverError, c circumstances) ending {
 	if e == nil {
-		return ending{outcome: tasks.Outcome{Event: tasks.Succeed}, unlock: true}
+		return ending{outcome: tasks.Outcome{Transition: tasks.Succeed}, unlock: true}
 	}
-	o := tasks.Outcome{Event: tasks.Retry, Code: tasks.Code(e.Code), Message: e.Message}
+	o := tasks.Outcome{Transition: tasks.Retry, Code: tasks.Code(e.Code), Message: e.Message}
 	if o.Code == "" {
 		o.Code = tasks.ResetFailed
 	}
@@ -115,9 +115,9 @@ func judge(e *DriverError, c circumstances) ending {
 		// A refusal of this call says nothing about an earlier one.
 		o.InDoubt = c.begun.Ambiguous && !e.Settled
 		if spent || e.Verdict == Permanent {
-			delay, o.Event = 0, tasks.Fail
+			delay, o.Transition = 0, tasks.Fail
 			if o.InDoubt { // a refusal's code and text would read as if nothing had happened
-				o.Event, o.Code, o.Message = tasks.LoseTrack, tasks.TimedOut, "an earlier call may still be going on; the last one was refused: "+e.text()
+				o.Transition, o.Code, o.Message = tasks.LoseTrack, tasks.TimedOut, "an earlier call may still be going on; the last one was refused: "+e.text()
 			}
 		}
 		return ending{o, delay, !o.InDoubt}
@@ -146,11 +146,11 @@ func judge(e *DriverError, c circumstances) ending {
 		}
 		switch {
 		case !e.Repeatable && !c.repeatable:
-			o.Event = tasks.LoseTrack
+			o.Transition = tasks.LoseTrack
 		case c.interrupted:
 			delay = 0
 		case unanswered >= c.maxFailures:
-			o.Event = tasks.LoseTrack
+			o.Transition = tasks.LoseTrack
 		default:
 			o.Unanswered = true
 		}

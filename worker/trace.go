@@ -36,7 +36,7 @@ func (a *attempt) startSpan(ctx context.Context) context.Context {
 // endSpan says what came of the attempt; state is empty if nobody could write that.
 func (a *attempt) endSpan(o tasks.Outcome, state tasks.ItemState) {
 	a.span.SetAttributes(attribute.String("batchreset.state", string(state)))
-	if o.Event != tasks.Succeed {
+	if o.Transition != tasks.Succeed {
 		a.span.SetAttributes(semconv.ErrorTypeKey.String(string(o.Code)))
 		a.span.SetStatus(codes.Error, o.Message)
 	}

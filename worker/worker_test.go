@@ -223,7 +223,7 @@ func TestABusyInstancePutsTheTaskBackUnused(t *testing.T) {
 	if it := b.item(t, job); it.State != tasks.ItemPending || it.Attempts != 0 {
 		t.Errorf("item %+v", it)
 	}
-	if _, err := b.db.Finish(t.Context(), holder, "holder", tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
+	if _, err := b.db.Finish(t.Context(), holder, "holder", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.deliver(t, job); err != nil {

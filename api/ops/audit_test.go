@@ -141,7 +141,7 @@ func TestPagesShowWhatIsNotSeen(t *testing.T) {
 	if _, err := g.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.db.Finish(t.Context(), d, "t", tasks.Outcome{Event: tasks.Fail, Code: "X." + trap, Message: trap}, true); err != nil {
+	if _, err := g.db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Fail, Code: "X." + trap, Message: trap}, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := g.db.Halt(t.Context(), "acme", tasks.HaltedByTenant, tasks.Actor{Reason: trap}); err != nil {

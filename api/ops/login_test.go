@@ -97,7 +97,7 @@ func newGuardedAs(t *testing.T, cfg ops.Config, operators map[string]tasks.Role)
 	if _, err := db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Finish(t.Context(), d, "t", tasks.Outcome{Event: tasks.Fail, Code: "CPS.0005", Message: "Phone <not> found."}, true); err != nil {
+	if _, err := db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0005", Message: "Phone <not> found."}, true); err != nil {
 		t.Fatal(err)
 	}
 	client := asynq.NewClientFromRedisClient(rdb)

@@ -95,7 +95,7 @@ func TestAJobAndAFailureInABrowser(t *testing.T) {
 		deliveries = deliveries[1:]
 		_, err := g.db.Begin(r.Context(), d, "t", "k", time.Minute)
 		if err == nil {
-			_, err = g.db.Finish(r.Context(), d, "t", tasks.Outcome{Event: tasks.Succeed}, true)
+			_, err = g.db.Finish(r.Context(), d, "t", tasks.Outcome{Transition: tasks.Succeed}, true)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)

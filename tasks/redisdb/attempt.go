@@ -173,7 +173,7 @@ func (db *DB) Checkpoint(ctx context.Context, d tasks.Delivery, token, checkpoin
 }
 
 // finishStates are the letters of the record for the events that end an attempt.
-var finishStates = map[tasks.Event]string{
+var finishStates = map[tasks.Transition]string{
 	tasks.Succeed: "s", tasks.Retry: "w", tasks.Fail: "f", tasks.LoseTrack: "u",
 }
 
@@ -192,7 +192,7 @@ func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o task
 // doubt before stays so. lock is the time to live that Begin had. Errors: tasks.WrongToken if
 // it had not begun.
 func (db *DB) GiveUp(ctx context.Context, d tasks.Delivery, token string, lock time.Duration) (tasks.Ended, error) {
-	o := tasks.Outcome{Event: tasks.Retry, Code: tasks.ResetFailed, Message: "nothing was sent: Redis did not answer in time"}
+	o := tasks.Outcome{Transition: tasks.Retry, Code: tasks.ResetFailed, Message: "nothing was sent: Redis did not answer in time"}
 	ended, inDoubt, err := db.finish(ctx, d, token, o, "x", true, strconv.Itoa(d.Number))
 	if _, refused := errors.AsType[tasks.Refusal](err); err != nil && !refused || inDoubt || !db.apart {
 		return ended, err
@@ -215,7 +215,7 @@ func (db *DB) finish(ctx context.Context, d tasks.Delivery, token string, o task
 		}
 	}
 	a, err := db.each(ctx, finishScript, keys,
-		n, token, finishStates[o.Event], string(o.Code), o.Message,
+		n, token, finishStates[o.Transition], string(o.Code), o.Message,
 		flag(o.Failure), doubt, flag(o.Busy), flag(o.Unanswered), released, o.MaxFailures, o.Delay.Milliseconds(), delivery)
 	switch {
 	case err != nil:

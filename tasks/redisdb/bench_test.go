@@ -65,7 +65,7 @@ func BenchmarkAttempt(b *testing.B) {
 		if _, err := w.db.Begin(b.Context(), d, "token", "key", time.Minute); err != nil {
 			b.Fatal(err)
 		}
-		if _, err := w.db.Finish(b.Context(), d, "token", tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
+		if _, err := w.db.Finish(b.Context(), d, "token", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 			b.Fatal(err)
 		}
 	}

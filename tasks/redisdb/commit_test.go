@@ -51,7 +51,7 @@ func TestCommitWaitsForReplicas(t *testing.T) {
 	if got := behind.HGet(t.Context(), "reset:{"+job.ID+"}", "0").Val(); !strings.HasPrefix(got, "r 1 ") {
 		t.Error("the replica does not have a begun attempt")
 	}
-	if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
+	if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 		t.Fatal(err)
 	}
 	if n := w.rdb.Exists(t.Context(), "reset:lock:{phone-1}").Val(); n != 0 {

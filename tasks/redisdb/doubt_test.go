@@ -40,7 +40,7 @@ func TestWhatWasGivenUpNeverBegins(t *testing.T) {
 			}
 		}
 		w.begin(t, job, 0, "t1")
-		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, Failure: true}, true); err != nil {
+		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, Failure: true}, true); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.db.Begin(t.Context(), d, "early", "k", time.Minute); !errors.Is(err, tasks.WrongToken) {
@@ -56,7 +56,7 @@ func TestWhatWasGivenUpNeverBegins(t *testing.T) {
 			t.Errorf("given up: %+v, %v, locked: %t", ended, err, w.locked(t))
 		}
 		if _, err := w.db.Begin(t.Context(), d, "t2", "k", time.Minute); err == nil {
-			w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Event: tasks.Retry}, true) //nolint:errcheck // the error is told below
+			w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Retry}, true) //nolint:errcheck // the error is told below
 		}
 		if _, begun := w.begin(t, job, 0, "t3"); begun.Ambiguous || begun.Failures != 1 {
 			t.Errorf("begun %+v", begun)
@@ -70,7 +70,7 @@ func TestGivingUpEndsNoDoubt(t *testing.T) {
 		job := w.submit(t, "phone-1")
 		d, first := w.begin(t, job, 0, "t1")
 		w.send(t, d)
-		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, InDoubt: true}, false); err != nil {
+		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, InDoubt: true}, false); err != nil {
 			t.Fatal(err)
 		}
 		w.begin(t, job, 0, "t2")
@@ -101,7 +101,7 @@ func TestALostAttemptThatHadNotSentPutsNothingInDoubt(t *testing.T) {
 				strings.Contains(it.History[0].Message, "nothing was sent") == sent {
 				t.Errorf("sent: %t, item %+v", sent, it)
 			}
-			if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Succeed}, true); !errors.Is(err, tasks.WrongToken) {
+			if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Succeed}, true); !errors.Is(err, tasks.WrongToken) {
 				t.Errorf("the lost attempt ends: %v", err)
 			}
 			d.Number = 2
@@ -118,7 +118,7 @@ func TestARetryDoesNotWalkThroughItsOwnLock(t *testing.T) {
 		job := w.submit(t, "phone-1")
 		d, _ := w.begin(t, job, 0, "t1")
 		w.send(t, d)
-		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.LoseTrack, InDoubt: true}, false); err != nil {
+		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.LoseTrack, InDoubt: true}, false); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.db.Retry(t.Context(), job.ID, []tasks.ItemState{tasks.ItemUnknown}, tasks.Actor{}); err != nil {
@@ -159,7 +159,7 @@ func TestTheRecordSurvivesClocksThatGoBack(t *testing.T) {
 			d, _ := w.begin(t, job, 0, "t1")
 			other, _ := w.begin(t, job, 1, "t1")
 			server.SetTime(now.Add(steps[1]))
-			if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, Failure: true, Busy: true}, true); err != nil {
+			if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, Failure: true, Busy: true}, true); err != nil {
 				t.Fatal(err)
 			}
 			server.SetTime(now.Add(steps[2]))
@@ -172,7 +172,7 @@ func TestTheRecordSurvivesClocksThatGoBack(t *testing.T) {
 			}
 			server.SetTime(now.Add(steps[3]))
 			for token, d := range map[string]tasks.Delivery{"t2": d, "t1": other} {
-				if _, err := w.db.Finish(t.Context(), d, token, tasks.Outcome{Event: tasks.Fail, Failure: true}, true); err != nil {
+				if _, err := w.db.Finish(t.Context(), d, token, tasks.Outcome{Transition: tasks.Fail, Failure: true}, true); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -214,7 +214,7 @@ func TestNegativeTimesOfOlderVersionsAreRead(t *testing.T) {
 			if doubt := n < 2; begun.Ambiguous != doubt || (begun.Key == "k1") != doubt {
 				t.Errorf("%s: begun %+v", raw, begun)
 			}
-			if _, err := w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
+			if _, err := w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 				t.Fatal(err)
 			}
 			if got := w.rdb.HGet(t.Context(), "reset:{"+job.ID+"}", "0").Val(); strings.Contains(strings.ReplaceAll(got, phone, ""), " -") {

@@ -13,7 +13,7 @@ import (
 )
 
 // fail ends the attempt at item n of the job with a code.
-func (w world) fail(t testing.TB, job tasks.Job, n int, code tasks.Code, event tasks.Event) {
+func (w world) fail(t testing.TB, job tasks.Job, n int, code tasks.Code, event tasks.Transition) {
 	t.Helper()
 	token := fmt.Sprintf("t%d", n)
 	for _, d := range job.Deliveries() {
@@ -23,7 +23,7 @@ func (w world) fail(t testing.TB, job tasks.Job, n int, code tasks.Code, event t
 		if _, err := w.db.Begin(t.Context(), d, token, "key", time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.db.Finish(t.Context(), d, token, tasks.Outcome{Event: event, Code: code, Message: "no"}, true); err != nil {
+		if _, err := w.db.Finish(t.Context(), d, token, tasks.Outcome{Transition: event, Code: code, Message: "no"}, true); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -132,7 +132,7 @@ func TestFailuresAreListedAgainWhereAnEntryIsMissing(t *testing.T) {
 
 		doubt := w.submit(t, "c")
 		d, _ := w.begin(t, doubt, 0, "t")
-		if _, err := w.db.Finish(t.Context(), d, "t", tasks.Outcome{Event: tasks.Retry, Code: tasks.TimedOut, InDoubt: true}, true); err != nil {
+		if _, err := w.db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Retry, Code: tasks.TimedOut, InDoubt: true}, true); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.db.Cancel(t.Context(), doubt.ID, tasks.Actor{}); err != nil {

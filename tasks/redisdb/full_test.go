@@ -150,7 +150,7 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 	must(t, w.db.EndSession(ctx, "session", "127.0.0.1"))
 	// What runs can be noted, or its outcome would be lost.
 	must(t, w.db.Checkpoint(ctx, d, "t", "https://plane.example/jobs/7"))
-	if ended, err := w.db.Finish(ctx, d, "t", tasks.Outcome{Event: tasks.LoseTrack, Code: tasks.TimedOut, InDoubt: true}, false); err != nil || ended.State != tasks.ItemUnknown {
+	if ended, err := w.db.Finish(ctx, d, "t", tasks.Outcome{Transition: tasks.LoseTrack, Code: tasks.TimedOut, InDoubt: true}, false); err != nil || ended.State != tasks.ItemUnknown {
 		t.Errorf("finish: %+v, %v", ended, err)
 	}
 	// New work is refused, and leaves nothing.

@@ -36,7 +36,7 @@ func TestYesterdaysRecordRunsThroughTodaysCode(t *testing.T) {
 		}
 		// The attempt that was running goes on under the worker that began it.
 		deliveries := job.Deliveries()
-		if _, err := w.db.Finish(t.Context(), deliveries[0], "KXZ5QWLQTW4G", tasks.Outcome{Event: tasks.Retry, Code: "CPS.0003", Failure: true}, true); err != nil {
+		if _, err := w.db.Finish(t.Context(), deliveries[0], "KXZ5QWLQTW4G", tasks.Outcome{Transition: tasks.Retry, Code: "CPS.0003", Failure: true}, true); err != nil {
 			t.Fatal(err)
 		}
 		for n, d := range deliveries {
@@ -45,7 +45,7 @@ func TestYesterdaysRecordRunsThroughTodaysCode(t *testing.T) {
 			if err != nil || begun.Number != 2-n {
 				t.Fatalf("item %d begun as %+v, %v", n, begun, err)
 			}
-			if _, err := w.db.Finish(t.Context(), d, token, tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
+			if _, err := w.db.Finish(t.Context(), d, token, tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -70,7 +70,7 @@ func TestNothingOfAJobStaysForEver(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, _ := w.begin(t, job, 0, "t1")
-	if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, InDoubt: true}, false); err != nil {
+	if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, InDoubt: true}, false); err != nil {
 		t.Fatal(err) // leaves the lock to lapse
 	}
 	if err := w.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {

@@ -99,7 +99,7 @@ func (l life) do(d deed) (answer, life) {
 		if !l.unsure && l.lock == d.token {
 			l.lock = ""
 		}
-		l = l.finish(tasks.Outcome{Event: tasks.Retry}, l.unsure)
+		l = l.finish(tasks.Outcome{Transition: tasks.Retry}, l.unsure)
 		return answer{state: l.state}, l
 	case "deliver":
 		switch {
@@ -191,7 +191,7 @@ func (l life) lose() life {
 
 // finish ends the running attempt.
 func (l life) finish(o tasks.Outcome, inDoubt bool) life {
-	event := o.Event
+	event := o.Transition
 	if event == tasks.Retry && l.stopped {
 		switch {
 		case inDoubt:
@@ -202,7 +202,7 @@ func (l life) finish(o tasks.Outcome, inDoubt bool) life {
 			event = tasks.Cancel
 		}
 	}
-	l.state = map[tasks.Event]tasks.ItemState{
+	l.state = map[tasks.Transition]tasks.ItemState{
 		tasks.Succeed: tasks.ItemSucceeded, tasks.Retry: tasks.ItemRetrying, tasks.Fail: tasks.ItemFailed,
 		tasks.LoseTrack: tasks.ItemUnknown, tasks.Cancel: tasks.ItemCancelled,
 	}[event]
@@ -273,12 +273,12 @@ func (c *crowd) draw(r *rand.Rand, n int) deed {
 	case kind < 12:
 		d.what, d.unlock = "finish", r.IntN(3) > 0
 		d.outcome = []tasks.Outcome{
-			{Event: tasks.Succeed},
-			{Event: tasks.Retry, Code: "X", Failure: true},
-			{Event: tasks.Retry, Code: "X", InDoubt: true, Unanswered: true},
-			{Event: tasks.Retry, Code: "X"},
-			{Event: tasks.Fail, Code: "X", Failure: true},
-			{Event: tasks.LoseTrack, Code: "X", InDoubt: true},
+			{Transition: tasks.Succeed},
+			{Transition: tasks.Retry, Code: "X", Failure: true},
+			{Transition: tasks.Retry, Code: "X", InDoubt: true, Unanswered: true},
+			{Transition: tasks.Retry, Code: "X"},
+			{Transition: tasks.Fail, Code: "X", Failure: true},
+			{Transition: tasks.LoseTrack, Code: "X", InDoubt: true},
 		}[r.IntN(6)]
 		d.unlock = d.unlock && !d.outcome.InDoubt
 	case kind < 14:

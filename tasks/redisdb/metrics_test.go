@@ -50,7 +50,7 @@ func items(values map[string]float64) map[string]float64 {
 
 func TestItemsAreCountedOnce(t *testing.T) {
 	fail := func(code tasks.Code) tasks.Outcome {
-		return tasks.Outcome{Event: tasks.Fail, Code: code, Failure: true}
+		return tasks.Outcome{Transition: tasks.Fail, Code: code, Failure: true}
 	}
 	for _, row := range []struct {
 		name string
@@ -59,17 +59,17 @@ func TestItemsAreCountedOnce(t *testing.T) {
 	}{
 		{"when they succeed", func(t *testing.T, w world, job tasks.Job) {
 			d, _ := w.begin(t, job, 0, "one")
-			finish(t, w, d, "one", tasks.Outcome{Event: tasks.Succeed})
-			if _, err := w.db.Finish(t.Context(), d, "one", tasks.Outcome{Event: tasks.Succeed}, true); !errors.Is(err, tasks.WrongToken) {
+			finish(t, w, d, "one", tasks.Outcome{Transition: tasks.Succeed})
+			if _, err := w.db.Finish(t.Context(), d, "one", tasks.Outcome{Transition: tasks.Succeed}, true); !errors.Is(err, tasks.WrongToken) {
 				t.Error(err)
 			}
 		}, map[string]float64{"items_finished_total{none,succeeded}": 1}},
 		{"not when they are tried again", func(t *testing.T, w world, job tasks.Job) {
 			d, _ := w.begin(t, job, 0, "one")
-			finish(t, w, d, "one", tasks.Outcome{Event: tasks.Retry, Code: "CPS.0003", Failure: true})
+			finish(t, w, d, "one", tasks.Outcome{Transition: tasks.Retry, Code: "CPS.0003", Failure: true})
 		}, nil},
 		{"by class, an upstream's own codes as one", func(t *testing.T, w world, job tasks.Job) {
-			for n, o := range []tasks.Outcome{fail("CPS.0005"), fail(tasks.ResetFailed), {Event: tasks.LoseTrack, Code: tasks.TimedOut, InDoubt: true}} {
+			for n, o := range []tasks.Outcome{fail("CPS.0005"), fail(tasks.ResetFailed), {Transition: tasks.LoseTrack, Code: tasks.TimedOut, InDoubt: true}} {
 				d, _ := w.begin(t, job, n, "token")
 				finish(t, w, d, "token", o)
 			}
@@ -89,7 +89,7 @@ func TestItemsAreCountedOnce(t *testing.T) {
 		}, map[string]float64{"items_finished_total{none,cancelled}": 2}},
 		{"when too many others have failed", func(t *testing.T, w world, job tasks.Job) {
 			d, _ := w.begin(t, job, 0, "one")
-			finish(t, w, d, "one", tasks.Outcome{Event: tasks.Retry, Code: tasks.TimedOut, InDoubt: true, Unanswered: true})
+			finish(t, w, d, "one", tasks.Outcome{Transition: tasks.Retry, Code: tasks.TimedOut, InDoubt: true, Unanswered: true})
 			d, _ = w.begin(t, job, 1, "two")
 			o := fail("CPS.0005")
 			o.MaxFailures = 1

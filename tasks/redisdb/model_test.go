@@ -175,7 +175,7 @@ func (m *model) Redeliver(t *rapid.T) {
 }
 
 // apply moves the model; it fails if the state machine has no such move.
-func (it *modelItem) apply(t *rapid.T, e tasks.Event) {
+func (it *modelItem) apply(t *rapid.T, e tasks.Transition) {
 	next, ok := it.state.Next(e)
 	if !ok {
 		t.Fatalf("the record did %s in state %s", e, it.state)
@@ -273,7 +273,7 @@ func (m *model) GiveUp(t *rapid.T) {
 			t.Fatal(err)
 		}
 		it.locked = it.unclear
-		m.finished(t, it, tasks.Outcome{Event: tasks.Retry, Code: tasks.ResetFailed, InDoubt: it.unclear})
+		m.finished(t, it, tasks.Outcome{Transition: tasks.Retry, Code: tasks.ResetFailed, InDoubt: it.unclear})
 		if ended.State != it.state {
 			t.Fatalf("given up as %s, want %s", ended.State, it.state)
 		}
@@ -315,10 +315,10 @@ func (m *model) Checkpoint(t *rapid.T) {
 }
 
 func drawOutcome(t *rapid.T) tasks.Outcome {
-	o := tasks.Outcome{Event: rapid.SampledFrom([]tasks.Event{
+	o := tasks.Outcome{Transition: rapid.SampledFrom([]tasks.Transition{
 		tasks.Succeed, tasks.Retry, tasks.Retry, tasks.Fail, tasks.LoseTrack,
 	}).Draw(t, "event")}
-	if o.Event != tasks.Succeed {
+	if o.Transition != tasks.Succeed {
 		o.Code = tasks.Code(rapid.SampledFrom([]string{"CPS.0003", "RESET.1001"}).Draw(t, "code"))
 		o.Failure = rapid.Bool().Draw(t, "failure")
 		o.InDoubt = rapid.Bool().Draw(t, "in doubt")
@@ -329,18 +329,18 @@ func drawOutcome(t *rapid.T) tasks.Outcome {
 }
 
 func (m *model) finished(t *rapid.T, it *modelItem, o tasks.Outcome) {
-	if o.Event == tasks.Retry && m.stopped {
+	if o.Transition == tasks.Retry && m.stopped {
 		switch {
 		case o.InDoubt:
-			o.Event = tasks.LoseTrack
+			o.Transition = tasks.LoseTrack
 		case o.Failure || o.Unanswered:
-			o.Event = tasks.Fail
+			o.Transition = tasks.Fail
 		default: // as if it had waited for its next attempt when the job was stopped
 			it.apply(t, tasks.Retry)
-			o.Event, o.Code = tasks.Cancel, m.stopCode
+			o.Transition, o.Code = tasks.Cancel, m.stopCode
 		}
 	}
-	it.apply(t, o.Event)
+	it.apply(t, o.Transition)
 	it.token, it.code = "", o.Code
 	if it.state.Final() {
 		it.given = nil

@@ -284,7 +284,7 @@ func TestPolicies(t *testing.T) {
 func TestAPolicyStopsAJobThatWasAcceptedBefore(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "a", "b", "c", "d")
-		fail := tasks.Outcome{Event: tasks.Fail, Failure: true}
+		fail := tasks.Outcome{Transition: tasks.Fail, Failure: true}
 		d, _ := w.begin(t, job, 0, "t0")
 		if _, err := w.db.Finish(t.Context(), d, "t0", fail, true); err != nil {
 			t.Fatal(err)

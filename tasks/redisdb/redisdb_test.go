@@ -154,7 +154,7 @@ func TestAnAttemptFromBeginToFinish(t *testing.T) {
 		if got := w.read(t, job.ID); got.State != tasks.JobRunning || got.Counts.Running != 1 || got.StartedAt.IsZero() {
 			t.Errorf("record while running: %+v", got)
 		}
-		ended, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Succeed}, true)
+		ended, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Succeed}, true)
 		if err != nil || ended.JobFinal {
 			t.Fatalf("finish: %+v, %v", ended, err)
 		}
@@ -166,7 +166,7 @@ func TestAnAttemptFromBeginToFinish(t *testing.T) {
 		}
 
 		d, _ = w.begin(t, job, 1, "t2")
-		ended, err = w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Event: tasks.Fail, Code: "CPS.0005", Message: "Phone not found."}, true)
+		ended, err = w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0005", Message: "Phone not found."}, true)
 		if err != nil || !ended.JobFinal {
 			t.Fatalf("finish of the last item: %+v, %v", ended, err)
 		}
@@ -188,7 +188,7 @@ func TestOnlyTheHolderOfTheTokenEndsAnAttempt(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
 		d, _ := w.begin(t, job, 0, "t1")
-		succeed := tasks.Outcome{Event: tasks.Succeed}
+		succeed := tasks.Outcome{Transition: tasks.Succeed}
 		if _, err := w.db.Finish(t.Context(), d, "other", succeed, true); !errors.Is(err, tasks.WrongToken) {
 			t.Errorf("another token: %v", err)
 		}
@@ -202,7 +202,7 @@ func TestOnlyTheHolderOfTheTokenEndsAnAttempt(t *testing.T) {
 			t.Fatal(err)
 		}
 		revision := w.read(t, job.ID).Revision
-		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Fail}, true); !errors.Is(err, tasks.WrongToken) {
+		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Fail}, true); !errors.Is(err, tasks.WrongToken) {
 			t.Errorf("second finish: %v", err)
 		}
 		if _, err := w.db.Begin(t.Context(), d, "t2", "k", time.Minute); !errors.Is(err, tasks.AlreadyFinal) {
@@ -246,7 +246,7 @@ func TestALostAttemptIsAmbiguousAndKeepsKeyAndCheckpoint(t *testing.T) {
 			t.Errorf("begun %+v", second)
 		}
 		// After a definite failure nothing is in doubt any more.
-		if _, err := w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Event: tasks.Retry, Failure: true}, true); err != nil {
+		if _, err := w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Retry, Failure: true}, true); err != nil {
 			t.Fatal(err)
 		}
 		_, third := w.begin(t, job, 0, "t3")
@@ -260,14 +260,14 @@ func TestWhatIsInDoubtStaysSoUntilADefiniteAnswer(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
 		d, first := w.begin(t, job, 0, "t1")
-		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, InDoubt: true, Unanswered: true}, false); err != nil {
+		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, InDoubt: true, Unanswered: true}, false); err != nil {
 			t.Fatal(err)
 		}
 		second, err := w.db.Begin(t.Context(), d, "t2", "fresh key", time.Minute)
 		if err != nil || !second.Ambiguous || second.Key != first.Key || second.Unanswered != 1 || second.Failures != 0 {
 			t.Errorf("begun %+v, %v", second, err)
 		}
-		if _, err := w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Event: tasks.Retry, InDoubt: true}, false); err != nil {
+		if _, err := w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Retry, InDoubt: true}, false); err != nil {
 			t.Fatal(err)
 		}
 		// Giving the item up now cannot call it failed.
@@ -286,7 +286,7 @@ func TestHistorySurvivesARetry(t *testing.T) {
 		if _, err := w.db.Begin(t.Context(), d, "t1", "k", time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		outcome := tasks.Outcome{Event: tasks.Fail, Code: "CPS.0003", Message: "internal error", Failure: true}
+		outcome := tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0003", Message: "internal error", Failure: true}
 		if _, err := w.db.Finish(t.Context(), d, "t1", outcome, true); err != nil {
 			t.Fatal(err)
 		}
@@ -294,7 +294,7 @@ func TestHistorySurvivesARetry(t *testing.T) {
 			t.Errorf("the lost attempt ends: %v", err)
 		}
 		_, _ = w.begin(t, job, 1, "t2")
-		if _, err := w.db.Finish(t.Context(), job.Deliveries()[1], "t2", tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
+		if _, err := w.db.Finish(t.Context(), job.Deliveries()[1], "t2", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
@@ -337,7 +337,7 @@ func TestTooManyFailuresStopTheRest(t *testing.T) {
 		}
 		running, _ := w.begin(t, job, 1, "t1")
 		d, _ := w.begin(t, job, 0, "t0")
-		if _, err := w.db.Finish(t.Context(), d, "t0", tasks.Outcome{Event: tasks.Fail, Code: "CPS.0005"}, true); err != nil {
+		if _, err := w.db.Finish(t.Context(), d, "t0", tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0005"}, true); err != nil {
 			t.Fatal(err)
 		}
 		got := w.read(t, job.ID)
@@ -345,7 +345,7 @@ func TestTooManyFailuresStopTheRest(t *testing.T) {
 			t.Errorf("after the first failure: %+v", got)
 		}
 		// What runs ends by itself and is not tried again.
-		ended, err := w.db.Finish(t.Context(), running, "t1", tasks.Outcome{Event: tasks.Retry, Code: "CPS.0003", Failure: true}, true)
+		ended, err := w.db.Finish(t.Context(), running, "t1", tasks.Outcome{Transition: tasks.Retry, Code: "CPS.0003", Failure: true}, true)
 		if err != nil || ended.State != tasks.ItemFailed || !ended.JobFinal {
 			t.Errorf("the running attempt ended as %+v, %v", ended, err)
 		}
@@ -423,12 +423,12 @@ func TestWaitingForABusyInstance(t *testing.T) {
 			}
 		}
 		_, _ = w.begin(t, job, 0, "t1")
-		ended, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Retry, Busy: true}, true)
+		ended, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, Busy: true}, true)
 		if err != nil || ended.BusyFor < waited {
 			t.Errorf("busy for %s, %v; it was %s before", ended.BusyFor, err, waited)
 		}
 		_, _ = w.begin(t, job, 0, "t2")
-		if ended, err = w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Event: tasks.Retry}, true); err != nil || ended.BusyFor != 0 {
+		if ended, err = w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Retry}, true); err != nil || ended.BusyFor != 0 {
 			t.Errorf("still busy for %s after an attempt that was not, %v", ended.BusyFor, err)
 		}
 	})
@@ -478,7 +478,7 @@ func oneItemAtATime(t *testing.T, db *redisdb.DB, rdb redis.UniversalClient) {
 	}
 	finishes := func(d tasks.Delivery, token string, want error) {
 		t.Helper()
-		if _, err := db.Finish(ctx, d, token, tasks.Outcome{Event: tasks.Retry}, true); !errors.Is(err, want) {
+		if _, err := db.Finish(ctx, d, token, tasks.Outcome{Transition: tasks.Retry}, true); !errors.Is(err, want) {
 			t.Fatalf("finish: %v, want %v", err, want)
 		}
 	}
@@ -579,7 +579,7 @@ func TestFinishWorksAfterRedisForgotItsScripts(t *testing.T) {
 		if err := w.rdb.ScriptFlush(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if ended, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Event: tasks.Succeed}, true); err != nil || !ended.JobFinal {
+		if ended, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil || !ended.JobFinal {
 			t.Fatalf("finish: %+v, %v", ended, err)
 		}
 		if n := w.rdb.Exists(t.Context(), "reset:lock:{phone-1}").Val(); n != 0 {

@@ -47,7 +47,7 @@ func (w world) forget(t *testing.T) {
 }
 
 // end ends item n of a job.
-func (w world) end(t *testing.T, job tasks.Job, n int, event tasks.Event) {
+func (w world) end(t *testing.T, job tasks.Job, n int, event tasks.Transition) {
 	t.Helper()
 	var d tasks.Delivery
 	for _, open := range job.Deliveries() {
@@ -58,7 +58,7 @@ func (w world) end(t *testing.T, job tasks.Job, n int, event tasks.Event) {
 	if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.db.Finish(t.Context(), d, "t", tasks.Outcome{Event: event}, true); err != nil {
+	if _, err := w.db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: event}, true); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -166,7 +166,7 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 		if err := db.Checkpoint(ctx, d, token, "step-1"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := db.Finish(ctx, d, token, tasks.Outcome{Event: tasks.Succeed}, true); err != nil {
+		if _, err := db.Finish(ctx, d, token, tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 			t.Fatal(err)
 		}
 	}
