@@ -68,7 +68,7 @@ func (s *server) stream(c echo.Context, out *eventStream, watch *watch, record *
 		}
 		select {
 		case <-watch.changed:
-			changed, err := s.news(watch)
+			changed, err := s.reread(watch)
 			switch tasks.CodeOf(err) {
 			case tasks.OK:
 				record = changed

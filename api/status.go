@@ -114,7 +114,7 @@ func (s *server) await(c echo.Context, watch *watch, d time.Duration) (*encodedR
 	for err == nil && !record.final {
 		select {
 		case <-watch.changed:
-			record, err = s.news(watch)
+			record, err = s.reread(watch)
 		case <-over.C:
 			return record, nil
 		case <-s.watchers.stopped:
@@ -135,9 +135,9 @@ func (s *server) read(c echo.Context) (*encodedRecord, error) {
 	return s.record(c.Request().Context(), version)
 }
 
-// news reads the record of a job after its watch was told. Of all who were told at the
+// reread reads the record of a job after its watch was told. Of all who were told at the
 // same time, one asks Redis: whose the job is they know, and whether their token is good.
-func (s *server) news(watch *watch) (*encodedRecord, error) {
+func (s *server) reread(watch *watch) (*encodedRecord, error) {
 	turn, err := s.watchers.told(watch)
 	if err != nil {
 		return nil, err

@@ -150,7 +150,7 @@ func (w *watchers) add(token tasks.Token, job string, kind kind) (one *watch, ok
 	p.watches[one] = struct{}{}
 	j := w.jobs[one.target]
 	if j == nil {
-		w.turn++ // nobody may take what was read for an earlier watch for news
+		w.turn++ // nobody may take what was read for an earlier watch as new
 		j = &watchedJob{watches: map[*watch]struct{}{}, told: w.turn, next: time.Now().Add(kind.interval())}
 		w.jobs[one.target] = j
 	}

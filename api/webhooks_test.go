@@ -31,23 +31,23 @@ func TestNoticesAreAsTheContractHasThem(t *testing.T) {
 	job.Counts = tasks.Count(job.Items)
 	job.State = job.Counts.State()
 	told := map[tasks.Topic]bool{}
-	for _, news := range job.News() {
-		told[news.Topic] = true
-		schema, err := c.compiler.Compile("openapi.json#/webhooks/" + string(news.Topic) + "/post/requestBody/content/application~1json/schema")
+	for _, event := range job.UntoldEvents() {
+		told[event.Topic] = true
+		schema, err := c.compiler.Compile("openapi.json#/webhooks/" + string(event.Topic) + "/post/requestBody/content/application~1json/schema")
 		if err != nil {
 			t.Fatal(err)
 		}
-		body := job.Notice(news, tasks.Endpoint{}).Body
+		body := job.Notice(event, tasks.Endpoint{}).Body
 		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := schema.Validate(value); err != nil {
-			t.Errorf("%s is not as the contract has it: %v\n%s", news.Topic, err, body)
+			t.Errorf("%s is not as the contract has it: %v\n%s", event.Topic, err, body)
 		}
 		other, _ := jsonschema.UnmarshalJSON(strings.NewReader(`{"type":"other","timestamp":"2026-01-02T15:05:09.120Z","data":{}}`))
 		if schema.Validate(other) == nil {
-			t.Errorf("the contract of %s allows anything", news.Topic)
+			t.Errorf("the contract of %s allows anything", event.Topic)
 		}
 	}
 	if len(told) != len(tasks.Topics) {

@@ -48,7 +48,7 @@ type Job struct {
 	// Traceparent is the W3C trace context of the request that made the job, if that is
 	// traced.
 	Traceparent string `json:"-"`
-	// Told is the number of the last ending that endpoints were told of: see News.
+	// Told is the number of the last ending that endpoints were told of: see UntoldEvents.
 	Told int `json:"-"`
 }
 

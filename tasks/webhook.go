@@ -71,8 +71,8 @@ func (e Endpoint) Secrets(now time.Time) []string {
 	return []string{e.Secret}
 }
 
-// News is something that has happened to a job and that endpoints are told of.
-type News struct {
+// Event is something that has happened to a job and that endpoints can be told of.
+type Event struct {
 	Topic Topic
 	Item  int // which failed; not for TopicJobFinished
 	// Number tells the endings of one job, or of one item, from each other: a retry
@@ -81,19 +81,19 @@ type News struct {
 	Number int
 }
 
-// News returns what has happened to the job and that is not marked as told.
-func (j Job) News() []News {
-	var news []News
+// UntoldEvents returns the events of the job that are not marked as told.
+func (j Job) UntoldEvents() []Event {
+	var events []Event
 	for n, it := range j.Items {
 		failed := it.State == ItemFailed || it.State == ItemUnknown
 		if failed && it.Told != it.Delivery {
-			news = append(news, News{TopicItemFailed, n, it.Delivery})
+			events = append(events, Event{TopicItemFailed, n, it.Delivery})
 		}
 	}
 	if number := j.ending(); j.State.Final() && j.Told != number {
-		news = append(news, News{TopicJobFinished, 0, number})
+		events = append(events, Event{TopicJobFinished, 0, number})
 	}
-	return news
+	return events
 }
 
 // ending is the number of a final job's ending: how often its items were delivered. A
@@ -107,26 +107,26 @@ func (j Job) ending() int {
 	return sum
 }
 
-// Notice makes of the job's news what the endpoint is sent.
-func (j Job) Notice(news News, e Endpoint) Notice {
-	n := Notice{Topic: news.Topic, Tenant: j.Tenant, EndpointID: e.ID}
+// Notice is what the endpoint is sent about an event of the job.
+func (j Job) Notice(event Event, e Endpoint) Notice {
+	n := Notice{Topic: event.Topic, Tenant: j.Tenant, EndpointID: e.ID}
 	var at Time
 	var data any
-	switch news.Topic {
+	switch event.Topic {
 	case TopicItemFailed:
-		it := j.Items[news.Item]
-		n.EventID = it.ID + "-failed-" + strconv.Itoa(news.Number)
+		it := j.Items[event.Item]
+		n.EventID = it.ID + "-failed-" + strconv.Itoa(event.Number)
 		it.History = nil // it is in the record, for those who want it
 		at, data = it.FinishedAt, struct {
 			JobID string `json:"job_id"`
 			Item  Item   `json:"item"`
 		}{j.ID, it}
 	default:
-		n.EventID = j.ID + "-finished-" + strconv.Itoa(news.Number)
+		n.EventID = j.ID + "-finished-" + strconv.Itoa(event.Number)
 		j.Items = nil
 		at, data = j.FinishedAt, j
 	}
-	n.Body = NoticeBody(news.Topic, at, data)
+	n.Body = NoticeBody(event.Topic, at, data)
 	return n
 }
 

@@ -33,20 +33,20 @@ func ended() tasks.Job {
 
 func eventIDs(job tasks.Job) []string {
 	ids := []string{}
-	for _, n := range job.News() {
+	for _, n := range job.UntoldEvents() {
 		ids = append(ids, strings.TrimPrefix(job.Notice(n, tasks.Endpoint{}).EventID, job.ID))
 	}
 	return ids
 }
 
-func TestNewsHaveAnIDOfTheirEnding(t *testing.T) {
+func TestEventsHaveAnIDOfTheirEnding(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		change func(*tasks.Job)
 		want   []string
 	}{
 		{"each item that did not succeed, and the job", func(*tasks.Job) {}, []string{"-1-failed-2", "-2-failed-1", "-finished-4"}},
-		{"a job that was told of is no news", func(j *tasks.Job) { j.Told = 4 }, []string{"-1-failed-2", "-2-failed-1"}},
+		{"a job that was told of has no event", func(j *tasks.Job) { j.Told = 4 }, []string{"-1-failed-2", "-2-failed-1"}},
 		{"nor is an item", func(j *tasks.Job) { j.Items[1].Told = 2 }, []string{"-2-failed-1", "-finished-4"}},
 		{
 			"but another ending is", func(j *tasks.Job) {
@@ -81,8 +81,8 @@ func TestWhatANoticeSays(t *testing.T) {
 			`"counts":{"pending":0,"running":0,"retrying":0,"succeeded":1,"failed":1,"unknown":1,"cancelled":0}}}`,
 	}
 	for topic, body := range want {
-		i := slices.IndexFunc(job.News(), func(n tasks.News) bool { return n.Topic == topic })
-		if got := string(job.Notice(job.News()[i], tasks.Endpoint{}).Body); got != body {
+		i := slices.IndexFunc(job.UntoldEvents(), func(n tasks.Event) bool { return n.Topic == topic })
+		if got := string(job.Notice(job.UntoldEvents()[i], tasks.Endpoint{}).Body); got != body {
 			t.Errorf("got  %s\nwant %s", got, body)
 		}
 	}
@@ -93,7 +93,7 @@ func TestWhatANoticeSays(t *testing.T) {
 
 func TestNoticeSurvivesTheQueue(t *testing.T) {
 	job := ended()
-	n := job.Notice(job.News()[2], tasks.Endpoint{ID: "ep_1"})
+	n := job.Notice(job.UntoldEvents()[2], tasks.Endpoint{ID: "ep_1"})
 	got, err := tasks.DecodeNotice(n.Encode())
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(n) {
 		t.Fatalf("got %+v, %v; want %+v", got, err, n)

@@ -33,7 +33,7 @@ type Store interface {
 	Policy(ctx context.Context, tenant string) (tasks.Policy, error)
 	Spend(ctx context.Context, tenant string, perHour int) (receipt int64, wait time.Duration, err error)
 	Unspend(ctx context.Context, tenant string, receipt int64) error
-	TellIfWanted(ctx context.Context, tenant, job string, topics ...tasks.Topic) error
+	EnqueueNoticesIfWanted(ctx context.Context, tenant, job string, topics ...tasks.Topic) error
 }
 
 const (
@@ -247,7 +247,7 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 		a.say(slog.LevelError, "outcome not written", slog.Any("error", err))
 		return a.redisTrouble(err)
 	}
-	a.tell(ctx, ended)
+	a.enqueueNotices(ctx, ended)
 	if end.outcome.Busy && ended.State == tasks.ItemRetrying {
 		return a.waited(ctx, ended.BusyFor, max(end.delay, waitDelay(ended.BusyFor)))
 	}
@@ -324,7 +324,7 @@ func (a *attempt) abandon(ctx context.Context, code tasks.Code, message string) 
 		return a.redisTrouble(err)
 	}
 	a.say(slog.LevelInfo, "item abandoned", slog.String("state", string(ended.State)), slog.String("code", string(code)), slog.String("message", message))
-	a.tell(ctx, ended)
+	a.enqueueNotices(ctx, ended)
 	return archived(fmt.Sprintf("%s: %s", code, message))
 }
 

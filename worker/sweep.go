@@ -62,7 +62,7 @@ type SweepStore interface {
 	Claim(ctx context.Context, n int, lasts time.Duration) (due []tasks.OpenJob, now time.Time, err error)
 	Records(ctx context.Context, ids []string) []tasks.Read
 	LookUp(ctx context.Context, queue string, ids []string) []tasks.TaskLook
-	Tell(ctx context.Context, job tasks.Job) error
+	EnqueueNotices(ctx context.Context, job tasks.Job) error
 	IndexFailures(ctx context.Context, job tasks.Job) error
 	Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, delay func(lost int) time.Duration) error
 	Reschedule(ctx context.Context, j tasks.OpenJob, next time.Time) error
@@ -247,7 +247,7 @@ func (s *Sweeper) check(ctx context.Context, j *openJob, now time.Time) {
 		s.settled(ctx, j, s.store.Reschedule(ctx, j.OpenJob, now.Add(recheckLast)))
 		return
 	}
-	told := errors.Join(s.store.Tell(ctx, j.Job), s.store.IndexFailures(ctx, j.Job))
+	told := errors.Join(s.store.EnqueueNotices(ctx, j.Job), s.store.IndexFailures(ctx, j.Job))
 	if told == nil && j.Job.State.Final() {
 		s.settled(ctx, j, s.store.Unlist(ctx, j.OpenJob))
 		return

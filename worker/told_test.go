@@ -59,7 +59,7 @@ func TestAFinishIsToldByItsWorker(t *testing.T) {
 	job := s.submit(t, "phone-1", "phone-2")
 	want := []string{job.ID + "-finished-2-ep_1"}
 	eventually(t, "the end is told", func() bool { return slices.Equal(s.told(t), want) })
-	eventually(t, "and marked", func() bool { return len(s.job(t, job.ID).News()) == 0 })
+	eventually(t, "and marked", func() bool { return len(s.job(t, job.ID).UntoldEvents()) == 0 })
 	// It was sent, and asynq has forgotten it.
 	if err := s.inspector.DeleteTask(redisdb.WebhookQueue, want[0]); err != nil {
 		t.Fatal(err)

@@ -85,7 +85,7 @@ func (a *attempt) giveUp(ctx context.Context) error {
 		return err
 	})
 	if err == nil {
-		a.tell(ctx, ended)
+		a.enqueueNotices(ctx, ended)
 	} else if errors.Is(err, tasks.WrongToken) { // it had not begun
 		err = nil
 	}

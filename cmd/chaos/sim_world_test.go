@@ -447,9 +447,9 @@ func (s simSweepStore) inTurn(job string, n int) {
 	time.Sleep(rand1(s.w.stream(fmt.Sprint("turn ", job, n, s.w.now())), time.Millisecond))
 }
 
-func (s simSweepStore) Tell(ctx context.Context, job tasks.Job) error {
+func (s simSweepStore) EnqueueNotices(ctx context.Context, job tasks.Job) error {
 	s.inTurn(job.ID, 0)
-	return s.DB.Tell(ctx, job)
+	return s.DB.EnqueueNotices(ctx, job)
 }
 
 func (s simSweepStore) Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, delay func(int) time.Duration) error {

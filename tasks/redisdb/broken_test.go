@@ -198,7 +198,7 @@ func TestRegistersGoOnWithoutWhatCannotBeRead(t *testing.T) {
 	}
 	job, err = w.db.Job(ctx, job.ID)
 	must(err)
-	if err := w.db.Tell(ctx, job); err != nil { // the other two
+	if err := w.db.EnqueueNotices(ctx, job); err != nil { // the other two
 		t.Errorf("an endpoint that cannot be read keeps the others from being told: %v", err)
 	}
 	for _, what := range []string{"instance phone-2", "token " + tokens[1][:16], "operator two", "endpoint " + hooks[1].ID} {

@@ -129,11 +129,11 @@ func TestWhatWasDoneBeforeWaitsForReplicasToo(t *testing.T) {
 	if err != nil || !ended.State.Final() {
 		t.Fatalf("the cancelled job is %s, %v", ended.State, err)
 	}
-	if err := w.db.Tell(ctx, ended); err == nil {
+	if err := w.db.EnqueueNotices(ctx, ended); err == nil {
 		t.Error("an end is told that no replica knows")
 	}
 	replica.Restart(t)
-	repeated["tell"] = func() error { return w.db.Tell(ctx, ended) }
+	repeated["tell"] = func() error { return w.db.EnqueueNotices(ctx, ended) }
 	for what, f := range repeated {
 		var err error
 		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {

@@ -197,7 +197,7 @@ func (db *DB) Cancel(ctx context.Context, id string, actor tasks.Actor) error {
 		return err
 	}
 	if job, err := db.Job(ctx, id); err == nil {
-		_ = db.Tell(ctx, job) // otherwise the sweeper does
+		_ = db.EnqueueNotices(ctx, job) // otherwise the sweeper does
 		_ = db.IndexFailures(ctx, job)
 		if job.State.Final() {
 			db.uncount(ctx, job.Tenant, id, job.FinishedAt.UnixMilli())
@@ -267,7 +267,7 @@ func (db *DB) retry(ctx context.Context, id string, states []tasks.ItemState, ac
 		return err
 	}
 	// What has ended must have been told before it opens again.
-	if err := db.Tell(ctx, job); err != nil {
+	if err := db.EnqueueNotices(ctx, job); err != nil {
 		return fmt.Errorf("retry: %w", err)
 	}
 	if _, err := db.accept(ctx, job.Tenant, id, again, true); err != nil {

@@ -24,12 +24,12 @@ const toldField = "told"
 
 func itemToldField(n int) string { return toldField + ":" + strconv.Itoa(n) }
 
-// Tell enqueues a notice of the job's news for each endpoint that wants it, and marks the
-// news as told. It may be repeated, by anybody: asynq refuses a notice that it still
+// EnqueueNotices enqueues a notice for each endpoint that wants an untold event of the job, and
+// marks the events as told. It may be repeated, by anybody: asynq refuses a notice that it still
 // knows, and the mark keeps one that was sent and forgotten from being sent again.
-func (db *DB) Tell(ctx context.Context, job tasks.Job) error {
-	news := job.News()
-	if len(news) == 0 {
+func (db *DB) EnqueueNotices(ctx context.Context, job tasks.Job) error {
+	events := job.UntoldEvents()
+	if len(events) == 0 {
 		return nil
 	}
 	endpoints, err := db.endpointsOf(ctx, job.Tenant)
@@ -38,7 +38,7 @@ func (db *DB) Tell(ctx context.Context, job tasks.Job) error {
 	}
 	var notices []tasks.Notice
 	var marks []any
-	for _, n := range news {
+	for _, n := range events {
 		wanted := false
 		for _, e := range endpoints {
 			if e.Wants(n.Topic) {
@@ -67,7 +67,7 @@ func (db *DB) Tell(ctx context.Context, job tasks.Job) error {
 	return nil
 }
 
-func markOf(n tasks.News) string {
+func markOf(n tasks.Event) string {
 	if n.Topic == tasks.TopicItemFailed {
 		return itemToldField(n.Item)
 	}
@@ -88,10 +88,10 @@ func enqueueNotice(ctx context.Context, client *asynq.Client, job tasks.Job, n t
 	return err
 }
 
-// TellIfWanted is Tell for somebody who has not read the job. Unless an endpoint of the
+// EnqueueNoticesIfWanted is EnqueueNotices for somebody who has not read the job. Unless an endpoint of the
 // tenant wants one of the topics it costs nothing; an endpoint that was added in the last
-// seconds may be overlooked, which a Tell makes good later.
-func (db *DB) TellIfWanted(ctx context.Context, tenant, job string, topics ...tasks.Topic) error {
+// seconds may be overlooked, which EnqueueNotices makes good later.
+func (db *DB) EnqueueNoticesIfWanted(ctx context.Context, tenant, job string, topics ...tasks.Topic) error {
 	wanted, err := db.topicsOf(ctx, tenant)
 	if err != nil || !slices.ContainsFunc(topics, func(t tasks.Topic) bool { return slices.Contains(wanted, t) }) {
 		return err
@@ -103,11 +103,11 @@ func (db *DB) TellIfWanted(ctx context.Context, tenant, job string, topics ...ta
 	if err != nil {
 		return err
 	}
-	return db.Tell(ctx, record)
+	return db.EnqueueNotices(ctx, record)
 }
 
 const (
-	// wantedFor is how long TellIfWanted believes what it knows of a tenant.
+	// wantedFor is how long EnqueueNoticesIfWanted believes what it knows of a tenant.
 	wantedFor = 5 * time.Second
 	// wantedTenants is of how many tenants it knows something.
 	wantedTenants = 10_000

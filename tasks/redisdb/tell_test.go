@@ -65,7 +65,7 @@ func (w world) end(t *testing.T, job tasks.Job, n int, event tasks.Transition) {
 
 func (w world) tell(t *testing.T, job tasks.Job) {
 	t.Helper()
-	if err := w.db.Tell(t.Context(), w.read(t, job.ID)); err != nil {
+	if err := w.db.EnqueueNotices(t.Context(), w.read(t, job.ID)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -101,7 +101,7 @@ func TestEveryEndingIsToldOnceToEachEndpointThatWantsIt(t *testing.T) {
 
 		// The same record, as somebody read it who died before the mark was written.
 		before.Told = 0
-		if err := w.db.Tell(t.Context(), before); err != nil {
+		if err := w.db.EnqueueNotices(t.Context(), before); err != nil {
 			t.Fatal(err)
 		}
 		w.wantNotices(t, job, "-finished-2-ep_1", "-finished-2-ep_2")
@@ -139,7 +139,7 @@ func TestARecordThatIsGoneIsNotMarked(t *testing.T) {
 		if err := w.rdb.Del(t.Context(), "reset:{"+job.ID+"}").Err(); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.db.Tell(t.Context(), job); err != nil {
+		if err := w.db.EnqueueNotices(t.Context(), job); err != nil {
 			t.Fatal(err)
 		}
 		if n := w.rdb.Exists(t.Context(), "reset:{"+job.ID+"}").Val(); n != 0 {
@@ -154,7 +154,7 @@ func TestTenantsWithoutEndpointsCostNothing(t *testing.T) {
 		w.end(t, job, 0, tasks.Succeed)
 		ask := func(topic tasks.Topic) {
 			t.Helper()
-			if err := w.db.TellIfWanted(t.Context(), "acme", job.ID, topic); err != nil {
+			if err := w.db.EnqueueNoticesIfWanted(t.Context(), "acme", job.ID, topic); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -170,11 +170,11 @@ func TestTenantsWithoutEndpointsCostNothing(t *testing.T) {
 			w.endpoint(t, "ep_1", tasks.TopicJobFinished)
 			job := w.submit(t, "phone-1")
 			w.end(t, job, 0, tasks.Fail)
-			if err := w.db.TellIfWanted(t.Context(), "acme", job.ID, tasks.TopicItemFailed); err != nil {
+			if err := w.db.EnqueueNoticesIfWanted(t.Context(), "acme", job.ID, tasks.TopicItemFailed); err != nil {
 				t.Fatal(err)
 			}
 			w.wantNotices(t, job) // nobody wants that
-			if err := w.db.TellIfWanted(t.Context(), "acme", job.ID, tasks.TopicItemFailed, tasks.TopicJobFinished); err != nil {
+			if err := w.db.EnqueueNoticesIfWanted(t.Context(), "acme", job.ID, tasks.TopicItemFailed, tasks.TopicJobFinished); err != nil {
 				t.Fatal(err)
 			}
 			w.wantNotices(t, job, "-finished-1-ep_1")

@@ -173,13 +173,13 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 	if job, err = db.Job(ctx, job.ID); err != nil || job.State != tasks.JobSucceeded {
 		t.Errorf("record %+v, %v", job, err)
 	}
-	if err := db.Tell(ctx, job); err != nil {
+	if err := db.EnqueueNotices(ctx, job); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := inspector.GetTaskInfo(redisdb.WebhookQueue, job.Notice(job.News()[0], endpoint).TaskID()); err != nil {
+	if _, err := inspector.GetTaskInfo(redisdb.WebhookQueue, job.Notice(job.UntoldEvents()[0], endpoint).TaskID()); err != nil {
 		t.Errorf("the job's end is not told: %v", err)
 	}
-	if job, err = db.Job(ctx, job.ID); err != nil || len(job.News()) != 0 {
+	if job, err = db.Job(ctx, job.ID); err != nil || len(job.UntoldEvents()) != 0 {
 		t.Errorf("it is not marked as told: %+v, %v", job, err)
 	}
 	if _, err := db.Report(ctx, endpoint, tasks.Report{EventID: "e", Status: 200}); err != nil {

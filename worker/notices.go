@@ -7,9 +7,9 @@ import (
 	"batchreset/tasks"
 )
 
-// tell has the tenant's webhook endpoints told of what has ended. The sweeper does it if
-// this comes to nothing.
-func (a *attempt) tell(ctx context.Context, ended tasks.Ended) {
+// enqueueNotices has the webhook endpoints of the tenant told of what has ended. If that
+// fails, the sweeper does it.
+func (a *attempt) enqueueNotices(ctx context.Context, ended tasks.Ended) {
 	var topics []tasks.Topic
 	if ended.State == tasks.ItemFailed || ended.State == tasks.ItemUnknown {
 		topics = append(topics, tasks.TopicItemFailed)
@@ -21,7 +21,7 @@ func (a *attempt) tell(ctx context.Context, ended tasks.Ended) {
 		return
 	}
 	job, _, _ := tasks.ParseItemID(a.d.ItemID)
-	if err := a.store.TellIfWanted(ctx, a.d.Tenant, job, topics...); err != nil {
+	if err := a.store.EnqueueNoticesIfWanted(ctx, a.d.Tenant, job, topics...); err != nil {
 		a.say(slog.LevelWarn, "webhooks not told yet", slog.Any("error", err))
 	}
 }
