@@ -55,8 +55,8 @@ type Teller struct {
 	gates     *gates
 	sent      *prometheus.CounterVec
 
-	stop context.Context // ends when what is under way must end
-	halt context.CancelFunc
+	stop      context.Context // ends when what is under way must end
+	interrupt context.CancelFunc
 }
 
 // NewTeller makes a teller of the notices in an asynq queue; newServer makes an asynq
@@ -72,7 +72,7 @@ func NewTeller(queue string, store TellerStore, sender Sender, newServer func(as
 	for _, o := range []verdict{delivered, failed, givenUp, gone} {
 		t.sent.WithLabelValues(string(o)) // so that it is there before it happens
 	}
-	t.stop, t.halt = context.WithCancel(context.Background())
+	t.stop, t.interrupt = context.WithCancel(context.Background())
 	return t
 }
 
@@ -86,7 +86,7 @@ func (t *Teller) Collect(c chan<- prometheus.Metric) { t.sent.Collect(c) }
 // once.
 func (t *Teller) Run(ctx context.Context) error {
 	defer t.sender.Close()
-	defer t.halt()
+	defer t.interrupt()
 	var handlers sync.WaitGroup
 	server := t.newServer(asynq.Config{
 		Concurrency:              tellAtOnce,
@@ -110,8 +110,8 @@ func (t *Teller) Run(ctx context.Context) error {
 		return fmt.Errorf("start the sending of webhooks: %w", err)
 	}
 	<-ctx.Done()
-	interrupt := time.AfterFunc(tellGrace, t.halt)
-	defer interrupt.Stop()
+	deadline := time.AfterFunc(tellGrace, t.interrupt)
+	defer deadline.Stop()
 	server.Shutdown()
 	handlers.Wait() // asynq does not wait for one whose task was cancelled on the dashboard
 	return nil

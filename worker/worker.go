@@ -59,11 +59,11 @@ type Worker struct {
 	pulse      *pulse
 	metrics    workerMetrics
 
-	draining context.Context // ends when no attempt may begin any more
-	drain    context.CancelFunc
-	stop     context.Context // ends when running attempts must end
-	halt     context.CancelFunc
-	drivers  sync.WaitGroup // driver calls, those left behind included
+	draining  context.Context // ends when no attempt may begin any more
+	drain     context.CancelFunc
+	stop      context.Context // ends when running attempts must end
+	interrupt context.CancelFunc
+	drivers   sync.WaitGroup // driver calls, those left behind included
 	// attempts are those under way, with those that asynq does not know of any more: it
 	// forgets a task whose lease is over, because Redis was away for half a minute.
 	attempts sync.WaitGroup
@@ -90,7 +90,7 @@ func New[S Server](cfg Config, store Store, driver Driver, newServer func(asynq.
 	}
 	w.gate, _ = driver.(Gate)
 	w.draining, w.drain = context.WithCancel(context.Background())
-	w.stop, w.halt = context.WithCancel(context.Background())
+	w.stop, w.interrupt = context.WithCancel(context.Background())
 	w.newServer = func(cfg asynq.Config) Server { return newServer(cfg) }
 	return w, nil
 }
@@ -144,7 +144,7 @@ func (w *Worker) startLanes(lanes int, queues []string) error {
 // for running attempts to end, the rest interrupted and handed back. It returns
 // when nothing of it is left, and an error only if it could not start.
 func (w *Worker) Run(ctx context.Context) error {
-	defer w.halt()
+	defer w.interrupt()
 	defer w.drain()
 	defer w.leave(context.WithoutCancel(ctx)) // after the last sign of life
 	var beating sync.WaitGroup
@@ -204,11 +204,11 @@ func (w *Worker) shutdown() {
 	w.log.Info("worker stopping", "shutdown_timeout", w.cfg.ShutdownTimeout)
 	w.drain()
 	start := time.Now()
-	interrupt := time.AfterFunc(w.cfg.ShutdownTimeout, func() {
+	deadline := time.AfterFunc(w.cfg.ShutdownTimeout, func() {
 		w.log.Warn("attempts are still running, interrupting them", "after", w.cfg.ShutdownTimeout)
-		w.halt()
+		w.interrupt()
 	})
-	defer interrupt.Stop()
+	defer deadline.Stop()
 	var all sync.WaitGroup
 	for _, lane := range w.lanes {
 		all.Go(lane.Shutdown) // takes nothing new, waits for what runs
