@@ -39,7 +39,7 @@ func flag(b bool) string {
 // *tasks.EarlyError.
 func (db *DB) Begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration) (tasks.Begun, error) {
 	a, err := db.overDead(ctx, d, func(dead string) ([]any, error) {
-		if db.apart {
+		if db.separateLock {
 			return db.beginApart(ctx, d, token, key, ttl, dead)
 		}
 		return db.begin(ctx, d, token, key, ttl, dead, false, lockKey(d.InstanceID), fleetKey(d.InstanceID))
@@ -144,7 +144,7 @@ func givenUpKey(d tasks.Delivery, token string) string { return lockKey(d.Instan
 func (db *DB) Send(ctx context.Context, d tasks.Delivery, token string) error {
 	record, n := recordOf(d)
 	keys := []string{record}
-	if db.apart {
+	if db.separateLock {
 		if _, err := reasoned(lookScript.Run(ctx, db.group, []string{lockKey(d.InstanceID), fleetKey(d.InstanceID)},
 			d.ItemID, token, d.Tenant, flag(d.AllowUnregistered)).Slice()); err != nil {
 			return fmt.Errorf("last look: %w", err)
@@ -181,7 +181,7 @@ var finishStates = map[tasks.Transition]string{
 // the instance in the same round trip. Errors: tasks.WrongToken.
 func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error) {
 	ended, _, err := db.finish(ctx, d, token, o, flag(o.InDoubt), unlock, "")
-	if err == nil && unlock && db.apart {
+	if err == nil && unlock && db.separateLock {
 		_ = db.unlock(ctx, d, token) // otherwise it lapses
 	}
 	return ended, err
@@ -194,7 +194,7 @@ func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o task
 func (db *DB) GiveUp(ctx context.Context, d tasks.Delivery, token string, lock time.Duration) (tasks.Ended, error) {
 	o := tasks.Outcome{Transition: tasks.Retry, Code: tasks.ResetFailed, Message: "nothing was sent: Redis did not answer in time"}
 	ended, inDoubt, err := db.finish(ctx, d, token, o, "x", true, strconv.Itoa(d.Number))
-	if _, refused := errors.AsType[tasks.Refusal](err); err != nil && !refused || inDoubt || !db.apart {
+	if _, refused := errors.AsType[tasks.Refusal](err); err != nil && !refused || inDoubt || !db.separateLock {
 		return ended, err
 	}
 	keys := []string{lockKey(d.InstanceID), givenUpKey(d, token)}
@@ -208,7 +208,7 @@ func (db *DB) GiveUp(ctx context.Context, d tasks.Delivery, token string, lock t
 func (db *DB) finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, doubt string, unlock bool, delivery string) (ended tasks.Ended, inDoubt bool, err error) {
 	record, n := recordOf(d)
 	keys, released := []string{record}, ""
-	if !db.apart {
+	if !db.separateLock {
 		keys = append(keys, lockKey(d.InstanceID))
 		if unlock {
 			released = lockValue(d, token)

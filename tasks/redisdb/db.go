@@ -65,28 +65,28 @@ type Options struct {
 
 // DB is the service's view of Redis. It is safe for concurrent use.
 type DB struct {
-	rdb       redis.UniversalClient
-	group     *grouped // rdb, for what many goroutines call at a time
-	apart     bool     // a record and the lock of its item are not written by one script
-	quiet     *quiet
-	shared    *subscription
-	relay     *relay
-	backlogs  *backlogs
-	policies  *policies
-	touch     touch
-	wanted    *wanted
-	late      late
-	failed    *failedLogins
-	memory    memory
-	metrics   *metrics
-	activity  *activity
-	instances instanceIndex
-	clocks    clocks
-	recounts  singleflight.Group // of open instances, by tenant
-	lists     turns
-	looks     sync.WaitGroup // of QueueMetrics
-	leftOut   *leftOut
-	opts      Options
+	rdb          redis.UniversalClient
+	group        *grouped // rdb, for what many goroutines call at a time
+	separateLock bool     // a record and the lock of its item are not written by one script
+	idle         *idleQueues
+	shared       *subscription
+	relay        *relay
+	backlogs     *backlogs
+	policies     *policies
+	touch        touch
+	wanted       *wanted
+	late         late
+	failed       *failedLogins
+	memory       memory
+	metrics      *metrics
+	activity     *activity
+	instances    instanceIndex
+	clocks       clocks
+	recounts     singleflight.Group // of open instances, by tenant
+	lists        turns
+	looks        sync.WaitGroup // of QueueMetrics
+	leftOut      *leftOut
+	opts         Options
 }
 
 // ErrURL is in the chain of an error of Open that is about its URL: nothing was asked.
@@ -118,7 +118,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	opts.FullAt = cmp.Or(opts.FullAt, DefaultFullAt)
 	db := &DB{
 		rdb: rdb, group: newGrouped(rdb),
-		quiet: newQuiet(), wanted: newWanted(), leftOut: newLeftOut(), failed: newFailedLogins(), opts: opts,
+		idle: newIdleQueues(), wanted: newWanted(), leftOut: newLeftOut(), failed: newFailedLogins(), opts: opts,
 	}
 	db.shared = newSubscription(rdb)
 	db.relay = newRelay(db.shared)
@@ -130,7 +130,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	// In a Cluster they may be on different nodes. With replicas the lock is theirs before
 	// the attempt begins, and stays until they have its outcome.
 	cluster, ok := rdb.(*redis.ClusterClient)
-	db.apart = ok || opts.CommitReplicas > 0
+	db.separateLock = ok || opts.CommitReplicas > 0
 	if ok { // one call of it can be many round trips, or one by a node's own client
 		cluster.OnNewNode(func(node *redis.Client) {
 			node.AddHook(db.metrics)
@@ -172,7 +172,7 @@ func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
 
 // NewServer makes an asynq server that shares this DB's connections.
 func (db *DB) NewServer(cfg asynq.Config) *asynq.Server {
-	return asynq.NewServerFromRedisClient(taker{db.group, db.quiet, db.relay}, cfg)
+	return asynq.NewServerFromRedisClient(taker{db.group, db.idle, db.relay}, cfg)
 }
 
 // MakeRedisClient makes the DB an asynq.RedisConnOpt, for the dashboard. The

@@ -14,8 +14,8 @@ import (
 	"batchreset/tasks/redisdb/redistest"
 )
 
-// apart runs a test as both does, and where lock and record are written one after the other.
-func apart(t *testing.T, test func(t *testing.T, w world)) {
+// eitherLock runs a test as both does, and where lock and record are written one after the other.
+func eitherLock(t *testing.T, test func(t *testing.T, w world)) {
 	both(t, redisdb.Options{}, test)
 	t.Run("commit-replicas", func(t *testing.T) {
 		primary, _ := withReplica(t)
@@ -30,7 +30,7 @@ func (w world) locked(t testing.TB) bool {
 }
 
 func TestWhatWasGivenUpNeverBegins(t *testing.T) {
-	apart(t, func(t *testing.T, w world) {
+	eitherLock(t, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1", "phone-2")
 		d := job.Deliveries()[0]
 		// Before it has begun, more often than once, and though other attempts come between.
@@ -66,7 +66,7 @@ func TestWhatWasGivenUpNeverBegins(t *testing.T) {
 
 // In doubt before, in doubt after.
 func TestGivingUpEndsNoDoubt(t *testing.T) {
-	apart(t, func(t *testing.T, w world) {
+	eitherLock(t, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
 		d, first := w.begin(t, job, 0, "t1")
 		w.send(t, d)
@@ -87,7 +87,7 @@ func TestGivingUpEndsNoDoubt(t *testing.T) {
 }
 
 func TestALostAttemptThatHadNotSentPutsNothingInDoubt(t *testing.T) {
-	apart(t, func(t *testing.T, w world) {
+	eitherLock(t, func(t *testing.T, w world) {
 		for n, sent := range []bool{false, true} {
 			job := w.submit(t, fmt.Sprintf("phone-%d", n))
 			d, first := w.begin(t, job, 0, "t1")
@@ -114,7 +114,7 @@ func TestALostAttemptThatHadNotSentPutsNothingInDoubt(t *testing.T) {
 }
 
 func TestARetryDoesNotWalkThroughItsOwnLock(t *testing.T) {
-	apart(t, func(t *testing.T, w world) {
+	eitherLock(t, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
 		d, _ := w.begin(t, job, 0, "t1")
 		w.send(t, d)

@@ -245,7 +245,7 @@ func (db *DB) current(ctx context.Context, key string, run func() ([]any, error)
 func (db *DB) each(ctx context.Context, script *redis.Script, keys []string, args ...any) ([]any, error) {
 	var answer any
 	var err error
-	if !db.apart {
+	if !db.separateLock {
 		answer, err = db.group.run(ctx, script, keys, args)
 	} else {
 		var answers []any

@@ -15,7 +15,7 @@ const (
 	// emptyFor is how long a queue that was found empty is taken to be so, unless its
 	// name comes over the channel.
 	emptyFor = 500 * time.Millisecond
-	// rest is how long a lane waits at a quiet queue for an announcement, if there is
+	// rest is how long a lane waits at an idle queue for an announcement, if there is
 	// nothing to do in any queue. It waits at each of them in turn before it looks
 	// whether it is to stop.
 	rest = 25 * time.Millisecond
@@ -34,7 +34,7 @@ const (
 // round trip to have many queues.
 type taker struct {
 	redis.UniversalClient
-	quiet *quiet
+	idle  *idleQueues
 	relay *relay
 }
 
@@ -49,11 +49,11 @@ func (t taker) EvalSha(ctx context.Context, sha string, keys []string, args ...a
 	if !takes {
 		return t.UniversalClient.EvalSha(ctx, sha, keys, args...)
 	}
-	heard, quiet := t.quiet.look(queue)
-	if quiet {
-		heard, quiet = t.quiet.wait(ctx, queue)
+	heard, idle := t.idle.look(queue)
+	if idle {
+		heard, idle = t.idle.wait(ctx, queue)
 	}
-	if quiet {
+	if idle {
 		cmd := redis.NewCmd(ctx)
 		cmd.SetErr(redis.Nil) // the answer of an empty queue
 		return cmd
@@ -62,9 +62,9 @@ func (t taker) EvalSha(ctx context.Context, sha string, keys []string, args ...a
 	switch err := cmd.Err(); {
 	case err == nil, redis.HasErrorPrefix(err, "NOSCRIPT"):
 	case errors.Is(err, redis.Nil):
-		t.quiet.note(queue, heard, emptyFor)
+		t.idle.note(queue, heard, emptyFor)
 	default:
-		t.quiet.note(queue, heard, shortestPause+rand.N(longestPause-shortestPause))
+		t.idle.note(queue, heard, shortestPause+rand.N(longestPause-shortestPause))
 	}
 	return cmd
 }
@@ -101,39 +101,41 @@ func takesFrom(keys []string) (queue string, ok bool) {
 	return strings.CutSuffix(queue, "}:pending")
 }
 
-// quiet remembers which queues need not be asked.
-type quiet struct {
+// idleQueues remembers which queues need not be asked.
+type idleQueues struct {
 	mu     sync.Mutex
-	queues map[string]*silence
+	queues map[string]*idleQueue
 	wake   chan struct{} // closed when work is announced
 }
 
-func newQuiet() *quiet { return &quiet{queues: map[string]*silence{}, wake: make(chan struct{})} }
+func newIdleQueues() *idleQueues {
+	return &idleQueues{queues: map[string]*idleQueue{}, wake: make(chan struct{})}
+}
 
-type silence struct {
+type idleQueue struct {
 	heard int // how often work was announced
 	until time.Time
 }
 
-func (q *quiet) of(queue string) *silence {
+func (q *idleQueues) of(queue string) *idleQueue {
 	s := q.queues[queue]
 	if s == nil {
-		s = &silence{}
+		s = &idleQueue{}
 		q.queues[queue] = s
 	}
 	return s
 }
 
-// look says whether the queue is quiet, and how much was heard of it so far.
-func (q *quiet) look(queue string) (heard int, quiet bool) {
+// look says whether the queue is idle, and how much was heard of it so far.
+func (q *idleQueues) look(queue string) (heard int, idle bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.of(queue)
 	return s.heard, time.Now().Before(s.until)
 }
 
-// wait is look after a rest, which an announcement ends, if every queue is quiet.
-func (q *quiet) wait(ctx context.Context, queue string) (heard int, quiet bool) {
+// wait is look after a rest, which an announcement ends, if every queue is idle.
+func (q *idleQueues) wait(ctx context.Context, queue string) (heard int, idle bool) {
 	q.mu.Lock()
 	wake, now := q.wake, time.Now()
 	for _, s := range q.queues {
@@ -153,8 +155,8 @@ func (q *quiet) wait(ctx context.Context, queue string) (heard int, quiet bool) 
 	return q.look(queue)
 }
 
-// note makes a queue quiet, unless work was announced since it was asked.
-func (q *quiet) note(queue string, heard int, d time.Duration) {
+// note makes a queue idle, unless work was announced since it was asked.
+func (q *idleQueues) note(queue string, heard int, d time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if s := q.of(queue); s.heard == heard {
@@ -162,8 +164,8 @@ func (q *quiet) note(queue string, heard int, d time.Duration) {
 	}
 }
 
-// hear ends the quiet of a queue.
-func (q *quiet) hear(queue string) {
+// hear ends the idleness of a queue.
+func (q *idleQueues) hear(queue string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.of(queue)
@@ -175,4 +177,4 @@ func (q *quiet) hear(queue string) {
 
 // Listen hears of enqueued work until ctx ends, so that this DB's servers take it at
 // once. Without it they take it half a second later.
-func (db *DB) Listen(ctx context.Context) error { return db.subscribe(ctx, channel, db.quiet.hear) }
+func (db *DB) Listen(ctx context.Context) error { return db.subscribe(ctx, channel, db.idle.hear) }
