@@ -21,7 +21,7 @@
 // A call is in doubt when it may have been sent and nobody can say what came of it. MaySend
 // marks in the record that an attempt may have sent: one that is lost without the mark has
 // sent nothing. Only an answer about that very call ends the doubt (see
-// [DriverError.Settled]); until then driver key, checkpoint and lock stay.
+// [DriverError.EndsDoubt]); until then driver key, checkpoint and lock stay.
 //
 // A begin may be done and nobody hears of it, or be done later. So an attempt whose begin has
 // no answer is given up by its token, for as long as it takes, and an outcome is written for

@@ -71,7 +71,7 @@ func TestAnAnswerAboutTheEarlierCallEndsItsDoubt(t *testing.T) {
 		case 1:
 			return &DriverError{Verdict: Unknown}
 		case 2:
-			return &DriverError{Verdict: Retryable, Code: "CPS.0003", Settled: true}
+			return &DriverError{Verdict: Retryable, Code: "CPS.0003", EndsDoubt: true}
 		}
 		return nil
 	}})

@@ -106,10 +106,10 @@ type DriverError struct {
 	// Repeatable goes with Unknown: a repeat under the same key is harmless, so
 	// the item is tried again instead of ending as unknown.
 	Repeatable bool
-	// Settled says that this answer is about the earlier call that was in doubt, too (see
+	// EndsDoubt says that this answer is about the earlier call that was in doubt, too (see
 	// Attempt.Ambiguous): nothing is in doubt any more. A refusal of a repeat is no such
 	// answer.
-	Settled bool
+	EndsDoubt bool
 }
 
 // NotUnderstood is the code of an answer to a reset that says neither that it is done nor

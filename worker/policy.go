@@ -113,7 +113,7 @@ func judge(e *DriverError, c circumstances) ending {
 	case Retryable, Permanent:
 		o.Failure = true
 		// A refusal of this call says nothing about an earlier one.
-		o.InDoubt = c.begun.Ambiguous && !e.Settled
+		o.InDoubt = c.begun.Ambiguous && !e.EndsDoubt
 		if spent || e.Verdict == Permanent {
 			delay, o.Transition = 0, tasks.Fail
 			if o.InDoubt { // a refusal's code and text would read as if nothing had happened

@@ -120,7 +120,7 @@ func TestJudge(t *testing.T) {
 			want:  tasks.Outcome{Transition: tasks.Retry, Code: tasks.ResetFailed},
 			delay: [2]time.Duration{1, waitCap},
 		}, {
-			name:  "a busy answer does not settle an earlier call",
+			name:  "a busy answer does not end the doubt about an earlier call",
 			err:   &DriverError{Verdict: Busy},
 			in:    circumstances{begun: inDoubt},
 			want:  tasks.Outcome{Transition: tasks.Retry, Code: tasks.ResetFailed, Busy: true, InDoubt: true},
@@ -185,13 +185,13 @@ func TestJudge(t *testing.T) {
 			keeps: true,
 		}, {
 			name:  "an answer about the earlier call ends its doubt",
-			err:   &DriverError{Verdict: Retryable, Code: "CPS.0003", Settled: true},
+			err:   &DriverError{Verdict: Retryable, Code: "CPS.0003", EndsDoubt: true},
 			in:    circumstances{begun: inDoubt, repeatable: true},
 			want:  tasks.Outcome{Transition: tasks.Retry, Code: "CPS.0003", Failure: true},
 			delay: [2]time.Duration{1, time.Second},
 		}, {
 			name: "also for good",
-			err:  &DriverError{Verdict: Permanent, Code: "CPS.0003", Settled: true},
+			err:  &DriverError{Verdict: Permanent, Code: "CPS.0003", EndsDoubt: true},
 			in:   circumstances{begun: inDoubt, repeatable: true},
 			want: tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0003", Failure: true},
 		}, {

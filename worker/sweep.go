@@ -46,10 +46,10 @@ const (
 	stepTell    = "tell"
 	stepTask    = "look up task"
 	stepDeliver = "deliver again"
-	stepSettle  = "put off"
+	stepPutOff  = "put off"
 )
 
-var sweepSteps = []string{stepQueues, stepActive, stepHolder, stepRead, stepTell, stepTask, stepDeliver, stepSettle}
+var sweepSteps = []string{stepQueues, stepActive, stepHolder, stepRead, stepTell, stepTask, stepDeliver, stepPutOff}
 
 // SweepStore is what the sweeper sees of the open jobs and their tasks. What is asked about
 // many is answered for each by itself.
@@ -239,17 +239,17 @@ func (s *Sweeper) lookUp(ctx context.Context, jobs []openJob) {
 // again.
 func (s *Sweeper) check(ctx context.Context, j *openJob, now time.Time) {
 	if errors.Is(j.Err, tasks.JobGone) {
-		s.settled(ctx, j, s.store.Unlist(ctx, j.OpenJob))
+		s.noteUnsaved(ctx, j, s.store.Unlist(ctx, j.OpenJob))
 		return
 	}
 	if j.Err != nil {
 		s.trouble(ctx, stepRead, j.Err, slog.String("job", j.ID))
-		s.settled(ctx, j, s.store.Reschedule(ctx, j.OpenJob, now.Add(recheckLast)))
+		s.noteUnsaved(ctx, j, s.store.Reschedule(ctx, j.OpenJob, now.Add(recheckLast)))
 		return
 	}
 	told := errors.Join(s.store.EnqueueNotices(ctx, j.Job), s.store.IndexFailures(ctx, j.Job))
 	if told == nil && j.Job.State.Final() {
-		s.settled(ctx, j, s.store.Unlist(ctx, j.OpenJob))
+		s.noteUnsaved(ctx, j, s.store.Unlist(ctx, j.OpenJob))
 		return
 	}
 	next := now.Add(min(max(now.Sub(j.Job.CreatedAt.Time), recheckFirst), recheckLast))
@@ -261,14 +261,14 @@ func (s *Sweeper) check(ctx context.Context, j *openJob, now time.Time) {
 			next = now.Add(recheckFirst) // to see whether it was of use
 		}
 	}
-	s.settled(ctx, j, s.store.Reschedule(ctx, j.OpenJob, next))
+	s.noteUnsaved(ctx, j, s.store.Reschedule(ctx, j.OpenJob, next))
 }
 
-// settled notes that the job could not be put off or dropped. It is due again when the claim
+// noteUnsaved notes that the job could not be rescheduled or unlisted. It is due again when the claim
 // is over.
-func (s *Sweeper) settled(ctx context.Context, j *openJob, err error) {
+func (s *Sweeper) noteUnsaved(ctx context.Context, j *openJob, err error) {
 	if err != nil {
-		s.trouble(ctx, stepSettle, err, slog.String("job", j.ID))
+		s.trouble(ctx, stepPutOff, err, slog.String("job", j.ID))
 	}
 }
 

@@ -246,10 +246,10 @@ func (u *Upstream) refusal() error {
 // call calls the driver and reports once to the breaker how it went.
 func (u *Upstream) call(ctx context.Context, a Attempt, report func(error)) error {
 	var once sync.Once
-	settle := func(err error) { once.Do(func() { report(err) }) }
-	connected := time.AfterFunc(connectTime, func() { settle(nil) })
+	reportOnce := func(err error) { once.Do(func() { report(err) }) }
+	connected := time.AfterFunc(connectTime, func() { reportOnce(nil) })
 	defer connected.Stop()
-	defer settle(nil) // for a driver that panics
+	defer reportOnce(nil) // for a driver that panics
 
 	u.calls.Inc()
 	u.inFlight.Inc()
@@ -258,10 +258,10 @@ func (u *Upstream) call(ctx context.Context, a Attempt, report func(error)) erro
 	if e, ok := errors.AsType[*DriverError](err); ok {
 		switch {
 		case e.Verdict == NotSent, e.Verdict == Unreachable && errors.Is(ctx.Err(), context.Canceled):
-			settle(context.Canceled) // by us, which says nothing about the upstream
+			reportOnce(context.Canceled) // by us, which says nothing about the upstream
 		case e.Verdict == Unreachable:
 			u.unreachable.Inc()
-			settle(err)
+			reportOnce(err)
 		}
 	}
 	return err

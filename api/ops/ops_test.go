@@ -58,12 +58,12 @@ func newSite(t *testing.T) (url string) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
-	for settled := false; !settled; {
+	for reached := false; !reached; {
 		got, err := db.Job(t.Context(), job.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		settled = got.Counts == tasks.Counts{Succeeded: 1, Failed: 1, Retrying: 1}
+		reached = got.Counts == tasks.Counts{Succeeded: 1, Failed: 1, Retrying: 1}
 	}
 	stop()
 	if err := <-done; err != nil {

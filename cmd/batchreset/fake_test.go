@@ -22,8 +22,8 @@ import (
 type fakeService struct {
 	*httptest.Server
 	looks int // at a job before it is final; the first shows it pending
-	// settled leaves jobs that are final as they are.
-	settled bool
+	// keepFinal leaves jobs that are final as they are.
+	keepFinal bool
 
 	// submitting and looking, unless nil, may answer in the service's place; they
 	// then return true. n counts the requests of their kind from 1.
@@ -192,7 +192,7 @@ func (s *fakeService) find(id string) *tasks.Job {
 	if i < 0 {
 		return nil
 	}
-	if !s.settled || !s.jobs[i].State.Final() {
+	if !s.keepFinal || !s.jobs[i].State.Final() {
 		s.jobs[i].advance(s.looks)
 	}
 	job := s.jobs[i].Job

@@ -86,7 +86,7 @@ func (r *retryFlags) prepare(ctx context.Context, c *client.Client, s *submissio
 		source, ok := h.source(row)
 		if !ok {
 			gone++
-			s.settled = append(s.settled, row)
+			s.skipped = append(s.skipped, row)
 			continue
 		}
 		if r.chooses(source) {
@@ -95,7 +95,7 @@ func (r *retryFlags) prepare(ctx context.Context, c *client.Client, s *submissio
 		if now := h.newest[row.InstanceID]; r.chooses(now) {
 			again = append(again, now)
 		} else {
-			s.settled = append(s.settled, now)
+			s.skipped = append(s.skipped, now)
 		}
 	}
 	if gone > 0 {
@@ -107,7 +107,7 @@ func (r *retryFlags) prepare(ctx context.Context, c *client.Client, s *submissio
 		again = first
 	}
 	s.instances, s.runID = instancesOf(again), retryID(again)
-	s.also = h.open(s.settled)
+	s.also = h.open(s.skipped)
 	return nil
 }
 

@@ -82,7 +82,7 @@ func TestRetryFailedFrom(t *testing.T) {
 		s.mu.Lock()
 		s.jobs[2].Items[0].State = "succeeded" // failed-1
 		s.mu.Unlock()
-		s.settled = true
+		s.keepFinal = true
 		s.call(t, "retry", "--failed-from", path, "--result", result).want(t, exitSome, job4+"\n",
 			"already retried as job "+job3+": 1 succeeded, 1 failed", "1 instance to reset again", "1 instance in 1 job: 1 failed")
 		if got := s.sent(); len(got) != 2 || !slices.Equal(got[1], []string{"failed-2"}) || s.keys[0] == s.keys[1] {
@@ -95,7 +95,7 @@ func TestRetryFailedFrom(t *testing.T) {
 	})
 	t.Run("resets nothing that a retry with unknown ones, or of some rows, has reset", func(t *testing.T) {
 		s := service(t)
-		s.settled = true
+		s.keepFinal = true
 		s.call(t, "retry", "--failed-from", file(t, "some.csv", strings.Replace(rows, "failed-2", "failed-9", 1)))
 		s.mu.Lock()
 		s.jobs[2].advance(0)
@@ -112,7 +112,7 @@ func TestRetryFailedFrom(t *testing.T) {
 		s.jobs[0].advance(0)
 		s.jobs[0].Items[1].Attempts = 3
 		s.mu.Unlock()
-		s.settled = true
+		s.keepFinal = true
 		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows)).says(t, "already retried as job "+job1+": 1 failed", "2 instances to reset again")
 	})
 	t.Run("follows what is under way, and sends it to nobody", func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestRetryFailedFrom(t *testing.T) {
 	})
 	t.Run("sends the rest, under the same keys, of a retry that broke off", func(t *testing.T) {
 		s := service(t)
-		s.settled = true
+		s.keepFinal = true
 		path := file(t, "r.csv", rows)
 		k := &keys{bodies: map[string]string{}, limit: 1}
 		s.submitting = k.submitting(s)
@@ -189,7 +189,7 @@ func TestRetryFailedFrom(t *testing.T) {
 		s = service(t)
 		s.jobs[0].advance(0)
 		s.jobs[0].Items[1].State = "succeeded"
-		s.settled = true
+		s.keepFinal = true
 		result := filepath.Join(t.TempDir(), "r.csv")
 		s.call(t, "retry", "--failed-from", file(t, "r.csv", strings.Replace(rows, "failed-2", "foreign-2", 1)), "--result", result).
 			want(t, exitSome, "", "already retried as job "+job1+": 1 succeeded", "1 instance left alone", "1 instance not reset again")

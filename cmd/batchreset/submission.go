@@ -36,7 +36,7 @@ type submission struct {
 	kind      string // of the run; empty for a submit
 	instances []string
 	listed    []string     // of the result, unless those are all
-	settled   []resultRow  // of those that are listed and not sent
+	skipped   []resultRow  // of those that are listed and not sent
 	also      []client.Job // under way, of those
 	result    *resultFile  // nil without one
 	wait      bool
@@ -251,7 +251,7 @@ func (s *submission) which() string {
 // writeResult writes a row for each instance. Where no batch was decided on, the file
 // is left as it is: it may be that of an earlier run.
 func (s *submission) writeResult(ctx context.Context, c *client.Client, jobs []client.Job, again string) error {
-	decided := len(jobs) > 0 || len(s.settled) > 0 || slices.ContainsFunc(s.failed, func(f failedBatch) bool { return refusesInstances(f.err) })
+	decided := len(jobs) > 0 || len(s.skipped) > 0 || slices.ContainsFunc(s.failed, func(f failedBatch) bool { return refusesInstances(f.err) })
 	if !decided {
 		fmt.Fprintf(s.notices, "--result %s is not written: nothing was accepted\n", s.result.path)
 		return nil
@@ -274,7 +274,7 @@ func (s *submission) writeResult(ctx context.Context, c *client.Client, jobs []c
 // rows are the rows of the result, in the order of the list.
 func (s *submission) rows(jobs []client.Job) []resultRow {
 	known := make(map[string]resultRow, len(s.instances))
-	for _, row := range s.settled {
+	for _, row := range s.skipped {
 		known[row.InstanceID] = row
 	}
 	for _, job := range jobs {
@@ -372,7 +372,7 @@ func (s *submission) verdict(ctx context.Context) error {
 
 // undone is how many were not sent, have ended, and were not reset.
 func (s *submission) undone() (n int) {
-	for _, row := range s.settled {
+	for _, row := range s.skipped {
 		if state := tasks.ItemState(row.State); state.Final() && state != tasks.ItemSucceeded {
 			n++
 		}

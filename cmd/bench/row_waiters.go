@@ -228,9 +228,9 @@ func parseUsage(metrics string) (u usage, err error) {
 
 // left waits until the goroutines are as many as before, or no longer become fewer.
 func (a *api) left(ctx context.Context, before int) (u usage, err error) {
-	const settle = 5 * time.Second
+	const leaveTime = 5 * time.Second
 	for begin := time.Now(); ; {
-		if u, err = a.waiting(ctx); err != nil || u.goroutines <= before || time.Since(begin) > settle {
+		if u, err = a.waiting(ctx); err != nil || u.goroutines <= before || time.Since(begin) > leaveTime {
 			return u, err
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {

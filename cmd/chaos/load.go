@@ -90,7 +90,7 @@ func (c *caller) burst(ctx context.Context, n int) error {
 	for ids := range slices.Chunk(phones(n), batchMost) {
 		b := client.Batch{InstanceIDs: ids, IdempotencyKey: c.newKey()}
 		g.Go(func() error {
-			return until(ctx, settleTimeout, func(ctx context.Context) error { return c.submit(ctx, b) })
+			return until(ctx, finishTimeout, func(ctx context.Context) error { return c.submit(ctx, b) })
 		})
 	}
 	return g.Wait()
@@ -224,10 +224,10 @@ func (c *caller) read(ctx context.Context, job string) (final bool, err error) {
 	return record.Final(), nil
 }
 
-// settle reads every job, also those whose answer was lost, until all are final or
+// awaitFinal reads every job, also those whose answer was lost, until all are final or
 // none of them has become so for d, and then all of them once more. Jobs that wait
 // for one phone end one after the other; that takes its time and is no standstill.
-func (c *caller) settle(ctx context.Context, d time.Duration) error {
+func (c *caller) awaitFinal(ctx context.Context, d time.Duration) error {
 	jobs, err := c.list(ctx)
 	if err != nil {
 		return err

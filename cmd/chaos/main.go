@@ -54,7 +54,7 @@ func parse(args []string, stderr io.Writer) (s settings, err error) {
 	flags.IntVar(&s.burst, "burst", 0, "submit so many instances at once, each once, instead of a steady load")
 	flags.StringVar(&s.faults, "faults", "all", "kinds of faults, with commas between them")
 	flags.StringVar(&s.redis, "redis", mixed, fmt.Sprintf("how Redis is run: one of %v, or %q for each in turn", setups, mixed))
-	flags.DurationVar(&s.patience, "patience", settleTimeout, "how long after a run to wait for jobs none of which ends, 1s to 1h")
+	flags.DurationVar(&s.patience, "patience", finishTimeout, "how long after a run to wait for jobs none of which ends, 1s to 1h")
 	flags.StringVar(&s.binary, "binary", "", "the batchreset to test (default: built from --source)")
 	flags.StringVar(&s.source, "source", ".", "folder in the source tree that is tested, this one or an older one")
 	flags.StringVar(&s.dir, "history-dir", "", "keep histories and logs in this directory")

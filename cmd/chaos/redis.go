@@ -252,7 +252,7 @@ func (w *world) startCluster(ctx context.Context, later func(func())) error {
 		}
 		addrs = append(addrs, addr)
 		node := w.store.nodes[addr]
-		// Each node needs an epoch of its own, or equal ones are settled by and by.
+		// Each node needs an epoch of its own, or equal ones are resolved in time.
 		if err := node.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", n+1).Err(); err != nil {
 			return err
 		}

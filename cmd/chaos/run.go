@@ -21,9 +21,9 @@ const (
 	concurrency  = 10 // of one worker process
 	tenant       = "chaos"
 	startTimeout = 2 * time.Minute
-	// settleTimeout is longer than everything that may delay an item: the lock of a
+	// finishTimeout is longer than everything that may delay an item: the lock of a
 	// lost attempt (65 s), the wait for it (30 s more), and a delivery taken over.
-	settleTimeout = 150 * time.Second
+	finishTimeout = 150 * time.Second
 )
 
 // plan is what a run is to do.
@@ -202,7 +202,7 @@ func run(ctx context.Context, p plan) (res result, err error) {
 	if err := w.healthy(ctx); err != nil {
 		return res, err
 	}
-	err = errors.Join(w.caller.settle(ctx, p.patience), w.allTold(ctx))
+	err = errors.Join(w.caller.awaitFinal(ctx, p.patience), w.allTold(ctx))
 	for _, name := range slices.Concat(w.apis, w.workers) {
 		res.exits += w.processes[name].exits()
 	}

@@ -232,13 +232,13 @@ func (d *simDriver) travel(ctx context.Context, t time.Duration) bool {
 }
 
 // poll asks for a reset again and again.
-func (d *simDriver) poll(ctx context.Context, id string, settles bool) error {
+func (d *simDriver) poll(ctx context.Context, id string, endsDoubt bool) error {
 	r := d.byID(id)
 	for d.travel(ctx, time.Second+max(0, d.link.frozen())) {
 		select {
 		case <-r.done:
 			if fate, _, _, _, _ := d.draw(); fate == reached {
-				return d.verdict(r, settles)
+				return d.verdict(r, endsDoubt)
 			}
 		default:
 		}
@@ -246,15 +246,15 @@ func (d *simDriver) poll(ctx context.Context, id string, settles bool) error {
 	return errInDoubt
 }
 
-// verdict is what a reset came to. settles says that it is about earlier calls, too.
-func (p *simPlane) verdict(r *simReset, settles bool) error {
+// verdict is what a reset came to. endsDoubt says that it is about earlier calls, too.
+func (p *simPlane) verdict(r *simReset, endsDoubt bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch r.answer {
 	case failure:
-		return &worker.DriverError{Verdict: worker.Retryable, Code: "PLANE.0503", Message: "try again", Settled: settles}
+		return &worker.DriverError{Verdict: worker.Retryable, Code: "PLANE.0503", Message: "try again", EndsDoubt: endsDoubt}
 	case refusal:
-		return &worker.DriverError{Verdict: worker.Permanent, Code: "PLANE.0404", Message: "no such phone", Settled: settles}
+		return &worker.DriverError{Verdict: worker.Permanent, Code: "PLANE.0404", Message: "no such phone", EndsDoubt: endsDoubt}
 	}
 	return nil
 }

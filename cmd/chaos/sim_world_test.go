@@ -232,7 +232,7 @@ func (w *simWorld) run() {
 	w.all.Go(w.queue.run)
 	w.story(time.Duration(30+w.rand.IntN(120))*time.Second, trouble)
 	w.heal()
-	w.settle()
+	w.awaitFinal()
 	w.end()
 }
 
@@ -647,8 +647,8 @@ func (w *simWorld) heal() {
 	w.note("everything is mended")
 }
 
-// settle waits until every job is final and told, or far too long.
-func (w *simWorld) settle() {
+// awaitFinal waits until every job is final and told, or far too long.
+func (w *simWorld) awaitFinal() {
 	w.tick.Store(int64(5 * time.Second))
 	for deadline := w.now() + 6*time.Hour; w.now() < deadline; {
 		for _, p := range w.workers {

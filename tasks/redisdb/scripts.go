@@ -85,8 +85,8 @@ var upgradeLua string
 //go:embed lua/claim.lua
 var claimLua string
 
-//go:embed lua/settle.lua
-var settleLua string
+//go:embed lua/reschedule.lua
+var rescheduleLua string
 
 //go:embed lua/lead.lua
 var leadLua string
@@ -170,7 +170,7 @@ var (
 	upgradeScript    = redis.NewScript(brakeLua + recordLua + upgradeLua)
 	claimScript      = redis.NewScript(claimLua)
 	beatScript       = redis.NewScript(beatLua)
-	settleScript     = redis.NewScript(settleLua)
+	rescheduleScript = redis.NewScript(rescheduleLua)
 	leadScript       = redis.NewScript(leadLua)
 	lockScript       = redis.NewScript(instanceLua + lockLua)
 	unlockScript     = redis.NewScript(unlockLua)

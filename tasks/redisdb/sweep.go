@@ -43,16 +43,16 @@ func (db *DB) Claim(ctx context.Context, n int, lasts time.Duration) ([]tasks.Op
 // Reschedule sets the time of a job's next sweep, unless someone has set another
 // one since it was read.
 func (db *DB) Reschedule(ctx context.Context, j tasks.OpenJob, next time.Time) error {
-	return db.settle(ctx, j, strconv.FormatInt(next.UnixMilli(), 10))
+	return db.reschedule(ctx, j, strconv.FormatInt(next.UnixMilli(), 10))
 }
 
 // Unlist takes a job that is final, or has no record, out of the open index,
 // unless someone has listed it anew since it was read.
-func (db *DB) Unlist(ctx context.Context, j tasks.OpenJob) error { return db.settle(ctx, j, "") }
+func (db *DB) Unlist(ctx context.Context, j tasks.OpenJob) error { return db.reschedule(ctx, j, "") }
 
-func (db *DB) settle(ctx context.Context, j tasks.OpenJob, score string) error {
-	if err := settleScript.Run(ctx, db.group, []string{openKey}, j.ID, j.Due.UnixMilli(), score).Err(); err != nil {
-		return fmt.Errorf("settle open job: %w", err)
+func (db *DB) reschedule(ctx context.Context, j tasks.OpenJob, score string) error {
+	if err := rescheduleScript.Run(ctx, db.group, []string{openKey}, j.ID, j.Due.UnixMilli(), score).Err(); err != nil {
+		return fmt.Errorf("reschedule open job: %w", err)
 	}
 	return nil
 }

@@ -173,7 +173,7 @@ func (r rules) read(said answer) (told account, s state, why string) {
 // refused makes a DriverError of an answer that is no success. Its body may say more.
 func (r rules) refused(said answer, verdict worker.Verdict, what string) error {
 	e := failure(said, r.words.understand(said.body), what)
-	e.Verdict, e.Settled = verdict, false
+	e.Verdict, e.EndsDoubt = verdict, false
 	e.Repeatable = verdict == worker.Unknown && r.idempotent
 	return e
 }
@@ -181,7 +181,7 @@ func (r rules) refused(said answer, verdict worker.Verdict, what string) error {
 // shut is the answer of a control plane that refuses us, not this reset.
 func (r rules) shut(said answer) error {
 	e := failure(said, r.words.understand(said.body), "")
-	e.Verdict, e.Settled = worker.Unreachable, false
+	e.Verdict, e.EndsDoubt = worker.Unreachable, false
 	e.Message = "the control plane does not let us in, see --driver-token-file: " + e.Message
 	return e
 }
@@ -190,7 +190,7 @@ func (r rules) shut(said answer) error {
 func failure(said answer, told account, what string) *worker.DriverError {
 	wait, _ := said.retryAfter()
 	return &worker.DriverError{
-		Verdict: worker.Retryable, RetryAfter: wait, Settled: true,
+		Verdict: worker.Retryable, RetryAfter: wait, EndsDoubt: true,
 		Code: worker.Printable(told.code, maxCode), Message: cmp.Or(worker.Printable(told.message, maxMessage), what+said.statusText()),
 	}
 }

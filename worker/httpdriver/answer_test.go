@@ -250,8 +250,8 @@ func TestWhatTheAnswerToAResetMeans(t *testing.T) {
 			if e.Repeatable != (idempotent && got == doubt) {
 				t.Errorf("%d %s: repeatable is %t", row.status, name, e.Repeatable)
 			}
-			if e.Settled != (row.status/100 == 2 && got == retry) {
-				t.Errorf("%d %s: settled is %t", row.status, name, e.Settled)
+			if e.EndsDoubt != (row.status/100 == 2 && got == retry) {
+				t.Errorf("%d %s: EndsDoubt is %t", row.status, name, e.EndsDoubt)
 			}
 		}
 	}
@@ -362,7 +362,7 @@ func TestWhatTheAnswerToAPollMeans(t *testing.T) {
 		if e != nil {
 			got = e.Verdict
 		}
-		if got != row.want || over != (got != again) || e != nil && (e.Code != row.code || e.Settled != (got == failed)) {
+		if got != row.want || over != (got != again) || e != nil && (e.Code != row.code || e.EndsDoubt != (got == failed)) {
 			t.Errorf("%d %.60s: over is %t, %+v; want %s %s", row.status, row.body, over, e, row.want, row.code)
 		}
 	}

@@ -77,7 +77,7 @@ func TestAnAcceptedResetIsPolled(t *testing.T) {
 			if row.verdict == "" && err != nil {
 				t.Errorf("got %v", err)
 			} else if row.verdict != "" {
-				if e := wantVerdict(t, err, row.verdict); !strings.Contains(e.Message, row.message) || !e.Settled {
+				if e := wantVerdict(t, err, row.verdict); !strings.Contains(e.Message, row.message) || !e.EndsDoubt {
 					t.Errorf("got %+v", e)
 				}
 			}
@@ -125,7 +125,7 @@ func TestAnAcceptedResetThatNothingUnderstandableIsHeardOfIsUnknown(t *testing.T
 				cancel() // the attempt's time is over
 			}()
 			e := wantVerdict(t, newDriver(t, Config{URL: url}).Reset(ctx, attempt()), worker.Unknown)
-			if e.Code != row.code || !strings.Contains(e.Message, row.message) || !e.Repeatable || e.Settled {
+			if e.Code != row.code || !strings.Contains(e.Message, row.message) || !e.Repeatable || e.EndsDoubt {
 				t.Errorf("got %+v", e)
 			}
 			if posts.Load() != 1 {
@@ -135,16 +135,16 @@ func TestAnAcceptedResetThatNothingUnderstandableIsHeardOfIsUnknown(t *testing.T
 	}
 }
 
-func TestAFailureSettlesWhatWasInDoubt(t *testing.T) {
+func TestAFailureEndsTheDoubt(t *testing.T) {
 	const failed = `{"status":"failed"}`
 	url := serve(t, says(200, failed))
 	a := attempt()
 	a.Ambiguous, a.Checkpoint = true, url+"/operations/7"
-	if e := wantVerdict(t, newDriver(t, Config{URL: url}).Reset(t.Context(), a), worker.Retryable); !e.Settled {
+	if e := wantVerdict(t, newDriver(t, Config{URL: url}).Reset(t.Context(), a), worker.Retryable); !e.EndsDoubt {
 		t.Errorf("a poll of its own location: %+v", e)
 	}
 	a.Checkpoint = ""
-	if e := wantVerdict(t, newDriver(t, Config{URL: url, Idempotent: true}).Reset(t.Context(), a), worker.Retryable); !e.Settled {
+	if e := wantVerdict(t, newDriver(t, Config{URL: url, Idempotent: true}).Reset(t.Context(), a), worker.Retryable); !e.EndsDoubt {
 		t.Errorf("the answer to a repeat under the same key: %+v", e)
 	}
 	for _, status := range []int{400, 401, 403, 404, 409, 429, 500, 503} {
@@ -153,7 +153,7 @@ func TestAFailureSettlesWhatWasInDoubt(t *testing.T) {
 			says(status, failed)(w, r)
 		})
 		err := newDriver(t, Config{URL: url, Idempotent: true, Definite: []int{500}}).Reset(t.Context(), a)
-		if e, ok := errors.AsType[*worker.DriverError](err); !ok || e.Settled {
+		if e, ok := errors.AsType[*worker.DriverError](err); !ok || e.EndsDoubt {
 			t.Errorf("a refusal of the repeat: %+v", e)
 		}
 	}

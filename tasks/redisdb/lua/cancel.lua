@@ -13,5 +13,5 @@ if left == 0 then return {0} end
 if stopped == 'RESET.1003' then return {2} end
 redis.call('HSET', KEYS[1], 'cancel', ARGV[1], 'rev', rev + 1)
 local cancelled, unknown = stop('RESET.1003', 'cancelled', clock())
-settle()
+close_if_ended()
 return {1, cancelled, unknown}

@@ -86,9 +86,9 @@ local function store(n, item)
   redis.call('HSET', KEYS[1], 'rev', rev + 1, 'left', left, n, raw)
 end
 
--- settle counts the items that have ended and closes the job with the last of them.
+-- close_if_ended closes the job when its last item has ended.
 -- Returns 1 if it is closed.
-local function settle()
+local function close_if_ended()
   if left > 0 then return 0 end
   redis.call('EXPIRE', KEYS[1], redis.call('HGET', KEYS[1], 'keep'))
   redis.call('PUBLISH', 'reset:finished', string.sub(KEYS[1], #'reset:{' + 1, -2)) -- a hint

@@ -33,7 +33,7 @@ local function finish(n, item, state, now, given)
   item.s, item.z = state, nil
   left = left - 1
   store(n, item)
-  if state ~= 'f' or stopped then return settle() end
+  if state ~= 'f' or stopped then return close_if_ended() end
   local limit = math.min(tonumber(redis.call('HGET', KEYS[1], 'max_failures') or 1e9), given > 0 and given or 1e9)
   if limit < 1e9 then
     local failed = 0
@@ -42,8 +42,8 @@ local function finish(n, item, state, now, given)
     end
     if failed >= limit then
       local cancelled, unknown = stop('RESET.1005', 'stopped after too many failures in the job', now)
-      return settle(), cancelled, unknown
+      return close_if_ended(), cancelled, unknown
     end
   end
-  return settle()
+  return close_if_ended()
 end

@@ -50,7 +50,7 @@ func (s Setup) StartCluster(t testing.TB) *Cluster {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Each node needs an epoch of its own, or equal ones are settled by and by.
+		// Each node needs an epoch of its own, or equal ones are resolved in time.
 		n := len(c.Nodes)
 		must(t, clients[n].Do(t.Context(), "CLUSTER", "SET-CONFIG-EPOCH", n+1).Err())
 		if n > 0 {

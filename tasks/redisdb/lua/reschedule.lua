@@ -1,4 +1,4 @@
--- settle.lua: move an open job's next sweep, or drop it from the index, unless
+-- reschedule.lua: move an open job's next sweep, or drop it from the index, unless
 -- someone has moved it since it was read.
 -- KEYS[1] open index
 -- ARGV[1] job   ARGV[2] the score that was read   ARGV[3] new score, or '' to drop it
