@@ -220,7 +220,7 @@ func TestAnEndpointThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
 	if n := len(hung); n > endpointShare {
 		t.Errorf("%d at a time to one endpoint", n)
 	}
-	b.halt() // what the end of tellGrace does
+	b.interrupt() // what the end of tellGrace does
 	stop()
 	// What was interrupted is not lost, and no try was used up.
 	left, err := b.db.NewInspector().GetQueueInfo(redisdb.WebhookQueue)
