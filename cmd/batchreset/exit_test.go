@@ -252,7 +252,7 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 	help := command(t, nil, "help", "exit-codes").ok(t).out
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}

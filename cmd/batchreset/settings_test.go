@@ -10,11 +10,11 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// TestTheReadmeListsEverySetting keeps the README's table of settings true. To
-// write it anew: UPDATE_README=1 go test ./cmd/batchreset -run Readme
-func TestTheReadmeListsEverySetting(t *testing.T) {
-	const begin, end = "<!-- settings: written by TestTheReadmeListsEverySetting -->\n", "<!-- settings end -->\n"
-	const path = "../../README.md"
+// TestEverySettingIsDocumented keeps the table of deploy/SETTINGS.md true. To write
+// it anew: UPDATE_SETTINGS=1 go test ./cmd/batchreset -run EverySetting
+func TestEverySettingIsDocumented(t *testing.T) {
+	const begin, end = "<!-- settings: written by TestEverySettingIsDocumented -->\n", "<!-- settings end -->\n"
+	const path = "../../deploy/SETTINGS.md"
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -22,16 +22,16 @@ func TestTheReadmeListsEverySetting(t *testing.T) {
 	before, rest, found := strings.Cut(string(b), begin)
 	_, after, closed := strings.Cut(rest, end)
 	if !found || !closed {
-		t.Fatal("the README has lost the marks around its table of settings")
+		t.Fatalf("%s has lost the marks around its table", path)
 	}
-	readme := before + begin + settingsTable() + end + after
-	if readme == string(b) {
+	document := before + begin + settingsTable() + end + after
+	if document == string(b) {
 		return
 	}
-	if os.Getenv("UPDATE_README") == "" {
-		t.Fatal("the README's table of settings is not what the flags say: UPDATE_README=1 go test ./cmd/batchreset -run Readme")
+	if os.Getenv("UPDATE_SETTINGS") == "" {
+		t.Fatal("deploy/SETTINGS.md is not what the flags say: UPDATE_SETTINGS=1 go test ./cmd/batchreset -run EverySetting")
 	}
-	if err := os.WriteFile(path, []byte(readme), 0o644); err != nil { //nolint:gosec // a README is for everyone
+	if err := os.WriteFile(path, []byte(document), 0o644); err != nil { //nolint:gosec // documents are for everyone
 		t.Fatal(err)
 	}
 }
