@@ -1,6 +1,8 @@
 package tasks
 
 import (
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,6 +49,21 @@ type Endpoint struct {
 	// without a success in between.
 	FailingSince Time    `json:"failing_since,omitzero"`
 	Last         *Report `json:"last,omitempty"` // nil: nothing was sent yet
+}
+
+// NewEndpoint makes an endpoint with an ID and a secret of its own. Whoever sends to the URL
+// has checked it.
+func NewEndpoint(tenant, url string, topics []Topic) Endpoint {
+	return Endpoint{
+		ID: "ep_" + strings.ToLower(rand.Text()[:16]), Tenant: tenant, URL: url, Topics: topics, Secret: NewEndpointSecret(),
+	}
+}
+
+// NewEndpointSecret makes a secret as the Standard Webhooks specification writes it.
+func NewEndpointSecret() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails, says crypto/rand
+	return "whsec_" + base64.StdEncoding.EncodeToString(b[:])
 }
 
 // Report is what came of sending a notice.

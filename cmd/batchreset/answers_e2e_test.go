@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"batchreset/api/client"
+	"batchreset/cmd/batchreset/terminal/terminaltest"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -30,7 +31,7 @@ func startService(t *testing.T, controlPlane string, workerArgs ...string) servi
 	redis := redistest.Start(t).URL()
 	s := service{t: t, api: start(t, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open")}
 	server, _ := s.api.logged("api started")["api"].(string)
-	token := strings.TrimSpace(command(t, map[string]string{"BATCHRESET_REDIS": redis}, "token", "add", "--tenant", "acme").ok(t).out)
+	token := strings.TrimSpace(command(t, map[string]string{"BATCHRESET_REDIS": redis}, "token", "add", "--tenant", "acme").OK(t).Out)
 	var err error
 	if s.Client, err = client.New(server, token); err != nil {
 		t.Fatal(err)
@@ -54,7 +55,7 @@ func (s service) submit(instances ...string) (job string) {
 func (s service) ended(job string) map[string]client.Item {
 	s.t.Helper()
 	items := map[string]client.Item{}
-	eventually(s.t, "the end of the job", func() bool {
+	terminaltest.Until(s.t, "the end of the job", func() bool {
 		record, err := s.Job(s.t.Context(), job)
 		if err != nil {
 			s.t.Fatal(err)

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"batchreset/cmd/batchreset/call/calltest"
+	"batchreset/cmd/batchreset/terminal/terminaltest"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -93,13 +95,13 @@ func TestCompletion(t *testing.T) {
 		{"watch ", noFile},
 		{"fleet import ", extensions},
 	} {
-		out := command(t, nil, append([]string{"__complete"}, strings.Split(row.words, " ")...)...).ok(t).out
+		out := command(t, nil, append([]string{"__complete"}, strings.Split(row.words, " ")...)...).OK(t).Out
 		if !strings.Contains("\n"+out, "\n"+row.want+"\n") {
 			t.Errorf("%s: %q, want the directive %s", row.words, out, row.want)
 		}
 	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		if out := command(t, nil, "completion", shell).ok(t).out; !strings.Contains(out, "__complete") {
+		if out := command(t, nil, "completion", shell).OK(t).Out; !strings.Contains(out, "__complete") {
 			t.Errorf("no script for %s: %.80q", shell, out)
 		}
 	}
@@ -109,7 +111,7 @@ func TestCompletion(t *testing.T) {
 func offered(t *testing.T, environment map[string]string, words ...string) string {
 	t.Helper()
 	var all []string
-	for line := range strings.Lines(command(t, environment, append([]string{"__complete"}, words...)...).ok(t).out) {
+	for line := range strings.Lines(command(t, environment, append([]string{"__complete"}, words...)...).OK(t).Out) {
 		if word, _, _ := strings.Cut(strings.TrimSpace(line), "\t"); !strings.HasPrefix(word, ":") {
 			all = append(all, word)
 		}
@@ -118,13 +120,14 @@ func offered(t *testing.T, environment map[string]string, words ...string) strin
 }
 
 func TestCompletionKnowsWhatThereIs(t *testing.T) {
-	s := labelledJobs(t)
+	s := calltest.NewService(t)
+	s.AddRun()
 	id := func(n string) string { return strings.Repeat("0", 31) + n }
-	_, environment := configDir(t)
-	login(t, s, environment, testToken, "--name", "lab").ok(t)
+	environment := map[string]string{"BATCHRESET_CONFIG_DIR": filepath.Join(t.TempDir(), "config")}
+	command(t, environment, "login", s.URL, "--name", "lab", "--token-file", terminaltest.File(t, calltest.Token)).OK(t)
 	environment["BATCHRESET_REDIS"] = redistest.Start(t).URL()
-	command(t, environment, "token", "add", "--tenant", "acme").ok(t)
-	command(t, environment, "halt", "--tenant", "globex").ok(t)
+	command(t, environment, "token", "add", "--tenant", "acme").OK(t)
+	command(t, environment, "halt", "--tenant", "globex").OK(t)
 	for _, row := range []struct{ words, want string }{
 		{"status|", id("4") + " " + id("3") + " " + id("2") + " " + id("1")},
 		{"status|" + id("1") + "|", ""},
@@ -135,7 +138,7 @@ func TestCompletionKnowsWhatThereIs(t *testing.T) {
 		{"watch|--label|", "run=7 run=8"},
 		{"retry|--label|", "run=7 run=8"},
 		{"submit|--label|", ""},
-		{"status|--server|" + s.URL + "|--token|" + testToken + "|", id("4") + " " + id("3") + " " + id("2") + " " + id("1")},
+		{"status|--server|" + s.URL + "|--token|" + calltest.Token + "|", id("4") + " " + id("3") + " " + id("2") + " " + id("1")},
 		{"status|--token|wrong|", ""}, // and no error
 		{"status|--server|http://127.0.0.1:1|--token|x|", ""},
 		{"jobs|--context|", "lab"},

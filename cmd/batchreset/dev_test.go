@@ -34,12 +34,12 @@ func TestOperatorsCommandsWorkOnDev(t *testing.T) {
 		"fleet list", "tenant list", "token list", "webhook list", "operator list", "audit",
 		"tenant limit --tenant acme --max-failures 1", "halt --all", "resume --all",
 	} {
-		command(t, environment, strings.Fields(args)...).ok(t)
+		command(t, environment, strings.Fields(args)...).OK(t)
 	}
-	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
-	command(t, environment, "submit", "phone-1", "--wait").ok(t)
-	command(t, environment, "token", "list", "--redis", "redis://"+url[3]).wantError(t, "NOAUTH")
-	command(t, environment, "token", "list", "--redis", "redis://:wrong@"+url[3]).wantError(t, "WRONGPASS")
+	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").OK(t).Out)
+	command(t, environment, "submit", "phone-1", "--wait").OK(t)
+	command(t, environment, "token", "list", "--redis", "redis://"+url[3]).WantError(t, "NOAUTH")
+	command(t, environment, "token", "list", "--redis", "redis://:wrong@"+url[3]).WantError(t, "WRONGPASS")
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -54,10 +54,10 @@ func TestACommandWithoutARedis(t *testing.T) {
 		t.Run(args, func(t *testing.T) {
 			t.Parallel() // each of them tries for two seconds
 			r := command(t, map[string]string{"BATCHRESET_REDIS": "redis://127.0.0.1:1"}, strings.Fields(args)...)
-			r.wantError(t, "--redis: cannot reach Redis")
-			r.wantError(t, "'batchreset dev' prints the URL of the one inside it")
-			if strings.Contains(r.err.Error(), "\n") {
-				t.Errorf("says in several lines:\n%v", r.err)
+			r.WantError(t, "--redis: cannot reach Redis")
+			r.WantError(t, "'batchreset dev' prints the URL of the one inside it")
+			if strings.Contains(r.Err.Error(), "\n") {
+				t.Errorf("says in several lines:\n%v", r.Err)
 			}
 		})
 	}

@@ -97,7 +97,7 @@ func TestTheControlPlaneOfTheReadmeResetsPhones(t *testing.T) {
 	worker := start(t, "worker", "--redis", redis, "--ops-listen", "127.0.0.1:0", "--max-attempts", "1",
 		"--driver", "http", "--driver-url", "http://"+address+"/phones/{instance_id}/reset")
 	worker.logged("worker started")
-	token := strings.TrimSpace(command(t, map[string]string{"BATCHRESET_REDIS": redis}, "token", "add", "--tenant", "acme").ok(t).out)
+	token := strings.TrimSpace(command(t, map[string]string{"BATCHRESET_REDIS": redis}, "token", "add", "--tenant", "acme").OK(t).Out)
 	c, err := client.New(server, token)
 	if err != nil {
 		t.Fatal(err)

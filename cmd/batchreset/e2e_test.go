@@ -221,11 +221,11 @@ func TestBatchesThroughSeparateProcesses(t *testing.T) {
 		}
 	}
 	environment := map[string]string{"BATCHRESET_REDIS": redis, "BATCHRESET_SERVER": server}
-	command(t, environment, "fleet", "import", filepath.Join(dir, "fleet.csv")).ok(t)
-	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
+	command(t, environment, "fleet", "import", filepath.Join(dir, "fleet.csv")).OK(t)
+	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").OK(t).Out)
 
-	submitted := command(t, environment, "submit", "--file", filepath.Join(dir, "list.txt"), "--wait").ok(t)
-	ids := strings.Fields(submitted.out)
+	submitted := command(t, environment, "submit", "--file", filepath.Join(dir, "list.txt"), "--wait").OK(t)
+	ids := strings.Fields(submitted.Out)
 	ids = slices.DeleteFunc(ids, func(s string) bool { return !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(s) })
 	if len(ids) != instances/32 {
 		t.Fatalf("%d jobs, want %d", len(ids), instances/32)
@@ -234,7 +234,7 @@ func TestBatchesThroughSeparateProcesses(t *testing.T) {
 	attempts := 0
 	for _, id := range ids {
 		var job client.Job
-		out := command(t, environment, "status", id, "--output", "json").ok(t).out
+		out := command(t, environment, "status", id, "--output", "json").OK(t).Out
 		if err := json.Unmarshal([]byte(out), &job); err != nil {
 			t.Fatal(err)
 		}
@@ -318,8 +318,8 @@ func TestAWorkerThatIsKilledInTheMiddle(t *testing.T) {
 			first := start(t, flags...)
 			first.logged("worker started")
 			environment := map[string]string{"BATCHRESET_REDIS": redis, "BATCHRESET_SERVER": server}
-			environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
-			id := strings.TrimSpace(command(t, environment, "submit", "phone-1").ok(t).out)
+			environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").OK(t).Out)
+			id := strings.TrimSpace(command(t, environment, "submit", "phone-1").OK(t).Out)
 			<-upstream.entered
 			if err := first.cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
@@ -331,10 +331,10 @@ func TestAWorkerThatIsKilledInTheMiddle(t *testing.T) {
 			second := start(t, flags...)
 			watched := command(t, environment, "watch", id, "--output", "json")
 			if row.state == "succeeded" {
-				watched.ok(t)
+				watched.OK(t)
 			}
 			var got struct{ Jobs []client.Job }
-			if err := json.Unmarshal([]byte(watched.out), &got); err != nil {
+			if err := json.Unmarshal([]byte(watched.Out), &got); err != nil {
 				t.Fatal(err)
 			}
 			it := got.Jobs[0].Items[0]

@@ -2,30 +2,32 @@ package main
 
 import (
 	"maps"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"batchreset/cmd/batchreset/call/calltest"
+	"batchreset/cmd/batchreset/terminal"
+	"batchreset/cmd/batchreset/terminal/terminaltest"
 )
 
 // TestTheCommandLineWins has variables say, each in another way, what the command line says
 // otherwise.
 func TestTheCommandLineWins(t *testing.T) {
-	s := newFakeService(t)
+	s := calltest.NewService(t)
 	for range 3 {
-		s.add("failed-1", "phone-2")
+		s.Add("failed-1", "phone-2")
 	}
-	s.jobs[0].advance(0)
-	token := writeFile(t, testToken+"\n")
-	list := writeFile(t, "phone-8\nphone-9\n")
-	redisURL := writeFile(t, "redis://127.0.0.1:1\n")
+	s.Jobs[0].Advance(0)
+	token := terminaltest.File(t, calltest.Token+"\n")
+	list := terminaltest.File(t, "phone-8\nphone-9\n")
+	redisURL := terminaltest.File(t, "redis://127.0.0.1:1\n")
 	const noRedis = "cannot reach Redis"
 	for _, row := range []struct{ variable, value, args, want string }{
 		{"TOKEN", "wrong", "jobs --token-file " + token, ""},
-		{"TOKEN_FILE", "/nowhere", "jobs --token " + testToken, ""},
+		{"TOKEN_FILE", "/nowhere", "jobs --token " + calltest.Token, ""},
 		{"TENANT", "acme", "halt --all --redis redis://127.0.0.1:1", noRedis},
 		{"ALL", "true", "halt --tenant acme --redis redis://127.0.0.1:1", noRedis},
 		{"TENANT", "acme", "resume --all --redis redis://127.0.0.1:1", noRedis},
@@ -36,48 +38,48 @@ func TestTheCommandLineWins(t *testing.T) {
 		{"REDIS_FILE", "/nowhere", "api --redis redis://127.0.0.1:1", "--redis: " + noRedis},
 		{"WEBHOOK_URL", "http://127.0.0.1:9", "dev --redis redis://127.0.0.1:1", noRedis},
 		{"DRIVER_URL", "https://phones.example/{instance_id}", "worker --driver simulator --redis redis://127.0.0.1:1", noRedis},
-		{"LIMIT", "1", "jobs --all --token " + testToken, ""},
-		{"ALL", "true", "jobs --limit 1 --token " + testToken, ""},
-		{"OUTPUT", "json", "submit phone-1 --result - --token " + testToken, ""},
-		{"FILE", list, "submit phone-1 --token " + testToken, ""},
-		{"WAIT", "true", "submit phone-1 --dry-run --token " + testToken, "no dry run"},
-		{"RESULT", "/nowhere/x.csv", "submit phone-1 --dry-run --token " + testToken, "no dry run"},
-		{"ALL", "true", "cancel " + job2 + " --token " + testToken, ""},
-		{"LABEL", "run=7", "cancel " + "00000000000000000000000000000003" + " --token " + testToken, ""},
-		{"ALL", "true", "cancel --instance phone-none --token " + testToken, ""},
-		{"FAILED_FROM", "/nowhere", "retry " + job1 + " --token " + testToken, ""},
-		{"RESULT", "/nowhere/x.csv", "retry " + job1 + " --token " + testToken, ""},
-		{"STATE", "failed", "retry --failed-from /nowhere.csv --token " + testToken, "--failed-from /nowhere.csv: "},
+		{"LIMIT", "1", "jobs --all --token " + calltest.Token, ""},
+		{"ALL", "true", "jobs --limit 1 --token " + calltest.Token, ""},
+		{"OUTPUT", "json", "submit phone-1 --result - --token " + calltest.Token, ""},
+		{"FILE", list, "submit phone-1 --token " + calltest.Token, ""},
+		{"WAIT", "true", "submit phone-1 --dry-run --token " + calltest.Token, "no dry run"},
+		{"RESULT", "/nowhere/x.csv", "submit phone-1 --dry-run --token " + calltest.Token, "no dry run"},
+		{"ALL", "true", "cancel " + job2 + " --token " + calltest.Token, ""},
+		{"LABEL", "run=7", "cancel " + "00000000000000000000000000000003" + " --token " + calltest.Token, ""},
+		{"ALL", "true", "cancel --instance phone-none --token " + calltest.Token, ""},
+		{"FAILED_FROM", "/nowhere", "retry " + job1 + " --token " + calltest.Token, ""},
+		{"RESULT", "/nowhere/x.csv", "retry " + job1 + " --token " + calltest.Token, ""},
+		{"STATE", "failed", "retry --failed-from /nowhere.csv --token " + calltest.Token, "--failed-from /nowhere.csv: "},
 	} {
 		t.Run(row.variable+" and "+row.args, func(t *testing.T) {
 			environment := map[string]string{"BATCHRESET_" + row.variable: row.value, "BATCHRESET_SERVER": s.URL}
 			r := command(t, environment, strings.Fields(row.args)...)
-			if row.want == "" && r.err != nil {
-				t.Errorf("%v", r.err)
+			if row.want == "" && r.Err != nil {
+				t.Errorf("%v", r.Err)
 			} else if row.want != "" && row.want != "no dry run" {
-				r.wantError(t, row.want)
-			} else if row.want != "" && strings.Contains(r.err.Error(), "--dry-run") {
-				t.Errorf("%v", r.err)
+				r.WantError(t, row.want)
+			} else if row.want != "" && strings.Contains(r.Err.Error(), "--dry-run") {
+				t.Errorf("%v", r.Err)
 			}
 		})
 	}
-	for _, batch := range s.sent() {
+	for _, batch := range s.Sent() {
 		if strings.Join(batch, " ") != "phone-1" {
 			t.Errorf("%v was sent, which no command line names", batch)
 		}
 	}
 	for _, n := range []int{1, 2} {
-		if state := s.jobs[n].State; state != "cancelled" {
+		if state := s.Jobs[n].State; state != "cancelled" {
 			t.Errorf("job %d is %s, and was named on a command line", n, state)
 		}
 	}
 }
 
 func TestADryRunOfTheEnvironmentStaysOne(t *testing.T) {
-	s := newFakeService(t)
-	environment := map[string]string{"BATCHRESET_SERVER": s.URL, "BATCHRESET_TOKEN": testToken, "BATCHRESET_DRY_RUN": "true"}
-	command(t, environment, "submit", "phone-1", "--wait").wantError(t, "--dry-run")
-	if sent := s.sent(); len(sent) > 0 {
+	s := calltest.NewService(t)
+	environment := map[string]string{"BATCHRESET_SERVER": s.URL, "BATCHRESET_TOKEN": calltest.Token, "BATCHRESET_DRY_RUN": "true"}
+	command(t, environment, "submit", "phone-1", "--wait").WantError(t, "--dry-run")
+	if sent := s.Sent(); len(sent) > 0 {
 		t.Errorf("%v was sent", sent)
 	}
 }
@@ -95,7 +97,7 @@ func TestVariablesThatContradictEachOther(t *testing.T) {
 		{"fleet list --redis a --redis-file b", nil, "--redis and --redis-file do not go together"},
 		{"halt --redis redis://127.0.0.1:1", map[string]string{"BATCHRESET_TENANT": "a", "BATCHRESET_ALL": "false"}, "cannot reach Redis"},
 	} {
-		command(t, row.environment, strings.Fields(row.args)...).wantError(t, row.want)
+		command(t, row.environment, strings.Fields(row.args)...).WantError(t, row.want)
 	}
 }
 
@@ -108,7 +110,7 @@ func eachCommand(do func(cmd *cobra.Command)) {
 			walk(sub)
 		}
 	}
-	walk(newRootCommand(nil, &streams{}))
+	walk(newRootCommand(&terminal.Streams{}))
 }
 
 func TestOneLetterIsOneFlagEverywhere(t *testing.T) {
@@ -144,31 +146,4 @@ func TestWhatIsNoService(t *testing.T) {
 			}
 		}
 	})
-}
-
-// configDir is a directory for contexts, and the environment that names it.
-func configDir(t *testing.T) (string, map[string]string) {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "config")
-	return dir, map[string]string{"BATCHRESET_CONFIG_DIR": dir}
-}
-
-func TestWhereContextsAreKept(t *testing.T) {
-	for _, row := range []struct {
-		environment map[string]string
-		want        string
-	}{
-		{map[string]string{"HOME": "/home/x"}, "/home/x/.config/batchreset"},
-		{map[string]string{"HOME": "/home/x", "XDG_CONFIG_HOME": "/xdg"}, "/xdg/batchreset"},
-		{map[string]string{"HOME": "/home/x", "XDG_CONFIG_HOME": "relative"}, "/home/x/.config/batchreset"},
-		{map[string]string{"XDG_CONFIG_HOME": "relative"}, ""},
-		{nil, ""},
-	} {
-		if got := defaultConfigDir(row.environment); got != row.want {
-			t.Errorf("%v: %s, want %s", row.environment, got, row.want)
-		}
-	}
-	if _, err := os.Stat("/home/x"); err == nil {
-		t.Error("asking makes a directory")
-	}
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,32 +13,27 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"batchreset/cmd/batchreset/call/calltest"
+	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks/redisdb/redistest"
 )
 
 const nowhere = "redis://127.0.0.1:1"
-
-func (r result) exits(t *testing.T, code int) {
-	t.Helper()
-	if got := exitCode(r.err); got != code {
-		t.Errorf("exit code %d, want %d: %v\n%s", got, code, r.err, r.errs)
-	}
-}
 
 func TestAWrongCommandLineExitsWith64(t *testing.T) {
 	var all func(cmd *cobra.Command, path []string)
 	all = func(cmd *cobra.Command, path []string) {
 		if cmd.Runnable() {
 			t.Run(strings.Join(path, " "), func(t *testing.T) {
-				command(t, nil, append(path, "--frobnicate")...).exits(t, exitUsage)
-				command(t, map[string]string{"BATCHRESET_TOKENS": "x"}, path...).exits(t, exitUsage)
+				command(t, nil, append(path, "--frobnicate")...).Exits(t, terminal.ExitUsage)
+				command(t, map[string]string{"BATCHRESET_TOKENS": "x"}, path...).Exits(t, terminal.ExitUsage)
 			})
 		}
 		for _, sub := range cmd.Commands() {
 			all(sub, append(slices.Clip(path), sub.Name()))
 		}
 	}
-	for _, cmd := range newRootCommand(nil, &streams{}).Commands() {
+	for _, cmd := range newRootCommand(&terminal.Streams{}).Commands() {
 		all(cmd, []string{cmd.Name()})
 	}
 
@@ -108,7 +101,7 @@ func TestAWrongCommandLineExitsWith64(t *testing.T) {
 	} {
 		t.Run(args, func(t *testing.T) {
 			t.Parallel()
-			command(t, nil, strings.Fields(args)...).exits(t, exitUsage)
+			command(t, nil, strings.Fields(args)...).Exits(t, terminal.ExitUsage)
 		})
 	}
 }
@@ -132,7 +125,7 @@ func TestExitsWith4WithoutRedis(t *testing.T) {
 	} {
 		t.Run(args, func(t *testing.T) {
 			t.Parallel()
-			command(t, map[string]string{"BATCHRESET_REDIS": nowhere}, strings.Fields(args)...).exits(t, exitAway)
+			command(t, map[string]string{"BATCHRESET_REDIS": nowhere}, strings.Fields(args)...).Exits(t, terminal.ExitAway)
 		})
 	}
 }
@@ -143,29 +136,29 @@ func TestExitCodesOfWhatIsNotThere(t *testing.T) {
 		"token revoke ffff", "operator remove bob", "operator passwd bob", "webhook remove ep_x", "webhook test ep_x",
 		"fleet protect phone-8 phone-9", "fleet remove phone-9",
 	} {
-		command(t, environment, strings.Fields(args)...).exits(t, exitRefused)
+		command(t, environment, strings.Fields(args)...).Exits(t, terminal.ExitRefused)
 	}
 	file := filepath.Join(t.TempDir(), "fleet.csv")
 	if err := os.WriteFile(file, []byte("instance_id,tenant\nphone-1,acme\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	command(t, environment, "fleet", "import", file).ok(t)
-	command(t, environment, "fleet", "protect", "phone-1", "phone-9").exits(t, exitSome)
+	command(t, environment, "fleet", "import", file).OK(t)
+	command(t, environment, "fleet", "protect", "phone-1", "phone-9").Exits(t, terminal.ExitSome)
 	if err := os.WriteFile(file, []byte("instance_id\nphone-2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	command(t, environment, "fleet", "import", file).exits(t, exitUsage)
+	command(t, environment, "fleet", "import", file).Exits(t, terminal.ExitUsage)
 	taken := httptest.NewServer(http.NotFoundHandler())
 	defer taken.Close()
-	command(t, environment, "api", "--listen", strings.TrimPrefix(taken.URL, "http://")).exits(t, exitOther)
-	command(t, environment, "api", "--listen", "nonsense").exits(t, exitUsage)
+	command(t, environment, "api", "--listen", strings.TrimPrefix(taken.URL, "http://")).Exits(t, terminal.ExitOther)
+	command(t, environment, "api", "--listen", "nonsense").Exits(t, terminal.ExitUsage)
 }
 
 func TestExitCodesByWhatTheServerSays(t *testing.T) {
 	commands := []string{"status " + job1, "watch " + job1, "jobs", "cancel " + job1, "cancel --all", "retry " + job1, "submit phone-1", "submit phone-1 --dry-run"}
 	for answer, code := range map[int]int{
-		400: exitRefused, 401: exitRefused, 403: exitRefused, 404: exitRefused, 409: exitRefused, 413: exitRefused, 422: exitRefused, 418: exitRefused,
-		200: exitAway, 301: exitAway, 500: exitAway, 502: exitAway, 507: exitAway,
+		400: terminal.ExitRefused, 401: terminal.ExitRefused, 403: terminal.ExitRefused, 404: terminal.ExitRefused, 409: terminal.ExitRefused, 413: terminal.ExitRefused, 422: terminal.ExitRefused, 418: terminal.ExitRefused,
+		200: terminal.ExitAway, 301: terminal.ExitAway, 500: terminal.ExitAway, 502: terminal.ExitAway, 507: terminal.ExitAway,
 	} {
 		for kind, body := range map[string]string{"the service's": `{"error_code":"RESET.0009","error_msg":"no"}`, "a proxy's": "<html>"} {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -176,13 +169,13 @@ func TestExitCodesByWhatTheServerSays(t *testing.T) {
 			for _, args := range commands {
 				t.Run(fmt.Sprintf("%s after %s %d", args, kind, answer), func(t *testing.T) {
 					t.Parallel()
-					command(t, nil, append(strings.Fields(args), "--server", server.URL, "--token", "a")...).exits(t, code)
+					command(t, nil, append(strings.Fields(args), "--server", server.URL, "--token", "a")...).Exits(t, code)
 				})
 			}
 			if answer >= 400 {
 				t.Run(fmt.Sprintf("healthcheck after %s %d", kind, answer), func(t *testing.T) {
 					t.Parallel()
-					command(t, nil, "healthcheck", "--url", server.URL).exits(t, code)
+					command(t, nil, "healthcheck", "--url", server.URL).Exits(t, code)
 				})
 			}
 		}
@@ -196,79 +189,25 @@ func TestExitCodesByWhatTheServerSays(t *testing.T) {
 			if args[0] != "healthcheck" {
 				args = append(args, "--server", closed.URL, "--token", "a")
 			}
-			command(t, nil, args...).exits(t, exitAway)
+			command(t, nil, args...).Exits(t, terminal.ExitAway)
 		})
 	}
 	t.Run("a change that is one too many", func(t *testing.T) {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answerError(w, 429, "APIGW.0308", "quota") }))
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { calltest.AnswerError(w, 429, "APIGW.0308", "quota") }))
 		defer server.Close()
-		command(t, nil, "retry", job1, "--server", server.URL, "--token", "a").exits(t, exitRefused)
+		command(t, nil, "retry", job1, "--server", server.URL, "--token", "a").Exits(t, terminal.ExitRefused)
 	})
 }
 
-func TestTimeout(t *testing.T) {
-	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // else nobody notices that the caller has gone
-		<-r.Context().Done()
-	}))
-	t.Cleanup(hanging.Close)
-	for _, args := range []string{"status " + job1, "watch " + job1, "jobs", "cancel " + job1, "cancel --all", "retry " + job1, "submit phone-1 --wait", "submit phone-1 --dry-run"} {
-		t.Run(args, func(t *testing.T) {
-			t.Parallel()
-			r := callCommand(t.Context(), nil, append(strings.Fields(args), "--timeout", "50ms", "--server", hanging.URL, "--token", "a")...)
-			if r.says(t, "--timeout 50ms is over"); r.code != exitTimeout {
-				t.Errorf("exit code %d: %s", r.code, r.err)
-			}
-		})
-	}
-	t.Run("ends the waiting for jobs that go on", func(t *testing.T) {
-		t.Parallel()
-		s := newFakeService(t)
-		s.looks = 1_000_000
-		result := filepath.Join(t.TempDir(), "r.csv")
-		r := s.call(t, "submit", "phone-1", "--result", result, "--timeout", "1500ms")
-		r.want(t, exitTimeout, job1+"\n", "--timeout 1.5s is over; the jobs go on; 'batchreset watch "+job1+"' follows them, 'batchreset cancel "+job1+"'")
-		if rows, err := readResult(result); err != nil || len(rows) != 1 || rows[0].State != "running" {
-			t.Errorf("%v, %v", rows, err)
-		}
-	})
-	t.Run("does not hide what was known in time", func(t *testing.T) {
-		t.Parallel()
-		s := newFakeService(t)
-		s.call(t, "submit", "failed-1", "--wait", "--timeout", "1h").want(t, exitSome, job1+"\n", "1 failed")
-	})
-}
-
-func TestExitCodes(t *testing.T) {
-	for want, err := range map[int]error{
-		0:           nil,
-		exitUsage:   fmt.Errorf("--flag is wrong"),
-		exitSome:    fmt.Errorf("list: %w", &exitError{code: exitSome}),
-		exitTimeout: &overtime{1},
-		exitOther:   fmt.Errorf("print: %w", &os.PathError{Op: "write", Path: "/dev/full", Err: syscall.ENOSPC}),
-	} {
-		if got := exitCode(err); got != want {
-			t.Errorf("%v exits with %d, want %d", err, got, want)
-		}
-	}
-	help := command(t, nil, "help", "exit-codes").ok(t).out
+func TestTheHelpHasEveryExitCode(t *testing.T) {
+	help := command(t, nil, "help", "exit-codes").OK(t).Out
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, code := range []int{0, exitOther, exitSome, exitRefused, exitAway, exitUsage, exitTimeout, exitSignal + int(syscall.SIGINT)} {
+	for _, code := range []int{0, terminal.ExitOther, terminal.ExitSome, terminal.ExitRefused, terminal.ExitAway, terminal.ExitUsage, terminal.ExitTimeout, terminal.ExitSignal + int(syscall.SIGINT)} {
 		if !strings.Contains(help, fmt.Sprintf("\n  %-4d ", code)) || !strings.Contains(string(readme), fmt.Sprintf("\n| %d | ", code)) {
 			t.Errorf("code %d is not in the help or the README:\n%s", code, help)
-		}
-	}
-}
-
-func TestASignalDecidesTheExitCode(t *testing.T) {
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(&died{syscall.SIGTERM})
-	for name, err := range map[string]error{"well": nil, "not": &exitError{code: exitSome}} {
-		if got := exitCode(early(ctx, err)); got != 143 {
-			t.Errorf("a command that ended %s, and was to end, exits with %d", name, got)
 		}
 	}
 }

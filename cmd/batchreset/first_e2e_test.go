@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"batchreset/api/nginxtest"
+	"batchreset/cmd/batchreset/terminal/terminaltest"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -18,7 +19,7 @@ var firstLink = regexp.MustCompile(`(http://\S+)/first-operator\?token=(\S+)`)
 func firstLinkOf(t *testing.T, p *process) (site, secret string) {
 	t.Helper()
 	var found []string
-	eventually(t, "a link is printed", func() bool {
+	terminaltest.Until(t, "a link is printed", func() bool {
 		found = firstLink.FindStringSubmatch(p.said())
 		return found != nil
 	})

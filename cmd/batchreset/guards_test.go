@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"batchreset/api/client"
+	"batchreset/cmd/batchreset/terminal/terminaltest"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -19,10 +20,10 @@ import (
 // first part of the instance's name, which is the tenant's. Those of "broken" fail.
 type recorder struct {
 	mu    sync.Mutex
-	calls map[string][]call
+	calls map[string][]driverCall
 }
 
-type call struct {
+type driverCall struct {
 	instance string
 	at       time.Time
 }
@@ -31,7 +32,7 @@ func (p *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	instance := r.PathValue("instance")
 	tenant, _, _ := strings.Cut(instance, "-")
 	p.mu.Lock()
-	p.calls[tenant] = append(p.calls[tenant], call{instance, time.Now()})
+	p.calls[tenant] = append(p.calls[tenant], driverCall{instance, time.Now()})
 	p.mu.Unlock()
 	time.Sleep(20 * time.Millisecond) // what a reset takes here
 	if tenant == "broken" {
@@ -39,10 +40,10 @@ func (p *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (p *recorder) of(tenant string) []call {
+func (p *recorder) of(tenant string) []driverCall {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]call(nil), p.calls[tenant]...)
+	return append([]driverCall(nil), p.calls[tenant]...)
 }
 
 // tenantUnderTest has instances, and jobs that are all accepted while it is halted.
@@ -91,7 +92,7 @@ func (u *tenantUnderTest) instance(n int) string { return fmt.Sprintf("%s-%03d",
 
 func (u *tenantUnderTest) run(args ...string) string {
 	u.t.Helper()
-	return command(u.t, u.environment, args...).ok(u.t).out
+	return command(u.t, u.environment, args...).OK(u.t).Out
 }
 
 // counts adds up the records.
@@ -113,7 +114,7 @@ func (u *tenantUnderTest) counts() (all client.Counts, items []client.Item) {
 // TestGuardsStopAWipeThatWasAccepted switches each guard on after the jobs were accepted.
 func TestGuardsStopAWipeThatWasAccepted(t *testing.T) {
 	t.Parallel()
-	p := &recorder{calls: map[string][]call{}}
+	p := &recorder{calls: map[string][]driverCall{}}
 	mux := http.NewServeMux()
 	mux.Handle("POST /{instance}", p)
 	upstream := httptest.NewServer(mux)
@@ -132,7 +133,7 @@ func TestGuardsStopAWipeThatWasAccepted(t *testing.T) {
 			t.Fatalf("%d calls for a tenant that is halted", len(calls))
 		}
 		u.run("resume", "--tenant", u.name)
-		eventually(t, "the first resets", func() bool { return len(p.of(u.name)) >= 10 })
+		terminaltest.Until(t, "the first resets", func() bool { return len(p.of(u.name)) >= 10 })
 		u.run("halt", "--tenant", u.name)
 		halted := time.Now()
 		time.Sleep(3 * time.Second) // in which nothing must come, but for the first second
@@ -144,7 +145,7 @@ func TestGuardsStopAWipeThatWasAccepted(t *testing.T) {
 			t.Error("the halt came too late to say anything")
 		}
 		u.run("resume", "--tenant", u.name)
-		eventually(t, "the rest", func() bool { counts, _ := u.counts(); return counts.Succeeded == 8*32 })
+		terminaltest.Until(t, "the rest", func() bool { counts, _ := u.counts(); return counts.Succeeded == 8*32 })
 		if calls := p.of(u.name); len(calls) != 8*32 {
 			t.Errorf("%d calls for %d instances", len(calls), 8*32)
 		}
@@ -154,7 +155,7 @@ func TestGuardsStopAWipeThatWasAccepted(t *testing.T) {
 		safe := map[string]bool{u.instance(3): true, u.instance(31): true}
 		u.run("fleet", "protect", u.instance(3), u.instance(31))
 		u.run("resume", "--tenant", u.name)
-		eventually(t, "all others", func() bool { counts, _ := u.counts(); return counts.Succeeded == 30 && counts.Failed == 2 })
+		terminaltest.Until(t, "all others", func() bool { counts, _ := u.counts(); return counts.Succeeded == 30 && counts.Failed == 2 })
 		_, items := u.counts()
 		for _, it := range items {
 			if safe[it.InstanceID] && (it.State != "failed" || it.Code != "RESET.1006" || it.Attempts != 0) {
@@ -171,7 +172,7 @@ func TestGuardsStopAWipeThatWasAccepted(t *testing.T) {
 		u := newTenantUnderTest(t, redis, server, "bounded", 2)
 		u.run("tenant", "limit", "--tenant", u.name, "--instances-per-hour", "20")
 		u.run("resume", "--tenant", u.name)
-		eventually(t, "as many resets as the quota has", func() bool { counts, _ := u.counts(); return counts.Succeeded == 20 })
+		terminaltest.Until(t, "as many resets as the quota has", func() bool { counts, _ := u.counts(); return counts.Succeeded == 20 })
 		time.Sleep(2 * time.Second) // in which nothing must come
 		if calls := p.of(u.name); len(calls) != 20 {
 			t.Errorf("%d resets, the quota is 20", len(calls))
@@ -189,7 +190,7 @@ func TestGuardsStopAWipeThatWasAccepted(t *testing.T) {
 		u := newTenantUnderTest(t, redis, server, "broken", 3)
 		u.run("tenant", "limit", "--all", "--max-failures", "2")
 		u.run("resume", "--tenant", u.name)
-		eventually(t, "all jobs to stop", func() bool { counts, _ := u.counts(); return counts.Failed+counts.Cancelled == 96 })
+		terminaltest.Until(t, "all jobs to stop", func() bool { counts, _ := u.counts(); return counts.Failed+counts.Cancelled == 96 })
 		if calls := p.of(u.name); len(calls) < 6 || len(calls) > 6+3*concurrency {
 			t.Errorf("%d resets of 3 jobs that stop after 2 failures", len(calls))
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"batchreset/api/client"
+	"batchreset/cmd/batchreset/terminal/terminaltest"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -93,9 +94,9 @@ func TestWhatIsNotWorthWaitingForEndsAProcessAtOnce(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			for _, args := range services(row.url) {
 				got := command(t, nil, args...)
-				got.wantError(t, row.want)
-				if strings.Contains(got.errs, "waiting") {
-					t.Errorf("it waited:\n%s", got.errs)
+				got.WantError(t, row.want)
+				if strings.Contains(got.Errs, "waiting") {
+					t.Errorf("it waited:\n%s", got.Errs)
 				}
 			}
 		})
@@ -106,9 +107,9 @@ func TestPatienceEnds(t *testing.T) {
 	for _, args := range services("redis://127.0.0.1:1") {
 		args[len(args)-1] = "1ms"
 		got := command(t, nil, args...)
-		got.wantError(t, "--redis: cannot reach Redis")
-		if strings.Count(got.errs, "waiting for Redis") != 1 {
-			t.Errorf("the log:\n%s", got.errs)
+		got.WantError(t, "--redis: cannot reach Redis")
+		if strings.Count(got.Errs, "waiting for Redis") != 1 {
+			t.Errorf("the log:\n%s", got.Errs)
 		}
 	}
 }
@@ -117,7 +118,7 @@ func TestAnAPIThatIsToldToStop(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t).URL()
 	environment := map[string]string{"BATCHRESET_REDIS": redis}
-	token := strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
+	token := strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").OK(t).Out)
 	startAPI := func(delay string) (p *process, url, ops string, c *client.Client) {
 		p = start(t, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open", "--drain-delay", delay)
 		started := p.logged("api started")
@@ -208,15 +209,15 @@ func TestAWorkerThatDrainsCanBeLookedAt(t *testing.T) {
 	defer phones.Close()
 	redis := redistest.Start(t).URL()
 	environment := map[string]string{"BATCHRESET_REDIS": redis}
-	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
+	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").OK(t).Out)
 	api := start(t, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open")
 	environment["BATCHRESET_SERVER"], _ = api.logged("api started")["api"].(string)
 	worker := start(t, "worker", "--redis", redis, "--ops-listen", "127.0.0.1:0", "--driver", "http", "--driver-url", phones.URL+"/{instance_id}")
 	site, _ := worker.logged("worker starting")["ops"].(string)
-	command(t, environment, "submit", "phone-1").ok(t)
+	command(t, environment, "submit", "phone-1").OK(t)
 	<-plane.entered
 	terminate(t, worker)
-	eventually(t, "it is not ready", func() bool {
+	terminaltest.Until(t, "it is not ready", func() bool {
 		status, _ := get(t, site+"/readyz")
 		return status == http.StatusServiceUnavailable
 	})

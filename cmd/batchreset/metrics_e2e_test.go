@@ -34,9 +34,9 @@ func TestPrometheusScrapesTheService(t *testing.T) {
 	prometheus := startPrometheus(t, apiOps, workerOps)
 
 	environment := map[string]string{"BATCHRESET_REDIS": redis, "BATCHRESET_SERVER": server}
-	token := strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme-corp").ok(t).out)
+	token := strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme-corp").OK(t).Out)
 	environment["BATCHRESET_TOKEN"] = token
-	job := strings.Fields(command(t, environment, "submit", "--wait", "phone-17", "phone-18").ok(t).out)[0]
+	job := strings.Fields(command(t, environment, "submit", "--wait", "phone-17", "phone-18").OK(t).Out)[0]
 
 	scraped := ""
 	for _, ops := range []string{apiOps, workerOps} {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -16,6 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"batchreset/cmd/batchreset/call/calltest"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -67,20 +67,20 @@ func TestCallersOutput(t *testing.T) {
 	} {
 		t.Run(row.args, func(t *testing.T) {
 			shown := func(form string) string {
-				s := newFakeService(t)
-				s.add("failed-1", "phone-2")
-				s.add("phone-3")
-				s.add("phone-4", "phone-5")
-				s.jobs[0].Labels, s.jobs[1].Labels = map[string]string{"run": "7"}, map[string]string{"run": "7"}
+				s := calltest.NewService(t)
+				s.Add("failed-1", "phone-2")
+				s.Add("phone-3")
+				s.Add("phone-4", "phone-5")
+				s.Jobs[0].Labels, s.Jobs[1].Labels = map[string]string{"run": "7"}, map[string]string{"run": "7"}
 				args := append(strings.Fields(row.args), "-o", form)
 				if name := args[0]; name != "context" && name != "version" {
-					args = append(args, "--server", s.URL, "--token", testToken)
+					args = append(args, "--server", s.URL, "--token", calltest.Token)
 				}
-				r := callCommand(t.Context(), strings.NewReader(""), args...)
-				if r.code != row.code {
-					t.Errorf("%s: exit code %d, want %d: %s", form, r.code, row.code, r.err)
+				r := command(t, nil, args...)
+				if r.Code != row.code {
+					t.Errorf("%s: exit code %d, want %d: %s", form, r.Code, row.code, r.Said)
 				}
-				return r.out
+				return r.Out
 			}
 			document := oneObject(t, shown("json"))
 			if got := keysOf(document); got != row.keys {
@@ -121,7 +121,7 @@ func TestOperatorsOutput(t *testing.T) {
 		}
 	}
 	for _, list := range []string{"token", "fleet", "operator", "webhook", "tenant"} {
-		for name, all := range oneObject(t, command(t, environment, list, "list", "-o", "json").ok(t).out) {
+		for name, all := range oneObject(t, command(t, environment, list, "list", "-o", "json").OK(t).Out) {
 			if array, ok := all.([]any); !ok || len(array) > 0 && list != "tenant" {
 				t.Errorf("an empty list of %s is %v", name, all)
 			}
@@ -149,7 +149,7 @@ func TestOperatorsOutput(t *testing.T) {
 		{"operator remove alice", "name removed"},
 	} {
 		t.Run(row.args, func(t *testing.T) {
-			out := command(t, environment, append(strings.Fields(row.args), "-o", "json")...).ok(t).out
+			out := command(t, environment, append(strings.Fields(row.args), "-o", "json")...).OK(t).Out
 			document := oneObject(t, out)
 			if got := keysOf(document); got != row.keys {
 				t.Errorf("the object has %s", got)
@@ -161,27 +161,27 @@ func TestOperatorsOutput(t *testing.T) {
 				return
 			}
 			for _, form := range []string{"yaml", "jsonl", "csv", "table", "text"} {
-				if out := command(t, environment, append(strings.Fields(row.args), "--output="+form)...).ok(t).out; len(out) < 20 {
+				if out := command(t, environment, append(strings.Fields(row.args), "--output="+form)...).OK(t).Out; len(out) < 20 {
 					t.Errorf("%s is %q", form, out)
 				}
 			}
 		})
 	}
 	t.Run("a fleet goes out and in", func(t *testing.T) {
-		out := command(t, environment, "fleet", "list", "-o", "csv").ok(t).out
+		out := command(t, environment, "fleet", "list", "-o", "csv").OK(t).Out
 		if out != "instance_id,tenant,protected\nphone-1,acme,true\n" {
 			t.Errorf("CSV %q", out)
 		}
 		if err := os.WriteFile(fleet, []byte(out), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		command(t, environment, "fleet", "import", fleet).ok(t)
+		command(t, environment, "fleet", "import", fleet).OK(t)
 	})
 	t.Run("a list that is partly wrong", func(t *testing.T) {
 		r := command(t, environment, "fleet", "protect", "phone-1", "phone-9", "-o", "json")
-		r.wantError(t, "not registered: phone-9")
+		r.WantError(t, "not registered: phone-9")
 		want := map[string]any{"instance_ids": []any{"phone-1"}, "not_registered": []any{"phone-9"}}
-		if got := oneObject(t, r.out); !reflect.DeepEqual(got, want) {
+		if got := oneObject(t, r.Out); !reflect.DeepEqual(got, want) {
 			t.Errorf("object %v", got)
 		}
 	})
@@ -189,7 +189,7 @@ func TestOperatorsOutput(t *testing.T) {
 
 // TestErrorsForPrograms has an error be one object, wherever it comes from.
 func TestErrorsForPrograms(t *testing.T) {
-	s := newFakeService(t)
+	s := calltest.NewService(t)
 	for _, row := range []struct{ args, code string }{
 		{"status " + job1 + " -o json", "RESET.0001"},
 		{"status " + job1 + " --output=jsonl", "RESET.0001"},
@@ -199,20 +199,20 @@ func TestErrorsForPrograms(t *testing.T) {
 		{"frobnicate -o json", ""},
 		{"cancel " + job1 + " -qo json", "RESET.0001"},
 	} {
-		r := callCommand(t.Context(), nil, append(strings.Fields(row.args), "--server", s.URL, "--token", testToken)...)
-		got := oneObject(t, r.err)
-		if code, _ := got["error_code"].(string); code != row.code || got["error_msg"] == "" || got["exit_code"] != float64(r.code) || r.code == 0 {
-			t.Errorf("%s ends with %d and says %s", row.args, r.code, r.err)
+		r := command(t, nil, append(strings.Fields(row.args), "--server", s.URL, "--token", calltest.Token)...)
+		got := oneObject(t, r.Said)
+		if code, _ := got["error_code"].(string); code != row.code || got["error_msg"] == "" || got["exit_code"] != float64(r.Code) || r.Code == 0 {
+			t.Errorf("%s ends with %d and says %s", row.args, r.Code, r.Said)
 		}
 		if row.code != "" && (got["http_status"] != float64(404) || got["request_id"] == "") {
-			t.Errorf("%s says %s", row.args, r.err)
+			t.Errorf("%s says %s", row.args, r.Said)
 		}
-		if r.out != "" {
-			t.Errorf("%s prints %q", row.args, r.out)
+		if r.Out != "" {
+			t.Errorf("%s prints %q", row.args, r.Out)
 		}
 	}
 	for _, args := range [][]string{{"submit", "foreign-1"}, {"retry", job1}, {"watch", job1}} { // the errors of a part
-		document := oneObject(t, s.call(t, append(args, "-o", "json")...).out)
+		document := oneObject(t, command(t, nil, append(args, "-o", "json", "--server", s.URL, "--token", calltest.Token)...).Out)
 		part, _ := document["errors"].([]any)
 		if failed, _ := document["failed"].([]any); len(failed) > 0 {
 			part = failed
@@ -229,57 +229,8 @@ func TestErrorsForPrograms(t *testing.T) {
 			t.Errorf("%v says %v", args, got)
 		}
 	}
-	r := callCommand(t.Context(), nil, "status", job1, "-o", "yaml", "--server", s.URL, "--token", testToken)
-	if !strings.HasPrefix(r.err, "error_code: RESET.0001\n") {
-		t.Errorf("as YAML: %s", r.err)
-	}
-	for _, row := range []struct {
-		environ, args []string
-		want          outputFlag
-	}{
-		{nil, nil, ""},
-		{[]string{"BATCHRESET_OUTPUT=yaml"}, nil, "yaml"},
-		{[]string{"BATCHRESET_OUTPUT=yaml"}, []string{"jobs", "--limit", "3", "-o", "json"}, "json"},
-		{[]string{"BATCHRESET_OUTPUT=xml"}, []string{"jobs", "-o"}, ""},
-		{nil, []string{"submit", "-f", "-", "-o", "jsonl"}, "jsonl"},
-	} {
-		if got := outputOf(row.args, row.environ); got != row.want {
-			t.Errorf("%v %v: %q, want %q", row.environ, row.args, got, row.want)
-		}
-	}
-}
-
-func TestForms(t *testing.T) {
-	type within struct {
-		A int      `json:"a"`
-		B []string `json:"b"`
-	}
-	row := struct {
-		Z    string         `json:"z"`
-		Text string         `json:"text"`
-		W    *within        `json:"w,omitempty"`
-		Many []within       `json:"many"`
-		Map  map[string]int `json:"map"`
-	}{"=no", "two\nlines \u001b[31m", &within{-1, []string{"no", "[y]"}}, []within{{1, nil}}, map[string]int{"k": 1}}
-	show := func(form outputFlag, v view) string {
-		t.Helper()
-		var out bytes.Buffer
-		if err := form.show(&out, v); err != nil {
-			t.Fatal(err)
-		}
-		return out.String()
-	}
-	yamlText := show("yaml", view{document: row})
-	want := "z: =no\ntext: \"two\\nlines \\e[31m\"\nw:\n  a: -1\n  b:\n    - \"no\"\n    - '[y]'\nmany:\n  - a: 1\n    b: null\nmap:\n  k: 1\n"
-	if yamlText != want {
-		t.Errorf("YAML\n%s\nwant\n%s", yamlText, want)
-	}
-	csvText := show("csv", view{document: row, columns: []string{"z", "text", "w.a", "w.b", "w.c.d", "many", "map", "map.k", "absent"}})
-	want = "z,text,w.a,w.b,w.c.d,many,map,map.k,absent\n'=no,\"two\nlines \x1b[31m\",-1,no [y],,\"[{\"\"a\"\":1,\"\"b\"\":null}]\",\"{\"\"k\"\":1}\",1,\n"
-	if csvText != want {
-		t.Errorf("CSV\n%s\nwant\n%s", csvText, want)
-	}
-	if got := show("table", view{document: row, columns: []string{"z", "text"}}); got != "Z    TEXT\n=no  two lines [U+001B][31m\n" {
-		t.Errorf("table %q", got)
+	r := command(t, nil, "status", job1, "-o", "yaml", "--server", s.URL, "--token", calltest.Token)
+	if !strings.HasPrefix(r.Said, "error_code: RESET.0001\n") {
+		t.Errorf("as YAML: %s", r.Said)
 	}
 }

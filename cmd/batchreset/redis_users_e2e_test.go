@@ -47,7 +47,7 @@ func TestEverythingWithTheDocumentedRedisUsers(t *testing.T) {
 	environment := map[string]string{"BATCHRESET_REDIS_FILE": urlFile(t, redis, "operator")}
 	operate := func(line string) string {
 		t.Helper()
-		return command(t, environment, strings.Fields(line)...).ok(t).out
+		return command(t, environment, strings.Fields(line)...).OK(t).Out
 	}
 	operate("operator add alice --role operator --password-file " + filepath.Join(dir, "password"))
 	operate("fleet import " + filepath.Join(dir, "fleet.csv"))
@@ -102,7 +102,7 @@ func TestEverythingWithTheDocumentedRedisUsers(t *testing.T) {
 		"token add --tenant acme", "webhook add --tenant acme --url https://1.1.1.1/hook", "operator add bob --password-file " + filepath.Join(dir, "password"),
 	}} {
 		for _, line := range lines {
-			err := command(t, map[string]string{"BATCHRESET_REDIS_FILE": user}, strings.Fields(line)...).err
+			err := command(t, map[string]string{"BATCHRESET_REDIS_FILE": user}, strings.Fields(line)...).Err
 			if err == nil || !strings.Contains(err.Error(), "NOPERM") && !strings.Contains(err.Error(), "EXECABORT") {
 				t.Errorf("%s with %s: %v", line, user, err)
 			}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"batchreset/api/client"
+	"batchreset/cmd/batchreset/terminal/terminaltest"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -61,16 +62,6 @@ func (l *ledger) by(worker string) (began, ended int) {
 	return l.began[worker], l.ended[worker]
 }
 
-// eventually waits until f is true.
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it took too long: %s", what)
-		}
-	}
-}
-
 func TestRollingRestartUnderLoad(t *testing.T) {
 	t.Parallel()
 	plane := &ledger{calls: map[string]int{}, active: map[string]int{}, began: map[string]int{}, ended: map[string]int{}}
@@ -79,7 +70,7 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 	phones := httptest.NewServer(mux)
 	defer phones.Close()
 	redis := redistest.Start(t).URL()
-	token := strings.TrimSpace(command(t, map[string]string{"BATCHRESET_REDIS": redis}, "token", "add", "--tenant", "acme").ok(t).out)
+	token := strings.TrimSpace(command(t, map[string]string{"BATCHRESET_REDIS": redis}, "token", "add", "--tenant", "acme").OK(t).Out)
 
 	const shutdownTimeout = 20 * time.Second
 	var apis, workers [2]*process
@@ -176,7 +167,7 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 			end(apis[n])
 			startAPI(n)
 			id := fmt.Sprint(n)
-			eventually(t, "a worker with calls under way", func() bool {
+			terminaltest.Until(t, "a worker with calls under way", func() bool {
 				began, ended := plane.by(id)
 				return began > ended
 			})
@@ -189,7 +180,7 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 				t.Errorf("worker %d stopped with %d calls under way", n, began-ended)
 			}
 			startWorker(n)
-			eventually(t, "the new worker to take part", func() bool {
+			terminaltest.Until(t, "the new worker to take part", func() bool {
 				now, _ := plane.by(id)
 				return now > began
 			})
@@ -202,7 +193,7 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 
 	for id := range accepted {
 		var job client.Job
-		eventually(t, "job "+id, func() bool {
+		terminaltest.Until(t, "job "+id, func() bool {
 			var err error
 			if job, err = clients[0].Load().Job(t.Context(), id); err != nil {
 				t.Fatal(err)
@@ -300,7 +291,7 @@ func (p *process) firstSignal(ops string) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
-	eventually(p.t, "the first signal to be noticed", func() bool {
+	terminaltest.Until(p.t, "the first signal to be noticed", func() bool {
 		status, _ := get(p.t, ops+"/readyz")
 		return status == http.StatusServiceUnavailable
 	})
@@ -347,19 +338,19 @@ func TestASecondSignalStopsAWorkerAtOnce(t *testing.T) {
 	api := start(t, "api", "--redis", server.URL(), "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open")
 	environment := map[string]string{"BATCHRESET_REDIS": server.URL()}
 	environment["BATCHRESET_SERVER"], _ = api.logged("api started")["api"].(string)
-	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
+	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").OK(t).Out)
 	flags := []string{
 		"worker", "--redis", server.URL(), "--ops-listen", "127.0.0.1:0", "--driver", "http",
 		"--driver-url", phones.URL + "/{instance_id}", "--driver-idempotent", "--max-attempts", "1", "--shutdown-timeout", "1m",
 	}
 	first := start(t, flags...)
 	ops, _ := first.logged("worker starting")["ops"].(string)
-	id := strings.TrimSpace(command(t, environment, "submit", "phone-1").ok(t).out)
+	id := strings.TrimSpace(command(t, environment, "submit", "phone-1").OK(t).Out)
 	<-upstream.entered
 	first.secondSignal(ops)
 
 	look := func() (job client.Job) {
-		if err := json.Unmarshal([]byte(command(t, environment, "status", id, "--output", "json").ok(t).out), &job); err != nil {
+		if err := json.Unmarshal([]byte(command(t, environment, "status", id, "--output", "json").OK(t).Out), &job); err != nil {
 			t.Fatal(err)
 		}
 		return job
@@ -376,7 +367,7 @@ func TestASecondSignalStopsAWorkerAtOnce(t *testing.T) {
 	}
 	second := start(t, flags...)
 	var job client.Job
-	eventually(t, "the item to end", func() bool {
+	terminaltest.Until(t, "the item to end", func() bool {
 		job = look()
 		return job.Final()
 	})

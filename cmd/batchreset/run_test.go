@@ -1,49 +1,11 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"batchreset/tasks"
-	"batchreset/tasks/redisdb/redistest"
 )
-
-// result is what a command did.
-type result struct {
-	out, errs string
-	err       error
-}
-
-// command runs a command in this process. It does not wait for Redis.
-func command(t *testing.T, environment map[string]string, args ...string) result {
-	t.Helper()
-	var out, errs bytes.Buffer
-	environ := []string{"PATH=/bin", "BATCHRESET_REDIS_PATIENCE=0"}
-	for name, value := range environment {
-		environ = append(environ, name+"="+value)
-	}
-	err := run(t.Context(), args, environ, strings.NewReader(""), &out, &errs)
-	return result{out.String(), errs.String(), err}
-}
-
-func (r result) wantError(t *testing.T, want string) {
-	t.Helper()
-	if r.err == nil || !strings.Contains(r.err.Error(), want) {
-		t.Errorf("got %v, want an error that says %q", r.err, want)
-	}
-}
-
-func (r result) ok(t *testing.T) result {
-	t.Helper()
-	if r.err != nil {
-		t.Fatalf("%v\n%s", r.err, r.errs)
-	}
-	return r
-}
 
 func TestBadSettingsAreRefusedByName(t *testing.T) {
 	file := func(content string) string {
@@ -138,25 +100,25 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		{"a health check of nothing", "healthcheck --url http://127.0.0.1:1/", "connection refused"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			command(t, nil, strings.Fields(row.args)...).wantError(t, row.want)
+			command(t, nil, strings.Fields(row.args)...).WantError(t, row.want)
 		})
 	}
 }
 
 func TestAPasswordIsNotRepeatedInAnError(t *testing.T) {
 	for _, url := range []string{"redis://:hunter2@127.0.0.1:1", "redis://:hunter2@[::1", "http://:hunter2@host"} {
-		if r := command(t, nil, "api", "--redis", url); r.err == nil || strings.Contains(r.err.Error(), "hunter2") {
-			t.Errorf("%s: %v", url, r.err)
+		if r := command(t, nil, "api", "--redis", url); r.Err == nil || strings.Contains(r.Err.Error(), "hunter2") {
+			t.Errorf("%s: %v", url, r.Err)
 		}
 	}
 }
 
 func TestSettingsFromTheEnvironment(t *testing.T) {
 	environment := map[string]string{"BATCHRESET_FLEET": "closed", "BATCHRESET_REDIS": "http://localhost"}
-	command(t, environment, "api").wantError(t, `--fleet must be 'registered' or 'open', not "closed"`)
+	command(t, environment, "api").WantError(t, `--fleet must be 'registered' or 'open', not "closed"`)
 	// The command line wins.
-	command(t, environment, "api", "--fleet", "open").wantError(t, "--redis: has the scheme")
-	command(t, map[string]string{"BATCHRESET_LANES": "x"}, "worker").wantError(t, "BATCHRESET_LANES")
+	command(t, environment, "api", "--fleet", "open").WantError(t, "--redis: has the scheme")
+	command(t, map[string]string{"BATCHRESET_LANES": "x"}, "worker").WantError(t, "BATCHRESET_LANES")
 }
 
 func TestEveryCommandTeaches(t *testing.T) {
@@ -182,7 +144,7 @@ func TestEveryCommandTeaches(t *testing.T) {
 		{"healthcheck"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
-			help := command(t, nil, append(args, "--help")...).ok(t).out
+			help := command(t, nil, append(args, "--help")...).OK(t).Out
 			if !strings.Contains(help, "Examples:\n") {
 				t.Errorf("no example:\n%s", help)
 			}
@@ -191,146 +153,8 @@ func TestEveryCommandTeaches(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	if out := command(t, nil, "version").ok(t).out; !strings.HasPrefix(out, "batchreset ") {
+	if out := command(t, nil, "version").OK(t).Out; !strings.HasPrefix(out, "batchreset ") {
 		t.Errorf("got %q", out)
-	}
-}
-
-func TestTokenCommands(t *testing.T) {
-	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
-	added := command(t, environment, "token", "add", "--tenant", "acme", "--ttl", "1h", "--scope", "read").ok(t)
-	secret := strings.TrimSpace(added.out)
-	if !strings.HasPrefix(secret, "brt_") || strings.ContainsAny(secret, " \n") {
-		t.Fatalf("the output is %q, want the token alone", added.out)
-	}
-	var listed struct{ Tokens []tasks.Token }
-	if err := json.Unmarshal([]byte(command(t, environment, "token", "list", "--output", "json").ok(t).out), &listed); err != nil {
-		t.Fatal(err)
-	}
-	list := listed.Tokens
-	if len(list) != 1 || list[0].Tenant != "acme" || list[0].ExpiresAt.IsZero() {
-		t.Fatalf("list %+v", list)
-	}
-	command(t, environment, "token", "revoke", list[0].ID).ok(t)
-	if out := command(t, environment, "token", "list").ok(t).out; !strings.Contains(out, "revoked 20") || strings.Contains(out, secret) {
-		t.Errorf("list:\n%s", out)
-	}
-	command(t, environment, "token", "revoke", "ffffffffffffffff").wantError(t, "no token with the ID")
-}
-
-func TestFleetCommands(t *testing.T) {
-	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
-	file := func(name, content string) string {
-		path := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	for _, row := range []struct{ name, file, content, want string }{
-		{"an empty file", "f.csv", "", "is empty"},
-		{"a file without instances", "f.csv", "instance_id,tenant\n", "lists no instance"},
-		{"a file without a header", "f.csv", "phone-1,acme\n", "must name the columns"},
-		{"a bad instance", "f.csv", "instance_id,tenant\nphone-1,acme\na b,acme\n", "line 3: instance_id"},
-		{"a missing tenant", "f.csv", "instance_id,tenant\nphone-1,\n", "line 2: tenant"},
-		{"protection that is neither", "f.csv", "instance_id,tenant,protected\nphone-1,acme,maybe\n", "line 2: protected"},
-		{"a short line", "f.csv", "instance_id,tenant\nphone-1\n", "line 2"},
-		{"JSON that is none", "f.json", "phone-1", "is not JSON"},
-		{"a misspelt field", "f.json", `[{"instance_id":"a","tenant":"b","protect":true}]`, "protect"},
-		{"a bad entry", "f.json", `[{"instance_id":"a"}]`, "entry 0: tenant"},
-		{"two arrays", "f.json", `[][]`, "after top-level value"},
-		{"a column that is not known", "f.csv", "instance_id,tenant,owner\nphone-1,acme,x\n", `line 1: unknown column "owner"`},
-		{"a column in another case", "f.csv", "instance_id,tenant,Protected\nphone-1,acme,true\n", `line 1: unknown column "Protected"; did you mean "protected"?`},
-		{"a column cut short", "f.csv", "instance_id,tenant,protect\nphone-1,acme,true\n", `unknown column "protect"; did you mean "protected"?`},
-		{"a column twice", "f.csv", "instance_id,tenant,protected,protected\nphone-1,acme,true,false\n", "line 1: the column protected is there twice"},
-		{"a column without a name", "f.csv", "instance_id,tenant,\nphone-1,acme,\n", `unknown column ""`},
-		{"semicolons", "f.csv", "instance_id;tenant\nphone-1;acme\n", "unknown column"},
-		{"no instances", "f.csv", "tenant,protected\nacme,true\n", "instance_id"},
-		{"a long line", "f.csv", "instance_id,tenant\nphone-1,acme,true\n", "line 2: wrong number of fields"},
-		{"an open quote", "f.csv", "instance_id,tenant\n\"phone-1,acme\n", "line 2"},
-		{"spaces around a cell", "f.csv", "instance_id,tenant\nphone-1, acme\n", "line 2: tenant"},
-		{"rows that differ", "f.csv", "instance_id,tenant,protected\nphone-1,acme,true\nphone-2,acme,\nphone-1,acme,false\n", "line 4: instance phone-1 is in line 2 already"},
-		{"rows of two tenants", "f.csv", "instance_id,tenant\nphone-1,acme\n\nphone-1,other\n", "line 4: instance phone-1 is in line 2 already"},
-		{"a row that says less", "f.csv", "instance_id,tenant,protected\nphone-1,acme,true\nphone-1,acme,\n", "line 3: instance phone-1 is in line 2 already"},
-		{"no tenant for a new one", "f.csv", "instance_id,protected\nphone-1,true\n", "line 2: tenant is missing, and instance phone-1 is not registered"},
-		{"a field in another case", "f.json", `[{"instance_id":"a","tenant":"b","Protected":true}]`, `unknown field "Protected" in [0]; did you mean "protected"?`},
-		{"a field twice", "f.json", `[{"instance_id":"a","tenant":"b"},{"instance_id":"c","tenant":"b","protected":true,"protected":false}]`, `the field "protected" twice in [1]`},
-		{"a null", "f.json", `[{"instance_id":"a","tenant":"b","protected":null}]`, "entry 0: protected must be true or false"},
-		{"a null tenant", "f.json", `[{"instance_id":"a","tenant":null}]`, "entry 0: tenant must be a string"},
-		{"an empty tenant", "f.json", `[{"instance_id":"a","tenant":""}]`, "entry 0: tenant"},
-		{"a null for an entry", "f.json", `[null]`, "entry 0 must be an object"},
-		{"protection in words", "f.json", `[{"instance_id":"a","tenant":"b","protected":"true"}]`, "entry 0: protected must be true or false"},
-		{"no instance", "f.json", `[{"tenant":"b"}]`, "entry 0: instance_id"},
-		{"an object", "f.json", `{"instance_id":"a","tenant":"b"}`, "must be a JSON array"},
-		{"null for all", "f.json", `null`, "must be a JSON array"},
-		{"entries that differ", "f.json", `[{"instance_id":"a","tenant":"b"},{"instance_id":"a","tenant":"c"}]`, "entry 1: instance a is in entry 0 already"},
-		{"a cut file", "f.json", `[{"instance_id":"a","tenant":"b"}`, "ends too early"},
-	} {
-		t.Run("refuses "+row.name, func(t *testing.T) {
-			command(t, environment, "fleet", "import", file(row.file, row.content)).wantError(t, row.want)
-			if out := command(t, environment, "fleet", "list", "--output", "jsonl").ok(t).out; out != "" {
-				t.Errorf("registered all the same: %s", out)
-			}
-		})
-	}
-	command(t, environment, "fleet", "import", file("f.csv", "\ufeffinstance_id,tenant,protected\nphone-1,acme,\nphone-2,acme,true\n")).ok(t)
-	command(t, environment, "fleet", "import", file("f.json", `[{"instance_id":"phone-3","tenant":"other"}]`)).ok(t)
-	want := `{"instance_id":"phone-1","tenant":"acme"}
-{"instance_id":"phone-2","tenant":"acme","protected":true}
-{"instance_id":"phone-3","tenant":"other"}
-`
-	if out := command(t, environment, "fleet", "list", "--output", "jsonl").ok(t).out; out != want {
-		t.Errorf("list:\n%s", out)
-	}
-	imports := func(name, content string, lines ...string) {
-		t.Helper()
-		if errs := command(t, environment, "fleet", "import", file(name, content)).ok(t).errs; errs != strings.Join(lines, "\n")+"\n" {
-			t.Errorf("%q says:\n%s", content, errs)
-		}
-	}
-	protection := func(want string) {
-		t.Helper()
-		var got []string
-		for line := range strings.Lines(command(t, environment, "fleet", "list").ok(t).out) {
-			if cells := strings.Fields(line); cells[2] == "true" {
-				got = append(got, cells[0])
-			}
-		}
-		if strings.Join(got, " ") != want {
-			t.Errorf("protected are %v, want %s", got, want)
-		}
-	}
-	// What a file does not say stays as it is.
-	imports("f.csv", "instance_id,tenant\r\nphone-1,acme\r\n\"phone-2\",acme\r\nphone-2,acme\r\n", "registered 2 instances", "identical rows left out: 1")
-	imports("f.csv", "protected,instance_id,tenant\n,phone-2,acme\n", "registered 1 instance")
-	imports("f.json", "\ufeff"+`[{"instance_id":"phone-2","tenant":"acme"},{"instance_id":"phone-2"  ,"tenant":"acme"}]`, "registered 1 instance", "identical rows left out: 1")
-	imports("f.csv", "instance_id\nphone-2\n", "registered 1 instance")
-	protection("phone-2")
-	imports("f.csv", "instance_id,protected\nphone-1,true\nphone-3,true\n", "registered 2 instances", "protection begun: 2")
-	protection("phone-1 phone-2 phone-3")
-	imports("f.csv", "instance_id,protected,tenant\nphone-1,false,acme\nphone-2,true,acme\nphone-3,false,acme\nphone-4,true,acme\n",
-		"registered 4 instances", "new: 1", "protection begun: 1", "protection ended: 2", "moved to another tenant: 1")
-	protection("phone-2 phone-4")
-	out := command(t, environment, "audit", "--action", "fleet-unprotect").ok(t).out + command(t, environment, "audit", "--action", "fleet-move").ok(t).out
-	for _, want := range []string{"phone-1 phone-3", "from other", "phone-3"} {
-		if !strings.Contains(strings.ReplaceAll(out, ",", " "), want) {
-			t.Errorf("the trail has no %q:\n%s", want, out)
-		}
-	}
-	command(t, environment, "fleet", "remove", "phone-4").ok(t)
-	imports("f.csv", "instance_id,tenant,protected\nphone-1,acme,false\nphone-2,acme,true\nphone-3,other,false\n", "registered 3 instances", "moved to another tenant: 1")
-	command(t, environment, "fleet", "protect", "phone-1", "phone-9").wantError(t, "not registered: phone-9")
-	command(t, environment, "fleet", "unprotect", "phone-2").ok(t)
-	want = `{"instance_id":"phone-1","tenant":"acme","protected":true}
-{"instance_id":"phone-2","tenant":"acme"}
-{"instance_id":"phone-3","tenant":"other"}
-`
-	if out := command(t, environment, "fleet", "list", "--output", "jsonl").ok(t).out; out != want {
-		t.Errorf("list after protect and unprotect:\n%s", out)
-	}
-	command(t, environment, "fleet", "remove", "phone-1", "phone-9").wantError(t, "not registered: phone-9")
-	if out := command(t, environment, "fleet", "list").ok(t).out; strings.Contains(out, "phone-1") || !strings.Contains(out, "phone-2") {
-		t.Errorf("list:\n%s", out)
 	}
 }
 
@@ -354,10 +178,10 @@ func TestNothingOnACommandLineIsSkipped(t *testing.T) {
 		{"tenant lmit", `unknown command "lmit" for "batchreset tenant"; did you mean "limit"?`},
 		{"token delete x", `unknown command "delete" for "batchreset token"`},
 	} {
-		command(t, nil, strings.Fields(row.args)...).wantError(t, row.want)
+		command(t, nil, strings.Fields(row.args)...).WantError(t, row.want)
 	}
 	for _, group := range []string{"fleet", "tenant", "token", "webhook", "operator"} {
-		if out := command(t, nil, group).ok(t).out; !strings.Contains(out, "Available Commands") {
+		if out := command(t, nil, group).OK(t).Out; !strings.Contains(out, "Available Commands") {
 			t.Errorf("%s says %s", group, out)
 		}
 	}
@@ -367,7 +191,7 @@ func TestVariablesThatWereMeantForAFlag(t *testing.T) {
 	for name, want := range map[string]string{
 		"BATCHRESET_DRIVER_URLS": "BATCHRESET_DRIVER_URL", "BATCHRESET_DRYRUN": "BATCHRESET_DRY_RUN", "BATCHRESET_TOKENS": "BATCHRESET_TOKEN",
 	} {
-		command(t, map[string]string{name: "x"}, "jobs", "--token", "t").wantError(t, "unknown environment variable "+name+`; did you mean "`+want+`"?`)
+		command(t, map[string]string{name: "x"}, "jobs", "--token", "t").WantError(t, "unknown environment variable "+name+`; did you mean "`+want+`"?`)
 	}
 	// Kubernetes has these for services of such names, and people for their own.
 	others := map[string]string{
@@ -375,5 +199,5 @@ func TestVariablesThatWereMeantForAFlag(t *testing.T) {
 		"BATCHRESET_API_SERVICE_HOST": "10.0.0.1", "BATCHRESET_API_PORT": "x", "BATCHRESET_REDIS_SERVICE_PORT": "1", "BATCHRESET_REDIS_PORT_6379_TCP": "x",
 		"BATCHRESET_BIN": "x", "BATCHRESET_BINARY": "x", "BATCHRESET_HOME": "x", "BATCHRESET_VERSION": "x", "BATCHRESET_IMAGE": "x",
 	}
-	command(t, others, "token", "list", "--redis", "http://no").wantError(t, "has the scheme")
+	command(t, others, "token", "list", "--redis", "http://no").WantError(t, "has the scheme")
 }

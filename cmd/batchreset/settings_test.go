@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"batchreset/cmd/batchreset/terminal"
 )
 
 // TestEverySettingIsDocumented keeps the table of deploy/SETTINGS.md true. To write
@@ -37,7 +39,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 }
 
 func settingsTable() string {
-	root := newRootCommand(nil, &streams{})
+	root := newRootCommand(&terminal.Streams{})
 	var names []string
 	used := map[string][]string{}
 	flags := map[string]*pflag.Flag{}
@@ -58,7 +60,7 @@ func settingsTable() string {
 	table.WriteString("| flag | environment | used by (default) | what it does |\n|---|---|---|---|\n")
 	for _, name := range names {
 		_, usage := pflag.UnquoteUsage(flags[name])
-		fmt.Fprintf(&table, "| `--%s` | `%s` | %s | %s |\n", name, environmentVariable(name),
+		fmt.Fprintf(&table, "| `--%s` | `%s` | %s | %s |\n", name, terminal.EnvironmentVariable(name),
 			strings.Join(used[name], ", "), strings.ReplaceAll(usage, "|", `\|`))
 	}
 	return table.String()

@@ -15,26 +15,29 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+
+	"batchreset/cmd/batchreset/call/calltest"
+	"batchreset/cmd/batchreset/terminal"
 )
 
 // caller starts the binary as a process of its own, with the service's address.
-func (s *fakeService) caller(t *testing.T, args ...string) *exec.Cmd {
+func caller(t *testing.T, s *calltest.Service, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary, args...)
-	cmd.Env = append(os.Environ(), "BATCHRESET_SERVER="+s.URL, "BATCHRESET_TOKEN="+testToken)
+	cmd.Env = append(os.Environ(), "BATCHRESET_SERVER="+s.URL, "BATCHRESET_TOKEN="+calltest.Token)
 	return cmd
 }
 
 // waiting is a service whose jobs never end, and that tells when it is first asked for one.
-func waiting(t *testing.T) (s *fakeService, asked chan struct{}) {
+func waiting(t *testing.T) (s *calltest.Service, asked chan struct{}) {
 	t.Helper()
-	s = newFakeService(t)
+	s = calltest.NewService(t)
 	asked = make(chan struct{})
 	var once sync.Once
-	s.mu.Lock() // requests come from another process, which the race detector knows nothing of
-	defer s.mu.Unlock()
-	s.looks = 1_000_000
-	s.looking = func(http.ResponseWriter, *http.Request, int) bool {
+	s.Mu.Lock() // requests come from another process, which the race detector knows nothing of
+	defer s.Mu.Unlock()
+	s.Looks = 1_000_000
+	s.Looking = func(http.ResponseWriter, *http.Request, int) bool {
 		once.Do(func() { close(asked) })
 		return false
 	}
@@ -48,9 +51,9 @@ func TestASignalIsDiedOf(t *testing.T) {
 				t.Parallel()
 				s, asked := waiting(t)
 				if args[0] == "watch" {
-					s.add("phone-1")
+					s.Add("phone-1")
 				}
-				cmd := s.caller(t, args...)
+				cmd := caller(t, s, args...)
 				var errs bytes.Buffer
 				cmd.Stderr = &errs
 				if err := cmd.Start(); err != nil {
@@ -73,21 +76,21 @@ func TestASignalIsDiedOf(t *testing.T) {
 	}
 }
 
-// terminal is a terminal on which somebody types.
-type terminal struct {
+// ptyTerminal is a terminal on which somebody types.
+type ptyTerminal struct {
 	t    *testing.T
 	keys *os.File
 	text chan string // what was shown, in pieces
 	seen string
 }
 
-func newTerminal(t *testing.T) (term *terminal, tty *os.File) {
+func newTerminal(t *testing.T) (term *ptyTerminal, tty *os.File) {
 	t.Helper()
 	keys, tty, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	term = &terminal{t: t, keys: keys, text: make(chan string)}
+	term = &ptyTerminal{t: t, keys: keys, text: make(chan string)}
 	go func() {
 		defer close(term.text)
 		buffer := make([]byte, 4096)
@@ -108,7 +111,7 @@ func newTerminal(t *testing.T) (term *terminal, tty *os.File) {
 	return term, tty
 }
 
-func (term *terminal) types(text string) {
+func (term *ptyTerminal) types(text string) {
 	term.t.Helper()
 	if _, err := io.WriteString(term.keys, text); err != nil {
 		term.t.Fatal(err)
@@ -116,7 +119,7 @@ func (term *terminal) types(text string) {
 }
 
 // shows waits until the terminal shows a text, and returns what it has shown since the last.
-func (term *terminal) shows(want string) string {
+func (term *ptyTerminal) shows(want string) string {
 	term.t.Helper()
 	timeout := time.After(30 * time.Second)
 	for {
@@ -140,7 +143,7 @@ func TestCtrlCStopsALoopInAShell(t *testing.T) {
 	t.Parallel()
 	s, asked := waiting(t)
 	shell := exec.CommandContext(t.Context(), "sh", "-i")
-	shell.Env = append(os.Environ(), "PS1=ready> ", "ENV=", "BATCHRESET_SERVER="+s.URL, "BATCHRESET_TOKEN="+testToken)
+	shell.Env = append(os.Environ(), "PS1=ready> ", "ENV=", "BATCHRESET_SERVER="+s.URL, "BATCHRESET_TOKEN="+calltest.Token)
 	term, tty := newTerminal(t)
 	shell.Stdin, shell.Stdout, shell.Stderr = tty, tty, tty
 	shell.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -157,7 +160,7 @@ func TestCtrlCStopsALoopInAShell(t *testing.T) {
 	if err := shell.Wait(); err == nil || shell.ProcessState.ExitCode() != 7 {
 		t.Errorf("the shell: %v", err)
 	}
-	if got := s.sent(); len(got) != 1 {
+	if got := s.Sent(); len(got) != 1 {
 		t.Errorf("the loop went on: %v", got)
 	}
 }
@@ -167,9 +170,9 @@ func TestCtrlCStopsALoopInAShell(t *testing.T) {
 func TestAQuestionIsSeenWhereStandardErrorIsAFile(t *testing.T) {
 	t.Parallel()
 	for _, flag := range []string{"--wait=false", "--quiet"} {
-		s := newFakeService(t)
+		s := calltest.NewService(t)
 		term, tty := newTerminal(t)
-		cmd := s.caller(t, "submit", "phone-1", "phone-2", flag)
+		cmd := caller(t, s, "submit", "phone-1", "phone-2", flag)
 		var errs bytes.Buffer
 		cmd.Stdin, cmd.Stderr = tty, &errs
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -179,7 +182,7 @@ func TestAQuestionIsSeenWhereStandardErrorIsAFile(t *testing.T) {
 		term.shows("Go on? [y/N] ")
 		term.types("n\n")
 		_ = cmd.Wait() // its state tells
-		if code := cmd.ProcessState.ExitCode(); code != exitOther || strings.Contains(errs.String(), "Go on?") {
+		if code := cmd.ProcessState.ExitCode(); code != terminal.ExitOther || strings.Contains(errs.String(), "Go on?") {
 			t.Errorf("%s: exit code %d, the file has %q", flag, code, &errs)
 		}
 	}
@@ -193,19 +196,19 @@ func TestSubmitAsksOnATerminal(t *testing.T) {
 		answer string // none: it does not ask
 		code   int
 	}{
-		"and does nothing after no":        {args: []string{"phone-1", "phone-2"}, answer: "n\n", code: exitOther},
-		"and does nothing after no answer": {args: []string{"phone-1", "phone-2"}, answer: "\n", code: exitOther},
+		"and does nothing after no":        {args: []string{"phone-1", "phone-2"}, answer: "n\n", code: terminal.ExitOther},
+		"and does nothing after no answer": {args: []string{"phone-1", "phone-2"}, answer: "\n", code: terminal.ExitOther},
 		"and goes on after yes":            {args: []string{"phone-1", "phone-2"}, answer: "y\n"},
 		"but not for one instance":         {args: []string{"phone-1"}},
 		"but not with --yes":               {args: []string{"phone-1", "phone-2", "--yes"}},
 		"but not when it has a list there": {args: []string{"--file", "-"}, list: "phone-1\nphone-2\n"},
-		"but not for a dry run":            {args: []string{"phone-1", "phone-2", "--dry-run"}, code: exitAway},
+		"but not for a dry run":            {args: []string{"phone-1", "phone-2", "--dry-run"}, code: terminal.ExitAway},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newFakeService(t)
+			s := calltest.NewService(t)
 			term, tty := newTerminal(t)
-			cmd := s.caller(t, append([]string{"submit"}, row.args...)...)
+			cmd := caller(t, s, append([]string{"submit"}, row.args...)...)
 			cmd.Stdin, cmd.Stderr = tty, tty
 			if row.list != "" {
 				cmd.Stdin = strings.NewReader(row.list)
@@ -226,7 +229,7 @@ func TestSubmitAsksOnATerminal(t *testing.T) {
 			if code := cmd.ProcessState.ExitCode(); code != row.code {
 				t.Errorf("exit code %d, want %d; it shows %q", code, row.code, term.seen)
 			}
-			if sent := len(s.sent()); sent != 1 && row.code == 0 || sent != 0 && row.code == exitOther {
+			if sent := len(s.Sent()); sent != 1 && row.code == 0 || sent != 0 && row.code == terminal.ExitOther {
 				t.Errorf("%d requests were sent", sent)
 			}
 		})

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -13,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -43,7 +46,7 @@ func TestASubmitThatIsKilledTwice(t *testing.T) {
 	api := start(t, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open")
 	environment := map[string]string{"BATCHRESET_REDIS": redis}
 	environment["BATCHRESET_SERVER"], _ = api.logged("api started")["api"].(string)
-	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
+	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").OK(t).Out)
 	worker := start(t, "worker", "--redis", redis, "--ops-listen", "127.0.0.1:0", "--driver", "http", "--driver-url", phones.URL+"/{instance_id}", "--concurrency", "200")
 	worker.logged("worker started")
 
@@ -86,22 +89,22 @@ func TestASubmitThatIsKilledTwice(t *testing.T) {
 		}
 	}
 	last := command(t, environment, args...)
-	for id := range strings.FieldsSeq(last.out) {
+	for id := range strings.FieldsSeq(last.Out) {
 		jobs[id] = true
 	}
-	if exitCode(last.err) != 2 || len(jobs) != (instances+31)/32 {
-		t.Errorf("%v, and %d jobs in all: %s", last.err, len(jobs), last.errs)
+	if terminal.ExitCode(last.Err) != 2 || len(jobs) != (instances+31)/32 {
+		t.Errorf("%v, and %d jobs in all: %s", last.Err, len(jobs), last.Errs)
 	}
-	rows, err := readResult(result)
+	rows, err := readRows(result)
 	if err != nil || len(rows) != instances {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
 	states := map[string]int{}
 	mu.Lock()
 	for n, row := range rows {
-		states[row.State]++
-		if row.InstanceID != fmt.Sprintf("phone-%05d", n) || row.Attempts != 1 || resets[row.InstanceID] != 1 {
-			t.Errorf("row %d is %+v; the phone was reset %d times", n, row, resets[row.InstanceID])
+		states[row["state"]]++
+		if row["instance_id"] != fmt.Sprintf("phone-%05d", n) || row["attempts"] != "1" || resets[row["instance_id"]] != 1 {
+			t.Errorf("row %d is %+v; the phone was reset %d times", n, row, resets[row["instance_id"]])
 		}
 	}
 	mu.Unlock()
@@ -112,11 +115,11 @@ func TestASubmitThatIsKilledTwice(t *testing.T) {
 	again := filepath.Join(dir, "again.jsonl")
 	for n := range 2 { // the second time it goes on from the first
 		retried := command(t, environment, "retry", "--failed-from", result, "--result", again)
-		if exitCode(retried.err) != exitSome || strings.Contains(retried.errs, "already retried as job") != (n == 1) {
-			t.Errorf("%v: %s", retried.err, retried.errs)
+		if terminal.ExitCode(retried.Err) != terminal.ExitSome || strings.Contains(retried.Errs, "already retried as job") != (n == 1) {
+			t.Errorf("%v: %s", retried.Err, retried.Errs)
 		}
 	}
-	if rows, err = readResult(again); err != nil || len(rows) != instances/100 {
+	if rows, err = readRows(again); err != nil || len(rows) != instances/100 {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
 	mu.Lock()
@@ -128,4 +131,37 @@ func TestASubmitThatIsKilledTwice(t *testing.T) {
 	}
 	worker.stop()
 	api.stop()
+}
+
+// readRows reads the rows of a result, by the names of the columns.
+func readRows(path string) (rows []map[string]string, err error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if filepath.Ext(path) == ".jsonl" {
+		for line := range bytes.Lines(raw) {
+			fields := map[string]any{}
+			if err := json.Unmarshal(line, &fields); err != nil {
+				return nil, err
+			}
+			row := map[string]string{}
+			for name, value := range fields {
+				row[name] = fmt.Sprint(value)
+			}
+			rows = append(rows, row)
+		}
+		return rows, nil
+	}
+	table, err := csv.NewReader(bytes.NewReader(raw)).ReadAll()
+	for n, cells := range table {
+		row := map[string]string{}
+		for i, cell := range cells {
+			row[table[0][i]] = cell
+		}
+		if n > 0 {
+			rows = append(rows, row)
+		}
+	}
+	return rows, err
 }

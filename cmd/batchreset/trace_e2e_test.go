@@ -142,11 +142,11 @@ func TestOneTraceAndNoSecret(t *testing.T) {
 	said := &strings.Builder{}
 	say := func(args ...string) string {
 		result := command(t, environment, args...)
-		said.WriteString(result.errs)
+		said.WriteString(result.Errs)
 		if args[1] != "add" { // which shows the secret that it has made, once
-			said.WriteString(result.out)
+			said.WriteString(result.Out)
 		}
-		return result.ok(t).out
+		return result.OK(t).Out
 	}
 	secrets["a token"] = strings.TrimSpace(say("token", "add", "--tenant", "acme"))
 	environment["BATCHRESET_TOKEN"] = secrets["a token"]
@@ -272,8 +272,8 @@ func TestACollectorThatDoesNotAnswerDoesNoHarm(t *testing.T) {
 			worker := start(t, "worker", "--redis", redis, "--ops-listen", "127.0.0.1:0", "--driver", "simulator", "--simulator-latency", "1ms", "--otlp-endpoint", collector)
 			worker.logged("worker started")
 			environment := map[string]string{"BATCHRESET_REDIS": redis, "BATCHRESET_SERVER": url}
-			environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
-			command(t, environment, "submit", "--wait", "phone-1").ok(t)
+			environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").OK(t).Out)
+			command(t, environment, "submit", "--wait", "phone-1").OK(t)
 			for _, p := range []*process{worker, api} {
 				begin := time.Now()
 				p.stop()

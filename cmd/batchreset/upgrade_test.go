@@ -265,8 +265,8 @@ func TestUpgrade(t *testing.T) {
 	}
 	// What was asked for in the version before still holds, and can be ended.
 	environment := map[string]string{"BATCHRESET_REDIS": url}
-	command(t, environment, "resume", "--tenant", "stopped").ok(t)
-	command(t, environment, "resume", "--tenant", "halted").ok(t)
+	command(t, environment, "resume", "--tenant", "stopped").OK(t)
+	command(t, environment, "resume", "--tenant", "halted").OK(t)
 	for name, states := range map[string][]string{
 		"failed": {"failed"}, "unknown": {"unknown"}, "cancelled": {"cancelled"}, "dead": {"unknown"},
 		"mixed": {"failed", "unknown"}, "limited": {"unknown"}, "negative": {"unknown"}, "version1": {"unknown"},

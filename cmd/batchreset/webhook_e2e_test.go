@@ -20,6 +20,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"batchreset/api/client"
+	"batchreset/cmd/batchreset/terminal/terminaltest"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/redistest"
@@ -154,16 +155,6 @@ func wantSigned(t *testing.T, secret string, hooks []hook) {
 	}
 }
 
-// until repeats try until it says yes.
-func until(t *testing.T, what string, try func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(90 * time.Second); !try(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
-}
-
 func TestAReceiverThatIsDownThenSlowThenFineIsToldOfEveryFinish(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t).URL()
@@ -173,14 +164,14 @@ func TestAReceiverThatIsDownThenSlowThenFineIsToldOfEveryFinish(t *testing.T) {
 		"--simulator-latency", "10ms", "--simulator-failure-rate", "0.4", "--max-attempts", "1", "--webhook-allow-private")
 	worker.logged("worker started")
 	environment := map[string]string{"BATCHRESET_REDIS": redis, "BATCHRESET_SERVER": server, "BATCHRESET_WEBHOOK_ALLOW_PRIVATE": "true"}
-	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").ok(t).out)
+	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").OK(t).Out)
 
 	r := newReceiver(t)
-	added := command(t, environment, "webhook", "add", "--tenant", "acme", "--url", "http://"+r.addr+"/hooks", "--events", "job.finished,job.item_failed").ok(t)
-	secret := strings.TrimSpace(added.out)
+	added := command(t, environment, "webhook", "add", "--tenant", "acme", "--url", "http://"+r.addr+"/hooks", "--events", "job.finished,job.item_failed").OK(t)
+	secret := strings.TrimSpace(added.Out)
 	endpoint := func() (e tasks.Endpoint) {
 		t.Helper()
-		out := command(t, environment, "webhook", "list", "--tenant", "acme", "--output", "jsonl").ok(t).out
+		out := command(t, environment, "webhook", "list", "--tenant", "acme", "--output", "jsonl").OK(t).Out
 		if err := json.Unmarshal([]byte(out), &e); err != nil || strings.Contains(out, "whsec_") { // more than one is none
 			t.Fatalf("list %s, %v", out, err)
 		}
@@ -215,13 +206,13 @@ func TestAReceiverThatIsDownThenSlowThenFineIsToldOfEveryFinish(t *testing.T) {
 		for i := range 3 {
 			args = append(args, fmt.Sprintf("phone-%d-%d", n, i))
 		}
-		ids = append(ids, strings.TrimSpace(command(t, environment, args...).ok(t).out))
+		ids = append(ids, strings.TrimSpace(command(t, environment, args...).OK(t).Out))
 	}
 	want := map[string]string{} // what is told, by the body's type
 	for _, id := range ids {
 		var job client.Job
-		until(t, "the job ends", func() bool {
-			out := command(t, environment, "status", id, "--output", "json").ok(t).out
+		terminaltest.Until(t, "the job ends", func() bool {
+			out := command(t, environment, "status", id, "--output", "json").OK(t).Out
 			if err := json.Unmarshal([]byte(out), &job); err != nil {
 				t.Fatal(err)
 			}
@@ -237,7 +228,7 @@ func TestAReceiverThatIsDownThenSlowThenFineIsToldOfEveryFinish(t *testing.T) {
 	if len(want) == len(ids) {
 		t.Fatal("no item has failed: the test tests less than it should")
 	}
-	until(t, "a notice of each event was tried", func() bool {
+	terminaltest.Until(t, "a notice of each event was tried", func() bool {
 		run(0)
 		_, tried := waiting()
 		return tried == len(want)
@@ -250,7 +241,7 @@ func TestAReceiverThatIsDownThenSlowThenFineIsToldOfEveryFinish(t *testing.T) {
 	r.setSlow(true)
 	r.open(t)
 	run(9)
-	until(t, "the sender has waited long enough", func() bool {
+	terminaltest.Until(t, "the sender has waited long enough", func() bool {
 		e := endpoint()
 		return e.Last != nil && e.Last.Error == "no answer within 15s"
 	})
@@ -263,8 +254,8 @@ func TestAReceiverThatIsDownThenSlowThenFineIsToldOfEveryFinish(t *testing.T) {
 	// Fine, and with a new secret.
 	r.setSlow(false)
 	id := endpoint().ID
-	newer := strings.TrimSpace(command(t, environment, "webhook", "rotate", id).ok(t).out)
-	until(t, "every event is told", func() bool {
+	newer := strings.TrimSpace(command(t, environment, "webhook", "rotate", id).OK(t).Out)
+	terminaltest.Until(t, "every event is told", func() bool {
 		run(9)
 		_, taken := r.got()
 		return len(taken) == len(want)
@@ -287,10 +278,10 @@ func TestAReceiverThatIsDownThenSlowThenFineIsToldOfEveryFinish(t *testing.T) {
 	if e := endpoint(); e.Last.Error != "" || e.Last.Status != http.StatusNoContent || !e.FailingSince.IsZero() {
 		t.Errorf("an endpoint that is fine: %+v", e)
 	}
-	if out := command(t, environment, "webhook", "test", id).ok(t).out; !strings.HasPrefix(out, "status 204 after ") {
+	if out := command(t, environment, "webhook", "test", id).OK(t).Out; !strings.HasPrefix(out, "status 204 after ") {
 		t.Errorf("test says %q", out)
 	}
-	until(t, "nothing is left", func() bool {
+	terminaltest.Until(t, "nothing is left", func() bool {
 		all, _ := waiting()
 		return all == 0
 	})

@@ -1,0 +1,165 @@
+package call
+
+import (
+	"bufio"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"batchreset/api/client"
+	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
+)
+
+// States of a row besides those of an item.
+const (
+	rowAccepted    = "accepted"     // and nobody could ask for more
+	rowRefused     = "refused"      // because of the instances of its request
+	rowUncertain   = "uncertain"    // no answer tells whether it was accepted
+	rowNotAccepted = "not_accepted" // never sent, or for a reason that is not the instances'
+)
+
+// rowStates are all states of rows, in the order in which they are told.
+var rowStates = append(terminal.Strings(tasks.ItemStates), rowAccepted, rowRefused, rowUncertain, rowNotAccepted)
+
+// resultRow says what became of one instance.
+type resultRow struct {
+	InstanceID string    `json:"instance_id"`
+	JobID      string    `json:"job_id,omitempty"`
+	ItemID     string    `json:"item_id,omitempty"`
+	State      string    `json:"state"`
+	Attempts   int       `json:"attempts"`
+	Code       string    `json:"error_code,omitempty"`
+	Message    string    `json:"error_msg,omitempty"`
+	StartedAt  time.Time `json:"started_at,omitzero"`
+	FinishedAt time.Time `json:"finished_at,omitzero"`
+}
+
+var resultColumns = []string{"instance_id", "job_id", "item_id", "state", "attempts", "error_code", "error_msg", "started_at", "finished_at"}
+
+func rowOf(job string, it client.Item) resultRow {
+	return resultRow{it.InstanceID, job, it.ItemID, it.State, it.Attempts, it.Code, it.Message, it.StartedAt, it.FinishedAt}
+}
+
+func (r resultRow) cells() []string {
+	moment := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return t.Format(time.RFC3339Nano)
+	}
+	return []string{r.InstanceID, r.JobID, r.ItemID, r.State, strconv.Itoa(r.Attempts), r.Code, r.Message, moment(r.StartedAt), moment(r.FinishedAt)}
+}
+
+// resultFile is where the rows go: to a file that is there as a whole or not at all, or
+// to standard output.
+type resultFile struct {
+	path string // - is standard output
+}
+
+// newResultFile checks, before anything is sent, that the result can be written. An
+// empty path gives none. The file of the instances is not overwritten.
+func newResultFile(path, input string, output terminal.Output) (*resultFile, error) {
+	switch extension := filepath.Ext(path); {
+	case path == "":
+		return nil, nil
+	case path == "-" && !output.IsText():
+		return nil, fmt.Errorf("--result - and --output %s do not go together: both are standard output", output.String())
+	case path == "-":
+		return &resultFile{path}, nil
+	case extension != ".csv" && extension != ".jsonl":
+		return nil, fmt.Errorf("--result must be a file called ….csv or ….jsonl, or -, not %q", path)
+	}
+	r := &resultFile{path}
+	if there, err := os.Stat(path); err == nil {
+		if there.IsDir() {
+			return nil, fmt.Errorf("--result %s is a directory", path)
+		}
+		if from, err := os.Stat(input); err == nil && os.SameFile(there, from) {
+			return nil, fmt.Errorf("--result %s is the file that the instances are read from", path)
+		}
+	}
+	f, err := r.part()
+	if err == nil {
+		err = errors.Join(f.Close(), os.Remove(f.Name()))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--result cannot be written: %w", err)
+	}
+	return r, nil
+}
+
+// onOutput reports whether standard output is taken.
+func (r *resultFile) onOutput() bool { return r != nil && r.path == "-" }
+
+// part makes the file that is the result while it is being written: under a name that
+// nothing has, so that nothing is behind it, and for its owner alone.
+func (r *resultFile) part() (*os.File, error) {
+	return os.CreateTemp(filepath.Dir(r.path), filepath.Base(r.path)+".*.part")
+}
+
+// write writes the rows, if that is wanted, and puts the file in its place when it is whole.
+func (r *resultFile) write(out io.Writer, rows []resultRow) error {
+	if r == nil {
+		return nil
+	}
+	if r.onOutput() {
+		return writeRows(out, rows, ".csv")
+	}
+	f, err := r.part()
+	if err != nil {
+		return terminal.WithCode(terminal.ExitOther, fmt.Errorf("write --result: %w", err))
+	}
+	err = writeRows(f, rows, filepath.Ext(r.path))
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), r.path)
+	}
+	if err != nil {
+		return terminal.WithCode(terminal.ExitOther, fmt.Errorf("write --result: %w", errors.Join(err, os.Remove(f.Name()))))
+	}
+	return nil
+}
+
+func writeRows(w io.Writer, rows []resultRow, extension string) error {
+	buffered := bufio.NewWriter(w)
+	if extension == ".jsonl" {
+		lines := json.NewEncoder(buffered)
+		lines.SetEscapeHTML(false)
+		for _, row := range rows {
+			if err := lines.Encode(row); err != nil {
+				return err
+			}
+		}
+		return buffered.Flush()
+	}
+	table := csv.NewWriter(buffered)
+	_ = table.Write(resultColumns) // Error tells
+	for _, row := range rows {
+		_ = table.Write(terminal.AsText(row.cells()))
+	}
+	table.Flush()
+	return errors.Join(table.Error(), buffered.Flush())
+}
+
+// asTheyAre reads the records of jobs that are not final once more, for as long as an
+// interrupted command may take. One that it does not get stays as it was.
+func asTheyAre(ctx context.Context, c *client.Client, jobs []client.Job) []client.Job {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace(ctx))
+	defer cancel()
+	latest := newTally(jobs)
+	var open []string
+	for _, job := range jobs {
+		if !job.Final() {
+			open = append(open, job.ID)
+		}
+	}
+	_, _ = c.Read(ctx, open, func(job client.Job) { latest.update(job) }) // the rest stays as it was
+	return latest.all(jobs)
+}

@@ -1,0 +1,281 @@
+package call
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"batchreset/cmd/batchreset/terminal"
+)
+
+const resultHead = "instance_id,job_id,item_id,state,attempts,error_code,error_msg,started_at,finished_at\n"
+
+func TestRetryFailedFrom(t *testing.T) {
+	file := func(t *testing.T, name, content string) string {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	rows := resultHead + "ok-1," + job1 + "," + job1 + "-0,succeeded,1,,,,\n" +
+		"failed-1," + job1 + "," + job1 + "-1,failed,1,CPS.0005,\"no,\nluck\",,\n" +
+		"unknown-1," + job1 + "," + job1 + "-2,unknown,1,,,,\n" +
+		"cancelled-1," + job1 + "," + job1 + "-3,cancelled,1,,,,\n" +
+		"failed-2," + job2 + "," + job2 + "-0,failed,1,,,,\n" +
+		"foreign-1,,,refused,0,RESET.0004,x,,\n"
+	service := func(t *testing.T) *fakeService {
+		t.Helper()
+		s := newFakeService(t)
+		s.Add("ok-1", "failed-1", "unknown-1", "cancelled-1")
+		s.Add("failed-2")
+		return s
+	}
+	job3 := strings.Repeat("0", 31) + "3"
+	t.Run("submits the rows that failed, and no others, as a run of its own", func(t *testing.T) {
+		s := service(t)
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", "\ufeff"+strings.ReplaceAll(rows, "\n", "\r\n"))).Wants(t, 0, job3+"\n",
+			"2 instances to reset again (left alone: 1 succeeded, 1 unknown, 1 cancelled, 1 refused)")
+		if got := s.Sent(); len(got) != 1 || !slices.Equal(got[0], []string{"failed-1", "failed-2"}) {
+			t.Errorf("sent %v", got)
+		}
+	})
+	t.Run("and unknown ones if they are included", func(t *testing.T) {
+		s := service(t)
+		s.call(t, "retry", "--include-unknown", "--failed-from", file(t, "r.csv", rows)).Wants(t, 0, job3+"\n", "3 instances to reset again")
+		if got := s.Sent()[0]; !slices.Equal(got, []string{"failed-1", "unknown-1", "failed-2"}) {
+			t.Errorf("sent %v", got)
+		}
+	})
+	t.Run("leaves alone what is no longer as the file says", func(t *testing.T) {
+		for name, changed := range map[string]string{
+			"it was tried again":       strings.Replace(rows, "-1,failed,1", "-1,failed,5", 1),
+			"it has succeeded since":   strings.Replace(rows, "succeeded", "failed", 1),
+			"its job is gone":          rows + "gone-1,," + strings.Repeat("f", 32) + "-0,failed,1,,,,\n",
+			"it is another instance":   strings.Replace(rows, "failed-1,", "phone-1,", 1),
+			"its job has no such item": strings.Replace(rows, job1+"-1,", job1+"-7,", 1),
+		} {
+			s := service(t)
+			r := s.call(t, "retry", "--failed-from", file(t, "r.csv", changed))
+			said := "1 instance left alone: the record is not what the file says"
+			if name == "it has succeeded since" {
+				said = "already retried as job " + job1 + ": 1 succeeded"
+			}
+			r.Says(t, said)
+			for _, id := range s.Sent()[0] {
+				if id != "failed-1" && id != "failed-2" {
+					t.Errorf("%s: sent %v", name, s.Sent())
+				}
+			}
+		}
+		s := newFakeService(t)
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows)).Wants(t, terminal.ExitSome, "", "2 instances left alone", "2 instances not reset again")
+	})
+	job4 := strings.Repeat("0", 31) + "4"
+	t.Run("goes on, the second time, from what the first came to", func(t *testing.T) {
+		s := service(t)
+		path := file(t, "r.csv", rows)
+		result := filepath.Join(t.TempDir(), "again.csv")
+		s.call(t, "retry", "--failed-from", path, "--wait").Wants(t, terminal.ExitSome, job3+"\n", "2 instances in 1 job: 2 failed")
+		s.Mu.Lock()
+		s.Jobs[2].Items[0].State = "succeeded" // failed-1
+		s.Mu.Unlock()
+		s.KeepFinal = true
+		s.call(t, "retry", "--failed-from", path, "--result", result).Wants(t, terminal.ExitSome, job4+"\n",
+			"already retried as job "+job3+": 1 succeeded, 1 failed", "1 instance to reset again", "1 instance in 1 job: 1 failed")
+		if got := s.Sent(); len(got) != 2 || !slices.Equal(got[1], []string{"failed-2"}) || s.Keys[0] == s.Keys[1] {
+			t.Errorf("sent %v under %v", got, s.Keys)
+		}
+		again, err := readResult(result)
+		if err != nil || len(again) != 2 || again[0].InstanceID != "failed-1" || again[0].State != "succeeded" || again[1].ItemID != job4+"-0" {
+			t.Errorf("%+v, %v", again, err)
+		}
+	})
+	t.Run("resets nothing that a retry with unknown ones, or of some rows, has reset", func(t *testing.T) {
+		s := service(t)
+		s.KeepFinal = true
+		s.call(t, "retry", "--failed-from", file(t, "some.csv", strings.Replace(rows, "failed-2", "failed-9", 1)))
+		s.Mu.Lock()
+		s.Jobs[2].Advance(0)
+		s.Jobs[2].Items[0].State = "succeeded" // failed-1
+		s.Mu.Unlock()
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows), "--include-unknown")
+		if got := s.Sent(); len(got) != 2 || !slices.Equal(got[1], []string{"unknown-1", "failed-2"}) {
+			t.Errorf("sent %v", got)
+		}
+	})
+	t.Run("knows of a retry in the same job", func(t *testing.T) {
+		s := service(t)
+		s.Mu.Lock()
+		s.Jobs[0].Advance(0)
+		s.Jobs[0].Items[1].Attempts = 3
+		s.Mu.Unlock()
+		s.KeepFinal = true
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows)).Says(t, "already retried as job "+job1+": 1 failed", "2 instances to reset again")
+	})
+	t.Run("follows what is under way, and sends it to nobody", func(t *testing.T) {
+		s := service(t)
+		path := file(t, "r.csv", rows)
+		s.call(t, "retry", "--failed-from", path)
+		s.Looks = 1
+		s.call(t, "retry", "--failed-from", path, "--wait").Wants(t, terminal.ExitSome, job3+"\n", "already retried as job "+job3+": 2 ", "2 instances in 1 job: 2 failed")
+		if got := s.Sent(); len(got) != 1 {
+			t.Errorf("sent %v", got)
+		}
+	})
+	t.Run("sends the rest, under the same keys, of a retry that broke off", func(t *testing.T) {
+		s := service(t)
+		s.KeepFinal = true
+		path := file(t, "r.csv", rows)
+		k := &keys{bodies: map[string]string{}, limit: 1}
+		s.Submitting = k.submitting(s)
+		s.call(t, "retry", "--failed-from", path, "--chunk", "1", "--parallel", "1").Says(t, "1 of 2 instances not accepted")
+		k.limit = 0
+		s.call(t, "retry", "--failed-from", path, "--chunk", "1", "--parallel", "1").Says(t, "2 instances to reset again")
+		if len(k.bodies) != 2 || len(s.Jobs) != 4 || s.Keys[2] != s.Keys[0] {
+			t.Errorf("%d jobs under the keys %v", len(s.Jobs), s.Keys)
+		}
+	})
+	t.Run("is another run where another failure is the newest", func(t *testing.T) {
+		if a, b := retryID([]resultRow{{ItemID: "a", Attempts: 1}}), retryID([]resultRow{{ItemID: "a", Attempts: 2}}); a == b {
+			t.Error(a)
+		}
+	})
+	t.Run("takes what submit --result writes, waits and writes a result of its own", func(t *testing.T) {
+		for _, extension := range []string{".csv", ".jsonl"} {
+			s := newFakeService(t)
+			dir := t.TempDir()
+			first, second := filepath.Join(dir, "first"+extension), filepath.Join(dir, "second"+extension)
+			s.call(t, "submit", "phone-1", "failed-1", "failed-2", "--result", first)
+			r := s.call(t, "retry", "--failed-from", first, "--result", second)
+			r.Wants(t, 2, job2+"\n", "2 instances to reset again (left alone: 1 succeeded)", "2 instances in 1 job: 2 failed")
+			if again, err := readResult(second); err != nil || len(again) != 2 || again[0].ItemID != job2+"-0" {
+				t.Errorf("%v, %v", again, err)
+			}
+		}
+	})
+	t.Run("has nothing to do where nothing failed", func(t *testing.T) {
+		s := newFakeService(t)
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead)).Wants(t, 0, "", "nothing to reset again (left alone: none)")
+		if s.Requests() != 0 {
+			t.Error("it asked all the same")
+		}
+	})
+	t.Run("says so to programs, too", func(t *testing.T) {
+		s := newFakeService(t)
+		for form, want := range map[string]string{"csv": resultHead, "jsonl": "", "table": "INSTANCE ID"} {
+			r := s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead), "-o", form)
+			if r.Code != 0 || !strings.HasPrefix(r.Out, want) || want == "" && r.Out != "" {
+				t.Errorf("as %s it ends with %d and prints %q", form, r.Code, r.Out)
+			}
+		}
+		r := s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead), "-o", "json")
+		sameJSON(t, r.Out, `{"errors":[],"failed":[],"jobs":[],"not_sent":[]}`)
+	})
+	t.Run("writes the result all the same", func(t *testing.T) {
+		for name, want := range map[string]string{"again.csv": resultHead, "again.jsonl": ""} {
+			s := newFakeService(t)
+			result := filepath.Join(t.TempDir(), name)
+			s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead), "--result", result).Wants(t, 0, "")
+			if text, err := os.ReadFile(result); err != nil || string(text) != want {
+				t.Errorf("%s has %q, %v", name, text, err)
+			}
+			s.call(t, "retry", "--failed-from", result).Wants(t, 0, "", "nothing to reset again")
+		}
+		s := newFakeService(t)
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead), "--result", "-").Wants(t, 0, resultHead)
+		s = service(t)
+		s.Jobs[0].Advance(0)
+		s.Jobs[0].Items[1].State = "succeeded"
+		s.KeepFinal = true
+		result := filepath.Join(t.TempDir(), "r.csv")
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", strings.Replace(rows, "failed-2", "foreign-2", 1)), "--result", result).
+			Wants(t, terminal.ExitSome, "", "already retried as job "+job1+": 1 succeeded", "1 instance left alone", "1 instance not reset again")
+		if again, err := readResult(result); err != nil || len(again) != 2 || again[0].State != "succeeded" {
+			t.Errorf("%+v, %v", again, err)
+		}
+	})
+
+	s := newFakeService(t)
+	good := "bad-1," + job1 + "," + job1 + "-1,failed,5,,,,\n"
+	for name, row := range map[string]struct {
+		file, content string
+		args          []string
+		want          string
+	}{
+		"an empty file":         {file: "r.csv", want: "r.csv: is empty"},
+		"an empty JSON file":    {file: "r.jsonl", content: "\n", want: "r.jsonl: is empty"},
+		"another kind of file":  {file: "r.txt", content: rows, want: "is not called ….csv or ….jsonl"},
+		"a list of IDs":         {file: "r.csv", content: "phone-1\nphone-2\n", want: "has no column instance_id in its first line"},
+		"a missing column":      {file: "r.csv", content: strings.Replace(rows, "attempts", "tries", 1), want: "has no column attempts"},
+		"an unknown column":     {file: "r.csv", content: strings.Replace(rows, "error_msg", "State", 1), want: `line 1: unknown column "State"; did you mean "state"?`},
+		"a column twice":        {file: "r.csv", content: strings.Replace(rows, "error_msg", "state", 1), want: "line 1: the column state is there twice"},
+		"a JSON field twice":    {file: "r.jsonl", content: `{"instance_id":"a","state":"succeeded","state":"failed"}` + "\n", want: `line 1 is not a row of a result: it has the field "state" twice`},
+		"another JSON field":    {file: "r.jsonl", content: `{"instance_id":"a","STATE":"failed"}` + "\n", want: `unknown field "STATE"; did you mean "state"?`},
+		"a row that is cut":     {file: "r.csv", content: resultHead + good + "bad-2," + job1, want: "line 3: wrong number of fields"},
+		"a bad instance":        {file: "r.csv", content: resultHead + strings.Replace(good, "bad-1", "bad 1", 1), want: `line 2: instance_id "bad 1" has characters`},
+		"a state of none":       {file: "r.csv", content: resultHead + strings.Replace(good, "failed", "Failed", 1), want: `line 2: state is "Failed"`},
+		"attempts of none":      {file: "r.csv", content: resultHead + strings.Replace(good, ",5,", ",,", 1), want: `line 2: attempts is ""`},
+		"an item of none":       {file: "r.csv", content: resultHead + strings.Replace(good, "-1,failed", ",failed", 1), want: `line 2: item_id "` + job1 + `" is not`},
+		"an instance twice":     {file: "r.csv", content: resultHead + good + good, want: "line 3: instance bad-1 is in line 2 already"},
+		"JSON that is none":     {file: "r.jsonl", content: "{}\n[1]\n", want: "line 1: instance_id is empty"},
+		"JSON of another shape": {file: "r.jsonl", content: "[1]\n", want: "line 1 is not a row of a result"},
+		"a job, too":            {file: "r.csv", content: rows, args: []string{job1}, want: "a job and --failed-from do not go together"},
+		"its own result":        {file: "r.csv", content: rows, args: []string{"--result", "-", "--output", "json"}, want: "--result - and --output json"},
+	} {
+		t.Run("refuses "+name, func(t *testing.T) {
+			s.call(t, append([]string{"retry", "--failed-from", file(t, row.file, row.content)}, row.args...)...).Wants(t, terminal.ExitUsage, "", row.want)
+		})
+	}
+	t.Run("refuses a file that is not there", func(t *testing.T) {
+		s.call(t, "retry", "--failed-from", "/no/such.csv").Wants(t, terminal.ExitUsage, "", "--failed-from /no/such.csv: no such file")
+	})
+	t.Run("refuses a directory", func(t *testing.T) {
+		s.call(t, "retry", "--failed-from", t.TempDir()).Wants(t, terminal.ExitUsage, "", "is a directory")
+	})
+	t.Run("refuses what goes with a file where there is a job", func(t *testing.T) {
+		s.call(t, "retry", job1, "--include-unknown").Wants(t, terminal.ExitUsage, "", "--include-unknown goes with --failed-from, not with a job")
+		s.call(t, "retry").Wants(t, terminal.ExitUsage, "", "the job ID is missing")
+		s.call(t, "retry", "--state", "failed", "--failed-from", file(t, "r.csv", rows)).Wants(t, terminal.ExitUsage, "", "--failed-from and --state do not go together")
+	})
+	if n := s.Requests(); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
+
+func TestRetryOfAJobNamesItsStates(t *testing.T) {
+	s := newFakeService(t)
+	s.Add("failed-1", "unknown-1")
+	for _, row := range []struct {
+		args []string
+		body string
+	}{
+		{nil, ""},
+		{[]string{"--state", "unknown"}, `{"states":["unknown"]}`},
+		{[]string{"--state", "failed,cancelled"}, `{"states":["failed","cancelled"]}`},
+		{[]string{"--state=failed", "--state=unknown"}, `{"states":["failed","unknown"]}`},
+	} {
+		if r := s.call(t, append([]string{"retry", job1}, row.args...)...); r.Code != 0 || !strings.Contains(r.Out, job1) {
+			t.Fatalf("%v: %+v", row.args, r)
+		}
+		if n := len(s.Retries); s.Retries[n-1] != row.body {
+			t.Errorf("%v: sent %q, want %q", row.args, s.Retries[n-1], row.body)
+		}
+	}
+	asked := len(s.Retries)
+	for states, want := range map[string]string{
+		"":               "--state must name at least one of failed, unknown or cancelled",
+		"failed,failed":  `--state has "failed" twice`,
+		"succeeded":      `--state has "succeeded", which is none of failed, unknown or cancelled`,
+		"Unknown":        `did you mean "unknown"?`,
+		"failed unknown": `--state has "failed unknown", which is none of`,
+	} {
+		s.call(t, "retry", job1, "--state", states).Wants(t, terminal.ExitUsage, "", want)
+	}
+	if len(s.Retries) != asked {
+		t.Errorf("asked all the same: %v", s.Retries[asked:])
+	}
+}

@@ -1,0 +1,125 @@
+package call
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"batchreset/cmd/batchreset/terminal"
+)
+
+func newSubmitCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		flags   callerFlags
+		options batchOptions
+		file    string
+		runID   string
+		dryRun  bool
+	)
+	cmd := &cobra.Command{
+		Use:   "submit [ID…]",
+		Short: "Reset instances, which destroys the data on them",
+		Long: `Asks the service to reset instances, named as arguments or in a file with one ID
+per line; blank lines and lines that begin with # are skipped. The file can also be a
+CSV with the column instance_id, or a .jsonl, as 'fleet import' and --result have them: then
+every instance in it is meant, whatever the other columns say. An ID that is named twice is
+reset once. The whole list is read and checked before anything is sent.
+
+On a terminal it asks before it resets more than one instance, unless there is --yes.
+
+One request takes up to --chunk instances, so a long list becomes several jobs. The
+job IDs are printed to standard output, one per line, as soon as they are known;
+everything else goes to standard error. A server that says 429 is waited for; one that
+goes away in the middle, for a minute.
+
+A run of several requests has an ID, which is told when it begins and is kept in the
+jobs as the label run_id. If the run breaks off, for whatever reason, give the same
+command again with --run-id: what was accepted is found and not reset again, and the
+rest is sent. Another list, or other options, are refused under the same ID. This holds
+for as long as the service keeps the records of the jobs (7 days, unless it was told
+otherwise).
+
+If a request is refused because of its instances (not yours, protected), all of its
+instances are listed and the other requests go on. Given again under the same run ID,
+the command tries them once more. After any other failure nothing more is sent.
+
+With --result there is a row for each instance at the end, written as a whole:
+instance_id, job_id, item_id, state, attempts, error_code, error_msg, started_at,
+finished_at. The state is that of the item, or: refused (because of the instances of its
+request), not_accepted (never sent, or error_code says why not), uncertain (no answer
+tells whether it was accepted), accepted (and no more is known). Ctrl-C writes what is
+known until then, and so does --timeout. In a CSV an apostrophe keeps a spreadsheet from
+taking a cell for a formula.
+
+With --dry-run nothing is reset: each instance is listed with would_reset, unknown
+(not registered, or another tenant's), protected, or busy (it would wait for the reset
+that is under way). Exit code 0 then means that none would be refused, 2 that
+some would.
+
+` + exitCodes + `
+Without --wait, 0 means that every instance was accepted.`,
+		Example: `  batchreset submit phone-1 phone-2
+  batchreset submit --file phones.txt --wait
+  batchreset submit --file phones.txt --run-id recall-7 --result recall-7.csv
+  batchreset submit --file phones.txt --dry-run
+  batchreset submit --file phones.txt --not-before 10m --reason 'recall 7' --label site=lab
+  batchreset submit --file fleet.csv --yes --wait --timeout 2h
+  grep ^lab- phones.txt | batchreset submit --file - | xargs batchreset watch`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			batch, err := options.read(runID, time.Now())
+			if err != nil {
+				return err
+			}
+			if dryRun && (options.wait || options.result != "") {
+				return errors.New("--dry-run does not go together with --wait or --result: a dry run has no job")
+			}
+			if file == "" && cmd.Flags().Changed("file") {
+				return errors.New("--file is empty")
+			}
+			result, err := newResultFile(options.result, file, flags.output)
+			if err != nil {
+				return err
+			}
+			instances, repeats, err := readInstances(args, file, std.In)
+			if err != nil {
+				return err
+			}
+			notices := &notices{w: std.Err}
+			c, err := flags.connect(notices)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if repeats > 0 {
+				fmt.Fprintf(notices, "%s folded: each instance is reset once\n", terminal.Plural(repeats, "repeated ID"))
+			}
+			if dryRun {
+				return tryOut(cmd.Context(), std.Out, c, chunks(batch, instances, options.chunk), flags.output)
+			}
+			if len(instances) > 1 && !options.yes && terminal.IsTerminal(std.In) {
+				if err := askFirst(cmd.Context(), std, c, instances); err != nil {
+					return err
+				}
+			}
+			s := submission{
+				runID: runID, instances: instances, result: result, wait: options.wait,
+				output: flags.output, out: std.Out, notices: notices,
+			}
+			return s.run(cmd.Context(), c, batch, options)
+		},
+	}
+	flags.define(cmd.Flags(), std)
+	options.define(cmd.Flags())
+	cmd.Flags().StringToStringVarP(&options.labels, "label", "l", nil, "`name=value` that is kept in the record; may be repeated")
+	cmd.Flags().BoolVarP(&options.yes, "yes", "y", false, "do not ask")
+	cmd.Flags().StringVarP(&file, "file", "f", "", "`file` with one instance ID per line, or a CSV with the column instance_id; - is standard input")
+	cmd.Flags().StringVar(&runID, "run-id", "", "`ID` that makes this command safe to repeat: 1 to 240 of A-Z a-z 0-9 . _ : ~ + - (default: a new one)")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would become of each instance")
+	terminal.Yields(cmd.Flags(), "output", "result=-")
+	terminal.Yields(cmd.Flags(), "file", terminal.Arguments)
+	terminal.Yields(cmd.Flags(), "wait", "dry-run") // and not the other way round: a dry run stays one
+	terminal.Yields(cmd.Flags(), "result", "dry-run")
+	return cmd
+}

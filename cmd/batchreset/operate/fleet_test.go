@@ -1,0 +1,126 @@
+package operate
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"batchreset/tasks/redisdb/redistest"
+)
+
+func TestFleetCommands(t *testing.T) {
+	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
+	file := func(name, content string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, row := range []struct{ name, file, content, want string }{
+		{"an empty file", "f.csv", "", "is empty"},
+		{"a file without instances", "f.csv", "instance_id,tenant\n", "lists no instance"},
+		{"a file without a header", "f.csv", "phone-1,acme\n", "must name the columns"},
+		{"a bad instance", "f.csv", "instance_id,tenant\nphone-1,acme\na b,acme\n", "line 3: instance_id"},
+		{"a missing tenant", "f.csv", "instance_id,tenant\nphone-1,\n", "line 2: tenant"},
+		{"protection that is neither", "f.csv", "instance_id,tenant,protected\nphone-1,acme,maybe\n", "line 2: protected"},
+		{"a short line", "f.csv", "instance_id,tenant\nphone-1\n", "line 2"},
+		{"JSON that is none", "f.json", "phone-1", "is not JSON"},
+		{"a misspelt field", "f.json", `[{"instance_id":"a","tenant":"b","protect":true}]`, "protect"},
+		{"a bad entry", "f.json", `[{"instance_id":"a"}]`, "entry 0: tenant"},
+		{"two arrays", "f.json", `[][]`, "after top-level value"},
+		{"a column that is not known", "f.csv", "instance_id,tenant,owner\nphone-1,acme,x\n", `line 1: unknown column "owner"`},
+		{"a column in another case", "f.csv", "instance_id,tenant,Protected\nphone-1,acme,true\n", `line 1: unknown column "Protected"; did you mean "protected"?`},
+		{"a column cut short", "f.csv", "instance_id,tenant,protect\nphone-1,acme,true\n", `unknown column "protect"; did you mean "protected"?`},
+		{"a column twice", "f.csv", "instance_id,tenant,protected,protected\nphone-1,acme,true,false\n", "line 1: the column protected is there twice"},
+		{"a column without a name", "f.csv", "instance_id,tenant,\nphone-1,acme,\n", `unknown column ""`},
+		{"semicolons", "f.csv", "instance_id;tenant\nphone-1;acme\n", "unknown column"},
+		{"no instances", "f.csv", "tenant,protected\nacme,true\n", "instance_id"},
+		{"a long line", "f.csv", "instance_id,tenant\nphone-1,acme,true\n", "line 2: wrong number of fields"},
+		{"an open quote", "f.csv", "instance_id,tenant\n\"phone-1,acme\n", "line 2"},
+		{"spaces around a cell", "f.csv", "instance_id,tenant\nphone-1, acme\n", "line 2: tenant"},
+		{"rows that differ", "f.csv", "instance_id,tenant,protected\nphone-1,acme,true\nphone-2,acme,\nphone-1,acme,false\n", "line 4: instance phone-1 is in line 2 already"},
+		{"rows of two tenants", "f.csv", "instance_id,tenant\nphone-1,acme\n\nphone-1,other\n", "line 4: instance phone-1 is in line 2 already"},
+		{"a row that says less", "f.csv", "instance_id,tenant,protected\nphone-1,acme,true\nphone-1,acme,\n", "line 3: instance phone-1 is in line 2 already"},
+		{"no tenant for a new one", "f.csv", "instance_id,protected\nphone-1,true\n", "line 2: tenant is missing, and instance phone-1 is not registered"},
+		{"a field in another case", "f.json", `[{"instance_id":"a","tenant":"b","Protected":true}]`, `unknown field "Protected" in [0]; did you mean "protected"?`},
+		{"a field twice", "f.json", `[{"instance_id":"a","tenant":"b"},{"instance_id":"c","tenant":"b","protected":true,"protected":false}]`, `the field "protected" twice in [1]`},
+		{"a null", "f.json", `[{"instance_id":"a","tenant":"b","protected":null}]`, "entry 0: protected must be true or false"},
+		{"a null tenant", "f.json", `[{"instance_id":"a","tenant":null}]`, "entry 0: tenant must be a string"},
+		{"an empty tenant", "f.json", `[{"instance_id":"a","tenant":""}]`, "entry 0: tenant"},
+		{"a null for an entry", "f.json", `[null]`, "entry 0 must be an object"},
+		{"protection in words", "f.json", `[{"instance_id":"a","tenant":"b","protected":"true"}]`, "entry 0: protected must be true or false"},
+		{"no instance", "f.json", `[{"tenant":"b"}]`, "entry 0: instance_id"},
+		{"an object", "f.json", `{"instance_id":"a","tenant":"b"}`, "must be a JSON array"},
+		{"null for all", "f.json", `null`, "must be a JSON array"},
+		{"entries that differ", "f.json", `[{"instance_id":"a","tenant":"b"},{"instance_id":"a","tenant":"c"}]`, "entry 1: instance a is in entry 0 already"},
+		{"a cut file", "f.json", `[{"instance_id":"a","tenant":"b"}`, "ends too early"},
+	} {
+		t.Run("refuses "+row.name, func(t *testing.T) {
+			command(t, environment, "fleet", "import", file(row.file, row.content)).WantError(t, row.want)
+			if out := command(t, environment, "fleet", "list", "--output", "jsonl").OK(t).Out; out != "" {
+				t.Errorf("registered all the same: %s", out)
+			}
+		})
+	}
+	command(t, environment, "fleet", "import", file("f.csv", "\ufeffinstance_id,tenant,protected\nphone-1,acme,\nphone-2,acme,true\n")).OK(t)
+	command(t, environment, "fleet", "import", file("f.json", `[{"instance_id":"phone-3","tenant":"other"}]`)).OK(t)
+	want := `{"instance_id":"phone-1","tenant":"acme"}
+{"instance_id":"phone-2","tenant":"acme","protected":true}
+{"instance_id":"phone-3","tenant":"other"}
+`
+	if out := command(t, environment, "fleet", "list", "--output", "jsonl").OK(t).Out; out != want {
+		t.Errorf("list:\n%s", out)
+	}
+	imports := func(name, content string, lines ...string) {
+		t.Helper()
+		if errs := command(t, environment, "fleet", "import", file(name, content)).OK(t).Errs; errs != strings.Join(lines, "\n")+"\n" {
+			t.Errorf("%q says:\n%s", content, errs)
+		}
+	}
+	protection := func(want string) {
+		t.Helper()
+		var got []string
+		for line := range strings.Lines(command(t, environment, "fleet", "list").OK(t).Out) {
+			if cells := strings.Fields(line); cells[2] == "true" {
+				got = append(got, cells[0])
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("protected are %v, want %s", got, want)
+		}
+	}
+	// What a file does not say stays as it is.
+	imports("f.csv", "instance_id,tenant\r\nphone-1,acme\r\n\"phone-2\",acme\r\nphone-2,acme\r\n", "registered 2 instances", "identical rows left out: 1")
+	imports("f.csv", "protected,instance_id,tenant\n,phone-2,acme\n", "registered 1 instance")
+	imports("f.json", "\ufeff"+`[{"instance_id":"phone-2","tenant":"acme"},{"instance_id":"phone-2"  ,"tenant":"acme"}]`, "registered 1 instance", "identical rows left out: 1")
+	imports("f.csv", "instance_id\nphone-2\n", "registered 1 instance")
+	protection("phone-2")
+	imports("f.csv", "instance_id,protected\nphone-1,true\nphone-3,true\n", "registered 2 instances", "protection begun: 2")
+	protection("phone-1 phone-2 phone-3")
+	imports("f.csv", "instance_id,protected,tenant\nphone-1,false,acme\nphone-2,true,acme\nphone-3,false,acme\nphone-4,true,acme\n",
+		"registered 4 instances", "new: 1", "protection begun: 1", "protection ended: 2", "moved to another tenant: 1")
+	protection("phone-2 phone-4")
+	out := command(t, environment, "audit", "--action", "fleet-unprotect").OK(t).Out + command(t, environment, "audit", "--action", "fleet-move").OK(t).Out
+	for _, want := range []string{"phone-1 phone-3", "from other", "phone-3"} {
+		if !strings.Contains(strings.ReplaceAll(out, ",", " "), want) {
+			t.Errorf("the trail has no %q:\n%s", want, out)
+		}
+	}
+	command(t, environment, "fleet", "remove", "phone-4").OK(t)
+	imports("f.csv", "instance_id,tenant,protected\nphone-1,acme,false\nphone-2,acme,true\nphone-3,other,false\n", "registered 3 instances", "moved to another tenant: 1")
+	command(t, environment, "fleet", "protect", "phone-1", "phone-9").WantError(t, "not registered: phone-9")
+	command(t, environment, "fleet", "unprotect", "phone-2").OK(t)
+	want = `{"instance_id":"phone-1","tenant":"acme","protected":true}
+{"instance_id":"phone-2","tenant":"acme"}
+{"instance_id":"phone-3","tenant":"other"}
+`
+	if out := command(t, environment, "fleet", "list", "--output", "jsonl").OK(t).Out; out != want {
+		t.Errorf("list after protect and unprotect:\n%s", out)
+	}
+	command(t, environment, "fleet", "remove", "phone-1", "phone-9").WantError(t, "not registered: phone-9")
+	if out := command(t, environment, "fleet", "list").OK(t).Out; strings.Contains(out, "phone-1") || !strings.Contains(out, "phone-2") {
+		t.Errorf("list:\n%s", out)
+	}
+}

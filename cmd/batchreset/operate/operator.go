@@ -1,0 +1,277 @@
+package operate
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/term"
+
+	"batchreset/api/ops"
+	"batchreset/cmd/batchreset/redisflags"
+	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+)
+
+func newOperatorCommand(std *terminal.Streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "operator",
+		Short: "Say who may log in to the operators' site",
+		Long: `Operators log in to the site on --ops-listen. Viewers may look at everything, operators
+also change things. As long as there is nobody, the site is closed; each api or worker
+that starts then prints a link, with which the first one can also be made in a browser,
+if its Redis user may write operators.`,
+	}
+	cmd.AddCommand(newOperatorAddCommand(std), newOperatorListCommand(std), newOperatorPasswordCommand(std), newOperatorRoleCommand(std), newOperatorRemoveCommand(std))
+	return cmd
+}
+
+func newOperatorAddCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		redis    redisflags.Flags
+		output   terminal.Output
+		password passwordFlag
+		role     string
+	)
+	cmd := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Add somebody",
+		Long: `Adds somebody. The password has 12 to 72 characters and is asked for twice, or read from
+a file. Redis keeps its bcrypt hash.`,
+		Example: `  batchreset operator add alice --role operator
+  batchreset operator add wallboard --role viewer --password-file /run/secrets/wallboard`,
+		Args: terminal.AsUsed,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o := tasks.Operator{Name: args[0], Role: tasks.Role(role)}
+			if err := tasks.CheckOperatorName(o.Name); err != nil {
+				return err
+			}
+			if err := checkRole(o.Role); err != nil {
+				return fmt.Errorf("--role %w", err)
+			}
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				o.CreatedAt.Time = db.Now()
+				if _, found, err := db.Operator(cmd.Context(), o.Name); err != nil {
+					return err
+				} else if found {
+					return operatorIsThere(o.Name)
+				}
+				var err error
+				if o.PasswordHash, err = password.hash(std); err != nil {
+					return err
+				}
+				added, err := db.AddOperator(cmd.Context(), o, terminal.Actor(""))
+				if err != nil {
+					return err
+				}
+				if !added {
+					return operatorIsThere(o.Name)
+				}
+				return output.Said(std, o, "%s may log in as %s", o.Name, o.Role)
+			})
+		},
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.Define(cmd.Flags())
+	password.define(cmd.Flags())
+	cmd.Flags().StringVar(&role, "role", string(tasks.RoleViewer), "what they may do: "+terminal.Join(tasks.Roles))
+	return cmd
+}
+
+func newOperatorPasswordCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		redis    redisflags.Flags
+		output   terminal.Output
+		password passwordFlag
+	)
+	cmd := &cobra.Command{
+		Use:     "passwd NAME",
+		Short:   "Give somebody a new password, which ends their sessions",
+		Example: "  batchreset operator passwd alice",
+		Args:    terminal.AsUsed,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				_, found, err := db.Operator(cmd.Context(), args[0])
+				if err == nil && found {
+					var hash string
+					if hash, err = password.hash(std); err == nil {
+						found, err = db.SetPassword(cmd.Context(), args[0], hash, terminal.Actor(""))
+					}
+				}
+				if err != nil {
+					return err
+				}
+				if !found {
+					return noOperator(args[0])
+				}
+				return output.Said(std, map[string]any{"name": args[0], "new_password": true}, "%s has a new password", args[0])
+			})
+		},
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.Define(cmd.Flags())
+	password.define(cmd.Flags())
+	return cmd
+}
+
+func newOperatorRoleCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		redis  redisflags.Flags
+		output terminal.Output
+	)
+	cmd := &cobra.Command{
+		Use:       "role NAME ROLE",
+		Short:     "Give somebody another role, which ends their sessions",
+		Example:   "  batchreset operator role alice operator",
+		Args:      terminal.AsUsed,
+		ValidArgs: terminal.Strings(tasks.Roles),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			role := tasks.Role(args[1])
+			if err := checkRole(role); err != nil {
+				return fmt.Errorf("ROLE %w", err)
+			}
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				found, err := db.SetRole(cmd.Context(), args[0], role, terminal.Actor(""))
+				if err != nil {
+					return err
+				}
+				if !found {
+					return noOperator(args[0])
+				}
+				return output.Said(std, map[string]any{"name": args[0], "role": role}, "%s may log in as %s", args[0], role)
+			})
+		},
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.Define(cmd.Flags())
+	return cmd
+}
+
+func checkRole(role tasks.Role) error {
+	if !slices.Contains(tasks.Roles, role) {
+		return fmt.Errorf("must be of %s, not %q", terminal.Join(tasks.Roles), role)
+	}
+	return nil
+}
+
+func operatorIsThere(name string) error {
+	return terminal.WithCode(terminal.ExitRefused, fmt.Errorf("%s is there already; 'batchreset operator passwd' gives a new password", name))
+}
+
+func noOperator(name string) error {
+	return terminal.WithCode(terminal.ExitRefused, fmt.Errorf("there is no operator %.80q (see 'batchreset operator list')", name))
+}
+
+func newOperatorListCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		redis  redisflags.Flags
+		output terminal.Output
+	)
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List who may log in",
+		Example: "  batchreset operator list",
+		Args:    terminal.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				operators, err := db.Operators(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return output.Show(std.Out, terminal.View{
+					List: "operators", Rows: terminal.Each(operators), Columns: []string{"name", "role", "created_at"},
+					Table: func(w io.Writer) error {
+						table := terminal.NewTable(w, "NAME", "ROLE", "ADDED")
+						for _, o := range operators {
+							table.Row(o.Name, string(o.Role), terminal.Clock(o.CreatedAt.Time))
+						}
+						return table.Flush()
+					},
+				})
+			})
+		},
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.Define(cmd.Flags())
+	return cmd
+}
+
+func newOperatorRemoveCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		redis  redisflags.Flags
+		output terminal.Output
+	)
+	cmd := &cobra.Command{
+		Use:     "remove NAME",
+		Short:   "Let somebody log in no more, and end their sessions",
+		Example: "  batchreset operator remove alice",
+		Args:    terminal.AsUsed,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				found, err := db.RemoveOperator(cmd.Context(), args[0], terminal.Actor(""))
+				if err != nil {
+					return err
+				}
+				if !found {
+					return noOperator(args[0])
+				}
+				return output.Said(std, map[string]any{"name": args[0], "removed": true}, "%s is removed", args[0])
+			})
+		},
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.Define(cmd.Flags())
+	return cmd
+}
+
+// hash reads a password and returns what Redis keeps of it.
+func (f *passwordFlag) hash(std *terminal.Streams) (string, error) {
+	password, err := f.read(std)
+	if err != nil {
+		return "", terminal.WithCode(terminal.ExitUsage, err)
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), ops.PasswordCost)
+	return string(hash), err
+}
+
+// passwordFlag says where a password comes from: a file, or the terminal.
+type passwordFlag struct{ file string }
+
+func (f *passwordFlag) define(flags *pflag.FlagSet) {
+	flags.StringVar(&f.file, "password-file", "", "read the password from this `file`; otherwise it is asked for")
+}
+
+func (f *passwordFlag) read(std *terminal.Streams) (string, error) {
+	if f.file != "" {
+		password, err := terminal.ReadSecret(f.file)
+		if err != nil {
+			return "", fmt.Errorf("--password-file: %w", err)
+		}
+		if err := tasks.CheckPassword(password); err != nil {
+			return "", fmt.Errorf("--password-file: the password %w", err)
+		}
+		return password, nil
+	}
+	tty, ok := std.In.(*os.File)
+	if !ok || !term.IsTerminal(int(tty.Fd())) {
+		return "", errors.New("--password-file is missing, and there is no terminal to ask on")
+	}
+	password, err := terminal.AskSecret(std, tty, "Password: ")
+	if err != nil {
+		return "", err
+	}
+	if err := tasks.CheckPassword(password); err != nil {
+		return "", fmt.Errorf("the password %w", err)
+	}
+	again, err := terminal.AskSecret(std, tty, "Once more: ")
+	if err == nil && again != password {
+		err = errors.New("the passwords differ")
+	}
+	return password, err
+}

@@ -1,0 +1,59 @@
+package operate
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"batchreset/tasks/redisdb/redistest"
+)
+
+func TestOperatorCommands(t *testing.T) {
+	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
+	file := func(password string) string {
+		path := filepath.Join(t.TempDir(), "password")
+		if err := os.WriteFile(path, []byte(password+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good := file("correct horse battery")
+	for _, row := range []struct{ name, args, want string }{
+		{"a short password", "operator add alice --password-file " + file("eleven char"), "--password-file: the password must have at least 12 characters"},
+		{"a password that bcrypt would cut", "operator add alice --password-file " + file(strings.Repeat("x", 73)), "at most 72 bytes"},
+		{"a file that is not there", "operator add alice --password-file /nowhere", "--password-file"},
+		{"no terminal", "operator add alice", "--password-file is missing, and there is no terminal"},
+		{"a password for nobody", "operator passwd alice --password-file " + good, `there is no operator "alice"`},
+		{"a role for nobody", "operator role alice viewer", `there is no operator "alice"`},
+		{"a role that is none", "operator role alice admin", `ROLE must be of viewer,operator, not "admin"`},
+		{"a removal of nobody", "operator remove alice", `there is no operator "alice"`},
+	} {
+		t.Run("refuses "+row.name, func(t *testing.T) {
+			command(t, environment, strings.Fields(row.args)...).WantError(t, row.want)
+		})
+	}
+	if out := command(t, environment, "operator", "list", "--output", "jsonl").OK(t).Out; out != "" {
+		t.Errorf("there is somebody all the same: %s", out)
+	}
+	command(t, environment, "operator", "add", "alice", "--role", "operator", "--password-file", good).OK(t)
+	command(t, environment, "operator", "add", "alice", "--password-file", good).WantError(t, "alice is there already")
+	command(t, environment, "operator", "add", "wall", "--password-file", good).OK(t)
+	command(t, environment, "operator", "passwd", "alice", "--password-file", file("another horse battery")).OK(t)
+	out := command(t, environment, "operator", "list").OK(t).Out
+	if fields := strings.Fields(out); len(fields) != 9 || fields[3] != "alice" || fields[4] != "operator" || fields[6] != "wall" || fields[7] != "viewer" {
+		t.Errorf("list:\n%s", out)
+	}
+	command(t, environment, "operator", "role", "wall", "operator").OK(t)
+	command(t, environment, "operator", "role", "wall", "operator").OK(t) // which it has: nothing is decided
+	command(t, environment, "operator", "remove", "wall").OK(t)
+	trail := command(t, environment, "audit").OK(t).Out
+	for _, want := range []string{"operator-add  alice as operator", "operator-passwd  alice as operator", "operator-role  wall as operator", "operator-remove  wall"} {
+		if strings.Count(trail, want) != 1 {
+			t.Errorf("%q is not once in the trail:\n%s", want, trail)
+		}
+	}
+	if strings.Contains(trail, "battery") {
+		t.Error("a password is in the trail")
+	}
+}

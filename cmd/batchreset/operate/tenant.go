@@ -1,0 +1,230 @@
+package operate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"batchreset/cmd/batchreset/redisflags"
+	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+)
+
+func newTenantCommand(std *terminal.Streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "tenant",
+		Short: "Limit what tenants may do, and see what they use",
+		Long: `Limits are kept in Redis and hold within a second of their change, for every api and
+worker. They are against mistakes, not for billing.`,
+	}
+	cmd.AddCommand(newTenantLimitCommand(std), newTenantListCommand(std))
+	return cmd
+}
+
+// limitFlags are the limits that can be set. Those that are not given stay as they are.
+var limitFlags = []struct {
+	name, help string
+	field      func(*tasks.Limits) **int
+}{
+	{
+		"instances-per-hour", "instances that are accepted, and resets that begin, in any hour",
+		func(l *tasks.Limits) **int { return &l.InstancesPerHour },
+	},
+	{"open-instances", "instances of jobs that have not ended", func(l *tasks.Limits) **int { return &l.OpenInstances }},
+	{"requests-per-second", "requests to the API", func(l *tasks.Limits) **int { return &l.RequestsPerSecond }},
+	{
+		"max-failures", "failed items after which the rest of a job is stopped, besides what the caller says",
+		func(l *tasks.Limits) **int { return &l.MaxFailures },
+	},
+}
+
+func newTenantLimitCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		redis  redisflags.Flags
+		output terminal.Output
+		whom   tenantFlags
+		reset  bool
+	)
+	values := make([]int, len(limitFlags))
+	cmd := &cobra.Command{
+		Use:   "limit --tenant TENANT|--all",
+		Short: "Set limits of a tenant, or of all that have none of their own",
+		Long: `Sets limits. Those that are not named stay as they are; 0 = no limit, also where there
+is one for all. --inherit drops the limits that are not named, so that those for all
+tenants hold. Where nothing is set a tenant may send 100 requests per second and have
+100,000 instances open: 'batchreset tenant list' shows what holds.
+
+A request beyond a limit is refused with 429 and Retry-After. --instances-per-hour also
+holds for what was accepted before: more resets than that do not begin in any hour, the
+rest waits. --open-instances counts jobs that were accepted while there was such a limit.`,
+		Example: `  batchreset tenant limit --all --instances-per-hour 10000 --max-failures 5
+  batchreset tenant limit --tenant acme --instances-per-hour 500 --open-instances 200
+  batchreset tenant limit --tenant acme --inherit`,
+		Args: terminal.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := whom.check(); err != nil {
+				return err
+			}
+			limits, err := givenLimits(cmd.Flags(), values)
+			if err != nil {
+				return err
+			}
+			if limits == (tasks.Limits{}) && !reset {
+				return errors.New("no limit is given (see 'batchreset tenant limit --help')")
+			}
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				if err := db.SetLimits(cmd.Context(), whom.tenant, limits, reset, terminal.Actor("")); err != nil {
+					return err
+				}
+				return output.Said(std, tasks.Policy{Tenant: whom.tenant, Limits: limits}, "limits set for %s", &whom)
+			})
+		},
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.Define(cmd.Flags())
+	whom.define(cmd.Flags())
+	cmd.Flags().BoolVar(&reset, "inherit", false, "drop the limits that are not given here")
+	for i, f := range limitFlags {
+		cmd.Flags().IntVar(&values[i], f.name, 0, f.help)
+	}
+	return cmd
+}
+
+func givenLimits(flags *pflag.FlagSet, values []int) (tasks.Limits, error) {
+	var limits tasks.Limits
+	for i, f := range limitFlags {
+		if !flags.Changed(f.name) {
+			continue
+		}
+		if err := tasks.CheckLimit(values[i]); err != nil {
+			return limits, fmt.Errorf("--%s %w", f.name, err)
+		}
+		*f.field(&limits) = &values[i]
+	}
+	return limits, nil
+}
+
+// tenantState is what the list shows of a tenant.
+type tenantState struct {
+	tasks.Policy
+	Usage *tasks.Usage `json:"usage,omitempty"` // not for all tenants
+	// Holds is what a tenant is limited to in the end; of all tenants: one without its own.
+	Holds tasks.Limits `json:"holds"`
+}
+
+func newTenantListCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		redis  redisflags.Flags
+		output terminal.Output
+	)
+	cmd := &cobra.Command{
+		Use:   "list [TENANT…]",
+		Short: "List halts, limits and what is used of them",
+		Long: `Lists what holds for all tenants, for each that has a halt or limits of its own, and for
+those that are named; where nothing is set, the default. What has no limit is not counted.`,
+		Example: `  batchreset tenant list
+  batchreset tenant list acme --output json`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, name := range args {
+				if err := tasks.CheckTenant(name); err != nil {
+					return err
+				}
+			}
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				states, err := tenantStates(cmd.Context(), db, args)
+				if err != nil {
+					return err
+				}
+				return output.Show(std.Out, terminal.View{
+					List: "tenants", Rows: terminal.Each(states), Columns: tenantColumns,
+					Table: func(w io.Writer) error { return writeTenants(w, states) },
+				})
+			})
+		},
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.Define(cmd.Flags())
+	return cmd
+}
+
+// tenantStates are the states of the tenants with a policy of their own, and of the others
+// that are named.
+func tenantStates(ctx context.Context, db *redisdb.DB, names []string) ([]tenantState, error) {
+	policies, err := db.Policies(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(policies, func(p tasks.Policy) bool { return p.Tenant == name }) {
+			policies = append(policies, tasks.Policy{Tenant: name})
+		}
+	}
+	states := make([]tenantState, len(policies))
+	for i, policy := range policies {
+		states[i].Policy, states[i].Holds = policy, policy.Under(policies[0]).Limits
+		if policy.Tenant == "" {
+			continue
+		}
+		usage, err := db.Usage(ctx, policy.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		states[i].Usage = &usage
+	}
+	return states, nil
+}
+
+var tenantColumns = []string{
+	"tenant", "halt.since", "halt.reason", "own_halt.since", "own_halt.reason",
+	"holds.instances_per_hour", "holds.open_instances", "holds.requests_per_second", "holds.max_failures",
+	"usage.accepted_last_hour", "usage.begun_last_hour", "usage.open_instances",
+}
+
+func writeTenants(w io.Writer, states []tenantState) error {
+	table := terminal.NewTable(w, "TENANT", "HALTED", "BY ITSELF", "PER HOUR", "ACCEPTED", "BEGUN", "OPEN LIMIT", "OPEN", "PER SECOND", "MAX FAILURES", "REASON")
+	for _, s := range states {
+		name, since, own, reason := "(all)", "", "", ""
+		if s.Tenant != "" {
+			name = s.Tenant
+		}
+		if s.OwnHalt != nil {
+			own, reason = terminal.Clock(s.OwnHalt.Since.Time), s.OwnHalt.Reason
+		}
+		if s.OperatorHalt != nil {
+			since, reason = terminal.Clock(s.OperatorHalt.Since.Time), cmp.Or(s.OperatorHalt.Reason, reason)
+		}
+		var accepted, begun, open string
+		if s.Usage != nil {
+			accepted, begun, open = strconv.Itoa(s.Usage.AcceptedLastHour), strconv.Itoa(s.Usage.BegunLastHour), strconv.Itoa(s.Usage.OpenInstances)
+		}
+		bound := func(limit func(tasks.Limits) *int) string {
+			set := limit(s.Limits)
+			if set == nil && s.Tenant == "" { // what holds where nothing was set
+				return bound(limit(s.Holds)) + " (default)"
+			}
+			return bound(set)
+		}
+		table.Row(name, since, own, bound(func(l tasks.Limits) *int { return l.InstancesPerHour }), accepted, begun,
+			bound(func(l tasks.Limits) *int { return l.OpenInstances }), open,
+			bound(func(l tasks.Limits) *int { return l.RequestsPerSecond }), bound(func(l tasks.Limits) *int { return l.MaxFailures }), reason)
+	}
+	return table.Flush()
+}
+
+func bound(limit *int) string {
+	switch {
+	case limit == nil:
+		return ""
+	case *limit == 0:
+		return "none"
+	}
+	return strconv.Itoa(*limit)
+}

@@ -1,0 +1,172 @@
+package operate
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"batchreset/cmd/batchreset/redisflags"
+	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+)
+
+func newTokenCommand(std *terminal.Streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "Make, list and revoke callers' tokens",
+		Long: `A caller presents a token as X-Auth-Token; it says whose instances the caller may reset,
+and what else is allowed. Redis keeps only its SHA-256.`,
+	}
+	cmd.AddCommand(newTokenAddCommand(std), newTokenListCommand(std), newTokenRevokeCommand(std))
+	return cmd
+}
+
+func newTokenAddCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		redis  redisflags.Flags
+		tenant string
+		ttl    time.Duration
+		scopes []string
+		output terminal.Output
+	)
+	cmd := &cobra.Command{
+		Use:   "add --tenant TENANT",
+		Short: "Make a token and print it, once",
+		Long: `Makes a token for a tenant. The token is the last line of the output and is shown
+only now; what is needed to list and revoke it goes to standard error.`,
+		Example: `  batchreset token add --tenant acme
+  TOKEN=$(batchreset token add --tenant acme --ttl 720h --scope read)`,
+		Args: terminal.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			granted, err := parseScopes(scopes)
+			if err != nil {
+				return err
+			}
+			switch {
+			case tenant == "":
+				return fmt.Errorf("--tenant is missing")
+			case ttl < 0:
+				return fmt.Errorf("--ttl must not be negative")
+			}
+			if err := tasks.CheckTenant(tenant); err != nil {
+				return fmt.Errorf("--tenant: %w", err)
+			}
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				secret := "brt_" + rand.Text() + rand.Text()
+				token, err := db.AddToken(cmd.Context(), secret, tenant, granted, ttl, terminal.Actor(""))
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(std.Err, "token %s for tenant %s, scopes %s, %s\n", token.ID, token.Tenant, terminal.Join(token.Scopes), expiry(token, db.Now()))
+				return output.Show(std.Out, terminal.View{Document: newToken{token, secret}, Text: terminal.Line(secret)})
+			})
+		},
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.Define(cmd.Flags())
+	cmd.Flags().StringVar(&tenant, "tenant", "", "whose token it is (required)")
+	cmd.Flags().DurationVar(&ttl, "ttl", 0, "time until it expires; 0 = it does not")
+	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "what it allows: "+terminal.Join(tasks.Scopes)+" (default "+terminal.Join(tasks.DefaultScopes)+")")
+	return cmd
+}
+
+// newToken is a token with its secret, which is shown once.
+type newToken struct {
+	tasks.Token
+	Secret string `json:"token"`
+}
+
+func parseScopes(names []string) ([]tasks.Scope, error) {
+	if len(names) == 0 {
+		return tasks.DefaultScopes, nil
+	}
+	var scopes []tasks.Scope
+	for _, name := range names {
+		scope := tasks.Scope(name)
+		if !slices.Contains(tasks.Scopes, scope) {
+			return nil, fmt.Errorf("--scope must be of %s, not %q", terminal.Join(tasks.Scopes), name)
+		}
+		scopes = append(scopes, scope)
+	}
+	return scopes, nil
+}
+
+func expiry(t tasks.Token, now time.Time) string {
+	switch {
+	case !t.RevokedAt.IsZero():
+		return "revoked " + terminal.Clock(t.RevokedAt.Time)
+	case t.ExpiresAt.IsZero():
+		return "does not expire"
+	case !now.Before(t.ExpiresAt.Time):
+		return "expired " + terminal.Clock(t.ExpiresAt.Time)
+	}
+	return "expires " + terminal.Clock(t.ExpiresAt.Time)
+}
+
+func newTokenListCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		redis  redisflags.Flags
+		output terminal.Output
+	)
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the tokens, without their secrets",
+		Example: "  batchreset token list --output json",
+		Args:    terminal.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				tokens, err := db.Tokens(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return output.Show(std.Out, terminal.View{
+					List: "tokens", Rows: terminal.Each(tokens),
+					Columns: []string{"token_id", "tenant", "scopes", "created_at", "expires_at", "revoked_at"},
+					Table: func(w io.Writer) error {
+						table := terminal.NewTable(w, "ID", "TENANT", "SCOPES", "CREATED", "STATE")
+						for _, t := range tokens {
+							table.Row(t.ID, t.Tenant, terminal.Join(t.Scopes), terminal.Clock(t.CreatedAt.Time), expiry(t, db.Now()))
+						}
+						return table.Flush()
+					},
+				})
+			})
+		},
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.Define(cmd.Flags())
+	return cmd
+}
+
+func newTokenRevokeCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		redis  redisflags.Flags
+		output terminal.Output
+	)
+	cmd := &cobra.Command{
+		Use:     "revoke ID",
+		Short:   "Revoke a token, at once and for good",
+		Example: "  batchreset token revoke 3fa1c09b7e55d210",
+		Args:    terminal.AsUsed,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				found, err := db.RevokeToken(cmd.Context(), args[0], terminal.Actor(""))
+				if err != nil {
+					return err
+				}
+				if !found {
+					return terminal.WithCode(terminal.ExitRefused, fmt.Errorf("there is no token with the ID %q (see 'batchreset token list')", args[0]))
+				}
+				return output.Said(std, map[string]any{"token_id": args[0], "revoked": true}, "revoked %s", args[0])
+			})
+		},
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.Define(cmd.Flags())
+	return cmd
+}

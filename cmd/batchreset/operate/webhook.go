@@ -1,0 +1,184 @@
+package operate
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"batchreset/cmd/batchreset/redisflags"
+	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/worker/webhook"
+)
+
+func newWebhookCommand(std *terminal.Streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "webhook",
+		Short: "Tell tenants' endpoints when jobs end",
+		Long: `A tenant's webhook endpoints are told of every job of the tenant that ends
+(job.finished) and, if they want, of every item that fails (job.item_failed): by a
+POST that is signed as the Standard Webhooks specification has it. Any of its
+libraries verifies it, see https://www.standardwebhooks.com.
+
+The workers send. What is not taken is sent again, ten times within three days. An
+endpoint that answers 410, or takes nothing for five days, is disabled.`,
+	}
+	cmd.AddCommand(newWebhookAddCommand(std), newWebhookListCommand(std), newWebhookTestCommand(std),
+		newWebhookRotateCommand(std), newWebhookEnableCommand(std), newWebhookRemoveCommand(std))
+	return cmd
+}
+
+func newWebhookAddCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		redis       redisflags.Flags
+		output      terminal.Output
+		tenant, url string
+		events      []string
+		private     bool
+	)
+	cmd := &cobra.Command{
+		Use:   "add --tenant TENANT --url URL",
+		Short: "Add an endpoint and print its secret, once",
+		Long: `Adds an endpoint of a tenant. The secret that its receiver verifies the signatures
+with is the last line of the output and is shown only now; the endpoint's ID goes to
+standard error. Redis keeps the secret, because it signs.
+
+The URL must be https, and every address of its host a public one.`,
+		Example: `  batchreset webhook add --tenant acme --url https://acme.example/hooks
+  SECRET=$(batchreset webhook add --tenant acme --url https://acme.example/hooks --events job.finished,job.item_failed)`,
+		Args: terminal.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			topics, err := parseTopics(events)
+			if err != nil {
+				return err
+			}
+			switch {
+			case tenant == "":
+				return errors.New("--tenant is missing")
+			case url == "":
+				return errors.New("--url is missing")
+			}
+			if err := tasks.CheckTenant(tenant); err != nil {
+				return fmt.Errorf("--tenant: %w", err)
+			}
+			if err := webhook.CheckURL(cmd.Context(), url, private); err != nil {
+				return fmt.Errorf("--url %w", err)
+			}
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				e, err := db.AddEndpoint(cmd.Context(), tasks.NewEndpoint(tenant, url, topics), terminal.Actor(""))
+				if err != nil {
+					return terminal.WithoutCode(err)
+				}
+				fmt.Fprintf(std.Err, "webhook endpoint %s for tenant %s, events %s\n", e.ID, e.Tenant, terminal.Join(e.Topics))
+				return output.Show(std.Out, terminal.View{Document: newEndpoint{e, e.Secret}, Text: terminal.Line(e.Secret)})
+			})
+		},
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.Define(cmd.Flags())
+	cmd.Flags().StringVar(&tenant, "tenant", "", "whose endpoint it is (required)")
+	cmd.Flags().StringVar(&url, "url", "", "where its notices are sent (required)")
+	cmd.Flags().StringSliceVar(&events, "events", nil, "what it is told of: "+terminal.Join(tasks.Topics)+" (default "+string(tasks.TopicJobFinished)+")")
+	redisflags.DefineWebhookPrivate(cmd.Flags(), &private, false)
+	return cmd
+}
+
+// newEndpoint is an endpoint with its secret, which is shown once.
+type newEndpoint struct {
+	tasks.Endpoint
+	Secret string `json:"secret"`
+}
+
+func parseTopics(names []string) ([]tasks.Topic, error) {
+	if len(names) == 0 {
+		return []tasks.Topic{tasks.TopicJobFinished}, nil
+	}
+	var topics []tasks.Topic
+	for _, name := range names {
+		topic := tasks.Topic(name)
+		if !slices.Contains(tasks.Topics, topic) {
+			return nil, fmt.Errorf("--events must be of %s, not %q", terminal.Join(tasks.Topics), name)
+		}
+		if !slices.Contains(topics, topic) {
+			topics = append(topics, topic)
+		}
+	}
+	return topics, nil
+}
+
+func newWebhookListCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		redis  redisflags.Flags
+		output terminal.Output
+		tenant string
+	)
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the endpoints, without their secrets",
+		Long: `Lists the endpoints with their state and what came of the last notice that was sent
+to each.`,
+		Example: `  batchreset webhook list
+  batchreset webhook list --tenant acme --output json`,
+		Args: terminal.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+				endpoints, err := db.Endpoints(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if tenant != "" {
+					endpoints = slices.DeleteFunc(endpoints, func(e tasks.Endpoint) bool { return e.Tenant != tenant })
+				}
+				return output.Show(std.Out, terminal.View{
+					List: "endpoints", Rows: terminal.Each(endpoints), Columns: endpointColumns,
+					Table: func(w io.Writer) error { return writeEndpoints(w, endpoints, db.Now()) },
+				})
+			})
+		},
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.Define(cmd.Flags())
+	cmd.Flags().StringVar(&tenant, "tenant", "", "only this tenant's")
+	return cmd
+}
+
+var endpointColumns = []string{
+	"endpoint_id", "tenant", "url", "events", "created_at", "disabled_at", "disabled_reason", "failing_since",
+	"last.at", "last.event", "last.status", "last.error",
+}
+
+func writeEndpoints(w io.Writer, endpoints []tasks.Endpoint, now time.Time) error {
+	table := terminal.NewTable(w, "ID", "TENANT", "URL", "EVENTS", "STATE", "LAST NOTICE")
+	for _, e := range endpoints {
+		table.Row(e.ID, e.Tenant, e.URL, terminal.Join(e.Topics), endpointState(e, now), lastNotice(e.Last))
+	}
+	return table.Flush()
+}
+
+func endpointState(e tasks.Endpoint, now time.Time) string {
+	switch {
+	case !e.DisabledAt.IsZero():
+		return "disabled since " + terminal.Clock(e.DisabledAt.Time) + ": " + e.DisabledReason
+	case !e.FailingSince.IsZero():
+		return "enabled, failing since " + terminal.Clock(e.FailingSince.Time)
+	case now.Before(e.OldUntil.Time):
+		return "enabled, old secret until " + terminal.Clock(e.OldUntil.Time)
+	}
+	return "enabled"
+}
+
+func lastNotice(r *tasks.Report) string {
+	switch {
+	case r == nil:
+		return "none yet"
+	case r.Error == "":
+		return terminal.Clock(r.At.Time) + " " + string(r.Topic) + ": taken, status " + strconv.Itoa(r.Status)
+	}
+	return terminal.Clock(r.At.Time) + " " + string(r.Topic) + ": " + r.Error
+}

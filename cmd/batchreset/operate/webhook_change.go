@@ -1,0 +1,131 @@
+package operate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"batchreset/cmd/batchreset/redisflags"
+	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/worker/webhook"
+)
+
+// newEndpointCommand makes a command on the endpoint that its only argument names.
+func newEndpointCommand(cmd *cobra.Command, do func(context.Context, *redisdb.DB, tasks.Endpoint, terminal.Output) error) *cobra.Command {
+	var (
+		redis  redisflags.Flags
+		output terminal.Output
+	)
+	cmd.Args = terminal.AsUsed
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			e, err := db.EndpointByID(cmd.Context(), args[0])
+			if err == nil {
+				err = do(cmd.Context(), db, e, output)
+			}
+			if errors.Is(err, tasks.ErrNoEndpoint) {
+				return terminal.WithCode(terminal.ExitRefused, fmt.Errorf("there is no webhook endpoint with the ID %q (see 'batchreset webhook list')", args[0]))
+			}
+			return err
+		})
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	output.Define(cmd.Flags())
+	return cmd
+}
+
+func newWebhookRemoveCommand(std *terminal.Streams) *cobra.Command {
+	return newEndpointCommand(&cobra.Command{
+		Use:     "remove ID",
+		Short:   "Remove an endpoint",
+		Long:    "Removes an endpoint. What is on its way to it is dropped.",
+		Example: "  batchreset webhook remove ep_4k2jq6zr7ma3xw5b",
+	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
+		if err := db.RemoveEndpoint(ctx, e, terminal.Actor("")); err != nil {
+			return err
+		}
+		return output.Said(std, map[string]any{"endpoint_id": e.ID, "removed": true}, "removed %s", e.ID)
+	})
+}
+
+func newWebhookEnableCommand(std *terminal.Streams) *cobra.Command {
+	return newEndpointCommand(&cobra.Command{
+		Use:   "enable ID",
+		Short: "Tell a disabled endpoint again",
+		Long: `Has an endpoint that was disabled told again of what happens from now on. What
+happened meanwhile is not made up for; notices that were on their way when it was
+disabled are archived on the asynq dashboard, where they can be run.`,
+		Example: "  batchreset webhook enable ep_4k2jq6zr7ma3xw5b",
+	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
+		if err := db.EnableEndpoint(ctx, e, terminal.Actor("")); err != nil {
+			return err
+		}
+		return output.Said(std, map[string]any{"endpoint_id": e.ID, "enabled": true}, "enabled %s", e.ID)
+	})
+}
+
+func newWebhookRotateCommand(std *terminal.Streams) *cobra.Command {
+	var overlap time.Duration
+	cmd := newEndpointCommand(&cobra.Command{
+		Use:   "rotate ID",
+		Short: "Give an endpoint a new secret and print it, once",
+		Long: `Gives an endpoint a new secret. For the overlap every notice is signed with the old
+one, too, so that the receiver can change over without missing any; 0 ends the old one
+at once, for a secret that got into wrong hands.`,
+		Example: `  batchreset webhook rotate ep_4k2jq6zr7ma3xw5b
+  batchreset webhook rotate ep_4k2jq6zr7ma3xw5b --overlap 0`,
+	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
+		secret := tasks.NewEndpointSecret()
+		if err := db.RotateSecret(ctx, e, secret, overlap, terminal.Actor("")); err != nil {
+			return err
+		}
+		fmt.Fprintf(std.Err, "new secret for %s; the old one signs, too, for %s\n", e.ID, overlap)
+		return output.Show(std.Out, terminal.View{Document: map[string]any{"endpoint_id": e.ID, "secret": secret}, Text: terminal.Line(secret)})
+	})
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if overlap < 0 {
+			return errors.New("--overlap must not be negative")
+		}
+		return nil
+	}
+	cmd.Flags().DurationVar(&overlap, "overlap", 24*time.Hour, "how long the old secret signs, too")
+	return cmd
+}
+
+func newWebhookTestCommand(std *terminal.Streams) *cobra.Command {
+	var private bool
+	cmd := newEndpointCommand(&cobra.Command{
+		Use:   "test ID",
+		Short: "Send an endpoint a test event now and show what it answers",
+		Long: `Sends a signed event of the type webhook.test to an endpoint, from this machine and
+once, and shows the answer. It exits 0 only if the endpoint took it. It changes nothing
+of the endpoint's state, and works for a disabled one, too.`,
+		Example: "  batchreset webhook test ep_4k2jq6zr7ma3xw5b",
+	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
+		now := db.Now()
+		sender := webhook.NewSender(terminal.UserAgent(), private, db.Now)
+		defer sender.Close()
+		body := tasks.NoticeBody("webhook.test", tasks.Time{Time: now}, map[string]string{"tenant": e.Tenant, "endpoint_id": e.ID})
+		reply := sender.Send(ctx, e, fmt.Sprintf("%s-test-%d", e.ID, now.UnixMilli()), body)
+		if reply.Err != nil {
+			return fmt.Errorf("not sent, or not answered: %w", reply.Err)
+		}
+		text := strings.TrimSpace(reply.Text)
+		err := output.Show(std.Out, terminal.View{
+			Document: map[string]any{"endpoint_id": e.ID, "status": reply.Status, "answer": text},
+			Text:     terminal.Line(strings.TrimSpace(fmt.Sprintf("status %d after %s\n%s", reply.Status, db.Now().Sub(now).Round(time.Millisecond), text))),
+		})
+		if reply.Status/100 != 2 {
+			return errors.Join(err, terminal.WithCode(terminal.ExitStatus(reply.Status), errors.New("the endpoint did not take it; 2xx would mean that it did")))
+		}
+		return err
+	})
+	redisflags.DefineWebhookPrivate(cmd.Flags(), &private, false)
+	return cmd
+}

@@ -1,0 +1,95 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/pflag"
+	"go.opentelemetry.io/otel/trace"
+
+	"batchreset/api"
+	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+)
+
+// apiFlags are the settings of the API.
+type apiFlags struct {
+	listen       string
+	fleet        string
+	maxInstances int
+	maxWaiters   int
+	basePath     string
+	origins      []string
+	drainDelay   time.Duration // of api alone
+	db           redisdb.Options
+}
+
+func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
+	flags.StringVar(&f.listen, "listen", listen, "`address` of the public API")
+	flags.StringVar(&f.fleet, "fleet", fleet, "which instances may be reset: 'registered' = those in the fleet, by their tenant; 'open' = also any that is not registered")
+	flags.IntVar(&f.maxInstances, "max-instances", tasks.DefaultMaxInstances, "how many instances one request may list, at most 100")
+	flags.StringVar(&f.basePath, "base-path", "", "the `path` below which callers find the API behind a proxy, such as /reset: what answers say about places begins with it; the proxy may leave it on requests or take it off")
+	flags.StringSliceVar(&f.origins, "cors-origins", nil, "`origins` such as https://app.example whose pages may read the API's answers in a browser; none: only the API's own may")
+	flags.IntVar(&f.maxWaiters, "max-waiters", 20_000, "how many long polls and streams may wait at the same time, at 30 to 55 kB each, of one tenant no more than are left free, which is half of them if no other waits; further ones are told to poll")
+	flags.DurationVar(&f.db.JobRetention, "job-retention", 7*24*time.Hour, "how long a job record is kept after its job has finished")
+	flags.DurationVar(&f.db.GiveUpAfter, "give-up-after", 24*time.Hour, "an item that has not ended after this time never starts again")
+	flags.DurationVar(&f.db.AuditRetention, "audit-retention", 30*24*time.Hour, "how long entries of the audit trail are kept")
+	flags.IntVar(&f.db.MaxBacklog, "max-backlog", defaultBacklog, "how many instances may wait to be reset, about, before submits are refused with 429; 0 = any number")
+	flags.DurationVar(&f.db.TaskRetention, "task-retention", 15*time.Minute, "how long finished tasks stay on the asynq dashboard; 0 = not at all")
+}
+
+func (f *apiFlags) check() error {
+	switch {
+	case f.fleet != "registered" && f.fleet != "open":
+		return fmt.Errorf("--fleet must be 'registered' or 'open', not %q", f.fleet)
+	case f.maxInstances < 1 || f.maxInstances > tasks.MaxMaxInstances:
+		return fmt.Errorf("--max-instances must be from 1 to %d, not %d", tasks.MaxMaxInstances, f.maxInstances)
+	case f.maxWaiters < 0:
+		return errors.New("--max-waiters must not be negative")
+	case f.drainDelay < 0:
+		return errors.New("--drain-delay must not be negative")
+	case f.db.JobRetention < time.Minute:
+		return fmt.Errorf("--job-retention must be at least 1m, not %s", f.db.JobRetention)
+	case f.db.GiveUpAfter < time.Second:
+		return fmt.Errorf("--give-up-after must be at least 1s, not %s", f.db.GiveUpAfter)
+	case f.db.AuditRetention < time.Hour:
+		return fmt.Errorf("--audit-retention must be at least 1h, not %s", f.db.AuditRetention)
+	case f.db.MaxBacklog < 0:
+		return errors.New("--max-backlog must not be negative")
+	case f.db.TaskRetention < 0:
+		return errors.New("--task-retention must not be negative")
+	}
+	for _, origin := range f.origins {
+		if err := api.CheckOrigin(origin); err != nil {
+			return fmt.Errorf("--cors-origins: %w", err)
+		}
+	}
+	return checkPath("base-path", f.basePath)
+}
+
+func (f *apiFlags) handler(stopping <-chan struct{}, db *redisdb.DB, ops opsFlags, tracer trace.Tracer, log *slog.Logger) *api.API {
+	return api.New(api.Config{
+		MaxInstances: f.maxInstances, AllowUnregistered: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(),
+		Tracer: tracer, Version: terminal.Version(), BasePath: f.basePath, Origins: f.origins, Stopping: stopping,
+	}, db, log)
+}
+
+// defaultBacklog is five times what one tenant may have open by default. Queued, each is
+// about 1 kB of Redis.
+const defaultBacklog = 500_000
+
+// sayLimits tells the log what tenants are limited to that have no limits of their own.
+func (f *apiFlags) sayLimits(ctx context.Context, db *redisdb.DB, log *slog.Logger) error {
+	all, err := db.Policy(ctx, "")
+	if err != nil {
+		return err
+	}
+	log.Info("limits of a tenant without its own ('batchreset tenant limit' changes them; 0 = none)",
+		"requests_per_second", *all.RequestsPerSecond, "open_instances", *all.OpenInstances,
+		"instances_per_hour", *all.InstancesPerHour, "max_failures", *all.MaxFailures, "max_backlog", f.db.MaxBacklog)
+	return nil
+}

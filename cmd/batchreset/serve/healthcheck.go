@@ -1,0 +1,91 @@
+package serve
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"batchreset/cmd/batchreset/terminal"
+)
+
+// NewHealthcheckCommand serves container images that have no shell and no curl.
+func NewHealthcheckCommand() *cobra.Command {
+	var url, ops, public string
+	cmd := &cobra.Command{
+		Use:   "healthcheck",
+		Short: "Ask a process on this machine whether it is alive",
+		Long: `Asks a process of ours for /healthz and exits 0 if it answers. For health checks in
+containers: it reads the variables that say where the process listens, and asks its
+operators' listener, or without BATCHRESET_OPS_LISTEN the API that BATCHRESET_LISTEN
+names, or the operators' listener of an api without either.`,
+		Example: `  batchreset healthcheck
+  batchreset healthcheck --ops-listen 127.0.0.1:9091   # a worker's
+  batchreset healthcheck --url http://127.0.0.1:9091/healthz`,
+		Args: terminal.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if url == "" {
+				address, err := dialable(cmp.Or(ops, public, "127.0.0.1:9090"))
+				if err != nil {
+					return err
+				}
+				url = "http://" + address + "/healthz"
+			}
+			return askHealth(cmd.Context(), url)
+		},
+	}
+	cmd.Flags().StringVar(&url, "url", "", "where to ask, whatever the other flags say")
+	cmd.Flags().StringVar(&ops, "ops-listen", "", "`address` of the process's operators' listener")
+	cmd.Flags().StringVar(&public, "listen", "", "`address` of the process's API, asked if --ops-listen is not given")
+	terminal.EndEarly(cmd)
+	return cmd
+}
+
+// dialable makes an address to listen on one that this machine can connect to.
+func dialable(address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("--ops-listen, --listen: %w", err)
+	}
+	if port == "0" || port == "" {
+		return "", fmt.Errorf("%q has no fixed port: give --url", address)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+const healthPatience = 2 * time.Second // less than the HEALTHCHECK of the image, which ends it
+
+// askHealth returns an error unless a process of ours answers that it lives.
+func askHealth(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, healthPatience, fmt.Errorf("%s did not answer within %s", url, healthPatience))
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return fmt.Errorf("--url: %w", err)
+	}
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request) // through no proxy
+	if err != nil {
+		return terminal.WithCode(terminal.ExitAway, cmp.Or(context.Cause(ctx), err))
+	}
+	defer func() { _ = response.Body.Close() }()
+	var answer struct {
+		Code string `json:"error_code"`
+	}
+	switch err := json.NewDecoder(io.LimitReader(response.Body, 1<<16)).Decode(&answer); {
+	case response.StatusCode != http.StatusOK:
+		return terminal.WithCode(terminal.ExitStatus(response.StatusCode), fmt.Errorf("%s answered %s", url, response.Status))
+	case err != nil || answer.Code != "0":
+		return terminal.WithCode(terminal.ExitAway, errors.New(url+" is answered by something else"))
+	}
+	return nil
+}

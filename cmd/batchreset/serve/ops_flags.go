@@ -1,0 +1,65 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/hibiken/asynqmon"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
+
+	"batchreset/api"
+	"batchreset/api/ops"
+	"batchreset/tasks/redisdb"
+)
+
+// opsFlags are the settings of what operators see, and of what every listener has.
+type opsFlags struct {
+	listen   string
+	proxies  []net.IPNet
+	path     string
+	otlp     string
+	traceURL string
+	openHere bool
+}
+
+func (f *opsFlags) check() error {
+	return errors.Join(checkPath("ops-path", f.path), checkTracing(f.otlp), checkTraceURL(f.traceURL))
+}
+
+func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
+	flags.StringVar(&f.otlp, "otlp-endpoint", "", "send traces to the OTLP/HTTP collector at this `URL`, such as http://localhost:4318; none unless OTEL_EXPORTER_OTLP_ENDPOINT names one")
+	flags.StringVar(&f.path, "ops-path", "", "the `path` below which browsers find the operators' site behind a proxy, such as /ops; the proxy may leave it on requests or take it off")
+	flags.StringVar(&f.traceURL, "trace-url", "", "where operators look at a trace: a `URL` with {trace_id} in it")
+	flags.StringVar(&f.listen, "ops-listen", listen, "`address` of the operators' listener: the site is for operators, who log in; health and metrics are for everybody who reaches it")
+	flags.IPNetSliceVar(&f.proxies, "trusted-proxies", nil, "`networks` (CIDR) of proxies whose X-Forwarded-For says where a request comes from, on both listeners; none: the connection does")
+}
+
+func (f *opsFlags) trusted() (networks []*net.IPNet) {
+	for _, network := range f.proxies {
+		networks = append(networks, &network)
+	}
+	return networks
+}
+
+func (f *opsFlags) handler(stopping <-chan struct{}, db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
+	return ops.New(ops.Config{
+		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: f.traceURL, Path: f.path, Stopping: stopping,
+		ClientIP: api.ClientIP(f.trusted()), OpenHere: f.openHere, Log: log,
+	}, append(metrics, db, buildInfo())...)
+}
+
+// pathPrefix is what a path below which something is found can be.
+var pathPrefix = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
+
+func checkPath(flag, path string) error {
+	if !pathPrefix.MatchString(path) || strings.Contains(path+"/", "/./") || strings.Contains(path+"/", "/../") {
+		return fmt.Errorf("--%s must be a path such as /reset, without a slash at its end, not %q", flag, path)
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package serve
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/attribute"
+
+	"batchreset/cmd/batchreset/redisflags"
+	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks/redisdb"
+	"batchreset/worker"
+)
+
+func newWorkerCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		redis redisflags.Flags
+		flags workerFlags
+		ops   opsFlags
+		db    redisdb.Options
+	)
+	cmd := &cobra.Command{
+		Use:   "worker",
+		Short: "Run the resets",
+		Long: `Takes deliveries from Redis and resets their instances through a driver, and sends
+webhooks ('batchreset webhook'). Any number of workers may share a Redis.
+
+The http driver POSTs to a control plane of yours. What it takes for done:
+  - 200, 201 or 204 without a body;
+  - 200 or 201 with JSON, if no state in it is anything but a word for done, and no
+    error is in it;
+  - 202 with a Location, once a GET of that place says in such a word that it is done.
+A state that says failed, 408, 425, 429, and 503 with a Retry-After: tried again.
+409: the instance is busy. Any other 4xx, and 3xx: failed for good. 401: the control
+plane refuses the token; nothing is sent until it takes it.
+
+After anything else nobody knows: an answer that is lost or not understood, and a 500,
+502, 503 or 504, which a gateway may send while the control plane is still at work.
+Such an item ends as 'unknown', because a second reset beside the first must not be.
+  --driver-idempotent  a repeated call with the same Idempotency-Key is done only once:
+                       the call is repeated under its key
+  --driver-definite    after these statuses a reset is certainly not done and not under
+                       way: it is tried again under a new key
+  --driver-words       what this control plane calls the states of a reset
+
+SIGTERM stops it: nothing new is taken, running attempts have --shutdown-timeout
+to end, the rest is handed back. Until then /healthz and /metrics answer, and /readyz
+says 503. A second signal stops it at once.`,
+		Example: `  batchreset worker --driver simulator
+  batchreset worker --redis-file redis-url.txt --driver http \
+      --driver-url 'https://phones.example/v1/{instance_id}/reset' \
+      --driver-token-file /run/secrets/phones --driver-idempotent \
+      --driver-words done=wiped,running=wiping,failed=broken`,
+		Args: terminal.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(flags.check(), redisflags.CheckShared(db), ops.check()); err != nil {
+				return err
+			}
+			if err := flags.checkDriver(cmd.Flags()); err != nil {
+				return err
+			}
+			driver, err := flags.newDriver()
+			if err != nil {
+				return err
+			}
+			db.Driver, db.Roles = flags.driver, []redisdb.Role{redisdb.RoleWorker}
+			return terminal.WithCode(terminal.ExitOther, runWorker(cmd.Context(), std, redis, db, flags, driver, ops))
+		},
+	}
+	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
+	redis.DefinePatience(cmd.Flags())
+	flags.defineDriver(cmd.Flags())
+	flags.define(cmd.Flags())
+	redisflags.DefineWebhookPrivate(cmd.Flags(), &flags.webhookPrivate, false)
+	redisflags.DefineReplicas(cmd.Flags(), &db.CommitReplicas)
+	redisflags.DefineQueues(cmd.Flags(), &db.Queues)
+	redisflags.DefineFullAt(cmd.Flags(), &db.FullAt)
+	ops.define(cmd.Flags(), "127.0.0.1:9091")
+	return cmd
+}
+
+func runWorker(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, opts redisdb.Options, flags workerFlags, driver worker.Driver, ops opsFlags) (err error) {
+	log := newLogger(std.Err)
+	redisdb.LogTo(log)
+	db, err := redis.Await(ctx, logging(opts, log), log)
+	if db == nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	tracer, flush, err := startTracing(ctx, "worker", ops.otlp, log, attribute.String("batchreset.driver", flags.driver))
+	if err != nil {
+		return err
+	}
+	defer flush()
+	flags.Queues, flags.Tracer = db.Queues, tracer
+	upstream := worker.NewUpstream(driver, flags.upstream, log)
+	w, err := worker.New(flags.Config, db, upstream, db.NewServer, log)
+	if err != nil {
+		return err
+	}
+	sweeper := worker.NewSweeper(db, db.Queues, log)
+	teller := newTeller(db, flags.webhookPrivate, tracer, log)
+	private, err := bind(ctx, "ops-listen", ops.listen)
+	if err != nil {
+		return err
+	}
+	sayFiles(log, 2*flags.Concurrency)
+	inviteFirst(ctx, std, db, urlOf(private), log)
+	log.Info("worker starting", "ops", urlOf(private), "version", terminal.Version())
+	site := ops.handler(ctx.Done(), db, log, flags.metricsOf(w), sweeper, upstream, teller)
+	return runParts(ctx, []part{db.Listen, w.Run, sweeper.Run, teller.Run}, []part{
+		db.WriteActivity, db.WriteTrail,
+		func(ctx context.Context) error { return db.WatchClock(ctx, log) },
+		func(ctx context.Context) error { return serve(ctx, private, site, log) },
+	})
+}

@@ -1,0 +1,86 @@
+package terminal
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"batchreset/tasks"
+)
+
+// AsUsed takes the arguments that the command's own line of usage names, and names the one
+// that is missing. The last one may be there several times if it ends with an ellipsis.
+func AsUsed(cmd *cobra.Command, args []string) error {
+	names := strings.Fields(cmd.Use)[1:]
+	switch last := len(names) - 1; {
+	case len(args) <= last:
+		return fmt.Errorf("%s is missing (see '%s --help')", strings.TrimSuffix(names[len(args)], "…"), cmd.CommandPath())
+	case len(args) > len(names) && !strings.HasSuffix(names[last], "…"):
+		return fmt.Errorf("unexpected argument %q (see '%s --help')", args[len(names)], cmd.CommandPath())
+	}
+	return nil
+}
+
+// onceEach has cmd and the commands below it refuse a flag that is given twice, of which
+// the last would count otherwise.
+func onceEach(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if _, many := f.Value.(pflag.SliceValue); many || f.Value.Type() == "stringToString" {
+			return
+		}
+		f.Value = &once{Value: f.Value}
+	})
+	for _, sub := range cmd.Commands() {
+		onceEach(sub)
+	}
+}
+
+// leaveNothingOut has cmd and the commands below it refuse the name of a command that does
+// not exist, for which there would be help and success otherwise. No duration is 0s in the
+// help.
+func leaveNothingOut(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.DefValue == "0s" {
+			f.DefValue = "0" // else the help would say so
+		}
+	})
+	var names []string
+	for _, sub := range cmd.Commands() {
+		leaveNothingOut(sub)
+		names = append(names, sub.Name())
+	}
+	if cmd.HasParent() && names != nil && !cmd.Runnable() {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), tasks.DidYouMean(args[0], names))
+			}
+			return cmd.Help()
+		}
+	}
+}
+
+// once is the value of a flag that can be given once.
+type once struct {
+	pflag.Value
+	given bool
+}
+
+// Set sets it.
+func (o *once) Set(value string) error {
+	if o.given {
+		return errors.New("it is given twice, which one is right?")
+	}
+	o.given = true
+	return o.Value.Set(value)
+}
+
+// NoArgs refuses arguments by name.
+func NoArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument %q (see '%s --help')", args[0], cmd.CommandPath())
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package terminal
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"batchreset/tasks"
+)
+
+const environmentPrefix = "BATCHRESET_"
+
+// ParseEnvironment is the environment of a process, by the names of the variables.
+func ParseEnvironment(environ []string) map[string]string {
+	variables := map[string]string{}
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		variables[name] = value
+	}
+	return variables
+}
+
+// EnvironmentVariable is the name of the variable that sets a flag.
+func EnvironmentVariable(flag string) string {
+	return environmentPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// checkEnvironment refuses variables that were meant to be one of a flag of some command.
+// Others are not ours: Kubernetes makes some for a service that is called batchreset.
+func checkEnvironment(root *cobra.Command, variables map[string]string) error {
+	known := map[string]bool{}
+	var collect func(*cobra.Command)
+	collect = func(cmd *cobra.Command) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known[strings.TrimPrefix(EnvironmentVariable(f.Name), environmentPrefix)] = true })
+		for _, sub := range cmd.Commands() {
+			collect(sub)
+		}
+	}
+	collect(root)
+	for _, variable := range slices.Sorted(maps.Keys(variables)) {
+		name, ours := strings.CutPrefix(variable, environmentPrefix)
+		if !ours || known[name] {
+			continue
+		}
+		if hint := tasks.DidYouMean(name, slices.Sorted(maps.Keys(known))); hint != "" {
+			return fmt.Errorf("unknown environment variable %s%s", variable, strings.Replace(hint, `"`, `"`+environmentPrefix, 1))
+		}
+	}
+	return nil
+}
+
+// What is kept with a flag.
+const (
+	yieldsTo      = "yields to"        // flags which, on the command line, have its variable count for nothing
+	fromVariables = "from environment" // there, if its variable has set it
+)
+
+// Arguments stands for whatever on a command line is no flag.
+const Arguments = "an argument"
+
+// Yields has the variable of a flag count for nothing where one of the others is on the
+// command line, or is it with a value: "result=-".
+func Yields(flags *pflag.FlagSet, name string, to ...string) {
+	if err := flags.SetAnnotation(name, yieldsTo, append(flags.Lookup(name).Annotations[yieldsTo], to...)); err != nil {
+		panic(err) // only for a flag that is not there
+	}
+}
+
+// Alternatives are flags of which one may be given. Where one is on the command line, the
+// variables of the others count for nothing.
+func Alternatives(flags *pflag.FlagSet, names ...string) {
+	for i, name := range names {
+		if name != Arguments {
+			Yields(flags, name, slices.Concat(names[:i], names[i+1:])...)
+		}
+	}
+}
+
+// setFromEnvironment gives each flag that was not set on the command line the value of its
+// environment variable, if that has one: the command line wins, also where it says the same
+// in another way.
+func setFromEnvironment(flags *pflag.FlagSet, args []string, variables map[string]string) (err error) {
+	given := map[string]bool{Arguments: len(args) > 0}
+	flags.Visit(func(f *pflag.Flag) { given[f.Name], given[f.Name+"="+f.Value.String()] = says(f), true })
+	flags.VisitAll(func(f *pflag.Flag) {
+		variable := EnvironmentVariable(f.Name)
+		overruled := slices.ContainsFunc(f.Annotations[yieldsTo], func(other string) bool { return given[other] })
+		if err != nil || f.Changed || overruled || variables[variable] == "" || f.Name == "help" {
+			return
+		}
+		if err = flags.Set(f.Name, variables[variable]); err != nil {
+			err = fmt.Errorf("%s: %w", variable, err)
+		} else {
+			err = flags.SetAnnotation(f.Name, fromVariables, []string{})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return checkAlternatives(flags)
+}
+
+// says reports whether a flag is given, and not to say that it is not meant.
+func says(f *pflag.Flag) bool { return f.Changed && f.Value.String() != "false" }
+
+// checkAlternatives refuses two flags of which each yields to the other.
+func checkAlternatives(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		for _, name := range f.Annotations[yieldsTo] {
+			other := flags.Lookup(name)
+			if err == nil && says(f) && other != nil && says(other) && slices.Contains(other.Annotations[yieldsTo], f.Name) {
+				err = fmt.Errorf("%s and %s do not go together", howSet(f), howSet(other))
+			}
+		}
+	})
+	return err
+}
+
+// FromEnvironment reports whether a flag has the value of its variable.
+func FromEnvironment(f *pflag.Flag) bool { return f.Annotations[fromVariables] != nil }
+
+// howSet names a flag as the caller has given it.
+func howSet(f *pflag.Flag) string {
+	if FromEnvironment(f) {
+		return EnvironmentVariable(f.Name)
+	}
+	return "--" + f.Name
+}

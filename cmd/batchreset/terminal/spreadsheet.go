@@ -1,0 +1,56 @@
+package terminal
+
+import (
+	"regexp"
+	"strings"
+)
+
+// number is a cell that is one, whatever a spreadsheet does with it.
+var number = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`)
+
+// AsText has a spreadsheet show the cells of a table as they are: a cell that would be a
+// formula gets an apostrophe before it, as people type one. Their text comes from elsewhere,
+// from a control plane for example. One that splits lines at semicolons or in the middle of
+// a quoted cell finds no formula there either: to such a one, the quote that is doubled after a
+// semicolon is an empty text before what follows.
+func AsText(cells []string) []string {
+	for i, cell := range cells {
+		if number.MatchString(cell) {
+			continue
+		}
+		var b strings.Builder
+		begins := true
+		for j := range len(cell) {
+			if begins && isFormula(cell[j:]) {
+				b.WriteByte('\'')
+			}
+			b.WriteByte(cell[j])
+			begins = mayEndCell(cell[j])
+		}
+		cells[i] = b.String()
+	}
+	return cells
+}
+
+// FromText undoes asText for one cell.
+func FromText(cell string) string {
+	var b strings.Builder
+	begins := true
+	for j := range len(cell) {
+		if begins && cell[j] == '\'' && isFormula(cell[j:]) {
+			begins = false
+			continue
+		}
+		b.WriteByte(cell[j])
+		begins = mayEndCell(cell[j])
+	}
+	return b.String()
+}
+
+// isFormula reports whether a cell may be taken for a formula, now or without apostrophes and quotes.
+func isFormula(cell string) bool {
+	cell = strings.TrimLeft(cell, `'" `)
+	return strings.IndexAny(cell, "=+-@\t\r＝＋－＠") == 0
+}
+
+func mayEndCell(b byte) bool { return strings.IndexByte(";\t\r\n", b) >= 0 }

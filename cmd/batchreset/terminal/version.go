@@ -1,0 +1,21 @@
+package terminal
+
+import "runtime/debug"
+
+// version is set by the linker for released binaries.
+var version = ""
+
+// Version is the version of this binary: that of the release, or else what the Go
+// toolchain knows of the module, or "devel".
+func Version() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "devel"
+	}
+	return info.Main.Version
+}
+
+func UserAgent() string { return "batchreset/" + Version() }
