@@ -43,7 +43,7 @@ vulnerabilities: ## look for known vulnerabilities with govulncheck; GOVULNDB na
 	@.ci/check/vulnerabilities
 
 sbom: ## list what is in the binary of the image: .bin/release/batchreset.cdx.json, in CycloneDX
-	CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o .bin/release/batchreset ./cmd/batchreset
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags "-s -w -X batchreset/cmd/batchreset/terminal.version=$(VERSION)" -o .bin/release/batchreset ./cmd/batchreset
 	GOFLAGS=-mod=mod go tool -modfile=.ci/check/go.mod cyclonedx-gomod bin -json -version "$(VERSION)" -output .bin/release/batchreset.cdx.json .bin/release/batchreset
 
 fuzz: ## run each fuzz target for FUZZTIME (30s)

@@ -34,15 +34,18 @@ func TestTheEmbeddedRedisIsForDevAlone(t *testing.T) {
 		t.Fatal("nothing starts the embedded Redis")
 	}
 	for path, file := range files {
-		if filepath.Dir(path) == "../../cmd/batchreset" && !ofDev(path) && names(file, starters...) {
+		if filepath.Dir(path) == devDir && !ofDev(path) && names(file, starters...) {
 			t.Errorf("%s uses one of %v, which start the embedded Redis: only dev may", path, starters)
 		}
 	}
 }
 
+// devDir is where the command dev is.
+const devDir = "../../cmd/batchreset/serve"
+
 // ofDev reports whether a file is one of the command dev.
 func ofDev(path string) bool {
-	return filepath.Dir(path) == "../../cmd/batchreset" && strings.HasPrefix(filepath.Base(path), "dev")
+	return filepath.Dir(path) == devDir && strings.HasPrefix(filepath.Base(path), "dev")
 }
 
 // parse reads the Go files below a folder that are not tests.

@@ -20,31 +20,67 @@ const everything = "everything"
 // tests aside, may import of our own packages and of the libraries below.
 // Nothing means only the standard library.
 var mayImport = map[string][]string{
-	"cmd/batchreset":    {everything},
-	"cmd/chaos":         {everything},
-	"cmd/bench":         {everything},
-	"api":               {"tasks", "api/ratelimit", "Echo"},
-	"api/ops":           {"tasks", "api/ratelimit", "Echo", "asynqmon"},
-	"api/ratelimit":     {},
-	"api/client":        {},
-	"tasks":             {},
-	"tasks/redisdb":     {"tasks", "go-redis", "asynq"},
+	"cmd/batchreset":            {"cmd/batchreset/serve", "cmd/batchreset/call", "cmd/batchreset/operate", "cmd/batchreset/terminal", "tasks/redisdb"}, // main has go-redis keep still
+	"cmd/batchreset/call":       {"cmd/batchreset/terminal", "api", "api/client", "tasks"},
+	"cmd/batchreset/redisflags": {"cmd/batchreset/terminal", "tasks/redisdb"},
+	"cmd/batchreset/terminal":   {"tasks", "api/client"},
+	"cmd/batchreset/operate": {
+		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/ops", "tasks",
+		"tasks/redisdb", "tasks/redisdb/registry", "tasks/redisdb/views", "worker/webhook",
+	},
+	"cmd/batchreset/serve": {
+		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/ops", "tasks",
+		"tasks/redisdb", "tasks/redisdb/registry", "tasks/redisdb/views", "tasks/redisdb/runs",
+		"worker", "worker/webhook", "worker/simulator", "worker/httpdriver", "worker/cph", "worker/docker", "worker/execdriver",
+		"asynqmon", "OpenTelemetry's SDK",
+	},
+	"cmd/harness":         {"api/client", "tasks"},
+	"deploy/controlplane": {},
+	"cmd/chaos":           {everything},
+	"cmd/bench":           {everything},
+
+	"api":           {"tasks", "api/ratelimit", "Echo"},
+	"api/ops":       {"tasks", "api/ratelimit", "Echo", "asynqmon"},
+	"api/ratelimit": {},
+	"api/client":    {},
+
+	"tasks": {},
+	"tasks/redisdb": {
+		"tasks", "go-redis", "asynq",
+		"tasks/redisdb/wire", "tasks/redisdb/codec", "tasks/redisdb/registry", "tasks/redisdb/views", "tasks/redisdb/runs",
+	},
+	"tasks/redisdb/wire":     {"go-redis", "asynq"},
+	"tasks/redisdb/codec":    {"tasks"},
+	"tasks/redisdb/registry": {"tasks", "go-redis", "tasks/redisdb/wire", "tasks/redisdb/codec"},
+	"tasks/redisdb/views":    {"tasks", "go-redis", "tasks/redisdb/wire", "tasks/redisdb/codec"},
+	"tasks/redisdb/runs":     {"tasks", "go-redis", "tasks/redisdb/wire", "tasks/redisdb/codec"},
+
 	"worker":            {"tasks", "asynq"},
+	"worker/webhook":    {"tasks", "worker", "asynq"},
 	"worker/simulator":  {"worker"},
 	"worker/httpdriver": {"worker"},
 	"worker/cph":        {"worker"},
 	"worker/docker":     {"worker"},
-	"worker/webhook":    {"tasks", "worker"},
+	"worker/execdriver": {"worker"},
 
-	"api/browsertest":         {everything},
-	"api/nginxtest":           {everything},
-	"api/relaytest":           {everything},
-	"tasks/redisdb/redistest": {everything},
-	"deploy/controlplane":     {},
+	"api/browsertest":                      {everything},
+	"api/nginxtest":                        {everything},
+	"api/relaytest":                        {everything},
+	"tasks/redisdb/redistest":              {everything},
+	"cmd/batchreset/call/calltest":         {everything},
+	"cmd/batchreset/terminal/terminaltest": {everything},
 }
 
-// testHelpers are for tests: no other code may import them.
-var testHelpers = []string{"api/browsertest", "api/nginxtest", "api/relaytest", "tasks/redisdb/redistest"}
+// testHelpers are for tests, and for those that are named: no other code may import them.
+var testHelpers = map[string][]string{
+	"api/browsertest":                      nil,
+	"api/nginxtest":                        nil,
+	"api/relaytest":                        nil,
+	"tasks/redisdb/redistest":              nil,
+	"cmd/batchreset/call/calltest":         nil,
+	"cmd/batchreset/terminal/terminaltest": nil,
+	"cmd/harness":                          {"cmd/bench", "cmd/chaos"},
+}
 
 // libraries are those that the arrows restrict; others go where they are needed.
 var libraries = map[string]string{
@@ -70,15 +106,17 @@ func brokenArrows(packages []goPackage) []string {
 		name := strings.TrimPrefix(p.ImportPath, module+"/")
 		allowed, ok := mayImport[name]
 		if !ok {
-			broken = append(broken, fmt.Sprintf("%s is not in the layout: add it to DESIGN's section 9 and to the table of this test", name))
+			broken = append(broken, fmt.Sprintf("%s is not in the layout: add it to DESIGN's section 10 and to the table of this test", name))
 			continue
 		}
 		for _, path := range p.Imports {
 			target := restricted(path, allowed)
+			helps, isHelper := testHelpers[target]
 			switch {
 			case target == "":
-			case slices.Contains(testHelpers, target):
-				broken = append(broken, fmt.Sprintf("%s imports %s: only tests may import it", name, path))
+			case isHelper && !slices.Contains(helps, name):
+				broken = append(broken, fmt.Sprintf("%s imports %s: only %s may import it", name, path, inWords(append([]string{"tests"}, helps...))))
+			case isHelper:
 			case slices.Contains(allowed, everything), slices.Contains(allowed, target):
 			default:
 				broken = append(broken, fmt.Sprintf("%s imports %s: %s may import only %s", name, path, name, inWords(allowed)))
@@ -135,7 +173,32 @@ func TestImportArrows(t *testing.T) {
 		{"let the api import the vocabulary", "api", "batchreset/tasks", ""},
 		{"let the api import a part of Echo", "api", "github.com/labstack/echo/v4/middleware", ""},
 		{"let a package import a library that they do not restrict", "api", "golang.org/x/time/rate", ""},
-		{"let the command import a driver", "cmd/batchreset", "batchreset/worker/simulator", ""},
+		{"let the processes import a driver", "cmd/batchreset/serve", "batchreset/worker/simulator", ""},
+		{"let the benchmark use the harness", "cmd/bench", "batchreset/cmd/harness", ""},
+		{
+			"keep the harness from what it starts", "cmd/batchreset/serve", "batchreset/cmd/harness",
+			"cmd/batchreset/serve imports batchreset/cmd/harness: only tests, cmd/bench and cmd/chaos may import it",
+		},
+		{
+			"keep callers' commands from the store", "cmd/batchreset/call", "batchreset/tasks/redisdb",
+			"cmd/batchreset/call imports batchreset/tasks/redisdb: cmd/batchreset/call may import only cmd/batchreset/terminal, api, api/client and tasks",
+		},
+		{
+			"keep the commands from each other", "cmd/batchreset/call", "batchreset/cmd/batchreset/operate",
+			"cmd/batchreset/call imports batchreset/cmd/batchreset/operate: cmd/batchreset/call may import only cmd/batchreset/terminal, api, api/client and tasks",
+		},
+		{
+			"let nothing run up from the terminal", "cmd/batchreset/terminal", "batchreset/cmd/batchreset/call",
+			"cmd/batchreset/terminal imports batchreset/cmd/batchreset/call: cmd/batchreset/terminal may import only tasks and api/client",
+		},
+		{
+			"keep the vocabulary out of the wire", "tasks/redisdb/wire", "batchreset/tasks",
+			"tasks/redisdb/wire imports batchreset/tasks: tasks/redisdb/wire may import only go-redis and asynq",
+		},
+		{
+			"keep the codec from Redis", "tasks/redisdb/codec", "github.com/redis/go-redis/v9",
+			"tasks/redisdb/codec imports github.com/redis/go-redis/v9: tasks/redisdb/codec may import only tasks",
+		},
 		{
 			"keep the api from the workers", "api", "batchreset/worker",
 			"api imports batchreset/worker: api may import only tasks, api/ratelimit and Echo",
@@ -175,7 +238,7 @@ func TestImportArrows(t *testing.T) {
 		},
 		{
 			"know every package", "utils", "fmt",
-			"utils is not in the layout: add it to DESIGN's section 9 and to the table of this test",
+			"utils is not in the layout: add it to DESIGN's section 10 and to the table of this test",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
