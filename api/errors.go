@@ -14,21 +14,20 @@ import (
 // statuses is the one table from code to HTTP status. Any other error is
 // internal.
 var statuses = map[tasks.Code]int{
-	tasks.BadRequest:       http.StatusBadRequest,
-	tasks.NotYourInstance:  http.StatusBadRequest,
-	tasks.BadToken:         http.StatusUnauthorized,
-	tasks.TokenExpired:     http.StatusUnauthorized,
-	tasks.Forbidden:        http.StatusForbidden,
-	tasks.Protected:        http.StatusForbidden,
-	tasks.NoRoute:          http.StatusNotFound,
-	tasks.NoJob:            http.StatusNotFound,
-	tasks.JobFinal:         http.StatusConflict,
-	tasks.TooLarge:         http.StatusRequestEntityTooLarge,
-	tasks.KeyReused:        http.StatusUnprocessableEntity,
-	tasks.TooManyRequests:  http.StatusTooManyRequests,
-	tasks.StorageFull:      http.StatusInsufficientStorage,
-	tasks.TokenServiceDown: http.StatusServiceUnavailable,
-	tasks.Internal:         http.StatusInternalServerError,
+	tasks.BadRequest:      http.StatusBadRequest,
+	tasks.NotYourInstance: http.StatusBadRequest,
+	tasks.BadToken:        http.StatusUnauthorized,
+	tasks.TokenExpired:    http.StatusUnauthorized,
+	tasks.Forbidden:       http.StatusForbidden,
+	tasks.Protected:       http.StatusForbidden,
+	tasks.NoRoute:         http.StatusNotFound,
+	tasks.NoJob:           http.StatusNotFound,
+	tasks.JobFinal:        http.StatusConflict,
+	tasks.TooLarge:        http.StatusRequestEntityTooLarge,
+	tasks.KeyReused:       http.StatusUnprocessableEntity,
+	tasks.TooManyRequests: http.StatusTooManyRequests,
+	tasks.StorageFull:     http.StatusInsufficientStorage,
+	tasks.Internal:        http.StatusInternalServerError,
 }
 
 // answerTo returns the status and the error that a caller is shown for err.

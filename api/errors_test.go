@@ -32,7 +32,6 @@ func TestStatusOfEveryCode(t *testing.T) {
 		"RESET.0002":        422,
 		"APIGW.0308":        429,
 		"KOOPHONE.API.9999": 500,
-		"APIGW.0613":        503,
 	} {
 		t.Run(string(code), func(t *testing.T) {
 			err := fmt.Errorf("wrapped: %w", tasks.Errorf(code, "a message"))

@@ -13,22 +13,21 @@ type Code string
 
 // Codes of answers. Package api says which HTTP status goes with each.
 const (
-	OK               Code = "0"
-	BadRequest       Code = "KOOPHONE.API.1000" // the request is not well formed; the message names the field
-	NotYourInstance  Code = "KOOPHONE.API.1001" // an instance is unknown or another tenant's
-	Internal         Code = "KOOPHONE.API.9999" // our fault, or Redis is away
-	NoRoute          Code = "APIGW.0101"
-	TooLarge         Code = "APIGW.0201"
-	BadToken         Code = "APIGW.0301" // missing or not valid
-	Forbidden        Code = "APIGW.0302" // the token's scope does not allow this
-	TokenExpired     Code = "APIGW.0307" // expired or revoked
-	TooManyRequests  Code = "APIGW.0308"
-	TokenServiceDown Code = "APIGW.0613"
-	NoJob            Code = "RESET.0001" // no such job, or another tenant's
-	KeyReused        Code = "RESET.0002" // Idempotency-Key with another request
-	JobFinal         Code = "RESET.0003" // nothing to cancel or to retry
-	Protected        Code = "RESET.0004" // a listed instance is protected
-	StorageFull      Code = "RESET.0006" // Redis is nearly full: no new work
+	OK              Code = "0"
+	BadRequest      Code = "KOOPHONE.API.1000" // the request is not well formed; the message names the field
+	NotYourInstance Code = "KOOPHONE.API.1001" // an instance is unknown or another tenant's
+	Internal        Code = "KOOPHONE.API.9999" // our fault, or Redis is away
+	NoRoute         Code = "APIGW.0101"
+	TooLarge        Code = "APIGW.0201"
+	BadToken        Code = "APIGW.0301" // missing or not valid
+	Forbidden       Code = "APIGW.0302" // the token's scope does not allow this
+	TokenExpired    Code = "APIGW.0307" // expired or revoked
+	TooManyRequests Code = "APIGW.0308"
+	NoJob           Code = "RESET.0001" // no such job, or another tenant's
+	KeyReused       Code = "RESET.0002" // Idempotency-Key with another request
+	JobFinal        Code = "RESET.0003" // nothing to cancel or to retry
+	Protected       Code = "RESET.0004" // a listed instance is protected
+	StorageFull     Code = "RESET.0006" // Redis is nearly full: no new work
 )
 
 // Codes of items, used where the upstream gave none of its own.

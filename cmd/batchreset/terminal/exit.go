@@ -109,7 +109,7 @@ func ExitStatus(status int) int {
 // exitRefusal is the code for what the store says.
 func exitRefusal(code tasks.Code) int {
 	switch code {
-	case tasks.Internal, tasks.StorageFull, tasks.TokenServiceDown:
+	case tasks.Internal, tasks.StorageFull:
 		return ExitAway
 	}
 	return ExitRefused
