@@ -25,7 +25,7 @@
 //	                           lose track (retrying) ─▶ unknown
 //
 // A running item that is begun again was lost by its worker: it stays running,
-// under a new attempt. [ItemState.Next] is this drawing as a table.
+// under a new attempt. The model test of package redisdb has this drawing as a table.
 //
 // # The state of a job
 //

@@ -104,52 +104,16 @@ func (c Counts) In(states []ItemState) (n int) {
 	return n
 }
 
-// Transition is a step from one state of an item to another.
+// Transition is what the end of an attempt does to its item.
 type Transition string
 
-// The transitions of an item, see the drawing in doc.go.
+// The transitions.
 const (
-	Begin     Transition = "begin"      // an attempt starts
 	Succeed   Transition = "succeed"    // the driver confirmed the reset
 	Retry     Transition = "retry"      // the attempt ended without success, another follows
 	Fail      Transition = "fail"       // the item will not succeed any more
 	LoseTrack Transition = "lose track" // nobody can say whether the reset happened
-	Cancel    Transition = "cancel"     // the caller took the item back
-	Reopen    Transition = "reopen"     // the caller asked for a retry of a final item
 )
-
-// transitions is the state machine; whatever is not listed does not happen.
-var transitions = map[ItemState]map[Transition]ItemState{
-	ItemPending: {
-		Begin:  ItemRunning,
-		Fail:   ItemFailed, // busy too long, no longer the tenant's, time over
-		Cancel: ItemCancelled,
-		// It was retried while an earlier call was in doubt.
-		LoseTrack: ItemUnknown,
-	},
-	ItemRunning: {
-		Begin:     ItemRunning, // the attempt before was lost
-		Succeed:   ItemSucceeded,
-		Retry:     ItemRetrying,
-		Fail:      ItemFailed,
-		LoseTrack: ItemUnknown,
-	},
-	ItemRetrying: {
-		Begin:     ItemRunning,
-		Fail:      ItemFailed,
-		LoseTrack: ItemUnknown, // time is over while an earlier call is in doubt
-		Cancel:    ItemCancelled,
-	},
-	ItemFailed:    {Reopen: ItemPending},
-	ItemUnknown:   {Reopen: ItemPending},
-	ItemCancelled: {Reopen: ItemPending},
-}
-
-// Next returns the state after e, or false when e cannot happen in state s.
-func (s ItemState) Next(e Transition) (ItemState, bool) {
-	next, ok := transitions[s][e]
-	return next, ok
-}
 
 // JobState is the sum of a job's items.
 type JobState string

@@ -3,66 +3,8 @@ package tasks_test
 import (
 	"testing"
 
-	"pgregory.net/rapid"
-
 	"batchreset/tasks"
 )
-
-var events = []tasks.Transition{
-	tasks.Begin, tasks.Succeed, tasks.Retry, tasks.Fail, tasks.LoseTrack, tasks.Cancel, tasks.Reopen,
-}
-
-func TestNoSequenceOfEventsBreaksAJob(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		items := make([]tasks.Item, rapid.IntRange(1, 6).Draw(t, "items"))
-		for i := range items {
-			items[i].State = tasks.ItemPending
-		}
-		for range rapid.IntRange(0, 60).Draw(t, "steps") {
-			item := &items[rapid.IntRange(0, len(items)-1).Draw(t, "item")]
-			event := rapid.SampledFrom(events).Draw(t, "event")
-			next, possible := item.State.Next(event)
-			if item.State.Final() && possible && event != tasks.Reopen {
-				t.Fatalf("%s: final item changed by %s", item.State, event)
-			}
-			if !item.State.Final() && event == tasks.Reopen && possible {
-				t.Fatalf("%s: open item can be reopened", item.State)
-			}
-			if possible {
-				item.State = next
-			}
-			counts := tasks.Count(items)
-			if counts.Total() != len(items) {
-				t.Fatalf("counts %+v do not add up to %d", counts, len(items))
-			}
-			if state := counts.State(); state.Final() != (counts.Open() == 0) {
-				t.Fatalf("job is %s with %d open items", state, counts.Open())
-			}
-		}
-	})
-}
-
-func TestEveryStateCanBeReachedAndLeftAsDrawn(t *testing.T) {
-	reached := map[tasks.ItemState]bool{tasks.ItemPending: true}
-	for _, from := range tasks.ItemStates {
-		for _, event := range events {
-			if to, ok := from.Next(event); ok {
-				reached[to] = true
-			}
-		}
-	}
-	for _, state := range tasks.ItemStates {
-		if !reached[state] {
-			t.Errorf("no event leads to %s", state)
-		}
-	}
-	if _, ok := tasks.ItemRunning.Next(tasks.Cancel); ok {
-		t.Error("a running item can be cancelled: its reset may already have been sent")
-	}
-	if _, ok := tasks.ItemSucceeded.Next(tasks.Reopen); ok {
-		t.Error("a succeeded item can be reset again")
-	}
-}
 
 func TestJobStateIsTheFoldOfItsItems(t *testing.T) {
 	for _, row := range []struct {

@@ -199,12 +199,12 @@ func (l life) finish(o tasks.Outcome, inDoubt bool) life {
 		case o.Failure || o.Unanswered:
 			event = tasks.Fail
 		default:
-			event = tasks.Cancel
+			event = cancel
 		}
 	}
 	l.state = map[tasks.Transition]tasks.ItemState{
 		tasks.Succeed: tasks.ItemSucceeded, tasks.Retry: tasks.ItemRetrying, tasks.Fail: tasks.ItemFailed,
-		tasks.LoseTrack: tasks.ItemUnknown, tasks.Cancel: tasks.ItemCancelled,
+		tasks.LoseTrack: tasks.ItemUnknown, cancel: tasks.ItemCancelled,
 	}[event]
 	l.token, l.sent, l.unsure = "", false, false
 	if !inDoubt {

@@ -131,7 +131,7 @@ func (m *model) Retry(t *rapid.T) {
 	m.stopped = false
 	for i := range m.items {
 		if it := &m.items[i]; slices.Contains(states, it.state) {
-			it.apply(t, tasks.Reopen)
+			it.apply(t, reopen)
 			*it = modelItem{
 				state: it.state, attempts: it.attempts, delivery: it.delivery + 1, locked: it.locked, doubt: it.doubt || it.key != "",
 			}
@@ -176,11 +176,11 @@ func (m *model) Redeliver(t *rapid.T) {
 
 // apply moves the model; it fails if the state machine has no such move.
 func (it *modelItem) apply(t *rapid.T, e tasks.Transition) {
-	next, ok := it.state.Next(e)
+	to, ok := stateAfter(it.state, e)
 	if !ok {
 		t.Fatalf("the record did %s in state %s", e, it.state)
 	}
-	it.state = next
+	it.state = to
 }
 
 func (m *model) Begin(t *rapid.T) {
@@ -211,7 +211,7 @@ func (m *model) Begin(t *rapid.T) {
 	if it.state == tasks.ItemRunning {
 		it.lose()
 	}
-	it.apply(t, tasks.Begin)
+	it.apply(t, begin)
 	it.locked, it.doubt, it.sent, it.unclear = true, false, false, it.key != ""
 	ambiguous := it.key != ""
 	if !ambiguous {
@@ -337,7 +337,7 @@ func (m *model) finished(t *rapid.T, it *modelItem, o tasks.Outcome) {
 			o.Transition = tasks.Fail
 		default: // as if it had waited for its next attempt when the job was stopped
 			it.apply(t, tasks.Retry)
-			o.Transition, o.Code = tasks.Cancel, m.stopCode
+			o.Transition, o.Code = cancel, m.stopCode
 		}
 	}
 	it.apply(t, o.Transition)
