@@ -65,7 +65,8 @@ bench-quick: ## the same, smaller and less sure (under 90 s)
 	go run ./cmd/bench --quick $(BENCH)
 
 image: sbom ## build the container image batchreset:latest, and the list of what is in it
-	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) -t batchreset:latest .
+	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) --label org.opencontainers.image.version=$(VERSION) \
+		-t batchreset:latest .
 
 clean: ## remove what the targets above have built
 	rm -rf .bin batchreset

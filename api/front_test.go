@@ -38,6 +38,13 @@ func TestTheFrontPage(t *testing.T) {
 	}
 }
 
+func TestHealthSaysTheVersion(t *testing.T) {
+	got := newService(t, api.Config{Version: "v1.2.3"}).raw(t, http.MethodGet, "/healthz", "", nil)
+	if want := `{"error_code":"0","error_msg":"ok","data":{"version":"v1.2.3"}}` + "\n"; got.Code != http.StatusOK || got.Body.String() != want {
+		t.Errorf("%d %s", got.Code, got.Body)
+	}
+}
+
 func TestTheFrontPageTakesNoQuery(t *testing.T) {
 	got := newService(t, testConfig).do(t, http.MethodGet, "/?token=x", "", nil)
 	if got.status != http.StatusBadRequest || got.Code != tasks.BadRequest || !strings.Contains(got.Message, `"token"`) {

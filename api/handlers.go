@@ -292,8 +292,13 @@ func (s *server) namedJobs(c echo.Context) error {
 	return ok(c, page)
 }
 
-// healthz says that the process is alive, whatever Redis does.
-func (s *server) healthz(c echo.Context) error { return ok(c, nil) }
+// health is the data of healthz.
+type health struct {
+	Version string `json:"version"`
+}
+
+// healthz says that the process is alive, whatever Redis does, and its version.
+func (s *server) healthz(c echo.Context) error { return ok(c, health{s.cfg.Version}) }
 
 // readiness is the data of readyz.
 type readiness struct {

@@ -69,7 +69,7 @@ type Config struct {
 	MaxWaiters int
 	// Tracer makes a span of each request of the API. nil: none is made.
 	Tracer trace.Tracer
-	// Version of the service, for those who look at /.
+	// Version of the service, for / and /healthz.
 	Version string
 	// Stopping is closed when the process is going to stop: it is not ready any more, and
 	// answers all the same. nil: it is never closed.

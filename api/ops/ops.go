@@ -52,6 +52,8 @@ type Config struct {
 	// it at the beginning of theirs, or the proxy may have taken it off. The site's links and
 	// redirects are relative, and work without it; the dashboard's need it.
 	Path string
+	// Version of the service, for /healthz.
+	Version string
 	// ClientIP tells where a request comes from. nil: from where its connection does.
 	ClientIP echo.IPExtractor
 	// OpenHere lets everybody on this machine do everything as long as there is no operator,
@@ -111,9 +113,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.Use(s.limitBody)
 	viewer, operator := s.require(tasks.RoleViewer), s.require(tasks.RoleOperator)
 	// Open to everybody: what monitoring asks for, and the way in.
-	e.GET("/healthz", func(c echo.Context) error {
-		return c.JSON(http.StatusOK, fine)
-	})
+	e.GET("/healthz", s.healthz)
 	e.GET("/readyz", s.readyz)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
 	e.GET("/site/site.css", asset("site.css", "text/css; charset=utf-8"))

@@ -72,7 +72,8 @@ func newSite(t *testing.T) (url string) {
 	calls := prometheus.NewCounter(prometheus.CounterOpts{Name: "batchreset_test_calls_total", Help: "Of the test."})
 	calls.Add(3)
 	site := httptest.NewServer(ops.New(ops.Config{
-		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, OpenHere: true, Log: slog.New(slog.DiscardHandler),
+		Version: "v1.2.3",
+		Redis:   asynqmon.Options{RedisConnOpt: db}, Store: db, OpenHere: true, Log: slog.New(slog.DiscardHandler),
 	}, calls))
 	t.Cleanup(site.Close)
 	return site.URL
@@ -102,8 +103,8 @@ func TestTheSite(t *testing.T) {
 			t.Errorf("%d %s", status, body)
 		}
 	})
-	t.Run("is alive", func(t *testing.T) {
-		if status, body := get(t, url+"/healthz"); status != http.StatusOK || !strings.Contains(body, `"error_code":"0"`) {
+	t.Run("is alive, and says its version", func(t *testing.T) {
+		if status, body := get(t, url+"/healthz"); status != http.StatusOK || body != `{"error_code":"0","error_msg":"ok","data":{"version":"v1.2.3"}}`+"\n" {
 			t.Errorf("%d %s", status, body)
 		}
 	})

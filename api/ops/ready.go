@@ -18,16 +18,27 @@ const readyPatience = 1500 * time.Millisecond
 type answer struct {
 	Code    string `json:"error_code"`
 	Message string `json:"error_msg"`
+	Data    any    `json:"data,omitempty"`
 }
 
-var fine = answer{"0", "ok"}
+var fine = answer{Code: "0", Message: "ok"}
+
+// health is the data of healthz, as in package api.
+type health struct {
+	Version string `json:"version"`
+}
+
+// healthz says that the process is alive, whatever Redis does, and its version.
+func (s *site) healthz(c echo.Context) error {
+	return c.JSON(http.StatusOK, answer{fine.Code, fine.Message, health{s.Version}})
+}
 
 // readyz says whether Redis answers, can be trusted with jobs, and lets this process do its
 // work.
 func (s *site) readyz(c echo.Context) error {
 	select {
 	case <-s.Stopping:
-		return c.JSON(http.StatusServiceUnavailable, answer{string(tasks.Internal), "this process is stopping; another one takes over"})
+		return c.JSON(http.StatusServiceUnavailable, answer{Code: string(tasks.Internal), Message: "this process is stopping; another one takes over"})
 	default:
 	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), readyPatience)
@@ -41,5 +52,5 @@ func (s *site) readyz(c echo.Context) error {
 		why = e.Message
 	}
 	s.Log.Error("not ready", "error", err)
-	return c.JSON(http.StatusInternalServerError, answer{string(tasks.Internal), why})
+	return c.JSON(http.StatusInternalServerError, answer{Code: string(tasks.Internal), Message: why})
 }

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	binary = filepath.Join(dir, "batchreset")
-	build := exec.CommandContext(context.Background(), "go", "build", "-race", "-o", binary, ".")
+	build := exec.CommandContext(context.Background(), "go", "build", "-race", "-ldflags", "-X "+versionVariable+"="+versionUnderTest, "-o", binary, ".")
 	if out, err := build.CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("build: %v\n%s", err, out))
 	}

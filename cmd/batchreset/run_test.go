@@ -152,12 +152,6 @@ func TestEveryCommandTeaches(t *testing.T) {
 	}
 }
 
-func TestVersion(t *testing.T) {
-	if out := command(t, nil, "version").OK(t).Out; !strings.HasPrefix(out, "batchreset ") {
-		t.Errorf("got %q", out)
-	}
-}
-
 func TestNothingOnACommandLineIsSkipped(t *testing.T) {
 	for _, row := range []struct{ args, want string }{
 		{"submit --reason a --reason b phone-1", `invalid argument "b" for "--reason" flag: it is given twice`},

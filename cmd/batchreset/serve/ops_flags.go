@@ -15,6 +15,7 @@ import (
 
 	"batchreset/api"
 	"batchreset/api/ops"
+	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks/redisdb"
 )
 
@@ -49,7 +50,7 @@ func (f *opsFlags) trusted() (networks []*net.IPNet) {
 
 func (f *opsFlags) handler(stopping <-chan struct{}, db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
 	return ops.New(ops.Config{
-		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: f.traceURL, Path: f.path, Stopping: stopping,
+		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: f.traceURL, Path: f.path, Version: terminal.Version(), Stopping: stopping,
 		ClientIP: api.ClientIP(f.trusted()), OpenHere: f.openHere, Log: log,
 	}, append(metrics, db, buildInfo())...)
 }
