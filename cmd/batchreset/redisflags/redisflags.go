@@ -56,8 +56,11 @@ func (f *Flags) Open(ctx context.Context, opts redisdb.Options) (*redisdb.DB, er
 	return db, f.named(err)
 }
 
-// Await is open for a process that may have been started before its Redis. Without an error
-// and without a DB the process was stopped while it waited.
+// ErrStopped says that a process was told to stop while it waited for its Redis.
+var ErrStopped = errors.New("stopped before Redis was there")
+
+// Await is Open for a process that may have been started before its Redis. It returns
+// ErrStopped if ctx ends while it waits.
 func (f *Flags) Await(ctx context.Context, opts redisdb.Options, log *slog.Logger) (*redisdb.DB, error) {
 	if f.patience < 0 {
 		return nil, terminal.WithCode(terminal.ExitUsage, errors.New("--redis-patience must not be negative"))
@@ -78,8 +81,8 @@ func (f *Flags) Await(ctx context.Context, opts redisdb.Options, log *slog.Logge
 		}
 	}
 	if err != nil && ctx.Err() != nil {
-		log.Info("stopped before Redis was there")
-		return nil, nil //nolint:nilerr // nobody waits for it any more
+		log.Info(ErrStopped.Error())
+		return nil, ErrStopped
 	}
 	return db, f.named(err)
 }

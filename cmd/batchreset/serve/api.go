@@ -50,48 +50,43 @@ A second signal stops it at once.`,
 	return cmd
 }
 
-func runAPI(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, flags apiFlags, ops opsFlags) (err error) {
-	log := newLogger(std.Err)
-	redisdb.LogTo(log)
+func runAPI(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, flags apiFlags, ops opsFlags) error {
 	flags.db.Roles = []redisdb.Role{redisdb.RoleAPI}
-	db, err := redis.Await(ctx, logging(flags.db, log), log)
-	if db == nil {
-		return err
+	p := newProcess("api", std, ops)
+	return p.run(ctx,
+		p.awaitRedis(redis, flags.db),
+		p.startTracing(),
+		p.addAPI(flags),
+		p.addSite,
+		func(ctx context.Context) error {
+			sayFiles(p.log, flags.maxWaiters)
+			p.inviteFirst(ctx)
+			p.log.Info("api started", "api", p.api, "ops", p.site, "fleet", flags.fleet, "version", terminal.Version())
+			context.AfterFunc(ctx, func() { p.log.Info("api stopping", "drain_delay", flags.drainDelay) })
+			p.onClose("log", func() error { p.log.Info("api stopped"); return nil })
+			return nil
+		},
+	)
+}
+
+// addAPI adds the public API with its listener.
+func (p *process) addAPI(flags apiFlags) step {
+	return func(ctx context.Context) error {
+		public, err := p.listen(ctx, "listen", flags.listen)
+		if err != nil {
+			return err
+		}
+		if err := flags.sayLimits(ctx, p.db, p.log); err != nil {
+			return redisflags.Failed(err)
+		}
+		handler := flags.handler(ctx.Done(), p.db, p.ops, p.tracer, p.log)
+		answering := sendOff(ctx.Done(), handler)
+		p.api, p.drain = urlOf(public), flags.drainDelay
+		p.metrics = append(p.metrics, handler, p.db.QueueMetrics())
+		p.work = append(p.work,
+			part{"API", handler.Run},
+			part{"API's listener", func(ctx context.Context) error { return serve(ctx, public, answering, p.log) }},
+		)
+		return nil
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	tracer, flush, err := startTracing(ctx, "api", ops.otlp, log)
-	if err != nil {
-		return err
-	}
-	defer flush()
-	public, err := bind(ctx, "listen", flags.listen)
-	if err != nil {
-		return err
-	}
-	if err := flags.sayLimits(ctx, db, log); err != nil {
-		return redisflags.Failed(err)
-	}
-	private, err := bind(ctx, "ops-listen", ops.listen)
-	if err != nil {
-		return errors.Join(err, public.Close())
-	}
-	sayFiles(log, flags.maxWaiters)
-	inviteFirst(ctx, std, db, urlOf(private), log)
-	log.Info("api started", "api", urlOf(public), "ops", urlOf(private), "fleet", flags.fleet, "version", terminal.Version())
-	context.AfterFunc(ctx, func() { log.Info("api stopping", "drain_delay", flags.drainDelay) })
-	stop, cancel := after(ctx, flags.drainDelay)
-	defer cancel()
-	handler := flags.handler(ctx.Done(), db, ops, tracer, log)
-	answering := sendOff(ctx.Done(), handler)
-	site := ops.handler(ctx.Done(), db, log, handler, db.QueueMetrics())
-	err = runParts(stop, []part{
-		handler.Run,
-		func(ctx context.Context) error { return serve(ctx, public, answering, log) },
-	}, []part{
-		db.WriteActivity, db.WriteTrail,
-		func(ctx context.Context) error { return db.WatchClock(ctx, log) },
-		func(ctx context.Context) error { return serve(ctx, private, site, log) },
-	})
-	log.Info("api stopped")
-	return err
 }

@@ -75,80 +75,65 @@ operators' commands work on the Redis inside with the --redis that it prints.`,
 	return cmd
 }
 
-func runDev(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, flags apiFlags, work workerFlags, driver worker.Driver, ops opsFlags, hook string) (err error) {
-	log := newLogger(std.Err)
-	redisdb.LogTo(log)
+func runDev(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, api apiFlags, work workerFlags, driver worker.Driver, ops opsFlags, hook string) error {
+	d := &dev{process: newProcess("dev", std, ops), redis: redis, token: demoToken, hook: hook}
+	api.db.Driver, api.db.Roles = work.driver, []redisdb.Role{redisdb.RoleAPI, redisdb.RoleWorker}
+	api.db.Embedded = !redis.Given()
+	return d.run(ctx,
+		d.startRedis,
+		d.openRedis(&d.redis, api.db),
+		d.addCaller,
+		d.startTracing(attribute.String("batchreset.driver", work.driver)),
+		d.addWorker(work, driver),
+		d.addAPI(api),
+		d.addSite,
+		d.greet,
+	)
+}
+
+// dev is a process that is api and worker, with a Redis inside it unless another one is given,
+// and with a caller that can begin at once.
+type dev struct {
+	*process
+
+	redis  redisflags.Flags
+	inside bool   // is the Redis
+	token  string // of the caller
+	hook   string // URL that is told of every job; may be empty
+	secret string // that signs what it is told
+}
+
+// startRedis starts the Redis inside, unless one is given.
+func (d *dev) startRedis(context.Context) error {
+	if d.inside = !d.redis.Given(); !d.inside {
+		return nil
+	}
+	server, err := startEmbedded()
+	if err != nil {
+		return fmt.Errorf("start embedded Redis: %w", err)
+	}
+	d.onClose("embedded Redis", func() error { server.Close(); return nil })
+	d.redis.URL = server.url
+	return nil
+}
+
+// addCaller makes a token, and an endpoint for --webhook-url.
+func (d *dev) addCaller(ctx context.Context) error {
 	// The token of the embedded Redis is fixed, so that command lines can be kept.
 	// A well-known token has no business in a real one.
-	token, ttl := demoToken, time.Duration(0)
-	inside := !redis.Given()
-	if inside {
-		server, err := startEmbedded()
-		if err != nil {
-			return fmt.Errorf("start embedded Redis: %w", err)
-		}
-		defer server.Close()
-		redis.URL = server.url
-		flags.db.Embedded = true
-	} else {
-		token, ttl = rand.Text(), 24*time.Hour
+	ttl := time.Duration(0)
+	if !d.inside {
+		d.token, ttl = rand.Text(), 24*time.Hour
 	}
-	flags.db.Driver, flags.db.Roles = work.driver, []redisdb.Role{redisdb.RoleAPI, redisdb.RoleWorker}
-	db, err := redis.Open(ctx, logging(flags.db, log))
-	if err != nil {
+	if _, err := d.db.AddToken(ctx, d.token, demoTenant, tasks.Scopes, ttl, terminal.Actor("dev")); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if _, err := db.AddToken(ctx, token, demoTenant, tasks.Scopes, ttl, terminal.Actor("dev")); err != nil {
-		return err
+	if d.hook == "" {
+		return nil
 	}
-	secret := ""
-	if hook != "" {
-		endpoint, err := db.AddEndpoint(ctx, tasks.NewEndpoint(demoTenant, hook, tasks.Topics), terminal.Actor(""))
-		if err != nil {
-			return terminal.WithoutCode(err)
-		}
-		secret = endpoint.Secret
-	}
-	tracer, flush, err := startTracing(ctx, "dev", ops.otlp, log, attribute.String("batchreset.driver", work.driver))
-	if err != nil {
-		return err
-	}
-	defer flush()
-	work.Queues, work.Tracer = db.Queues, tracer
-	upstream := worker.NewUpstream(driver, work.upstream, log)
-	w, err := worker.New(work.Config, db, upstream, db.NewServer, log)
-	if err != nil {
-		return err
-	}
-	sweeper := worker.NewSweeper(db, db.Queues, log)
-	teller := newTeller(db, work.webhookPrivate, tracer, log)
-	public, err := bind(ctx, "listen", flags.listen)
-	if err != nil {
-		return err
-	}
-	if err := flags.sayLimits(ctx, db, log); err != nil {
-		return redisflags.Failed(err)
-	}
-	private, err := bind(ctx, "ops-listen", ops.listen)
-	if err != nil {
-		return errors.Join(err, public.Close())
-	}
-
-	handler := flags.handler(ctx.Done(), db, ops, tracer, log)
-	site := ops.handler(ctx.Done(), db, log, work.metricsOf(w), sweeper, upstream, teller, handler, db.QueueMetrics())
-	greet(std, urlOf(public), urlOf(private), token, redis.URL, inside)
-	if hook != "" {
-		fmt.Fprintf(std.Out, "Every job that ends is told to %s, signed with %s\n\n", hook, secret)
-	}
-	return runParts(ctx, []part{
-		db.Listen, w.Run, sweeper.Run, teller.Run, handler.Run,
-		func(ctx context.Context) error { return serve(ctx, public, handler, log) },
-	}, []part{
-		db.WriteActivity, db.WriteTrail,
-		func(ctx context.Context) error { return db.WatchClock(ctx, log) },
-		func(ctx context.Context) error { return serve(ctx, private, site, log) },
-	})
+	endpoint, err := d.db.AddEndpoint(ctx, tasks.NewEndpoint(demoTenant, d.hook, tasks.Topics), terminal.Actor(""))
+	d.secret = endpoint.Secret
+	return terminal.WithoutCode(err)
 }
 
 // embeddedLanes is how many lanes ask the embedded Redis: it does one thing at a time, and
@@ -184,12 +169,13 @@ func answerInfo(c *server.Peer, command string, _ ...string) bool {
 	return true
 }
 
-func greet(std *terminal.Streams, api, ops, token, redis string, inside bool) {
+// greet says what there is, and what to do with it.
+func (d *dev) greet(context.Context) error {
 	keeps := "the Redis that you named"
-	if inside {
+	if d.inside {
 		keeps = "this process; nothing survives a restart"
 	}
-	fmt.Fprintf(std.Out, `batchreset dev: simulated phones, jobs are kept in %[4]s
+	fmt.Fprintf(d.std.Out, `batchreset dev: simulated phones, jobs are kept in %[4]s
 
   API             %[1]s      tenant %[5]s, token %[3]s
   Operators' site %[2]s      with asynq's dashboard under /asynq
@@ -206,10 +192,14 @@ Or both at once:
 
   go run ./cmd/batchreset submit --server %[1]s --token %[3]s --wait a44uhlf7 efjy72gs
 
-`, api, ops, token, keeps, demoTenant)
-	if inside {
-		fmt.Fprintf(std.Out, "Operators' commands need the Redis inside, such as:\n\n  go run ./cmd/batchreset fleet list --redis %s\n\n", redis)
+`, d.api, d.site, d.token, keeps, demoTenant)
+	if d.inside {
+		fmt.Fprintf(d.std.Out, "Operators' commands need the Redis inside, such as:\n\n  go run ./cmd/batchreset fleet list --redis %s\n\n", d.redis.URL)
 	}
+	if d.hook != "" {
+		fmt.Fprintf(d.std.Out, "Every job that ends is told to %s, signed with %s\n\n", d.hook, d.secret)
+	}
+	return nil
 }
 
 // Compile-time checks that the parts which meet here fit.

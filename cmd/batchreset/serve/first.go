@@ -4,32 +4,29 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"batchreset/api/ops"
-	"batchreset/cmd/batchreset/terminal"
-	"batchreset/tasks/redisdb"
 )
 
 // inviteFirst prints a link that makes the first operator, if there is none. It goes to
 // standard output, for people: the log, which goes to standard error, is often kept and read
 // elsewhere, by more of them than may log in. Without a link the service works all the same.
-func inviteFirst(ctx context.Context, std *terminal.Streams, db *redisdb.DB, site string, log *slog.Logger) {
+func (p *process) inviteFirst(ctx context.Context) {
 	secret := rand.Text()
-	invited, err := db.InviteFirst(ctx, secret, firstLasts)
+	invited, err := p.db.InviteFirst(ctx, secret, firstLasts)
 	switch {
 	case err != nil:
-		log.Warn("no link was made for the first operator of the site; 'batchreset operator add' makes one", "error", err)
+		p.log.Warn("no link was made for the first operator of the site; 'batchreset operator add' makes one", "error", err)
 	case invited:
-		log.Warn("the operators' site has no operator yet, so it is closed: standard output has a link that makes the first one, and so does 'batchreset operator add'")
-		fmt.Fprintf(std.Out, `There is no operator yet. Whoever opens this link first becomes one, within an hour:
+		p.log.Warn("the operators' site has no operator yet, so it is closed: standard output has a link that makes the first one, and so does 'batchreset operator add'")
+		fmt.Fprintf(p.std.Out, `There is no operator yet. Whoever opens this link first becomes one, within an hour:
 
   %s
 
 It works once. Under another name of the site, through a proxy for example, put that in its place.
 
-`, ops.FirstOperatorLink(site, secret))
+`, ops.FirstOperatorLink(p.site, secret))
 	}
 }
 

@@ -52,7 +52,7 @@ func (f *opsFlags) handler(stopping <-chan struct{}, db *redisdb.DB, log *slog.L
 	return ops.New(ops.Config{
 		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: f.traceURL, Path: f.path, Version: terminal.Version(), Stopping: stopping,
 		ClientIP: api.ClientIP(f.trusted()), OpenHere: f.openHere, Log: log,
-	}, append(metrics, db, buildInfo())...)
+	}, metrics...)
 }
 
 // pathPrefix is what a path below which something is found can be.

@@ -11,6 +11,7 @@ import (
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks/redisdb"
 	"batchreset/worker"
+	"batchreset/worker/webhook"
 )
 
 func newWorkerCommand(std *terminal.Streams) *cobra.Command {
@@ -80,38 +81,41 @@ says 503. A second signal stops it at once.`,
 	return cmd
 }
 
-func runWorker(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, opts redisdb.Options, flags workerFlags, driver worker.Driver, ops opsFlags) (err error) {
-	log := newLogger(std.Err)
-	redisdb.LogTo(log)
-	db, err := redis.Await(ctx, logging(opts, log), log)
-	if db == nil {
-		return err
+func runWorker(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, opts redisdb.Options, flags workerFlags, driver worker.Driver, ops opsFlags) error {
+	p := newProcess("worker", std, ops)
+	return p.run(ctx,
+		p.awaitRedis(redis, opts),
+		p.startTracing(attribute.String("batchreset.driver", flags.driver)),
+		p.addWorker(flags, driver),
+		p.addSite,
+		func(ctx context.Context) error {
+			sayFiles(p.log, 2*flags.Concurrency)
+			p.inviteFirst(ctx)
+			p.log.Info("worker starting", "ops", p.site, "version", terminal.Version())
+			return nil
+		},
+	)
+}
+
+// addWorker adds what resets instances and what sends webhooks.
+func (p *process) addWorker(flags workerFlags, driver worker.Driver) step {
+	return func(context.Context) error {
+		flags.Queues, flags.Tracer = p.db.Queues, p.tracer
+		upstream := worker.NewUpstream(driver, flags.upstream, p.log)
+		w, err := worker.New(flags.Config, p.db, upstream, p.db.NewServer, p.log)
+		if err != nil {
+			return err
+		}
+		sweeper := worker.NewSweeper(p.db, p.db.Queues, p.log)
+		sender := webhook.NewSender(terminal.UserAgent(), flags.webhookPrivate, p.db.Now)
+		teller := worker.NewTeller(redisdb.WebhookQueue, p.db, sender, p.db.NewServer, p.tracer, p.log)
+		p.metrics = append(p.metrics, flags.metricsOf(w), sweeper, upstream, teller)
+		p.work = append(p.work,
+			part{"signals of work", p.db.Listen},
+			part{"worker", w.Run},
+			part{"sweeper", sweeper.Run},
+			part{"teller", teller.Run},
+		)
+		return nil
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	tracer, flush, err := startTracing(ctx, "worker", ops.otlp, log, attribute.String("batchreset.driver", flags.driver))
-	if err != nil {
-		return err
-	}
-	defer flush()
-	flags.Queues, flags.Tracer = db.Queues, tracer
-	upstream := worker.NewUpstream(driver, flags.upstream, log)
-	w, err := worker.New(flags.Config, db, upstream, db.NewServer, log)
-	if err != nil {
-		return err
-	}
-	sweeper := worker.NewSweeper(db, db.Queues, log)
-	teller := newTeller(db, flags.webhookPrivate, tracer, log)
-	private, err := bind(ctx, "ops-listen", ops.listen)
-	if err != nil {
-		return err
-	}
-	sayFiles(log, 2*flags.Concurrency)
-	inviteFirst(ctx, std, db, urlOf(private), log)
-	log.Info("worker starting", "ops", urlOf(private), "version", terminal.Version())
-	site := ops.handler(ctx.Done(), db, log, flags.metricsOf(w), sweeper, upstream, teller)
-	return runParts(ctx, []part{db.Listen, w.Run, sweeper.Run, teller.Run}, []part{
-		db.WriteActivity, db.WriteTrail,
-		func(ctx context.Context) error { return db.WatchClock(ctx, log) },
-		func(ctx context.Context) error { return serve(ctx, private, site, log) },
-	})
 }
