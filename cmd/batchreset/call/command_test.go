@@ -5,10 +5,13 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/goleak"
 
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/cmd/batchreset/terminal/terminaltest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // newRootCommand makes a command line with the commands of this package alone.
 func newRootCommand(std *terminal.Streams) *cobra.Command {

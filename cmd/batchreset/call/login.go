@@ -41,7 +41,7 @@ A context is a file that only you can read (mode 0600), below --config-dir. Log 
 under the same name to give it another token.`,
 		Example: `  batchreset login https://reset.example
   batchreset login https://reset-lab.example --name lab < lab-token.txt`,
-		Args: terminal.AsUsed,
+		Args: terminal.ArgsFromUsage,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s := savedContext{Name: name, Server: strings.TrimRight(args[0], "/")}
 			if name == "" {
@@ -246,7 +246,7 @@ unless --context, BATCHRESET_CONTEXT, or their other flags say otherwise.`,
 			kept   contexts
 		)
 		sub := &cobra.Command{
-			Use: use, Short: short, Example: example, Args: terminal.AsUsed,
+			Use: use, Short: short, Example: example, Args: terminal.ArgsFromUsage,
 			RunE: func(_ *cobra.Command, args []string) error { return do(kept, output, args[0]) },
 		}
 		output.Define(sub.Flags())

@@ -50,7 +50,7 @@ func (r *jobRetry) run(ctx context.Context, std *terminal.Streams, ids []string)
 	refused := f.errors
 	f = follow(ctx, c, notices, f.jobs, true)
 	f.errors = append(refused, f.errors...)
-	verdict := f.verdict(terminal.Some(ids))
+	verdict := f.verdict(terminal.SomeIDs(ids))
 	if f.cut != nil {
 		failed = nil // that it was cut short counts for more
 	}

@@ -246,7 +246,7 @@ func (s *submission) which() string {
 	for _, job := range s.jobs {
 		ids = append(ids, job.ID)
 	}
-	return terminal.Some(ids)
+	return terminal.SomeIDs(ids)
 }
 
 // writeResult writes a row for each instance. Where no batch was decided on, the file

@@ -17,5 +17,5 @@ func askFirst(ctx context.Context, std *terminal.Streams, c *client.Client, inst
 		return err
 	}
 	return terminal.Confirm(ctx, std, fmt.Sprintf("%s: %s\nserver %s, tenant %s\nThis destroys the data on them. Go on?",
-		terminal.Plural(len(instances), "instance"), terminal.Some(instances), c.Server(), tasks.Visible(who.Tenant)))
+		terminal.Plural(len(instances), "instance"), terminal.SomeIDs(instances), c.Server(), tasks.Visible(who.Tenant)))
 }

@@ -133,7 +133,7 @@ func (l *instanceList) readTable(raw []byte, name string) error {
 			return err // it names the line
 		}
 		line, _ := table.FieldPos(0)
-		l.add(terminal.FromText(cells[columns[listColumn]]), fmt.Sprintf("%s line %d", name, line))
+		l.add(terminal.UnescapeFormulas(cells[columns[listColumn]]), fmt.Sprintf("%s line %d", name, line))
 	}
 }
 

@@ -73,7 +73,7 @@ not the jobs.
 			if err := f.show(std.Out, flags.output); err != nil {
 				return err
 			}
-			return f.verdict(terminal.Some(args))
+			return f.verdict(terminal.SomeIDs(args))
 		},
 	}
 	flags.define(cmd.Flags(), std)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
@@ -31,8 +30,7 @@ func sayWhatIsMissing(w io.Writer) func(tasks.AuditEntry, error) {
 
 func newAuditCommand(std *terminal.Streams) *cobra.Command {
 	var (
-		redis        redisflags.Flags
-		output       terminal.Output
+		op           operation
 		filter       tasks.AuditFilter
 		since, until string
 		action       string
@@ -70,11 +68,11 @@ line.`,
 			if err := readTimes(time.Now()); err != nil { // before anything else goes wrong
 				return err
 			}
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
 				if err := readTimes(db.Now()); err != nil {
 					return err
 				}
-				return output.Show(std.Out, terminal.View{
+				return op.output.Show(std.Out, terminal.View{
 					List: "entries", Columns: auditColumns,
 					Rows: func(add func(any) error) error {
 						return db.AuditTrail(cmd.Context(), filter, func(e tasks.AuditEntry) error { return add(e) })
@@ -89,8 +87,7 @@ line.`,
 			})
 		},
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	cmd.Flags().StringVar(&since, "since", "24h", "from this time on: a time such as 2026-01-02T15:04:05Z, or how long ago; '' = from the start")
 	cmd.Flags().StringVar(&until, "until", "", "up to this time, likewise")
 	cmd.Flags().StringVar(&action, "action", "", "only this action: "+actionNames())

@@ -36,8 +36,8 @@ func completeTenants(std *terminal.Streams, cmd *cobra.Command) {
 // offerTenants offers those that have a token, a halt or limits.
 func offerTenants(ctx context.Context, cmd *cobra.Command, args []string) (names []string, err error) {
 	cmd.SetContext(ctx)
-	flags := redisflags.Flags{URL: cmd.Flag("redis").Value.String(), File: cmd.Flag("redis-file").Value.String()}
-	err = withRedis(cmd, flags, func(db *redisdb.DB) error {
+	op := operation{redis: redisflags.Flags{URL: cmd.Flag("redis").Value.String(), File: cmd.Flag("redis-file").Value.String()}}
+	err = op.run(cmd, func(db *redisdb.DB) error {
 		policies, err := db.Policies(ctx)
 		for _, p := range policies {
 			if p.Tenant != "" {

@@ -30,11 +30,7 @@ cannot be reset at all. Both are checked at submit and again before each attempt
 }
 
 func newFleetImportCommand(std *terminal.Streams) *cobra.Command {
-	var (
-		redis  redisflags.Flags
-		output terminal.Output
-		opts   redisdb.Options
-	)
+	var op operation
 	cmd := &cobra.Command{
 		Use:   "import FILE.csv|FILE.json",
 		Short: "Register instances from a file, or change their entries",
@@ -49,17 +45,17 @@ move to another tenant, are counted, and in the audit trail.
 CSV:   a header line instance_id[,tenant][,protected], then one instance per line
 JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
 		Example:           "  batchreset fleet import fleet.csv --redis-file redis-url.txt",
-		Args:              terminal.AsUsed,
+		Args:              terminal.ArgsFromUsage,
 		ValidArgsFunction: cobra.FixedCompletions([]string{"csv", "json"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := readFleet(args[0])
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			if err := redisflags.CheckFullAt(opts.FullAt); err != nil {
+			if err := redisflags.CheckFullAt(op.options.FullAt); err != nil {
 				return err
 			}
-			return withRedisAnd(cmd, redis, opts, func(db *redisdb.DB) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
 				if err := file.checkTenants(cmd.Context(), db); err != nil {
 					return fmt.Errorf("%s: %w", args[0], err)
 				}
@@ -68,13 +64,12 @@ JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
 				if err == nil {
 					done.Registered = len(file.changes)
 				}
-				return errors.Join(err, output.Show(std.Out, terminal.View{Document: done, Text: func(io.Writer) error { done.write(std.Err); return nil }}))
+				return errors.Join(err, op.output.Show(std.Out, terminal.View{Document: done, Text: func(io.Writer) error { done.write(std.Err); return nil }}))
 			})
 		},
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
-	redisflags.DefineFullAt(cmd.Flags(), &opts.FullAt)
+	op.define(cmd)
+	redisflags.DefineFullAt(cmd.Flags(), &op.options.FullAt)
 	return cmd
 }
 
@@ -121,10 +116,7 @@ func register(ctx context.Context, db *redisdb.DB, changes []tasks.FleetChange) 
 }
 
 func newFleetListCommand(std *terminal.Streams) *cobra.Command {
-	var (
-		redis  redisflags.Flags
-		output terminal.Output
-	)
+	var op operation
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the registered instances",
@@ -134,8 +126,8 @@ to 'batchreset fleet import'.`,
   batchreset fleet list --output csv > fleet.csv`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				return output.Show(std.Out, terminal.View{
+			return op.run(cmd, func(db *redisdb.DB) error {
+				return op.output.Show(std.Out, terminal.View{
 					List: "instances", Columns: []string{"instance_id", "tenant", "protected"},
 					Rows: func(add func(any) error) error {
 						return db.Fleet(cmd.Context(), func(in tasks.Instance) error { return add(in) })
@@ -152,8 +144,7 @@ to 'batchreset fleet import'.`,
 			})
 		},
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	return cmd
 }
 
@@ -199,23 +190,19 @@ func protect(protected bool) fleetChange {
 // newFleetChangeCommand makes a command that changes the entry of each instance that it
 // is given, and names those that have none.
 func newFleetChangeCommand(std *terminal.Streams, done string, change fleetChange, cmd *cobra.Command) *cobra.Command {
-	var (
-		redis  redisflags.Flags
-		output terminal.Output
-	)
-	cmd.Args = terminal.AsUsed
+	var op operation
+	cmd.Args = terminal.ArgsFromUsage
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return withRedis(cmd, redis, func(db *redisdb.DB) error {
+		return op.run(cmd, func(db *redisdb.DB) error {
 			missing, err := change(db, cmd.Context(), args, terminal.Actor(""))
 			if err != nil {
 				return err
 			}
 			changed := slices.DeleteFunc(slices.Clone(args), func(id string) bool { return slices.Contains(missing, id) })
-			err = output.Said(std, map[string]any{"instance_ids": changed, "not_registered": terminal.NotNil(missing)}, "%s %d instances", done, len(changed))
+			err = op.output.Said(std, map[string]any{"instance_ids": changed, "not_registered": terminal.NotNil(missing)}, "%s %d instances", done, len(changed))
 			return errors.Join(err, terminal.NotFound(len(changed), "not registered: %s", missing))
 		})
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	return cmd
 }

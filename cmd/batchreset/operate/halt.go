@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
@@ -57,10 +56,8 @@ func (f *tenantFlags) shown(done string) map[string]any {
 
 func newHaltCommand(std *terminal.Streams) *cobra.Command {
 	var (
-		redis  redisflags.Flags
-		output terminal.Output
+		op     operation
 		whom   tenantFlags
-		db     redisdb.Options
 		reason string
 	)
 	cmd := &cobra.Command{
@@ -82,31 +79,29 @@ starts.`,
 			if err := tasks.CheckReason(reason); err != nil {
 				return fmt.Errorf("--reason %w", err)
 			}
-			if db.CommitReplicas < 0 {
+			if op.options.CommitReplicas < 0 {
 				return errors.New("--commit-replicas must not be negative")
 			}
-			return withRedisAnd(cmd, redis, db, func(db *redisdb.DB) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
 				if err := db.Halt(cmd.Context(), whom.tenant, tasks.HaltedByOperator, terminal.Actor(reason)); err != nil {
 					return err
 				}
-				return output.Said(std, whom.shown("halted"), "halted: %s; 'batchreset resume' ends it", &whom)
+				return op.output.Said(std, whom.shown("halted"), "halted: %s; 'batchreset resume' ends it", &whom)
 			})
 		},
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	whom.define(cmd.Flags())
-	cmd.Flags().IntVar(&db.CommitReplicas, "commit-replicas", 0, "how many Redis replicas must know of it before it counts, as for api and worker")
+	cmd.Flags().IntVar(&op.options.CommitReplicas, "commit-replicas", 0, "how many Redis replicas must know of it before it counts, as for api and worker")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who look")
 	return cmd
 }
 
 func newResumeCommand(std *terminal.Streams) *cobra.Command {
 	var (
-		redis  redisflags.Flags
-		output terminal.Output
-		whom   tenantFlags
-		own    bool
+		op   operation
+		whom tenantFlags
+		own  bool
 	)
 	cmd := &cobra.Command{
 		Use:   "resume --tenant TENANT|--all",
@@ -124,7 +119,7 @@ beside the operators', and the tenant ends it. --own ends it in the tenant's pla
 			if err := whom.check(); err != nil {
 				return err
 			}
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
 				whose := tasks.HaltedByOperator
 				if own {
 					whose = tasks.HaltedByTenant
@@ -136,14 +131,13 @@ beside the operators', and the tenant ends it. --own ends it in the tenant's pla
 				if err != nil {
 					return err
 				}
-				err = output.Said(std, whom.shown("resumed"), "resumed: %s", &whom)
+				err = op.output.Said(std, whom.shown("resumed"), "resumed: %s", &whom)
 				sayWhatIsHalted(std.Err, policies, whom.tenant)
 				return err
 			})
 		},
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	whom.define(cmd.Flags())
 	cmd.Flags().BoolVar(&own, "own", false, "end the halt that the tenant set itself, not the operators'")
 	terminal.Alternatives(cmd.Flags(), "own", "all") // a halt of all tenants is always the operators'

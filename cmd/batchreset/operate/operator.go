@@ -1,11 +1,12 @@
 package operate
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -13,7 +14,6 @@ import (
 	"golang.org/x/term"
 
 	"batchreset/api/ops"
-	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
@@ -34,8 +34,7 @@ if its Redis user may write operators.`,
 
 func newOperatorAddCommand(std *terminal.Streams) *cobra.Command {
 	var (
-		redis    redisflags.Flags
-		output   terminal.Output
+		op       operation
 		password passwordFlag
 		role     string
 	)
@@ -46,7 +45,7 @@ func newOperatorAddCommand(std *terminal.Streams) *cobra.Command {
 a file. Redis keeps its bcrypt hash.`,
 		Example: `  batchreset operator add alice --role operator
   batchreset operator add wallboard --role viewer --password-file /run/secrets/wallboard`,
-		Args: terminal.AsUsed,
+		Args: terminal.ArgsFromUsage,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o := tasks.Operator{Name: args[0], Role: tasks.Role(role)}
 			if err := tasks.CheckOperatorName(o.Name); err != nil {
@@ -55,7 +54,7 @@ a file. Redis keeps its bcrypt hash.`,
 			if err := checkRole(o.Role); err != nil {
 				return fmt.Errorf("--role %w", err)
 			}
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
 				o.CreatedAt.Time = db.Now()
 				if _, found, err := db.Operator(cmd.Context(), o.Name); err != nil {
 					return err
@@ -73,12 +72,11 @@ a file. Redis keeps its bcrypt hash.`,
 				if !added {
 					return operatorIsThere(o.Name)
 				}
-				return output.Said(std, o, "%s may log in as %s", o.Name, o.Role)
+				return op.output.Said(std, o, "%s may log in as %s", o.Name, o.Role)
 			})
 		},
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	password.define(cmd.Flags())
 	cmd.Flags().StringVar(&role, "role", string(tasks.RoleViewer), "what they may do: "+terminal.Join(tasks.Roles))
 	return cmd
@@ -86,17 +84,16 @@ a file. Redis keeps its bcrypt hash.`,
 
 func newOperatorPasswordCommand(std *terminal.Streams) *cobra.Command {
 	var (
-		redis    redisflags.Flags
-		output   terminal.Output
+		op       operation
 		password passwordFlag
 	)
 	cmd := &cobra.Command{
 		Use:     "passwd NAME",
 		Short:   "Give somebody a new password, which ends their sessions",
 		Example: "  batchreset operator passwd alice",
-		Args:    terminal.AsUsed,
+		Args:    terminal.ArgsFromUsage,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
 				_, found, err := db.Operator(cmd.Context(), args[0])
 				if err == nil && found {
 					var hash string
@@ -110,33 +107,29 @@ func newOperatorPasswordCommand(std *terminal.Streams) *cobra.Command {
 				if !found {
 					return noOperator(args[0])
 				}
-				return output.Said(std, map[string]any{"name": args[0], "new_password": true}, "%s has a new password", args[0])
+				return op.output.Said(std, map[string]any{"name": args[0], "new_password": true}, "%s has a new password", args[0])
 			})
 		},
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	password.define(cmd.Flags())
 	return cmd
 }
 
 func newOperatorRoleCommand(std *terminal.Streams) *cobra.Command {
-	var (
-		redis  redisflags.Flags
-		output terminal.Output
-	)
+	var op operation
 	cmd := &cobra.Command{
 		Use:       "role NAME ROLE",
 		Short:     "Give somebody another role, which ends their sessions",
 		Example:   "  batchreset operator role alice operator",
-		Args:      terminal.AsUsed,
+		Args:      terminal.ArgsFromUsage,
 		ValidArgs: terminal.Strings(tasks.Roles),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			role := tasks.Role(args[1])
 			if err := checkRole(role); err != nil {
 				return fmt.Errorf("ROLE %w", err)
 			}
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
 				found, err := db.SetRole(cmd.Context(), args[0], role, terminal.Actor(""))
 				if err != nil {
 					return err
@@ -144,12 +137,11 @@ func newOperatorRoleCommand(std *terminal.Streams) *cobra.Command {
 				if !found {
 					return noOperator(args[0])
 				}
-				return output.Said(std, map[string]any{"name": args[0], "role": role}, "%s may log in as %s", args[0], role)
+				return op.output.Said(std, map[string]any{"name": args[0], "role": role}, "%s may log in as %s", args[0], role)
 			})
 		},
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	return cmd
 }
 
@@ -169,51 +161,33 @@ func noOperator(name string) error {
 }
 
 func newOperatorListCommand(std *terminal.Streams) *cobra.Command {
-	var (
-		redis  redisflags.Flags
-		output terminal.Output
-	)
-	cmd := &cobra.Command{
+	return newListCommand(std, list[tasks.Operator]{
+		name:    "operators",
+		columns: []string{"name", "role", "created_at"},
+		read: func(ctx context.Context, db *redisdb.DB, _ []string) ([]tasks.Operator, error) {
+			return db.Operators(ctx)
+		},
+		head: []string{"NAME", "ROLE", "ADDED"},
+		row: func(o tasks.Operator, _ time.Time) []string {
+			return []string{o.Name, string(o.Role), terminal.Clock(o.CreatedAt.Time)}
+		},
+	}, &cobra.Command{
 		Use:     "list",
 		Short:   "List who may log in",
 		Example: "  batchreset operator list",
 		Args:    terminal.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				operators, err := db.Operators(cmd.Context())
-				if err != nil {
-					return err
-				}
-				return output.Show(std.Out, terminal.View{
-					List: "operators", Rows: terminal.Each(operators), Columns: []string{"name", "role", "created_at"},
-					Table: func(w io.Writer) error {
-						table := terminal.NewTable(w, "NAME", "ROLE", "ADDED")
-						for _, o := range operators {
-							table.Row(o.Name, string(o.Role), terminal.Clock(o.CreatedAt.Time))
-						}
-						return table.Flush()
-					},
-				})
-			})
-		},
-	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
-	return cmd
+	})
 }
 
 func newOperatorRemoveCommand(std *terminal.Streams) *cobra.Command {
-	var (
-		redis  redisflags.Flags
-		output terminal.Output
-	)
+	var op operation
 	cmd := &cobra.Command{
 		Use:     "remove NAME",
 		Short:   "Let somebody log in no more, and end their sessions",
 		Example: "  batchreset operator remove alice",
-		Args:    terminal.AsUsed,
+		Args:    terminal.ArgsFromUsage,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
 				found, err := db.RemoveOperator(cmd.Context(), args[0], terminal.Actor(""))
 				if err != nil {
 					return err
@@ -221,12 +195,11 @@ func newOperatorRemoveCommand(std *terminal.Streams) *cobra.Command {
 				if !found {
 					return noOperator(args[0])
 				}
-				return output.Said(std, map[string]any{"name": args[0], "removed": true}, "%s is removed", args[0])
+				return op.output.Said(std, map[string]any{"name": args[0], "removed": true}, "%s is removed", args[0])
 			})
 		},
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	return cmd
 }
 

@@ -5,14 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
@@ -48,10 +47,9 @@ var limitFlags = []struct {
 
 func newTenantLimitCommand(std *terminal.Streams) *cobra.Command {
 	var (
-		redis  redisflags.Flags
-		output terminal.Output
-		whom   tenantFlags
-		reset  bool
+		op    operation
+		whom  tenantFlags
+		reset bool
 	)
 	values := make([]int, len(limitFlags))
 	cmd := &cobra.Command{
@@ -80,16 +78,15 @@ rest waits. --open-instances counts jobs that were accepted while there was such
 			if limits == (tasks.Limits{}) && !reset {
 				return errors.New("no limit is given (see 'batchreset tenant limit --help')")
 			}
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
 				if err := db.SetLimits(cmd.Context(), whom.tenant, limits, reset, terminal.Actor("")); err != nil {
 					return err
 				}
-				return output.Said(std, tasks.Policy{Tenant: whom.tenant, Limits: limits}, "limits set for %s", &whom)
+				return op.output.Said(std, tasks.Policy{Tenant: whom.tenant, Limits: limits}, "limits set for %s", &whom)
 			})
 		},
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	whom.define(cmd.Flags())
 	cmd.Flags().BoolVar(&reset, "inherit", false, "drop the limits that are not given here")
 	for i, f := range limitFlags {
@@ -121,38 +118,32 @@ type tenantState struct {
 }
 
 func newTenantListCommand(std *terminal.Streams) *cobra.Command {
-	var (
-		redis  redisflags.Flags
-		output terminal.Output
-	)
-	cmd := &cobra.Command{
+	return newListCommand(std, list[tenantState]{
+		name: "tenants",
+		columns: []string{
+			"tenant", "halt.since", "halt.reason", "own_halt.since", "own_halt.reason",
+			"holds.instances_per_hour", "holds.open_instances", "holds.requests_per_second", "holds.max_failures",
+			"usage.accepted_last_hour", "usage.begun_last_hour", "usage.open_instances",
+		},
+		read: tenantStates,
+		head: []string{"TENANT", "HALTED", "BY ITSELF", "PER HOUR", "ACCEPTED", "BEGUN", "OPEN LIMIT", "OPEN", "PER SECOND", "MAX FAILURES", "REASON"},
+		row:  func(s tenantState, _ time.Time) []string { return s.cells() },
+	}, &cobra.Command{
 		Use:   "list [TENANT…]",
 		Short: "List halts, limits and what is used of them",
 		Long: `Lists what holds for all tenants, for each that has a halt or limits of its own, and for
 those that are named; where nothing is set, the default. What has no limit is not counted.`,
 		Example: `  batchreset tenant list
   batchreset tenant list acme --output json`,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		Args: func(_ *cobra.Command, args []string) error {
 			for _, name := range args {
 				if err := tasks.CheckTenant(name); err != nil {
 					return err
 				}
 			}
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				states, err := tenantStates(cmd.Context(), db, args)
-				if err != nil {
-					return err
-				}
-				return output.Show(std.Out, terminal.View{
-					List: "tenants", Rows: terminal.Each(states), Columns: tenantColumns,
-					Table: func(w io.Writer) error { return writeTenants(w, states) },
-				})
-			})
+			return nil
 		},
-	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
-	return cmd
+	})
 }
 
 // tenantStates are the states of the tenants with a policy of their own, and of the others
@@ -182,41 +173,36 @@ func tenantStates(ctx context.Context, db *redisdb.DB, names []string) ([]tenant
 	return states, nil
 }
 
-var tenantColumns = []string{
-	"tenant", "halt.since", "halt.reason", "own_halt.since", "own_halt.reason",
-	"holds.instances_per_hour", "holds.open_instances", "holds.requests_per_second", "holds.max_failures",
-	"usage.accepted_last_hour", "usage.begun_last_hour", "usage.open_instances",
-}
-
-func writeTenants(w io.Writer, states []tenantState) error {
-	table := terminal.NewTable(w, "TENANT", "HALTED", "BY ITSELF", "PER HOUR", "ACCEPTED", "BEGUN", "OPEN LIMIT", "OPEN", "PER SECOND", "MAX FAILURES", "REASON")
-	for _, s := range states {
-		name, since, own, reason := "(all)", "", "", ""
-		if s.Tenant != "" {
-			name = s.Tenant
-		}
-		if s.OwnHalt != nil {
-			own, reason = terminal.Clock(s.OwnHalt.Since.Time), s.OwnHalt.Reason
-		}
-		if s.OperatorHalt != nil {
-			since, reason = terminal.Clock(s.OperatorHalt.Since.Time), cmp.Or(s.OperatorHalt.Reason, reason)
-		}
-		var accepted, begun, open string
-		if s.Usage != nil {
-			accepted, begun, open = strconv.Itoa(s.Usage.AcceptedLastHour), strconv.Itoa(s.Usage.BegunLastHour), strconv.Itoa(s.Usage.OpenInstances)
-		}
-		bound := func(limit func(tasks.Limits) *int) string {
-			set := limit(s.Limits)
-			if set == nil && s.Tenant == "" { // what holds where nothing was set
-				return bound(limit(s.Holds)) + " (default)"
-			}
-			return bound(set)
-		}
-		table.Row(name, since, own, bound(func(l tasks.Limits) *int { return l.InstancesPerHour }), accepted, begun,
-			bound(func(l tasks.Limits) *int { return l.OpenInstances }), open,
-			bound(func(l tasks.Limits) *int { return l.RequestsPerSecond }), bound(func(l tasks.Limits) *int { return l.MaxFailures }), reason)
+// cells are those of its row in a table.
+func (s tenantState) cells() []string {
+	name, since, own, reason := "(all)", "", "", ""
+	if s.Tenant != "" {
+		name = s.Tenant
 	}
-	return table.Flush()
+	if s.OwnHalt != nil {
+		own, reason = terminal.Clock(s.OwnHalt.Since.Time), s.OwnHalt.Reason
+	}
+	if s.OperatorHalt != nil {
+		since, reason = terminal.Clock(s.OperatorHalt.Since.Time), cmp.Or(s.OperatorHalt.Reason, reason)
+	}
+	var accepted, begun, open string
+	if s.Usage != nil {
+		accepted, begun, open = strconv.Itoa(s.Usage.AcceptedLastHour), strconv.Itoa(s.Usage.BegunLastHour), strconv.Itoa(s.Usage.OpenInstances)
+	}
+	bound := func(limit func(tasks.Limits) *int) string {
+		set := limit(s.Limits)
+		if set == nil && s.Tenant == "" { // what holds where nothing was set
+			return bound(limit(s.Holds)) + " (default)"
+		}
+		return bound(set)
+	}
+	return []string{
+		name, since, own,
+		bound(func(l tasks.Limits) *int { return l.InstancesPerHour }), accepted, begun,
+		bound(func(l tasks.Limits) *int { return l.OpenInstances }), open,
+		bound(func(l tasks.Limits) *int { return l.RequestsPerSecond }),
+		bound(func(l tasks.Limits) *int { return l.MaxFailures }), reason,
+	}
 }
 
 func bound(limit *int) string {

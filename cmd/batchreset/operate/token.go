@@ -1,15 +1,14 @@
 package operate
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
@@ -28,11 +27,10 @@ and what else is allowed. Redis keeps only its SHA-256.`,
 
 func newTokenAddCommand(std *terminal.Streams) *cobra.Command {
 	var (
-		redis  redisflags.Flags
 		tenant string
 		ttl    time.Duration
 		scopes []string
-		output terminal.Output
+		op     operation
 	)
 	cmd := &cobra.Command{
 		Use:   "add --tenant TENANT",
@@ -56,19 +54,18 @@ only now; what is needed to list and revoke it goes to standard error.`,
 			if err := tasks.CheckTenant(tenant); err != nil {
 				return fmt.Errorf("--tenant: %w", err)
 			}
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
 				secret := "brt_" + rand.Text() + rand.Text()
 				token, err := db.AddToken(cmd.Context(), secret, tenant, granted, ttl, terminal.Actor(""))
 				if err != nil {
 					return err
 				}
 				fmt.Fprintf(std.Err, "token %s for tenant %s, scopes %s, %s\n", token.ID, token.Tenant, terminal.Join(token.Scopes), expiry(token, db.Now()))
-				return output.Show(std.Out, terminal.View{Document: newToken{token, secret}, Text: terminal.Line(secret)})
+				return op.output.Show(std.Out, terminal.View{Document: newToken{token, secret}, Text: terminal.Line(secret)})
 			})
 		},
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	cmd.Flags().StringVar(&tenant, "tenant", "", "whose token it is (required)")
 	cmd.Flags().DurationVar(&ttl, "ttl", 0, "time until it expires; 0 = it does not")
 	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "what it allows: "+terminal.Join(tasks.Scopes)+" (default "+terminal.Join(tasks.DefaultScopes)+")")
@@ -109,52 +106,31 @@ func expiry(t tasks.Token, now time.Time) string {
 }
 
 func newTokenListCommand(std *terminal.Streams) *cobra.Command {
-	var (
-		redis  redisflags.Flags
-		output terminal.Output
-	)
-	cmd := &cobra.Command{
+	return newListCommand(std, list[tasks.Token]{
+		name:    "tokens",
+		columns: []string{"token_id", "tenant", "scopes", "created_at", "expires_at", "revoked_at"},
+		read:    func(ctx context.Context, db *redisdb.DB, _ []string) ([]tasks.Token, error) { return db.Tokens(ctx) },
+		head:    []string{"ID", "TENANT", "SCOPES", "CREATED", "STATE"},
+		row: func(t tasks.Token, now time.Time) []string {
+			return []string{t.ID, t.Tenant, terminal.Join(t.Scopes), terminal.Clock(t.CreatedAt.Time), expiry(t, now)}
+		},
+	}, &cobra.Command{
 		Use:     "list",
 		Short:   "List the tokens, without their secrets",
 		Example: "  batchreset token list --output json",
 		Args:    terminal.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				tokens, err := db.Tokens(cmd.Context())
-				if err != nil {
-					return err
-				}
-				return output.Show(std.Out, terminal.View{
-					List: "tokens", Rows: terminal.Each(tokens),
-					Columns: []string{"token_id", "tenant", "scopes", "created_at", "expires_at", "revoked_at"},
-					Table: func(w io.Writer) error {
-						table := terminal.NewTable(w, "ID", "TENANT", "SCOPES", "CREATED", "STATE")
-						for _, t := range tokens {
-							table.Row(t.ID, t.Tenant, terminal.Join(t.Scopes), terminal.Clock(t.CreatedAt.Time), expiry(t, db.Now()))
-						}
-						return table.Flush()
-					},
-				})
-			})
-		},
-	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
-	return cmd
+	})
 }
 
 func newTokenRevokeCommand(std *terminal.Streams) *cobra.Command {
-	var (
-		redis  redisflags.Flags
-		output terminal.Output
-	)
+	var op operation
 	cmd := &cobra.Command{
 		Use:     "revoke ID",
 		Short:   "Revoke a token, at once and for good",
 		Example: "  batchreset token revoke 3fa1c09b7e55d210",
-		Args:    terminal.AsUsed,
+		Args:    terminal.ArgsFromUsage,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
 				found, err := db.RevokeToken(cmd.Context(), args[0], terminal.Actor(""))
 				if err != nil {
 					return err
@@ -162,11 +138,10 @@ func newTokenRevokeCommand(std *terminal.Streams) *cobra.Command {
 				if !found {
 					return terminal.WithCode(terminal.ExitRefused, fmt.Errorf("there is no token with the ID %q (see 'batchreset token list')", args[0]))
 				}
-				return output.Said(std, map[string]any{"token_id": args[0], "revoked": true}, "revoked %s", args[0])
+				return op.output.Said(std, map[string]any{"token_id": args[0], "revoked": true}, "revoked %s", args[0])
 			})
 		},
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	return cmd
 }

@@ -1,9 +1,9 @@
 package operate
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"time"
@@ -36,8 +36,7 @@ endpoint that answers 410, or takes nothing for five days, is disabled.`,
 
 func newWebhookAddCommand(std *terminal.Streams) *cobra.Command {
 	var (
-		redis       redisflags.Flags
-		output      terminal.Output
+		op          operation
 		tenant, url string
 		events      []string
 		private     bool
@@ -70,18 +69,17 @@ The URL must be https, and every address of its host a public one.`,
 			if err := webhook.CheckURL(cmd.Context(), url, private); err != nil {
 				return fmt.Errorf("--url %w", err)
 			}
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
 				e, err := db.AddEndpoint(cmd.Context(), tasks.NewEndpoint(tenant, url, topics), terminal.Actor(""))
 				if err != nil {
 					return terminal.WithoutCode(err)
 				}
 				fmt.Fprintf(std.Err, "webhook endpoint %s for tenant %s, events %s\n", e.ID, e.Tenant, terminal.Join(e.Topics))
-				return output.Show(std.Out, terminal.View{Document: newEndpoint{e, e.Secret}, Text: terminal.Line(e.Secret)})
+				return op.output.Show(std.Out, terminal.View{Document: newEndpoint{e, e.Secret}, Text: terminal.Line(e.Secret)})
 			})
 		},
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	cmd.Flags().StringVar(&tenant, "tenant", "", "whose endpoint it is (required)")
 	cmd.Flags().StringVar(&url, "url", "", "where its notices are sent (required)")
 	cmd.Flags().StringSliceVar(&events, "events", nil, "what it is told of: "+terminal.Join(tasks.Topics)+" (default "+string(tasks.TopicJobFinished)+")")
@@ -113,12 +111,25 @@ func parseTopics(names []string) ([]tasks.Topic, error) {
 }
 
 func newWebhookListCommand(std *terminal.Streams) *cobra.Command {
-	var (
-		redis  redisflags.Flags
-		output terminal.Output
-		tenant string
-	)
-	cmd := &cobra.Command{
+	var tenant string
+	cmd := newListCommand(std, list[tasks.Endpoint]{
+		name: "endpoints",
+		columns: []string{
+			"endpoint_id", "tenant", "url", "events", "created_at", "disabled_at", "disabled_reason", "failing_since",
+			"last.at", "last.event", "last.status", "last.error",
+		},
+		read: func(ctx context.Context, db *redisdb.DB, _ []string) ([]tasks.Endpoint, error) {
+			endpoints, err := db.Endpoints(ctx)
+			if tenant != "" {
+				endpoints = slices.DeleteFunc(endpoints, func(e tasks.Endpoint) bool { return e.Tenant != tenant })
+			}
+			return endpoints, err
+		},
+		head: []string{"ID", "TENANT", "URL", "EVENTS", "STATE", "LAST NOTICE"},
+		row: func(e tasks.Endpoint, now time.Time) []string {
+			return []string{e.ID, e.Tenant, e.URL, terminal.Join(e.Topics), endpointState(e, now), lastNotice(e.Last)}
+		},
+	}, &cobra.Command{
 		Use:   "list",
 		Short: "List the endpoints, without their secrets",
 		Long: `Lists the endpoints with their state and what came of the last notice that was sent
@@ -126,39 +137,9 @@ to each.`,
 		Example: `  batchreset webhook list
   batchreset webhook list --tenant acme --output json`,
 		Args: terminal.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withRedis(cmd, redis, func(db *redisdb.DB) error {
-				endpoints, err := db.Endpoints(cmd.Context())
-				if err != nil {
-					return err
-				}
-				if tenant != "" {
-					endpoints = slices.DeleteFunc(endpoints, func(e tasks.Endpoint) bool { return e.Tenant != tenant })
-				}
-				return output.Show(std.Out, terminal.View{
-					List: "endpoints", Rows: terminal.Each(endpoints), Columns: endpointColumns,
-					Table: func(w io.Writer) error { return writeEndpoints(w, endpoints, db.Now()) },
-				})
-			})
-		},
-	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	})
 	cmd.Flags().StringVar(&tenant, "tenant", "", "only this tenant's")
 	return cmd
-}
-
-var endpointColumns = []string{
-	"endpoint_id", "tenant", "url", "events", "created_at", "disabled_at", "disabled_reason", "failing_since",
-	"last.at", "last.event", "last.status", "last.error",
-}
-
-func writeEndpoints(w io.Writer, endpoints []tasks.Endpoint, now time.Time) error {
-	table := terminal.NewTable(w, "ID", "TENANT", "URL", "EVENTS", "STATE", "LAST NOTICE")
-	for _, e := range endpoints {
-		table.Row(e.ID, e.Tenant, e.URL, terminal.Join(e.Topics), endpointState(e, now), lastNotice(e.Last))
-	}
-	return table.Flush()
 }
 
 func endpointState(e tasks.Endpoint, now time.Time) string {

@@ -18,16 +18,13 @@ import (
 
 // newEndpointCommand makes a command on the endpoint that its only argument names.
 func newEndpointCommand(cmd *cobra.Command, do func(context.Context, *redisdb.DB, tasks.Endpoint, terminal.Output) error) *cobra.Command {
-	var (
-		redis  redisflags.Flags
-		output terminal.Output
-	)
-	cmd.Args = terminal.AsUsed
+	var op operation
+	cmd.Args = terminal.ArgsFromUsage
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return withRedis(cmd, redis, func(db *redisdb.DB) error {
+		return op.run(cmd, func(db *redisdb.DB) error {
 			e, err := db.EndpointByID(cmd.Context(), args[0])
 			if err == nil {
-				err = do(cmd.Context(), db, e, output)
+				err = do(cmd.Context(), db, e, op.output)
 			}
 			if errors.Is(err, tasks.ErrNoEndpoint) {
 				return terminal.WithCode(terminal.ExitRefused, fmt.Errorf("there is no webhook endpoint with the ID %q (see 'batchreset webhook list')", args[0]))
@@ -35,8 +32,7 @@ func newEndpointCommand(cmd *cobra.Command, do func(context.Context, *redisdb.DB
 			return err
 		})
 	}
-	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
-	output.Define(cmd.Flags())
+	op.define(cmd)
 	return cmd
 }
 

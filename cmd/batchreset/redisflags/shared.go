@@ -24,6 +24,7 @@ func DefineFullAt(flags *pflag.FlagSet, percent *int) {
 	flags.IntVar(percent, "full-at", redisdb.DefaultFullAt, "`percent` of Redis's maxmemory from which no new work is accepted: submits, retries, imports; give api and worker the same")
 }
 
+// CheckFullAt returns an error that names the flag unless percent is from 1 to 100.
 func CheckFullAt(percent int) error {
 	if percent < 1 || percent > 100 {
 		return fmt.Errorf("--full-at must be from 1 to 100, not %d", percent)

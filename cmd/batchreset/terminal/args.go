@@ -11,9 +11,9 @@ import (
 	"batchreset/tasks"
 )
 
-// AsUsed takes the arguments that the command's own line of usage names, and names the one
+// ArgsFromUsage takes the arguments that the command's own line of usage names, and names the one
 // that is missing. The last one may be there several times if it ends with an ellipsis.
-func AsUsed(cmd *cobra.Command, args []string) error {
+func ArgsFromUsage(cmd *cobra.Command, args []string) error {
 	names := strings.Fields(cmd.Use)[1:]
 	switch last := len(names) - 1; {
 	case len(args) <= last:

@@ -15,12 +15,14 @@ import (
 // SignalError is why a context ended: somebody ended the process.
 type SignalError struct{ Signal syscall.Signal }
 
-func (d *SignalError) Error() string { return "interrupted" }
+// Error implements error.
+func (e *SignalError) Error() string { return "interrupted" }
 
 // TimeoutError is why a context ended: the time of --timeout is over.
 type TimeoutError struct{ After time.Duration }
 
-func (o *TimeoutError) Error() string { return fmt.Sprintf("--timeout %s is over", o.After) }
+// Error implements error.
+func (e *TimeoutError) Error() string { return fmt.Sprintf("--timeout %s is over", e.After) }
 
 // Cause says why ctx ended, in the words of the beginning of a sentence.
 func Cause(ctx context.Context) error {

@@ -54,6 +54,7 @@ type ExitError struct {
 	Err  error
 }
 
+// Error implements error.
 func (e *ExitError) Error() string {
 	if e.Err == nil {
 		return ""
@@ -61,6 +62,7 @@ func (e *ExitError) Error() string {
 	return e.Err.Error()
 }
 
+// Unwrap returns what is wrong, or nil.
 func (e *ExitError) Unwrap() error { return e.Err }
 
 // ExitCode is the one place that says which error has which exit code. What nothing is

@@ -20,6 +20,7 @@ var outputForms = []string{"text", "json", "jsonl", "yaml", "csv", "table"}
 // Output is how a command prints its result.
 type Output string
 
+// Define defines --output and --quiet.
 func (f *Output) Define(flags *pflag.FlagSet) {
 	flags.VarP(f, "output", "o", "`form` of the result: text; json or yaml, one document; jsonl, csv or table, its rows")
 	flags.BoolP("quiet", "q", false, "say nothing on standard error but what went wrong")
@@ -31,6 +32,7 @@ func (f *Output) IsText() bool { return f.String() == "text" }
 // IsDocument reports whether all that there is to say goes into one object.
 func (f *Output) IsDocument() bool { return *f == "json" || *f == "yaml" }
 
+// String implements pflag.Value.
 func (f *Output) String() string { return cmp.Or(string(*f), outputForms[0]) }
 
 // Set implements pflag.Value.

@@ -8,12 +8,12 @@ import (
 // number is a cell that is one, whatever a spreadsheet does with it.
 var number = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`)
 
-// AsText has a spreadsheet show the cells of a table as they are: a cell that would be a
+// EscapeFormulas has a spreadsheet show the cells of a table as they are: a cell that would be a
 // formula gets an apostrophe before it, as people type one. Their text comes from elsewhere,
 // from a control plane for example. One that splits lines at semicolons or in the middle of
 // a quoted cell finds no formula there either: to such a one, the quote that is doubled after a
 // semicolon is an empty text before what follows.
-func AsText(cells []string) []string {
+func EscapeFormulas(cells []string) []string {
 	for i, cell := range cells {
 		if number.MatchString(cell) {
 			continue
@@ -32,8 +32,8 @@ func AsText(cells []string) []string {
 	return cells
 }
 
-// FromText undoes asText for one cell.
-func FromText(cell string) string {
+// UnescapeFormulas undoes EscapeFormulas for one cell.
+func UnescapeFormulas(cell string) string {
 	var b strings.Builder
 	begins := true
 	for j := range len(cell) {

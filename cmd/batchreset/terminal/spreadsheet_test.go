@@ -32,7 +32,7 @@ func TestNoCellIsAFormula(t *testing.T) {
 		`no; "' "-1`:                 `no;' "' "-1`,
 		`{"a":"-1"}`:                 `{"a":"-1"}`,
 	} {
-		if got := AsText([]string{cell})[0]; got != want {
+		if got := EscapeFormulas([]string{cell})[0]; got != want {
 			t.Errorf("%q becomes %q, want %q", cell, got, want)
 		}
 	}
@@ -41,8 +41,8 @@ func TestNoCellIsAFormula(t *testing.T) {
 func TestCellsComeBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cell := rapid.StringOfN(rapid.RuneFrom([]rune("=+-@\t\r\n; '\"aä＝")), 0, 12, -1).Draw(t, "cell")
-		written := AsText([]string{cell})[0]
-		if got := FromText(written); got != cell {
+		written := EscapeFormulas([]string{cell})[0]
+		if got := UnescapeFormulas(written); got != cell {
 			t.Fatalf("%q is written as %q and comes back as %q", cell, written, got)
 		}
 		for _, part := range append(atSemicolons(t, written), strings.FieldsFunc(written, func(r rune) bool { return strings.ContainsRune(";\t\r\n", r) })...) {

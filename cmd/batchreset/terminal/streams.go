@@ -34,6 +34,7 @@ func (s *Streams) prompts() io.Writer {
 	return s.asking
 }
 
+// IsTerminal reports whether a stream is one that a person sits at.
 func IsTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

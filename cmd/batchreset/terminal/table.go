@@ -33,7 +33,7 @@ func CSVColumns(header, known []string) (map[string]int, error) {
 
 func (v View) writeCSV(w io.Writer) error {
 	table := csv.NewWriter(w)
-	err := v.writeCells(func(cells []string) error { return table.Write(AsText(cells)) })
+	err := v.writeCells(func(cells []string) error { return table.Write(EscapeFormulas(cells)) })
 	table.Flush()
 	return errors.Join(err, table.Error())
 }
@@ -126,6 +126,7 @@ func isObject(v any) bool {
 // empty one, unless it is the last, is shown as a dash.
 type Table struct{ w *tabwriter.Writer }
 
+// NewTable makes a table that goes to w when it is flushed. Without a header it has none.
 func NewTable(w io.Writer, header ...string) Table {
 	t := Table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
 	if header != nil {
@@ -134,6 +135,7 @@ func NewTable(w io.Writer, header ...string) Table {
 	return t
 }
 
+// Row adds a row.
 func (t Table) Row(cells ...string) {
 	for i, cell := range cells {
 		if cell == "" && i < len(cells)-1 {
@@ -144,4 +146,5 @@ func (t Table) Row(cells ...string) {
 	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
 }
 
+// Flush writes the table.
 func (t Table) Flush() error { return t.w.Flush() }

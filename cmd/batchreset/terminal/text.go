@@ -85,8 +85,8 @@ func Line(text string) func(io.Writer) error {
 // Join lists names as flags do.
 func Join[S ~string](names []S) string { return strings.Join(Strings(names), ",") }
 
-// Some names IDs, if they are not too many for a sentence.
-func Some(ids []string) string {
+// SomeIDs names IDs, if they are not too many for a sentence.
+func SomeIDs(ids []string) string {
 	const atMost = 8
 	if len(ids) > atMost {
 		return strings.Join(ids[:atMost], " ") + " …"

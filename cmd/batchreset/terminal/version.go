@@ -18,4 +18,5 @@ func Version() string {
 	return info.Main.Version
 }
 
+// UserAgent is what requests of this binary say of who sends them.
 func UserAgent() string { return "batchreset/" + Version() }

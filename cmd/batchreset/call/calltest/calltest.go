@@ -42,11 +42,13 @@ type Service struct {
 	Retries []string // their bodies
 }
 
+// Job is a job of the service.
 type Job struct {
 	tasks.Job
 	looks int
 }
 
+// NewService starts a service without jobs. The test ends it.
 func NewService(t *testing.T) *Service {
 	t.Helper()
 	s := &Service{}
@@ -75,11 +77,13 @@ func NewService(t *testing.T) *Service {
 	return s
 }
 
+// AnswerError answers as the service does when something is wrong.
 func AnswerError(w http.ResponseWriter, status int, code, message string) {
 	w.WriteHeader(status)
 	encode(w, map[string]string{"error_code": code, "error_msg": message})
 }
 
+// AnswerOK answers as the service does when all is well.
 func AnswerOK(w io.Writer, data any) {
 	encode(w, map[string]any{"error_code": "0", "error_msg": "ok", "data": data})
 }
@@ -313,6 +317,7 @@ func (s *Service) Sent() [][]string {
 	return slices.Clone(s.batches)
 }
 
+// Requests is how many batches were submitted, and how often jobs and lists were asked for.
 func (s *Service) Requests() int {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
