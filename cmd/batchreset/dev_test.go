@@ -8,23 +8,39 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"batchreset/cmd/batchreset/terminal"
 )
 
-// TestOperatorsCommandsWorkOnDev gives them the URL that dev prints.
-func TestOperatorsCommandsWorkOnDev(t *testing.T) {
+// startDev runs dev in this process until it has printed something, and returns what it has
+// printed until then. The test ends it.
+func startDev(t *testing.T, something *regexp.Regexp, args ...string) (greeting string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	out, in := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		args := []string{"dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--simulator-latency", "10ms"}
-		done <- errors.Join(run(ctx, args, nil, strings.NewReader(""), in, io.Discard), in.Close())
+		root := newRootCommand(&terminal.Streams{In: strings.NewReader(""), Out: in, Err: io.Discard})
+		args := append([]string{"dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--simulator-latency", "10ms"}, args...)
+		done <- errors.Join(terminal.Execute(ctx, root, args), in.Close())
 	}()
-	greeting, redis := "", regexp.MustCompile(`fleet list --redis (redis://:(\S+)@(\S+))`)
-	for lines := bufio.NewScanner(out); !redis.MatchString(greeting) && lines.Scan(); {
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	for lines := bufio.NewScanner(out); !something.MatchString(greeting) && lines.Scan(); {
 		greeting += lines.Text() + "\n"
 	}
 	go func() { _, _ = io.Copy(io.Discard, out) }() // until dev closes it
+	return greeting
+}
+
+// TestOperatorsCommandsWorkOnDev gives them the URL that dev prints.
+func TestOperatorsCommandsWorkOnDev(t *testing.T) {
+	redis := regexp.MustCompile(`fleet list --redis (redis://:(\S+)@(\S+))`)
+	greeting := startDev(t, redis)
 	url, server := redis.FindStringSubmatch(greeting), regexp.MustCompile(`API +(http://\S+)`).FindStringSubmatch(greeting)
 	if url == nil || server == nil {
 		t.Fatalf("greeting %s", greeting)
@@ -40,10 +56,6 @@ func TestOperatorsCommandsWorkOnDev(t *testing.T) {
 	command(t, environment, "submit", "phone-1", "--wait").OK(t)
 	command(t, environment, "token", "list", "--redis", "redis://"+url[3]).WantError(t, "NOAUTH")
 	command(t, environment, "token", "list", "--redis", "redis://:wrong@"+url[3]).WantError(t, "WRONGPASS")
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
 }
 
 func TestACommandWithoutARedis(t *testing.T) {

@@ -1,10 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"context"
-	"errors"
-	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -20,21 +16,8 @@ func TestABadWebhookOfDevIsRefusedByName(t *testing.T) {
 func TestDevTellsAURL(t *testing.T) {
 	r := newReceiver(t)
 	r.open(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	out, in := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := run(ctx, []string{
-			"dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--simulator-latency", "10ms", "--webhook-url", "http://" + r.addr,
-		}, nil, strings.NewReader(""), in, io.Discard)
-		done <- errors.Join(err, in.Close())
-	}()
-	greeting, secret := "", regexp.MustCompile(`signed with (whsec_\S+)`)
-	for lines := bufio.NewScanner(out); !secret.MatchString(greeting) && lines.Scan(); {
-		greeting += lines.Text() + "\n"
-	}
-	go func() { _, _ = io.Copy(io.Discard, out) }() // until dev closes it
+	secret := regexp.MustCompile(`signed with (whsec_\S+)`)
+	greeting := startDev(t, secret, "--webhook-url", "http://"+r.addr)
 	server := regexp.MustCompile(`API +(http://\S+)`).FindStringSubmatch(greeting)
 	if server == nil || !secret.MatchString(greeting) {
 		t.Fatalf("greeting %s", greeting)
@@ -47,8 +30,4 @@ func TestDevTellsAURL(t *testing.T) {
 	})
 	hooks, _ := r.got()
 	wantSigned(t, secret.FindStringSubmatch(greeting)[1], hooks)
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
 }

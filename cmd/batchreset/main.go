@@ -14,8 +14,10 @@ import (
 func main() {
 	redisdb.LogTo(slog.New(slog.DiscardHandler)) // unless a process has a log
 	ctx, stop := terminal.UntilSignal(context.Background())
-	err := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	args, environment := os.Args[1:], terminal.ParseEnvironment(os.Environ())
+	std := &terminal.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environment: environment}
+	err := terminal.Execute(ctx, newRootCommand(std), args)
 	stop()
-	terminal.Complain(os.Stderr, err, os.Args[1:], terminal.ParseEnvironment(os.Environ()))
+	terminal.Complain(os.Stderr, err, args, environment)
 	terminal.Exit(terminal.ExitCode(err))
 }

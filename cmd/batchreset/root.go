@@ -1,9 +1,6 @@
 package main
 
 import (
-	"context"
-	"io"
-
 	"github.com/spf13/cobra"
 
 	"batchreset/cmd/batchreset/call"
@@ -12,12 +9,7 @@ import (
 	"batchreset/cmd/batchreset/terminal"
 )
 
-// run is the whole program. Everything outside comes in as a parameter.
-func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	std := &terminal.Streams{In: stdin, Out: stdout, Err: stderr, Environment: terminal.ParseEnvironment(environ)}
-	return terminal.Execute(ctx, newRootCommand(std), args)
-}
-
+// newRootCommand makes the whole command line. Everything outside comes in with the streams.
 func newRootCommand(std *terminal.Streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "batchreset",
