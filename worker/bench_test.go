@@ -48,7 +48,7 @@ func BenchmarkProcess(b *testing.B) {
 func newProcessBenchmark(b *testing.B) (*Worker, []*asynq.Task) {
 	b.Helper()
 	redisdb.LogTo(slog.New(slog.DiscardHandler)) // in the middle of a line that benchstat reads
-	db, err := redisdb.Open(b.Context(), redisdb.Options{URL: redistest.Start(b, "--appendonly", "no").URL()})
+	db, err := redisdb.Open(b.Context(), redisdb.Options{URL: redistest.Start(b, "appendonly no").URL()})
 	if err != nil {
 		b.Fatal(err)
 	}

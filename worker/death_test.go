@@ -498,7 +498,7 @@ func checkLost(t *testing.T, it tasks.Item, want int) {
 
 func TestAWorkerKilledInEachPhase(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t, "--databases", "32")
+	server := redistest.Start(t, "databases 32")
 	database := 0
 	for _, tt := range []struct {
 		phase phase

@@ -66,7 +66,7 @@ func soon() *DriverError { return &DriverError{Verdict: Retryable, RetryAfter: t
 func startWorkers(t *testing.T, n int, driver Driver, change ...func(*Config)) bench {
 	t.Helper()
 	// Nobody kills this Redis, so it need not wait for the disk.
-	opts := redisdb.Options{URL: redistest.Start(t, "--appendfsync", "no").URL()}
+	opts := redisdb.Options{URL: redistest.Start(t, "appendfsync no").URL()}
 	var b bench
 	for range n {
 		b = newBenchOn(t, opts, driver, change...)

@@ -28,7 +28,7 @@ type troubleBench struct {
 
 func newTroubleBench(t *testing.T, queues int) troubleBench {
 	t.Helper()
-	url := redistest.Start(t, "--appendfsync", "no").URL()
+	url := redistest.Start(t, "appendfsync no").URL()
 	b := newBenchOn(t, redisdb.Options{URL: url, Queues: queues, TaskRetention: time.Hour},
 		repeatable{func(context.Context, Attempt) error { return nil }})
 	var log bytes.Buffer

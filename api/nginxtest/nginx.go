@@ -2,15 +2,15 @@
 package nginxtest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"batchreset/cmd/harness"
 )
 
 // config has nginx's defaults in everything but where its files are.
@@ -38,53 +38,28 @@ http {
 // It ends with the test.
 func Start(t testing.TB, server string) (url string) {
 	t.Helper()
-	dir, address := t.TempDir(), freeAddress(t)
+	dir := t.TempDir()
+	address, err := harness.FreeAddr(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, fmt.Appendf(nil, config, dir, address, server), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program(t), "-p", dir, "-e", "stderr", "-c", file) //nolint:noctx // ended below
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	if err := cmd.Start(); err != nil {
+	nginx, err := harness.Start(context.WithoutCancel(t.Context()), harness.Command{
+		Name: "nginx", Args: []string{program(t), "-p", dir, "-e", "stderr", "-c", file}, Log: filepath.Join(dir, "log"),
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	var why error
-	go func() {
-		why = cmd.Wait()
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	})
-	for !answers(t.Context(), address) {
-		select {
-		case <-ended:
-			t.Fatalf("nginx ended: %v\n%s", why, said.String())
-		case <-time.After(10 * time.Millisecond): // until it listens
-		}
+	t.Cleanup(nginx.Kill)
+	if err := nginx.WaitReady(t.Context(), 30*time.Second, func(ctx context.Context) error {
+		return harness.Listens(ctx, address)
+	}); err != nil {
+		t.Fatal(err)
 	}
 	return "http://" + address
-}
-
-func answers(ctx context.Context, address string) bool {
-	connection, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-	if err != nil {
-		return false
-	}
-	return connection.Close() == nil
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 func program(t testing.TB) string {

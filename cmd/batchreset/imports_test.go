@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 		"worker", "worker/webhook", "worker/simulator", "worker/httpdriver", "worker/cph", "worker/docker", "worker/execdriver",
 		"asynqmon", "OpenTelemetry's SDK",
 	},
-	"cmd/harness":         {"api/client", "tasks"},
+	"cmd/harness":         {"go-redis"},
 	"deploy/controlplane": {},
 	"cmd/chaos":           {everything},
 	"cmd/bench":           {everything},
@@ -79,7 +79,7 @@ var testHelpers = map[string][]string{
 	"tasks/redisdb/redistest":              nil,
 	"cmd/batchreset/call/calltest":         nil,
 	"cmd/batchreset/terminal/terminaltest": nil,
-	"cmd/harness":                          {"cmd/bench", "cmd/chaos"},
+	"cmd/harness":                          {"cmd/bench", "cmd/chaos", "api/nginxtest", "tasks/redisdb/redistest"},
 }
 
 // libraries are those that the arrows restrict; others go where they are needed.

@@ -50,7 +50,7 @@ func TestAProcessWaitsForItsRedis(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := redistest.Start(t, "--appendonly", "no")
+			server := redistest.Start(t, "appendonly no")
 			back := away(t, server)
 			var waiting []*process
 			for _, args := range services(server.URL()) {
@@ -84,7 +84,7 @@ func TestWhatIsNotWorthWaitingForEndsAProcessAtOnce(t *testing.T) {
 	if err := rdb.Do(t.Context(), "ACL", "SETUSER", "half", "on", ">secret", "~*", "&*", "+ping").Err(); err != nil {
 		t.Fatal(err)
 	}
-	evicting := redistest.Start(t, "--maxmemory-policy", "allkeys-lru")
+	evicting := redistest.Start(t, "maxmemory-policy allkeys-lru")
 	for _, row := range []struct{ name, url, want string }{
 		{"a wrong password", strings.Replace(server.URL(), "redis://", "redis://half:wrong@", 1), "WRONGPASS"},
 		{"a user without rights", strings.Replace(server.URL(), "redis://", "redis://half:secret@", 1), "NOPERM"},

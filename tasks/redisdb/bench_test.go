@@ -18,7 +18,7 @@ const benchmarkBatch = 32
 func benchmarkWorld(b *testing.B) world {
 	b.Helper()
 	redisdb.LogTo(slog.New(slog.DiscardHandler)) // in the middle of a line that benchstat reads
-	w := open(b, redisdb.Options{URL: redistest.Start(b, "--appendonly", "no").URL()})
+	w := open(b, redisdb.Options{URL: redistest.Start(b, "appendonly no").URL()})
 	w.limit(b, "", tasks.Limits{OpenInstances: new(tasks.MaxLimit)}) // it counts, as it does by default
 	return w
 }

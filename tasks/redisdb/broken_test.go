@@ -28,7 +28,7 @@ func TestListsGoOnWithoutWhatCannotBeRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log bytes.Buffer
-			w := open(t, redisdb.Options{URL: redistest.Start(t, "--appendfsync", "no").URL(), Log: slog.New(slog.NewJSONHandler(&log, nil))})
+			w := open(t, redisdb.Options{URL: redistest.Start(t, "appendfsync no").URL(), Log: slog.New(slog.NewJSONHandler(&log, nil))})
 			var jobs []tasks.Job
 			for range 3 {
 				job := w.submit(t, "phone-1")
@@ -97,7 +97,7 @@ func TestListsGoOnWithoutWhatCannotBeRead(t *testing.T) {
 
 func TestTheOverviewGoesOnWithoutAQueueThatCannotBeRead(t *testing.T) {
 	t.Parallel()
-	w := open(t, redisdb.Options{URL: redistest.Start(t, "--appendfsync", "no").URL(), Queues: 3})
+	w := open(t, redisdb.Options{URL: redistest.Start(t, "appendfsync no").URL(), Queues: 3})
 	w.submit(t, "phone-1")
 	w.rdb.SAdd(t.Context(), "asynq:queues", "reset-0", "reset-1", "reset-2")
 	w.rdb.Set(t.Context(), "asynq:{reset-1}:retry", "no set", 0)
@@ -135,7 +135,7 @@ func TestRegistersGoOnWithoutWhatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	var log bytes.Buffer
-	w := open(t, redisdb.Options{URL: redistest.Start(t, "--appendfsync", "no").URL(), Log: slog.New(slog.NewJSONHandler(&log, nil))})
+	w := open(t, redisdb.Options{URL: redistest.Start(t, "appendfsync no").URL(), Log: slog.New(slog.NewJSONHandler(&log, nil))})
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -217,7 +217,7 @@ func TestAPolicyThatCannotBeReadIsItsTenantsTrouble(t *testing.T) {
 		t.Run(field, func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
-			w := open(t, redisdb.Options{URL: redistest.Start(t, "--appendfsync", "no").URL()})
+			w := open(t, redisdb.Options{URL: redistest.Start(t, "appendfsync no").URL()})
 			if err := w.rdb.HSet(ctx, "reset:policies", field, "?").Err(); err != nil {
 				t.Fatal(err)
 			}

@@ -15,12 +15,12 @@ import (
 // withReplica starts a primary with one replica that is in step.
 func withReplica(t *testing.T) (primary, replica *redistest.Server) {
 	t.Helper()
-	primary = redistest.Start(t, "--repl-diskless-sync-delay", "0")
+	primary = redistest.Start(t, "repl-diskless-sync-delay 0")
 	host, port, err := net.SplitHostPort(primary.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	replica = redistest.Start(t, "--replicaof", host, port)
+	replica = redistest.Start(t, "replicaof "+host+" "+port)
 	rdb := primary.Client(t)
 	pipe := rdb.Pipeline() // WAIT is about the writes of its own connection
 	for deadline := time.Now().Add(20 * time.Second); ; {

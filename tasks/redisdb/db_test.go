@@ -20,8 +20,8 @@ func TestOpenRefusesAServerThatCannotBeTrusted(t *testing.T) {
 		config []string
 		want   string
 	}{
-		{"that evicts keys", []string{"--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"}, "maxmemory-policy allkeys-lru"},
-		{"that is a read-only replica", []string{"--replicaof", host, port}, "read-only replica"},
+		{"that evicts keys", []string{"maxmemory 64mb", "maxmemory-policy allkeys-lru"}, "maxmemory-policy allkeys-lru"},
+		{"that is a read-only replica", []string{"replicaof " + host + " " + port}, "read-only replica"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := redisdb.Open(t.Context(), redisdb.Options{URL: redistest.Start(t, row.config...).URL()})
@@ -33,7 +33,7 @@ func TestOpenRefusesAServerThatCannotBeTrusted(t *testing.T) {
 }
 
 func TestAFullRedisRefusesAJobWhole(t *testing.T) {
-	server := redistest.Start(t, "--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
+	server := redistest.Start(t, "maxmemory 3mb", "maxmemory-policy noeviction")
 	w := open(t, redisdb.Options{URL: server.URL()})
 	if err := w.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ func (l *told) hear(e tasks.AuditEntry, missing error) {
 func openBounded(t *testing.T, opts redisdb.Options) (world, *told) {
 	t.Helper()
 	heard := &told{}
-	opts.URL = redistest.Start(t, "--maxmemory", "16mb").URL()
+	opts.URL = redistest.Start(t, "maxmemory 16mb").URL()
 	opts.Audited = heard.hear
 	return open(t, opts), heard
 }

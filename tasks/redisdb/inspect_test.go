@@ -88,7 +88,7 @@ func TestLookUp(t *testing.T) {
 
 // Ten thousand tasks in hand are looked at in a few round trips.
 func TestActiveTasksAreReadInPages(t *testing.T) {
-	w := open(t, redisdb.Options{URL: redistest.Start(t, "--appendfsync", "no").URL()})
+	w := open(t, redisdb.Options{URL: redistest.Start(t, "appendfsync no").URL()})
 	const instances = 2500 // in jobs of 100
 	var jobs []tasks.Job
 	for n := 0; n < instances; n += 100 {

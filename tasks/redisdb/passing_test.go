@@ -65,7 +65,7 @@ func TestWhatIsWorthWaitingFor(t *testing.T) {
 
 // INFO is answered all the time.
 func TestARedisThatIsLoadingIsNotReady(t *testing.T) {
-	server := redistest.Start(t, "--appendonly", "no")
+	server := redistest.Start(t, "appendonly no")
 	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: server.URL()})
 	if err != nil {
 		t.Fatal(err)

@@ -155,7 +155,7 @@ func TestMakeSecrets(t *testing.T) {
 	if info, err := os.Stat(secrets); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("secrets: %v, %v", info, err)
 	}
-	server := redistest.Start(t, "--aclfile", filepath.Join(secrets, "users.acl"))
+	server := redistest.Start(t, "aclfile "+filepath.Join(secrets, "users.acl"))
 	for user, role := range map[string][]Role{"api": {RoleAPI}, "worker": {RoleWorker}, "operator": nil} {
 		text, err := os.ReadFile(filepath.Join(secrets, user+"-url"))
 		if err != nil {

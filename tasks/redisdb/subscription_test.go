@@ -167,7 +167,7 @@ func await(t *testing.T, c <-chan string) {
 
 // TestNoRoomForAConnection names the cause, at the start and later.
 func TestNoRoomForAConnection(t *testing.T) {
-	server := redistest.Start(t, "--maxclients", "4")
+	server := redistest.Start(t, "maxclients 4")
 	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: server.URL()})
 	if err != nil {
 		t.Fatal(err)

@@ -366,8 +366,9 @@ func TestAClusterSharesTheWork(t *testing.T) {
 	if n := gather(t, db)["redis_round_trip_duration_seconds{}"]; n < 4*jobs {
 		t.Errorf("%v round trips are counted, each job takes some", n)
 	}
-	for _, node := range c.Nodes[:3] {
-		rdb := node.Client(t)
+	for _, node := range c.Servers[:3] {
+		rdb := node.Client()
+		t.Cleanup(func() { _ = rdb.Close() })
 		records, queued := len(rdb.Keys(t.Context(), "reset:{*}").Val()), len(rdb.Keys(t.Context(), "asynq:{reset-*}:t:*").Val())
 		t.Logf("%d of %d records, %d of %d tasks", records, jobs, queued, 4*jobs)
 		// A third each, give or take.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"batchreset/cmd/harness"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -173,7 +174,7 @@ func TestTheRunbookHasEveryParameter(t *testing.T) {
 			t.Errorf("%s is not there", name)
 		}
 	}
-	if !strings.Contains(runbook, redistest.SentinelRights+"`") {
-		t.Errorf("it does not have %s", redistest.SentinelRights)
+	if !strings.Contains(runbook, harness.SentinelRights+"`") {
+		t.Errorf("it does not have %s", harness.SentinelRights)
 	}
 }

@@ -14,18 +14,13 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"batchreset/cmd/harness"
 )
 
-// Certs are a certificate that exists only for a test, in files. It vouches for itself:
-// authority, server and client in one.
-type Certs struct {
-	CA, Cert, Key string
-	Client        *tls.Config
-}
-
-// NewCerts makes a certificate for servers with these names; without any, for those on the
-// loopback interface.
-func NewCerts(t testing.TB, names ...string) *Certs {
+// NewCerts makes a certificate that exists only for the test: authority, server and client in
+// one. It is for servers with these names; without any, for those on the loopback interface.
+func NewCerts(t testing.TB, names ...string) *harness.Certs {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
@@ -47,7 +42,7 @@ func NewCerts(t testing.TB, names ...string) *Certs {
 	secret, err := x509.MarshalPKCS8PrivateKey(key)
 	must(t, err)
 	dir := t.TempDir()
-	c := &Certs{
+	c := &harness.Certs{
 		Cert: writePEM(t, filepath.Join(dir, "cert.pem"), "CERTIFICATE", der),
 		Key:  writePEM(t, filepath.Join(dir, "key.pem"), "PRIVATE KEY", secret),
 	}
@@ -68,7 +63,7 @@ func NewCerts(t testing.TB, names ...string) *Certs {
 func StartTLS(t testing.TB) (s *Server, ca string) {
 	t.Helper()
 	certs := NewCerts(t)
-	s = Setup{TLS: certs, Config: []string{"--tls-auth-clients", "no"}}.Start(t)
+	s = Setup{TLS: certs, Config: []string{"tls-auth-clients no"}}.Start(t)
 	return s, certs.CA
 }
 

@@ -17,7 +17,7 @@ func StartWithUsers(t testing.TB, file string) *Server {
 	must(t, err)
 	filled := filepath.Join(t.TempDir(), "users.acl")
 	must(t, os.WriteFile(filled, passwords.ReplaceAllFunc(text, func(p []byte) []byte { return []byte(strings.ToLower(string(p))) }), 0o600))
-	return Setup{Password: passwordOf("default"), Config: []string{"--aclfile", filled}}.Start(t)
+	return Setup{Password: passwordOf("default"), Config: []string{"aclfile " + filled}}.Start(t)
 }
 
 func passwordOf(user string) string { return user + "_password" }
