@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"batchreset/cmd/harness"
 )
 
 // bench is what the rows share.
@@ -124,19 +124,18 @@ func (b *bench) prepare(ctx context.Context) error {
 		}
 	}
 	if b.binary == "" {
-		b.binary = filepath.Join(b.dir, "batchreset")
-		out, err := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "batchreset/cmd/batchreset").CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("build batchreset: %w\n%s", err, out)
+		var err error
+		if b.binary, err = harness.Build(ctx, "", b.dir); err != nil {
+			return err
 		}
 	}
 	b.help = map[string]string{}
 	for _, command := range []string{"api", "worker"} {
-		out, err := exec.CommandContext(ctx, b.binary, command, "--help").Output()
+		out, _, err := harness.Run(ctx, b.binary, command, "--help")
 		if err != nil {
-			return fmt.Errorf("%s %s --help: %w", b.binary, command, err)
+			return err
 		}
-		b.help[command] = string(out)
+		b.help[command] = out
 	}
 	return nil
 }

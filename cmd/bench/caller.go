@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"batchreset/cmd/harness"
 	"batchreset/tasks"
 )
 
@@ -197,8 +198,8 @@ func (c *caller) await(ctx context.Context, job string, limit time.Duration) err
 		if time.Since(begin) > limit {
 			return errSlow
 		}
-		if err := pause(ctx, time.Millisecond); err != nil {
-			return err
+		if !harness.Pause(ctx, time.Millisecond) {
+			return ctx.Err()
 		}
 	}
 }

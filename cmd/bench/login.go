@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"batchreset/cmd/harness"
 )
 
 // login makes an operator and logs in to the site of a process. It returns the session's
@@ -22,9 +22,9 @@ func (s *stack) login(ctx context.Context, ops string) (*http.Cookie, error) {
 	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
 		return nil, err
 	}
-	if out, err := exec.CommandContext(ctx, s.binary, "operator", "add", name, "--role", "operator",
-		"--redis", s.redis.url(), "--password-file", file).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("batchreset operator add: %w: %s", err, out)
+	if _, _, err := harness.Run(ctx, s.binary, "operator", "add", name, "--role", "operator",
+		"--redis", s.redis.URL(), "--password-file", file); err != nil {
+		return nil, err
 	}
 	form := url.Values{"name": {name}, "password": {password}}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+ops+"/login", strings.NewReader(form.Encode()))

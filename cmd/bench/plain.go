@@ -17,7 +17,7 @@ const payloadSize = 70
 // plainSubmit is asynq at its best: 256 goroutines that enqueue through one client.
 func plainSubmit(ctx context.Context, s *server, n int) (perSecond float64, err error) {
 	const goroutines = 256
-	rdb := redis.NewClient(&redis.Options{Addr: s.addr})
+	rdb := redis.NewClient(&redis.Options{Addr: s.Addr})
 	defer func() { _ = rdb.Close() }()
 	client := asynq.NewClientFromRedisClient(rdb)
 	payload := []byte(strings.Repeat("x", payloadSize))
@@ -41,7 +41,7 @@ func plainSubmit(ctx context.Context, s *server, n int) (perSecond float64, err 
 // plainDrain is asynq plain: one server, default settings but concurrency 50, and a
 // handler that does nothing. The queue has been filled with n tasks.
 func plainDrain(ctx context.Context, s *server, n int) (perSecond float64, err error) {
-	srv := asynq.NewServer(asynq.RedisClientOpt{Addr: s.addr}, asynq.Config{Concurrency: 50, LogLevel: asynq.FatalLevel})
+	srv := asynq.NewServer(asynq.RedisClientOpt{Addr: s.Addr}, asynq.Config{Concurrency: 50, LogLevel: asynq.FatalLevel})
 	if err := srv.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })); err != nil {
 		return 0, err
 	}

@@ -3,10 +3,31 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"batchreset/cmd/harness"
 )
+
+// cpuOf is the processor time that a process has used so far.
+func cpuOf(p *harness.Process) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+	if err != nil {
+		return 0, err
+	}
+	return cpuTime(string(stat))
+}
+
+// peakRSSOf is the highest resident memory of a process so far, in bytes.
+func peakRSSOf(p *harness.Process) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		return 0, err
+	}
+	return statusBytes(string(status), "VmHWM")
+}
 
 // cpuTime reads the text of /proc/PID/stat.
 func cpuTime(stat string) (time.Duration, error) {

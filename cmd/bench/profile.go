@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"batchreset/cmd/harness"
 )
 
 // profileLasts is how long a CPU profile is taken; pprof counts in whole seconds.
@@ -28,7 +30,7 @@ func (s *stack) profileSubmit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer a.kill()
+	defer a.Kill()
 	session, err := s.login(ctx, a.ops)
 	if err != nil {
 		return err
@@ -53,12 +55,12 @@ func (s *stack) profileDrain(ctx context.Context, perSecond float64) error {
 	if err != nil {
 		return err
 	}
-	defer w.kill()
-	if err := until(ctx, 10*time.Second, func(ctx context.Context) error { return ready(ctx, "http://"+w.ops+"/healthz") }); err != nil {
+	defer w.Kill()
+	if err := w.WaitReady(ctx, 10*time.Second, func(ctx context.Context) error { return harness.Get(ctx, "http://"+w.ops+"/healthz") }); err != nil {
 		return err
 	}
 	return s.profiled(ctx, "drain", "worker", w.ops, session, n, func(n int) error {
-		_, err := s.redis.drained(ctx, n, w.process)
+		_, err := s.redis.drained(ctx, n, w.Process)
 		return err
 	})
 }
@@ -69,7 +71,7 @@ func (s *stack) fillAndLogIn(ctx context.Context, n int) (*http.Cookie, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer a.kill()
+	defer a.Kill()
 	if _, err := submitAll(ctx, a, token, n); err != nil {
 		return nil, err
 	}

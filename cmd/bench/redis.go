@@ -4,50 +4,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"batchreset/cmd/harness"
 )
 
 // server is a redis-server of the benchmark.
 type server struct {
-	*process
-	addr   string
+	*harness.Server
 	client *redis.Client
 }
 
 // startRedis starts a redis-server that writes nothing to disk: what the disk costs is
 // the same for everyone.
-func startRedis(ctx context.Context, dir, name string) (*server, error) {
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		return nil, errors.New("there is no redis-server on this machine: run .ci/setup, or install your system's package")
-	}
-	addr, err := freeAddr(ctx)
+func startRedis(ctx context.Context, dir string) (*server, error) {
+	r, err := harness.RedisSetup{Dir: dir, Config: []string{"appendonly no"}}.StartSingle(ctx)
 	if err != nil {
 		return nil, err
 	}
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, err
-	}
-	p, err := start(ctx, dir, name, "redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "", "--appendonly", "no")
-	if err != nil {
-		return nil, err
-	}
-	s := &server{process: p, addr: addr, client: redis.NewClient(&redis.Options{Addr: addr, PoolSize: 64})}
-	return s, until(ctx, 10*time.Second, func(ctx context.Context) error {
-		if err := p.check(); err != nil {
-			return err
-		}
-		return s.client.Ping(ctx).Err()
-	})
+	one := r.Servers[0]
+	options := one.Options()
+	options.PoolSize = 64
+	return &server{one, redis.NewClient(options)}, nil
 }
-
-func (s *server) url() string { return "redis://" + s.addr }
 
 func (s *server) clear(ctx context.Context) error { return s.client.FlushAll(ctx).Err() }
 
@@ -55,7 +38,7 @@ func (s *server) clear(ctx context.Context) error { return s.client.FlushAll(ctx
 // connected: a connection may take more than a record.
 func (s *server) memory(ctx context.Context) (float64, error) {
 	const own = 2
-	if err := until(ctx, 10*time.Second, func(ctx context.Context) error {
+	if err := harness.Until(ctx, 10*time.Second, func(ctx context.Context) error {
 		n, err := s.figure(ctx, "clients", "connected_clients")
 		if err == nil && n > own {
 			err = fmt.Errorf("%.0f clients are still connected to Redis", n)
@@ -84,8 +67,8 @@ func (s *server) load(ctx context.Context, d time.Duration) (percent float64, er
 		return 0, err
 	}
 	begin := time.Now()
-	if err := pause(ctx, d); err != nil {
-		return 0, err
+	if !harness.Pause(ctx, d) {
+		return 0, ctx.Err()
 	}
 	after, err := s.cpuSeconds(ctx)
 	return 100 * (after - before) / time.Since(begin).Seconds(), err
@@ -157,7 +140,7 @@ func (s *server) active(ctx context.Context) (int, error) {
 
 // drained waits until n tasks are finished and returns the rate, in tasks per second, of
 // the part between a twentieth and all of them: starting is a row of its own.
-func (s *server) drained(ctx context.Context, n int, workers ...*process) (perSecond float64, err error) {
+func (s *server) drained(ctx context.Context, n int, workers ...*harness.Process) (perSecond float64, err error) {
 	const patience = 30 * time.Second
 	var begin time.Time
 	first, last := 0, 0
@@ -179,15 +162,15 @@ func (s *server) drained(ctx context.Context, n int, workers ...*process) (perSe
 			return float64(last-first) / time.Since(begin).Seconds(), nil
 		}
 		for _, w := range workers {
-			if err := w.check(); err != nil {
+			if err := w.Check(); err != nil {
 				return 0, err
 			}
 		}
 		if now.Sub(moved) > patience {
 			return 0, fmt.Errorf("%d of %d tasks are finished, and none for %s", done, n, patience)
 		}
-		if err := pause(ctx, 5*time.Millisecond); err != nil {
-			return 0, err
+		if !harness.Pause(ctx, 5*time.Millisecond) {
+			return 0, ctx.Err()
 		}
 	}
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+
+	"batchreset/cmd/harness"
 )
 
 // drainRow compares one and two worker processes with asynq plain.
@@ -62,14 +64,14 @@ func (s *stack) drainOurs(ctx context.Context, n, workers int) (perSecond float6
 	if err := s.fill(ctx, n); err != nil {
 		return 0, err
 	}
-	var processes []*process
+	var processes []*harness.Process
 	for range workers {
 		w, err := s.startWorker(ctx, 0)
 		if err != nil {
 			return 0, err
 		}
-		defer w.kill()
-		processes = append(processes, w.process)
+		defer w.Kill()
+		processes = append(processes, w.Process)
 	}
 	return s.redis.drained(ctx, n, processes...)
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"batchreset/cmd/harness"
 )
 
 // fairnessRow measures how long a small job takes while a large tenant has a long queue,
@@ -107,8 +109,8 @@ func (f *fairness) meet(ctx context.Context) (err error) {
 	const looks, jobs, between = 2, 16, 1200 * time.Millisecond
 	for look := range looks {
 		if look > 0 {
-			if err := pause(ctx, between); err != nil {
-				return err
+			if !harness.Pause(ctx, between) {
+				return ctx.Err()
 			}
 		}
 		for _, t := range append([]*tenant{f.large}, f.small...) {
@@ -169,7 +171,7 @@ func (f *fairness) sharedQueues(t *tenant) (n int) {
 
 // idle measures a tenant's jobs while there are no others.
 func (f *fairness) idle(ctx context.Context, t *tenant) error {
-	if _, err := f.redis.drained(ctx, f.submitted, f.worker.process); err != nil {
+	if _, err := f.redis.drained(ctx, f.submitted, f.worker.Process); err != nil {
 		return err
 	}
 	const warm = 2
@@ -210,7 +212,7 @@ func (f *fairness) crowded(ctx context.Context, t *tenant) error {
 		case errors.Is(err, errSlow):
 			t.given++
 		case err != nil:
-			return errors.Join(err, f.worker.check())
+			return errors.Join(err, f.worker.Check())
 		}
 		queue, err := f.queueOf(ctx, job)
 		if err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"batchreset/cmd/harness"
 )
 
 // growthRow compares what an instance costs with few and with many queued. Both exist at
@@ -76,7 +78,7 @@ func (b *bench) newDeep(ctx context.Context, name string, depth int) (*deep, err
 	if err := d.sink(ctx); err != nil {
 		return nil, err
 	}
-	return d, d.worker.signal(syscall.SIGSTOP)
+	return d, d.worker.Signal(syscall.SIGSTOP)
 }
 
 func (d *deep) close() { d.lanes.close() }
@@ -98,14 +100,14 @@ func (d *deep) turn(ctx context.Context, n int) error {
 		return err
 	}
 	begin := time.Now()
-	if err := d.worker.signal(syscall.SIGCONT); err != nil {
+	if err := d.worker.Signal(syscall.SIGCONT); err != nil {
 		return err
 	}
 	if err := d.sink(ctx); err != nil {
 		return err
 	}
 	took := time.Since(begin)
-	if err := d.worker.signal(syscall.SIGSTOP); err != nil {
+	if err := d.worker.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
 	after, err := d.redis.processed(ctx)
@@ -121,10 +123,10 @@ func (d *deep) sink(ctx context.Context) error {
 			return err
 		}
 		if time.Since(begin) > patience {
-			return errors.Join(fmt.Errorf("the worker does not finish %d tasks in %s", d.submitted-done-d.depth, patience), d.worker.check())
+			return errors.Join(fmt.Errorf("the worker does not finish %d tasks in %s", d.submitted-done-d.depth, patience), d.worker.Check())
 		}
-		if err := pause(ctx, time.Millisecond); err != nil {
-			return err
+		if !harness.Pause(ctx, time.Millisecond) {
+			return ctx.Err()
 		}
 	}
 }

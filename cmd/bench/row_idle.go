@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"batchreset/cmd/harness"
 )
 
 // patience is how long a job may take that nothing stands in the way of.
@@ -72,8 +74,8 @@ func (s *stack) idleBatches(ctx context.Context) ([]float64, error) {
 	const warm = 3
 	for i := range s.bench.idleBatches + warm {
 		// At any moment between two looks of the worker.
-		if err := pause(ctx, time.Duration(rand.Int64N(int64(2*s.idleGap)))); err != nil {
-			return nil, err
+		if !harness.Pause(ctx, time.Duration(rand.Int64N(int64(2*s.idleGap)))) {
+			return nil, ctx.Err()
 		}
 		took, err := c.time(ctx, patience)
 		if err != nil {
@@ -108,21 +110,21 @@ func (s *stack) idleWorker(ctx context.Context) (redis, worker float64, err erro
 	if err != nil {
 		return 0, 0, err
 	}
-	defer w.kill()
+	defer w.Kill()
 	if err := s.up(ctx, w); err != nil {
 		return 0, 0, err
 	}
-	if err := pause(ctx, time.Second); err != nil { // its start is not meant
-		return 0, 0, err
+	if !harness.Pause(ctx, time.Second) { // its start is not meant
+		return 0, 0, ctx.Err()
 	}
-	before, err := w.cpu()
+	before, err := cpuOf(w.Process)
 	if err != nil {
 		return 0, 0, err
 	}
 	if redis, err = s.redis.load(ctx, s.idleCPU); err != nil {
 		return 0, 0, err
 	}
-	after, err := w.cpu()
+	after, err := cpuOf(w.Process)
 	return redis, 100 * (after - before).Seconds() / s.idleCPU.Seconds(), err
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"batchreset/cmd/harness"
 )
 
 // queueFlag is how the service is told to spread its tasks over queues.
@@ -30,8 +32,8 @@ func inFlightRow(ctx context.Context, b *bench) ([]result, error) {
 	if err := s.allActive(ctx, w); err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, b.inFlightLasts/60); err != nil { // the rush is over
-		return nil, err
+	if !harness.Pause(ctx, b.inFlightLasts/60) { // the rush is over
+		return nil, ctx.Err()
 	}
 	if err := s.redis.client.ConfigResetStat(ctx).Err(); err != nil {
 		return nil, err
@@ -40,7 +42,7 @@ func inFlightRow(ctx context.Context, b *bench) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	rss, err := w.peakRSS()
+	rss, err := peakRSSOf(w.Process)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +85,7 @@ func (s *stack) submitForMany(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer a.kill()
+	defer a.Kill()
 	tokens := make([]string, s.inFlightSplit)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(2)
@@ -115,8 +117,8 @@ func (s *stack) submitForMany(ctx context.Context) (n int, err error) {
 
 // allActive waits until as many are in flight as shall be.
 func (s *stack) allActive(ctx context.Context, w *workerProcess) error {
-	return until(ctx, patience, func(ctx context.Context) error {
-		if err := w.check(); err != nil {
+	return harness.Until(ctx, patience, func(ctx context.Context) error {
+		if err := w.Check(); err != nil {
 			return err
 		}
 		n, err := s.redis.active(ctx)
@@ -134,11 +136,11 @@ func (s *stack) finished(ctx context.Context, n int, w *workerProcess) error {
 		if err != nil || done >= n {
 			return err
 		}
-		if err := w.check(); err != nil {
+		if err := w.Check(); err != nil {
 			return err
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
-			return fmt.Errorf("%d of %d resets are finished: %w", done, n, err)
+		if !harness.Pause(ctx, 100*time.Millisecond) {
+			return fmt.Errorf("%d of %d resets are finished: %w", done, n, ctx.Err())
 		}
 	}
 }

@@ -30,10 +30,10 @@ func memoryRow(ctx context.Context, b *bench) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.redis.drained(ctx, (b.memoryBatches+1)*batchSize, w.process); err != nil {
+	if _, err := s.redis.drained(ctx, (b.memoryBatches+1)*batchSize, w.Process); err != nil {
 		return nil, err
 	}
-	w.kill()
+	w.Kill()
 	after, err := s.redis.memory(ctx)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"batchreset/cmd/harness"
 	"batchreset/tasks"
 )
 
@@ -95,8 +96,8 @@ func (s *stack) failedJob(ctx context.Context, a *api, token string) (id string,
 	if err != nil {
 		return "", err
 	}
-	defer w.kill()
-	return id, until(ctx, patience, func(context.Context) error {
+	defer w.Kill()
+	return id, harness.Until(ctx, patience, func(context.Context) error {
 		record, err := c.do(http.MethodGet, "/v1/jobs/"+id, "", nil)
 		if err == nil && !strings.Contains(string(record.body), fmt.Sprintf(`"state":%q`, tasks.JobFailed)) {
 			err = errors.New("the job has not failed yet")
@@ -114,10 +115,10 @@ func (s *stack) history(ctx context.Context, a *api, token string) error {
 	if _, err := submitAll(ctx, a, token, s.pagesEnded); err != nil {
 		return err
 	}
-	if _, err := s.redis.drained(ctx, s.pagesEnded, w.process); err != nil {
+	if _, err := s.redis.drained(ctx, s.pagesEnded, w.Process); err != nil {
 		return err
 	}
-	w.kill()
+	w.Kill()
 	if _, err := submitAll(ctx, a, token, s.pagesOpen); err != nil {
 		return err
 	}
@@ -125,7 +126,7 @@ func (s *stack) history(ctx context.Context, a *api, token string) error {
 	if _, err := s.startWorker(ctx, time.Hour, "--attempt-timeout", "3h"); err != nil {
 		return err
 	}
-	return until(ctx, patience, func(ctx context.Context) error {
+	return harness.Until(ctx, patience, func(ctx context.Context) error {
 		n, err := s.redis.active(ctx)
 		if err == nil && n < min(running, s.pagesOpen) {
 			err = fmt.Errorf("%d instances are being reset", n)

@@ -34,7 +34,7 @@ func pollRow(ctx context.Context, b *bench) ([]result, error) {
 		return nil, err
 	}
 	defer c.close()
-	direct := redis.NewClient(&redis.Options{Addr: s.redis.addr, PoolSize: pollers})
+	direct := redis.NewClient(&redis.Options{Addr: s.redis.Addr, PoolSize: pollers})
 	defer func() { _ = direct.Close() }()
 
 	get := func(path, header string, status int) func(lane int) error {
@@ -78,7 +78,7 @@ func (s *stack) finishedJob(ctx context.Context, a *api, token string) (job, tag
 	if err != nil {
 		return "", "", err
 	}
-	defer w.kill()
+	defer w.Kill()
 	c, err := dial(ctx, a.addr, token)
 	if err != nil {
 		return "", "", err

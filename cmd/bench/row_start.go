@@ -47,11 +47,8 @@ func (s *stack) firstTask(ctx context.Context, before int) (took time.Duration, 
 	if err != nil {
 		return 0, err
 	}
-	defer w.kill()
-	err = until(ctx, patience, func(ctx context.Context) error {
-		if err := w.check(); err != nil {
-			return err
-		}
+	defer w.Kill()
+	err = w.WaitReady(ctx, patience, func(ctx context.Context) error {
 		inHand, err := s.redis.active(ctx)
 		if err != nil {
 			return err
@@ -66,6 +63,6 @@ func (s *stack) firstTask(ctx context.Context, before int) (took time.Duration, 
 	if err != nil {
 		return 0, err
 	}
-	_, err = s.redis.drained(ctx, before+batchSize, w.process)
+	_, err = s.redis.drained(ctx, before+batchSize, w.Process)
 	return took, err
 }

@@ -49,7 +49,7 @@ func (s *stack) submitOurs(ctx context.Context, n int) (perSecond float64, err e
 	if err != nil {
 		return 0, err
 	}
-	defer a.kill()
+	defer a.Kill()
 	return submitAll(ctx, a, token, n)
 }
 

@@ -23,7 +23,7 @@ func sweepRow(ctx context.Context, b *bench) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := redisdb.Open(ctx, redisdb.Options{URL: s.redis.url(), Queues: 16})
+	db, err := redisdb.Open(ctx, redisdb.Options{URL: s.redis.URL(), Queues: 16})
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sync/errgroup"
 
+	"batchreset/cmd/harness"
 	"batchreset/tasks"
 )
 
@@ -60,7 +61,7 @@ func waiterRow(ctx context.Context, b *bench) ([]result, error) {
 			memory = append(memory, float64(during.memory-before.memory)/float64(b.waiters)/1000)
 		}
 	}
-	peak, err := a.peakRSS()
+	peak, err := peakRSSOf(a.Process)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +134,7 @@ func (s *stack) tell(ctx context.Context, a *api, c crowd, jobs int) (told *hdrh
 				}
 			}
 		}
-		if before, err = a.cpu(); err == nil {
+		if before, err = cpuOf(a.Process); err == nil {
 			worker, err = s.startWorker(ctx, 0)
 		}
 		return err
@@ -141,8 +142,8 @@ func (s *stack) tell(ctx context.Context, a *api, c crowd, jobs int) (told *hdrh
 	if err := g.Wait(); err != nil {
 		return nil, during, err
 	}
-	worker.kill()
-	after, err := a.cpu()
+	worker.Kill()
+	after, err := cpuOf(a.Process)
 	during.cpu = after - before
 	told = newHistogram()
 	for _, t := range times {
@@ -182,7 +183,7 @@ type usage struct {
 
 // when returns what an api uses as soon as n wait.
 func (a *api) when(ctx context.Context, n int) (u usage, err error) {
-	return u, until(ctx, patience, func(ctx context.Context) (err error) {
+	return u, harness.Until(ctx, patience, func(ctx context.Context) (err error) {
 		if u, err = a.waiting(ctx); err == nil && u.waiters < n {
 			err = fmt.Errorf("%d of %d wait", u.waiters, n)
 		}
@@ -233,8 +234,8 @@ func (a *api) left(ctx context.Context, before int) (u usage, err error) {
 		if u, err = a.waiting(ctx); err != nil || u.goroutines <= before || time.Since(begin) > leaveTime {
 			return u, err
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return u, err
+		if !harness.Pause(ctx, 20*time.Millisecond) {
+			return u, ctx.Err()
 		}
 	}
 }

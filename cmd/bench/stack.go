@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"batchreset/cmd/harness"
 )
 
 // stack is a redis-server and the processes of the service that use it.
@@ -17,7 +17,7 @@ type stack struct {
 	*bench
 	dir      string
 	redis    *server
-	children []*process // without Redis
+	children []*harness.Process // without Redis
 }
 
 // newStack starts a redis-server. The stack ends with the row.
@@ -27,26 +27,26 @@ func (b *bench) newStack(ctx context.Context, name string) (*stack, error) {
 		return nil, err
 	}
 	s := &stack{bench: b, dir: dir}
-	redis, err := startRedis(ctx, dir, "redis")
-	if redis != nil {
-		s.redis = redis
-		b.stacks = append(b.stacks, s)
+	var err error
+	if s.redis, err = startRedis(ctx, dir); err != nil {
+		return nil, err
 	}
-	return s, err
+	b.stacks = append(b.stacks, s)
+	return s, nil
 }
 
 func (b *bench) closeStacks() {
 	for _, s := range b.stacks {
 		s.killChildren()
 		_ = s.redis.client.Close()
-		s.redis.kill()
+		s.redis.Kill()
 	}
 	b.stacks = nil
 }
 
 func (s *stack) killChildren() {
 	for _, p := range s.children {
-		p.kill()
+		p.Kill()
 	}
 }
 
@@ -57,9 +57,12 @@ func (s *stack) clear(ctx context.Context) error {
 }
 
 // start starts a process of the service.
-func (s *stack) start(ctx context.Context, command string, args ...string) (*process, error) {
+func (s *stack) start(ctx context.Context, command string, args ...string) (*harness.Process, error) {
 	name := fmt.Sprintf("%03d-%s", len(s.children)+1, command)
-	p, err := start(ctx, s.dir, name, append([]string{s.binary, command, "--redis", s.redis.url()}, args...)...)
+	p, err := harness.Start(ctx, harness.Command{
+		Name: name, Log: filepath.Join(s.dir, name+".log"),
+		Args: append([]string{s.binary, command, "--redis", s.redis.URL()}, args...),
+	})
 	if err == nil {
 		s.children = append(s.children, p)
 	}
@@ -68,41 +71,38 @@ func (s *stack) start(ctx context.Context, command string, args ...string) (*pro
 
 // token makes a token of a tenant.
 func (s *stack) token(ctx context.Context, tenant string) (string, error) {
-	out, err := exec.CommandContext(ctx, s.binary, "token", "add", "--redis", s.redis.url(), "--tenant", tenant).Output()
-	if err != nil {
-		return "", fmt.Errorf("batchreset token add: %w", err)
-	}
-	return strings.TrimSpace(string(out)), nil
+	out, _, err := harness.Run(ctx, s.binary, "token", "add", "--redis", s.redis.URL(), "--tenant", tenant)
+	return strings.TrimSpace(out), err
 }
 
 // api is an api process.
 type api struct {
-	*process
+	*harness.Process
 	addr, ops string
 }
 
 // startAPI starts an api with default settings but an open fleet, and without a bound that
 // the load would meet: requests and instances are counted as they are by default.
 func (s *stack) startAPI(ctx context.Context, flags ...string) (*api, error) {
-	addr, err := freeAddr(ctx)
+	addr, err := harness.FreeAddr(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ops, err := freeAddr(ctx)
+	ops, err := harness.FreeAddr(ctx)
 	if err != nil {
 		return nil, err
 	}
 	const most = "1000000000"
-	if out, err := exec.CommandContext(ctx, s.binary, "tenant", "limit", "--redis", s.redis.url(), "--all",
-		"--requests-per-second", most, "--open-instances", most).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("batchreset tenant limit: %w: %s", err, out)
+	if _, _, err := harness.Run(ctx, s.binary, "tenant", "limit", "--redis", s.redis.URL(), "--all",
+		"--requests-per-second", most, "--open-instances", most); err != nil {
+		return nil, err
 	}
 	p, err := s.start(ctx, "api", append([]string{"--listen", addr, "--ops-listen", ops, "--fleet", "open", "--max-backlog", "0"}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
-	return &api{p, addr, ops}, until(ctx, 10*time.Second, func(ctx context.Context) error {
-		return errors.Join(p.check(), ready(ctx, "http://"+addr+"/readyz"))
+	return &api{p, addr, ops}, p.WaitReady(ctx, 10*time.Second, func(ctx context.Context) error {
+		return harness.Get(ctx, "http://"+addr+"/readyz")
 	})
 }
 
@@ -117,14 +117,14 @@ func (s *stack) startTenant(ctx context.Context, flags ...string) (a *api, token
 
 // workerProcess is a worker process.
 type workerProcess struct {
-	*process
+	*harness.Process
 	ops string
 }
 
 // startWorker starts a worker with default settings but the simulator, whose resets take
 // latency. It does not wait until the worker is up.
 func (s *stack) startWorker(ctx context.Context, latency time.Duration, flags ...string) (*workerProcess, error) {
-	ops, err := freeAddr(ctx)
+	ops, err := harness.FreeAddr(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -139,30 +139,11 @@ func (s *stack) startWorker(ctx context.Context, latency time.Duration, flags ..
 
 // up waits until asynq has heard of the worker.
 func (s *stack) up(ctx context.Context, w *workerProcess) error {
-	return until(ctx, 10*time.Second, func(ctx context.Context) error {
-		if err := w.check(); err != nil {
-			return err
-		}
+	return w.WaitReady(ctx, 10*time.Second, func(ctx context.Context) error {
 		n, err := s.redis.client.ZCard(ctx, "asynq:servers").Result()
 		if err == nil && n == 0 {
 			err = errors.New("no worker is up")
 		}
 		return err
 	})
-}
-
-func ready(ctx context.Context, url string) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return err
-	}
-	_ = response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, response.Status)
-	}
-	return nil
 }

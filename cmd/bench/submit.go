@@ -97,7 +97,7 @@ func (s *stack) fill(ctx context.Context, n int, flags ...string) error {
 	if err != nil {
 		return err
 	}
-	defer a.kill()
+	defer a.Kill()
 	_, err = submitAll(ctx, a, token, n)
 	return err
 }
