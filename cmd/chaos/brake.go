@@ -13,22 +13,22 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"batchreset/api/client"
+	"batchreset/cmd/harness"
 )
 
 // brake fills Redis up, by a limit or by a flood of requests, and then does once what an
 // operator does in such a moment: halt everybody, cancel a job, revoke a token, protect
 // phones. Each of them must work, at once.
-func (w *world) brake(ctx context.Context, length time.Duration, r *rand.Rand) (err error) {
+func (w *world) brake(ctx, load context.Context, length time.Duration, r *rand.Rand) (err error) {
 	w.operator.Lock()
 	defer w.operator.Unlock()
 	w.fleet.Lock()
 	defer w.fleet.Unlock()
-	if ctx.Err() != nil {
+	if load.Err() != nil {
 		return nil // the load is over
 	}
-	patient := context.WithoutCancel(ctx)
 	var token, id string
-	if err := until(patient, operatePatience, func(ctx context.Context) (err error) {
+	if err := harness.Until(ctx, operatePatience, func(ctx context.Context) (err error) {
 		token, id, err = w.addToken(ctx)
 		return err
 	}); err != nil {
@@ -40,37 +40,37 @@ func (w *world) brake(ctx context.Context, length time.Duration, r *rand.Rand) (
 		ids = w.caller.someInstances()
 	}
 	defer func() {
-		err = errors.Join(err, w.store.limitMemory(patient, "0"), w.operate(patient, "resume", "--all"))
+		err = errors.Join(err, w.store.limitMemory(ctx, "0"), w.operate(ctx, "resume", "--all"))
 		if len(ids) > 0 {
-			err = errors.Join(err, w.tellOf(Free, ids, func() error { return w.operate(patient, append([]string{"fleet", "unprotect"}, ids...)...) }))
+			err = errors.Join(err, w.tellOf(Free, ids, func() error { return w.operate(ctx, append([]string{"fleet", "unprotect"}, ids...)...) }))
 		}
 	}()
 	if r.IntN(2) == 0 {
-		err = w.store.limitMemory(ctx, "1mb")
+		err = w.store.limitMemory(load, "1mb")
 	} else {
-		err = w.store.leaveLittleRoom(ctx)
+		err = w.store.leaveLittleRoom(load)
 	}
 	if err != nil {
 		return nil // Redis is away: it is not full
 	}
-	w.caller.flood(ctx)
+	w.caller.flood(load)
 
 	halt := Event{Kind: Fault, Fault: haltAll, Target: "operator"}
 	held := w.stops("halt", func() error {
-		return w.command(patient, "halt", "--all", "--commit-replicas", strconv.Itoa(w.setup.commitReplicas()))
+		return w.command(ctx, "halt", "--all", "--commit-replicas", strconv.Itoa(w.setup.commitReplicas()))
 	})
 	halt.Begin = w.rec.now()
 	if job != "" {
-		w.stops("cancel", func() error { return w.caller.cancelJob(patient, job) })
+		w.stops("cancel", func() error { return w.caller.cancelJob(ctx, job) })
 	}
-	w.stops("token revoke", func() error { return w.command(patient, "token", "revoke", id) })
-	w.stops("refusal of a revoked token", func() error { return w.caller.refused(patient, token) })
+	w.stops("token revoke", func() error { return w.command(ctx, "token", "revoke", id) })
+	w.stops("refusal of a revoked token", func() error { return w.caller.refused(ctx, token) })
 	if len(ids) > 0 {
 		w.stops("fleet protect", func() error {
-			return w.tellOf(Protect, ids, func() error { return w.command(patient, append([]string{"fleet", "protect"}, ids...)...) })
+			return w.tellOf(Protect, ids, func() error { return w.command(ctx, append([]string{"fleet", "protect"}, ids...)...) })
 		})
 	}
-	pause(ctx, length)
+	harness.Pause(load, length)
 	if halt.End = w.rec.now(); held {
 		w.rec.add(halt)
 	}
@@ -137,7 +137,7 @@ func (c *caller) flood(ctx context.Context) {
 // refused waits until a token is refused, which a revoked one must be within a second or
 // two; an api that does not answer is none that takes it.
 func (c *caller) refused(ctx context.Context, token string) error {
-	return until(ctx, 3*time.Second, func(ctx context.Context) error {
+	return harness.Until(ctx, 3*time.Second, func(ctx context.Context) error {
 		status, _, err := c.ask(ctx, http.MethodGet, "/v1/jobs?limit=1", token, nil, "")
 		if err == nil && status == http.StatusUnauthorized {
 			return nil

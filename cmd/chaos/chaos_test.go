@@ -2,24 +2,27 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
+
+	"batchreset/cmd/harness"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestNoPromiseBreaksInAShortRun(t *testing.T) {
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Fatal("this test needs a real redis-server: run .ci/setup, or install your system's redis-server package")
-	}
 	for _, row := range []struct{ redis, seed, duration, faults string }{
 		// Nothing that takes a minute to get over: no worker is killed, and no call
 		// stalls until its outcome is unknown and its instance locked.
@@ -45,6 +48,56 @@ func TestNoPromiseBreaksInAShortRun(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAnInterruptedRunEndsAtOnce interrupts a run whose resets take minutes.
+func TestAnInterruptedRunEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- chaos(ctx, []string{
+			"--redis", "always", "--faults", "halt", "--duration", "1h", "--burst", "100", "--history-dir", dir,
+		}, io.Discard, io.Discard)
+	}()
+	if err := harness.Until(t.Context(), startTimeout, func(ctx context.Context) error {
+		select {
+		case err := <-ended:
+			t.Fatal("it ended by itself: ", err)
+		default:
+		}
+		return resetsUnderWay(ctx, filepath.Join(dir, "seed-1", "redis-1", "redis.conf"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	interrupt()
+	interrupted := time.Now()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("it ended with %v", err)
+	}
+	if d := time.Since(interrupted); d > 15*time.Second {
+		t.Errorf("it took %s to end", d)
+	}
+}
+
+// resetsUnderWay returns an error unless workers have tasks in hand in the Redis with this
+// configuration.
+func resetsUnderWay(ctx context.Context, conf string) error {
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		return err
+	}
+	_, port, _ := strings.Cut(string(text), "\nport ")
+	port, _, _ = strings.Cut(port, "\n")
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + port})
+	defer client.Close()
+	active, err := client.Keys(ctx, "asynq:{*}:active").Result()
+	if err == nil && len(active) == 0 {
+		err = errors.New("no worker has a task")
+	}
+	return err
 }
 
 func TestFlagsAreRefusedByName(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"batchreset/cmd/harness"
 )
 
 // off is how wrong a clock that shows this time is.
@@ -26,29 +26,19 @@ func TestTheClockOfARedisServerIsWrongAndSteps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr, err := freeAddr(t.Context())
+	r, err := harness.RedisSetup{
+		Dir: dir, Env: func(string) ([]string, error) { return append(c.env(), "LD_PRELOAD="+library), nil },
+	}.StartSingle(context.WithoutCancel(t.Context()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := strings.Cut(addr, ":")
-	server := exec.CommandContext(t.Context(), "redis-server", "--port", port, "--save", "", "--dir", dir)
-	server.Env = append(os.Environ(), append(c.env(), "LD_PRELOAD="+library)...)
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = server.Process.Kill()
-		_ = server.Wait()
-	})
-	client := redis.NewClient(&redis.Options{Addr: addr})
+	t.Cleanup(r.Kill)
+	client := r.Client()
 	t.Cleanup(func() { _ = client.Close() })
 	ask := func() time.Duration {
 		t.Helper()
-		var shown time.Time
-		if err := until(t.Context(), startTimeout, func(ctx context.Context) (err error) {
-			shown, err = client.Time(ctx).Result()
-			return err
-		}); err != nil {
+		shown, err := client.Time(t.Context()).Result()
+		if err != nil {
 			t.Fatal(err)
 		}
 		return off(shown)

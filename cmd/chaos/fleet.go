@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"batchreset/cmd/harness"
 )
 
 // register puts the phones into the fleet, if any of them will be taken away.
@@ -35,29 +37,29 @@ func (w *world) give(ctx context.Context, ids []string, to string) error {
 }
 
 // takeAway protects the phones of a job that is under way, or gives them to another
-// tenant, and undoes that after a while. Whatever becomes of the run, its jobs must end.
-func (w *world) takeAway(ctx context.Context, f plannedFault) error {
+// tenant, and undoes that after a while, when load ends at the latest: the jobs of the run
+// must end.
+func (w *world) takeAway(ctx, load context.Context, f plannedFault) error {
 	w.fleet.Lock()
 	defer w.fleet.Unlock()
 	ids := w.caller.someInstances()
-	if len(ids) == 0 || ctx.Err() != nil {
+	if len(ids) == 0 || load.Err() != nil {
 		return nil
 	}
-	patient := context.WithoutCancel(ctx)
 	kind := Protect
-	change := func() error { return w.operate(patient, append([]string{"fleet", "protect"}, ids...)...) }
-	undo := func() error { return w.operate(patient, append([]string{"fleet", "unprotect"}, ids...)...) }
+	change := func() error { return w.operate(ctx, append([]string{"fleet", "protect"}, ids...)...) }
+	undo := func() error { return w.operate(ctx, append([]string{"fleet", "unprotect"}, ids...)...) }
 	if f.kind == move {
 		kind = Move
-		change = func() error { return w.give(patient, ids, "somebody-else") }
-		undo = func() error { return w.give(patient, ids, tenant) }
+		change = func() error { return w.give(ctx, ids, "somebody-else") }
+		undo = func() error { return w.give(ctx, ids, tenant) }
 	}
 	// A command that does not know how it ended is given again: what counts is when it
 	// was acknowledged, and when it began to be undone.
 	if err := w.tellOf(kind, ids, change); err != nil {
 		return err
 	}
-	pause(ctx, f.length)
+	harness.Pause(load, f.length)
 	return w.tellOf(Free, ids, undo)
 }
 

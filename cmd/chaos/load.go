@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"batchreset/api/client"
+	"batchreset/cmd/harness"
 )
 
 const (
@@ -63,21 +64,21 @@ func (c *caller) close() {
 }
 
 // load submits jobs in an open loop, rate instances per second, and looks at random
-// ones now and then, until ctx ends.
-func (c *caller) load(ctx context.Context, rate int) {
+// ones now and then, until load ends. What is under way then is still waited for, unless
+// ctx ends, too.
+func (c *caller) load(ctx, load context.Context, rate int) {
 	var g errgroup.Group
 	g.SetLimit(inFlight)
-	for ctx.Err() == nil {
+	for load.Err() == nil {
 		batch := c.batch()
-		// What is under way when the load ends is still waited for.
-		g.TryGo(func() error { _ = c.submit(context.WithoutCancel(ctx), batch); return nil }) // recorded
+		g.TryGo(func() error { _ = c.submit(ctx, batch); return nil }) // recorded
 		if job := c.randomJob(); job != "" {
-			g.TryGo(func() error { _, _ = c.read(ctx, job); return nil }) // only what was seen counts
+			g.TryGo(func() error { _, _ = c.read(load, job); return nil }) // only what was seen counts
 		}
 		c.mu.Lock()
 		gap := time.Duration(c.rand.ExpFloat64() * float64(len(batch.InstanceIDs)) / float64(rate) * float64(time.Second))
 		c.mu.Unlock()
-		pause(ctx, gap)
+		harness.Pause(load, gap)
 	}
 	_ = g.Wait() // no function returns an error
 }
@@ -90,7 +91,7 @@ func (c *caller) burst(ctx context.Context, n int) error {
 	for ids := range slices.Chunk(phones(n), batchMost) {
 		b := client.Batch{InstanceIDs: ids, IdempotencyKey: c.newKey()}
 		g.Go(func() error {
-			return until(ctx, finishTimeout, func(ctx context.Context) error { return c.submit(ctx, b) })
+			return harness.Until(ctx, finishTimeout, func(ctx context.Context) error { return c.submit(ctx, b) })
 		})
 	}
 	return g.Wait()
@@ -234,7 +235,7 @@ func (c *caller) awaitFinal(ctx context.Context, d time.Duration) error {
 	}
 	const patience = 6 // times d in all
 	start, progress := time.Now(), time.Now()
-	for open := jobs; len(open) > 0 && time.Since(progress) < d && time.Since(start) < patience*d && ctx.Err() == nil; pause(ctx, time.Second) {
+	for open := jobs; len(open) > 0 && time.Since(progress) < d && time.Since(start) < patience*d && ctx.Err() == nil; harness.Pause(ctx, time.Second) {
 		left, err := c.readAll(ctx, open)
 		if err != nil {
 			return err
@@ -275,7 +276,7 @@ func (c *caller) readAtLast(ctx context.Context, job string) (final bool, err er
 		if err == nil || answered && answer.HTTPStatus < http.StatusInternalServerError || ctx.Err() != nil {
 			return final, err
 		}
-		pause(ctx, time.Second)
+		harness.Pause(ctx, time.Second)
 	}
 	return final, err
 }

@@ -19,10 +19,13 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"batchreset/cmd/harness"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program, and the kernel the rest
 	err := chaos(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if errors.Is(err, flag.ErrHelp) {
@@ -96,7 +99,7 @@ func chaos(ctx context.Context, args []string, stdout, stderr io.Writer) (err er
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return err
 	}
-	if err := s.prepare(ctx, stderr); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return err
 	}
 
@@ -137,7 +140,7 @@ func chaos(ctx context.Context, args []string, stdout, stderr io.Writer) (err er
 }
 
 // prepare builds what is tested, and what makes its clocks wrong if that is wanted.
-func (s *settings) prepare(ctx context.Context, stderr io.Writer) (err error) {
+func (s *settings) prepare(ctx context.Context) (err error) {
 	wanted := func(kinds ...faultKind) bool {
 		faults, _ := parseFaults(s.faults, always) // checked
 		return slices.ContainsFunc(kinds, func(k faultKind) bool { return slices.Contains(faults, k) })
@@ -149,7 +152,15 @@ func (s *settings) prepare(ctx context.Context, stderr io.Writer) (err error) {
 	}
 	wrong := wanted(apiClock, workerClock)
 	if s.binary == "" {
-		s.binary, err = build(ctx, s.source, s.dir, wrong, stderr)
+		var flags []string
+		if wrong {
+			file, err := overlay(ctx, s.dir)
+			if err != nil {
+				return err
+			}
+			flags = []string{"-overlay", file}
+		}
+		s.binary, err = harness.Build(ctx, s.source, s.dir, flags...)
 		return err
 	}
 	if !wrong {

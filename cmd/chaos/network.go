@@ -4,10 +4,11 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
+
+	"batchreset/cmd/harness"
 )
 
 // link is a connection between two of the parts that can be broken.
@@ -28,11 +29,11 @@ func openLink(name, upstream string) (*link, error) {
 
 func (l *link) addr() string { return l.proxy.Listen }
 
-// fault breaks the link until ctx ends or the time is over, and mends it.
-func (l *link) fault(ctx context.Context, f plannedFault) error {
+// fault breaks the link until load ends or the time is over, and mends it.
+func (l *link) fault(ctx, load context.Context, f plannedFault) error {
 	if f.kind == linkCut {
 		l.proxy.Stop()
-		pause(ctx, f.length)
+		harness.Pause(load, f.length)
 		return l.proxy.Start()
 	}
 	toxic := `{"name":"%s","type":"timeout","stream":"%s","attributes":{"timeout":0}}`
@@ -45,9 +46,9 @@ func (l *link) fault(ctx context.Context, f plannedFault) error {
 			return fmt.Errorf("%s %s: %w", f.kind, f.target, err)
 		}
 	}
-	pause(ctx, f.length)
+	harness.Pause(load, f.length)
 	for _, direction := range directions {
-		if err := l.proxy.Toxics.RemoveToxic(context.WithoutCancel(ctx), direction); err != nil {
+		if err := l.proxy.Toxics.RemoveToxic(ctx, direction); err != nil {
 			return fmt.Errorf("mend %s: %w", f.target, err)
 		}
 	}
@@ -55,13 +56,3 @@ func (l *link) fault(ctx context.Context, f plannedFault) error {
 }
 
 func (l *link) close() { l.proxy.Stop() }
-
-// pause waits until d is over or ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}

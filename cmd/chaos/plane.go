@@ -22,6 +22,8 @@ type plane struct {
 	resets map[string]*reset // by Idempotency-Key, or by number
 	moody  map[faultKind]int // what it is, beside its moods: planeSlow, planeTalk
 	under  sync.WaitGroup    // resets that have not ended
+
+	interrupted <-chan struct{} // closed when nobody wants to know their ends any more; nil: never
 }
 
 // moods are the rates and latencies of a control plane.
@@ -92,7 +94,10 @@ func (p *plane) begin(key, instance string) *reset {
 		mine.dialect, latency = drawDialect(p.rand, answer, latency)
 	}
 	p.under.Go(func() {
-		time.Sleep(latency)
+		select {
+		case <-time.After(latency):
+		case <-p.interrupted:
+		}
 		mine.answer, mine.end = answer, p.rec.now()
 		close(mine.done)
 	})

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"batchreset/cmd/harness"
 )
 
 const (
@@ -111,8 +113,10 @@ type world struct {
 }
 
 // run makes one run: start everything, load it, break it, mend it, wait for the
-// jobs to end. It has ended everything that it started when it returns.
+// jobs to end. It has ended everything that it started when it returns. When ctx ends, it
+// waits for nothing more.
 func run(ctx context.Context, p plan) (res result, err error) {
+	interrupted := ctx.Done()
 	ctx, stop := context.WithCancel(ctx)
 	r := rand.New(rand.NewPCG(p.seed, 0))
 	w := &world{
@@ -141,6 +145,7 @@ func run(ctx context.Context, p plan) (res result, err error) {
 		return res, err
 	}
 	plane := newPlane(w.rec, rand.New(rand.NewPCG(p.seed, 1)), w.repeatable)
+	plane.interrupted = interrupted
 	if !p.has(planeSlow) {
 		plane.moods.hanging = 0
 	}
@@ -181,7 +186,7 @@ func run(ctx context.Context, p plan) (res result, err error) {
 		if p.burst > 0 {
 			return w.caller.burst(ctx, p.burst)
 		}
-		w.caller.load(loaded, w.rate)
+		w.caller.load(ctx, loaded, w.rate)
 		return nil
 	})
 	g.Go(func() error {
@@ -192,8 +197,8 @@ func run(ctx context.Context, p plan) (res result, err error) {
 	for i, f := range faults {
 		r := rand.New(rand.NewPCG(p.seed, uint64(10+i)))
 		g.Go(func() error {
-			pause(loaded, f.at-time.Since(begin))
-			return w.inject(loaded, f, r)
+			harness.Pause(loaded, f.at-time.Since(begin))
+			return w.inject(ctx, loaded, f, r)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -212,16 +217,6 @@ func run(ctx context.Context, p plan) (res result, err error) {
 		res.repairs += strings.Count(string(log), "item delivered again")
 	}
 	return res, err
-}
-
-func (w *world) start(ctx context.Context, later func(func()), name string, env []string, args ...string) error {
-	p, wait, err := startProcess(ctx, w.dir, name, env, args...)
-	if err != nil {
-		return err
-	}
-	later(wait)
-	w.processes[name] = p
-	return nil
 }
 
 func (w *world) openLink(name, upstream string, later func(func())) error {

@@ -2,15 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
+
+	"batchreset/cmd/harness"
 )
 
 // startPlane serves the gateway with the control plane behind it. They are shut down last
@@ -72,7 +72,7 @@ func (w *world) startService(ctx context.Context, r *rand.Rand, later func(func(
 	}
 	var servers []string
 	for i := range w.character.apis {
-		addr, err := freeAddr(ctx)
+		addr, err := harness.FreeAddr(ctx)
 		if err != nil {
 			return err
 		}
@@ -133,27 +133,9 @@ func (w *world) redisThrough(name string) string {
 // healthy waits until every api process is ready.
 func (w *world) healthy(ctx context.Context) error {
 	for _, server := range w.direct {
-		if err := until(ctx, startTimeout, func(ctx context.Context) error { return ready(ctx, server) }); err != nil {
+		if err := harness.Until(ctx, startTimeout, func(ctx context.Context) error { return harness.Get(ctx, server+"/readyz") }); err != nil {
 			return fmt.Errorf("the api does not get ready (see %s): %w", w.dir, err)
 		}
-	}
-	return nil
-}
-
-func ready(ctx context.Context, server string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, server+"/readyz", nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return err
-	}
-	_ = response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return errors.New(response.Status)
 	}
 	return nil
 }
@@ -200,18 +182,15 @@ func drawSkew(r *rand.Rand, kind faultKind) time.Duration {
 
 // operate runs an operator's command, and repeats it while Redis is away.
 func (w *world) operate(ctx context.Context, args ...string) error {
-	return until(ctx, operatePatience, func(ctx context.Context) error { return w.command(ctx, args...) })
+	return harness.Until(ctx, operatePatience, func(ctx context.Context) error { return w.command(ctx, args...) })
 }
 
 // command runs an operator's command once.
 func (w *world) command(ctx context.Context, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, commandPatience)
 	defer cancel()
-	args = append(args, "--redis", w.store.url)
-	if out, err := exec.CommandContext(ctx, w.binary, args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("batchreset %s: %w: %s", strings.Join(args, " "), err, out)
-	}
-	return nil
+	_, _, err := harness.Run(ctx, w.binary, append(args, "--redis", w.store.url)...)
+	return err
 }
 
 const (
@@ -224,27 +203,28 @@ const (
 func (w *world) addToken(ctx context.Context) (token, id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandPatience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, w.binary, "token", "add", "--redis", w.store.url, "--tenant", tenant)
-	var said strings.Builder // "token ID for tenant …", and what the Redis library says
-	cmd.Stderr = &said
-	out, err := cmd.Output()
-	for line := range strings.Lines(said.String()) {
-		if fields := strings.Fields(line); err == nil && len(fields) > 1 && fields[0] == "token" {
-			return strings.TrimSpace(string(out)), fields[1], nil
+	// It says "token ID for tenant …", and the Redis library may say more.
+	out, said, err := harness.Run(ctx, w.binary, "token", "add", "--redis", w.store.url, "--tenant", tenant)
+	if err != nil {
+		return "", "", err
+	}
+	for line := range strings.Lines(said) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "token" {
+			return strings.TrimSpace(out), fields[1], nil
 		}
 	}
-	return "", "", fmt.Errorf("batchreset token add: %w: %s", err, said.String())
+	return "", "", fmt.Errorf("batchreset token add does not name the token's ID: %s", said)
 }
 
 // liftLimits takes away what would refuse the load: the binary may have defaults.
 func (w *world) liftLimits(ctx context.Context) error {
-	help, err := exec.CommandContext(ctx, w.binary, "tenant", "limit", "--help").CombinedOutput()
+	help, _, err := harness.Run(ctx, w.binary, "tenant", "limit", "--help")
 	if err != nil {
-		return fmt.Errorf("batchreset tenant limit --help: %w", err)
+		return err
 	}
 	args := []string{"tenant", "limit", "--tenant", tenant}
 	for _, flag := range []string{"--requests-per-second", "--open-instances", "--instances-per-hour", "--backlog"} {
-		if strings.Contains(string(help), flag+" ") {
+		if strings.Contains(help, flag+" ") {
 			args = append(args, flag, "0")
 		}
 	}

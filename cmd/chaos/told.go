@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"batchreset/api/client"
+	"batchreset/cmd/harness"
 )
 
 // startReceiver serves the receiver of the tenant's webhooks. It takes them all.
@@ -37,7 +38,7 @@ func (w *world) receive(_ http.ResponseWriter, r *http.Request) {
 // sweeper at a job that was open for long, or a worker that died while it was sending.
 // What is missing then is for the check to say.
 func (w *world) allTold(ctx context.Context) error {
-	for deadline := time.Now().Add(2 * w.patience); time.Now().Before(deadline); pause(ctx, time.Second) {
+	for deadline := time.Now().Add(2 * w.patience); time.Now().Before(deadline); harness.Pause(ctx, time.Second) {
 		w.rec.mu.Lock()
 		f := index(History{Start: w.rec.start, Events: w.rec.events})
 		w.rec.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Build builds the batchreset of a source tree into dir and returns the path of the binary.
@@ -39,8 +40,10 @@ func Run(ctx context.Context, binary string, args ...string) (stdout, stderr str
 	return out.String(), errs.String(), err
 }
 
-// Get returns an error unless a GET of the URL is answered with 200.
+// Get returns an error unless a GET of the URL is answered with 200 within five seconds.
 func Get(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
