@@ -15,10 +15,10 @@ import (
 	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"batchreset/cmd/batchreset/terminal"
@@ -29,8 +29,6 @@ const (
 	flushTimeout = 3 * time.Second
 	// complainEvery is how often a collector that does not answer is worth a line.
 	complainEvery = 5 * time.Minute
-	// headerName has the characters that names of headers are made of.
-	headerName = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 )
 
 // tracingWanted says whether somebody has named a collector, by the flag or by one of
@@ -53,10 +51,7 @@ func checkTracing(endpoint string) error {
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} {
 		problems = append(problems, checkCollector(name, os.Getenv(name)))
 	}
-	for _, name := range []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"} {
-		problems = append(problems, checkHeaders(name, os.Getenv(name)))
-	}
-	_, err := newCollectorClient()
+	_, err := newTraceUploader(endpoint)
 	return errors.Join(append(problems, err)...)
 }
 
@@ -70,20 +65,6 @@ func checkCollector(name, endpoint string) error {
 		return fmt.Errorf("%s must be a URL such as http://localhost:4318", name)
 	case u.User != nil:
 		return fmt.Errorf("%s must not contain a user or password, which would not be sent; use OTEL_EXPORTER_OTLP_HEADERS", name)
-	}
-	return nil
-}
-
-func checkHeaders(name, headers string) error {
-	if headers == "" {
-		return nil
-	}
-	for pair := range strings.SplitSeq(headers, ",") {
-		key, value, found := strings.Cut(pair, "=")
-		key = strings.TrimSpace(key)
-		if _, err := url.PathUnescape(value); err != nil || !found || key == "" || strings.Trim(key, headerName) != "" {
-			return fmt.Errorf("%s must have the form name=value,name=value, such as authorization=Bearer%%20TOKEN", name)
-		}
 	}
 	return nil
 }
@@ -107,13 +88,9 @@ func startTracing(ctx context.Context, service, endpoint string, log *slog.Logge
 	if !tracingWanted(endpoint) {
 		return nil, func() {}, nil
 	}
-	client, err := newCollectorClient()
+	uploader, err := newTraceUploader(endpoint)
 	if err != nil {
 		return nil, nil, err
-	}
-	options := []otlptracehttp.Option{otlptracehttp.WithHTTPClient(client)}
-	if endpoint != "" {
-		options = append(options, otlptracehttp.WithEndpointURL(strings.TrimSuffix(endpoint, "/")+"/v1/traces"))
 	}
 	// Before anything of it is made: by itself it writes past our log.
 	otel.SetLogger(logr.FromSlogHandler(log.Handler()))
@@ -123,9 +100,9 @@ func startTracing(ctx context.Context, service, endpoint string, log *slog.Logge
 			log.Warn("traces not sent", "error", err)
 		}
 	}))
-	exporter, err := otlptracehttp.New(ctx, options...)
+	exporter, err := otlptrace.New(ctx, uploader)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--otlp-endpoint: %w", err)
+		return nil, nil, err
 	}
 	about = append(about, semconv.ServiceName("batchreset-"+service), semconv.ServiceVersion(terminal.Version()))
 	process, err := resource.New(ctx,
