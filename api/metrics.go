@@ -6,6 +6,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // noRoute stands for what the router does not know: callers can make up any number of
@@ -14,7 +15,7 @@ const noRoute = "other"
 
 // metrics are about requests: all of them, those that wait, and those that could not.
 type metrics struct {
-	waiting         []prometheus.GaugeFunc
+	prometheus.Collector
 	refused, cutOff prometheus.Counter
 	turnedAway      prometheus.Counter
 	requests        *prometheus.CounterVec
@@ -22,28 +23,31 @@ type metrics struct {
 }
 
 func newMetrics(w *watchers) metrics {
+	registry := prometheus.NewRegistry()
+	factory := promauto.With(registry)
 	m := metrics{
-		refused: prometheus.NewCounter(prometheus.CounterOpts{
+		Collector: registry,
+		refused: factory.NewCounter(prometheus.CounterOpts{
 			Name: "batchreset_waits_refused_total", Help: "Streams that were refused and polls that were answered at once, because too many waited.",
 		}),
-		cutOff: prometheus.NewCounter(prometheus.CounterOpts{
+		cutOff: factory.NewCounter(prometheus.CounterOpts{
 			Name: "batchreset_streams_cut_off_total", Help: "Streams that were broken off because their reader did not read.",
 		}),
-		turnedAway: prometheus.NewCounter(prometheus.CounterOpts{
+		turnedAway: factory.NewCounter(prometheus.CounterOpts{
 			Name: "batchreset_strangers_turned_away_total", Help: "Requests that were refused because their address asked too much without a valid token.",
 		}),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+		requests: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "batchreset_http_requests_total", Help: "Requests of the public API, by status code.",
 		}, []string{"method", "route", "code"}),
-		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		durations: factory.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "batchreset_http_request_duration_seconds", Help: "Requests of the public API, without those that waited for a job.",
 		}, []string{"method", "route"}),
 	}
 	for _, kind := range []kind{poll, stream} {
-		m.waiting = append(m.waiting, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		factory.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "batchreset_waiting_requests", Help: "Requests that wait for a job: polls for its end, streams for each change.",
 			ConstLabels: prometheus.Labels{"kind": string(kind)},
-		}, func() float64 { return float64(w.count(kind)) }))
+		}, func() float64 { return float64(w.count(kind)) })
 	}
 	return m
 }
@@ -58,26 +62,4 @@ func (s *server) count(c echo.Context, duration time.Duration) {
 	if c.Get(waitedKey) == nil {
 		s.metrics.durations.WithLabelValues(method, route).Observe(duration.Seconds())
 	}
-}
-
-// Describe implements prometheus.Collector.
-func (a *API) Describe(c chan<- *prometheus.Desc) {
-	for _, m := range a.server.metrics.all() {
-		m.Describe(c)
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (a *API) Collect(c chan<- prometheus.Metric) {
-	for _, m := range a.server.metrics.all() {
-		m.Collect(c)
-	}
-}
-
-func (m metrics) all() []prometheus.Collector {
-	all := []prometheus.Collector{m.refused, m.cutOff, m.turnedAway, m.requests, m.durations}
-	for _, gauge := range m.waiting {
-		all = append(all, gauge)
-	}
-	return all
 }

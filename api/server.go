@@ -10,6 +10,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/singleflight"
 
@@ -103,6 +104,7 @@ type server struct {
 // API is the public API. As a prometheus.Collector it tells what is asked, and who waits.
 type API struct {
 	http.Handler
+	prometheus.Collector
 	server *server
 }
 
@@ -168,7 +170,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	for _, r := range e.Routes() {
 		s.routes[[2]string{r.Method, r.Path}] = true
 	}
-	return &API{below(cfg.BasePath, e), s}
+	return &API{below(cfg.BasePath, e), s.metrics, s}
 }
 
 // below has a path taken off those requests that begin with it.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"batchreset/tasks"
 )
@@ -16,20 +17,24 @@ var outcomes = map[tasks.Transition]string{
 // workerMetrics are what a worker does. All handles are made beforehand: a worker ends ten
 // thousand attempts a second.
 type workerMetrics struct {
+	prometheus.Collector
 	slots, busy  prometheus.Gauge
 	durations    *prometheus.HistogramVec
 	byTransition map[tasks.Transition]prometheus.Observer
 }
 
 func newWorkerMetrics() workerMetrics {
+	registry := prometheus.NewRegistry()
+	factory := promauto.With(registry)
 	m := workerMetrics{
-		slots: prometheus.NewGauge(prometheus.GaugeOpts{
+		Collector: registry,
+		slots: factory.NewGauge(prometheus.GaugeOpts{
 			Name: "batchreset_worker_slots", Help: "Items that this worker can work on side by side, over all lanes.",
 		}),
-		busy: prometheus.NewGauge(prometheus.GaugeOpts{
+		busy: factory.NewGauge(prometheus.GaugeOpts{
 			Name: "batchreset_worker_slots_busy", Help: "Items that this worker is working on.",
 		}),
-		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		durations: factory.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "batchreset_attempt_duration_seconds", Help: "Attempts that have ended: how long the driver took, by outcome.",
 			Buckets: []float64{.01, .05, .1, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200},
 		}, []string{"outcome"}),
@@ -44,22 +49,4 @@ func newWorkerMetrics() workerMetrics {
 // attempt counts an attempt that has ended.
 func (m workerMetrics) attempt(e tasks.Transition, start time.Time) {
 	m.byTransition[e].Observe(time.Since(start).Seconds())
-}
-
-func (m workerMetrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.slots, m.busy, m.durations}
-}
-
-// Describe implements prometheus.Collector.
-func (w *Worker) Describe(c chan<- *prometheus.Desc) {
-	for _, m := range w.metrics.all() {
-		m.Describe(c)
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (w *Worker) Collect(c chan<- prometheus.Metric) {
-	for _, m := range w.metrics.all() {
-		m.Collect(c)
-	}
 }

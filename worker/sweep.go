@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/sync/errgroup"
 
 	"batchreset/tasks"
@@ -76,6 +77,7 @@ type SweepStore interface {
 // Trouble with one record, task or queue is its own: it is logged, counted and left for
 // later, and everything else goes on.
 type Sweeper struct {
+	prometheus.Collector
 	store    SweepStore
 	queues   Queues
 	log      *slog.Logger
@@ -87,13 +89,16 @@ type Sweeper struct {
 
 // NewSweeper makes a sweeper over the given queues.
 func NewSweeper(store SweepStore, queues Queues, log *slog.Logger) *Sweeper {
+	registry := prometheus.NewRegistry()
+	factory := promauto.With(registry)
 	s := &Sweeper{
-		store: store, queues: queues, log: log, token: rand.Text(), suspects: newSuspects(),
-		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Collector: registry,
+		store:     store, queues: queues, log: log, token: rand.Text(), suspects: newSuspects(),
+		repairs: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "batchreset_sweeper_repairs_total",
 			Help: "Items delivered again because their task was lost, by what had become of it.",
 		}, []string{"task"}),
-		troubles: prometheus.NewCounterVec(prometheus.CounterOpts{
+		troubles: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "batchreset_sweeper_troubles_total",
 			Help: "Jobs, tasks and queues that a sweep could do nothing with and left for later, by what it was about to do.",
 		}, []string{"step"}),
@@ -105,18 +110,6 @@ func NewSweeper(store SweepStore, queues Queues, log *slog.Logger) *Sweeper {
 		s.troubles.WithLabelValues(step)
 	}
 	return s
-}
-
-// Describe implements prometheus.Collector.
-func (s *Sweeper) Describe(c chan<- *prometheus.Desc) {
-	s.repairs.Describe(c)
-	s.troubles.Describe(c)
-}
-
-// Collect implements prometheus.Collector.
-func (s *Sweeper) Collect(c chan<- prometheus.Metric) {
-	s.repairs.Collect(c)
-	s.troubles.Collect(c)
 }
 
 // Run sweeps until ctx ends.

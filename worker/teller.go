@@ -10,6 +10,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.opentelemetry.io/otel/trace"
 
 	"batchreset/tasks"
@@ -44,8 +45,10 @@ type Reply struct {
 	Text       string        // the answer's beginning
 }
 
-// Teller takes notices from their queue and sends them to the tenants' endpoints.
+// Teller takes notices from their queue and sends them to the tenants' endpoints. As a
+// prometheus.Collector it tells how that went.
 type Teller struct {
+	prometheus.Collector
 	queue     string
 	store     TellerStore
 	sender    Sender
@@ -62,9 +65,11 @@ type Teller struct {
 // NewTeller makes a teller of the notices in an asynq queue; newServer makes an asynq
 // server on the Redis of store, and tracer, unless it is nil, a span of each notice sent.
 func NewTeller(queue string, store TellerStore, sender Sender, newServer func(asynq.Config) *asynq.Server, tracer trace.Tracer, log *slog.Logger) *Teller {
+	registry := prometheus.NewRegistry()
 	t := &Teller{
-		queue: queue, store: store, sender: sender, newServer: newServer, tracer: tracer, log: log, gates: newGates(),
-		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Collector: registry,
+		queue:     queue, store: store, sender: sender, newServer: newServer, tracer: tracer, log: log, gates: newGates(),
+		sent: promauto.With(registry).NewCounterVec(prometheus.CounterOpts{
 			Name: "batchreset_webhook_deliveries_total",
 			Help: "Webhook requests, by outcome: delivered, failed (another follows), given_up, or gone (410).",
 		}, []string{"outcome"}),
@@ -75,12 +80,6 @@ func NewTeller(queue string, store TellerStore, sender Sender, newServer func(as
 	t.stop, t.interrupt = context.WithCancel(context.Background())
 	return t
 }
-
-// Describe implements prometheus.Collector.
-func (t *Teller) Describe(c chan<- *prometheus.Desc) { t.sent.Describe(c) }
-
-// Collect implements prometheus.Collector.
-func (t *Teller) Collect(c chan<- prometheus.Metric) { t.sent.Collect(c) }
 
 // Run sends notices until ctx ends, and returns when none is under way. It may be called
 // once.

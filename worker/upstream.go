@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/sony/gobreaker/v2"
 	"golang.org/x/sync/semaphore"
 )
@@ -62,6 +63,7 @@ func (c UpstreamConfig) Check() error {
 // breaker or opens it again. All instances share the breaker, so it is meant for
 // drivers whose calls all go to one control plane.
 type Upstream struct {
+	prometheus.Collector
 	driver  Driver
 	slots   *semaphore.Weighted
 	pace    *pace
@@ -72,7 +74,6 @@ type Upstream struct {
 
 	calls, unreachable prometheus.Counter
 	inFlight           prometheus.Gauge
-	open               prometheus.GaugeFunc
 }
 
 // NewUpstream puts a driver behind a breaker and the bounds of cfg, which must
@@ -82,17 +83,20 @@ func NewUpstream(driver Driver, cfg UpstreamConfig, log *slog.Logger) *Upstream 
 	if cfg.Concurrency > 0 {
 		slots = int64(cfg.Concurrency)
 	}
+	registry := prometheus.NewRegistry()
+	factory := promauto.With(registry)
 	u := &Upstream{
-		driver: driver,
-		slots:  semaphore.NewWeighted(slots),
-		pace:   newPace(cfg.Rate),
-		calls: prometheus.NewCounter(prometheus.CounterOpts{
+		Collector: registry,
+		driver:    driver,
+		slots:     semaphore.NewWeighted(slots),
+		pace:      newPace(cfg.Rate),
+		calls: factory.NewCounter(prometheus.CounterOpts{
 			Name: "batchreset_upstream_calls_total", Help: "Calls of the driver.",
 		}),
-		unreachable: prometheus.NewCounter(prometheus.CounterOpts{
+		unreachable: factory.NewCounter(prometheus.CounterOpts{
 			Name: "batchreset_upstream_unreachable_total", Help: "Calls of the driver that could not reach the upstream; nothing was sent.",
 		}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+		inFlight: factory.NewGauge(prometheus.GaugeOpts{
 			Name: "batchreset_upstream_calls_in_flight", Help: "Calls of the driver that have not returned.",
 		}),
 	}
@@ -110,7 +114,7 @@ func NewUpstream(driver Driver, cfg UpstreamConfig, log *slog.Logger) *Upstream 
 			log.Log(context.Background(), level, "breaker of the upstream", "from", from.String(), "to", to.String())
 		},
 	})
-	u.open = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	factory.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "batchreset_upstream_breaker_open", Help: "1 while the upstream counts as unreachable, trial calls included; else 0.",
 	}, func() float64 {
 		if u.breaker.State() == gobreaker.StateClosed {
@@ -265,22 +269,4 @@ func (u *Upstream) call(ctx context.Context, a Attempt, report func(error)) erro
 		}
 	}
 	return err
-}
-
-// Describe implements prometheus.Collector.
-func (u *Upstream) Describe(c chan<- *prometheus.Desc) {
-	for _, m := range u.metrics() {
-		m.Describe(c)
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (u *Upstream) Collect(c chan<- prometheus.Metric) {
-	for _, m := range u.metrics() {
-		m.Collect(c)
-	}
-}
-
-func (u *Upstream) metrics() []prometheus.Collector {
-	return []prometheus.Collector{u.open, u.inFlight, u.unreachable, u.calls}
 }

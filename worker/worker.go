@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -49,6 +50,7 @@ func (c Config) Check() error {
 // Worker takes deliveries from the queues and resets their instances. As a
 // prometheus.Collector it tells how busy it is and how attempts end.
 type Worker struct {
+	prometheus.Collector
 	id         string // see newWorkerID
 	cfg        Config
 	store      Store
@@ -85,6 +87,7 @@ func New[S Server](cfg Config, store Store, driver Driver, newServer func(asynq.
 		return nil, err
 	}
 	w := &Worker{id: newWorkerID(), cfg: cfg, store: store, driver: driver, log: log, pulse: newPulse(), metrics: newWorkerMetrics(), served: map[string]bool{}}
+	w.Collector = w.metrics
 	if r, ok := driver.(Repeater); ok {
 		w.repeatable = r.Repeatable()
 	}
