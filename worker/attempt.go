@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"batchreset/tasks"
+	"batchreset/worker/requeue"
 )
 
 // Store is the record and the locks, as an attempt needs them.
@@ -61,23 +62,6 @@ const (
 	// that worker for dead.
 	aliveDelay = 10 * time.Second
 )
-
-// again asks asynq to run the same task later.
-type again struct {
-	delay   time.Duration
-	failure bool // counts as a failure on the dashboard
-	reason  string
-}
-
-func (a *again) Error() string { return a.reason }
-
-// archived makes asynq archive the task, so that the dashboard shows it. It
-// stands for asynq.SkipRetry without that error's text behind the reason.
-type archived string
-
-func (a archived) Error() string { return string(a) }
-
-func (archived) Is(target error) bool { return target == asynq.SkipRetry }
 
 // attempt is one run through process.
 type attempt struct {
@@ -129,7 +113,7 @@ func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 	a, err := w.attempt(task)
 	if err != nil {
 		w.log.Error("task dropped", "error", err)
-		return archived(err.Error())
+		return requeue.Archived(err.Error())
 	}
 	if id, ok := asynq.GetTaskID(ctx); ok {
 		a.d.Epoch = tasks.EpochOf(id)
@@ -206,9 +190,9 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 		return a.abandon(ctx, tasks.NoLongerAllowed, string(tasks.NotAllowed))
 	case errors.Is(err, tasks.TooEarly):
 		early, _ := errors.AsType[*tasks.EarlyError](err)
-		return &again{delay: early.Wait, reason: err.Error()}
+		return &requeue.Later{Delay: early.Wait, Reason: err.Error()}
 	case errors.Is(err, tasks.AttemptAlive):
-		return &again{delay: aliveDelay + jitter(aliveDelay), reason: err.Error()}
+		return &requeue.Later{Delay: aliveDelay + requeue.Jitter(aliveDelay), Reason: err.Error()}
 	case errors.Is(err, tasks.TooLate):
 		return a.abandon(ctx, tasks.NotInTime, "the item did not start in time")
 	case errors.Is(err, tasks.JobStopped):
@@ -218,7 +202,7 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 		return err
 	case errors.Is(err, tasks.ErrBrokenRecord): // so nothing has begun
 		a.say(slog.LevelError, "the record cannot be worked on", slog.Any("error", err))
-		return &again{delay: brokenDelay + jitter(brokenDelay), reason: err.Error()}
+		return &requeue.Later{Delay: brokenDelay + requeue.Jitter(brokenDelay), Reason: err.Error()}
 	default:
 		return a.redisTrouble(errors.Join(err, a.giveUp(ctx)))
 	}
@@ -256,9 +240,9 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 	case tasks.ItemSucceeded:
 		return nil
 	case tasks.ItemRetrying:
-		return &again{delay: end.delay, failure: end.outcome.Failure || end.outcome.Unanswered, reason: summary}
+		return &requeue.Later{Delay: end.delay, Failure: end.outcome.Failure || end.outcome.Unanswered, Reason: summary}
 	default:
-		return archived(summary)
+		return requeue.Archived(summary)
 	}
 }
 
@@ -275,7 +259,7 @@ func (a *attempt) enter(ctx context.Context) (Turn, error) {
 	defer context.AfterFunc(a.draining, cancel)()
 	turn, wait, reason := a.gate.Enter(ctx)
 	if turn == nil {
-		return nil, &again{delay: wait + jitter(wait), reason: reason}
+		return nil, &requeue.Later{Delay: wait + requeue.Jitter(wait), Reason: reason}
 	}
 	return turn, nil
 }
@@ -285,7 +269,7 @@ func (a *attempt) stopping() error {
 	if a.draining.Err() == nil {
 		return nil
 	}
-	return &again{delay: time.Second, reason: "the worker stops"}
+	return &requeue.Later{Delay: time.Second, Reason: "the worker stops"}
 }
 
 type freeTurn struct{}
@@ -311,7 +295,7 @@ func (a *attempt) waited(ctx context.Context, waited, delay time.Duration) error
 	}
 	// Half of the delay is random: items that wait for one instance would otherwise
 	// come back together, one would have it, and the others would wait again.
-	return &again{delay: delay/2 + jitter(delay/2), reason: "the instance is busy"}
+	return &requeue.Later{Delay: delay/2 + requeue.Jitter(delay/2), Reason: "the instance is busy"}
 }
 
 // abandon ends the item without an attempt.
@@ -325,12 +309,12 @@ func (a *attempt) abandon(ctx context.Context, code tasks.Code, message string) 
 	}
 	a.say(slog.LevelInfo, "item abandoned", slog.String("state", string(ended.State)), slog.String("code", string(code)), slog.String("message", message))
 	a.enqueueNotices(ctx, ended)
-	return archived(fmt.Sprintf("%s: %s", code, message))
+	return requeue.Archived(fmt.Sprintf("%s: %s", code, message))
 }
 
 func (a *attempt) redisTrouble(err error) error {
 	a.say(slog.LevelWarn, "task put back", slog.Any("error", err))
-	return &again{delay: redisDelay, reason: err.Error()}
+	return &requeue.Later{Delay: redisDelay, Reason: err.Error()}
 }
 
 // clip shortens a message to what the record keeps, on a UTF-8 boundary.

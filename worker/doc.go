@@ -41,8 +41,7 @@
 //
 // Whoever ends a job has its tenant's endpoints told: the store enqueues one notice for
 // each. The [Sweeper] does it for those who die before they can; a job leaves the index of
-// open jobs only once it is told. A [Teller] takes the notices and sends them, through a
-// [Sender].
+// open jobs only once it is told. Package worker/webhook sends the notices.
 //
 // # Lanes
 //

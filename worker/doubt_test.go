@@ -56,7 +56,7 @@ func TestARefusalOfARepeatEndsNoDoubt(t *testing.T) {
 			// Another job keeps its hands off the phone.
 			other := b.submit(t, "phone-1")
 			calls := len(keys)
-			if a := wantAgain(t, b.deliver(t, other)); !strings.Contains(a.reason, "busy") || len(keys) != calls {
+			if a := wantAgain(t, b.deliver(t, other)); !strings.Contains(a.Reason, "busy") || len(keys) != calls {
 				t.Errorf("another job: %+v, %d calls more", a, len(keys)-calls)
 			}
 		})
@@ -111,8 +111,8 @@ func TestARetryWaitsForTheLockOfACallInDoubt(t *testing.T) {
 			}
 		}
 		retry()
-		if a := wantAgain(t, b.deliver(t, job)); a.delay <= timeout || a.delay > timeout+lockMargin {
-			t.Errorf("put back for %s, the lock lives for %s", a.delay, timeout+lockMargin)
+		if a := wantAgain(t, b.deliver(t, job)); a.Delay <= timeout || a.Delay > timeout+lockMargin {
+			t.Errorf("put back for %s, the lock lives for %s", a.Delay, timeout+lockMargin)
 		}
 		// What was taken back before it began leaves the doubt as it was.
 		if err := b.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
@@ -123,8 +123,8 @@ func TestARetryWaitsForTheLockOfACallInDoubt(t *testing.T) {
 		}
 		retry()
 		server.FastForward(timeout)
-		if a := wantAgain(t, b.deliver(t, job)); a.delay > lockMargin {
-			t.Errorf("put back for %s", a.delay)
+		if a := wantAgain(t, b.deliver(t, job)); a.Delay > lockMargin {
+			t.Errorf("put back for %s", a.Delay)
 		}
 		if it := b.item(t, job); it.Code == tasks.BusyTooLong || calls != 1 {
 			t.Fatalf("%d calls, item %+v", calls, it)
@@ -358,8 +358,8 @@ func TestHeldTimeIsNotBusyTime(t *testing.T) {
 	job := b.submit(t, "phone-1")
 	_ = wantAgain(t, b.deliver(t, job))
 	server.SetTime(now.Add(31 * time.Minute)) // of a halt, say
-	if a := wantAgain(t, b.deliver(t, job)); a.delay > 2*time.Minute {
-		t.Errorf("put back for %s", a.delay)
+	if a := wantAgain(t, b.deliver(t, job)); a.Delay > 2*time.Minute {
+		t.Errorf("put back for %s", a.Delay)
 	}
 	if it := b.item(t, job); it.State != tasks.ItemPending {
 		t.Errorf("item %+v", it)
@@ -378,14 +378,14 @@ func TestWhenTheNextTryIsDueIsInTheRecord(t *testing.T) {
 	job := b.submit(t, "phone-1")
 	a := wantAgain(t, b.deliver(t, job))
 	it := b.item(t, job)
-	if due := it.NotBefore.Sub(now); due != a.delay.Truncate(time.Millisecond) || due < time.Minute || due > 90*time.Second {
-		t.Fatalf("due in %s, put back for %s", due, a.delay)
+	if due := it.NotBefore.Sub(now); due != a.Delay.Truncate(time.Millisecond) || due < time.Minute || due > 90*time.Second {
+		t.Fatalf("due in %s, put back for %s", due, a.Delay)
 	}
 	// asynq on a machine whose clock is ahead delivers early.
 	task := asynq.NewTask(tasks.TypeReset, job.Deliveries()[0].Encode())
 	server.SetTime(now.Add(16 * time.Second))
-	if early := wantAgain(t, b.process(t.Context(), task)); calls != 1 || early.delay < 44*time.Second {
-		t.Errorf("%d calls, put back for %s", calls, early.delay)
+	if early := wantAgain(t, b.process(t.Context(), task)); calls != 1 || early.Delay < 44*time.Second {
+		t.Errorf("%d calls, put back for %s", calls, early.Delay)
 	}
 	server.SetTime(it.NotBefore.Time)
 	_ = wantAgain(t, b.process(t.Context(), task))
@@ -433,7 +433,7 @@ func TestALivingAttemptIsNotTakenOver(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if a := wantAgain(t, b.deliver(t, job)); a.failure || calls != 0 {
+		if a := wantAgain(t, b.deliver(t, job)); a.Failure || calls != 0 {
 			t.Errorf("put back with %+v, %d calls", a, calls)
 		}
 		if it := b.item(t, job); it.State != tasks.ItemRunning || it.Attempts != 1 {
@@ -483,8 +483,8 @@ func TestABrokenRecordHoldsNobodyUp(t *testing.T) {
 	job, good := b.submit(t, "phone-1"), b.submit(t, "phone-2")
 	b.rdb.HSet(t.Context(), "reset:{"+job.ID+"}", "0", "garbage")
 	start := time.Now()
-	if a := wantAgain(t, b.process(t.Context(), asynq.NewTask(tasks.TypeReset, job.Deliveries()[0].Encode()))); a.delay < brokenDelay {
-		t.Errorf("put back for %s", a.delay)
+	if a := wantAgain(t, b.process(t.Context(), asynq.NewTask(tasks.TypeReset, job.Deliveries()[0].Encode()))); a.Delay < brokenDelay {
+		t.Errorf("put back for %s", a.Delay)
 	}
 	if took := time.Since(start); took > storePatience/2 {
 		t.Errorf("it was asked for %s", took)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"batchreset/tasks"
+	"batchreset/worker/requeue"
 )
 
 // permitted says whether operators let the tenant's attempts begin, and counts this one
@@ -23,7 +24,7 @@ func (a *attempt) permitted(ctx context.Context) (unspend func(), err error) {
 		// Whoever lifts a halt soon sees that soon; a long queue does not go round and
 		// round.
 		delay := waitDelay(time.Since(halt.Since.Time))
-		return nil, &again{delay: delay/2 + jitter(delay/2), reason: errHalted(a.policy).Error()}
+		return nil, &requeue.Later{Delay: delay/2 + requeue.Jitter(delay/2), Reason: errHalted(a.policy).Error()}
 	}
 	if *a.policy.InstancesPerHour == 0 {
 		return func() {}, nil
@@ -39,7 +40,7 @@ func (a *attempt) permitted(ctx context.Context) (unspend func(), err error) {
 	}
 	if wait > 0 {
 		delay := waitDelay(wait)
-		return nil, &again{delay: delay/2 + jitter(delay/2), reason: "the tenant's quota of resets per hour is used up"}
+		return nil, &requeue.Later{Delay: delay/2 + requeue.Jitter(delay/2), Reason: "the tenant's quota of resets per hour is used up"}
 	}
 	return func() {
 		if err := a.store.Unspend(ctx, a.d.Tenant, receipt); err != nil {

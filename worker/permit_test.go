@@ -30,7 +30,7 @@ func TestNothingBeginsWhileTheTenantIsHalted(t *testing.T) {
 		b.rdb.HSet(t.Context(), "reset:policies", cmp.Or(tenant, "*")+" halt", raw, "#", 7)
 		job := b.submit(t, "phone-1")
 		a := wantAgain(t, b.deliver(t, job))
-		if a.failure || a.delay < 2*time.Second || a.delay > 5*time.Second || a.reason != "resets are halted: wrong list" {
+		if a.Failure || a.Delay < 2*time.Second || a.Delay > 5*time.Second || a.Reason != "resets are halted: wrong list" {
 			t.Errorf("put back with %+v", a)
 		}
 		if it := b.item(t, job); calls != 0 || it.Attempts != 0 || it.State != tasks.ItemPending || b.locked(t, "phone-1") {
@@ -60,7 +60,7 @@ func TestAHaltStopsAnAttemptThatHasNotSentYet(t *testing.T) {
 	job := b.submit(t, "phone-1")
 	a := wantAgain(t, b.deliver(t, job))
 	it := b.item(t, job)
-	if a.failure || it.State != tasks.ItemRetrying || !strings.Contains(it.Message, "halted") || b.locked(t, "phone-1") {
+	if a.Failure || it.State != tasks.ItemRetrying || !strings.Contains(it.Message, "halted") || b.locked(t, "phone-1") {
 		t.Errorf("put back with %+v, item %+v", a, it)
 	}
 }
@@ -125,7 +125,7 @@ func TestTheQuotaOfResetsCountsInstances(t *testing.T) {
 	fourth := b.submit(t, "phone-4")
 	b.limit(t, tasks.Limits{InstancesPerHour: new(2)})
 	a := wantAgain(t, b.deliver(t, fourth))
-	if a.failure || a.delay > waitCap || !strings.Contains(a.reason, "quota") {
+	if a.Failure || a.Delay > waitCap || !strings.Contains(a.Reason, "quota") {
 		t.Errorf("put back with %+v", a)
 	}
 	if it := b.item(t, fourth); it.State != tasks.ItemPending || it.Attempts != 0 {

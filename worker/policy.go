@@ -1,12 +1,10 @@
 package worker
 
 import (
-	crand "crypto/rand"
-	"encoding/binary"
-	"math/rand/v2"
 	"time"
 
 	"batchreset/tasks"
+	"batchreset/worker/requeue"
 )
 
 const (
@@ -44,36 +42,11 @@ func double(base, limit time.Duration, n int) time.Duration {
 	return d
 }
 
-// jitter is a random time from 1 ns to d. It comes from crypto/rand because that can be
-// made deterministic, see package testing/cryptotest: a simulated failure can be seen again.
-func jitter(d time.Duration) time.Duration {
-	return time.Duration(rand.New(cryptoSource{}).Int64N(int64(d))) + 1
-}
-
-type cryptoSource struct{}
-
-func (cryptoSource) Uint64() uint64 {
-	var b [8]byte
-	_, _ = crand.Read(b[:]) // never fails
-	return binary.LittleEndian.Uint64(b[:])
-}
-
 // spread is the delay after an upstream asked for one: that much, and up to half as much
 // again, so that all that were told the same do not return together.
 func spread(retryAfter time.Duration) time.Duration {
 	retryAfter = min(retryAfter, retryAfterCap)
-	return retryAfter + jitter(max(retryAfter/2, retryAfterSpread))
-}
-
-// wholeSeconds stretches a delay that starts now so that it ends on a whole
-// second of the clock. asynq keeps due times in whole seconds and cuts off the
-// rest, which would make a task due before its time.
-func wholeSeconds(now time.Time, delay time.Duration) time.Duration {
-	due := now.Add(delay)
-	if whole := due.Truncate(time.Second); !whole.Equal(due) {
-		due = whole.Add(time.Second)
-	}
-	return due.Sub(now)
+	return retryAfter + requeue.Jitter(max(retryAfter/2, retryAfterSpread))
 }
 
 // ending is what follows from how the driver's call ended.
@@ -104,7 +77,7 @@ func judge(e *DriverError, c circumstances) ending {
 	}
 	failures := c.begun.Failures + 1
 	spent := failures >= c.maxFailures
-	delay := jitter(Backoff(failures))
+	delay := requeue.Jitter(Backoff(failures))
 	if e.RetryAfter > 0 {
 		delay = spread(e.RetryAfter)
 	}
@@ -126,7 +99,7 @@ func judge(e *DriverError, c circumstances) ending {
 		o.InDoubt = c.begun.Ambiguous
 		o.Busy = e.Verdict == Busy
 		if e.RetryAfter == 0 {
-			delay = jitter(double(waitBase, waitCap, c.begun.Number))
+			delay = requeue.Jitter(double(waitBase, waitCap, c.begun.Number))
 		}
 		if c.interrupted {
 			delay = 0
@@ -142,7 +115,7 @@ func judge(e *DriverError, c circumstances) ending {
 		}
 		unanswered := c.begun.Unanswered + 1
 		if e.RetryAfter == 0 {
-			delay = jitter(Backoff(unanswered))
+			delay = requeue.Jitter(Backoff(unanswered))
 		}
 		switch {
 		case !e.Repeatable && !c.repeatable:

@@ -42,28 +42,3 @@ func (a *attempt) endSpan(o tasks.Outcome, state tasks.ItemState) {
 	}
 	a.span.End()
 }
-
-// startSpan begins the span of a notice that is sent, beside the attempts. It is not told
-// to the endpoint, which is somebody else's, nor does it have the URL, which may carry
-// secrets of the receiver.
-func (t *Teller) startSpan(ctx context.Context, traceparent string, n tasks.Notice) (context.Context, trace.Span) {
-	if t.tracer == nil || traceparent == "" {
-		return ctx, trace.SpanFromContext(ctx) // which does nothing
-	}
-	return t.tracer.Start(inTraceOf(ctx, traceparent), "webhook "+string(n.Topic), trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
-		attribute.String("batchreset.job", n.JobID()), attribute.String("batchreset.tenant", n.Tenant),
-		attribute.String("batchreset.endpoint", n.EndpointID), attribute.String("batchreset.event", n.EventID),
-	))
-}
-
-// endSpan says what came of a notice.
-func (end telling) endSpan(span trace.Span, reply Reply) {
-	span.SetAttributes(attribute.String("batchreset.outcome", string(end.verdict)))
-	if reply.Status != 0 {
-		span.SetAttributes(semconv.HTTPResponseStatusCode(reply.Status))
-	}
-	if end.verdict != delivered {
-		span.SetStatus(codes.Error, end.reason)
-	}
-	span.End()
-}

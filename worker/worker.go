@@ -12,6 +12,8 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
+
+	"batchreset/worker/requeue"
 )
 
 // Config are the settings of a Worker. Every field but Tracer must be set.
@@ -123,9 +125,9 @@ func (w *Worker) startLanes(lanes int, queues []string) error {
 			// run; by this time all have been interrupted and have ended.
 			ShutdownTimeout:  w.stopTime(),
 			JanitorBatchSize: 1000,
-			RetryDelayFunc:   retryDelay,
+			RetryDelayFunc:   requeue.Delay,
 			IsFailure:        isFailure,
-			Logger:           asynqLog{w.log},
+			Logger:           requeue.NewLog(w.log),
 		}
 		if lane > 0 {
 			cfg.DelayedTaskCheckInterval, cfg.JanitorInterval = never, never
@@ -241,31 +243,7 @@ func waitFor(wg *sync.WaitGroup, d time.Duration) bool {
 	}
 }
 
-// retryDelay and isFailure only carry out what process decided.
-func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
-	// Any other error is asynq's own: the task was cancelled on the dashboard, or
-	// its lease was lost. Leave the attempt time to end.
-	delay := waitCap
-	if a, ok := errors.AsType[*again](err); ok {
-		delay = a.delay
-	}
-	return wholeSeconds(time.Now(), delay)
-}
-
 func isFailure(err error) bool {
-	a, ok := errors.AsType[*again](err)
-	return !ok || a.failure
+	later, ok := errors.AsType[*requeue.Later](err)
+	return !ok || later.Failure
 }
-
-// asynqLog passes on what asynq has to say. Its warnings and less are about
-// single tasks, which have a line of ours that says more.
-type asynqLog struct{ log *slog.Logger }
-
-func (l asynqLog) Debug(args ...any) { l.log.Debug("asynq", "text", fmt.Sprint(args...)) }
-func (l asynqLog) Info(args ...any)  { l.Debug(args...) }
-func (l asynqLog) Warn(args ...any)  { l.Debug(args...) }
-func (l asynqLog) Error(args ...any) { l.log.Error("asynq", "text", fmt.Sprint(args...)) }
-
-// Fatal would end the process in asynq's own logger; nothing that asynq calls it
-// for can happen once the server has started.
-func (l asynqLog) Fatal(args ...any) { l.Error(args...) }

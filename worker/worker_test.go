@@ -18,6 +18,7 @@ import (
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/redistest"
+	"batchreset/worker/requeue"
 )
 
 // driverFunc is a driver in one function, which is called when it may send.
@@ -128,9 +129,9 @@ func (b bench) locked(t *testing.T, instance string) bool {
 	return b.rdb.Exists(t.Context(), "reset:lock:{"+instance+"}").Val() == 1
 }
 
-func wantAgain(t *testing.T, err error) *again {
+func wantAgain(t *testing.T, err error) *requeue.Later {
 	t.Helper()
-	a, ok := errors.AsType[*again](err)
+	a, ok := errors.AsType[*requeue.Later](err)
 	if !ok {
 		t.Fatalf("the task ends with %v, want it put back", err)
 	}
@@ -194,7 +195,7 @@ func TestFailuresAreRetriedUntilTheBudgetIsSpent(t *testing.T) {
 	}))
 	job := b.submit(t, "phone-1")
 	for n := 1; n <= 2; n++ {
-		if a := wantAgain(t, b.deliver(t, job)); !a.failure {
+		if a := wantAgain(t, b.deliver(t, job)); !a.Failure {
 			t.Error("not counted as a failure on the dashboard")
 		}
 		if it := b.item(t, job); it.State != tasks.ItemRetrying || it.Attempts != n || it.Code != "CPS.0003" {
@@ -217,7 +218,7 @@ func TestABusyInstancePutsTheTaskBackUnused(t *testing.T) {
 		t.Fatal(err)
 	}
 	job := b.submit(t, "phone-1")
-	if a := wantAgain(t, b.deliver(t, job)); a.failure || a.delay < time.Second/2 || a.delay > time.Second {
+	if a := wantAgain(t, b.deliver(t, job)); a.Failure || a.Delay < time.Second/2 || a.Delay > time.Second {
 		t.Errorf("put back with %+v", a)
 	}
 	if it := b.item(t, job); it.State != tasks.ItemPending || it.Attempts != 0 {
@@ -242,7 +243,7 @@ func TestATaskThatComesEarlyIsPutBackUntilItsTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := wantAgain(t, b.deliver(t, job)); a.failure || a.delay > time.Hour || a.delay < 59*time.Minute {
+	if a := wantAgain(t, b.deliver(t, job)); a.Failure || a.Delay > time.Hour || a.Delay < 59*time.Minute {
 		t.Errorf("put back with %+v", a)
 	}
 	if it := b.item(t, job); it.State != tasks.ItemPending || it.Attempts != 0 {
@@ -262,8 +263,8 @@ func TestAnInstanceThatIsBusyTooLongFailsTheItem(t *testing.T) {
 	job := b.submit(t, "phone-1")
 	_ = wantAgain(t, b.deliver(t, job))
 	server.SetTime(now.Add(20 * time.Second))
-	if a := wantAgain(t, b.deliver(t, job)); a.delay < 10*time.Second || a.delay > 20*time.Second {
-		t.Errorf("put back for %s", a.delay)
+	if a := wantAgain(t, b.deliver(t, job)); a.Delay < 10*time.Second || a.Delay > 20*time.Second {
+		t.Errorf("put back for %s", a.Delay)
 	}
 	for waited := time.Minute; waited < busyLimit; waited += time.Minute {
 		server.SetTime(now.Add(waited))
@@ -434,10 +435,10 @@ func TestWorkIsPutBackWhileRedisIsAway(t *testing.T) {
 	}
 	close(goOn)
 	server.Restart(t)
-	if _, waits := errors.AsType[*again](ended); !waits {
+	if _, waits := errors.AsType[*requeue.Later](ended); !waits {
 		ended = <-put
 	}
-	if a := wantAgain(t, ended); a.failure {
+	if a := wantAgain(t, ended); a.Failure {
 		t.Error("counted as a failure of the item")
 	}
 	if it := b.item(t, other); it.State.Final() || b.locked(t, "phone-2") {
@@ -626,7 +627,7 @@ func TestNothingBeginsWhileTheUpstreamCannotBeReached(t *testing.T) {
 	b := newBench(t, upstream, func(c *Config) { c.MaxAttempts = 1 })
 	job := b.submit(t, "phone-1")
 	for range breakerFailures {
-		if a := wantAgain(t, b.deliver(t, job)); a.failure {
+		if a := wantAgain(t, b.deliver(t, job)); a.Failure {
 			t.Error("counted as a failure of the item")
 		}
 	}

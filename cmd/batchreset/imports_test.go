@@ -55,8 +55,9 @@ var mayImport = map[string][]string{
 	"tasks/redisdb/views":    {"tasks", "go-redis", "tasks/redisdb/wire", "tasks/redisdb/codec"},
 	"tasks/redisdb/runs":     {"tasks", "go-redis", "tasks/redisdb/wire", "tasks/redisdb/codec"},
 
-	"worker":            {"tasks", "asynq"},
-	"worker/webhook":    {"tasks", "worker", "asynq"},
+	"worker":            {"tasks", "worker/requeue", "asynq"},
+	"worker/requeue":    {"asynq"},
+	"worker/webhook":    {"tasks", "worker", "worker/requeue", "asynq"},
 	"worker/simulator":  {"worker"},
 	"worker/httpdriver": {"worker"},
 	"worker/cph":        {"worker"},
@@ -205,20 +206,20 @@ func TestImportArrows(t *testing.T) {
 		},
 		{
 			"keep the worker from the store", "worker", "batchreset/tasks/redisdb",
-			"worker imports batchreset/tasks/redisdb: worker may import only tasks and asynq",
+			"worker imports batchreset/tasks/redisdb: worker may import only tasks, worker/requeue and asynq",
 		},
 		{
 			"keep what becomes of spans out of the worker", "worker", "go.opentelemetry.io/otel/sdk/trace",
-			"worker imports go.opentelemetry.io/otel/sdk/trace: worker may import only tasks and asynq",
+			"worker imports go.opentelemetry.io/otel/sdk/trace: worker may import only tasks, worker/requeue and asynq",
 		},
 		{"let the worker make spans", "worker", "go.opentelemetry.io/otel/trace", ""},
 		{
 			"keep go-redis out of the worker", "worker", "github.com/redis/go-redis/v9",
-			"worker imports github.com/redis/go-redis/v9: worker may import only tasks and asynq",
+			"worker imports github.com/redis/go-redis/v9: worker may import only tasks, worker/requeue and asynq",
 		},
 		{
 			"tell asynqmon from asynq", "worker", "github.com/hibiken/asynqmon",
-			"worker imports github.com/hibiken/asynqmon: worker may import only tasks and asynq",
+			"worker imports github.com/hibiken/asynqmon: worker may import only tasks, worker/requeue and asynq",
 		},
 		{
 			"keep a driver from its siblings", "worker/cph", "batchreset/worker/httpdriver",

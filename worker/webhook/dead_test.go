@@ -10,18 +10,17 @@ import (
 
 	"batchreset/api/relaytest"
 	"batchreset/tasks"
-	"batchreset/worker"
 )
 
 // throughRelay gives f, in a bubble whose time is not real, a sender with kept connections
 // that have gone dead.
-func throughRelay(t *testing.T, http2 bool, f func(send func() worker.Reply, relay *relaytest.Relay)) {
+func throughRelay(t *testing.T, http2 bool, f func(send func() Reply, relay *relaytest.Relay)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		relay := relaytest.Start(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(time.Second) }))
 		s := newSender(t, true)
 		relay.Carry(s.client.Transport.(*http.Transport), http2)
-		send := func() worker.Reply {
+		send := func() Reply {
 			return s.Send(t.Context(), tasks.Endpoint{ID: "ep_1", URL: "http://receiver.example", Secret: newSecret}, "job-finished-1", []byte(`{}`))
 		}
 		var sending sync.WaitGroup
@@ -43,7 +42,7 @@ func throughRelay(t *testing.T, http2 bool, f func(send func() worker.Reply, rel
 func TestTheSecondTryDoesNotMeetADeadConnectionAgain(t *testing.T) {
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
-			throughRelay(t, http2, func(send func() worker.Reply, _ *relaytest.Relay) {
+			throughRelay(t, http2, func(send func() Reply, _ *relaytest.Relay) {
 				if got := send(); got.Err == nil {
 					t.Errorf("a dead connection answered %d", got.Status)
 				}
@@ -57,7 +56,7 @@ func TestTheSecondTryDoesNotMeetADeadConnectionAgain(t *testing.T) {
 }
 
 func TestADeadConnectionIsNoticedWhileNothingIsSent(t *testing.T) {
-	throughRelay(t, true, func(send func() worker.Reply, _ *relaytest.Relay) {
+	throughRelay(t, true, func(send func() Reply, _ *relaytest.Relay) {
 		time.Sleep(2*pingAfter + time.Second)
 		if got := send(); got.Status != http.StatusOK {
 			t.Errorf("sent into a dead connection: %+v", got)
@@ -75,7 +74,7 @@ func TestASlowReceiverCostsOthersNoConnection(t *testing.T) {
 		}))
 		s := newSender(t, true)
 		relay.Carry(s.client.Transport.(*http.Transport), false)
-		send := func(host string) worker.Reply {
+		send := func(host string) Reply {
 			return s.Send(t.Context(), tasks.Endpoint{ID: "ep_1", URL: "http://" + host, Secret: newSecret}, "job-finished-1", []byte(`{}`))
 		}
 		for range 3 {

@@ -1,14 +1,16 @@
-package worker
+package webhook
 
 import (
 	"sync"
 	"time"
+
+	"batchreset/worker/requeue"
 )
 
 const (
 	// endpointShare is how many notices a process sends to one endpoint at a time, so
 	// that one which hangs leaves room for the others.
-	endpointShare = tellAtOnce / 4
+	endpointShare = concurrency / 4
 	// While an endpoint fails it is sent one notice at a time; the others are put off for
 	// longer, because they may be many.
 	fullDelay    = time.Second
@@ -49,7 +51,7 @@ func (g *gates) enter(endpoint string, now time.Time) (wait time.Duration, ok bo
 		e.active++
 		return 0, true
 	}
-	return wait + jitter(min(wait, failingDelay)), false
+	return wait + requeue.Jitter(min(wait, failingDelay)), false
 }
 
 // leave notes that a notice has ended; an empty verdict says nothing of the endpoint.

@@ -1,22 +1,24 @@
-package worker
+package webhook
 
 import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"batchreset/worker/requeue"
 )
 
-// tellSchedule are the delays before the second and each later try, as the Standard
+// schedule are the delays before the second and each later try, as the Standard
 // Webhooks specification recommends: ten tries within some 76 hours.
-var tellSchedule = []time.Duration{
+var schedule = []time.Duration{
 	5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour,
 	10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour,
 }
 
 const (
-	// tellJitter is the part of a delay that is added at random, at most, so that what
+	// jitterPart is the part of a delay that is added at random, at most, so that what
 	// failed together does not return together.
-	tellJitter = 5
+	jitterPart = 5
 	// throttled is how long an endpoint that is overloaded is left alone, if it does not
 	// say.
 	throttled = 30 * time.Second
@@ -32,8 +34,8 @@ const (
 	gone      verdict = "gone" // the endpoint wants no more
 )
 
-// telling is what follows from an endpoint's reply.
-type telling struct {
+// result is what follows from an endpoint's reply.
+type result struct {
 	verdict verdict
 	delay   time.Duration // before the next try
 	// pause is how long nothing at all is sent to the endpoint by this process.
@@ -41,21 +43,21 @@ type telling struct {
 	reason string // empty: the notice was taken
 }
 
-// judgeReply decides what follows from the reply to a notice that has failed so many times
+// judge decides what follows from the reply to a notice that has failed so many times
 // before. It is a pure function but for the jitter.
-func judgeReply(r Reply, before int) telling {
+func judge(r Reply, before int) result {
 	if r.Err == nil && r.Status/100 == 2 {
-		return telling{verdict: delivered}
+		return result{verdict: delivered}
 	}
-	end := telling{verdict: failed, reason: reasonOf(r)}
+	end := result{verdict: failed, reason: reasonOf(r)}
 	switch {
 	case r.Status == http.StatusGone:
 		end.verdict = gone
-	case before >= len(tellSchedule):
+	case before >= len(schedule):
 		end.verdict = givenUp
 	default:
-		delay := max(tellSchedule[before], r.RetryAfter)
-		end.delay = delay + jitter(delay/tellJitter)
+		delay := max(schedule[before], r.RetryAfter)
+		end.delay = delay + requeue.Jitter(delay/jitterPart)
 	}
 	switch r.Status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:

@@ -99,15 +99,15 @@ func (s *Sender) newRequest(ctx context.Context, e tasks.Endpoint, eventID strin
 	return r, nil
 }
 
-// Send implements worker.Sender.
-func (s *Sender) Send(ctx context.Context, e tasks.Endpoint, eventID string, body []byte) worker.Reply {
+// Send sends a notice once. It returns within some 15 s, sooner if ctx ends.
+func (s *Sender) Send(ctx context.Context, e tasks.Endpoint, eventID string, body []byte) Reply {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var kept atomic.Bool // from an earlier request
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { kept.Store(c.Reused) }})
 	r, err := s.newRequest(ctx, e, eventID, body)
 	if err != nil {
-		return worker.Reply{Err: plain(err)}
+		return Reply{Err: plain(err)}
 	}
 	answer, err := s.client.Do(r)
 	if err != nil {
@@ -117,13 +117,13 @@ func (s *Sender) Send(ctx context.Context, e tasks.Endpoint, eventID string, bod
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = fmt.Errorf("no answer within %s", s.timeout)
 		}
-		return worker.Reply{Err: plain(err)}
+		return Reply{Err: plain(err)}
 	}
 	// The status is the answer; what is wrong with the rest of it does not matter.
 	text, _ := io.ReadAll(io.LimitReader(answer.Body, maxReply))
 	_ = answer.Body.Close()
 	wait, _ := worker.RetryAfter(answer.Header, time.Now())
-	return worker.Reply{Status: answer.StatusCode, RetryAfter: wait, Text: worker.Printable(string(text), maxReply)}
+	return Reply{Status: answer.StatusCode, RetryAfter: wait, Text: worker.Printable(string(text), maxReply)}
 }
 
 // plain leaves the URL out of an error, which may carry secrets of the receiver.

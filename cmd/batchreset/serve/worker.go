@@ -108,13 +108,13 @@ func (p *process) addWorker(flags workerFlags, driver worker.Driver) step {
 		}
 		sweeper := worker.NewSweeper(p.db, p.db.Queues, p.log)
 		sender := webhook.NewSender(terminal.UserAgent(), flags.webhookPrivate, p.db.Now)
-		teller := worker.NewTeller(redisdb.WebhookQueue, p.db, sender, p.db.NewServer, p.tracer, p.log)
-		p.metrics = append(p.metrics, flags.metricsOf(w), sweeper, upstream, teller)
+		dispatcher := webhook.NewDispatcher(redisdb.WebhookQueue, p.db, sender, p.db.NewServer, p.tracer, p.log)
+		p.metrics = append(p.metrics, flags.metricsOf(w), sweeper, upstream, dispatcher)
 		p.work = append(p.work,
 			part{"signals of work", p.db.Listen},
 			part{"worker", w.Run},
 			part{"sweeper", sweeper.Run},
-			part{"teller", teller.Run},
+			part{"webhooks", dispatcher.Run},
 		)
 		return nil
 	}

@@ -1,11 +1,10 @@
-package worker
+package webhook
 
 import (
 	"context"
 	"errors"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,29 +16,30 @@ import (
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
+	"batchreset/worker/requeue"
 )
 
-// senderFunc is a sender in one function.
-type senderFunc func(ctx context.Context, e tasks.Endpoint, eventID string, body []byte) Reply
+// transportFunc is a transport in one function.
+type transportFunc func(ctx context.Context, e tasks.Endpoint, eventID string, body []byte) Reply
 
-func (f senderFunc) Send(ctx context.Context, e tasks.Endpoint, eventID string, body []byte) Reply {
+func (f transportFunc) Send(ctx context.Context, e tasks.Endpoint, eventID string, body []byte) Reply {
 	return f(ctx, e, eventID, body)
 }
 
-func (senderFunc) Close() {}
+func (transportFunc) Close() {}
 
-func answers(status int) senderFunc {
+func answers(status int) transportFunc {
 	return func(context.Context, tasks.Endpoint, string, []byte) Reply { return Reply{Status: status} }
 }
 
-// tellBench is a teller that is not started, with one endpoint.
-type tellBench struct {
-	*Teller
+// bench is a dispatcher that is not started, with one endpoint.
+type bench struct {
+	*Dispatcher
 	db *redisdb.DB
 	e  tasks.Endpoint
 }
 
-func newTellBench(t *testing.T, sender Sender) tellBench {
+func newBench(t *testing.T, transport transport) bench {
 	t.Helper()
 	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: "redis://" + miniredis.RunT(t).Addr(), Embedded: true})
 	if err != nil {
@@ -52,22 +52,22 @@ func newTellBench(t *testing.T, sender Sender) tellBench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := slog.New(slog.NewTextHandler(testWriter{t}, nil))
-	return tellBench{NewTeller(redisdb.WebhookQueue, db, sender, db.NewServer, nil, log), db, e}
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	return bench{NewDispatcher(redisdb.WebhookQueue, db, transport, db.NewServer, nil, log), db, e}
 }
 
-func (b tellBench) notice() tasks.Notice {
+func (b bench) notice() tasks.Notice {
 	return tasks.Notice{
 		EventID: tasks.NewJobID() + "-finished-1", Topic: tasks.TopicJobFinished, Tenant: "acme", EndpointID: b.e.ID, Body: []byte(`{"a":1}`),
 	}
 }
 
-func (b tellBench) deliver(t *testing.T, n tasks.Notice) error {
+func (b bench) deliver(t *testing.T, n tasks.Notice) error {
 	t.Helper()
 	return b.process(t.Context(), asynq.NewTask(tasks.TypeNotice, n.Encode()))
 }
 
-func (b tellBench) endpoint(t *testing.T) tasks.Endpoint {
+func (b bench) endpoint(t *testing.T) tasks.Endpoint {
 	t.Helper()
 	e, err := b.db.Endpoint(t.Context(), "acme", b.e.ID)
 	if err != nil {
@@ -77,7 +77,7 @@ func (b tellBench) endpoint(t *testing.T) tasks.Endpoint {
 }
 
 // count is what Prometheus would read of an outcome.
-func (b tellBench) count(t *testing.T, v verdict) float64 {
+func (b bench) count(t *testing.T, v verdict) float64 {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(b)
@@ -94,9 +94,26 @@ func (b tellBench) count(t *testing.T, v verdict) float64 {
 	return 0
 }
 
+// wantLater is the task's handing back, to be run later.
+func wantLater(t *testing.T, err error) *requeue.Later {
+	t.Helper()
+	later, ok := errors.AsType[*requeue.Later](err)
+	if !ok {
+		t.Fatalf("the task ends with %v, want it put back", err)
+	}
+	return later
+}
+
+func wantArchived(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, asynq.SkipRetry) {
+		t.Fatalf("the task ends with %v, want it archived", err)
+	}
+}
+
 func TestANoticeIsSentAndReported(t *testing.T) {
 	var got []string
-	b := newTellBench(t, senderFunc(func(_ context.Context, e tasks.Endpoint, eventID string, body []byte) Reply {
+	b := newBench(t, transportFunc(func(_ context.Context, e tasks.Endpoint, eventID string, body []byte) Reply {
 		got = []string{e.URL, e.Secret, eventID, string(body)}
 		return Reply{Status: http.StatusNoContent}
 	}))
@@ -117,8 +134,8 @@ func TestANoticeIsSentAndReported(t *testing.T) {
 
 func TestWhatBecomesOfANotice(t *testing.T) {
 	t.Run("one that is not taken is sent again", func(t *testing.T) {
-		b := newTellBench(t, answers(http.StatusInternalServerError))
-		if a := wantAgain(t, b.deliver(t, b.notice())); !a.failure || a.delay < 5*time.Second || a.reason != "status 500" {
+		b := newBench(t, answers(http.StatusInternalServerError))
+		if a := wantLater(t, b.deliver(t, b.notice())); !a.Failure || a.Delay < 5*time.Second || a.Reason != "status 500" {
 			t.Errorf("%+v", a)
 		}
 		if e := b.endpoint(t); e.FailingSince.IsZero() || e.Last.Status != 500 || b.count(t, failed) != 1 {
@@ -127,7 +144,7 @@ func TestWhatBecomesOfANotice(t *testing.T) {
 	})
 	t.Run("410 disables the endpoint, which is sent nothing any more", func(t *testing.T) {
 		calls := 0
-		b := newTellBench(t, senderFunc(func(context.Context, tasks.Endpoint, string, []byte) Reply {
+		b := newBench(t, transportFunc(func(context.Context, tasks.Endpoint, string, []byte) Reply {
 			calls++
 			return Reply{Status: http.StatusGone}
 		}))
@@ -141,7 +158,7 @@ func TestWhatBecomesOfANotice(t *testing.T) {
 		}
 	})
 	t.Run("one for a removed endpoint is dropped", func(t *testing.T) {
-		b := newTellBench(t, answers(http.StatusOK))
+		b := newBench(t, answers(http.StatusOK))
 		if err := b.db.RemoveEndpoint(t.Context(), b.e, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
@@ -153,14 +170,14 @@ func TestWhatBecomesOfANotice(t *testing.T) {
 		}
 	})
 	t.Run("a task that is no notice is archived", func(t *testing.T) {
-		b := newTellBench(t, answers(http.StatusOK))
+		b := newBench(t, answers(http.StatusOK))
 		wantArchived(t, b.process(t.Context(), asynq.NewTask(tasks.TypeNotice, []byte("{}"))))
 		wantArchived(t, b.process(t.Context(), asynq.NewTask("other", b.notice().Encode())))
 	})
 }
 
-// run starts the teller until the test ends.
-func (b tellBench) run(t *testing.T) (stop func()) {
+// run starts the dispatcher until the test ends.
+func (b bench) run(t *testing.T) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
@@ -176,7 +193,7 @@ func (b tellBench) run(t *testing.T) (stop func()) {
 }
 
 // finished ends a job of the endpoint's tenant and has it told.
-func (b tellBench) finished(t *testing.T, tenant string) tasks.Job {
+func (b bench) finished(t *testing.T, tenant string) tasks.Job {
 	t.Helper()
 	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: []string{"phone-1"}, AllowUnregistered: true})
 	if err == nil {
@@ -190,7 +207,7 @@ func (b tellBench) finished(t *testing.T, tenant string) tasks.Job {
 
 func TestAnEndpointThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
 	hung, sent := make(chan struct{}, 1000), make(chan string, 1000)
-	b := newTellBench(t, senderFunc(func(ctx context.Context, e tasks.Endpoint, eventID string, _ []byte) Reply {
+	b := newBench(t, transportFunc(func(ctx context.Context, e tasks.Endpoint, eventID string, _ []byte) Reply {
 		if e.Tenant == "acme" {
 			hung <- struct{}{}
 			<-ctx.Done()
@@ -204,7 +221,7 @@ func TestAnEndpointThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
 	}, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
-	for range tellAtOnce + 10 {
+	for range concurrency + 10 {
 		b.finished(t, "acme")
 	}
 	last := b.finished(t, "other")
@@ -220,11 +237,11 @@ func TestAnEndpointThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
 	if n := len(hung); n > endpointShare {
 		t.Errorf("%d at a time to one endpoint", n)
 	}
-	b.interrupt() // what the end of tellGrace does
+	b.interrupt() // what the end of shutdownGrace does
 	stop()
 	// What was interrupted is not lost, and no try was used up.
 	left, err := b.db.NewInspector().GetQueueInfo(redisdb.WebhookQueue)
-	if err != nil || left.Pending+left.Retry+left.Scheduled != tellAtOnce+10 {
+	if err != nil || left.Pending+left.Retry+left.Scheduled != concurrency+10 {
 		t.Errorf("left %+v, %v", left, err)
 	}
 	list, err := b.db.NewInspector().ListRetryTasks(redisdb.WebhookQueue)
@@ -240,7 +257,7 @@ func TestAnEndpointThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
 
 func TestATryThatFailsUsesUpAStepOfTheSchedule(t *testing.T) {
 	tried := make(chan struct{}, 100)
-	b := newTellBench(t, senderFunc(func(context.Context, tasks.Endpoint, string, []byte) Reply {
+	b := newBench(t, transportFunc(func(context.Context, tasks.Endpoint, string, []byte) Reply {
 		tried <- struct{}{}
 		return Reply{Err: errors.New("connection refused")}
 	}))
@@ -257,10 +274,10 @@ func TestATryThatFailsUsesUpAStepOfTheSchedule(t *testing.T) {
 		}
 		return info
 	}
-	for n, delay := range tellSchedule {
+	for n, delay := range schedule {
 		<-tried
 		info := state(asynq.TaskStateRetry)
-		if d := time.Until(info.NextProcessAt); info.Retried != n+1 || d < delay-2*time.Second || d > delay+delay/tellJitter+2*time.Second {
+		if d := time.Until(info.NextProcessAt); info.Retried != n+1 || d < delay-2*time.Second || d > delay+delay/jitterPart+2*time.Second {
 			t.Errorf("after %d tries the next is in %s, want %s", n+1, d, delay)
 		}
 		_ = inspector.RunTask(redisdb.WebhookQueue, id) // as the dashboard does, unless its time has just come
@@ -268,48 +285,5 @@ func TestATryThatFailsUsesUpAStepOfTheSchedule(t *testing.T) {
 	<-tried
 	if info := state(asynq.TaskStateArchived); info.LastErr != "connection refused" || b.count(t, givenUp) != 1 || b.count(t, failed) != 9 {
 		t.Errorf("in the end %+v", info)
-	}
-}
-
-func TestWorkersTellOfWhatEndsWithThem(t *testing.T) {
-	fail := driverFunc(func(context.Context, Attempt) error { return &DriverError{Verdict: Permanent, Message: "no"} })
-	for _, row := range []struct {
-		name  string
-		opts  redisdb.Options
-		items []string
-		want  []string // behind the job's ID
-	}{
-		{"an item that fails while its job goes on", redisdb.Options{}, []string{"phone-1", "phone-2"}, []string{"-0-failed-1-ep_1"}},
-		{"a job, and the item that failed with it", redisdb.Options{}, []string{"phone-1"}, []string{"-0-failed-1-ep_1", "-finished-1-ep_1"}},
-		{
-			"a job that ends without an attempt",
-			redisdb.Options{GiveUpAfter: time.Nanosecond},
-			[]string{"phone-1"},
-			[]string{"-0-failed-1-ep_1", "-finished-1-ep_1"},
-		},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			row.opts.URL, row.opts.Embedded = "redis://"+miniredis.RunT(t).Addr(), true
-			b := newBenchOn(t, row.opts, fail)
-			if _, err := b.db.AddEndpoint(t.Context(), tasks.Endpoint{
-				ID: "ep_1", Tenant: "acme", URL: "https://acme.example", Topics: tasks.Topics, Secret: "whsec_1",
-			}, tasks.Actor{}); err != nil {
-				t.Fatal(err)
-			}
-			job := b.submit(t, row.items...)
-			wantArchived(t, b.deliver(t, job))
-			list, err := b.db.NewInspector().ListPendingTasks(redisdb.WebhookQueue)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []string
-			for _, task := range list {
-				got = append(got, strings.TrimPrefix(task.ID, job.ID))
-			}
-			slices.Sort(got)
-			if !slices.Equal(got, row.want) {
-				t.Errorf("told %q, want %q", got, row.want)
-			}
-		})
 	}
 }
