@@ -66,7 +66,7 @@ type asset struct {
 	contentType string
 	content     []byte
 	// unpack is nil for what is not compressed. It works once, for the first who wants that:
-	// everybody may ask for it, as often as he likes.
+	// everybody may ask for it, as often as they like.
 	unpack func() ([]byte, error)
 }
 

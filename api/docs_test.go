@@ -199,7 +199,7 @@ func TestScalarIsCompressedForThoseWhoAcceptThat(t *testing.T) {
 	}
 }
 
-// Anybody may ask for it, as often as he likes.
+// Anybody may ask for it, as often as they like.
 func TestScalarIsUnpackedOnce(t *testing.T) {
 	s := newService(t, testConfig)
 	ask := func() {

@@ -126,7 +126,7 @@ func TestEveryRequestCountsAgainstItsRate(t *testing.T) {
 	}
 }
 
-// An operators' halt is not the tenant's to lift, and his own is not lifted with it.
+// An operators' halt is not the tenant's to lift, and the tenant's own is not lifted with it.
 func TestATenantLiftsHisOwnHaltOnly(t *testing.T) {
 	s := newService(t, testConfig)
 	type halt struct{ By, Reason string }

@@ -155,7 +155,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	brake("/v1/halt", tasks.ScopeOperate, takes{body: true}, s.halt)
 	route(http.MethodPost, "/v1/resume", tasks.ScopeOperate, takes{body: true}, s.resume)
 	route(http.MethodGet, "/v1/whoami", anyScope, nothing, s.whoami)
-	// Who has only the headers sent to him sees whether there is something, as with GET.
+	// HEAD tells whether there is something, as GET does.
 	public := func(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
 		e.Match([]string{http.MethodGet, http.MethodHead}, path, h, m...)
 	}

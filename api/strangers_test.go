@@ -143,7 +143,7 @@ func TestStrangersAreToldApart(t *testing.T) {
 		{name: "IPv4 in IPv6", first: "192.0.2.1", second: "::ffff:192.0.2.1", same: true},
 		{name: "one IPv6 network", first: "2001:db8:0:1::1", second: "2001:db8:0:1:ffff::2", same: true},
 		{name: "two IPv6 networks", first: "2001:db8:0:1::1", second: "2001:db8:0:2::1"},
-		{name: "who says so himself", first: "192.0.2.1", second: "192.0.2.1", forwarded: [2]string{"198.51.100.1", "198.51.100.2"}, same: true},
+		{name: "who only says so", first: "192.0.2.1", second: "192.0.2.1", forwarded: [2]string{"198.51.100.1", "198.51.100.2"}, same: true},
 		{name: "who is said so by a stranger", first: "192.0.2.1", second: "192.0.2.1", forwarded: [2]string{"198.51.100.1", "198.51.100.2"}, proxies: []*net.IPNet{proxies}, same: true},
 		{name: "callers of a proxy", first: "10.0.0.1", second: "10.0.0.1", forwarded: [2]string{"198.51.100.1", "198.51.100.2"}, proxies: []*net.IPNet{proxies}},
 		{name: "a caller of two proxies", first: "10.0.0.1", second: "10.0.0.2", forwarded: [2]string{"198.51.100.1", "198.51.100.1"}, proxies: []*net.IPNet{proxies}, same: true},
@@ -165,7 +165,7 @@ func TestStrangersAreToldApart(t *testing.T) {
 	}
 }
 
-// Many callers may share an address, and each may ask as often as his tenant may.
+// Many callers may share an address, and each may ask as often as its tenant may.
 func TestWhoHasATokenIsNoStranger(t *testing.T) {
 	b := newBoard(1)
 	c := crowd{api.New(api.Config{}, fewTokens{b}, slog.New(slog.DiscardHandler)), t}

@@ -22,7 +22,7 @@ import (
 
 var roomy = api.Config{MaxWaiters: 10}
 
-// window is a reader of a stream who takes what is written when the test lets him.
+// window is a reader of a stream who takes what is written when the test lets it.
 type window struct {
 	*httptest.ResponseRecorder
 	let  chan struct{} // nil: at once
@@ -135,14 +135,14 @@ func TestAStreamGoesOnWhenRedisIsBack(t *testing.T) {
 	})
 }
 
-// What a reader has no time for is not kept for him: he has the newest record next.
+// What a reader has no time for is not queued: the reader has the newest record next.
 func TestASlowReaderHasTheNewestRecordNext(t *testing.T) {
 	streaming(t, true, func(t *testing.T, s *streamed) {
 		for range 20 {
 			time.Sleep(time.Second)
 			s.change(tasks.JobRunning)
 		}
-		close(s.let) // he had not even read the first
+		close(s.let) // the reader had not even read the first
 		time.Sleep(5 * time.Second)
 		s.change(tasks.JobSucceeded)
 		s.ended.Wait()
@@ -217,7 +217,7 @@ func TestAReaderWhoDoesNotReadIsCutOff(t *testing.T) {
 	}
 	for begin := time.Now(); metric(t, a, "batchreset_streams_cut_off_total") == 0; time.Sleep(5 * time.Millisecond) {
 		if time.Since(begin) > 10*time.Second {
-			t.Fatal("he is not cut off")
+			t.Fatal("the reader is not cut off")
 		}
 	}
 	// He finds the connection broken, in the middle of the record.
@@ -228,14 +228,14 @@ func TestAReaderWhoDoesNotReadIsCutOff(t *testing.T) {
 	body, err := io.ReadAll(response.Body)
 	_ = response.Body.Close()
 	if err == nil || len(body) >= 100_000 || !strings.HasPrefix(string(body), "retry: ") {
-		t.Errorf("he reads %d bytes, %v", len(body), err)
+		t.Errorf("the reader gets %d bytes, %v", len(body), err)
 	}
 	if text := log.String(); !strings.Contains(text, "its reader does not read") || !strings.Contains(text, "request_id=sleepy") {
 		t.Errorf("the log says %s", text)
 	}
 	for begin := time.Now(); metric(t, a, "batchreset_waiting_requests") != 0; time.Sleep(time.Millisecond) {
 		if time.Since(begin) > 10*time.Second {
-			t.Fatal("he still counts as one who waits")
+			t.Fatal("the reader still counts as one who waits")
 		}
 	}
 }

@@ -35,7 +35,7 @@ func TestARequestIsASpanInTheCallersTrace(t *testing.T) {
 		{"in one that nobody keeps", "acme", []string{"traceparent", strings.TrimSuffix(caller, "1") + "0"}, http.StatusOK, false, false},
 		{"in one that is none", "acme", []string{"traceparent", "x"}, http.StatusOK, true, false},
 		{"that is refused", "nobody", nil, http.StatusUnauthorized, true, false},
-		{"that a stranger calls part of his", "nobody", []string{"traceparent", caller}, http.StatusUnauthorized, true, false},
+		{"that a stranger calls their own", "nobody", []string{"traceparent", caller}, http.StatusUnauthorized, true, false},
 		{"of somebody whose token may not do that", "reader", []string{"traceparent", caller}, http.StatusForbidden, true, true},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -122,7 +122,7 @@ func TestPreferWaitAnswersOnFinish(t *testing.T) {
 		t.Errorf("told %s after the end", late)
 	}
 
-	// Who comes after the end does not wait, and has 304 for what he knows.
+	// Who comes after the end does not wait, and has 304 for a record that is known.
 	r := l.get(t, "/v1/jobs/"+id, "Prefer", "wait=60", "If-None-Match", a.Header.Get("ETag"))
 	_ = r.Body.Close()
 	if r.StatusCode != http.StatusNotModified || r.Header.Get("Preference-Applied") != "wait=50" {

@@ -11,7 +11,7 @@ import (
 )
 
 // permitted says whether operators let the tenant's attempts begin, and counts this one
-// against his limit per hour. unspend takes that back.
+// against the limit per hour. unspend takes that back.
 func (a *attempt) permitted(ctx context.Context) (unspend func(), err error) {
 	err = a.patiently(ctx, func() (err error) {
 		a.policy, err = a.store.Policy(ctx, a.d.Tenant)

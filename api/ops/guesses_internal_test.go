@@ -149,7 +149,7 @@ func siteAt(path string, now time.Time) *site {
 	return &site{Config: Config{Path: path, Store: at{Time: now}}}
 }
 
-// Only the operator's name, and the hash of the password that she has now, make a device hers.
+// Only the operator's name, and the hash of the present password, make a device the operator's.
 func TestADeviceIsOfOnePassword(t *testing.T) {
 	now := time.Now()
 	here := siteAt("", now)
@@ -161,8 +161,8 @@ func TestADeviceIsOfOnePassword(t *testing.T) {
 		at          time.Time
 		known       bool
 	}{
-		{"hers", value, alice, now, true},
-		{"hers, in the end", value, alice, now.Add(deviceLife - time.Minute), true},
+		{"their own", value, alice, now, true},
+		{"their own, in the end", value, alice, now.Add(deviceLife - time.Minute), true},
 		{"too old", value, alice, now.Add(deviceLife), false},
 		{"of another operator", value, bob, now, false},
 		{"of an earlier password", here.newDevice(earlier).Value, alice, now, false},

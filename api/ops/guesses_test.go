@@ -83,7 +83,7 @@ func TestGuessesAreRefused(t *testing.T) {
 	}
 	// What an attacker adds to the header stands before what the proxy adds.
 	if g.try(t, "198.51.100.1, 203.0.113.1", "alice", password).status != http.StatusTooManyRequests {
-		t.Error("who says where he comes from may try again")
+		t.Error("a caller who forges an address may try again")
 	}
 	if log := g.log.String(); strings.Contains(log, password) || strings.Contains(log, guessed) || !strings.Contains(log, `"remote":"203.0.113.1"`) {
 		t.Errorf("the log:\n%s", log)
@@ -113,7 +113,7 @@ func TestAnAddressHasSoManyTriesWhateverTheNames(t *testing.T) {
 }
 
 // Somebody with many addresses has no more guesses for that. Then the operator gets in where
-// she has logged in before, and nobody else does with what that browser has.
+// the operator has logged in before, and nobody else does with what that browser has.
 func TestManyWhoTryANameLockNobodyOutOfHerDevice(t *testing.T) {
 	g := newProxied(t, "alice", "bob")
 	alices, bobs := deviceOf(t, g.try(t, "192.0.2.1", "alice", password)), deviceOf(t, g.try(t, "192.0.2.2", "bob", password))
@@ -123,7 +123,7 @@ func TestManyWhoTryANameLockNobodyOutOfHerDevice(t *testing.T) {
 	refused := g.try(t, "192.0.2.1", "alice", password)
 	g.want(t, refused, http.StatusTooManyRequests, "This name is being tried from many places")
 	if !strings.Contains(refused.body, "where you have logged in before") {
-		t.Errorf("she is not told what to do: %s", refused.body)
+		t.Errorf("the operator is not told what to do: %s", refused.body)
 	}
 	g.want(t, g.try(t, "192.0.2.3", "alice", password, bobs), http.StatusTooManyRequests, "")
 	g.want(t, g.try(t, "192.0.2.3", "alice", password, &http.Cookie{Name: alices.Name, Value: bobs.Value}), http.StatusTooManyRequests, "")
@@ -144,7 +144,7 @@ func TestManyWhoTryANameLockNobodyOutOfHerDevice(t *testing.T) {
 	g.want(t, g.try(t, "192.0.2.1", "alice", guessed, alices), http.StatusTooManyRequests, "")
 }
 
-// An operator behind the address of somebody who guesses gets in, too, where she has before.
+// An operator behind the address of somebody who guesses gets in, too, in a browser that did before.
 func TestADeviceIsKnownAtAnAddressThatMayNotTry(t *testing.T) {
 	g := newProxied(t, "alice")
 	device := deviceOf(t, g.try(t, "192.0.2.1", "alice", password))

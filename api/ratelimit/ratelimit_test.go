@@ -32,7 +32,7 @@ func TestALimiterLetsABurstGoAndThenOneAtATime(t *testing.T) {
 	}
 }
 
-// Whoever fills all that is remembered with others has nothing new for that, nor does he shut
+// Somebody who fills the memory with other addresses gains nothing by that, and does not shut
 // others out.
 func TestNothingIsForgottenForOthers(t *testing.T) {
 	start := time.Now()

@@ -40,7 +40,7 @@
 //   - Redis is filled up, and then an operator halts everybody, cancels, protects and
 //     revokes a token, once.
 //
-// Then everything is mended but the clocks, and every job is read until all are final, or
+// Then everything is repaired except the clocks, and every job is read until all are final, or
 // none has become so for --patience, and once more.
 //
 // With --burst, that many instances are submitted at once, each once, and worked off
@@ -96,8 +96,8 @@
 //   - I15: while Redis is full, halt, cancel, protect and revoke work at the first try, and
 //     a revoked token is refused.
 //
-// And: no call begins later than a second after an operator halted all tenants, until he
-// lets them go on, unless it was held up on its way.
+// And: no call begins later than a second after an operator halted all tenants, until
+// they are resumed, unless it was held up on its way.
 //
 // # What is excused
 //

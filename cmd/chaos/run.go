@@ -108,7 +108,7 @@ type world struct {
 	receiver  string     // address of the webhooks' receiver
 	endings   chan Event // that it was told of
 	skews     *rand.Rand // of Redis's clocks
-	operator  sync.Mutex // there is one: who resumes ends his own halt
+	operator  sync.Mutex // there is one: each resume ends the halt before it
 	fleet     sync.Mutex // for the same reason
 }
 
