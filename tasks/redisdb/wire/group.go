@@ -1,4 +1,4 @@
-package redisdb
+package wire
 
 import (
 	"context"
@@ -41,7 +41,7 @@ func newGrouped(rdb redis.UniversalClient) *grouped {
 type group struct {
 	size  int
 	cmds  []redis.Cmder
-	items map[*redis.Script][]*item
+	items map[Many][]*item
 	done  chan struct{} // closed when every answer is there
 	err   error         // nothing was sent
 }
@@ -71,9 +71,9 @@ func (c *grouped) do(ctx context.Context, cmd redis.Cmder) error {
 	return cmd.Err()
 }
 
-// run runs a script that many made on one item, in one script with others. All keys must
+// run runs a script on one item, in one script with others. All keys must
 // be on one node.
-func (c *grouped) run(ctx context.Context, script *redis.Script, keys []string, args []any) (any, error) {
+func (c *grouped) run(ctx context.Context, script Many, keys []string, args []any) (any, error) {
 	it := &item{keys: keys, args: args}
 	if err := c.join(ctx, func(g *group) { g.items[script] = append(g.items[script], it) }); err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func (c *grouped) join(ctx context.Context, add func(*group)) error {
 	g := c.next
 	first := g == nil
 	if first {
-		g = &group{items: map[*redis.Script][]*item{}, done: make(chan struct{})}
+		g = &group{items: map[Many][]*item{}, done: make(chan struct{})}
 		c.next = g
 	}
 	add(g)
@@ -151,9 +151,9 @@ func (c *grouped) send(ctx context.Context, g *group) {
 	pipe := c.Pipeline()
 	_ = pipe.BatchProcess(ctx, g.cmds...) // only queues
 	var runs []*manyRun
-	for script, items := range g.items {
-		r := newManyRun(script, items)
-		r.cmd = evalSha(ctx, script.Hash(), r.keys, r.args)
+	for many, items := range g.items {
+		r := newManyRun(many.script, items)
+		r.cmd = evalSha(ctx, many.Hash(), r.keys, r.args)
 		_ = pipe.Process(ctx, r.cmd)
 		runs = append(runs, r)
 	}
@@ -215,4 +215,26 @@ func evalSha(ctx context.Context, sha string, keys []string, args []any) *redis.
 	cmd := redis.NewCmd(ctx, append(all, args...)...)
 	cmd.SetFirstKeyPos(3) // where a Cluster finds the slot
 	return cmd
+}
+
+// Run runs a script as redis.Script's Run does, in a round trip that others may share.
+func (c *Client) Run(ctx context.Context, script *redis.Script, keys []string, args ...any) *redis.Cmd {
+	return script.Run(ctx, c.group, keys, args...)
+}
+
+// Grouped sends a command in a round trip that others may share. After an error the command's
+// value must not be read.
+func (c *Client) Grouped(ctx context.Context, cmd redis.Cmder) error { return c.group.do(ctx, cmd) }
+
+// Each runs a script on one item and returns its answer, in one call with others if that can
+// be. All keys must be on one node. It commits as Commit does.
+func (c *Client) Each(ctx context.Context, script Many, keys []string, args ...any) (answer any, err error) {
+	if !c.Stepwise() {
+		return c.group.run(ctx, script, keys, args)
+	}
+	answers, err := c.Commit(ctx, script.script, keys, append([]any{len(keys), len(args)}, args...)...).Slice()
+	if len(answers) == 1 {
+		answer = answers[0]
+	}
+	return answer, err
 }

@@ -1,5 +1,5 @@
 -- many.lua: run a script on one item for many items at once. It follows that script,
--- which has become the function one; see scripts.go.
+-- which has become the function one; see Scripts.Many.
 -- KEYS    those of the first item, those of the second, …
 -- ARGV[1] number of keys of each item   ARGV[2] number of arguments of each item
 -- ARGV    then those of the first item, those of the second, …

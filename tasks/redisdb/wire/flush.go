@@ -1,4 +1,4 @@
-package redisdb
+package wire
 
 import (
 	"context"
@@ -32,9 +32,9 @@ func (f flusher) EvalSha(ctx context.Context, sha string, keys []string, args ..
 		return f.UniversalClient.EvalSha(ctx, sha, keys, args...)
 	}
 	batch.sent = append(batch.sent, batch.pipe.EvalSha(ctx, sha, keys, args...))
-	const enqueued = 1
+	const done = 1
 	answer := redis.NewCmd(ctx)
-	answer.SetVal(int64(enqueued))
+	answer.SetVal(int64(done))
 	return answer
 }
 
@@ -48,23 +48,23 @@ func (f flusher) SAdd(ctx context.Context, key string, members ...any) *redis.In
 	return redis.NewIntCmd(ctx)
 }
 
-// enqueueAll enqueues n tasks of a queue in one round trip and announces them; add
+// Enqueue enqueues n tasks of a queue in one round trip and announces them; add
 // enqueues one of them with the context and the client that it is given.
 //
 // asynq's client lists a queue with the first task that it puts into it, and then never
 // again. A queue that somebody deletes while it is empty would not come back: its tasks would
 // be run, and nobody would see them. Hence a client for each batch, whose listing travels with
 // the tasks.
-func (db *DB) enqueueAll(ctx context.Context, queue string, n int, add func(ctx context.Context, client *asynq.Client, i int) error) error {
-	client := asynq.NewClientFromRedisClient(flusher{db.rdb})
-	batch := &flush{pipe: db.rdb.Pipeline()}
+func (c *Client) Enqueue(ctx context.Context, queue string, n int, add func(ctx context.Context, client *asynq.Client, i int) error) error {
+	client := asynq.NewClientFromRedisClient(flusher{c.UniversalClient})
+	batch := &flush{pipe: c.Pipeline()}
 	collecting := context.WithValue(ctx, flushKey{}, batch)
 	for i := range n {
 		if err := add(collecting, client, i); err != nil {
 			return err
 		}
 	}
-	batch.pipe.Publish(ctx, channel, queue)
+	batch.pipe.Publish(ctx, enqueued, queue)
 	_, _ = batch.pipe.Exec(ctx) // each script carries its own error
 	if batch.list != nil && batch.list.Err() != nil {
 		return fmt.Errorf("list queue: %w", batch.list.Err())
@@ -81,7 +81,7 @@ func (db *DB) enqueueAll(ctx context.Context, queue string, n int, add func(ctx 
 		}
 	}
 	if late { // than its announcement
-		_ = db.rdb.Publish(ctx, channel, queue).Err() // a hint
+		_ = c.Publish(ctx, enqueued, queue).Err() // a hint
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package redisdb
+package wire
 
 import (
 	"context"
@@ -102,4 +102,13 @@ func (s *subscription) close() {
 		_ = sub.Close() // nothing is lost with it
 		s.running.Wait()
 	}
+}
+
+// Subscribed calls heard, which must not wait for anything, with what comes over a channel,
+// until ctx ends. All who listen in this process share one connection. Some may be missed,
+// when it breaks for example.
+func (c *Client) Subscribed(ctx context.Context, channel string, heard func(payload string)) error {
+	defer c.shared.listen(channel, heard)()
+	<-ctx.Done()
+	return nil
 }

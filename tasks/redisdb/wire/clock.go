@@ -1,4 +1,4 @@
-package redisdb
+package wire
 
 import (
 	"cmp"
@@ -72,48 +72,56 @@ func (c *clocks) worst() (reading clockReading, ok bool) {
 // says. It is right to half a round trip, some milliseconds, and of several servers whose
 // clocks differ it is that of the one in the middle. When Redis's clock is set, it follows
 // within ten seconds.
-func (db *DB) Now() time.Time {
-	reading, ok := db.clocks.middle()
+func (c *Client) Now() time.Time {
+	reading, ok := c.clocks.middle()
 	if !ok {
 		return time.Now()
 	}
 	return reading.now()
 }
 
-// CompareClocks looks at Redis's clock. Open does so, and WatchClock from then on.
-func (db *DB) CompareClocks(ctx context.Context) error {
+// ClockOffset is by how much this machine's clock is ahead of Redis's; of several servers it is
+// the one from which it differs most. known is false until CompareClocks has succeeded.
+func (c *Client) ClockOffset() (offset time.Duration, known bool) {
+	reading, known := c.clocks.worst()
+	if !known {
+		return 0, false
+	}
+	return reading.offset(), true
+}
+
+// CompareClocks looks at Redis's clock. Until that succeeds, Now is this machine's time.
+// WatchClock does it again and again.
+func (c *Client) CompareClocks(ctx context.Context) error {
 	var mu sync.Mutex
 	var readings []clockReading
-	read := func(ctx context.Context, c redis.Cmdable, server string) error {
-		reading, err := readClock(ctx, c)
+	read := func(ctx context.Context, node redis.Cmdable, server string) error {
+		reading, err := readClock(ctx, node)
 		if err != nil {
 			return err
 		}
-		reading.server = server
+		if c.cluster != nil { // else there is only one
+			reading.server = server
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		readings = append(readings, reading)
 		return nil
 	}
-	var err error
-	if cluster, ok := db.rdb.(*redis.ClusterClient); ok {
-		err = cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return read(ctx, c, c.Options().Addr) })
-	} else {
-		err = read(ctx, db.rdb, "")
-	}
+	err := c.ForEachPrimary(ctx, read)
 	if len(readings) == 0 { // one that is away does not keep the others from being heard
 		return fmt.Errorf("read Redis's clock: %w", err)
 	}
 	slices.SortFunc(readings, func(a, b clockReading) int { return cmp.Compare(a.offset(), b.offset()) })
-	db.clocks.last.Store(&readings)
+	c.clocks.last.Store(&readings)
 	return nil
 }
 
 // readClock asks for the time until the answer comes quickly, and keeps the best one.
-func readClock(ctx context.Context, c redis.Cmdable) (best clockReading, err error) {
+func readClock(ctx context.Context, node redis.Cmdable) (best clockReading, err error) {
 	for try := range clockTries {
 		asked := time.Now()
-		at, err := c.Time(ctx).Result()
+		at, err := node.Time(ctx).Result()
 		if err != nil {
 			return best, err
 		}
@@ -133,12 +141,12 @@ func readClock(ctx context.Context, c redis.Cmdable) (best clockReading, err err
 
 // WatchClock compares this machine's clock with Redis's until ctx ends, and says so when
 // they differ by more than a second.
-func (db *DB) WatchClock(ctx context.Context, log *slog.Logger) error {
+func (c *Client) WatchClock(ctx context.Context, log *slog.Logger) error {
 	ticker := time.NewTicker(clockEvery)
 	defer ticker.Stop()
 	watch := clockWatch{log: log}
 	for {
-		if reading, ok := db.clocks.worst(); ok {
+		if reading, ok := c.clocks.worst(); ok {
 			watch.see(reading, time.Now())
 		}
 		select {
@@ -146,7 +154,7 @@ func (db *DB) WatchClock(ctx context.Context, log *slog.Logger) error {
 			return nil
 		case <-ticker.C:
 		}
-		if err := db.CompareClocks(ctx); err != nil && ctx.Err() == nil {
+		if err := c.CompareClocks(ctx); err != nil && ctx.Err() == nil {
 			log.Debug("clocks not compared", "error", err)
 		}
 	}
