@@ -63,31 +63,3 @@ func (db *DB) Holds(ctx context.Context, deliveries []tasks.Delivery) []tasks.Ho
 	return holds
 }
 
-// heldBy reads an item as lua/record.lua stores it: whether it is open for the delivery, and
-// the token of the attempt that is running.
-func heldBy(raw string, delivery int) (open bool, token string, err error) {
-	const place = 5 // of the token
-	item := struct {
-		State    string `json:"s"`
-		Token    string `json:"t"`
-		Delivery int    `json:"d"`
-	}{}
-	raw, rest, _ := strings.Cut(raw, "{") // an item of version 1 is all JSON
-	if rest != "" {
-		if err := json.Unmarshal([]byte("{"+rest), &item); err != nil {
-			return false, "", fmt.Errorf("item %.80q: %w", raw+"{"+rest, err)
-		}
-	}
-	if fields := strings.Split(strings.TrimSuffix(raw, " "), " "); fields[0] != "" {
-		item.State, item.Token = fields[0], ""
-		if len(fields) > place {
-			item.Token = fields[place]
-		}
-	}
-	state := stateOf(item.State)
-	open = state != "" && !state.Final() && max(item.Delivery, 1) == delivery
-	if state != tasks.ItemRunning {
-		item.Token = ""
-	}
-	return open, item.Token, nil
-}

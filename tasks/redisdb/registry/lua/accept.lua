@@ -1,4 +1,5 @@
 -- accept.lua: count the instances of a job against its tenant's limits, or refuse it.
+-- needs: quota
 -- KEYS[1] accepted: counts by minute; only kept while there is a limit per hour
 -- KEYS[2] held: job -> "<open instances> <accepted (s)>", '' -> their sum, '@' -> "0 <when all
 --         may be counted anew (ms)>"; only kept while there is a limit of open instances

@@ -1,4 +1,4 @@
-package redisdb
+package registry
 
 import (
 	"context"
@@ -9,8 +9,11 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/singleflight"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/wire"
 )
 
 func acceptedKey(tenant string) string { return "reset:accepted:{" + tenant + "}" }
@@ -21,20 +24,32 @@ func paceKeys(tenant string) []string {
 	return []string{key, key + ":written"}
 }
 
-// accept counts the instances of a job against the limits of its tenant, and returns Redis's
+// Quotas count what tenants use of the limits of their policies.
+type Quotas struct {
+	redis    *wire.Client
+	policies *Policies
+	recounts singleflight.Group // of open instances, by tenant
+}
+
+// NewQuotas makes Quotas.
+func NewQuotas(client *wire.Client, policies *Policies) *Quotas {
+	return &Quotas{redis: client, policies: policies}
+}
+
+// Accept counts the instances of a job against the limits of its tenant, and returns Redis's
 // time. again says that the job is retried. Errors: tasks.TooManyRequests.
-func (db *DB) accept(ctx context.Context, tenant, job string, instances int, again bool) (time.Time, error) {
-	policy, err := db.Policy(ctx, tenant)
+func (q *Quotas) Accept(ctx context.Context, tenant, job string, instances int, again bool) (time.Time, error) {
+	policy, err := q.policies.Policy(ctx, tenant)
 	if err != nil {
 		return time.Time{}, err
 	}
 	if *policy.InstancesPerHour == 0 && *policy.OpenInstances == 0 {
-		return db.rdb.Time(ctx).Result()
+		return q.redis.Time(ctx).Result()
 	}
-	said, err := db.askQuota(ctx, policy, job, instances, again)
+	said, err := q.askQuota(ctx, policy, job, instances, again)
 	if err == nil && said.over == "open" {
-		if err = db.recount(ctx, tenant); err == nil {
-			said, err = db.askQuota(ctx, policy, job, instances, again)
+		if err = q.recount(ctx, tenant); err == nil {
+			said, err = q.askQuota(ctx, policy, job, instances, again)
 		}
 	}
 	switch {
@@ -54,12 +69,12 @@ func (db *DB) accept(ctx context.Context, tenant, job string, instances int, aga
 
 // Room says how many more instances of a tenant would be accepted now, -1 without a
 // limit.
-func (db *DB) Room(ctx context.Context, tenant string) (int, error) {
-	policy, err := db.Policy(ctx, tenant)
+func (q *Quotas) Room(ctx context.Context, tenant string) (int, error) {
+	policy, err := q.policies.Policy(ctx, tenant)
 	if err != nil {
 		return 0, err
 	}
-	usage, err := db.usage(ctx, policy)
+	usage, err := q.usage(ctx, policy)
 	if err != nil {
 		return 0, err
 	}
@@ -75,27 +90,27 @@ func (db *DB) Room(ctx context.Context, tenant string) (int, error) {
 }
 
 // Usage says how much of its limits a tenant uses. What has no limit is not counted.
-func (db *DB) Usage(ctx context.Context, tenant string) (tasks.Usage, error) {
-	policy, err := db.Policy(ctx, tenant)
+func (q *Quotas) Usage(ctx context.Context, tenant string) (tasks.Usage, error) {
+	policy, err := q.policies.Policy(ctx, tenant)
 	if err != nil {
 		return tasks.Usage{}, err
 	}
-	return db.usage(ctx, policy)
+	return q.usage(ctx, policy)
 }
 
-func (db *DB) usage(ctx context.Context, policy tasks.Policy) (tasks.Usage, error) {
+func (q *Quotas) usage(ctx context.Context, policy tasks.Policy) (tasks.Usage, error) {
 	var usage tasks.Usage
 	if *policy.OpenInstances > 0 {
 		// A full Redis takes no correction; what it has counted is still told.
-		if err := db.recount(ctx, policy.Tenant); err != nil && !saysFull(err) {
+		if err := q.recount(ctx, policy.Tenant); err != nil && !SaysFull(err) {
 			return usage, err
 		}
 	}
-	said, err := db.askQuota(ctx, policy, "", 0, true)
+	said, err := q.askQuota(ctx, policy, "", 0, true)
 	if err != nil {
 		return usage, fmt.Errorf("read quota: %w", err)
 	}
-	begun, err := usedScript.Run(ctx, db.rdb, []string{begunKey(policy.Tenant)}).Int()
+	begun, err := usedScript.Run(ctx, q.redis, []string{begunKey(policy.Tenant)}).Int()
 	if err != nil {
 		return usage, fmt.Errorf("read quota: %w", err)
 	}
@@ -110,9 +125,9 @@ type quotaAnswer struct {
 	now            time.Time
 }
 
-func (db *DB) askQuota(ctx context.Context, policy tasks.Policy, job string, instances int, again bool) (quotaAnswer, error) {
-	a, err := acceptScript.Run(ctx, db.group, []string{acceptedKey(policy.Tenant), heldKey(policy.Tenant)},
-		job, instances, *policy.InstancesPerHour, *policy.OpenInstances, flag(again)).Slice()
+func (q *Quotas) askQuota(ctx context.Context, policy tasks.Policy, job string, instances int, again bool) (quotaAnswer, error) {
+	a, err := q.redis.Run(ctx, acceptScript, []string{acceptedKey(policy.Tenant), heldKey(policy.Tenant)},
+		job, instances, *policy.InstancesPerHour, *policy.OpenInstances, codec.Flag(again)).Slice()
 	if err != nil {
 		return quotaAnswer{}, err
 	}
@@ -120,8 +135,8 @@ func (db *DB) askQuota(ctx context.Context, policy tasks.Policy, job string, ins
 		return quotaAnswer{}, fmt.Errorf("the script answered %v", a)
 	}
 	return quotaAnswer{
-		over: text(a[0]), accepted: int(number(a[1])), open: int(number(a[2])), wait: time.Duration(number(a[3])) * time.Second,
-		now: time.UnixMilli(number(a[4])),
+		over: codec.Text(a[0]), accepted: int(codec.Number(a[1])), open: int(codec.Number(a[2])), wait: time.Duration(codec.Number(a[3])) * time.Second,
+		now: time.UnixMilli(codec.Number(a[4])),
 	}, nil
 }
 
@@ -129,7 +144,7 @@ const (
 	// countedAtOnce is of how many jobs the open instances are looked up in a round trip.
 	countedAtOnce = 1000
 	// A count of more than countedFreely jobs is not repeated before countRest times as long
-	// as it took is over, so that a tenant at his limit costs Redis a twentieth of its time.
+	// as it took is over, so that a tenant at the limit costs Redis a twentieth of its time.
 	countedFreely  = 100
 	countRest      = 20
 	longestRest    = time.Minute
@@ -139,11 +154,11 @@ const (
 // recount looks how many instances of a tenant's jobs are still open, unless it was done
 // just now. It is for what the ends of jobs did not tell: single instances that ended, and
 // processes that died in between.
-func (db *DB) recount(ctx context.Context, tenant string) error {
-	_, err, _ := db.recounts.Do(tenant, func() (any, error) {
+func (q *Quotas) recount(ctx context.Context, tenant string) error {
+	_, err, _ := q.recounts.Do(tenant, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
-		return nil, db.recountNow(ctx, tenant)
+		return nil, q.recountNow(ctx, tenant)
 	})
 	if err != nil {
 		return fmt.Errorf("count open instances: %w", err)
@@ -151,8 +166,8 @@ func (db *DB) recount(ctx context.Context, tenant string) error {
 	return nil
 }
 
-func (db *DB) recountNow(ctx context.Context, tenant string) error {
-	pipe := db.rdb.Pipeline()
+func (q *Quotas) recountNow(ctx context.Context, tenant string) error {
+	pipe := q.redis.Pipeline()
 	rests, now := pipe.HGet(ctx, heldKey(tenant), countingMember), pipe.Time(ctx)
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return err
@@ -164,7 +179,7 @@ func (db *DB) recountNow(ctx context.Context, tenant string) error {
 	}
 	jobs, start := 0, time.Now()
 	for cursor := uint64(0); ; {
-		page, next, err := db.rdb.HScan(ctx, heldKey(tenant), cursor, "", countedAtOnce).Result()
+		page, next, err := q.redis.HScan(ctx, heldKey(tenant), cursor, "", countedAtOnce).Result()
 		if err != nil {
 			return err
 		}
@@ -174,7 +189,7 @@ func (db *DB) recountNow(ctx context.Context, tenant string) error {
 		}
 		delete(held, "") // their sum
 		delete(held, countingMember)
-		if err := db.recountJobs(ctx, tenant, held); err != nil {
+		if err := q.recountJobs(ctx, tenant, held); err != nil {
 			return err
 		}
 		jobs += len(held)
@@ -186,15 +201,15 @@ func (db *DB) recountNow(ctx context.Context, tenant string) error {
 		return nil
 	}
 	rest := min(countRest*time.Since(start), longestRest)
-	return db.rdb.HSet(ctx, heldKey(tenant), countingMember, fmt.Sprintf("0 %d", now.Val().Add(rest).UnixMilli())).Err()
+	return q.redis.HSet(ctx, heldKey(tenant), countingMember, fmt.Sprintf("0 %d", now.Val().Add(rest).UnixMilli())).Err()
 }
 
 // recountJobs corrects what is held of some jobs.
-func (db *DB) recountJobs(ctx context.Context, tenant string, held map[string]string) error {
-	pipe := db.rdb.Pipeline()
+func (q *Quotas) recountJobs(ctx context.Context, tenant string, held map[string]string) error {
+	pipe := q.redis.Pipeline()
 	left := make(map[string]*redis.SliceCmd, len(held))
 	for job := range held {
-		left[job] = pipe.HMGet(ctx, jobKey(job), "left")
+		left[job] = pipe.HMGet(ctx, codec.JobKey(job), "left")
 	}
 	now := pipe.Time(ctx)
 	_, _ = pipe.Exec(ctx) // each carries its own error
@@ -203,15 +218,15 @@ func (db *DB) recountJobs(ctx context.Context, tenant string, held map[string]st
 	}
 	var changed []any
 	for job, was := range held {
-		if err := left[job].Err(); answered(err) {
+		if err := left[job].Err(); wire.Answered(err) {
 			continue // what cannot be read counts as open
 		} else if err != nil {
 			return err
 		}
 		before, since, _ := strings.Cut(was, " ")
-		open := text(left[job].Val()[0])
+		open := codec.Text(left[job].Val()[0])
 		if open == "" {
-			if s, err := strconv.ParseInt(since, 10, 64); err == nil && now.Val().Sub(time.Unix(s, 0)).Abs() < listingGrace {
+			if s, err := strconv.ParseInt(since, 10, 64); err == nil && now.Val().Sub(time.Unix(s, 0)).Abs() < codec.ListingGrace {
 				continue // it may be about to be created
 			}
 			open = "0"
@@ -223,32 +238,22 @@ func (db *DB) recountJobs(ctx context.Context, tenant string, held map[string]st
 	if changed == nil {
 		return nil
 	}
-	return releaseScript.Run(ctx, db.rdb, []string{heldKey(tenant)}, changed...).Err()
+	return releaseScript.Run(ctx, q.redis, []string{heldKey(tenant)}, changed...).Err()
 }
 
-// uncount takes a job that ended at a time (ms) off what its tenant has open. What cannot be
+// JobEnded takes a job that ended at a time (ms) off what its tenant has open. What cannot be
 // written is found by recount.
-func (db *DB) uncount(ctx context.Context, tenant, job string, ended int64) {
-	if policy, err := db.Policy(ctx, tenant); err == nil && *policy.OpenInstances > 0 {
-		_ = endedScript.Run(ctx, db.group, []string{heldKey(tenant)}, job, ended/1000).Err()
+func (q *Quotas) JobEnded(ctx context.Context, tenant, job string, ended int64) {
+	if policy, err := q.policies.Policy(ctx, tenant); err == nil && *policy.OpenInstances > 0 {
+		_ = q.redis.Run(ctx, endedScript, []string{heldKey(tenant)}, job, ended/1000).Err()
 	}
-}
-
-// backlog refuses a job while too many instances wait.
-func (db *DB) backlog() error {
-	if db.opts.MaxBacklog == 0 || db.backlogs.total() < db.opts.MaxBacklog {
-		return nil
-	}
-	refused := tasks.Errorf(tasks.TooManyRequests, "%d instances or more wait to be reset, the service takes no more for now", db.opts.MaxBacklog)
-	refused.RetryAfter = 5 * time.Second
-	return refused
 }
 
 // Spend counts a reset that is about to begin against its tenant's limit per hour. wait
 // is how long it must not begin; 0 = it may, and the receipt takes it back, should it not
 // begin after all.
-func (db *DB) Spend(ctx context.Context, tenant string, perHour int) (receipt int64, wait time.Duration, err error) {
-	a, err := spendScript.Run(ctx, db.group, []string{begunKey(tenant)}, perHour, "").Int64Slice()
+func (q *Quotas) Spend(ctx context.Context, tenant string, perHour int) (receipt int64, wait time.Duration, err error) {
+	a, err := q.redis.Run(ctx, spendScript, []string{begunKey(tenant)}, perHour, "").Int64Slice()
 	if err != nil {
 		return 0, 0, fmt.Errorf("count against quota: %w", err)
 	}
@@ -259,8 +264,8 @@ func (db *DB) Spend(ctx context.Context, tenant string, perHour int) (receipt in
 }
 
 // Unspend takes back what Spend counted.
-func (db *DB) Unspend(ctx context.Context, tenant string, receipt int64) error {
-	if err := spendScript.Run(ctx, db.group, []string{begunKey(tenant)}, 0, receipt).Err(); err != nil {
+func (q *Quotas) Unspend(ctx context.Context, tenant string, receipt int64) error {
+	if err := q.redis.Run(ctx, spendScript, []string{begunKey(tenant)}, 0, receipt).Err(); err != nil {
 		return fmt.Errorf("count against quota: %w", err)
 	}
 	return nil
@@ -268,14 +273,14 @@ func (db *DB) Unspend(ctx context.Context, tenant string, receipt int64) error {
 
 // Pace counts a request against its tenant's limit per second. Errors:
 // tasks.TooManyRequests.
-func (db *DB) Pace(ctx context.Context, tenant string) error {
-	policy, err := db.Policy(ctx, tenant)
+func (q *Quotas) Pace(ctx context.Context, tenant string) error {
+	policy, err := q.policies.Policy(ctx, tenant)
 	if err != nil || *policy.RequestsPerSecond == 0 {
 		return err
 	}
-	ms, err := paceScript.Run(ctx, db.group, paceKeys(tenant), *policy.RequestsPerSecond, "").Int64()
-	if saysFull(err) {
-		return nil // whoever looks at his jobs must not be refused for that; new work is
+	ms, err := q.redis.Run(ctx, paceScript, paceKeys(tenant), *policy.RequestsPerSecond, "").Int64()
+	if SaysFull(err) {
+		return nil // whoever looks at jobs must not be refused for that; new work is
 	}
 	if err != nil {
 		return fmt.Errorf("count request: %w", err)
@@ -288,12 +293,12 @@ func (db *DB) Pace(ctx context.Context, tenant string) error {
 	return refused
 }
 
-// charge counts a request that came as so many more, because of what it did; also of a
+// Charge counts a request that came as so many more, because of what it did; also of a
 // caller who has gone. If Redis is away it is not counted.
-func (db *DB) charge(ctx context.Context, tenant string, more int) {
+func (q *Quotas) Charge(ctx context.Context, tenant string, more int) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	if policy, err := db.Policy(ctx, tenant); err == nil && *policy.RequestsPerSecond > 0 {
-		_ = paceScript.Run(ctx, db.group, paceKeys(tenant), *policy.RequestsPerSecond, more).Err()
+	if policy, err := q.policies.Policy(ctx, tenant); err == nil && *policy.RequestsPerSecond > 0 {
+		_ = q.redis.Run(ctx, paceScript, paceKeys(tenant), *policy.RequestsPerSecond, more).Err()
 	}
 }

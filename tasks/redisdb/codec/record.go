@@ -1,4 +1,4 @@
-package redisdb
+package codec
 
 import (
 	"encoding/json"
@@ -11,9 +11,9 @@ import (
 	"batchreset/tasks"
 )
 
-// schemaVersion is written into every record. Records of version 1 are rewritten
-// when somebody reads or changes them: see upgrade in lua/record.lua.
-const schemaVersion = "2"
+// Version is written into every job record. A record of another version is not read, and the
+// scripts change none.
+const Version = "2"
 
 // storedRest is what few items have; lua/record.lua explains the names.
 type storedRest struct {
@@ -32,8 +32,8 @@ type storedRest struct {
 	} `json:"h"`
 }
 
-// stateOf is the inverse of NAMES in lua/record.lua.
-func stateOf(letter string) tasks.ItemState {
+// StateOf is the state that a record has as a letter, or "".
+func StateOf(letter string) tasks.ItemState {
 	switch letter {
 	case "p":
 		return tasks.ItemPending
@@ -53,11 +53,11 @@ func stateOf(letter string) tasks.ItemState {
 	return ""
 }
 
-// decodeJob reads a job hash. Errors: tasks.JobGone for an empty one, else a *damage.
-func decodeJob(id string, hash map[string]string) (tasks.Job, error) {
+// Job reads a job record. Errors: tasks.JobGone for an empty one, else a *Damage.
+func Job(id string, hash map[string]string) (tasks.Job, error) {
 	job, err := decodeHash(id, hash)
 	if err != nil && !errors.Is(err, tasks.JobGone) {
-		err = &damage{err}
+		err = &Damage{err}
 	}
 	return job, err
 }
@@ -66,8 +66,8 @@ func decodeHash(id string, hash map[string]string) (tasks.Job, error) {
 	if len(hash) == 0 {
 		return tasks.Job{}, tasks.JobGone
 	}
-	if v := hash["v"]; v != schemaVersion {
-		return tasks.Job{}, fmt.Errorf("job %s has record version %q, this program reads %s", id, v, schemaVersion)
+	if v := hash["v"]; v != Version {
+		return tasks.Job{}, fmt.Errorf("job %s has record version %q, this program reads %s", id, v, Version)
 	}
 	job := tasks.Job{
 		ID:                id,
@@ -82,7 +82,7 @@ func decodeHash(id string, hash map[string]string) (tasks.Job, error) {
 		Traceparent:       hash["trace"],
 	}
 	end, notBefore, _ := strings.Cut(hash["end"], " ")
-	f := numbers{fields: []string{hash["created"], end, hash["tasks"], hash["total"], hash["rev"], notBefore, hash[toldField]}}
+	f := numbers{fields: []string{hash["created"], end, hash["tasks"], hash["total"], hash["rev"], notBefore, hash[ToldField]}}
 	job.CreatedAt, job.EndBefore = tasks.FromMillis(f.count(0)), tasks.FromMillis(f.count(1))
 	job.TaskRetention, job.Total = time.Duration(f.count(2))*time.Second, int(f.count(3))
 	job.Revision = f.count(4)
@@ -102,7 +102,7 @@ func decodeHash(id string, hash map[string]string) (tasks.Job, error) {
 			return tasks.Job{}, fmt.Errorf("job %s: item %d: %w", id, n, err)
 		}
 		if it.State == tasks.ItemFailed || it.State == tasks.ItemUnknown {
-			it.Told, _ = strconv.Atoi(hash[itemToldField(n)]) // absent: never
+			it.Told, _ = strconv.Atoi(hash[ItemToldField(n)]) // absent: never
 		}
 		job.Items[n] = it
 		if job.StartedAt.IsZero() || !it.StartedAt.IsZero() && it.StartedAt.Before(job.StartedAt.Time) {
@@ -136,7 +136,7 @@ func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
 	item := tasks.Item{
 		ID:         tasks.ItemID(job.ID, n),
 		InstanceID: f.fields[instance],
-		State:      stateOf(f.fields[0]),
+		State:      StateOf(f.fields[0]),
 		Attempts:   int(f.count(attempts)),
 		StartedAt:  sinceCreated(job.CreatedAt, f.at(began)),
 		FinishedAt: sinceCreated(job.CreatedAt, f.at(ended)),
@@ -149,7 +149,7 @@ func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
 		item.NotBefore = sinceCreated(job.CreatedAt, more.NotBefore)
 	}
 	for _, h := range more.History {
-		outcome := string(stateOf(h.Outcome))
+		outcome := string(StateOf(h.Outcome))
 		if h.Outcome == "l" {
 			outcome = "lost"
 		}
@@ -193,4 +193,33 @@ func (r *numbers) count(i int) int64 {
 		return *n
 	}
 	return 0
+}
+
+// HeldBy reads an item as lua/record.lua stores it: whether it is open for the delivery, and
+// the token of the attempt that is running.
+func HeldBy(raw string, delivery int) (open bool, token string, err error) {
+	const place = 5 // of the token
+	item := struct {
+		State    string `json:"s"`
+		Token    string `json:"t"`
+		Delivery int    `json:"d"`
+	}{}
+	raw, rest, _ := strings.Cut(raw, "{")
+	if rest != "" {
+		if err := json.Unmarshal([]byte("{"+rest), &item); err != nil {
+			return false, "", fmt.Errorf("item %.80q: %w", raw+"{"+rest, err)
+		}
+	}
+	if fields := strings.Split(strings.TrimSuffix(raw, " "), " "); fields[0] != "" {
+		item.State, item.Token = fields[0], ""
+		if len(fields) > place {
+			item.Token = fields[place]
+		}
+	}
+	state := StateOf(item.State)
+	open = state != "" && !state.Final() && max(item.Delivery, 1) == delivery
+	if state != tasks.ItemRunning {
+		item.Token = ""
+	}
+	return open, item.Token, nil
 }

@@ -1,4 +1,4 @@
-package redisdb
+package registry
 
 import (
 	"cmp"
@@ -39,34 +39,34 @@ func newFailedLogins() *failedLogins {
 
 // FailedLogin puts a log-in that failed into the audit trail, at once or within a minute,
 // with others; name is empty if it is no operator's.
-func (db *DB) FailedLogin(ctx context.Context, name, from string) {
+func (a *Audit) FailedLogin(ctx context.Context, name, from string) {
 	name = cmp.Or(name, "nobody who is known")
-	if db.failed.alone.Allow() && db.enterFailedLogin(ctx, "as "+name, from) == nil {
+	if a.failed.alone.Allow() && a.enterFailedLogin(ctx, "as "+name, from) == nil {
 		return
 	}
-	db.failed.add(map[string]int{name: 1}, from)
+	a.failed.add(map[string]int{name: 1}, from)
 }
 
-func (db *DB) enterFailedLogin(ctx context.Context, detail, from string) error {
+func (a *Audit) enterFailedLogin(ctx context.Context, detail, from string) error {
 	ctx, cancel := context.WithTimeout(ctx, entryPatience)
 	defer cancel()
 	e := tasks.Actor{By: "dashboard", From: from}.Entry(tasks.ActionFailedLogin)
 	e.Detail = detail
-	if err := db.enterNow(ctx, e); err != nil {
+	if err := a.enterNow(ctx, e); err != nil {
 		return err
 	}
-	db.audited(e, nil)
+	a.Tell(e, nil)
 	return nil
 }
 
 // writeFailedLogins writes the entry of those that share one.
-func (db *DB) writeFailedLogins(ctx context.Context) {
-	as, from := db.failed.take()
+func (a *Audit) writeFailedLogins(ctx context.Context) {
+	as, from := a.failed.take()
 	if len(as) == 0 {
 		return
 	}
-	if db.enterFailedLogin(ctx, inWords(as), from) != nil {
-		db.failed.add(as, from) // with those of the next minute
+	if a.enterFailedLogin(ctx, inWords(as), from) != nil {
+		a.failed.add(as, from) // with those of the next minute
 	}
 }
 

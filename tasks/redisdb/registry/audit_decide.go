@@ -1,4 +1,4 @@
-package redisdb
+package registry
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/wire"
 )
 
 const (
@@ -18,41 +19,49 @@ const (
 	lateEvery = time.Second
 )
 
-// errUnchanged says that a decision had nothing to change.
-var errUnchanged = errors.New("nothing has to be changed")
+// ErrUnchanged is what a decision returns that has nothing to change: there will be no entry.
+var ErrUnchanged = errors.New("nothing has to be changed")
 
 // Decide writes a decision to the audit trail and carries it out with act: nothing is done
 // without an entry. What act refuses with a tasks.Error, a tasks.Refusal or
 // tasks.ErrNoEndpoint has changed nothing, and its entry is taken back.
 //
 // What stops or removes something is done all the same when its entry cannot be written.
-// Options.Audited has the entry then, and WriteTrail writes it later.
-func (db *DB) Decide(ctx context.Context, e tasks.AuditEntry, act func(context.Context) error) error {
-	id, missing := db.enter(ctx, &e)
+// Whoever is told has the entry then, and WriteTrail writes it later.
+func (a *Audit) Decide(ctx context.Context, e tasks.AuditEntry, act func(context.Context) error) error {
+	id, missing := a.enter(ctx, &e)
 	if missing != nil {
 		if !e.Stops() {
-			return orFull(missing)
+			return OrFull(missing)
 		}
-		db.audited(e, missing) // before it is done: nothing else would tell of it
+		a.Tell(e, missing) // before it is done: nothing else would tell of it
 	}
 	// A caller who hangs up now would leave an entry of something that was not done.
-	ctx, cancel := outlive(ctx)
+	ctx, cancel := wire.Outlive(ctx)
 	defer cancel()
 	err := act(ctx)
 	switch {
 	case nothingDone(err):
-		if err := db.takeBack(ctx, id); err != nil {
+		if err := a.TakeBack(ctx, id); err != nil {
 			return err
 		}
-		if errors.Is(err, errUnchanged) {
+		if errors.Is(err, ErrUnchanged) {
 			return nil
 		}
 	case missing == nil:
-		db.audited(e, nil)
-	case !db.late.add(e) && db.opts.LateEntries > 0:
-		db.audited(e, fmt.Errorf("%d entries wait to be written, this one will not be", db.opts.LateEntries))
+		a.Tell(e, nil)
+	case !a.late.add(e) && a.late.bound > 0:
+		a.Tell(e, fmt.Errorf("%d entries wait to be written, this one will not be", a.late.bound))
 	}
 	return err
+}
+
+// decideAll is Decide for what has several entries.
+func (a *Audit) decideAll(ctx context.Context, entries []tasks.AuditEntry, act func(context.Context) error) error {
+	if len(entries) == 0 {
+		return act(ctx)
+	}
+	return a.Decide(ctx, entries[0], func(ctx context.Context) error { return a.decideAll(ctx, entries[1:], act) })
 }
 
 // nothingDone reports whether an error says that a decision was refused as a whole.
@@ -63,22 +72,22 @@ func nothingDone(err error) bool {
 	if _, refused := errors.AsType[tasks.Refusal](err); refused {
 		return true
 	}
-	return errors.Is(err, tasks.ErrNoEndpoint) || errors.Is(err, errUnchanged)
+	return errors.Is(err, tasks.ErrNoEndpoint) || errors.Is(err, ErrUnchanged)
 }
 
 // enter writes an entry and returns its ID. An error of a decision that stops something
 // means that Redis does not have it; of another one, that it may be too few replicas.
-func (db *DB) enter(ctx context.Context, e *tasks.AuditEntry) (id string, err error) {
+func (a *Audit) enter(ctx context.Context, e *tasks.AuditEntry) (id string, err error) {
 	if e.Stops() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, entryPatience)
 		defer cancel()
 	}
-	decided := db.Now()
-	now, err := db.rdb.Time(ctx).Result()
+	decided := a.redis.Now()
+	now, err := a.redis.Time(ctx).Result()
 	if err == nil {
 		decided = now
-		id, err = db.enterAt(ctx, *e, now)
+		id, err = a.enterAt(ctx, *e, now)
 	}
 	if id != "" && e.Stops() {
 		return id, nil
@@ -90,70 +99,85 @@ func (db *DB) enter(ctx context.Context, e *tasks.AuditEntry) (id string, err er
 	return id, nil
 }
 
-func (db *DB) enterNow(ctx context.Context, e tasks.AuditEntry) error {
-	now, err := db.rdb.Time(ctx).Result()
+func (a *Audit) enterNow(ctx context.Context, e tasks.AuditEntry) error {
+	now, err := a.redis.Time(ctx).Result()
 	if err == nil {
-		_, err = db.enterAt(ctx, e, now)
+		_, err = a.enterAt(ctx, e, now)
 	}
 	return err
 }
 
-func (db *DB) enterAt(ctx context.Context, e tasks.AuditEntry, now time.Time) (id string, err error) {
-	add, err := db.auditArgs(e, now)
+func (a *Audit) enterAt(ctx context.Context, e tasks.AuditEntry, now time.Time) (id string, err error) {
+	add, err := a.args(e, now)
 	if err != nil {
 		return "", err
 	}
-	return db.writeAudit(ctx, add)
+	return a.write(ctx, add)
 }
 
-// takeBack takes an entry out of the trail whose decision was refused.
-func (db *DB) takeBack(ctx context.Context, id string) error {
+// Write writes the entry of a decision that somebody else carries out now, and returns its ID
+// for TakeBack.
+func (a *Audit) Write(ctx context.Context, e tasks.AuditEntry, now time.Time) (id string, err error) {
+	return a.enterAt(ctx, e, now)
+}
+
+// TakeBack takes an entry out of the trail whose decision was refused.
+func (a *Audit) TakeBack(ctx context.Context, id string) error {
 	if id == "" {
 		return nil
 	}
-	if err := db.rdb.XDel(ctx, auditKey, id).Err(); err != nil {
+	if err := a.redis.XDel(ctx, auditKey, id).Err(); err != nil {
 		return fmt.Errorf("take an entry out of the audit trail again, because it was refused: %w", err)
 	}
 	return nil
 }
 
-// audited tells of an entry: missing is nil if it is in the trail.
-func (db *DB) audited(e tasks.AuditEntry, missing error) {
-	if db.opts.Audited != nil {
-		db.opts.Audited(e, missing)
+// Tell tells Audit's listener of an entry: missing is nil if it is in the trail.
+func (a *Audit) Tell(e tasks.AuditEntry, missing error) {
+	if a.told != nil {
+		a.told(e, missing)
 	}
 }
 
 // WriteTrail writes the entries that could not be written when they had to be, as soon as
-// they can, and those that log-ins which failed share, until ctx ends; Close tries once more. One whose answer was lost may be in the
+// they can, and those that log-ins which failed share, until ctx ends. One whose answer was lost may be in the
 // trail twice.
-func (db *DB) WriteTrail(ctx context.Context) error {
+func (a *Audit) WriteTrail(ctx context.Context) error {
 	ticker, minute := time.NewTicker(lateEvery), time.NewTicker(failedEvery)
 	defer ticker.Stop()
 	defer minute.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			db.writeLate(ctx)
+			a.writeLate(ctx)
 		case <-minute.C:
-			db.writeFailedLogins(ctx)
+			a.writeFailedLogins(ctx)
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-func (db *DB) writeLate(ctx context.Context) {
+// Flush is WriteTrail once, for a process that ends.
+func (a *Audit) Flush(ctx context.Context) {
+	a.writeLate(ctx)
+	a.writeFailedLogins(ctx)
+}
+
+// Waiting is how many entries wait to be written.
+func (a *Audit) Waiting() int { return a.late.len() }
+
+func (a *Audit) writeLate(ctx context.Context) {
 	for {
-		e, waits := db.late.first()
+		e, waits := a.late.first()
 		if !waits {
 			return
 		}
-		if db.enterNow(ctx, e) != nil {
+		if a.enterNow(ctx, e) != nil {
 			return
 		}
-		db.late.drop()
-		db.audited(e, nil)
+		a.late.drop()
+		a.Tell(e, nil)
 	}
 }
 

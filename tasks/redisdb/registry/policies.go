@@ -1,4 +1,4 @@
-package redisdb
+package registry
 
 import (
 	"cmp"
@@ -9,18 +9,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/wire"
 )
 
-// policiesKey is a hash with "<tenant> <what>" -> value, and policyRevision -> a number
+// PoliciesKey is a hash with "<tenant> <what>" -> value, and policyRevision -> a number
 // that grows with every change. The tenant is everyone for what holds for all.
 const (
-	policiesKey    = "reset:policies"
+	PoliciesKey    = "reset:policies"
 	policyRevision = "#"
 	everyone       = "*"
 )
@@ -42,43 +41,61 @@ func policyField(tenant, what string) string {
 	return tenant + " " + what
 }
 
+// Policies are the halts and limits.
+type Policies struct {
+	redis   *wire.Client
+	audit   *Audit
+	leftOut *codec.LeftOut
+	look    *wire.Look[*policyLook]
+}
+
+// NewPolicies makes Policies, which somebody closes.
+func NewPolicies(client *wire.Client, audit *Audit, leftOut *codec.LeftOut) *Policies {
+	p := &Policies{redis: client, audit: audit, leftOut: leftOut}
+	p.look = wire.NewLook(policyFresh, policyPatience, p.read)
+	return p
+}
+
+// Close waits for what looks at the policies. Nobody may ask any more.
+func (p *Policies) Close() { p.look.Wait() }
+
 // Halt halts a tenant's attempts, all tenants' if tenant is empty, with the reason of the
 // actor. A tenant's own halt that holds stays as it is.
-func (db *DB) Halt(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error {
-	there, err := db.halted(ctx, tenant, whose)
+func (p *Policies) Halt(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error {
+	there, err := p.halted(ctx, tenant, whose)
 	if err != nil {
 		return err
 	}
 	if there && whose == tasks.HaltedByTenant {
-		return db.confirm(ctx, policiesKey, policyRevision)
+		return p.redis.Confirm(ctx, PoliciesKey, policyRevision)
 	}
-	text, err := json.Marshal(tasks.Halt{Since: tasks.Time{Time: db.Now()}, Reason: actor.Reason})
+	text, err := json.Marshal(tasks.Halt{Since: tasks.Time{Time: p.redis.Now()}, Reason: actor.Reason})
 	if err != nil {
 		return err
 	}
-	return db.setHalt(ctx, tenant, whose, actor.Entry(tasks.ActionHalt), string(text))
+	return p.setHalt(ctx, tenant, whose, actor.Entry(tasks.ActionHalt), string(text))
 }
 
 // Resume ends the halt of one halter; that of the other one stays.
-func (db *DB) Resume(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error {
-	there, err := db.halted(ctx, tenant, whose)
+func (p *Policies) Resume(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error {
+	there, err := p.halted(ctx, tenant, whose)
 	if err != nil {
 		return err
 	}
 	if !there {
-		return db.confirm(ctx, policiesKey, policyRevision)
+		return p.redis.Confirm(ctx, PoliciesKey, policyRevision)
 	}
-	return db.setHalt(ctx, tenant, whose, actor.Entry(tasks.ActionResume), "")
+	return p.setHalt(ctx, tenant, whose, actor.Entry(tasks.ActionResume), "")
 }
 
 // halted looks whether there is a halt of a halter. It asks for nothing else, so that a
 // policy that cannot be read does not keep anybody from halting.
-func (db *DB) halted(ctx context.Context, tenant string, whose tasks.Halter) (bool, error) {
-	halts, err := db.rdb.HMGet(ctx, policiesKey, policyField(tenant, policyHalt), policyField(tenant, policyOwnHalt)).Result()
+func (p *Policies) halted(ctx context.Context, tenant string, whose tasks.Halter) (bool, error) {
+	halts, err := p.redis.HMGet(ctx, PoliciesKey, policyField(tenant, policyHalt), policyField(tenant, policyOwnHalt)).Result()
 	if err != nil {
 		return false, fmt.Errorf("read policies: %w", err)
 	}
-	halt, own := text(halts[0]), text(halts[1])
+	halt, own := codec.Text(halts[0]), codec.Text(halts[1])
 	var before struct {
 		Own bool `json:"own"` // see halt.lua
 	}
@@ -89,20 +106,20 @@ func (db *DB) halted(ctx context.Context, tenant string, whose tasks.Halter) (bo
 	return halt != "" && !before.Own, nil
 }
 
-func (db *DB) setHalt(ctx context.Context, tenant string, whose tasks.Halter, e tasks.AuditEntry, halt string) error {
+func (p *Policies) setHalt(ctx context.Context, tenant string, whose tasks.Halter, e tasks.AuditEntry, halt string) error {
 	e.Tenant = tenant
 	if whose == tasks.HaltedByTenant {
 		e.Detail = "the tenant's own halt"
 	}
-	return db.Decide(ctx, e, func(ctx context.Context) error {
-		done, err := db.commit(ctx, haltScript, []string{policiesKey},
+	return p.audit.Decide(ctx, e, func(ctx context.Context) error {
+		done, err := p.redis.Commit(ctx, haltScript, []string{PoliciesKey},
 			policyField(tenant, policyHalt), policyField(tenant, policyOwnHalt), string(whose), halt).Int()
 		if err != nil {
 			return fmt.Errorf("%s: %w", e.Action, err)
 		}
-		db.policies.last.Store(nil) // whoever changes something sees it at once
+		p.look.Forget() // whoever changes something sees it at once
 		if done == 0 {
-			return cmp.Or(db.confirm(ctx, policiesKey, policyRevision), errUnchanged)
+			return cmp.Or(p.redis.Confirm(ctx, PoliciesKey, policyRevision), ErrUnchanged)
 		}
 		return nil
 	})
@@ -110,7 +127,7 @@ func (db *DB) setHalt(ctx context.Context, tenant string, whose tasks.Halter, e 
 
 // SetLimits sets those of the limits that are not nil, after it has dropped the ones
 // there are if clearFirst is set.
-func (db *DB) SetLimits(ctx context.Context, tenant string, limits tasks.Limits, clearFirst bool, actor tasks.Actor) error {
+func (p *Policies) SetLimits(ctx context.Context, tenant string, limits tasks.Limits, clearFirst bool, actor tasks.Actor) error {
 	detail, err := json.Marshal(limits)
 	if err != nil {
 		return err
@@ -126,7 +143,7 @@ func (db *DB) SetLimits(ctx context.Context, tenant string, limits tasks.Limits,
 			changes = append(changes, policyField(tenant, what), "")
 		}
 	}
-	return db.Decide(ctx, e, func(ctx context.Context) error { return db.setPolicy(ctx, changes...) })
+	return p.audit.Decide(ctx, e, func(ctx context.Context) error { return p.setPolicy(ctx, changes...) })
 }
 
 func limitsByName(l *tasks.Limits) map[string]**int {
@@ -137,22 +154,22 @@ func limitsByName(l *tasks.Limits) map[string]**int {
 }
 
 // setPolicy sets fields to values, or drops those whose value is empty.
-func (db *DB) setPolicy(ctx context.Context, changes ...any) error {
-	if err := db.commit(ctx, policyScript, []string{policiesKey}, changes...).Err(); err != nil {
+func (p *Policies) setPolicy(ctx context.Context, changes ...any) error {
+	if err := p.redis.Commit(ctx, policyScript, []string{PoliciesKey}, changes...).Err(); err != nil {
 		return fmt.Errorf("set policy: %w", err)
 	}
-	db.policies.last.Store(nil) // whoever changes something sees it at once
+	p.look.Forget() // whoever changes something sees it at once
 	return nil
 }
 
-// Policies returns every policy that there is and can be read, that of all tenants first.
-func (db *DB) Policies(ctx context.Context) ([]tasks.Policy, error) {
-	look, err := db.lookAtPolicies(ctx, nil)
+// List returns every policy that there is and can be read, that of all tenants first.
+func (p *Policies) List(ctx context.Context) ([]tasks.Policy, error) {
+	look, err := p.read(ctx, nil)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read policies: %w", err)
 	}
 	for tenant, err := range look.broken {
-		_ = db.leaveOut("policy of "+tenant, err) // nil: it is damage
+		_ = p.leftOut.Note("policy of "+tenant, err) // nil: it is damage
 	}
 	found := []tasks.Policy{look.all}
 	for _, tenant := range slices.Sorted(maps.Keys(look.tenants)) {
@@ -163,10 +180,10 @@ func (db *DB) Policies(ctx context.Context) ([]tasks.Policy, error) {
 
 // Policy returns what holds for a tenant: what it was at most policyFresh ago. Its limits
 // have a value.
-func (db *DB) Policy(ctx context.Context, tenant string) (tasks.Policy, error) {
-	look, err := db.policies.look(ctx)
+func (p *Policies) Policy(ctx context.Context, tenant string) (tasks.Policy, error) {
+	look, err := p.look.Get(ctx)
 	if err != nil {
-		return tasks.Policy{}, err
+		return tasks.Policy{}, fmt.Errorf("read policies: %w", err)
 	}
 	if err := cmp.Or(look.broken[everyone], look.broken[tenant]); err != nil {
 		return tasks.Policy{}, fmt.Errorf("read policies: %w", err) // there may be a halt in it
@@ -176,73 +193,37 @@ func (db *DB) Policy(ctx context.Context, tenant string) (tasks.Policy, error) {
 	return own.Under(look.all), nil
 }
 
-// policyFresh is how long a look at the policies is good for.
-const policyFresh = 250 * time.Millisecond
-
-// policies remembers the last look at the policies. Whoever finds it too old looks
-// again, for all who ask at that time: nobody looks while nobody asks.
-type policies struct {
-	read  func(context.Context, *policyLook) (*policyLook, error)
-	last  atomic.Pointer[policyLook]
-	looks singleflight.Group
-}
+const (
+	// policyFresh is how long a look at the policies is good for.
+	policyFresh = 250 * time.Millisecond
+	// policyPatience bounds a look.
+	policyPatience = time.Second
+)
 
 // policyLook is what the policies were at a time.
 type policyLook struct {
-	at       time.Time
 	revision string
 	all      tasks.Policy
 	tenants  map[string]tasks.Policy
 	broken   map[string]error // of tenants, and of everyone, whose policy cannot be read
 }
 
-func (p *policies) look(ctx context.Context) (*policyLook, error) {
-	if last := p.last.Load(); last != nil && time.Since(last.at) < policyFresh {
-		return last, nil
-	}
-	looking := p.looks.DoChan("", func() (any, error) {
-		// It is not this caller's alone.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		look, err := p.read(ctx, p.last.Load())
+// read reads the policies, unless they are still what they were.
+func (p *Policies) read(ctx context.Context, last **policyLook) (*policyLook, error) {
+	if last != nil {
+		revision, err := p.redis.HMGet(ctx, PoliciesKey, policyRevision).Result()
 		if err != nil {
 			return nil, err
 		}
-		p.last.Store(look)
-		return look, nil
-	})
-	select {
-	case looked := <-looking:
-		if looked.Err != nil {
-			return nil, looked.Err
-		}
-		return looked.Val.(*policyLook), nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("read policies: %w", ctx.Err())
-	}
-}
-
-// lookAtPolicies reads the policies, unless they are still what they were.
-func (db *DB) lookAtPolicies(ctx context.Context, last *policyLook) (*policyLook, error) {
-	start := time.Now() // what changes from here on is not certain to be seen
-	if last != nil {
-		revision, err := db.rdb.HMGet(ctx, policiesKey, policyRevision).Result()
-		if err != nil {
-			return nil, fmt.Errorf("read policies: %w", err)
-		}
-		if text(revision[0]) == last.revision {
-			same := *last
-			same.at = start
-			return &same, nil
+		if codec.Text(revision[0]) == (*last).revision {
+			return *last, nil
 		}
 	}
-	hash, err := db.rdb.HGetAll(ctx, policiesKey).Result()
+	hash, err := p.redis.HGetAll(ctx, PoliciesKey).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read policies: %w", err)
+		return nil, err
 	}
-	look := decodePolicies(hash)
-	look.at = start
-	return look, nil
+	return decodePolicies(hash), nil
 }
 
 // decodePolicies reads the policies. One that cannot be read is its tenant's trouble alone.
@@ -256,7 +237,7 @@ func decodePolicies(hash map[string]string) *policyLook {
 		policy := look.tenants[tenant]
 		policy.Tenant = tenant
 		if err := decodePolicy(&policy, what, value); err != nil {
-			look.broken[tenant] = &damage{fmt.Errorf("%s: %w", field, err)}
+			look.broken[tenant] = &codec.Damage{Err: fmt.Errorf("%s: %w", field, err)}
 		}
 		look.tenants[tenant] = policy
 	}

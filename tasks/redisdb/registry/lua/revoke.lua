@@ -1,6 +1,8 @@
 -- revoke.lua: end a token.
+-- needs: brake
 -- KEYS[1] token   ARGV[1] how long it is remembered (ms)
 -- returns 1 done, 0 it was revoked before, -1 there is no such token
+brake()
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 if redis.call('HEXISTS', KEYS[1], 'revoked') == 1 then return 0 end
 local time = redis.call('TIME')

@@ -1,4 +1,4 @@
-package redisdb
+package registry
 
 import (
 	"context"
@@ -7,13 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/wire"
 )
 
 const tokensIndex = "reset:tokens"
@@ -30,18 +31,30 @@ func hashToken(secret string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// Tokens are the callers' tokens, and the tickets that are made with them.
+type Tokens struct {
+	redis   *wire.Client
+	audit   *Audit
+	leftOut *codec.LeftOut
+}
+
+// NewTokens makes Tokens.
+func NewTokens(client *wire.Client, audit *Audit, leftOut *codec.LeftOut) *Tokens {
+	return &Tokens{client, audit, leftOut}
+}
+
 // TokenID is the ID of the token with this secret.
 func TokenID(secret string) string { return hashToken(secret)[:tokenIDLength] }
 
 func tokenKey(hash string) string { return "reset:token:{" + hash + "}" }
 
-// AddToken makes secret a token of the tenant. ttl 0 means that it does not
+// Add makes secret a token of the tenant. ttl 0 means that it does not
 // expire. The secret itself is not stored.
-func (db *DB) AddToken(ctx context.Context, secret, tenant string, scopes []tasks.Scope, ttl time.Duration, actor tasks.Actor) (token tasks.Token, err error) {
+func (t *Tokens) Add(ctx context.Context, secret, tenant string, scopes []tasks.Scope, ttl time.Duration, actor tasks.Actor) (token tasks.Token, err error) {
 	e := actor.Entry(tasks.ActionAddToken)
 	e.Tenant, e.Detail = tenant, fmt.Sprintf("token %s for %s", TokenID(secret), joinScopes(scopes, ","))
-	err = db.Decide(ctx, e, func(ctx context.Context) error {
-		token, err = db.addToken(ctx, secret, tenant, scopes, ttl)
+	err = t.audit.Decide(ctx, e, func(ctx context.Context) error {
+		token, err = t.add(ctx, secret, tenant, scopes, ttl)
 		return err
 	})
 	return token, err
@@ -55,8 +68,8 @@ func joinScopes(scopes []tasks.Scope, separator string) string {
 	return strings.Join(names, separator)
 }
 
-func (db *DB) addToken(ctx context.Context, secret, tenant string, scopes []tasks.Scope, ttl time.Duration) (tasks.Token, error) {
-	now, err := db.rdb.Time(ctx).Result()
+func (t *Tokens) add(ctx context.Context, secret, tenant string, scopes []tasks.Scope, ttl time.Duration) (tasks.Token, error) {
+	now, err := t.redis.Time(ctx).Result()
 	if err != nil {
 		return tasks.Token{}, fmt.Errorf("add token: %w", err)
 	}
@@ -64,7 +77,7 @@ func (db *DB) addToken(ctx context.Context, secret, tenant string, scopes []task
 	fields := map[string]any{
 		"tenant": tenant, "scopes": joinScopes(scopes, " "), "created": now.UnixMilli(),
 	}
-	pipe := db.rdb.Pipeline()
+	pipe := t.redis.Pipeline()
 	pipe.ZAdd(ctx, tokensIndex, redis.Z{Score: float64(now.UnixMilli()), Member: hash})
 	pipe.Del(ctx, tokenKey(hash))
 	if ttl > 0 {
@@ -77,27 +90,27 @@ func (db *DB) addToken(ctx context.Context, secret, tenant string, scopes []task
 	if _, err := pipe.Exec(ctx); err != nil {
 		return tasks.Token{}, fmt.Errorf("add token: %w", err)
 	}
-	token, _, err := db.token(ctx, hash)
+	token, _, err := t.token(ctx, hash)
 	return token, err
 }
 
 // Token looks up the token whose secret a caller presented. Errors:
 // tasks.BadToken, tasks.TokenExpired.
-func (db *DB) Token(ctx context.Context, secret string) (tasks.Token, error) {
-	token, found, err := db.token(ctx, hashToken(secret))
+func (t *Tokens) Token(ctx context.Context, secret string) (tasks.Token, error) {
+	token, found, err := t.token(ctx, hashToken(secret))
 	switch {
 	case err != nil:
 		return tasks.Token{}, err
 	case !found:
 		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "X-Auth-Token is not valid")
 	}
-	return token, token.Check(db.Now())
+	return token, token.Check(t.redis.Now())
 }
 
 // TokensByHash returns those of the tokens that there are, ended ones too. One that cannot be
 // read is none.
-func (db *DB) TokensByHash(ctx context.Context, hashes []string) (map[string]tasks.Token, error) {
-	pipe := db.rdb.Pipeline()
+func (t *Tokens) TokensByHash(ctx context.Context, hashes []string) (map[string]tasks.Token, error) {
+	pipe := t.redis.Pipeline()
 	read := make([]*redis.MapStringStringCmd, len(hashes))
 	for i, hash := range hashes {
 		read[i] = pipe.HGetAll(ctx, tokenKey(hash))
@@ -107,7 +120,7 @@ func (db *DB) TokensByHash(ctx context.Context, hashes []string) (map[string]tas
 	for i, hash := range hashes {
 		switch h, err := read[i].Result(); {
 		case redis.HasErrorPrefix(err, "WRONGTYPE"):
-			_ = db.leaveOut("token "+hash[:tokenIDLength], err) // only logs
+			_ = t.leftOut.Note("token "+hash[:tokenIDLength], err) // only logs
 		case err != nil: // not the token's fault: it may be good
 			return nil, fmt.Errorf("read tokens: %w", err)
 		case len(h) > 0:
@@ -117,9 +130,9 @@ func (db *DB) TokensByHash(ctx context.Context, hashes []string) (map[string]tas
 	return tokens, nil
 }
 
-func (db *DB) token(ctx context.Context, hash string) (tasks.Token, bool, error) {
+func (t *Tokens) token(ctx context.Context, hash string) (tasks.Token, bool, error) {
 	cmd := redis.NewMapStringStringCmd(ctx, "hgetall", tokenKey(hash))
-	if err := db.group.do(ctx, cmd); err != nil {
+	if err := t.redis.Grouped(ctx, cmd); err != nil {
 		return tasks.Token{}, false, fmt.Errorf("read token: %w", err)
 	}
 	if len(cmd.Val()) == 0 {
@@ -129,38 +142,33 @@ func (db *DB) token(ctx context.Context, hash string) (tasks.Token, bool, error)
 }
 
 func decodeToken(hash string, h map[string]string) tasks.Token {
-	t := tasks.Token{
+	token := tasks.Token{
 		ID: hash[:tokenIDLength], Hash: hash, Tenant: h["tenant"],
-		CreatedAt: millis(h["created"]), ExpiresAt: millis(h["expires"]), RevokedAt: millis(h["revoked"]),
+		CreatedAt: codec.Millis(h["created"]), ExpiresAt: codec.Millis(h["expires"]), RevokedAt: codec.Millis(h["revoked"]),
 	}
 	for name := range strings.FieldsSeq(h["scopes"]) {
-		t.Scopes = append(t.Scopes, tasks.Scope(name))
+		token.Scopes = append(token.Scopes, tasks.Scope(name))
 	}
-	return t
+	return token
 }
 
-func millis(s string) tasks.Time {
-	ms, _ := strconv.ParseInt(s, 10, 64) // absent: zero
-	return tasks.FromMillis(ms)
-}
-
-// Tokens returns every token that is remembered, oldest first.
-func (db *DB) Tokens(ctx context.Context) ([]tasks.Token, error) {
-	hashes, err := db.rdb.ZRange(ctx, tokensIndex, 0, -1).Result()
+// List returns every token that is remembered, oldest first.
+func (t *Tokens) List(ctx context.Context) ([]tasks.Token, error) {
+	hashes, err := t.redis.ZRange(ctx, tokensIndex, 0, -1).Result()
 	if err != nil {
 		return nil, fmt.Errorf("list tokens: %w", err)
 	}
 	tokens := make([]tasks.Token, 0, len(hashes))
 	for _, hash := range hashes {
-		switch token, found, err := db.token(ctx, hash); {
+		switch token, found, err := t.token(ctx, hash); {
 		case err != nil:
-			if err := db.leaveOut("token "+hash[:tokenIDLength], err); err != nil {
+			if err := t.leftOut.Note("token "+hash[:tokenIDLength], err); err != nil {
 				return nil, err
 			}
 		case found:
 			tokens = append(tokens, token)
 		default:
-			if err := db.rdb.ZRem(ctx, tokensIndex, hash).Err(); err != nil {
+			if err := t.redis.ZRem(ctx, tokensIndex, hash).Err(); err != nil {
 				return nil, fmt.Errorf("list tokens: %w", err)
 			}
 		}
@@ -169,12 +177,12 @@ func (db *DB) Tokens(ctx context.Context) ([]tasks.Token, error) {
 }
 
 // Tenants returns the names of those that have a token, in order.
-func (db *DB) Tenants(ctx context.Context) ([]string, error) {
-	hashes, err := db.rdb.ZRange(ctx, tokensIndex, 0, -1).Result()
+func (t *Tokens) Tenants(ctx context.Context) ([]string, error) {
+	hashes, err := t.redis.ZRange(ctx, tokensIndex, 0, -1).Result()
 	if err != nil {
 		return nil, fmt.Errorf("list tenants: %w", err)
 	}
-	pipe := db.rdb.Pipeline()
+	pipe := t.redis.Pipeline()
 	owners := make([]*redis.StringCmd, len(hashes))
 	for i, hash := range hashes {
 		owners[i] = pipe.HGet(ctx, tokenKey(hash), "tenant")
@@ -185,7 +193,7 @@ func (db *DB) Tenants(ctx context.Context) ([]string, error) {
 		switch name, err := owner.Result(); {
 		case errors.Is(err, redis.Nil): // the token has expired
 		case err != nil:
-			if err := db.leaveOut("token "+hashes[i][:tokenIDLength], err); err != nil {
+			if err := t.leftOut.Note("token "+hashes[i][:tokenIDLength], err); err != nil {
 				return nil, fmt.Errorf("list tenants: %w", err)
 			}
 		case name != "":
@@ -196,10 +204,10 @@ func (db *DB) Tenants(ctx context.Context) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// RevokeToken ends the token with this ID, at once and for good, and reports
+// Revoke ends the token with this ID, at once and for good, and reports
 // whether there is one.
-func (db *DB) RevokeToken(ctx context.Context, id string, actor tasks.Actor) (found bool, err error) {
-	hashes, err := db.rdb.ZRange(ctx, tokensIndex, 0, -1).Result()
+func (t *Tokens) Revoke(ctx context.Context, id string, actor tasks.Actor) (found bool, err error) {
+	hashes, err := t.redis.ZRange(ctx, tokensIndex, 0, -1).Result()
 	if err != nil {
 		return false, fmt.Errorf("revoke token: %w", err)
 	}
@@ -207,19 +215,19 @@ func (db *DB) RevokeToken(ctx context.Context, id string, actor tasks.Actor) (fo
 	if n < 0 {
 		return false, nil
 	}
-	token, found, err := db.token(ctx, hashes[n])
+	token, found, err := t.token(ctx, hashes[n])
 	if err != nil || !found || !token.RevokedAt.IsZero() {
 		return found, err
 	}
 	e := actor.Entry(tasks.ActionRevokeToken)
 	e.Tenant, e.Detail = token.Tenant, "token "+id
-	err = db.Decide(ctx, e, func(ctx context.Context) error {
-		done, err := revokeScript.Run(ctx, db.rdb, []string{tokenKey(hashes[n])}, tokenMemory.Milliseconds()).Int()
+	err = t.audit.Decide(ctx, e, func(ctx context.Context) error {
+		done, err := revokeScript.Run(ctx, t.redis, []string{tokenKey(hashes[n])}, tokenMemory.Milliseconds()).Int()
 		if err != nil {
 			return fmt.Errorf("revoke token: %w", err)
 		}
 		if found = done >= 0; done != 1 {
-			return errUnchanged
+			return ErrUnchanged
 		}
 		return nil
 	})

@@ -1,4 +1,4 @@
-package redisdb
+package registry
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/wire"
 )
 
 // webhooksIndex has the tenant of every endpoint, by its ID.
@@ -22,18 +24,30 @@ const failingFor = 5 * 24 * time.Hour
 func webhooksKey(tenant string) string    { return "reset:webhook:{" + tenant + "}" }
 func webhookKey(tenant, id string) string { return webhooksKey(tenant) + ":" + id }
 
-// AddEndpoint gives the tenant an endpoint, which the caller has checked, and returns it.
+// Endpoints are the webhook endpoints of tenants.
+type Endpoints struct {
+	redis   *wire.Client
+	audit   *Audit
+	leftOut *codec.LeftOut
+}
+
+// NewEndpoints makes Endpoints.
+func NewEndpoints(client *wire.Client, audit *Audit, leftOut *codec.LeftOut) *Endpoints {
+	return &Endpoints{client, audit, leftOut}
+}
+
+// Add gives the tenant an endpoint, which the caller has checked, and returns it.
 // Errors: tasks.TooManyRequests if the tenant has tasks.MaxEndpoints.
-func (db *DB) AddEndpoint(ctx context.Context, e tasks.Endpoint, actor tasks.Actor) (added tasks.Endpoint, err error) {
-	n, err := db.rdb.SCard(ctx, webhooksKey(e.Tenant)).Result()
+func (r *Endpoints) Add(ctx context.Context, e tasks.Endpoint, actor tasks.Actor) (added tasks.Endpoint, err error) {
+	n, err := r.redis.SCard(ctx, webhooksKey(e.Tenant)).Result()
 	switch {
 	case err != nil:
 		return added, fmt.Errorf("add endpoint: %w", err)
 	case n >= tasks.MaxEndpoints:
 		return added, tooManyEndpoints(e.Tenant)
 	}
-	err = db.Decide(ctx, aboutEndpoint(actor, tasks.ActionAddWebhook, e), func(ctx context.Context) error {
-		added, err = db.addEndpoint(ctx, e)
+	err = r.audit.Decide(ctx, aboutEndpoint(actor, tasks.ActionAddWebhook, e), func(ctx context.Context) error {
+		added, err = r.add(ctx, e)
 		return err
 	})
 	return added, err
@@ -51,26 +65,26 @@ func tooManyEndpoints(tenant string) *tasks.Error {
 		"tenant %s has %d webhook endpoints, which is the limit; remove one first", tenant, tasks.MaxEndpoints)
 }
 
-func (db *DB) addEndpoint(ctx context.Context, e tasks.Endpoint) (tasks.Endpoint, error) {
-	now, err := db.rdb.Time(ctx).Result()
+func (r *Endpoints) add(ctx context.Context, e tasks.Endpoint) (tasks.Endpoint, error) {
+	now, err := r.redis.Time(ctx).Result()
 	if err != nil {
 		return tasks.Endpoint{}, fmt.Errorf("add endpoint: %w", err)
 	}
 	// Indexed first: an endpoint that exists is always listed.
-	if err := db.rdb.HSet(ctx, webhooksIndex, e.ID, e.Tenant).Err(); err != nil {
+	if err := r.redis.HSet(ctx, webhooksIndex, e.ID, e.Tenant).Err(); err != nil {
 		return tasks.Endpoint{}, fmt.Errorf("add endpoint: %w", err)
 	}
-	added, err := endpointScript.Run(ctx, db.rdb, []string{webhooksKey(e.Tenant), webhookKey(e.Tenant, e.ID)},
+	added, err := endpointScript.Run(ctx, r.redis, []string{webhooksKey(e.Tenant), webhookKey(e.Tenant, e.ID)},
 		e.ID, tasks.MaxEndpoints,
 		"url", e.URL, "topics", joinTopics(e.Topics), "secret", e.Secret, "created", now.UnixMilli()).Int()
 	if err != nil {
 		return tasks.Endpoint{}, fmt.Errorf("add endpoint: %w", err)
 	}
 	if added == 0 {
-		_ = db.rdb.HDel(ctx, webhooksIndex, e.ID).Err() // met again by the next listing
+		_ = r.redis.HDel(ctx, webhooksIndex, e.ID).Err() // met again by the next listing
 		return tasks.Endpoint{}, tooManyEndpoints(e.Tenant)
 	}
-	return db.Endpoint(ctx, e.Tenant, e.ID)
+	return r.Endpoint(ctx, e.Tenant, e.ID)
 }
 
 func joinTopics(topics []tasks.Topic) string {
@@ -82,8 +96,8 @@ func joinTopics(topics []tasks.Topic) string {
 }
 
 // Endpoint returns a tenant's endpoint. Errors: tasks.ErrNoEndpoint.
-func (db *DB) Endpoint(ctx context.Context, tenant, id string) (tasks.Endpoint, error) {
-	hash, err := db.rdb.HGetAll(ctx, webhookKey(tenant, id)).Result()
+func (r *Endpoints) Endpoint(ctx context.Context, tenant, id string) (tasks.Endpoint, error) {
+	hash, err := r.redis.HGetAll(ctx, webhookKey(tenant, id)).Result()
 	if err != nil {
 		return tasks.Endpoint{}, fmt.Errorf("read endpoint: %w", err)
 	}
@@ -91,21 +105,21 @@ func (db *DB) Endpoint(ctx context.Context, tenant, id string) (tasks.Endpoint, 
 }
 
 // EndpointByID is Endpoint for somebody who does not know the tenant.
-func (db *DB) EndpointByID(ctx context.Context, id string) (tasks.Endpoint, error) {
-	tenant, err := db.rdb.HGet(ctx, webhooksIndex, id).Result()
+func (r *Endpoints) EndpointByID(ctx context.Context, id string) (tasks.Endpoint, error) {
+	tenant, err := r.redis.HGet(ctx, webhooksIndex, id).Result()
 	switch {
 	case err == redis.Nil: //nolint:errorlint // go-redis returns it bare
 		return tasks.Endpoint{}, tasks.ErrNoEndpoint
 	case err != nil:
 		return tasks.Endpoint{}, fmt.Errorf("read endpoint: %w", err)
 	}
-	return db.Endpoint(ctx, tenant, id)
+	return r.Endpoint(ctx, tenant, id)
 }
 
-// Endpoints returns every endpoint, by tenant and age. Entries of the index without an
+// List returns every endpoint, by tenant and age. Entries of the index without an
 // endpoint are left out.
-func (db *DB) Endpoints(ctx context.Context) ([]tasks.Endpoint, error) {
-	index, err := db.rdb.HGetAll(ctx, webhooksIndex).Result()
+func (r *Endpoints) List(ctx context.Context) ([]tasks.Endpoint, error) {
+	index, err := r.redis.HGetAll(ctx, webhooksIndex).Result()
 	if err != nil {
 		return nil, fmt.Errorf("list endpoints: %w", err)
 	}
@@ -115,9 +129,9 @@ func (db *DB) Endpoints(ctx context.Context) ([]tasks.Endpoint, error) {
 	}
 	endpoints := []tasks.Endpoint{}
 	for tenant := range tenants {
-		found, err := db.endpointsOf(ctx, tenant)
+		found, err := r.Of(ctx, tenant)
 		if err != nil {
-			if err := db.leaveOut("endpoints of "+tenant, err); err != nil {
+			if err := r.leftOut.Note("endpoints of "+tenant, err); err != nil {
 				return nil, fmt.Errorf("list endpoints: %w", err)
 			}
 		}
@@ -132,17 +146,17 @@ func (db *DB) Endpoints(ctx context.Context) ([]tasks.Endpoint, error) {
 	return endpoints, nil
 }
 
-// endpointsOf returns a tenant's endpoints.
-func (db *DB) endpointsOf(ctx context.Context, tenant string) ([]tasks.Endpoint, error) {
+// Of returns a tenant's endpoints.
+func (r *Endpoints) Of(ctx context.Context, tenant string) ([]tasks.Endpoint, error) {
 	cmd := redis.NewStringSliceCmd(ctx, "smembers", webhooksKey(tenant))
-	if err := db.group.do(ctx, cmd); err != nil {
+	if err := r.redis.Grouped(ctx, cmd); err != nil {
 		return nil, fmt.Errorf("read endpoints: %w", err)
 	}
 	ids := cmd.Val()
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	pipe := db.rdb.Pipeline()
+	pipe := r.redis.Pipeline()
 	answers := make([]*redis.MapStringStringCmd, len(ids))
 	for i, id := range ids {
 		answers[i] = pipe.HGetAll(ctx, webhookKey(tenant, id))
@@ -152,7 +166,7 @@ func (db *DB) endpointsOf(ctx context.Context, tenant string) ([]tasks.Endpoint,
 	for i, id := range ids {
 		hash, err := answers[i].Result()
 		if err != nil { // the tenant's other endpoints are told all the same
-			if err := db.leaveOut("endpoint "+id, err); err != nil {
+			if err := r.leftOut.Note("endpoint "+id, err); err != nil {
 				return nil, fmt.Errorf("read endpoints: %w", err)
 			}
 			continue
@@ -170,33 +184,33 @@ func decodeEndpoint(tenant, id string, hash map[string]string) (tasks.Endpoint, 
 		return tasks.Endpoint{}, tasks.ErrNoEndpoint
 	}
 	e := tasks.Endpoint{
-		ID: id, Tenant: tenant, URL: hash["url"], CreatedAt: millis(hash["created"]),
-		Secret: hash["secret"], OldSecret: hash["old_secret"], OldUntil: millis(hash["old_until"]),
-		DisabledAt: millis(hash["disabled"]), DisabledReason: hash["reason"], FailingSince: millis(hash["failing"]),
+		ID: id, Tenant: tenant, URL: hash["url"], CreatedAt: codec.Millis(hash["created"]),
+		Secret: hash["secret"], OldSecret: hash["old_secret"], OldUntil: codec.Millis(hash["old_until"]),
+		DisabledAt: codec.Millis(hash["disabled"]), DisabledReason: hash["reason"], FailingSince: codec.Millis(hash["failing"]),
 	}
 	for name := range strings.FieldsSeq(hash["topics"]) {
 		e.Topics = append(e.Topics, tasks.Topic(name))
 	}
-	if at := millis(hash["at"]); !at.IsZero() {
+	if at := codec.Millis(hash["at"]); !at.IsZero() {
 		e.Last = &tasks.Report{At: at, EventID: hash["event"], Topic: tasks.Topic(hash["topic"]), Error: hash["error"]}
 		e.Last.Status, _ = strconv.Atoi(hash["status"]) // 0: there was no answer
 	}
 	return e, nil
 }
 
-// RemoveEndpoint removes an endpoint. What is on its way to it is dropped. Errors:
+// Remove removes an endpoint. What is on its way to it is dropped. Errors:
 // tasks.ErrNoEndpoint.
-func (db *DB) RemoveEndpoint(ctx context.Context, e tasks.Endpoint, actor tasks.Actor) error {
-	if _, err := db.Endpoint(ctx, e.Tenant, e.ID); err != nil {
+func (r *Endpoints) Remove(ctx context.Context, e tasks.Endpoint, actor tasks.Actor) error {
+	if _, err := r.Endpoint(ctx, e.Tenant, e.ID); err != nil {
 		return err
 	}
-	return db.Decide(ctx, aboutEndpoint(actor, tasks.ActionRemoveWebhook, e), func(ctx context.Context) error {
-		pipe := db.rdb.Pipeline() // a transaction would be refused by a Redis that is full
+	return r.audit.Decide(ctx, aboutEndpoint(actor, tasks.ActionRemoveWebhook, e), func(ctx context.Context) error {
+		pipe := r.redis.Pipeline() // a transaction would be refused by a Redis that is full
 		pipe.SRem(ctx, webhooksKey(e.Tenant), e.ID)
 		removed := pipe.Del(ctx, webhookKey(e.Tenant, e.ID))
 		_, err := pipe.Exec(ctx)
 		if err == nil {
-			err = db.rdb.HDel(ctx, webhooksIndex, e.ID).Err() // last: until then it can be repeated
+			err = r.redis.HDel(ctx, webhooksIndex, e.ID).Err() // last: until then it can be repeated
 		}
 		if err != nil {
 			return fmt.Errorf("remove endpoint: %w", err)
@@ -210,21 +224,21 @@ func (db *DB) RemoveEndpoint(ctx context.Context, e tasks.Endpoint, actor tasks.
 
 // RotateSecret gives an endpoint a new secret; the one before signs as well for so long.
 // Errors: tasks.ErrNoEndpoint.
-func (db *DB) RotateSecret(ctx context.Context, e tasks.Endpoint, secret string, overlap time.Duration, actor tasks.Actor) error {
-	if _, err := db.Endpoint(ctx, e.Tenant, e.ID); err != nil {
+func (r *Endpoints) RotateSecret(ctx context.Context, e tasks.Endpoint, secret string, overlap time.Duration, actor tasks.Actor) error {
+	if _, err := r.Endpoint(ctx, e.Tenant, e.ID); err != nil {
 		return err
 	}
-	return db.Decide(ctx, aboutEndpoint(actor, tasks.ActionRotateWebhook, e), func(ctx context.Context) error {
-		return db.rotateSecret(ctx, e, secret, overlap)
+	return r.audit.Decide(ctx, aboutEndpoint(actor, tasks.ActionRotateWebhook, e), func(ctx context.Context) error {
+		return r.rotateSecret(ctx, e, secret, overlap)
 	})
 }
 
-func (db *DB) rotateSecret(ctx context.Context, e tasks.Endpoint, secret string, overlap time.Duration) error {
-	now, err := db.rdb.Time(ctx).Result()
+func (r *Endpoints) rotateSecret(ctx context.Context, e tasks.Endpoint, secret string, overlap time.Duration) error {
+	now, err := r.redis.Time(ctx).Result()
 	if err != nil {
 		return fmt.Errorf("rotate secret: %w", err)
 	}
-	rotated, err := rotateScript.Run(ctx, db.rdb, []string{webhookKey(e.Tenant, e.ID)}, secret, now.Add(overlap).UnixMilli()).Int()
+	rotated, err := rotateScript.Run(ctx, r.redis, []string{webhookKey(e.Tenant, e.ID)}, secret, now.Add(overlap).UnixMilli()).Int()
 	if err != nil {
 		return fmt.Errorf("rotate secret: %w", err)
 	}
@@ -234,14 +248,14 @@ func (db *DB) rotateSecret(ctx context.Context, e tasks.Endpoint, secret string,
 	return nil
 }
 
-// EnableEndpoint has an endpoint told again. Errors: tasks.ErrNoEndpoint.
-func (db *DB) EnableEndpoint(ctx context.Context, e tasks.Endpoint, actor tasks.Actor) error {
-	now, err := db.Endpoint(ctx, e.Tenant, e.ID)
+// Enable has an endpoint told again. Errors: tasks.ErrNoEndpoint.
+func (r *Endpoints) Enable(ctx context.Context, e tasks.Endpoint, actor tasks.Actor) error {
+	now, err := r.Endpoint(ctx, e.Tenant, e.ID)
 	if err != nil || now.DisabledAt.IsZero() && now.FailingSince.IsZero() {
 		return err
 	}
-	return db.Decide(ctx, aboutEndpoint(actor, tasks.ActionEnableWebhook, e), func(ctx context.Context) error {
-		if err := db.rdb.HDel(ctx, webhookKey(e.Tenant, e.ID), "disabled", "reason", "failing").Err(); err != nil {
+	return r.audit.Decide(ctx, aboutEndpoint(actor, tasks.ActionEnableWebhook, e), func(ctx context.Context) error {
+		if err := r.redis.HDel(ctx, webhookKey(e.Tenant, e.ID), "disabled", "reason", "failing").Err(); err != nil {
 			return fmt.Errorf("enable endpoint: %w", err)
 		}
 		return nil
@@ -250,9 +264,9 @@ func (db *DB) EnableEndpoint(ctx context.Context, e tasks.Endpoint, actor tasks.
 
 // Report notes what came of sending a notice. It disables an endpoint that wants no
 // more, or that has taken nothing for five days, and reports whether it did.
-func (db *DB) Report(ctx context.Context, e tasks.Endpoint, r tasks.Report) (disabled bool, err error) {
-	n, err := reportScript.Run(ctx, db.group, []string{webhookKey(e.Tenant, e.ID)},
-		r.EventID, string(r.Topic), r.Status, r.Error, flag(r.Gone), failingFor.Milliseconds()).Int()
+func (r *Endpoints) Report(ctx context.Context, e tasks.Endpoint, report tasks.Report) (disabled bool, err error) {
+	n, err := r.redis.Run(ctx, reportScript, []string{webhookKey(e.Tenant, e.ID)},
+		report.EventID, string(report.Topic), report.Status, report.Error, codec.Flag(report.Gone), failingFor.Milliseconds()).Int()
 	if err != nil {
 		return false, fmt.Errorf("report: %w", err)
 	}

@@ -1,4 +1,4 @@
-package redisdb
+package registry
 
 import (
 	"context"
@@ -24,13 +24,13 @@ const ticketKey = "reset:ticket-key"
 
 // NewTicket returns a ticket for the events of a job. It is nowhere but with its holder: the
 // hash of the token and the end of the ticket's time, sealed together with the job.
-func (db *DB) NewTicket(ctx context.Context, token tasks.Token, job string) (tasks.Ticket, error) {
-	seal, err := db.ticketSeal(ctx)
+func (t *Tokens) NewTicket(ctx context.Context, token tasks.Token, job string) (tasks.Ticket, error) {
+	seal, err := t.ticketSeal(ctx)
 	if errors.Is(err, redis.Nil) { // nobody has had a ticket yet
-		if err := db.rdb.SetNX(ctx, ticketKey, rand.Text()+rand.Text(), 0).Err(); err != nil {
-			return tasks.Ticket{}, orFull(fmt.Errorf("make the key of tickets: %w", err))
+		if err := t.redis.SetNX(ctx, ticketKey, rand.Text()+rand.Text(), 0).Err(); err != nil {
+			return tasks.Ticket{}, OrFull(fmt.Errorf("make the key of tickets: %w", err))
 		}
-		seal, err = db.ticketSeal(ctx)
+		seal, err = t.ticketSeal(ctx)
 	}
 	if err != nil {
 		return tasks.Ticket{}, err
@@ -39,7 +39,7 @@ func (db *DB) NewTicket(ctx context.Context, token tasks.Token, job string) (tas
 	if err != nil {
 		return tasks.Ticket{}, fmt.Errorf("the hash of a token: %w", err)
 	}
-	until := tasks.FromMillis(db.Now().Add(tasks.TicketLife).UnixMilli())
+	until := tasks.FromMillis(t.redis.Now().Add(tasks.TicketLife).UnixMilli())
 	if end := token.ExpiresAt; !end.IsZero() && end.Before(until.Time) {
 		until = end // it would open nothing any more
 	}
@@ -49,8 +49,8 @@ func (db *DB) NewTicket(ctx context.Context, token tasks.Token, job string) (tas
 
 // TicketToken returns the token of whoever got a ticket for the events of a job. Errors:
 // tasks.BadToken, tasks.TokenExpired.
-func (db *DB) TicketToken(ctx context.Context, ticket, job string) (tasks.Token, error) {
-	seal, err := db.ticketSeal(ctx)
+func (t *Tokens) TicketToken(ctx context.Context, ticket, job string) (tasks.Token, error) {
+	seal, err := t.ticketSeal(ctx)
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return tasks.Token{}, err
 	}
@@ -58,17 +58,17 @@ func (db *DB) TicketToken(ctx context.Context, ticket, job string) (tasks.Token,
 	switch {
 	case !valid:
 		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "the ticket is not valid, or is for another job")
-	case !db.Now().Before(until):
+	case !t.redis.Now().Before(until):
 		return tasks.Token{}, tasks.Errorf(tasks.TokenExpired, "the ticket has expired, get a new one")
 	}
-	token, found, err := db.token(ctx, hash)
+	token, found, err := t.token(ctx, hash)
 	if err != nil {
 		return tasks.Token{}, err
 	}
 	if !found {
 		return tasks.Token{}, tasks.Errorf(tasks.TokenExpired, "the token of the ticket is no longer valid")
 	}
-	return token, token.Check(db.Now())
+	return token, token.Check(t.redis.Now())
 }
 
 // openTicket returns what NewTicket has sealed. seal is nil as long as it has done nothing.
@@ -86,8 +86,8 @@ func openTicket(seal cipher.AEAD, ticket, job string) (hash string, until time.T
 }
 
 // ticketSeal seals and opens tickets.
-func (db *DB) ticketSeal(ctx context.Context) (cipher.AEAD, error) {
-	key, err := db.rdb.Get(ctx, ticketKey).Result()
+func (t *Tokens) ticketSeal(ctx context.Context) (cipher.AEAD, error) {
+	key, err := t.redis.Get(ctx, ticketKey).Result()
 	if err != nil {
 		return nil, fmt.Errorf("read the key of tickets: %w", err)
 	}

@@ -1,11 +1,13 @@
 -- halt.lua: halt a tenant, or end that. There are two halts, which hold side by side: the
 -- operators' and the tenant's own.
+-- needs: brake
 -- KEYS[1] policies
 -- ARGV[1] field of the operators' halt   ARGV[2] field of the tenant's own
 -- ARGV[3] whose is meant: 'operator' or 'tenant'   ARGV[4] the halt (JSON), '' = end it
 -- returns 1 done, 0 there is nothing to change
 -- Workers of before know only the first field. Where the operators have no halt, it repeats
 -- the tenant's own, marked, so that they hold, too.
+brake()
 local mark = '{"own":true,'
 
 local theirs, own = redis.call('HGET', KEYS[1], ARGV[1]), redis.call('HGET', KEYS[1], ARGV[2])

@@ -1,5 +1,6 @@
 -- spend.lua: count a reset that is about to begin against its tenant's limit per hour,
 -- or take that back.
+-- needs: quota
 -- KEYS[1] begun: counts by minute
 -- ARGV[1] limit   ARGV[2] '' or the minute that it was counted in, to take it back
 -- returns {s until it may begin, 0 = now; the minute}

@@ -1,4 +1,4 @@
-package redisdb
+package registry
 
 import (
 	"cmp"
@@ -11,21 +11,36 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/wire"
 )
 
 const fleetIndex = "reset:fleet"
 
-// Registered returns the fleet entries of those instances that have one.
-func (db *DB) Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error) {
-	return db.readFleet(ctx, instances, func(_ string, err error) error { return err })
+// Fleet is the register of instances.
+type Fleet struct {
+	redis   *wire.Client
+	audit   *Audit
+	storage *Storage
+	leftOut *codec.LeftOut
 }
 
-// readFleet asks spoiled what becomes of an entry that cannot be read: nil leaves it out.
-func (db *DB) readFleet(ctx context.Context, instances []string, spoiled func(id string, err error) error) (map[string]tasks.Instance, error) {
-	pipe := db.rdb.Pipeline()
+// NewFleet makes a Fleet.
+func NewFleet(client *wire.Client, audit *Audit, storage *Storage, leftOut *codec.LeftOut) *Fleet {
+	return &Fleet{client, audit, storage, leftOut}
+}
+
+// Registered returns the fleet entries of those instances that have one.
+func (f *Fleet) Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error) {
+	return f.read(ctx, instances, func(_ string, err error) error { return err })
+}
+
+// read asks spoiled what becomes of an entry that cannot be read: nil leaves it out.
+func (f *Fleet) read(ctx context.Context, instances []string, spoiled func(id string, err error) error) (map[string]tasks.Instance, error) {
+	pipe := f.redis.Pipeline()
 	answers := make([]*redis.SliceCmd, len(instances))
 	for i, id := range instances {
-		answers[i] = pipe.HMGet(ctx, fleetKey(id), "tenant", "protected")
+		answers[i] = pipe.HMGet(ctx, codec.FleetKey(id), "tenant", "protected")
 	}
 	_, _ = pipe.Exec(ctx) // each carries its own error
 	fleet := make(map[string]tasks.Instance, len(instances))
@@ -36,39 +51,20 @@ func (db *DB) readFleet(ctx context.Context, instances []string, spoiled func(id
 				return nil, fmt.Errorf("read fleet: %w", err)
 			}
 		} else if len(v) == 2 && v[0] != nil {
-			fleet[id] = tasks.Instance{ID: id, Tenant: text(v[0]), Protected: text(v[1]) == "1"}
+			fleet[id] = tasks.Instance{ID: id, Tenant: codec.Text(v[0]), Protected: codec.Text(v[1]) == "1"}
 		}
 	}
 	return fleet, nil
 }
 
-// Locked returns those instances that an item has just now.
-func (db *DB) Locked(ctx context.Context, instances []string) (map[string]bool, error) {
-	pipe := db.rdb.Pipeline()
-	answers := make([]*redis.IntCmd, len(instances))
-	for i, id := range instances {
-		answers[i] = pipe.Exists(ctx, lockKey(id))
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("read locks: %w", err)
-	}
-	locked := map[string]bool{}
-	for i, id := range instances {
-		if answers[i].Val() == 1 {
-			locked[id] = true
-		}
-	}
-	return locked, nil
-}
-
 // Register adds instances to the fleet, or changes the entries they have, wholly. The
 // caller has checked them.
-func (db *DB) Register(ctx context.Context, instances []tasks.Instance, actor tasks.Actor) error {
+func (f *Fleet) Register(ctx context.Context, instances []tasks.Instance, actor tasks.Actor) error {
 	changes := make([]tasks.FleetChange, len(instances))
 	for i, in := range instances {
 		changes[i] = tasks.FleetChange{ID: in.ID, Tenant: in.Tenant, Protected: &in.Protected}
 	}
-	_, err := db.Import(ctx, changes, actor)
+	_, err := f.Import(ctx, changes, actor)
 	return err
 }
 
@@ -78,21 +74,21 @@ func (db *DB) Register(ctx context.Context, instances []tasks.Instance, actor ta
 // What the report says is done, also after an error, which names instances that are new and
 // have no tenant, tasks.NotYourInstance, before anything is done. Errors: also
 // tasks.StorageFull.
-func (db *DB) Import(ctx context.Context, changes []tasks.FleetChange, actor tasks.Actor) (report tasks.FleetReport, err error) {
-	if err := db.refuseWhenFull(ctx); err != nil {
+func (f *Fleet) Import(ctx context.Context, changes []tasks.FleetChange, actor tasks.Actor) (report tasks.FleetReport, err error) {
+	if err := f.storage.Refuse(ctx); err != nil {
 		return report, err
 	}
-	report, err = db.importAll(ctx, changes, actor)
-	return report, orFull(err)
+	report, err = f.importAll(ctx, changes, actor)
+	return report, OrFull(err)
 }
 
-func (db *DB) importAll(ctx context.Context, changes []tasks.FleetChange, actor tasks.Actor) (report tasks.FleetReport, err error) {
+func (f *Fleet) importAll(ctx context.Context, changes []tasks.FleetChange, actor tasks.Actor) (report tasks.FleetReport, err error) {
 	for len(changes) > 0 {
 		ids := make([]string, len(changes))
 		for i, c := range changes {
 			ids[i] = c.ID
 		}
-		seen, err := db.Registered(ctx, ids)
+		seen, err := f.Registered(ctx, ids)
 		if err != nil {
 			return report, err
 		}
@@ -100,9 +96,9 @@ func (db *DB) importAll(ctx context.Context, changes []tasks.FleetChange, actor 
 			return report, tasks.Errorf(tasks.NotYourInstance, "not registered, and without a tenant: %s", strings.Join(missing, ", "))
 		}
 		var again []tasks.FleetChange // whose entry somebody else changed just now
-		if err := db.decideAll(ctx, importEntries(changes, seen, actor), func(ctx context.Context) error {
+		if err := f.audit.decideAll(ctx, importEntries(changes, seen, actor), func(ctx context.Context) error {
 			var done tasks.FleetReport
-			again, done, err = db.register(ctx, changes, seen)
+			again, done, err = f.register(ctx, changes, seen)
 			report.Add(done)
 			return err
 		}); err != nil {
@@ -121,14 +117,6 @@ func withoutTenant(changes []tasks.FleetChange, seen map[string]tasks.Instance) 
 		}
 	}
 	return missing
-}
-
-// decideAll is Decide for what has several entries.
-func (db *DB) decideAll(ctx context.Context, entries []tasks.AuditEntry, act func(context.Context) error) error {
-	if len(entries) == 0 {
-		return act(ctx)
-	}
-	return db.Decide(ctx, entries[0], func(ctx context.Context) error { return db.decideAll(ctx, entries[1:], act) })
 }
 
 // effect is what a change makes of an entry that was seen.
@@ -197,18 +185,18 @@ func importEntries(changes []tasks.FleetChange, seen map[string]tasks.Instance, 
 
 // register makes changes of entries that were seen. It returns those whose entry is another
 // by now, and what the others have come to.
-func (db *DB) register(ctx context.Context, changes []tasks.FleetChange, seen map[string]tasks.Instance) (again []tasks.FleetChange, done tasks.FleetReport, err error) {
-	pipe := db.rdb.Pipeline()
+func (f *Fleet) register(ctx context.Context, changes []tasks.FleetChange, seen map[string]tasks.Instance) (again []tasks.FleetChange, done tasks.FleetReport, err error) {
+	pipe := f.redis.Pipeline()
 	answers := make([]*redis.Cmd, len(changes))
 	for i, c := range changes {
 		// Indexed first: an entry that exists is always listed.
 		pipe.ZAdd(ctx, fleetIndex, redis.Z{Member: c.ID})
 		protected := ""
 		if c.Protected != nil {
-			protected = flag(*c.Protected)
+			protected = codec.Flag(*c.Protected)
 		}
 		from := seen[c.ID]
-		answers[i] = registerScript.Eval(ctx, pipe, []string{fleetKey(c.ID)}, c.Tenant, protected, from.Tenant, flag(from.Protected))
+		answers[i] = registerScript.Eval(ctx, pipe, []string{codec.FleetKey(c.ID)}, c.Tenant, protected, from.Tenant, codec.Flag(from.Protected))
 	}
 	_, failed := pipe.Exec(ctx)
 	for i, c := range changes {
@@ -228,21 +216,21 @@ func (db *DB) register(ctx context.Context, changes []tasks.FleetChange, seen ma
 
 // Protect protects registered instances from every attempt that has not begun, or ends
 // that. It returns those that are not registered.
-func (db *DB) Protect(ctx context.Context, instances []string, protected bool, actor tasks.Actor) (missing []string, err error) {
+func (f *Fleet) Protect(ctx context.Context, instances []string, protected bool, actor tasks.Actor) (missing []string, err error) {
 	action := tasks.ActionUnprotect
 	if protected {
 		action = tasks.ActionProtect
 	}
-	return db.changeFleet(ctx, actor.Entry(action), instances, func(ctx context.Context, instance string) (bool, error) {
-		found, err := protectScript.Run(ctx, db.rdb, []string{fleetKey(instance)}, flag(protected)).Int()
+	return f.change(ctx, actor.Entry(action), instances, func(ctx context.Context, instance string) (bool, error) {
+		found, err := protectScript.Run(ctx, f.redis, []string{codec.FleetKey(instance)}, codec.Flag(protected)).Int()
 		return found == 1, err
 	})
 }
 
-// changeFleet changes the entries of those instances that are registered, and returns the
+// change changes the entries of those instances that are registered, and returns the
 // others.
-func (db *DB) changeFleet(ctx context.Context, e tasks.AuditEntry, instances []string, change func(context.Context, string) (found bool, err error)) (missing []string, err error) {
-	fleet, err := db.Registered(ctx, instances)
+func (f *Fleet) change(ctx context.Context, e tasks.AuditEntry, instances []string, change func(context.Context, string) (found bool, err error)) (missing []string, err error) {
+	fleet, err := f.Registered(ctx, instances)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +245,7 @@ func (db *DB) changeFleet(ctx context.Context, e tasks.AuditEntry, instances []s
 	if found == nil {
 		return missing, nil
 	}
-	err = db.Decide(ctx, e.About(found), func(ctx context.Context) error {
+	err = f.audit.Decide(ctx, e.About(found), func(ctx context.Context) error {
 		changed := false
 		for _, id := range found {
 			done, err := change(ctx, id)
@@ -270,22 +258,22 @@ func (db *DB) changeFleet(ctx context.Context, e tasks.AuditEntry, instances []s
 			changed = changed || done
 		}
 		if !changed {
-			return errUnchanged
+			return ErrUnchanged
 		}
 		return nil
 	})
 	return missing, err
 }
 
-// Fleet calls visit for each registered instance, by ID.
-func (db *DB) Fleet(ctx context.Context, visit func(tasks.Instance) error) error {
+// All calls visit for each registered instance, by ID.
+func (f *Fleet) All(ctx context.Context, visit func(tasks.Instance) error) error {
 	const page = 500
 	for from := int64(0); ; from += page {
-		ids, err := db.rdb.ZRange(ctx, fleetIndex, from, from+page-1).Result()
+		ids, err := f.redis.ZRange(ctx, fleetIndex, from, from+page-1).Result()
 		if err != nil {
 			return fmt.Errorf("list fleet: %w", err)
 		}
-		fleet, err := db.readFleet(ctx, ids, func(id string, err error) error { return db.leaveOut("instance "+id, err) })
+		fleet, err := f.read(ctx, ids, func(id string, err error) error { return f.leftOut.Note("instance "+id, err) })
 		if err != nil {
 			return err
 		}
@@ -303,11 +291,11 @@ func (db *DB) Fleet(ctx context.Context, visit func(tasks.Instance) error) error
 }
 
 // Unregister removes instances from the fleet and returns those that were not there.
-func (db *DB) Unregister(ctx context.Context, instances []string, actor tasks.Actor) (missing []string, err error) {
-	return db.changeFleet(ctx, actor.Entry(tasks.ActionUnregister), instances, func(ctx context.Context, instance string) (bool, error) {
-		n, err := db.rdb.Del(ctx, fleetKey(instance)).Result()
+func (f *Fleet) Unregister(ctx context.Context, instances []string, actor tasks.Actor) (missing []string, err error) {
+	return f.change(ctx, actor.Entry(tasks.ActionUnregister), instances, func(ctx context.Context, instance string) (bool, error) {
+		n, err := f.redis.Del(ctx, codec.FleetKey(instance)).Result()
 		if err == nil {
-			err = db.rdb.ZRem(ctx, fleetIndex, instance).Err()
+			err = f.redis.ZRem(ctx, fleetIndex, instance).Err()
 		}
 		return n > 0, err
 	})

@@ -1,0 +1,53 @@
+package codec
+
+import (
+	"strconv"
+	"time"
+
+	"batchreset/tasks"
+)
+
+const (
+	// OpenKey has the open jobs by the time of their next sweep.
+	OpenKey = "reset:open"
+	// AllJobsKey has the jobs of all tenants by creation time.
+	AllJobsKey = "reset:jobs"
+)
+
+// JobsKey has a tenant's jobs by creation time.
+func JobsKey(tenant string) string { return AllJobsKey + ":{" + tenant + "}" }
+
+// JobKey is a job record.
+func JobKey(job string) string { return "reset:{" + job + "}" }
+
+// LockKey has the item and the attempt that reset the instance, see LockValue.
+func LockKey(instance string) string { return "reset:lock:{" + instance + "}" }
+
+// FleetKey is an instance's entry in the fleet.
+func FleetKey(instance string) string { return "reset:fleet:{" + instance + "}" }
+
+// LockValue is what the lock of an instance holds while an attempt has it.
+func LockValue(d tasks.Delivery, token string) string { return d.ItemID + " " + token }
+
+// RecordOf returns the record's key and the item's number. The item ID of a
+// decoded delivery is always well formed.
+func RecordOf(d tasks.Delivery) (key string, n int) {
+	job, n, _ := tasks.ParseItemID(d.ItemID)
+	return JobKey(job), n
+}
+
+// Fields of a job record.
+const (
+	// RevField is one that every change of the record writes.
+	RevField = "rev"
+	// ToldField has the number of the last ending that the tenant was told, see told.lua.
+	ToldField = "told"
+)
+
+// ItemToldField is ToldField for item n.
+func ItemToldField(n int) string { return ToldField + ":" + strconv.Itoa(n) }
+
+// ListingGrace is how long a job may be listed before its record exists. A
+// listing without a record is dropped after this time, and a create refuses to
+// run after half of it, so that no job can exist unlisted.
+const ListingGrace = time.Minute
