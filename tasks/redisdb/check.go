@@ -62,36 +62,3 @@ func sayable(err error) error {
 	}
 	return err
 }
-
-// checkInfo judges the answer to INFO.
-func checkInfo(text string) error {
-	info := parseInfo(text)
-	version := info["redis_version"]
-	var major, minor int
-	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
-		return tasks.Errorf(tasks.Internal, "redis does not tell its version (redis_version:%s)", version)
-	}
-	if major < 6 || major == 6 && minor < 2 {
-		return tasks.Errorf(tasks.Internal, "redis %s is too old, 6.2 or later is needed", version)
-	}
-	if policy := info["maxmemory_policy"]; policy != "noeviction" {
-		return tasks.Errorf(tasks.Internal, "redis has maxmemory-policy %s and may evict jobs; set maxmemory-policy noeviction", policy)
-	}
-	if info["role"] == "slave" {
-		return errReplica
-	}
-	if info["loading"] == "1" {
-		return errLoading
-	}
-	return nil
-}
-
-func parseInfo(text string) map[string]string {
-	info := map[string]string{}
-	for line := range strings.Lines(text) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			info[name] = value
-		}
-	}
-	return info
-}

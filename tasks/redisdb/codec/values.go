@@ -31,3 +31,11 @@ func Millis(s string) tasks.Time {
 	ms, _ := strconv.ParseInt(s, 10, 64) // absent: zero
 	return tasks.FromMillis(ms)
 }
+
+// Revision reads the fields "created" and "rev" of a job record. created is zero if there is no
+// record.
+func Revision(created, rev any) (at tasks.Time, revision int64, err error) {
+	f := numbers{fields: []string{Text(created), Text(rev)}}
+	at, revision = tasks.FromMillis(f.count(0)), f.count(1)
+	return at, revision, f.err
+}

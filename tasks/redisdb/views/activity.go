@@ -1,4 +1,4 @@
-package redisdb
+package views
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/wire"
 )
 
 const (
@@ -17,35 +18,40 @@ const (
 	// that is kept.
 	activityStep = 2 * time.Second
 	activityKept = 2 * time.Hour
-	// activityPatience is for the last time, when the process ends.
-	activityPatience = time.Second
 )
 
 // activityKey is a hash of numbers of items, of one minute.
 func activityKey(minute int64) string { return fmt.Sprintf("reset:activity:%d", minute) }
 
-// activity is what this process has done to items and has not written yet. It is for
-// charts; who needs exact numbers has the records.
-type activity struct {
+// Activity is what this process does to items, for charts, until it is written to where that of
+// all processes is. Who needs exact numbers has the records.
+type Activity struct {
+	redis                                            *wire.Client
 	submitted, succeeded, failed, unknown, cancelled atomic.Int64
 }
 
-// end counts an item that has come to a final state.
-func (a *activity) end(state tasks.ItemState) {
+// NewActivity makes an Activity.
+func NewActivity(client *wire.Client) *Activity { return &Activity{redis: client} }
+
+// Submit counts items that were accepted.
+func (a *Activity) Submit(items int) { a.submitted.Add(int64(items)) }
+
+// End counts items that have come to a final state.
+func (a *Activity) End(state tasks.ItemState, items int) {
 	switch state {
 	case tasks.ItemSucceeded:
-		a.succeeded.Add(1)
+		a.succeeded.Add(int64(items))
 	case tasks.ItemFailed:
-		a.failed.Add(1)
+		a.failed.Add(int64(items))
 	case tasks.ItemUnknown:
-		a.unknown.Add(1)
+		a.unknown.Add(int64(items))
 	case tasks.ItemCancelled:
-		a.cancelled.Add(1)
+		a.cancelled.Add(int64(items))
 	}
 }
 
 // take returns what is not written, by field of the hash, and forgets it.
-func (a *activity) take() map[string]int64 {
+func (a *Activity) take() map[string]int64 {
 	done := map[string]int64{}
 	for name, n := range map[string]*atomic.Int64{
 		"submitted": &a.submitted, "succeeded": &a.succeeded, "failed": &a.failed, "unknown": &a.unknown, "cancelled": &a.cancelled,
@@ -57,9 +63,8 @@ func (a *activity) take() map[string]int64 {
 	return done
 }
 
-// WriteActivity writes what this process does to items for Overview, until ctx ends; Close
-// writes the rest. While nothing happens nothing is sent.
-func (db *DB) WriteActivity(ctx context.Context) error {
+// WriteActivity writes it, until ctx ends. While nothing happens nothing is sent.
+func (a *Activity) WriteActivity(ctx context.Context) error {
 	ticker := time.NewTicker(activityStep)
 	defer ticker.Stop()
 	for {
@@ -67,23 +72,23 @@ func (db *DB) WriteActivity(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			db.writeActivity(ctx)
+			a.Flush(ctx)
 		}
 	}
 }
 
-// writeActivity adds it to the minute of Redis's clock. What cannot be written is lost.
-func (db *DB) writeActivity(ctx context.Context) {
-	done := db.activity.take()
+// Flush adds it to the minute of Redis's clock. What cannot be written is lost.
+func (a *Activity) Flush(ctx context.Context) {
+	done := a.take()
 	if len(done) == 0 {
 		return
 	}
-	now, err := db.rdb.Time(ctx).Result()
+	now, err := a.redis.Time(ctx).Result()
 	if err != nil {
 		return
 	}
 	key := activityKey(now.Unix() / 60)
-	pipe := db.rdb.Pipeline()
+	pipe := a.redis.Pipeline()
 	for name, n := range done {
 		pipe.HIncrBy(ctx, key, name, n)
 	}
@@ -92,8 +97,8 @@ func (db *DB) writeActivity(ctx context.Context) {
 }
 
 // minutes are the last n, oldest first.
-func (db *DB) minutes(ctx context.Context, now time.Time, n int) ([]tasks.Activity, error) {
-	pipe := db.rdb.Pipeline()
+func (a *Activity) minutes(ctx context.Context, now time.Time, n int) ([]tasks.Activity, error) {
+	pipe := a.redis.Pipeline()
 	hashes := make([]*redis.MapStringStringCmd, n)
 	for i := range hashes {
 		hashes[i] = pipe.HGetAll(ctx, activityKey(now.Unix()/60-int64(n-1-i)))

@@ -1,4 +1,4 @@
-package redisdb
+package views
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
 )
 
 // The index of jobs by instance is made small: millions of instances have few jobs each,
@@ -37,6 +38,29 @@ func hashInstance(id string) uint32 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(id)) // never fails
 	return h.Sum32()
+}
+
+// Index lists a job that is about to be created, in the pipeline: by tenant, among all, and
+// by instance. Forget must follow if that fails.
+func (v *Jobs) Index(ctx context.Context, pipe redis.Pipeliner, now time.Time, tenant, job string, instances []string) {
+	for _, jobs := range []string{codec.JobsKey(tenant), codec.AllJobsKey} {
+		pipe.ZAdd(ctx, jobs, redis.Z{Score: float64(now.UnixMilli()), Member: job})
+		pipe.ZRemRangeByScore(ctx, jobs, "-inf", score(now.Add(-v.lifetime)))
+		pipe.Expire(ctx, jobs, v.lifetime)
+	}
+	v.instances.add(ctx, pipe, now, v.lifetime, job, instances)
+}
+
+// Forget is for an Index that may not have been written.
+func (v *Jobs) Forget() { v.instances.forget() }
+
+// IndexAt lists a job with the time at which it was created, by tenant and among all: another
+// sending of its request has listed it with another time. Listings select by that; it is not
+// worth an error.
+func (v *Jobs) IndexAt(ctx context.Context, created int64, tenant, job string) {
+	for _, jobs := range []string{codec.JobsKey(tenant), codec.AllJobsKey} {
+		_ = v.redis.ZAdd(ctx, jobs, redis.Z{Score: float64(created), Member: job}).Err()
+	}
 }
 
 // instanceIndex remembers the last day for which this process has seen to it that its string
@@ -70,14 +94,14 @@ func (x *instanceIndex) forget() {
 const instanceJobs = 200
 
 // InstanceJobs returns the newest jobs that have the instance, newest first, at most 200.
-func (db *DB) InstanceJobs(ctx context.Context, instance string) ([]tasks.Job, error) {
-	now, err := db.rdb.Time(ctx).Result()
+func (v *Jobs) InstanceJobs(ctx context.Context, instance string) ([]tasks.Job, error) {
+	now, err := v.redis.Time(ctx).Result()
 	if err != nil {
 		return nil, fmt.Errorf("jobs of an instance: %w", err)
 	}
-	pipe := db.rdb.Pipeline()
+	pipe := v.redis.Pipeline()
 	var days []*redis.StringCmd
-	for day := dayOf(now); day >= dayOf(now.Add(-db.lifetime())); day-- {
+	for day := dayOf(now); day >= dayOf(now.Add(-v.lifetime)); day-- {
 		days = append(days, pipe.Get(ctx, instancesKey(day)))
 	}
 	_, _ = pipe.Exec(ctx) // each day is looked at by itself: most have none
@@ -92,7 +116,7 @@ func (db *DB) InstanceJobs(ctx context.Context, instance string) ([]tasks.Job, e
 		ids = append(ids, found...)
 	}
 	ids = ids[:min(len(ids), instanceJobs)]
-	jobs, err := db.JobsByID(ctx, ids)
+	jobs, err := v.JobsByID(ctx, ids)
 	if err != nil {
 		return nil, fmt.Errorf("jobs of an instance: %w", err)
 	}
@@ -115,9 +139,28 @@ func indexedJobs(entries []byte, hash uint32) (ids []string) {
 	return ids
 }
 
+// Locked returns those instances that an item has just now.
+func (v *Jobs) Locked(ctx context.Context, instances []string) (map[string]bool, error) {
+	pipe := v.redis.Pipeline()
+	answers := make([]*redis.IntCmd, len(instances))
+	for i, id := range instances {
+		answers[i] = pipe.Exists(ctx, codec.LockKey(id))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("read locks: %w", err)
+	}
+	locked := map[string]bool{}
+	for i, id := range instances {
+		if answers[i].Val() == 1 {
+			locked[id] = true
+		}
+	}
+	return locked, nil
+}
+
 // Lock returns the item that is resetting the instance, or "".
-func (db *DB) Lock(ctx context.Context, instance string) (item string, err error) {
-	value, err := db.rdb.Get(ctx, lockKey(instance)).Result()
+func (v *Jobs) Lock(ctx context.Context, instance string) (item string, err error) {
+	value, err := v.redis.Get(ctx, codec.LockKey(instance)).Result()
 	if errors.Is(err, redis.Nil) {
 		return "", nil
 	}

@@ -1,4 +1,4 @@
-package redisdb
+package views
 
 import (
 	"context"

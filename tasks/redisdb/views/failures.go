@@ -1,4 +1,4 @@
-package redisdb
+package views
 
 import (
 	"cmp"
@@ -13,6 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/wire"
 )
 
 // failuresKey is a sorted set of the kinds of failures by the time of the last one. The
@@ -30,6 +32,20 @@ const (
 	failureKinds = 200
 )
 
+// Failures lists the items that failed or are unknown, by kind.
+type Failures struct {
+	redis   *wire.Client
+	jobs    *Jobs
+	driver  string
+	leftOut *codec.LeftOut
+}
+
+// NewFailures makes Failures. driver is what this process resets instances with, to say what
+// failed; empty if it does not.
+func NewFailures(client *wire.Client, jobs *Jobs, driver string, leftOut *codec.LeftOut) *Failures {
+	return &Failures{client, jobs, driver, leftOut}
+}
+
 // kindName is a kind as a member of failuresKey. No driver has a space in its name.
 func kindName(k tasks.FailureKind) string { return k.Driver + " " + string(k.Code) }
 
@@ -38,11 +54,11 @@ func parseKind(name string) tasks.FailureKind {
 	return tasks.FailureKind{Driver: driver, Code: tasks.Code(code)}
 }
 
-// noteFailure lists an item that ended at a time of Redis's clock. The list is for
+// Note lists an item that ended at a time of Redis's clock. The list is for
 // operators, and repeated by IndexFailures: it is not worth failing for.
-func (db *DB) noteFailure(ctx context.Context, item string, code tasks.Code, at int64) {
-	pipe := db.rdb.Pipeline()
-	listFailure(ctx, pipe, kindName(tasks.FailureKind{Driver: db.opts.Driver, Code: code}), item, at)
+func (v *Failures) Note(ctx context.Context, item string, code tasks.Code, at int64) {
+	pipe := v.redis.Pipeline()
+	listFailure(ctx, pipe, kindName(tasks.FailureKind{Driver: v.driver, Code: code}), item, at)
 	_, _ = pipe.Exec(ctx)
 }
 
@@ -61,15 +77,15 @@ func listFailure(ctx context.Context, pipe redis.Pipeliner, kind, item string, a
 
 // IndexFailures lists the job's items that failed or are unknown, unless they are listed:
 // a process may die between the end of an item and its entry.
-func (db *DB) IndexFailures(ctx context.Context, job tasks.Job) error {
+func (v *Failures) IndexFailures(ctx context.Context, job tasks.Job) error {
 	if job.Counts.Failed+job.Counts.Unknown == 0 {
 		return nil
 	}
-	kinds, err := db.rdb.ZRange(ctx, failuresKey, 0, -1).Result()
+	kinds, err := v.redis.ZRange(ctx, failuresKey, 0, -1).Result()
 	if err != nil {
 		return fmt.Errorf("index failures: %w", err)
 	}
-	pipe := db.rdb.Pipeline()
+	pipe := v.redis.Pipeline()
 	listed := make([][]*redis.FloatCmd, len(job.Items))
 	for i, it := range job.Items {
 		for _, kind := range kinds {
@@ -81,10 +97,10 @@ func (db *DB) IndexFailures(ctx context.Context, job tasks.Job) error {
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return fmt.Errorf("index failures: %w", err)
 	}
-	pipe = db.rdb.Pipeline()
+	pipe = v.redis.Pipeline()
 	for i, it := range job.Items {
 		if hasFailed(it) && !slices.ContainsFunc(listed[i], func(c *redis.FloatCmd) bool { return c.Err() == nil }) {
-			listFailure(ctx, pipe, kindName(tasks.FailureKind{Driver: db.opts.Driver, Code: it.Code}), it.ID, it.FinishedAt.UnixMilli())
+			listFailure(ctx, pipe, kindName(tasks.FailureKind{Driver: v.driver, Code: it.Code}), it.ID, it.FinishedAt.UnixMilli())
 		}
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
@@ -99,17 +115,17 @@ func hasFailed(it tasks.Item) bool {
 
 // FailureKinds counts the failures of the time before now, in equal parts of it, the kind
 // with the most first.
-func (db *DB) FailureKinds(ctx context.Context, before time.Duration, parts int) ([]tasks.FailureCount, error) {
-	now, err := db.rdb.Time(ctx).Result()
+func (v *Failures) FailureKinds(ctx context.Context, before time.Duration, parts int) ([]tasks.FailureCount, error) {
+	now, err := v.redis.Time(ctx).Result()
 	if err != nil {
 		return nil, fmt.Errorf("count failures: %w", err)
 	}
 	start := now.Add(-before)
-	listed, err := db.rdb.ZRevRangeByScoreWithScores(ctx, failuresKey, &redis.ZRangeBy{Min: score(start), Max: "+inf"}).Result()
+	listed, err := v.redis.ZRevRangeByScoreWithScores(ctx, failuresKey, &redis.ZRangeBy{Min: score(start), Max: "+inf"}).Result()
 	if err != nil {
 		return nil, fmt.Errorf("count failures: %w", err)
 	}
-	pipe := db.rdb.Pipeline()
+	pipe := v.redis.Pipeline()
 	counts := make([]*redis.IntCmd, 0, len(listed)*parts)
 	for _, z := range listed {
 		key := kindKey(z.Member.(string))
@@ -133,7 +149,7 @@ func (db *DB) FailureKinds(ctx context.Context, before time.Duration, parts int)
 		}
 		if troubles == nil {
 			kinds = append(kinds, kind)
-		} else if err := db.leaveOut(kindKey(z.Member.(string)), troubles); err != nil {
+		} else if err := v.leftOut.Note(kindKey(z.Member.(string)), troubles); err != nil {
 			return nil, fmt.Errorf("count failures: %w", err)
 		}
 	}
@@ -146,7 +162,7 @@ func score(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 // Failures returns items of a kind, the one that ended last first, and the cursor of the
 // rest, empty at the end. Items whose record is gone are dropped on the way. Errors:
 // tasks.BadRequest for a cursor that is not one of ours.
-func (db *DB) Failures(ctx context.Context, f tasks.FailureFilter) (found []tasks.Failure, cursor string, err error) {
+func (v *Failures) Failures(ctx context.Context, f tasks.FailureFilter) (found []tasks.Failure, cursor string, err error) {
 	key := kindKey(kindName(f.FailureKind))
 	bounds := redis.ZRangeBy{Min: "-inf", Max: "+inf", Count: int64(f.Limit)}
 	if !f.Since.IsZero() {
@@ -161,16 +177,16 @@ func (db *DB) Failures(ctx context.Context, f tasks.FailureFilter) (found []task
 		}
 	}
 	for range 10 {
-		listed, err := db.rdb.ZRevRangeByScoreWithScores(ctx, key, &bounds).Result()
+		listed, err := v.redis.ZRevRangeByScoreWithScores(ctx, key, &bounds).Result()
 		if err != nil {
 			return nil, "", fmt.Errorf("list failures: %w", err)
 		}
-		failures, gone, err := db.failures(ctx, listed)
+		failures, gone, err := v.failures(ctx, listed)
 		if err != nil {
 			return nil, "", fmt.Errorf("list failures: %w", err)
 		}
 		if len(gone) > 0 {
-			_ = db.rdb.ZRem(ctx, key, gone...).Err() // met again next time
+			_ = v.redis.ZRem(ctx, key, gone...).Err() // met again next time
 		}
 		found = append(found, failures...)
 		if len(listed) < f.Limit {
@@ -200,14 +216,14 @@ func beyond(bounds redis.ZRangeBy, listed []redis.Z, gone []any) redis.ZRangeBy 
 }
 
 // failures reads the items of entries, and says which entries have no record.
-func (db *DB) failures(ctx context.Context, listed []redis.Z) (found []tasks.Failure, gone []any, err error) {
+func (v *Failures) failures(ctx context.Context, listed []redis.Z) (found []tasks.Failure, gone []any, err error) {
 	ids := make([]string, len(listed))
 	for i, z := range listed {
 		ids[i], _, _ = tasks.ParseItemID(z.Member.(string))
 	}
 	once := slices.Compact(slices.Sorted(slices.Values(ids)))
 	jobs := make(map[string]tasks.Read, len(once))
-	for i, read := range db.Records(ctx, once) {
+	for i, read := range v.jobs.Records(ctx, once) {
 		jobs[once[i]] = read
 	}
 	for i, z := range listed {
@@ -218,7 +234,7 @@ func (db *DB) failures(ctx context.Context, listed []redis.Z) (found []tasks.Fai
 		case read.Err == nil, errors.Is(read.Err, tasks.JobGone):
 			gone = append(gone, z.Member)
 		default:
-			if err := db.leaveOut(ids[i], read.Err); err != nil {
+			if err := v.leftOut.Note(ids[i], read.Err); err != nil {
 				return nil, nil, err
 			}
 		}

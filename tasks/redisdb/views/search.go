@@ -1,4 +1,4 @@
-package redisdb
+package views
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
 )
 
 // searchLimit is how many failures SearchJobs goes through for an error code.
@@ -17,16 +18,16 @@ const searchLimit = 1000
 // the rest as Jobs does. With an instance or an error code it looks among the instance's
 // newest jobs, or the newest failures, and there is no cursor. Errors: tasks.BadRequest for
 // a cursor that is not one of ours.
-func (db *DB) SearchJobs(ctx context.Context, s tasks.JobSearch) (jobs []tasks.Job, cursor string, err error) {
+func (v *Jobs) SearchJobs(ctx context.Context, s tasks.JobSearch) (jobs []tasks.Job, cursor string, err error) {
 	switch {
 	case s.InstanceID != "":
-		jobs, err = db.InstanceJobs(ctx, s.InstanceID)
+		jobs, err = v.InstanceJobs(ctx, s.InstanceID)
 	case s.Code != "":
-		jobs, err = db.failedJobs(ctx, s.Code)
+		jobs, err = v.failedJobs(ctx, s.Code)
 	case s.Tenant != "":
-		return db.listed(ctx, jobsKey(s.Tenant), s.JobFilter)
+		return v.listed(ctx, codec.JobsKey(s.Tenant), s.JobFilter)
 	default:
-		return db.listed(ctx, allJobsKey, s.JobFilter)
+		return v.listed(ctx, codec.AllJobsKey, s.JobFilter)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("search jobs: %w", err)
@@ -37,12 +38,12 @@ func (db *DB) SearchJobs(ctx context.Context, s tasks.JobSearch) (jobs []tasks.J
 }
 
 // failedJobs are the jobs of the newest failures with a code.
-func (db *DB) failedJobs(ctx context.Context, code tasks.Code) ([]tasks.Job, error) {
-	kinds, err := db.rdb.ZRange(ctx, failuresKey, 0, -1).Result()
+func (v *Jobs) failedJobs(ctx context.Context, code tasks.Code) ([]tasks.Job, error) {
+	kinds, err := v.redis.ZRange(ctx, failuresKey, 0, -1).Result()
 	if err != nil {
 		return nil, err
 	}
-	pipe := db.rdb.Pipeline()
+	pipe := v.redis.Pipeline()
 	var listed []*redis.StringSliceCmd
 	for _, kind := range kinds {
 		if parseKind(kind).Code == code {
@@ -60,5 +61,5 @@ func (db *DB) failedJobs(ctx context.Context, code tasks.Code) ([]tasks.Job, err
 		}
 	}
 	slices.Sort(ids)
-	return db.JobsByID(ctx, slices.Compact(ids))
+	return v.JobsByID(ctx, slices.Compact(ids))
 }

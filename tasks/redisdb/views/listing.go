@@ -1,4 +1,4 @@
-package redisdb
+package views
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/wire"
 )
 
 const (
@@ -32,28 +34,28 @@ const (
 // counts against the tenant's limit of requests, and a list of more than one look waits for
 // the tenant's other ones in this process. Errors: tasks.BadRequest for a cursor that is not
 // one of ours, or of other filters; tasks.TooManyRequests.
-func (db *DB) Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (found []tasks.Job, cursor string, err error) {
+func (v *Jobs) Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (found []tasks.Job, cursor string, err error) {
 	at, err := parseCursor(f)
 	if err != nil {
 		return nil, "", err
 	}
-	l := listing{db: db, filter: f, at: at, tenant: tenant}
+	l := listing{jobs: v, filter: f, at: at, tenant: tenant}
 	defer func() {
 		l.endTurn()
 		if more := l.looked/looksPerRequest + l.read/readsPerRequest; more > 0 {
-			db.charge(ctx, tenant, more)
+			v.charge(ctx, tenant, more)
 		}
 	}()
-	return l.list(ctx, jobsKey(tenant))
+	return l.list(ctx, codec.JobsKey(tenant))
 }
 
 // listed is Jobs with a key of an index, for operators.
-func (db *DB) listed(ctx context.Context, key string, f tasks.JobFilter) ([]tasks.Job, string, error) {
+func (v *Jobs) listed(ctx context.Context, key string, f tasks.JobFilter) ([]tasks.Job, string, error) {
 	at, err := parseCursor(f)
 	if err != nil {
 		return nil, "", err
 	}
-	l := listing{db: db, filter: f, at: at}
+	l := listing{jobs: v, filter: f, at: at}
 	return l.list(ctx, key)
 }
 
@@ -71,7 +73,7 @@ func (l *listing) takeTurn(ctx context.Context) error {
 	if l.tenant == "" || l.endsTurn != nil {
 		return nil
 	}
-	ended, err := l.db.lists.take(ctx, l.tenant, turnPatience)
+	ended, err := l.jobs.lists.take(ctx, l.tenant, turnPatience)
 	l.endsTurn = ended
 	return err
 }
@@ -84,15 +86,15 @@ func (l *listing) endTurn() {
 
 // list lists what the index with a key has.
 func (l *listing) list(ctx context.Context, key string) ([]tasks.Job, string, error) {
-	db, f := l.db, l.filter
+	v, f := l.jobs, l.filter
 	defer func() {
 		if len(l.gone) > 0 {
-			_ = db.rdb.ZRem(ctx, key, l.gone...).Err() // met again next time
+			_ = v.redis.ZRem(ctx, key, l.gone...).Err() // met again next time
 		}
 	}()
 	bounds := boundsOf(f, l.at)
 	for l.looked < lookLimit && l.read < scanLimit {
-		listed, err := db.rdb.ZRevRangeByScoreWithScores(ctx, key, &bounds).Result()
+		listed, err := v.redis.ZRevRangeByScoreWithScores(ctx, key, &bounds).Result()
 		if err != nil {
 			return nil, "", fmt.Errorf("list jobs: %w", err)
 		}
@@ -118,7 +120,7 @@ func (l *listing) list(ctx context.Context, key string) ([]tasks.Job, string, er
 
 // listing is a list of jobs in the making.
 type listing struct {
-	db       *DB
+	jobs     *Jobs
 	tenant   string // whose turn and limit it takes; empty: an operator's, who has none
 	filter   tasks.JobFilter
 	at       position // the last entry that was judged
@@ -131,7 +133,7 @@ type listing struct {
 
 // take adds what matches of the entries, and reports whether the list is full.
 func (l *listing) take(ctx context.Context, entries []position) (full bool, err error) {
-	possible, err := l.db.possible(ctx, l.filter, entries)
+	possible, err := l.jobs.possible(ctx, l.filter, entries)
 	if err != nil {
 		return false, err
 	}
@@ -140,7 +142,7 @@ func (l *listing) take(ctx context.Context, entries []position) (full bool, err 
 		for i, entry := range part {
 			ids[i] = entry.job
 		}
-		for i, read := range l.db.Records(ctx, ids) {
+		for i, read := range l.jobs.Records(ctx, ids) {
 			if err := l.judge(part[i], read); err != nil {
 				return false, err
 			}
@@ -161,11 +163,11 @@ func (l *listing) judge(entry position, read tasks.Read) error {
 	l.at = entry
 	switch {
 	case errors.Is(read.Err, tasks.JobGone):
-		if l.db.Now().Sub(time.UnixMilli(entry.created)) > listingGrace {
+		if l.jobs.redis.Now().Sub(time.UnixMilli(entry.created)) > codec.ListingGrace {
 			l.gone = append(l.gone, entry.job)
 		}
 	case read.Err != nil:
-		return l.db.leaveOut(entry.job, read.Err)
+		return l.jobs.leftOut.Note(entry.job, read.Err)
 	case l.filter.Match(read.Job):
 		l.found = append(l.found, read.Job)
 	}
@@ -174,23 +176,23 @@ func (l *listing) judge(entry position, read tasks.Read) error {
 
 // possible leaves out entries that cannot match, by a look at the headers of their
 // records. Without a filter that headers tell something of it leaves all.
-func (db *DB) possible(ctx context.Context, f tasks.JobFilter, entries []position) ([]position, error) {
+func (v *Jobs) possible(ctx context.Context, f tasks.JobFilter, entries []position) ([]position, error) {
 	if !byHeader(f) {
 		return entries, nil
 	}
-	pipe := db.rdb.Pipeline()
+	pipe := v.redis.Pipeline()
 	headers := make([]*redis.SliceCmd, len(entries))
 	for i, entry := range entries {
-		headers[i] = pipe.HMGet(ctx, jobKey(entry.job), "v", "left", "stop", "labels")
+		headers[i] = pipe.HMGet(ctx, codec.JobKey(entry.job), "v", "left", "stop", "labels")
 	}
 	_, _ = pipe.Exec(ctx) // each carries its own error
 	var left []position
 	for i, entry := range entries {
 		h, err := headers[i].Result()
-		if err != nil && !answered(err) {
+		if err != nil && !wire.Answered(err) {
 			return nil, err
 		}
-		if err != nil || text(h[0]) != schemaVersion || f.Possible(text(h[1]) == "0", text(h[2]) != "") && fits(f, text(h[3])) {
+		if err != nil || codec.Text(h[0]) != codec.Version || f.Possible(codec.Text(h[1]) == "0", codec.Text(h[2]) != "") && fits(f, codec.Text(h[3])) {
 			left = append(left, entry)
 		}
 	}

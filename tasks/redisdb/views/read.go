@@ -1,0 +1,74 @@
+package views
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/wire"
+)
+
+// Jobs reads job records, and finds them by tenant, instance and failure.
+type Jobs struct {
+	redis     *wire.Client
+	lifetime  time.Duration
+	charge    func(ctx context.Context, tenant string, requests int)
+	leftOut   *codec.LeftOut
+	lists     turns
+	instances instanceIndex
+}
+
+// NewJobs makes Jobs. lifetime is after what time a record is gone for certain. charge counts a
+// list that looks at much as so many more requests of its tenant.
+func NewJobs(client *wire.Client, lifetime time.Duration, charge func(ctx context.Context, tenant string, requests int), leftOut *codec.LeftOut) *Jobs {
+	return &Jobs{redis: client, lifetime: lifetime, charge: charge, leftOut: leftOut}
+}
+
+// Job returns the record of a job. Errors: tasks.JobGone.
+func (v *Jobs) Job(ctx context.Context, id string) (tasks.Job, error) {
+	hash, err := v.redis.HGetAll(ctx, codec.JobKey(id)).Result()
+	if err != nil {
+		return tasks.Job{}, fmt.Errorf("read job record: %w", err)
+	}
+	return codec.Job(id, hash)
+}
+
+// Version returns a job with only its tenant and what makes its tag, without
+// reading the items. Errors: tasks.JobGone.
+func (v *Jobs) Version(ctx context.Context, id string) (tasks.Job, error) {
+	cmd := redis.NewSliceCmd(ctx, "hmget", codec.JobKey(id), "v", "tenant", "created", "rev")
+	if err := v.redis.Grouped(ctx, cmd); err != nil {
+		return tasks.Job{}, fmt.Errorf("read job record: %w", err)
+	}
+	header := cmd.Val()
+	if codec.Text(header[0]) != codec.Version {
+		return v.Job(ctx, id) // there is none, or it cannot be read
+	}
+	created, revision, err := codec.Revision(header[2], header[3])
+	return tasks.Job{ID: id, Tenant: codec.Text(header[1]), CreatedAt: created, Revision: revision}, err
+}
+
+// Records reads jobs, each by itself: one that cannot be read says so, in the same order.
+func (v *Jobs) Records(ctx context.Context, ids []string) []tasks.Read {
+	pipe := v.redis.Pipeline()
+	answers := make([]*redis.MapStringStringCmd, len(ids))
+	for i, id := range ids {
+		answers[i] = pipe.HGetAll(ctx, codec.JobKey(id))
+	}
+	_, _ = pipe.Exec(ctx) // each carries its own error
+	found := make([]tasks.Read, len(ids))
+	for i, id := range ids {
+		hash, err := answers[i].Result()
+		switch {
+		case err != nil:
+			found[i].Err = fmt.Errorf("read job record: %w", err)
+		default:
+			found[i].Job, found[i].Err = codec.Job(id, hash)
+		}
+	}
+	return found
+}

@@ -1,0 +1,114 @@
+package views
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb/wire"
+)
+
+// Servers are the servers of Redis that are written to.
+type Servers struct {
+	redis    *wire.Client
+	embedded bool
+}
+
+// NewServers makes Servers. The embedded one has nothing to tell.
+func NewServers(client *wire.Client, embedded bool) *Servers { return &Servers{client, embedded} }
+
+// Nodes looks at all of them.
+func (s *Servers) Nodes(ctx context.Context) (nodes []tasks.RedisNode, err error) {
+	if s.embedded {
+		return []tasks.RedisNode{{Address: "in this process", Durability: "Nothing survives a restart."}}, nil
+	}
+	var mu sync.Mutex
+	err = s.redis.ForEachPrimary(ctx, func(ctx context.Context, server redis.Cmdable, address string) error {
+		node, err := lookAtNode(ctx, server)
+		node.Address = address
+		mu.Lock()
+		defer mu.Unlock()
+		nodes = append(nodes, node)
+		return err
+	})
+	slices.SortFunc(nodes, func(a, b tasks.RedisNode) int { return strings.Compare(a.Address, b.Address) })
+	return nodes, err
+}
+
+func lookAtNode(ctx context.Context, rdb redis.Cmdable) (tasks.RedisNode, error) {
+	text, err := rdb.Info(ctx).Result()
+	if err != nil {
+		return tasks.RedisNode{}, err
+	}
+	info := wire.ParseInfo(text)
+	count := func(name string) int64 {
+		n, _ := strconv.ParseInt(info[name], 10, 64) // 0 if Redis does not say
+		return n
+	}
+	node := tasks.RedisNode{
+		Version: info["redis_version"], Memory: count("used_memory"), MaxMemory: count("maxmemory"),
+		Replicas: count("connected_slaves"), Commands: count("instantaneous_ops_per_sec"),
+	}
+	// Managed services may not let us ask.
+	config, _ := rdb.ConfigGet(ctx, "appendfsync").Result()
+	node.Durability = durability(info["aof_enabled"] == "1", config["appendfsync"])
+	if err := CheckInfo(text); err != nil {
+		node.Problem = err.Error()
+	} else if info["aof_enabled"] == "1" && info["aof_last_write_status"] == "err" {
+		node.Problem = "The append-only file cannot be written."
+	} else if node.Fill() > 0.9 {
+		node.Problem = "The memory is nearly full; when it is, no attempt begins."
+	}
+	return node, nil
+}
+
+// durability says what a crash of Redis's machine may lose.
+func durability(appendOnly bool, fsync string) string {
+	switch {
+	case !appendOnly:
+		return "No append-only file: a crash loses what came after the last snapshot."
+	case fsync == "always":
+		return "Append-only file, fsync always: a crash loses nothing."
+	case fsync == "everysec":
+		return "Append-only file, fsync every second: a crash of the machine loses up to two seconds."
+	case fsync == "no":
+		return "Append-only file, fsync left to the system: a crash of the machine may lose half a minute."
+	}
+	return "Append-only file; Redis does not tell how often it is synced."
+}
+
+// What is wrong with a server and may end by itself.
+var (
+	ErrReplica error = tasks.Errorf(tasks.Internal, "redis is a read-only replica; connect to the primary")
+	ErrLoading error = tasks.Errorf(tasks.Internal, "redis is loading its data")
+)
+
+// CheckInfo judges the answer to INFO: whether the server can be trusted with jobs. Errors: a
+// tasks.Error that may be shown to anyone.
+func CheckInfo(text string) error {
+	info := wire.ParseInfo(text)
+	version := info["redis_version"]
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return tasks.Errorf(tasks.Internal, "redis does not tell its version (redis_version:%s)", version)
+	}
+	if major < 6 || major == 6 && minor < 2 {
+		return tasks.Errorf(tasks.Internal, "redis %s is too old, 6.2 or later is needed", version)
+	}
+	if policy := info["maxmemory_policy"]; policy != "noeviction" {
+		return tasks.Errorf(tasks.Internal, "redis has maxmemory-policy %s and may evict jobs; set maxmemory-policy noeviction", policy)
+	}
+	if info["role"] == "slave" {
+		return ErrReplica
+	}
+	if info["loading"] == "1" {
+		return ErrLoading
+	}
+	return nil
+}
