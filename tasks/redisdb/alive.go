@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
 )
 
 const (
@@ -62,32 +63,32 @@ func (t *touch) steady() bool {
 
 // Beat shows that the worker process with this ID, of 8 characters, is alive. Its attempts
 // are nobody else's for the next 20 s.
-func (db *DB) Beat(ctx context.Context, worker string) error {
+func (t *Attempts) Beat(ctx context.Context, worker string) error {
 	start := time.Now()
-	if err := db.commit(ctx, beatScript, []string{workerKey(worker)}, workerLifetime.Milliseconds()).Err(); err != nil {
+	if err := t.redis.Commit(ctx, beatScript, []string{workerKey(worker)}, workerLifetime.Milliseconds()).Err(); err != nil {
 		return fmt.Errorf("show life: %w", err)
 	}
-	db.touch.note(start, time.Now())
+	t.touch.note(start, time.Now())
 	return nil
 }
 
 // Leave says that the worker process is gone: its attempts may be taken over.
-func (db *DB) Leave(ctx context.Context, worker string) error {
-	if err := db.rdb.Del(ctx, workerKey(worker)).Err(); err != nil {
+func (t *Attempts) Leave(ctx context.Context, worker string) error {
+	if err := t.redis.Del(ctx, workerKey(worker)).Err(); err != nil {
 		return fmt.Errorf("leave: %w", err)
 	}
 	return nil
 }
 
 // alive reports whether an attempt at the item may be under way.
-func (db *DB) alive(ctx context.Context, d tasks.Delivery, token string) (bool, error) {
+func (t *Attempts) alive(ctx context.Context, d tasks.Delivery, token string) (bool, error) {
 	if workerOf(token) == "" {
 		return false, nil
 	}
-	if !db.touch.steady() {
+	if !t.touch.steady() {
 		return true, nil
 	}
-	pipe := db.rdb.Pipeline()
+	pipe := t.redis.Pipeline()
 	sign := lifeSigns{}.ask(ctx, pipe, d, token)
 	_, _ = pipe.Exec(ctx) // each carries its own error
 	return sign.alive()
@@ -112,7 +113,7 @@ func (s lifeSigns) ask(ctx context.Context, pipe redis.Pipeliner, d tasks.Delive
 	if s[id] == nil {
 		s[id] = pipe.Exists(ctx, workerKey(id))
 	}
-	return lifeSign{worker: s[id], lock: pipe.Get(ctx, lockKey(d.InstanceID)), value: lockValue(d, token)}
+	return lifeSign{worker: s[id], lock: pipe.Get(ctx, codec.LockKey(d.InstanceID)), value: codec.LockValue(d, token)}
 }
 
 // alive reads the answers.
@@ -138,13 +139,13 @@ func (*runningError) Error() string { return tasks.AttemptAlive.Error() }
 
 // overDead runs a script that refuses while an attempt runs, and once more, over that
 // attempt, if its worker is dead. Errors: tasks.AttemptAlive if it is not.
-func (db *DB) overDead(ctx context.Context, d tasks.Delivery, run func(dead string) ([]any, error)) ([]any, error) {
+func (t *Attempts) overDead(ctx context.Context, d tasks.Delivery, run func(dead string) ([]any, error)) ([]any, error) {
 	answer, err := run("")
 	running, ok := errors.AsType[*runningError](err)
 	if !ok {
 		return answer, err
 	}
-	alive, err := db.alive(ctx, d, running.token)
+	alive, err := t.alive(ctx, d, running.token)
 	if err != nil {
 		return nil, err
 	}

@@ -8,26 +8,20 @@ import (
 	"time"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/registry"
+	"batchreset/tasks/redisdb/views"
+	"batchreset/tasks/redisdb/wire"
 )
 
-func jobKey(job string) string        { return "reset:{" + job + "}" }
-func lockKey(instance string) string  { return "reset:lock:{" + instance + "}" }
-func fleetKey(instance string) string { return "reset:fleet:{" + instance + "}" }
-
-// recordOf returns the record's key and the item's number. The item ID of a
-// decoded delivery is always well formed.
-func recordOf(d tasks.Delivery) (key string, n int) {
-	job, n, _ := tasks.ParseItemID(d.ItemID)
-	return jobKey(job), n
-}
-
-func lockValue(d tasks.Delivery, token string) string { return d.ItemID + " " + token }
-
-func flag(b bool) string {
-	if b {
-		return "1"
-	}
-	return "0"
+// Attempts are the attempts at items, and what shows that the workers live that make them.
+type Attempts struct {
+	redis        *wire.Client
+	separateLock bool // a record and the lock of its item are not written by one script
+	quotas       *registry.Quotas
+	failures     *views.Failures
+	metrics      *metrics
+	touch        touch
 }
 
 // Begin locks the instance for ttl and begins an attempt in the record, or neither,
@@ -37,12 +31,12 @@ func flag(b bool) string {
 // begun or not; under the same token it can be repeated, and must be given up with GiveUp
 // otherwise. Errors: tasks.InstanceBusy, tasks.NotAllowed, a tasks.Refusal, a
 // *tasks.EarlyError.
-func (db *DB) Begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration) (tasks.Begun, error) {
-	a, err := db.overDead(ctx, d, func(dead string) ([]any, error) {
-		if db.separateLock {
-			return db.beginApart(ctx, d, token, key, ttl, dead)
+func (t *Attempts) Begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration) (tasks.Begun, error) {
+	a, err := t.overDead(ctx, d, func(dead string) ([]any, error) {
+		if t.separateLock {
+			return t.beginApart(ctx, d, token, key, ttl, dead)
 		}
-		return db.begin(ctx, d, token, key, ttl, dead, false, lockKey(d.InstanceID), fleetKey(d.InstanceID))
+		return t.begin(ctx, d, token, key, ttl, dead, false, codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID))
 	})
 	if err != nil {
 		return tasks.Begun{}, fmt.Errorf("begin: %w", err)
@@ -51,20 +45,20 @@ func (db *DB) Begin(ctx context.Context, d tasks.Delivery, token, key string, tt
 }
 
 // beginApart is begin in several steps, each sent after the answer to the one before.
-func (db *DB) beginApart(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, dead string) ([]any, error) {
-	held, err := db.lock(ctx, d, token, ttl, false)
+func (t *Attempts) beginApart(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, dead string) ([]any, error) {
+	held, err := t.lock(ctx, d, token, ttl, false)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	answer, err := db.begin(ctx, d, token, key, ttl, dead, held)
+	answer, err := t.begin(ctx, d, token, key, ttl, dead, held)
 	if early, ok := errors.AsType[*tasks.EarlyError](err); ok && early.Wait == 0 {
-		return nil, db.untilUnlocked(ctx, d)
+		return nil, t.untilUnlocked(ctx, d)
 	}
 	if refused(err) && !held {
-		_ = db.unlock(ctx, d, token) // else it lapses
+		_ = t.unlock(ctx, d, token) // else it lapses
 	}
 	if err == nil && held {
-		if _, err = db.lock(ctx, d, token, ttl, true); err != nil {
+		if _, err = t.lock(ctx, d, token, ttl, true); err != nil {
 			return nil, fmt.Errorf("take the lock over: %w", err)
 		}
 	}
@@ -79,8 +73,8 @@ func refused(err error) bool {
 }
 
 // untilUnlocked is the error of an attempt that waits until the instance's lock lapses.
-func (db *DB) untilUnlocked(ctx context.Context, d tasks.Delivery) error {
-	left, err := db.rdb.PTTL(ctx, lockKey(d.InstanceID)).Result()
+func (t *Attempts) untilUnlocked(ctx context.Context, d tasks.Delivery) error {
+	left, err := t.redis.PTTL(ctx, codec.LockKey(d.InstanceID)).Result()
 	if err != nil {
 		return err
 	}
@@ -90,15 +84,13 @@ func (db *DB) untilUnlocked(ctx context.Context, d tasks.Delivery) error {
 // begin begins the attempt, and locks the instance with the keys that are for that. dead is
 // the token of a running attempt that may be replaced; held says that another attempt at the
 // item has the lock.
-func (db *DB) begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, dead string, held bool, lock ...string) ([]any, error) {
-	record, n := recordOf(d)
+func (t *Attempts) begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, dead string, held bool, lock ...string) ([]any, error) {
+	record, n := codec.RecordOf(d)
 	args := []any{
-		n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, flag(d.AllowUnregistered), d.Epoch, dead, flag(held),
+		n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), d.Epoch, dead, codec.Flag(held),
 	}
 	keys := append([]string{record}, lock...)
-	return db.current(ctx, record, func() ([]any, error) {
-		return reasoned(db.each(ctx, beginScript, keys, args...))
-	})
+	return reasoned(t.each(ctx, beginScript, keys, args...))
 }
 
 // begun reads the answer of begin.lua.
@@ -107,52 +99,54 @@ func begun(a []any) (tasks.Begun, error) {
 		return tasks.Begun{}, fmt.Errorf("begin: the script answered %v", a)
 	}
 	return tasks.Begun{
-		Number:     int(number(a[0])),
-		Failures:   int(number(a[1])),
-		Lost:       int(number(a[2])),
-		Key:        text(a[3]),
-		Checkpoint: text(a[4]),
-		Ambiguous:  number(a[5]) == 1,
-		Unanswered: int(number(a[6])),
+		Number:     int(codec.Number(a[0])),
+		Failures:   int(codec.Number(a[1])),
+		Lost:       int(codec.Number(a[2])),
+		Key:        codec.Text(a[3]),
+		Checkpoint: codec.Text(a[4]),
+		Ambiguous:  codec.Number(a[5]) == 1,
+		Unanswered: int(codec.Number(a[6])),
 	}, nil
 }
 
 // lock takes the instance by itself. When another attempt at the same item has it,
 // nothing changes and held is true, unless it is to be taken over.
-func (db *DB) lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration, takeOver bool) (held bool, err error) {
-	keys := []string{lockKey(d.InstanceID), fleetKey(d.InstanceID), givenUpKey(d, token)}
+func (t *Attempts) lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration, takeOver bool) (held bool, err error) {
+	keys := []string{codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID), givenUpKey(d, token)}
 	// A failover that forgets the lock would let another item in.
-	a, err := reasoned(db.commit(ctx, lockScript, keys,
-		d.ItemID, token, ttl.Milliseconds(), d.Tenant, flag(d.AllowUnregistered), flag(takeOver)).Slice())
+	a, err := reasoned(t.redis.Commit(ctx, lockScript, keys,
+		d.ItemID, token, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), codec.Flag(takeOver)).Slice())
 	if err != nil {
 		return false, err
 	}
-	return number(a[0]) == 1, nil
+	return codec.Number(a[0]) == 1, nil
 }
 
 // unlock releases the instance by itself, if the attempt with this token has it.
-func (db *DB) unlock(ctx context.Context, d tasks.Delivery, token string) error {
-	return unlockScript.Run(ctx, db.group, []string{lockKey(d.InstanceID)}, d.ItemID, token).Err()
+func (t *Attempts) unlock(ctx context.Context, d tasks.Delivery, token string) error {
+	return t.redis.Run(ctx, unlockScript, []string{codec.LockKey(d.InstanceID)}, d.ItemID, token).Err()
 }
 
 // givenUpKey exists if the attempt was given up before it locked the instance.
-func givenUpKey(d tasks.Delivery, token string) string { return lockKey(d.InstanceID) + ":" + token }
+func givenUpKey(d tasks.Delivery, token string) string {
+	return codec.LockKey(d.InstanceID) + ":" + token
+}
 
 // Send looks for the last time before an attempt sends its reset, and marks in the record
 // that it may have: an attempt that is lost without that mark has sent nothing. Errors: a
 // tasks.Refusal; after any error nothing may be sent.
-func (db *DB) Send(ctx context.Context, d tasks.Delivery, token string) error {
-	record, n := recordOf(d)
+func (t *Attempts) Send(ctx context.Context, d tasks.Delivery, token string) error {
+	record, n := codec.RecordOf(d)
 	keys := []string{record}
-	if db.separateLock {
-		if _, err := reasoned(lookScript.Run(ctx, db.group, []string{lockKey(d.InstanceID), fleetKey(d.InstanceID)},
-			d.ItemID, token, d.Tenant, flag(d.AllowUnregistered)).Slice()); err != nil {
+	if t.separateLock {
+		if _, err := reasoned(t.redis.Run(ctx, lookScript, []string{codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID)},
+			d.ItemID, token, d.Tenant, codec.Flag(d.AllowUnregistered)).Slice()); err != nil {
 			return fmt.Errorf("last look: %w", err)
 		}
 	} else {
-		keys = append(keys, lockKey(d.InstanceID), fleetKey(d.InstanceID))
+		keys = append(keys, codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID))
 	}
-	if _, err := reasoned(db.each(ctx, sendScript, keys, n, token, d.ItemID, d.Tenant, flag(d.AllowUnregistered))); err != nil {
+	if _, err := reasoned(t.each(ctx, sendScript, keys, n, token, d.ItemID, d.Tenant, codec.Flag(d.AllowUnregistered))); err != nil {
 		return fmt.Errorf("last look: %w", err)
 	}
 	return nil
@@ -160,9 +154,9 @@ func (db *DB) Send(ctx context.Context, d tasks.Delivery, token string) error {
 
 // Checkpoint keeps what a driver needs to resume the attempt. Errors:
 // tasks.WrongToken.
-func (db *DB) Checkpoint(ctx context.Context, d tasks.Delivery, token, checkpoint string) error {
-	record, n := recordOf(d)
-	kept, err := checkpointScript.Run(ctx, db.rdb, []string{record}, n, token, checkpoint).Int()
+func (t *Attempts) Checkpoint(ctx context.Context, d tasks.Delivery, token, checkpoint string) error {
+	record, n := codec.RecordOf(d)
+	kept, err := checkpointScript.Run(ctx, t.redis, []string{record}, n, token, checkpoint).Int()
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
@@ -179,10 +173,10 @@ var finishStates = map[tasks.Transition]string{
 
 // Finish ends the attempt that holds the token and, when unlock is set, releases
 // the instance in the same round trip. Errors: tasks.WrongToken.
-func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error) {
-	ended, _, err := db.finish(ctx, d, token, o, flag(o.InDoubt), unlock, "")
-	if err == nil && unlock && db.separateLock {
-		_ = db.unlock(ctx, d, token) // otherwise it lapses
+func (t *Attempts) Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error) {
+	ended, _, err := t.finish(ctx, d, token, o, codec.Flag(o.InDoubt), unlock, "")
+	if err == nil && unlock && t.separateLock {
+		_ = t.unlock(ctx, d, token) // otherwise it lapses
 	}
 	return ended, err
 }
@@ -191,32 +185,32 @@ func (db *DB) Finish(ctx context.Context, d tasks.Delivery, token string, o task
 // one that came to nothing if it has begun, and will not begin if it has not. What was in
 // doubt before stays so. lock is the time to live that Begin had. Errors: tasks.WrongToken if
 // it had not begun.
-func (db *DB) GiveUp(ctx context.Context, d tasks.Delivery, token string, lock time.Duration) (tasks.Ended, error) {
+func (t *Attempts) GiveUp(ctx context.Context, d tasks.Delivery, token string, lock time.Duration) (tasks.Ended, error) {
 	o := tasks.Outcome{Transition: tasks.Retry, Code: tasks.ResetFailed, Message: "nothing was sent: Redis did not answer in time"}
-	ended, inDoubt, err := db.finish(ctx, d, token, o, "x", true, strconv.Itoa(d.Number))
-	if _, refused := errors.AsType[tasks.Refusal](err); err != nil && !refused || inDoubt || !db.separateLock {
+	ended, inDoubt, err := t.finish(ctx, d, token, o, "x", true, strconv.Itoa(d.Number))
+	if _, refused := errors.AsType[tasks.Refusal](err); err != nil && !refused || inDoubt || !t.separateLock {
 		return ended, err
 	}
-	keys := []string{lockKey(d.InstanceID), givenUpKey(d, token)}
-	if dropped := db.commit(ctx, dropScript, keys, d.ItemID, token, lock.Milliseconds()).Err(); dropped != nil {
+	keys := []string{codec.LockKey(d.InstanceID), givenUpKey(d, token)}
+	if dropped := t.redis.Commit(ctx, dropScript, keys, d.ItemID, token, lock.Milliseconds()).Err(); dropped != nil {
 		return ended, fmt.Errorf("give up: %w", dropped)
 	}
 	return ended, err
 }
 
 // finish runs finish.lua, whose comment explains doubt and delivery.
-func (db *DB) finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, doubt string, unlock bool, delivery string) (ended tasks.Ended, inDoubt bool, err error) {
-	record, n := recordOf(d)
+func (t *Attempts) finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, doubt string, unlock bool, delivery string) (ended tasks.Ended, inDoubt bool, err error) {
+	record, n := codec.RecordOf(d)
 	keys, released := []string{record}, ""
-	if !db.separateLock {
-		keys = append(keys, lockKey(d.InstanceID))
+	if !t.separateLock {
+		keys = append(keys, codec.LockKey(d.InstanceID))
 		if unlock {
-			released = lockValue(d, token)
+			released = codec.LockValue(d, token)
 		}
 	}
-	a, err := db.each(ctx, finishScript, keys,
+	a, err := t.each(ctx, finishScript, keys,
 		n, token, finishStates[o.Transition], string(o.Code), o.Message,
-		flag(o.Failure), doubt, flag(o.Busy), flag(o.Unanswered), released, o.MaxFailures, o.Delay.Milliseconds(), delivery)
+		codec.Flag(o.Failure), doubt, codec.Flag(o.Busy), codec.Flag(o.Unanswered), released, o.MaxFailures, o.Delay.Milliseconds(), delivery)
 	switch {
 	case err != nil:
 		return ended, false, fmt.Errorf("finish: %w", err)
@@ -226,48 +220,48 @@ func (db *DB) finish(ctx context.Context, d tasks.Delivery, token string, o task
 		return ended, false, fmt.Errorf("finish: the script answered %v", a)
 	}
 	const inDoubtStill = 2
-	ended = db.ended(ctx, d, a[2:], o.Code)
-	ended.BusyFor = time.Duration(number(a[1])) * time.Millisecond
-	return ended, number(a[0]) == inDoubtStill, nil
+	ended = t.ended(ctx, d, a[2:], o.Code)
+	ended.BusyFor = time.Duration(codec.Number(a[1])) * time.Millisecond
+	return ended, codec.Number(a[0]) == inDoubtStill, nil
 }
 
 // ended reads the end of finish.lua's and abandon.lua's answers, counts it, and lists a
 // failure.
-func (db *DB) ended(ctx context.Context, d tasks.Delivery, a []any, code tasks.Code) tasks.Ended {
-	ended := tasks.Ended{State: stateOf(text(a[0])), JobFinal: number(a[2]) == 1}
+func (t *Attempts) ended(ctx context.Context, d tasks.Delivery, a []any, code tasks.Code) tasks.Ended {
+	ended := tasks.Ended{State: codec.StateOf(codec.Text(a[0])), JobFinal: codec.Number(a[2]) == 1}
 	if ended.State.Final() {
-		db.metrics.end(ended.State, code)
+		t.metrics.end(ended.State, code)
 	}
 	if ended.JobFinal {
 		job, _, _ := tasks.ParseItemID(d.ItemID)
-		db.uncount(ctx, d.Tenant, job, number(a[1]))
+		t.quotas.JobEnded(ctx, d.Tenant, job, codec.Number(a[1]))
 	}
 	if ended.State == tasks.ItemFailed || ended.State == tasks.ItemUnknown {
-		db.noteFailure(ctx, d.ItemID, code, number(a[1]))
+		t.failures.Note(ctx, d.ItemID, code, codec.Number(a[1]))
 	}
 	if len(a) == 5 {
-		db.metrics.stop(a[3:])
+		t.metrics.stop(a[3:])
 	}
 	return ended
 }
 
 // Wait notes that the item waits for an instance that another item holds, and
 // says for how long it has been waiting. Errors: a tasks.Refusal.
-func (db *DB) Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error) {
-	record, n := recordOf(d)
-	a, err := db.answered(ctx, waitScript, record, n, d.Number, d.InstanceID)
+func (t *Attempts) Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error) {
+	record, n := codec.RecordOf(d)
+	a, err := t.answered(ctx, waitScript, record, n, d.Number, d.InstanceID)
 	if err != nil {
 		return 0, fmt.Errorf("wait: %w", err)
 	}
-	return time.Duration(number(a[0])) * time.Millisecond, nil
+	return time.Duration(codec.Number(a[0])) * time.Millisecond, nil
 }
 
 // Abandon ends an item without an attempt: as failed, or as unknown when an
 // earlier call is in doubt, with Outcome's MaxFailures. Errors: a tasks.Refusal.
-func (db *DB) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.Ended, error) {
-	record, n := recordOf(d)
-	a, err := db.overDead(ctx, d, func(dead string) ([]any, error) {
-		return db.answered(ctx, abandonScript, record, n, d.Number, d.InstanceID, string(code), message, maxFailures, dead)
+func (t *Attempts) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.Ended, error) {
+	record, n := codec.RecordOf(d)
+	a, err := t.overDead(ctx, d, func(dead string) ([]any, error) {
+		return t.answered(ctx, abandonScript, record, n, d.Number, d.InstanceID, string(code), message, maxFailures, dead)
 	})
 	if err != nil {
 		return tasks.Ended{}, fmt.Errorf("abandon: %w", err)
@@ -275,5 +269,5 @@ func (db *DB) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, me
 	if len(a) < 3 {
 		return tasks.Ended{}, fmt.Errorf("abandon: the script answered %v", a)
 	}
-	return db.ended(ctx, d, a, code), nil
+	return t.ended(ctx, d, a, code), nil
 }

@@ -9,6 +9,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/registry"
+	"batchreset/tasks/redisdb/views"
+	"batchreset/tasks/redisdb/wire"
 )
 
 // Check reports whether Redis answers and can be trusted with jobs: version 6.2 or later,
@@ -16,23 +19,20 @@ import (
 // wrong with a server that answers comes as a tasks.Error that may be shown to anyone.
 func (db *DB) Check(ctx context.Context) error {
 	if db.opts.Embedded {
-		return db.rdb.Ping(ctx).Err()
+		return db.Redis.Ping(ctx).Err()
 	}
 	err := db.checkServers(ctx)
 	if err == nil && len(db.opts.Roles) > 0 {
 		// INFO is answered, too, by a Cluster that has lost a part of its slots.
-		err = db.rdb.Exists(ctx, policiesKey).Err()
+		err = db.Redis.Exists(ctx, registry.PoliciesKey).Err()
 	}
 	return sayable(err)
 }
 
 func (db *DB) checkServers(ctx context.Context) error {
-	if cluster, ok := db.rdb.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-			return db.checkServer(ctx, node)
-		})
-	}
-	return db.checkServer(ctx, db.rdb)
+	return db.Redis.ForEachPrimary(ctx, func(ctx context.Context, node redis.Cmdable, _ string) error {
+		return db.checkServer(ctx, node)
+	})
 }
 
 func (db *DB) checkServer(ctx context.Context, rdb redis.Cmdable) error {
@@ -40,7 +40,7 @@ func (db *DB) checkServer(ctx context.Context, rdb redis.Cmdable) error {
 	if err != nil {
 		return fmt.Errorf("cannot reach Redis: %w", err)
 	}
-	if err := checkInfo(text); err != nil {
+	if err := views.CheckInfo(text); err != nil {
 		return err
 	}
 	return db.checkRights(ctx, rdb)
@@ -53,8 +53,8 @@ func sayable(err error) error {
 	}
 	answer, answered := errors.AsType[redis.Error](err)
 	switch {
-	case errors.Is(err, errCrowded):
-		return fmt.Errorf("%w: %w", tasks.Errorf(tasks.Internal, "%s", errCrowded.Error()), err)
+	case errors.Is(err, wire.ErrCrowded):
+		return fmt.Errorf("%w: %w", tasks.Errorf(tasks.Internal, "%s", wire.ErrCrowded.Error()), err)
 	case answered && strings.Contains(err.Error(), "all sentinels"): // go-redis has no name for it
 		return fmt.Errorf("%w: %w", tasks.Errorf(tasks.Internal, "the Sentinels answer: %s; the URL has a password for them as sentinel_password", answer.Error()), err)
 	case answered:

@@ -1,25 +1,24 @@
 package redisdb
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"sync"
 	"time"
 
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/sync/singleflight"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/registry"
+	"batchreset/tasks/redisdb/views"
+	"batchreset/tasks/redisdb/wire"
 )
 
 // Options are the settings of a DB. The zero value of a field is its default.
 type Options struct {
-	// URL is one that parseAddress reads.
+	// URL says where Redis is: see wire.Options.
 	URL string
 	// Roles are what this process does. Open and Check look whether Redis lets it.
 	Roles []Role
@@ -46,12 +45,12 @@ type Options struct {
 	// another one is written; 0 = none is dropped.
 	AuditRetention time.Duration
 	// FullAt is how many percent of the maxmemory of a Redis server may be used before no
-	// new work is accepted: submits, retries, imports. Default DefaultFullAt.
+	// new work is accepted: submits, retries, imports. Default registry.DefaultFullAt.
 	FullAt int
 	// Audited is told of each entry of the audit trail whose decision was carried out, and
 	// with an error of each that stops something and could not be written; nil: nobody is.
 	Audited func(e tasks.AuditEntry, missing error)
-	// LateEntries is how many of the latter are kept for WriteTrail; 0 = none.
+	// LateEntries is how many of the latter are kept until they can be written; 0 = none.
 	LateEntries int
 	// Driver is what this process resets instances with, to say what failed; empty if it
 	// does not.
@@ -63,48 +62,44 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// DB is the service's view of Redis. It is safe for concurrent use.
+// DB is the service's view of Redis: one connection, and a part for each kind of thing. All
+// are safe for concurrent use.
 type DB struct {
-	rdb          redis.UniversalClient
-	group        *grouped // rdb, for what many goroutines call at a time
-	separateLock bool     // a record and the lock of its item are not written by one script
-	idle         *idleQueues
-	shared       *subscription
-	relay        *relay
-	backlogs     *backlogs
-	policies     *policies
-	touch        touch
-	wanted       *wanted
-	late         late
-	failed       *failedLogins
-	memory       memory
-	metrics      *metrics
-	activity     *activity
-	instances    instanceIndex
-	clocks       clocks
-	recounts     singleflight.Group // of open instances, by tenant
-	lists        turns
-	looks        sync.WaitGroup // of QueueMetrics
-	leftOut      *leftOut
-	opts         Options
+	// Redis is the connection, with asynq's servers on it.
+	Redis *wire.Client
+
+	// The job records: what callers do to them, what workers do, what the sweeper does.
+	Records  *Records
+	Attempts *Attempts
+	Sweep    *Sweep
+	// Queues are asynq's, Notices what goes to webhooks through another one.
+	Queues  *Queues
+	Notices *Notices
+
+	// What people decide.
+	Audit     *registry.Audit
+	Tokens    *registry.Tokens
+	Operators *registry.Operators
+	Fleet     *registry.Fleet
+	Endpoints *registry.Endpoints
+	Policies  *registry.Policies
+	Quotas    *registry.Quotas
+	Storage   *registry.Storage
+
+	// What people look at.
+	Jobs     *views.Jobs
+	Failures *views.Failures
+	Overview *views.Overview
+	Activity *views.Activity
+
+	servers *views.Servers
+	metrics *metrics
+	opts    Options
 }
 
-// ErrURL is in the chain of an error of Open that is about its URL: nothing was asked.
-var ErrURL = errors.New("the URL cannot be used")
-
-type urlError struct{ error }
-
-func (e urlError) Is(target error) bool { return target == ErrURL }
-
-func (e urlError) Unwrap() error { return e.error }
-
-// Open connects to Redis and checks that the server can be trusted with jobs.
-// The caller closes the DB.
+// Open connects to Redis and checks that the server can be trusted with jobs. The caller
+// closes the DB. Errors: wire.ErrURL; those of Check.
 func Open(ctx context.Context, opts Options) (*DB, error) {
-	rdb, err := connect(opts.URL, opts.Dial)
-	if err != nil {
-		return nil, urlError{err}
-	}
 	if opts.JobRetention == 0 {
 		opts.JobRetention = 7 * 24 * time.Hour
 	}
@@ -115,66 +110,70 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	opts.Queues = max(opts.Queues, 1)
-	opts.FullAt = cmp.Or(opts.FullAt, DefaultFullAt)
-	db := &DB{
-		rdb: rdb, group: newGrouped(rdb),
-		idle: newIdleQueues(), wanted: newWanted(), leftOut: newLeftOut(), failed: newFailedLogins(), opts: opts,
+	metrics := newMetrics()
+	client, err := wire.Open(wire.Options{URL: opts.URL, Dial: opts.Dial, Replicas: opts.CommitReplicas, Hooks: []redis.Hook{metrics}})
+	if err != nil {
+		return nil, err
 	}
-	db.shared = newSubscription(rdb)
-	db.relay = newRelay(db.shared)
-	db.late.bound = opts.LateEntries
-	db.activity = &activity{}
-	db.metrics = newMetrics(db.activity)
-	db.policies = &policies{read: db.lookAtPolicies}
-	db.backlogs = &backlogs{measure: db.measureBacklogs, tasks: map[int]int{}}
-	// In a Cluster they may be on different nodes. With replicas the lock is theirs before
-	// the attempt begins, and stays until they have its outcome.
-	cluster, ok := rdb.(*redis.ClusterClient)
-	db.separateLock = ok || opts.CommitReplicas > 0
-	if ok { // one call of it can be many round trips, or one by a node's own client
-		cluster.OnNewNode(func(node *redis.Client) {
-			node.AddHook(db.metrics)
-			node.AddHook(crowded{})
-		})
-	} else {
-		rdb.AddHook(db.metrics)
-		rdb.AddHook(crowded{})
-	}
+	db := assemble(client, opts, metrics)
 	if err := db.Check(ctx); err != nil {
-		return nil, errors.Join(err, rdb.Close())
+		return nil, errors.Join(err, client.Close())
 	}
-	_ = db.CompareClocks(ctx) // until it succeeds, Now is this machine's time
+	_ = client.CompareClocks(ctx) // until it succeeds, Now is this machine's time
 	return db, nil
 }
 
-// Close closes every connection.
+// assemble makes the parts, each of those that it needs.
+func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
+	db := &DB{Redis: client, opts: opts, metrics: metrics}
+	leftOut := codec.NewLeftOut(opts.Log)
+
+	db.Audit = registry.NewAudit(client, opts.AuditRetention, opts.Audited, opts.LateEntries)
+	db.Storage = registry.NewStorage(client, opts.FullAt, opts.Embedded)
+	db.Tokens = registry.NewTokens(client, db.Audit, leftOut)
+	db.Operators = registry.NewOperators(client, db.Audit, leftOut)
+	db.Fleet = registry.NewFleet(client, db.Audit, db.Storage, leftOut)
+	db.Endpoints = registry.NewEndpoints(client, db.Audit, leftOut)
+	db.Policies = registry.NewPolicies(client, db.Audit, leftOut)
+	db.Quotas = registry.NewQuotas(client, db.Policies)
+
+	db.Activity = views.NewActivity(client)
+	metrics.activity = db.Activity
+	db.Jobs = views.NewJobs(client, lifetime(opts), db.Quotas.Charge, leftOut)
+	db.Failures = views.NewFailures(client, db.Jobs, opts.Driver, leftOut)
+
+	db.Queues = newQueues(client, opts.Queues, opts.MaxBacklog, leftOut)
+	db.Notices = newNotices(client, db.Endpoints, db.Jobs)
+	db.Attempts = &Attempts{redis: client, separateLock: client.Stepwise(), quotas: db.Quotas, failures: db.Failures, metrics: metrics}
+	db.Sweep = &Sweep{redis: client, attempts: db.Attempts}
+	db.Records = &Records{
+		redis: client, opts: opts, audit: db.Audit, storage: db.Storage, quotas: db.Quotas, jobs: db.Jobs,
+		failures: db.Failures, queues: db.Queues, notices: db.Notices, metrics: metrics,
+	}
+
+	db.servers = views.NewServers(client, opts.Embedded)
+	db.Overview = views.NewOverview(client, db.servers, db.Activity, db.Queues.Queues, db.Storage.Accepting, leftOut)
+	return db
+}
+
+// lifetime is after what time a record is gone for certain: its job's time and its retention
+// are over.
+func lifetime(opts Options) time.Duration {
+	return tasks.MaxNotBefore + opts.GiveUpAfter + opts.JobRetention + 24*time.Hour
+}
+
+// flushPatience is for what is written at the end.
+const flushPatience = time.Second
+
+// Close writes what waits to be written, and closes every connection. Nobody may use the DB
+// any more.
 func (db *DB) Close() error {
-	db.backlogs.looks.Wait()
-	db.looks.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), activityPatience)
+	db.Queues.close()
+	db.Policies.Close()
+	db.Storage.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), flushPatience)
 	defer cancel()
-	db.writeActivity(ctx)
-	db.writeLate(ctx)
-	db.writeFailedLogins(ctx)
-	db.shared.close()
-	return errors.Join(db.relay.client.Close(), db.rdb.Close())
+	db.Activity.Flush(ctx)
+	db.Audit.Flush(ctx)
+	return db.Redis.Close()
 }
-
-// LogTo sends what go-redis logs by itself, for the whole process, to log. It is
-// about single connections; calls that fail are reported by their callers.
-func LogTo(log *slog.Logger) { redis.SetLogger(redisLog{log}) }
-
-type redisLog struct{ log *slog.Logger }
-
-func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
-	l.log.DebugContext(ctx, "go-redis", "text", fmt.Sprintf(format, v...))
-}
-
-// NewServer makes an asynq server that shares this DB's connections.
-func (db *DB) NewServer(cfg asynq.Config) *asynq.Server {
-	return asynq.NewServerFromRedisClient(taker{db.group, db.idle, db.relay}, cfg)
-}
-
-// MakeRedisClient makes the DB an asynq.RedisConnOpt, for the dashboard. The
-// client is the DB's own: whoever gets it must not close it before the DB.
-func (db *DB) MakeRedisClient() any { return db.rdb }

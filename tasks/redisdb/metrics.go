@@ -11,6 +11,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/views"
+	"batchreset/tasks/redisdb/wire"
 )
 
 // checkPatience is how long a scrape waits for Redis to answer.
@@ -42,10 +45,10 @@ type metrics struct {
 	succeeded           prometheus.Counter // of finished
 	roundTrips          prometheus.Histogram
 	unanswered          prometheus.Counter
-	activity            *activity
+	activity            *views.Activity // set by Open
 }
 
-func newMetrics(a *activity) *metrics {
+func newMetrics() *metrics {
 	submitted := func(by string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "batchreset_items_submitted_total", Help: "Items accepted by this process, by how: a new job (submit), or a job tried again (retry).",
@@ -53,7 +56,6 @@ func newMetrics(a *activity) *metrics {
 		})
 	}
 	m := &metrics{
-		activity:  a,
 		submitted: submitted("submit"), reopened: submitted("retry"),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "batchreset_items_finished_total", Help: "Items that this process brought to a final state, by state and, if failed or unknown, by class of error.",
@@ -81,13 +83,13 @@ func newMetrics(a *activity) *metrics {
 
 // accept counts items that were accepted, with one of the counters.
 func (m *metrics) accept(by prometheus.Counter, items int) {
-	m.activity.submitted.Add(int64(items))
+	m.activity.Submit(items)
 	by.Add(float64(items))
 }
 
 // end counts an item that has come to a final state.
 func (m *metrics) end(state tasks.ItemState, code tasks.Code) {
-	m.activity.end(state)
+	m.activity.End(state, 1)
 	switch state {
 	case tasks.ItemSucceeded:
 		m.succeeded.Inc()
@@ -105,10 +107,11 @@ func (m *metrics) end(state tasks.ItemState, code tasks.Code) {
 // stop counts the items that ended with their job, from the answer of a script: how many
 // were cancelled, how many are unknown.
 func (m *metrics) stop(a []any) {
-	m.activity.cancelled.Add(number(a[0]))
-	m.activity.unknown.Add(number(a[1]))
-	m.finished.WithLabelValues(string(tasks.ItemCancelled), noClass).Add(float64(number(a[0])))
-	m.finished.WithLabelValues(string(tasks.ItemUnknown), classStopped).Add(float64(number(a[1])))
+	cancelled, unknown := codec.Number(a[0]), codec.Number(a[1])
+	m.activity.End(tasks.ItemCancelled, int(cancelled))
+	m.activity.End(tasks.ItemUnknown, int(unknown))
+	m.finished.WithLabelValues(string(tasks.ItemCancelled), noClass).Add(float64(cancelled))
+	m.finished.WithLabelValues(string(tasks.ItemUnknown), classStopped).Add(float64(unknown))
 }
 
 // DialHook implements redis.Hook.
@@ -139,7 +142,7 @@ func (m *metrics) roundTrip(start time.Time, err error) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return
 	}
-	if _, answered := errors.AsType[redis.Error](err); !answered { // redis.Nil is one
+	if !wire.Answered(err) { // redis.Nil is an answer
 		m.unanswered.Inc()
 	}
 }
@@ -185,20 +188,20 @@ func (db *DB) Collect(c chan<- prometheus.Metric) {
 		up = 0
 	}
 	c <- gauge(redisUp, up)
-	if nodes, err := db.nodes(ctx); err == nil && len(nodes) > 0 {
+	if nodes, err := db.servers.Nodes(ctx); err == nil && len(nodes) > 0 {
 		fullest := slices.MaxFunc(nodes, func(a, b tasks.RedisNode) int { return cmp.Compare(a.Fill(), b.Fill()) })
 		c <- gauge(redisMemory, float64(fullest.Memory))
 		c <- gauge(redisMaxMemory, float64(fullest.MaxMemory))
 	}
-	if reading, ok := db.clocks.worst(); ok {
-		c <- gauge(clockOffset, reading.offset().Seconds())
+	if offset, known := db.Redis.ClockOffset(); known {
+		c <- gauge(clockOffset, offset.Seconds())
 	}
 	accepting := 0.0
-	if db.Accepting(ctx) {
+	if db.Storage.Accepting(ctx) {
 		accepting = 1
 	}
 	c <- gauge(acceptingWork, accepting)
-	c <- gauge(lateAudit, float64(db.late.len()))
+	c <- gauge(lateAudit, float64(db.Audit.Waiting()))
 	for _, m := range db.metrics.all() {
 		m.Collect(c)
 	}

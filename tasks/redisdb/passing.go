@@ -6,14 +6,10 @@ import (
 	"io"
 	"net"
 
+	"batchreset/tasks/redisdb/views"
+	"batchreset/tasks/redisdb/wire"
+
 	"github.com/redis/go-redis/v9"
-
-	"batchreset/tasks"
-)
-
-var (
-	errReplica error = tasks.Errorf(tasks.Internal, "redis is a read-only replica; connect to the primary")
-	errLoading error = tasks.Errorf(tasks.Internal, "redis is loading its data")
 )
 
 // Passing reports whether what is wrong with Redis may end by itself, so that waiting is
@@ -24,7 +20,7 @@ func Passing(err error) bool {
 		return false // it does not like our certificate
 	}
 	_, network := errors.AsType[net.Error](err)
-	return network || errors.Is(err, io.EOF) || errors.Is(err, errReplica) || errors.Is(err, errLoading) || errors.Is(err, errCrowded) ||
+	return network || errors.Is(err, io.EOF) || errors.Is(err, views.ErrReplica) || errors.Is(err, views.ErrLoading) || errors.Is(err, wire.ErrCrowded) ||
 		redis.IsLoadingError(err) || redis.IsMasterDownError(err) || redis.IsClusterDownError(err) ||
 		redis.IsTryAgainError(err) || redis.IsMaxClientsError(err) || redis.HasErrorPrefix(err, "BUSY")
 }

@@ -15,25 +15,47 @@ import (
 	"github.com/hibiken/asynq"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/wire"
 )
 
 // unlimited is for asynq's own timeout: the record decides when an attempt has
 // taken too long and when there have been enough.
 const unlimited = 10 * 365 * 24 * time.Hour
 
-const queuePrefix = "reset-"
+// Queues are the asynq queues that instances are reset from.
+type Queues struct {
+	redis      *wire.Client
+	number     int // new jobs are spread over so many
+	maxBacklog int
+	leftOut    *codec.LeftOut
+	backlogs   *wire.Look[*backlog]
+	looks      sync.WaitGroup // of QueueMetrics
+}
+
+func newQueues(client *wire.Client, number, maxBacklog int, leftOut *codec.LeftOut) *Queues {
+	q := &Queues{redis: client, number: number, maxBacklog: maxBacklog, leftOut: leftOut}
+	q.backlogs = wire.NewLook(backlogsFresh, backlogsPatience, q.measureBacklogs)
+	return q
+}
+
+// close waits for what looks at the queues.
+func (q *Queues) close() {
+	q.backlogs.Wait()
+	q.looks.Wait()
+}
 
 // queueName is the name of queue n.
-func queueName(n int) string { return fmt.Sprintf("%s%d", queuePrefix, n) }
+func queueName(n int) string { return fmt.Sprintf("%s%d", codec.QueuePrefix, n) }
 
 // enqueue hands the job's open items to the workers. It may be repeated: asynq
 // refuses the ID of a task that it still knows, which is as good as enqueued.
-func (db *DB) enqueue(ctx context.Context, job tasks.Job) error {
+func (q *Queues) enqueue(ctx context.Context, job tasks.Job) error {
 	// The record is committed, so a caller who hangs up must not stop this half-way.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	deliveries := job.Deliveries()
-	if err := db.enqueueAll(ctx, job.Queue, len(deliveries), func(ctx context.Context, client *asynq.Client, i int) error {
+	if err := q.redis.Enqueue(ctx, job.Queue, len(deliveries), func(ctx context.Context, client *asynq.Client, i int) error {
 		return enqueueOne(ctx, client, job, deliveries[i], asynq.ProcessAt(startOf(job)))
 	}); err != nil {
 		return &tasks.UndeliveredError{Job: job.ID, Cause: err}
@@ -70,13 +92,13 @@ func headers(job tasks.Job) map[string]string {
 
 // Queues returns the names of the queues that workers serve: those that jobs are now
 // put into, and every other one of ours that asynq knows, from when there were more.
-func (db *DB) Queues(context.Context) ([]string, error) {
-	known, err := db.NewInspector().Queues()
+func (q *Queues) Queues(context.Context) ([]string, error) {
+	known, err := q.redis.NewInspector().Queues()
 	if err != nil {
 		return nil, fmt.Errorf("list queues: %w", err)
 	}
-	queues := slices.DeleteFunc(known, func(q string) bool { return !strings.HasPrefix(q, queuePrefix) })
-	for n := range db.opts.Queues {
+	queues := slices.DeleteFunc(known, func(q string) bool { return !strings.HasPrefix(q, codec.QueuePrefix) })
+	for n := range q.number {
 		queues = append(queues, queueName(n))
 	}
 	slices.Sort(queues)
@@ -96,85 +118,74 @@ func candidates(tenant string, queues int) []int {
 }
 
 // place chooses the queue of a new job: the shortest of its tenant's.
-func (db *DB) place(tenant string, items int) string {
-	ours := candidates(tenant, db.opts.Queues)
+func (q *Queues) place(tenant string, items int) string {
+	ours := candidates(tenant, q.number)
 	rand.Shuffle(len(ours), func(i, j int) { ours[i], ours[j] = ours[j], ours[i] })
-	return queueName(db.backlogs.shortest(ours, items))
+	return queueName(q.backlog().shortest(ours, items))
 }
 
 const (
 	// backlogsFresh is how long a look at the lengths of the queues is good for.
 	backlogsFresh = time.Second
-	// backlogsPatience is how long a submit waits for a look, if the last one is so old
-	// that it says nothing.
-	backlogsPatience = 50 * time.Millisecond
+	// backlogsWait is how long a submit waits for a look, if the last one is so old that it
+	// says nothing, and backlogsPatience bounds the look.
+	backlogsWait     = 50 * time.Millisecond
 	backlogsStale    = 10 * time.Second
+	backlogsPatience = 10 * time.Second
 )
 
-// backlogs remembers how many tasks each queue has, waiting or worked on.
-type backlogs struct {
-	measure func() (ready map[int]int, all int)
-	looks   sync.WaitGroup
-
-	mu      sync.Mutex
-	tasks   map[int]int // at the last look, and what was added here since
-	all     int         // the same over all queues, with those that wait for their time
-	at      time.Time
-	looking chan struct{} // closed at the end of the look that goes on; nil: none does
+// backlog is how many tasks each queue has, waiting or worked on: at a look, and what was
+// added here since.
+type backlog struct {
+	mu    sync.Mutex
+	ready map[int]int
+	all   int // over all queues, with those that wait for their time
 }
 
 // shortest returns the queue that has the least, and adds so many tasks to it.
-func (b *backlogs) shortest(queues []int, tasks int) int {
-	b.look()
+func (b *backlog) shortest(queues []int, tasks int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	queue := slices.MinFunc(queues, func(x, y int) int { return b.tasks[x] - b.tasks[y] })
-	b.tasks[queue] += tasks
+	queue := slices.MinFunc(queues, func(x, y int) int { return b.ready[x] - b.ready[y] })
+	b.ready[queue] += tasks
 	b.all += tasks
 	return queue
 }
 
 // total is how many tasks there are, about.
-func (b *backlogs) total() int {
-	b.look()
+func (b *backlog) total() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.all
 }
 
-// look has somebody look again if what is known is old.
-func (b *backlogs) look() {
-	b.mu.Lock()
-	age, looking := time.Since(b.at), b.looking
-	if age > backlogsFresh && looking == nil {
-		looking = make(chan struct{})
-		b.looking = looking
-		b.looks.Go(func() {
-			tasks, all := b.measure()
-			b.mu.Lock()
-			b.tasks, b.all, b.at, b.looking = tasks, all, time.Now(), nil
-			b.mu.Unlock()
-			close(looking)
-		})
+// backlog is what is known of the queues. Nobody waits long for it.
+func (q *Queues) backlog() *backlog {
+	if known, ok := q.backlogs.Recent(backlogsStale, backlogsWait); ok {
+		return known
 	}
-	b.mu.Unlock()
-	if age > backlogsStale {
-		select {
-		case <-looking:
-		case <-time.After(backlogsPatience):
-		}
-	}
+	return &backlog{ready: map[int]int{}}
 }
 
 // measureBacklogs asks asynq. What it does not answer counts as empty.
-func (db *DB) measureBacklogs() (ready map[int]int, all int) {
-	inspector := db.NewInspector()
-	ready = map[int]int{}
-	for n := range db.opts.Queues {
+func (q *Queues) measureBacklogs(context.Context, **backlog) (*backlog, error) {
+	inspector := q.redis.NewInspector()
+	b := &backlog{ready: map[int]int{}}
+	for n := range q.number {
 		if info, err := inspector.GetQueueInfo(queueName(n)); err == nil {
-			ready[n] = info.Pending + info.Active
-			all += ready[n] + info.Scheduled + info.Retry
+			b.ready[n] = info.Pending + info.Active
+			b.all += b.ready[n] + info.Scheduled + info.Retry
 		}
 	}
-	return ready, all
+	return b, nil
+}
+
+// refuseBacklog refuses a job while too many instances wait.
+func (q *Queues) refuseBacklog() error {
+	if q.maxBacklog == 0 || q.backlog().total() < q.maxBacklog {
+		return nil
+	}
+	refused := tasks.Errorf(tasks.TooManyRequests, "%d instances or more wait to be reset, the service takes no more for now", q.maxBacklog)
+	refused.RetryAfter = 5 * time.Second
+	return refused
 }

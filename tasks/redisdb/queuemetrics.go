@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"batchreset/tasks/redisdb/codec"
+
 	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
@@ -27,12 +29,12 @@ var (
 // QueueMetrics are the queues and the open jobs, as they are in Redis when somebody
 // looks: the same from every process. Without Redis there are none.
 type QueueMetrics struct {
-	db   *DB
-	same singleflight.Group
+	queues *Queues
+	same   singleflight.Group
 }
 
 // QueueMetrics makes a collector, which must not be used after the DB is closed.
-func (db *DB) QueueMetrics() *QueueMetrics { return &QueueMetrics{db: db} }
+func (q *Queues) QueueMetrics() *QueueMetrics { return &QueueMetrics{queues: q} }
 
 // Describe implements prometheus.Collector.
 func (q *QueueMetrics) Describe(c chan<- *prometheus.Desc) {
@@ -45,7 +47,7 @@ func (q *QueueMetrics) Describe(c chan<- *prometheus.Desc) {
 // same answer. A look that Redis holds up is not waited for; Close does that.
 func (q *QueueMetrics) Collect(c chan<- prometheus.Metric) {
 	answer := make(chan []prometheus.Metric, 1)
-	q.db.looks.Go(func() {
+	q.queues.looks.Go(func() {
 		seen, _, _ := q.same.Do("", func() (any, error) { return q.look(), nil })
 		answer <- seen.([]prometheus.Metric)
 	})
@@ -62,16 +64,16 @@ func (q *QueueMetrics) Collect(c chan<- prometheus.Metric) {
 func (q *QueueMetrics) look() []prometheus.Metric {
 	ctx, cancel := context.WithTimeout(context.Background(), queuesPatience)
 	defer cancel()
-	open, err := q.db.rdb.ZCard(ctx, openKey).Result()
+	open, err := q.queues.redis.ZCard(ctx, codec.OpenKey).Result()
 	if err != nil {
 		return nil
 	}
-	inspector := q.db.NewInspector()
+	inspector := q.queues.redis.NewInspector()
 	known, err := inspector.Queues()
 	if err != nil {
 		return nil
 	}
-	queues, err := q.db.Queues(ctx)
+	queues, err := q.queues.Queues(ctx)
 	if err != nil {
 		return nil
 	}
@@ -80,7 +82,7 @@ func (q *QueueMetrics) look() []prometheus.Metric {
 		info := &asynq.QueueInfo{Queue: queue}
 		if slices.Contains(known, queue) { // something has been in it
 			if info, err = inspector.GetQueueInfo(queue); err != nil {
-				if q.db.leaveOut("queue "+queue, err) != nil {
+				if q.queues.leftOut.Note("queue "+queue, err) != nil {
 					return nil
 				}
 				continue

@@ -15,20 +15,25 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/registry"
+	"batchreset/tasks/redisdb/views"
+	"batchreset/tasks/redisdb/wire"
 )
 
-const (
-	openKey = "reset:open"
-	// allJobsKey has the jobs of all tenants by creation time.
-	allJobsKey = "reset:jobs"
-)
-
-func jobsKey(tenant string) string { return "reset:jobs:{" + tenant + "}" }
-
-// listingGrace is how long a job may be listed before its record exists. A
-// listing without a record is dropped after this time, and a create refuses to
-// run after half of it, so that no job can exist unlisted.
-const listingGrace = time.Minute
+// Records are the job records, as far as callers change them.
+type Records struct {
+	redis    *wire.Client
+	opts     Options
+	audit    *registry.Audit
+	storage  *registry.Storage
+	quotas   *registry.Quotas
+	jobs     *views.Jobs
+	failures *views.Failures
+	queues   *Queues
+	notices  *Notices
+	metrics  *metrics
+}
 
 // Submit makes a job of the batch: it lists the job as open, creates the record
 // and enqueues one task per item. The record is the commit point: when an
@@ -36,26 +41,26 @@ const listingGrace = time.Minute
 // together with a *tasks.UndeliveredError. Any other error means that the job may or
 // may not exist, wholly; after tasks.TooManyRequests, the tenant's limits or the
 // backlog's, and after tasks.StorageFull it does not.
-func (db *DB) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
-	job, err := db.submit(ctx, s)
-	return job, orFull(err)
+func (r *Records) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
+	job, err := r.submit(ctx, s)
+	return job, registry.OrFull(err)
 }
 
-func (db *DB) submit(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
+func (r *Records) submit(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
 	id := s.JobID()
-	if err := db.refuseWhenFull(ctx); err != nil {
+	if err := r.storage.Refuse(ctx); err != nil {
 		return tasks.Job{}, err
 	}
-	if err := db.backlog(); err != nil {
+	if err := r.queues.refuseBacklog(); err != nil {
 		return tasks.Job{}, err
 	}
-	listed, err := db.accept(ctx, s.Tenant, id, len(s.InstanceIDs), false)
+	listed, err := r.quotas.Accept(ctx, s.Tenant, id, len(s.InstanceIDs), false)
 	if err != nil {
 		return tasks.Job{}, err
 	}
-	entry, err := db.list(ctx, s, id, listed)
+	entry, err := r.list(ctx, s, id, listed)
 	if err != nil {
-		return tasks.Job{}, db.notDecided(ctx, entry, fmt.Errorf("list job as open: %w", err))
+		return tasks.Job{}, r.notDecided(ctx, entry, fmt.Errorf("list job as open: %w", err))
 	}
 	labels, err := encodeLabels(s.Labels)
 	if err != nil {
@@ -65,27 +70,27 @@ func (db *DB) submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	if !s.NotBefore.IsZero() {
 		notBefore = strconv.FormatInt(s.NotBefore.UnixMilli(), 10)
 	}
-	queue, epoch := db.place(s.Tenant, len(s.InstanceIDs)), rand.Text()[:epochLength]
+	queue, epoch := r.queues.place(s.Tenant, len(s.InstanceIDs)), rand.Text()[:epochLength]
 	args := []any{
-		listed.UnixMilli(), (listingGrace / 2).Milliseconds(),
-		db.opts.GiveUpAfter.Milliseconds(), int64(db.opts.JobRetention.Seconds()),
-		s.Tenant, queue, flag(s.AllowUnregistered), s.RequestID, s.Fingerprint(), s.MaxFailures,
-		int64(db.opts.TaskRetention.Seconds()), notBefore, s.Reason, labels, s.Traceparent,
+		listed.UnixMilli(), (codec.ListingGrace / 2).Milliseconds(),
+		r.opts.GiveUpAfter.Milliseconds(), int64(r.opts.JobRetention.Seconds()),
+		s.Tenant, queue, codec.Flag(s.AllowUnregistered), s.RequestID, s.Fingerprint(), s.MaxFailures,
+		int64(r.opts.TaskRetention.Seconds()), notBefore, s.Reason, labels, s.Traceparent,
 		epoch,
 	}
 	for _, instance := range s.InstanceIDs {
 		args = append(args, instance)
 	}
 	// A caller who hangs up now would leave a record whose tasks wait for the sweeper.
-	ctx, cancel := outlive(ctx)
+	ctx, cancel := wire.Outlive(ctx)
 	defer cancel()
-	answer, err := db.commit(ctx, createScript, []string{jobKey(id)}, args...).Slice()
+	answer, err := r.redis.Commit(ctx, createScript, []string{codec.JobKey(id)}, args...).Slice()
 	if err != nil || len(answer) == 0 {
-		return tasks.Job{}, db.notDecided(ctx, entry, fmt.Errorf("create job record: %w, answer %v", err, answer))
+		return tasks.Job{}, r.notDecided(ctx, entry, fmt.Errorf("create job record: %w, answer %v", err, answer))
 	}
-	created := number(answer[0])
+	created := codec.Number(answer[0])
 	if created != listed.UnixMilli() { // then this request has decided nothing
-		if err := db.takeBack(ctx, entry); err != nil {
+		if err := r.audit.TakeBack(ctx, entry); err != nil {
 			return tasks.Job{}, err
 		}
 	}
@@ -97,25 +102,21 @@ func (db *DB) submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	case len(answer) != 3:
 		return tasks.Job{}, fmt.Errorf("create job record: the script answered %v", answer)
 	case created == listed.UnixMilli():
-		db.metrics.accept(db.metrics.submitted, len(s.InstanceIDs))
-		db.audited(s.Audited(id), nil)
+		r.metrics.accept(r.metrics.submitted, len(s.InstanceIDs))
+		r.audit.Tell(s.Audited(id), nil)
 	default:
-		// Another sending of this request made the record. Listings select by the time in
-		// the index; it is not worth an error.
-		for _, jobs := range []string{jobsKey(s.Tenant), allJobsKey} {
-			_ = db.rdb.ZAdd(ctx, jobs, redis.Z{Score: float64(created), Member: id}).Err()
-		}
+		r.jobs.IndexAt(ctx, created, s.Tenant, id) // another sending of this request made the record
 	}
 	// The queue and the epoch are the record's: the same job must not get into two queues,
 	// where its tasks would not be known to each other.
-	queue, epoch = text(answer[1]), text(answer[2])
+	queue, epoch = codec.Text(answer[1]), codec.Text(answer[2])
 
 	job := tasks.Job{
 		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, Queue: queue, Epoch: epoch, AllowUnregistered: s.AllowUnregistered,
 		CreatedAt: tasks.FromMillis(created), Total: len(s.InstanceIDs), Revision: 1, Fingerprint: s.Fingerprint(),
-		TaskRetention: db.opts.TaskRetention, NotBefore: s.NotBefore, Reason: s.Reason, Labels: s.Labels, Traceparent: s.Traceparent,
+		TaskRetention: r.opts.TaskRetention, NotBefore: s.NotBefore, Reason: s.Reason, Labels: s.Labels, Traceparent: s.Traceparent,
 	}
-	job.EndBefore = tasks.Time{Time: latest(job.CreatedAt, job.NotBefore).Add(db.opts.GiveUpAfter)}
+	job.EndBefore = tasks.Time{Time: latest(job.CreatedAt, job.NotBefore).Add(r.opts.GiveUpAfter)}
 	for n, instance := range s.InstanceIDs {
 		job.Items = append(job.Items, tasks.Item{
 			ID: tasks.ItemID(id, n), InstanceID: instance, State: tasks.ItemPending, Delivery: 1,
@@ -123,28 +124,20 @@ func (db *DB) submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	}
 	job.Counts = tasks.Count(job.Items)
 	job.State = job.Counts.State()
-	return job, db.enqueue(ctx, job)
+	return job, r.queues.enqueue(ctx, job)
 }
 
 // notDecided takes back the entry of a submit that Redis had no room for; after any other
 // error nobody knows what was done.
-func (db *DB) notDecided(ctx context.Context, entry string, err error) error {
-	if !saysFull(err) {
+func (r *Records) notDecided(ctx context.Context, entry string, err error) error {
+	if !registry.SaysFull(err) {
 		return err
 	}
-	return cmp.Or(db.takeBack(ctx, entry), err)
+	return cmp.Or(r.audit.TakeBack(ctx, entry), err)
 }
 
 // epochLength is enough to tell the records apart that one idempotency key makes in time.
 const epochLength = 5
-
-// outlive is ctx as long as its deadline allows, whatever else ends it.
-func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
-	if deadline, ok := ctx.Deadline(); ok {
-		return context.WithDeadline(context.WithoutCancel(ctx), deadline)
-	}
-	return context.WithoutCancel(ctx), func() {}
-}
 
 func latest(a, b tasks.Time) tasks.Time {
 	if a.After(b.Time) {
@@ -169,57 +162,57 @@ func keyReused() error {
 // Replay returns the job that the submission has become before, by its idempotency
 // key. Errors: tasks.JobGone if there is none, tasks.KeyReused if the key was used
 // for another request.
-func (db *DB) Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
-	job, err := db.Job(ctx, s.JobID())
+func (r *Records) Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
+	job, err := r.jobs.Job(ctx, s.JobID())
 	if err != nil {
 		return job, err
 	}
 	if job.Fingerprint != s.Fingerprint() {
 		return tasks.Job{}, keyReused()
 	}
-	return job, db.confirm(ctx, jobKey(job.ID), revField)
+	return job, r.redis.Confirm(ctx, codec.JobKey(job.ID), codec.RevField)
 }
 
 // Cancel ends the items of a job that wait, and lets none begin any more. Errors:
 // tasks.JobGone, tasks.JobFinal.
-func (db *DB) Cancel(ctx context.Context, id string, actor tasks.Actor) error {
-	job, err := db.Job(ctx, id)
+func (r *Records) Cancel(ctx context.Context, id string, actor tasks.Actor) error {
+	job, err := r.jobs.Job(ctx, id)
 	switch {
 	case err != nil:
 		return err
 	case job.State.Final():
 		return nothingToCancel()
 	case job.Stop == tasks.Cancelled:
-		return db.confirm(ctx, jobKey(id), revField)
+		return r.redis.Confirm(ctx, codec.JobKey(id), codec.RevField)
 	}
 	open := aboutItems(actor.Entry(tasks.ActionCancel), job, func(it tasks.Item) bool { return !it.State.Final() })
-	if err := db.Decide(ctx, open, func(ctx context.Context) error { return db.cancel(ctx, id) }); err != nil {
+	if err := r.audit.Decide(ctx, open, func(ctx context.Context) error { return r.cancel(ctx, id) }); err != nil {
 		return err
 	}
-	if job, err := db.Job(ctx, id); err == nil {
-		_ = db.EnqueueNotices(ctx, job) // otherwise the sweeper does
-		_ = db.IndexFailures(ctx, job)
+	if job, err := r.jobs.Job(ctx, id); err == nil {
+		_ = r.notices.EnqueueNotices(ctx, job) // otherwise the sweeper does
+		_ = r.failures.IndexFailures(ctx, job)
 		if job.State.Final() {
-			db.uncount(ctx, job.Tenant, id, job.FinishedAt.UnixMilli())
+			r.quotas.JobEnded(ctx, job.Tenant, id, job.FinishedAt.UnixMilli())
 		}
 	}
 	return nil
 }
 
-func (db *DB) cancel(ctx context.Context, id string) error {
-	a, err := db.commit(ctx, cancelScript, []string{jobKey(id)}, rand.Text()).Slice()
+func (r *Records) cancel(ctx context.Context, id string) error {
+	a, err := r.redis.Commit(ctx, cancelScript, []string{codec.JobKey(id)}, rand.Text()).Slice()
 	if err != nil {
 		return fmt.Errorf("cancel: %w", err)
 	}
-	switch number(a[0]) {
+	switch codec.Number(a[0]) {
 	case -1:
 		return tasks.JobGone
 	case 0:
 		return nothingToCancel()
 	case 2: // somebody else was faster
-		return cmp.Or(db.confirm(ctx, jobKey(id), revField), errUnchanged)
+		return cmp.Or(r.redis.Confirm(ctx, codec.JobKey(id), codec.RevField), registry.ErrUnchanged)
 	}
-	db.metrics.stop(a[1:])
+	r.metrics.stop(a[1:])
 	return nil
 }
 
@@ -243,11 +236,11 @@ func aboutItems(e tasks.AuditEntry, job tasks.Job, selects func(tasks.Item) bool
 // tasks.RetryStates, for another try, and enqueues them; the others stay as they are.
 // Errors: tasks.JobGone, tasks.JobFinal, tasks.TooManyRequests, tasks.StorageFull, and a
 // *tasks.UndeliveredError, after which the retry stands all the same.
-func (db *DB) Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error {
-	return orFull(db.retry(ctx, id, states, actor))
+func (r *Records) Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error {
+	return registry.OrFull(r.retry(ctx, id, states, actor))
 }
 
-func (db *DB) retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error {
+func (r *Records) retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error {
 	var letters strings.Builder
 	for _, state := range states {
 		if !slices.Contains(tasks.RetryStates, state) {
@@ -255,7 +248,7 @@ func (db *DB) retry(ctx context.Context, id string, states []tasks.ItemState, ac
 		}
 		letters.WriteByte(state[0]) // see stateOf
 	}
-	job, err := db.Job(ctx, id)
+	job, err := r.jobs.Job(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -263,45 +256,45 @@ func (db *DB) retry(ctx context.Context, id string, states []tasks.ItemState, ac
 	if !job.State.Final() || again == 0 {
 		return job.NothingToRetry(states)
 	}
-	if err := db.refuseWhenFull(ctx); err != nil {
+	if err := r.storage.Refuse(ctx); err != nil {
 		return err
 	}
 	// What has ended must have been told before it opens again.
-	if err := db.EnqueueNotices(ctx, job); err != nil {
+	if err := r.notices.EnqueueNotices(ctx, job); err != nil {
 		return fmt.Errorf("retry: %w", err)
 	}
-	if _, err := db.accept(ctx, job.Tenant, id, again, true); err != nil {
+	if _, err := r.quotas.Accept(ctx, job.Tenant, id, again, true); err != nil {
 		return err
 	}
 	// Listed as open first: from here on no crash can hide the job.
-	now, err := db.rdb.Time(ctx).Result()
+	now, err := r.redis.Time(ctx).Result()
 	if err == nil {
-		err = db.listOpen(ctx, now, id)
+		err = r.listOpen(ctx, now, id)
 	}
 	if err != nil {
 		return fmt.Errorf("list job as open: %w", err)
 	}
 	about := aboutItems(actor.Entry(tasks.ActionRetry), job, func(it tasks.Item) bool { return slices.Contains(states, it.State) })
-	if err := db.Decide(ctx, about, func(ctx context.Context) error { return db.reopen(ctx, id, letters.String(), states) }); err != nil {
+	if err := r.audit.Decide(ctx, about, func(ctx context.Context) error { return r.reopen(ctx, id, letters.String(), states) }); err != nil {
 		return err
 	}
-	db.metrics.accept(db.metrics.reopened, again)
-	if job, err = db.Job(ctx, id); err != nil {
+	r.metrics.accept(r.metrics.reopened, again)
+	if job, err = r.jobs.Job(ctx, id); err != nil {
 		return &tasks.UndeliveredError{Job: id, Cause: err}
 	}
-	return db.enqueue(ctx, job)
+	return r.queues.enqueue(ctx, job)
 }
 
-func (db *DB) reopen(ctx context.Context, id, letters string, states []tasks.ItemState) error {
-	done, err := db.commit(ctx, reopenScript, []string{jobKey(id)}, rand.Text(), db.opts.GiveUpAfter.Milliseconds(), letters).Int()
+func (r *Records) reopen(ctx context.Context, id, letters string, states []tasks.ItemState) error {
+	done, err := r.redis.Commit(ctx, reopenScript, []string{codec.JobKey(id)}, rand.Text(), r.opts.GiveUpAfter.Milliseconds(), letters).Int()
 	if err != nil {
-		return orFull(fmt.Errorf("retry: %w", err))
+		return registry.OrFull(fmt.Errorf("retry: %w", err))
 	}
 	switch done {
 	case -1:
 		return tasks.JobGone
 	case 0: // somebody else was faster
-		job, err := db.Job(ctx, id)
+		job, err := r.jobs.Job(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -313,36 +306,28 @@ func (db *DB) reopen(ctx context.Context, id, letters string, states []tasks.Ite
 // list puts the job into the open index, into those by tenant and by instance, and into the
 // audit trail, before it exists, so that no crash can hide it. now is Redis's time. It
 // returns the ID of the entry.
-func (db *DB) list(ctx context.Context, s tasks.Submission, id string, now time.Time) (entry string, err error) {
-	add, err := db.auditArgs(s.Audited(id), now)
-	if err != nil {
-		return "", err
-	}
-	lifetime := db.lifetime()
-	pipe := db.rdb.Pipeline()
+func (r *Records) list(ctx context.Context, s tasks.Submission, id string, now time.Time) (entry string, err error) {
+	pipe := r.redis.Pipeline()
 	var added *redis.StringCmd
-	if db.opts.CommitReplicas > 0 {
+	if r.opts.CommitReplicas > 0 {
 		// The record would survive a failover that these entries did not.
-		if err := db.listOpen(ctx, now, id); err != nil {
+		if err := r.listOpen(ctx, now, id); err != nil {
 			return "", err
 		}
-		if entry, err = db.writeAudit(ctx, add); err != nil {
+		if entry, err = r.audit.Write(ctx, s.Audited(id), now); err != nil {
 			return "", err
 		}
 	} else {
 		// Never earlier, but later: this request has a whole grace of its own, even if an
 		// earlier one of the same key has listed the job and come to nothing.
-		pipe.ZAddArgs(ctx, openKey, redis.ZAddArgs{GT: true, Members: []redis.Z{openEntry(now, id)}})
-		added = pipe.XAdd(ctx, add)
+		pipe.ZAddArgs(ctx, codec.OpenKey, redis.ZAddArgs{GT: true, Members: []redis.Z{openEntry(now, id)}})
+		if added, err = r.audit.WriteIn(ctx, pipe, s.Audited(id), now); err != nil {
+			return "", err
+		}
 	}
-	for _, jobs := range []string{jobsKey(s.Tenant), allJobsKey} {
-		pipe.ZAdd(ctx, jobs, redis.Z{Score: float64(now.UnixMilli()), Member: id})
-		pipe.ZRemRangeByScore(ctx, jobs, "-inf", score(now.Add(-lifetime)))
-		pipe.Expire(ctx, jobs, lifetime)
-	}
-	db.instances.add(ctx, pipe, now, lifetime, id, s.InstanceIDs)
+	r.jobs.Index(ctx, pipe, now, s.Tenant, id, s.InstanceIDs)
 	if _, err = pipe.Exec(ctx); err != nil {
-		db.instances.forget()
+		r.jobs.Forget()
 	}
 	if added != nil {
 		entry = added.Val()
@@ -350,55 +335,16 @@ func (db *DB) list(ctx context.Context, s tasks.Submission, id string, now time.
 	return entry, err
 }
 
-// lifetime is after what time a record is gone for certain: its job's time and its retention
-// are over.
-func (db *DB) lifetime() time.Duration {
-	return tasks.MaxNotBefore + db.opts.GiveUpAfter + db.opts.JobRetention + 24*time.Hour
-}
-
 // listOpen puts a job into the open index, or its next sweep off.
-func (db *DB) listOpen(ctx context.Context, now time.Time, id string) error {
-	if db.opts.CommitReplicas == 0 {
-		return db.rdb.ZAdd(ctx, openKey, openEntry(now, id)).Err()
+func (r *Records) listOpen(ctx context.Context, now time.Time, id string) error {
+	var added *redis.IntCmd
+	replicated := r.redis.CommitWrites(ctx, codec.OpenKey, func(pipe redis.Pipeliner) { added = pipe.ZAdd(ctx, codec.OpenKey, openEntry(now, id)) })
+	if added == nil {
+		return replicated
 	}
-	node, err := db.primary(ctx, openKey)
-	if err != nil {
-		return err
-	}
-	pipe := node.Pipeline()
-	added := pipe.ZAdd(ctx, openKey, openEntry(now, id))
-	return cmp.Or(db.replicate(ctx, pipe), added.Err())
+	return cmp.Or(replicated, added.Err())
 }
 
 func openEntry(now time.Time, id string) redis.Z {
-	return redis.Z{Score: float64(now.Add(listingGrace).UnixMilli()), Member: id}
-}
-
-// Job returns the record of a job. Errors: tasks.JobGone.
-func (db *DB) Job(ctx context.Context, id string) (tasks.Job, error) {
-	hash, err := db.rdb.HGetAll(ctx, jobKey(id)).Result()
-	if err == nil && hash["v"] == "1" {
-		if err = db.commit(ctx, upgradeScript, []string{jobKey(id)}).Err(); err == nil {
-			hash, err = db.rdb.HGetAll(ctx, jobKey(id)).Result()
-		}
-	}
-	if err != nil {
-		return tasks.Job{}, fmt.Errorf("read job record: %w", err)
-	}
-	return decodeJob(id, hash)
-}
-
-// Version returns a job with only its tenant and what makes its tag, without
-// reading the items. Errors: tasks.JobGone.
-func (db *DB) Version(ctx context.Context, id string) (tasks.Job, error) {
-	cmd := redis.NewSliceCmd(ctx, "hmget", jobKey(id), "v", "tenant", "created", "rev")
-	if err := db.group.do(ctx, cmd); err != nil {
-		return tasks.Job{}, fmt.Errorf("read job record: %w", err)
-	}
-	v := cmd.Val()
-	if text(v[0]) != schemaVersion {
-		return db.Job(ctx, id) // there is none, or it is older
-	}
-	f := numbers{fields: []string{text(v[2]), text(v[3])}}
-	return tasks.Job{ID: id, Tenant: text(v[1]), CreatedAt: tasks.FromMillis(f.count(0)), Revision: f.count(1)}, f.err
+	return redis.Z{Score: float64(now.Add(codec.ListingGrace).UnixMilli()), Member: id}
 }

@@ -2,7 +2,6 @@ package redisdb
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/views"
+	"batchreset/tasks/redisdb/wire"
 )
 
 // Role is what a process does with Redis, and so what its Redis user must be allowed to do.
@@ -21,11 +22,6 @@ const (
 	RoleAPI    Role = "api"
 	RoleWorker Role = "worker"
 )
-
-//go:embed lua/rights.lua
-var rightsLua string
-
-var rightsScript = redis.NewScript(rightsLua)
 
 // sample is a key that every role writes: a job record.
 const sample = "reset:{rights}"
@@ -48,7 +44,7 @@ var (
 		"reset:tokens", "reset:token:{rights}", "reset:fleet", "reset:fleet:{rights}", "reset:webhooks", "reset:webhook:{rights}",
 		"reset:webhook:{rights}:ep_1", "reset:operators", "reset:worker:{rights}", "reset:lock:{rights}", "reset:jobs", "reset:instances:1",
 	}
-	channels = []string{channel, finishedChannel, "asynq:cancel"}
+	channels = []string{wire.EnqueuedChannel, views.FinishedChannel, "asynq:cancel"}
 )
 
 // commands are those of ours, of our scripts, and of asynq with its dashboard, each in a form
@@ -111,7 +107,7 @@ func (db *DB) checkRights(ctx context.Context, rdb redis.Cmdable) error {
 		return nil
 	}
 	missing := missingOf(rights, barred)
-	return tasks.Errorf(tasks.Internal, "the Redis user %q must not %s; deploy/redis/users.acl has the rights that it needs", userOf(rdb), strings.Join(missing, ", nor "))
+	return tasks.Errorf(tasks.Internal, "the Redis user %q must not %s; deploy/redis/users.acl has the rights that it needs", db.Redis.User(), strings.Join(missing, ", nor "))
 }
 
 // missingOf names the barred ones, but those that only follow: no command may be run on a key
@@ -131,10 +127,3 @@ func missingOf(rights []right, barred []string) (names []string) {
 
 func write(key string) string { return "EVAL x 1 " + key } // Redis takes it for the worst
 func read(key string) string  { return "GET " + key }
-
-func userOf(rdb redis.Cmdable) string {
-	if client, ok := rdb.(*redis.Client); ok && client.Options().Username != "" {
-		return client.Options().Username
-	}
-	return "default"
-}

@@ -1,5 +1,6 @@
 -- abandon.lua: end an item without an attempt: unknown when an earlier call is in doubt,
 -- else failed, or cancelled if the job was stopped.
+-- needs: record, remember, lost, stop
 -- KEYS[1] job hash
 -- ARGV[1] item number   ARGV[2] delivery   ARGV[3] instance
 -- ARGV[4] error code    ARGV[5] error message

@@ -1,5 +1,6 @@
 -- begin.lua: lock the instance of an item and begin an attempt at it, or neither. Run by
 -- many.lua.
+-- needs: record, remember, lost, instance
 -- KEYS[1] job hash
 -- KEYS[2] lock   KEYS[3] fleet entry of the instance; without them it is locked already
 -- ARGV[1] item number   ARGV[2] delivery   ARGV[3] instance

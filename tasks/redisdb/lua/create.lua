@@ -30,7 +30,7 @@ local total = #ARGV - 16
 local finish_by = now + ARGV[3]
 if ARGV[12] ~= '' then finish_by = string.format('%d %s', ARGV[12] + ARGV[3], ARGV[12]) end
 -- What every script looks up comes first: Redis looks through them in order.
-local fields = {'rev', 1, 'left', total, 'stop', '', 'created', now, 'end', finish_by, 'epoch', ARGV[16], 'v', 2, 'keep', ARGV[4],
+local fields = {'rev', 1, 'left', total, 'stop', '', 'created', now, 'end', finish_by, 'epoch', ARGV[16], 'v', VERSION, 'keep', ARGV[4],
                 'tenant', ARGV[5], 'queue', ARGV[6], 'open', ARGV[7], 'request_id', ARGV[8], 'fp', ARGV[9],
                 'tasks', ARGV[11], 'total', total}
 if ARGV[10] ~= '0' then

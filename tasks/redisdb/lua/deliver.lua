@@ -1,6 +1,7 @@
 -- deliver.lua: number a new delivery of an open item, because the task of its
 -- current one is lost, and close the attempt of a worker that died with it. The caller
 -- enqueues it; the old one is refused from now on.
+-- needs: record, remember, lost
 -- KEYS[1] job hash
 -- ARGV[1] item number   ARGV[2] delivery that is lost   ARGV[3] instance
 -- ARGV[4] token of a running attempt whose worker is dead, or ''
@@ -17,7 +18,7 @@ local at = since(clock())
 if item.s == 'r' then
   lose(item, at)
   item.s, item.t, item.x, item.r = 'w', nil, nil, nil
-  if item.k then item.c, item.m = 'RESET.1002', 'the worker was lost' end
+  if item.k then item.c, item.m = WORKER_LOST, 'the worker was lost' end
   if ARGV[5] ~= '0' then item.w = at + ARGV[5] end
 end
 item.d = (item.d or 1) + 1

@@ -1,5 +1,6 @@
 -- finish.lua: end a running attempt, or give one up whose begin was not answered. Only the
 -- holder of its token can. Run by many.lua.
+-- needs: brake, record, remember, busy, stop
 -- KEYS[1] job hash   KEYS[2] lock of the instance, if it is to be released here
 -- ARGV[1] item number   ARGV[2] token   ARGV[3] new state: s, w, f or u
 -- ARGV[4] error code    ARGV[5] error message
@@ -16,6 +17,7 @@
 --          in doubt, f if it failed, c if it came to nothing. If the job was stopped because
 --          of this, there follow the items that are cancelled by that, and those unknown
 --         {0} the attempt was closed or replaced; nothing is changed
+brake()
 local function unlock()
   if KEYS[2] and ARGV[10] ~= '' and redis.call('GET', KEYS[2]) == ARGV[10] then redis.call('DEL', KEYS[2]) end
 end
@@ -53,7 +55,7 @@ item.c = ARGV[4] ~= '' and ARGV[4] or nil
 item.m = ARGV[5] ~= '' and ARGV[5] or nil
 if came_to_nothing then
   item.c, item.u, item.v = stopped, nil, nil
-  item.m = stopped == 'RESET.1003' and 'cancelled' or 'stopped after too many failures in the job'
+  item.m = stopped == CANCELLED and 'cancelled' or 'stopped after too many failures in the job'
 end
 if state == 'w' then
   item.s = 'w'

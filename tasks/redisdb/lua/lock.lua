@@ -1,4 +1,5 @@
 -- lock.lua: take an instance for an attempt, where begin.lua cannot.
+-- needs: instance
 -- KEYS[1] lock   KEYS[2] fleet entry of the same instance   KEYS[3] see drop.lua
 -- ARGV[1] item ID   ARGV[2] token of the attempt   ARGV[3] time to live (ms)
 -- ARGV[4] tenant    ARGV[5] '1' = an instance that is not registered is allowed

@@ -1,5 +1,6 @@
 -- look.lua: the part of send.lua's look that is about the instance, where it has to be
 -- asked by itself.
+-- needs: instance
 -- KEYS[1] lock   KEYS[2] fleet entry
 -- ARGV[1] item ID   ARGV[2] token of the attempt
 -- ARGV[3] tenant    ARGV[4] '1' = an instance that is not registered is allowed

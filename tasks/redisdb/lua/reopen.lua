@@ -1,5 +1,6 @@
 -- reopen.lua: open those items of a final job that are in one of the given states for
 -- another try, each with a new delivery. Their history stays, and so do all other items.
+-- needs: record, stop
 -- KEYS[1] job hash
 -- ARGV[1] token of this request   ARGV[2] time for the items to end (ms)
 -- ARGV[3] the letters of the states

@@ -1,5 +1,6 @@
 -- send.lua: the last look before a reset is sent, and the mark that it may have been. Run
 -- by many.lua.
+-- needs: record, instance
 -- KEYS[1] job hash
 -- KEYS[2] lock   KEYS[3] fleet entry of the instance; without them look.lua has looked
 -- ARGV[1] item number   ARGV[2] token of the attempt   ARGV[3] item ID

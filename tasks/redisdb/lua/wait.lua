@@ -1,4 +1,5 @@
 -- wait.lua: note that an item waits for an instance that another item holds.
+-- needs: record, busy
 -- KEYS[1] job hash
 -- ARGV[1] item number   ARGV[2] delivery   ARGV[3] instance
 -- returns {'', ms the item has been waiting}

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb/wire"
 )
@@ -119,6 +121,15 @@ func (a *Audit) enterAt(ctx context.Context, e tasks.AuditEntry, now time.Time) 
 // for TakeBack.
 func (a *Audit) Write(ctx context.Context, e tasks.AuditEntry, now time.Time) (id string, err error) {
 	return a.enterAt(ctx, e, now)
+}
+
+// WriteIn is Write in a pipeline. The ID is in the answer.
+func (a *Audit) WriteIn(ctx context.Context, pipe redis.Pipeliner, e tasks.AuditEntry, now time.Time) (*redis.StringCmd, error) {
+	add, err := a.args(e, now)
+	if err != nil {
+		return nil, err
+	}
+	return pipe.XAdd(ctx, add), nil
 }
 
 // TakeBack takes an entry out of the trail whose decision was refused.

@@ -93,7 +93,8 @@ func (f tlsFiles) config(sni string) (*tls.Config, error) {
 // server that does not know the greeting, and goes on until the connection breaks.
 type crowded struct{}
 
-var errCrowded = errors.New("redis takes no more connections: its maxclients is reached")
+// ErrCrowded is the error of calls while a server takes no more connections.
+var ErrCrowded = errors.New("redis takes no more connections: its maxclients is reached")
 
 // DialHook implements redis.Hook. Over TLS Redis hangs up without a word.
 func (crowded) DialHook(next redis.DialHook) redis.DialHook {
@@ -125,7 +126,7 @@ func (c *greeted) Read(b []byte) (int, error) {
 	if !c.answered {
 		c.answered = true
 		if bytes.HasPrefix(b[:n], []byte("-ERR max number of clients")) {
-			return 0, errCrowded
+			return 0, ErrCrowded
 		}
 	}
 	return n, err

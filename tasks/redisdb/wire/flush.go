@@ -64,7 +64,7 @@ func (c *Client) Enqueue(ctx context.Context, queue string, n int, add func(ctx 
 			return err
 		}
 	}
-	batch.pipe.Publish(ctx, enqueued, queue)
+	batch.pipe.Publish(ctx, EnqueuedChannel, queue)
 	_, _ = batch.pipe.Exec(ctx) // each script carries its own error
 	if batch.list != nil && batch.list.Err() != nil {
 		return fmt.Errorf("list queue: %w", batch.list.Err())
@@ -81,7 +81,7 @@ func (c *Client) Enqueue(ctx context.Context, queue string, n int, add func(ctx 
 		}
 	}
 	if late { // than its announcement
-		_ = c.Publish(ctx, enqueued, queue).Err() // a hint
+		_ = c.Publish(ctx, EnqueuedChannel, queue).Err() // a hint
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ const (
 	// emptyFor is how long a queue that was found empty is taken to be so, unless its
 	// name comes over the channel.
 	emptyFor = 500 * time.Millisecond
-	// rest is how long a lane waits at a quiet queue for an announcement, if there is
+	// rest is how long a lane waits at an idle queue for an announcement, if there is
 	// nothing to do in any queue. It waits at each of them in turn before it looks
 	// whether it is to stop.
 	rest = 25 * time.Millisecond
@@ -23,9 +23,9 @@ const (
 	// error. It is random, so that the lanes of all workers do not return together.
 	shortestPause = 100 * time.Millisecond
 	longestPause  = 250 * time.Millisecond
-	// enqueued is the channel where enqueued work is announced, by the name of its queue. It is a
+	// EnqueuedChannel is the channel where enqueued work is announced, by the name of its queue. It is a
 	// hint: what is not heard is found by looking.
-	enqueued = "reset:enqueued"
+	EnqueuedChannel = "reset:enqueued"
 )
 
 // taker is the client of an asynq server. asynq asks every queue for a task again and
@@ -49,11 +49,11 @@ func (t taker) EvalSha(ctx context.Context, sha string, keys []string, args ...a
 	if !takes {
 		return t.UniversalClient.EvalSha(ctx, sha, keys, args...)
 	}
-	heard, quiet := t.idle.look(queue)
-	if quiet {
-		heard, quiet = t.idle.wait(ctx, queue)
+	heard, idle := t.idle.look(queue)
+	if idle {
+		heard, idle = t.idle.wait(ctx, queue)
 	}
-	if quiet {
+	if idle {
 		cmd := redis.NewCmd(ctx)
 		cmd.SetErr(redis.Nil) // the answer of an empty queue
 		return cmd
@@ -126,16 +126,16 @@ func (q *idleQueues) of(queue string) *idleQueue {
 	return s
 }
 
-// look says whether the queue is quiet, and how much was heard of it so far.
-func (q *idleQueues) look(queue string) (heard int, quiet bool) {
+// look says whether the queue is idle, and how much was heard of it so far.
+func (q *idleQueues) look(queue string) (heard int, idle bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.of(queue)
 	return s.heard, time.Now().Before(s.until)
 }
 
-// wait is look after a rest, which an announcement ends, if every queue is quiet.
-func (q *idleQueues) wait(ctx context.Context, queue string) (heard int, quiet bool) {
+// wait is look after a rest, which an announcement ends, if every queue is idle.
+func (q *idleQueues) wait(ctx context.Context, queue string) (heard int, idle bool) {
 	q.mu.Lock()
 	wake, now := q.wake, time.Now()
 	for _, s := range q.queues {
@@ -155,7 +155,7 @@ func (q *idleQueues) wait(ctx context.Context, queue string) (heard int, quiet b
 	return q.look(queue)
 }
 
-// note makes a queue quiet, unless work was announced since it was asked.
+// note makes a queue idle, unless work was announced since it was asked.
 func (q *idleQueues) note(queue string, heard int, d time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -164,7 +164,7 @@ func (q *idleQueues) note(queue string, heard int, d time.Duration) {
 	}
 }
 
-// hear ends the quiet of a queue.
+// hear ends the idleness of a queue.
 func (q *idleQueues) hear(queue string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -177,4 +177,6 @@ func (q *idleQueues) hear(queue string) {
 
 // Listen hears of enqueued work until ctx ends, so that this client's servers take it at
 // once. Without it they take it half a second later.
-func (c *Client) Listen(ctx context.Context) error { return c.Subscribed(ctx, enqueued, c.idle.hear) }
+func (c *Client) Listen(ctx context.Context) error {
+	return c.Subscribed(ctx, EnqueuedChannel, c.idle.hear)
+}

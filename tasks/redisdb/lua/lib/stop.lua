@@ -41,7 +41,7 @@ local function finish(n, item, state, now, given)
       if string.sub(redis.call('HGET', KEYS[1], other), 1, 1) == 'f' then failed = failed + 1 end
     end
     if failed >= limit then
-      local cancelled, unknown = stop('RESET.1005', 'stopped after too many failures in the job', now)
+      local cancelled, unknown = stop(TOO_MANY_FAILURES, 'stopped after too many failures in the job', now)
       return close_if_ended(), cancelled, unknown
     end
   end

@@ -49,11 +49,12 @@ local function since(now)
   return math.max(0, now - created)
 end
 
--- open reads the header and item n. Returns nil if there is no such record, or if it is
--- of an older version.
+-- open reads the header and item n. Returns nil if there is no such record. A record of
+-- another version is an error: nothing of it may be changed.
 local function open(n)
-  local f = redis.call('HMGET', KEYS[1], 'rev', 'left', 'stop', 'created', 'end', 'epoch', n)
-  if not f[2] then return nil end
+  local f = redis.call('HMGET', KEYS[1], 'rev', 'left', 'stop', 'created', 'end', 'epoch', 'v', n)
+  if not f[7] then return nil end
+  if f[7] ~= VERSION then error({err = 'ERR job record of version ' .. f[7] .. ', this program knows ' .. VERSION}) end
   not_before = nil
   rev, left, stopped, created, finish_by = f[1], tonumber(f[2]), f[3] ~= '' and f[3] or nil, tonumber(f[4]), tonumber(f[5])
   epoch = f[6]
@@ -61,9 +62,9 @@ local function open(n)
     local by, from = string.match(f[5], '^(%d+) (%d+)$')
     finish_by, not_before = tonumber(by), tonumber(from)
   end
-  if not f[7] then return nil end
+  if not f[8] then return nil end
   local s, a, b, e, i, t, r, x, k, rest =
-    string.match(f[7], '^(%a) (%d*) (%-?%d*) (%-?%d*) (%S+) ?([^ {]*) ?(%-?%d*) ?(%d?) ?([^ {]*) ?(.*)')
+    string.match(f[8], '^(%a) (%d*) (%-?%d*) (%-?%d*) (%S+) ?([^ {]*) ?(%-?%d*) ?(%d?) ?([^ {]*) ?(.*)')
   local item = rest ~= '' and cjson.decode(rest) or {}
   item.s, item.a, item.b, item.e, item.i = s, tonumber(a), tonumber(b), tonumber(e), i
   if item.b and item.b < 0 then item.b = 0 end
@@ -98,7 +99,7 @@ end
 -- refusal says why a delivery may not go on with an item, or nil. A delivery of a task
 -- that does not tell its epoch has an empty one.
 local function refusal(item, delivery, instance, of)
-  if not item then return redis.call('HEXISTS', KEYS[1], 'pending') == 1 and 'upgrade' or 'gone' end
+  if not item then return 'gone' end
   if item.i ~= instance then return 'instance' end
   if item.s ~= 'p' and item.s ~= 'r' and item.s ~= 'w' then return 'final' end
   if (item.d or 1) ~= tonumber(delivery) then return 'delivery' end

@@ -6,62 +6,72 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/hibiken/asynq"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/registry"
+	"batchreset/tasks/redisdb/views"
+	"batchreset/tasks/redisdb/wire"
 )
 
 // WebhookQueue is the asynq queue of notices. Its name must not begin like those that
 // workers reset instances from.
 const WebhookQueue = "webhooks"
 
-// What a record says of the endings that were told, see lua/told.lua.
-const toldField = "told"
+// Notices are what endpoints are told of jobs.
+type Notices struct {
+	redis     *wire.Client
+	endpoints *registry.Endpoints
+	jobs      *views.Jobs
+	wanted    *wanted
+}
 
-func itemToldField(n int) string { return toldField + ":" + strconv.Itoa(n) }
+func newNotices(client *wire.Client, endpoints *registry.Endpoints, jobs *views.Jobs) *Notices {
+	return &Notices{redis: client, endpoints: endpoints, jobs: jobs, wanted: newWanted()}
+}
 
 // EnqueueNotices enqueues a notice for each endpoint that wants an untold event of the job, and
 // marks the events as told. It may be repeated, by anybody: asynq refuses a notice that it still
 // knows, and the mark keeps one that was sent and forgotten from being sent again.
-func (db *DB) EnqueueNotices(ctx context.Context, job tasks.Job) error {
+func (n *Notices) EnqueueNotices(ctx context.Context, job tasks.Job) error {
 	events := job.UntoldEvents()
 	if len(events) == 0 {
 		return nil
 	}
-	endpoints, err := db.endpointsOf(ctx, job.Tenant)
+	endpoints, err := n.endpoints.Of(ctx, job.Tenant)
 	if err != nil {
 		return fmt.Errorf("tell: %w", err)
 	}
 	var notices []tasks.Notice
 	var marks []any
-	for _, n := range events {
+	for _, event := range events {
 		wanted := false
 		for _, e := range endpoints {
-			if e.Wants(n.Topic) {
-				notices, wanted = append(notices, job.Notice(n, e)), true
+			if e.Wants(event.Topic) {
+				notices, wanted = append(notices, job.Notice(event, e)), true
 			}
 		}
 		if wanted {
-			marks = append(marks, markOf(n), n.Number)
+			marks = append(marks, markOf(event), event.Number)
 		}
 	}
 	if len(notices) == 0 {
 		return nil
 	}
 	// What a failover forgets must not have been told.
-	if err := db.confirm(ctx, jobKey(job.ID), revField); err != nil {
+	if err := n.redis.Confirm(ctx, codec.JobKey(job.ID), codec.RevField); err != nil {
 		return fmt.Errorf("tell: %w", err)
 	}
-	if err := db.enqueueAll(ctx, WebhookQueue, len(notices), func(ctx context.Context, client *asynq.Client, i int) error {
+	if err := n.redis.Enqueue(ctx, WebhookQueue, len(notices), func(ctx context.Context, client *asynq.Client, i int) error {
 		return enqueueNotice(ctx, client, job, notices[i])
 	}); err != nil {
 		return fmt.Errorf("tell: %w", err)
 	}
-	if err := toldScript.Run(ctx, db.group, []string{jobKey(job.ID)}, marks...).Err(); err != nil {
+	if err := n.redis.Run(ctx, toldScript, []string{codec.JobKey(job.ID)}, marks...).Err(); err != nil {
 		return fmt.Errorf("mark as told: %w", err)
 	}
 	return nil
@@ -69,9 +79,9 @@ func (db *DB) EnqueueNotices(ctx context.Context, job tasks.Job) error {
 
 func markOf(n tasks.Event) string {
 	if n.Topic == tasks.TopicItemFailed {
-		return itemToldField(n.Item)
+		return codec.ItemToldField(n.Item)
 	}
-	return toldField
+	return codec.ToldField
 }
 
 func enqueueNotice(ctx context.Context, client *asynq.Client, job tasks.Job, n tasks.Notice) error {
@@ -91,19 +101,19 @@ func enqueueNotice(ctx context.Context, client *asynq.Client, job tasks.Job, n t
 // EnqueueNoticesIfWanted is EnqueueNotices for somebody who has not read the job. Unless an endpoint of the
 // tenant wants one of the topics it costs nothing; an endpoint that was added in the last
 // seconds may be overlooked, which EnqueueNotices makes good later.
-func (db *DB) EnqueueNoticesIfWanted(ctx context.Context, tenant, job string, topics ...tasks.Topic) error {
-	wanted, err := db.topicsOf(ctx, tenant)
+func (n *Notices) EnqueueNoticesIfWanted(ctx context.Context, tenant, job string, topics ...tasks.Topic) error {
+	wanted, err := n.topicsOf(ctx, tenant)
 	if err != nil || !slices.ContainsFunc(topics, func(t tasks.Topic) bool { return slices.Contains(wanted, t) }) {
 		return err
 	}
-	record, err := db.Job(ctx, job)
+	record, err := n.jobs.Job(ctx, job)
 	if errors.Is(err, tasks.JobGone) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return db.EnqueueNotices(ctx, record)
+	return n.EnqueueNotices(ctx, record)
 }
 
 const (
@@ -129,11 +139,11 @@ func newWanted() *wanted {
 	return cache
 }
 
-func (db *DB) topicsOf(ctx context.Context, tenant string) ([]tasks.Topic, error) {
-	if known, ok := db.wanted.Get(tenant); ok && time.Now().Before(known.until) {
+func (n *Notices) topicsOf(ctx context.Context, tenant string) ([]tasks.Topic, error) {
+	if known, ok := n.wanted.Get(tenant); ok && time.Now().Before(known.until) {
 		return known.topics, nil
 	}
-	endpoints, err := db.endpointsOf(ctx, tenant)
+	endpoints, err := n.endpoints.Of(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +153,6 @@ func (db *DB) topicsOf(ctx context.Context, tenant string) ([]tasks.Topic, error
 			found.topics = append(found.topics, topic)
 		}
 	}
-	db.wanted.Add(tenant, found)
+	n.wanted.Add(tenant, found)
 	return found.topics, nil
 }
