@@ -53,7 +53,7 @@ func newServiceOn(t testing.TB, cfg api.Config, opts redisdb.Options) service {
 	rdb := redis.NewClient(parsed)
 	t.Cleanup(func() { _ = errors.Join(db.Close(), rdb.Close()) })
 	for _, tenant := range []string{"acme", "other"} {
-		if _, err := db.AddToken(t.Context(), tenant, tenant, tasks.Scopes, 0, tasks.Actor{}); err != nil {
+		if _, err := db.Tokens.Add(t.Context(), tenant, tenant, tasks.Scopes, 0, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -64,8 +64,32 @@ func newServiceOn(t testing.TB, cfg api.Config, opts redisdb.Options) service {
 	}
 	cfg.MaxInstances = tasks.DefaultMaxInstances
 	cfg.MaxWaiters = cmp.Or(cfg.MaxWaiters, 10_000)
-	return service{api.New(cfg, db, slog.New(slog.DiscardHandler)), db, rdb}
+	return service{api.New(cfg, storeOf(db), slog.New(slog.DiscardHandler)), db, rdb}
 }
+
+// storeOf is what an API needs of a DB.
+func storeOf(db *redisdb.DB) api.Store {
+	return api.Store{
+		Tokens: db.Tokens, Fleet: db.Fleet, Records: db.Records, Reader: db.Jobs, Quotas: db.Quotas,
+		Policies: db.Policies, Server: db, Storage: db.Storage, Clock: db.Redis,
+	}
+}
+
+// parts are all that an API asks.
+type parts interface {
+	api.Tokens
+	api.Fleet
+	api.Records
+	api.Reader
+	api.Quotas
+	api.Policies
+	api.Server
+	api.Storage
+	api.Clock
+}
+
+// oneStore is a store whose parts are all the same thing.
+func oneStore(p parts) api.Store { return api.Store{p, p, p, p, p, p, p, p, p} }
 
 // reply is an answer with its envelope.
 type reply struct {
@@ -234,7 +258,7 @@ func TestBadRequestsAreRefusedByFieldAndLeaveNothing(t *testing.T) {
 
 func TestRepeatedInstancesAreOneItem(t *testing.T) {
 	s := newService(t, api.Config{AllowUnregistered: true})
-	job, err := s.db.Job(t.Context(), s.submit(t, "b", "a", "b"))
+	job, err := s.db.Jobs.Job(t.Context(), s.submit(t, "b", "a", "b"))
 	if err != nil || job.Total != 2 || job.Items[0].InstanceID != "b" || job.Items[1].InstanceID != "a" {
 		t.Errorf("job %+v, %v", job, err)
 	}
@@ -252,15 +276,15 @@ func TestAFormContentTypeIsReadAsJSON(t *testing.T) {
 func TestTokens(t *testing.T) {
 	s := newService(t, api.Config{AllowUnregistered: true})
 	ctx := t.Context()
-	revoked, err := s.db.AddToken(ctx, "revoked", "acme", tasks.Scopes, 0, tasks.Actor{})
+	revoked, err := s.db.Tokens.Add(ctx, "revoked", "acme", tasks.Scopes, 0, tasks.Actor{})
 	if err == nil {
-		_, err = s.db.RevokeToken(ctx, revoked.ID, tasks.Actor{})
+		_, err = s.db.Tokens.Revoke(ctx, revoked.ID, tasks.Actor{})
 	}
 	if err == nil {
-		_, err = s.db.AddToken(ctx, "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{})
+		_, err = s.db.Tokens.Add(ctx, "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{})
 	}
 	if err == nil {
-		_, err = s.db.AddToken(ctx, "submitter", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0, tasks.Actor{})
+		_, err = s.db.Tokens.Add(ctx, "submitter", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0, tasks.Actor{})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -338,7 +362,7 @@ func TestOwnership(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := newService(t, api.Config{AllowUnregistered: row.open})
-			if err := s.db.Register(t.Context(), fleet, tasks.Actor{}); err != nil {
+			if err := s.db.Fleet.Register(t.Context(), fleet, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 			got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(`{"instance_ids":[`+row.list+`]}`))
@@ -394,7 +418,7 @@ func TestTheJobStatusRecord(t *testing.T) {
 		}
 	}
 
-	job, err := s.db.Job(t.Context(), id)
+	job, err := s.db.Jobs.Job(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -403,10 +427,10 @@ func TestTheJobStatusRecord(t *testing.T) {
 		{Transition: tasks.Fail, Code: "CPS.0005", Message: "Phone not found."},
 	} {
 		d := job.Deliveries()[n]
-		if _, err := s.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
+		if _, err := s.db.Attempts.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.db.Finish(t.Context(), d, "t", outcome, false); err != nil {
+		if _, err := s.db.Attempts.Finish(t.Context(), d, "t", outcome, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -486,7 +510,7 @@ func TestIdempotencyKeys(t *testing.T) {
 		}
 	}
 	// A replay neither asks for ownership again nor makes a second job.
-	if err := s.db.Register(t.Context(), []tasks.Instance{{ID: "a", Tenant: "other"}}, tasks.Actor{}); err != nil {
+	if err := s.db.Fleet.Register(t.Context(), []tasks.Instance{{ID: "a", Tenant: "other"}}, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	if again := submit("acme", body, `"key-1"`); string(again.Data) != string(first.Data) {
@@ -578,16 +602,16 @@ func TestCancelAndRetry(t *testing.T) {
 func TestARetryNamesItsStates(t *testing.T) {
 	s := newService(t, api.Config{AllowUnregistered: true})
 	id := s.submit(t, "failed-1", "unknown-1", "cancelled-1", "good-1")
-	job, err := s.db.Job(t.Context(), id)
+	job, err := s.db.Jobs.Job(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n, event := range map[int]tasks.Transition{0: tasks.Fail, 1: tasks.LoseTrack, 3: tasks.Succeed} {
 		d := job.Deliveries()[n]
-		if _, err := s.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
+		if _, err := s.db.Attempts.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: event, Code: "CPS.0005"}, true); err != nil {
+		if _, err := s.db.Attempts.Finish(t.Context(), d, "t", tasks.Outcome{Transition: event, Code: "CPS.0005"}, true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -598,7 +622,7 @@ func TestARetryNamesItsStates(t *testing.T) {
 	if got := retry(`{"states":["unknown"]}`); got.Code != tasks.JobFinal || !strings.Contains(got.Message, "has not ended") {
 		t.Errorf("retry of a job that has not ended: %+v", got)
 	}
-	if err := s.db.Cancel(t.Context(), id, tasks.Actor{}); err != nil {
+	if err := s.db.Records.Cancel(t.Context(), id, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	s.rdb.Del(t.Context(), "reset:audit")
@@ -619,7 +643,7 @@ func TestARetryNamesItsStates(t *testing.T) {
 			t.Errorf("%s: %d %s %q, want %q", body, got.status, got.Code, got.Message, want)
 		}
 	}
-	if now, err := s.db.Job(t.Context(), id); err != nil || !now.State.Final() {
+	if now, err := s.db.Jobs.Job(t.Context(), id); err != nil || !now.State.Final() {
 		t.Fatalf("job %+v, %v", now, err)
 	}
 	if got := s.trail(t); got != nil {
@@ -634,14 +658,14 @@ func TestARetryNamesItsStates(t *testing.T) {
 		{`{"states":["unknown","cancelled"]}`, "unknown-1 cancelled-1"},
 	} {
 		s.rdb.Del(t.Context(), "reset:audit")
-		before, err := s.db.Job(t.Context(), id)
+		before, err := s.db.Jobs.Job(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := retry(row.body); got.status != http.StatusOK {
 			t.Fatalf("%s: %+v", row.body, got)
 		}
-		after, err := s.db.Job(t.Context(), id)
+		after, err := s.db.Jobs.Job(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -656,10 +680,10 @@ func TestARetryNamesItsStates(t *testing.T) {
 				}
 				d := tasks.Delivery{ItemID: it.ID, Number: it.Delivery, InstanceID: it.InstanceID, Tenant: "acme", AllowUnregistered: true}
 				s.rdb.Del(t.Context(), "reset:lock:{"+it.InstanceID+"}")
-				if _, err := s.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
+				if _, err := s.db.Attempts.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := s.db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: event, Code: "CPS.0005"}, true); err != nil {
+				if _, err := s.db.Attempts.Finish(t.Context(), d, "t", tasks.Outcome{Transition: event, Code: "CPS.0005"}, true); err != nil {
 					t.Fatal(err)
 				}
 			} else if fmt.Sprint(it) != fmt.Sprint(before.Items[n]) {
@@ -672,8 +696,8 @@ func TestARetryNamesItsStates(t *testing.T) {
 		if trail := s.trail(t); len(trail) != 1 || !strings.Contains(trail[0], " ["+row.opened+"] ") {
 			t.Errorf("%s: trail %v", row.body, trail)
 		}
-		if job, err = s.db.Job(t.Context(), id); err == nil && !job.State.Final() {
-			err = s.db.Cancel(t.Context(), id, tasks.Actor{})
+		if job, err = s.db.Jobs.Job(t.Context(), id); err == nil && !job.State.Final() {
+			err = s.db.Records.Cancel(t.Context(), id, tasks.Actor{})
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -743,7 +767,7 @@ func TestRequestIDs(t *testing.T) {
 			if id == "" || (id == row.sent) != row.echoed {
 				t.Errorf("x-request-id is %q", id)
 			}
-			job, err := s.db.Job(t.Context(), strings.TrimPrefix(got.header.Get("Location"), "/v1/jobs/"))
+			job, err := s.db.Jobs.Job(t.Context(), strings.TrimPrefix(got.header.Get("Location"), "/v1/jobs/"))
 			if err != nil || job.RequestID != id {
 				t.Errorf("the record has the request ID %q, %v", job.RequestID, err)
 			}

@@ -12,11 +12,12 @@ import (
 	"batchreset/api"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/registry"
 )
 
 func (s service) trail(t testing.TB) (lines []string) {
 	t.Helper()
-	if err := s.db.AuditTrail(t.Context(), tasks.AuditFilter{}, func(e tasks.AuditEntry) error {
+	if err := s.db.Audit.Trail(t.Context(), tasks.AuditFilter{}, func(e tasks.AuditEntry) error {
 		lines = append(lines, fmt.Sprintf("%s by %s from %s for %s: %s %v %s", e.Action, e.By, e.From, e.Tenant, e.RequestID, e.InstanceIDs, e.Reason))
 		return nil
 	}); err != nil {
@@ -56,7 +57,7 @@ func TestEveryDecisionIsInTheTrailAndTold(t *testing.T) {
 	send(http.MethodPost, batchReset, `{"instance_ids":["a"],"dry_run":true}`)
 	send(http.MethodGet, path, "")
 
-	token := "token " + redisdb.TokenID("acme")
+	token := "token " + registry.TokenID("acme")
 	const from = " from 192.0.2.1 for acme: " // httptest's
 	want := []string{
 		"submit by " + token + from + "req-inst [a b] recall",
@@ -110,10 +111,10 @@ func TestNothingIsDoneThatIsNotInTheTrail(t *testing.T) {
 			t.Errorf("%s: answer %+v", path, got)
 		}
 	}
-	if job, err := s.db.Job(t.Context(), done); err != nil || job.State != tasks.JobCancelled {
+	if job, err := s.db.Jobs.Job(t.Context(), done); err != nil || job.State != tasks.JobCancelled {
 		t.Errorf("the job is %s, %v", job.State, err)
 	}
-	if policy, err := s.db.Policy(t.Context(), "acme"); err != nil || policy.OwnHalt == nil {
+	if policy, err := s.db.Policies.Policy(t.Context(), "acme"); err != nil || policy.OwnHalt == nil {
 		t.Errorf("policy %+v, %v", policy, err)
 	}
 }

@@ -62,7 +62,7 @@ func finishedJob() tasks.Job {
 // benchmarkRequest sends one request over and over to a handler on an instant store.
 func benchmarkRequest(b *testing.B, job tasks.Job, method, path, body string, want int, header ...string) {
 	b.Helper()
-	h := api.New(api.Config{MaxInstances: tasks.DefaultMaxInstances, AllowUnregistered: true}, instantStore{job: job}, slog.New(slog.DiscardHandler))
+	h := api.New(api.Config{MaxInstances: tasks.DefaultMaxInstances, AllowUnregistered: true}, oneStore(instantStore{job: job}), slog.New(slog.DiscardHandler))
 	b.ReportAllocs()
 	for b.Loop() {
 		r := httptest.NewRequestWithContext(b.Context(), method, path, strings.NewReader(body))

@@ -113,7 +113,7 @@ func (b *board) Tags(context.Context, []string) (map[string]string, error) {
 // runOn runs an API on a board until the test ends or stop is called.
 func runOn(t *testing.T, b *board, cfg api.Config, log *slog.Logger) (a *api.API, stop func()) {
 	t.Helper()
-	a = api.New(cfg, b, log)
+	a = api.New(cfg, oneStore(b), log)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()

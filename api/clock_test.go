@@ -67,7 +67,7 @@ func TestRetryAfterIsByRedissClock(t *testing.T) {
 func TestAHaltIsSinceATimeOfRedissClock(t *testing.T) {
 	s, redis := skewed(t, 3*time.Hour)
 	s.do(t, http.MethodPost, "/v1/halt", "acme", nil)
-	policy, err := s.db.Policy(t.Context(), "acme")
+	policy, err := s.db.Policies.Policy(t.Context(), "acme")
 	if err != nil || policy.Halt() == nil || policy.Halt().Since.Sub(redis).Abs() > 10*time.Second {
 		t.Errorf("policy %+v, %v; want a halt since %s", policy.Halt(), err, redis)
 	}

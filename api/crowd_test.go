@@ -116,7 +116,7 @@ func TestA304CostsTwoSmallReads(t *testing.T) {
 	first := l.do(t, http.MethodGet, "/v1/jobs/"+id, "acme", nil)
 	tag := first.header.Get("ETag")
 	l.stop() // whose loop looks at tokens, too
-	other := service{api.New(api.Config{}, l.db, slog.New(slog.DiscardHandler)), l.db, l.rdb}
+	other := service{api.New(api.Config{}, storeOf(l.db), slog.New(slog.DiscardHandler)), l.db, l.rdb}
 	for prefer, want := range map[string]int{"": 1, "wait=0": 2} {
 		asked := other
 		if prefer != "" {

@@ -24,7 +24,7 @@ func TestAnAnswerThatIsKeptIsNeverOld(t *testing.T) {
 	if got := poll("other"); got.status != http.StatusNotFound {
 		t.Errorf("another tenant is answered from memory: %+v", got)
 	}
-	if err := s.db.Cancel(t.Context(), id, tasks.Actor{}); err != nil {
+	if err := s.db.Records.Cancel(t.Context(), id, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	got := poll("acme")

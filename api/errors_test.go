@@ -72,7 +72,7 @@ func TestRetryAfterIsAlwaysSetOn429(t *testing.T) {
 
 func TestLogsAndPanics(t *testing.T) {
 	var log strings.Builder
-	s := New(Config{}, panickingStore{}, slog.New(slog.NewTextHandler(&log, nil)))
+	s := New(Config{}, Store{Tokens: panickingTokens{}}, slog.New(slog.NewTextHandler(&log, nil)))
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/jobs", nil)
 	r.Header.Set("X-Auth-Token", "the-secret")
 	r.Header.Set("X-Request-Id", "trace-42")
@@ -91,6 +91,6 @@ func TestLogsAndPanics(t *testing.T) {
 	}
 }
 
-type panickingStore struct{ Store }
+type panickingTokens struct{ Tokens }
 
-func (panickingStore) Token(context.Context, string) (tasks.Token, error) { panic("out of cheese") }
+func (panickingTokens) Token(context.Context, string) (tasks.Token, error) { panic("out of cheese") }

@@ -16,7 +16,7 @@ import (
 
 func (s service) limit(t testing.TB, limits tasks.Limits) {
 	t.Helper()
-	if err := s.db.SetLimits(t.Context(), "acme", limits, false, tasks.Actor{}); err != nil {
+	if err := s.db.Policies.SetLimits(t.Context(), "acme", limits, false, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -57,7 +57,7 @@ func TestTheQuotaRefusesWholeBatches(t *testing.T) {
 			t.Errorf("%s again: %+v", key, again)
 		}
 	}
-	if usage, err := s.db.Usage(t.Context(), "acme"); err != nil || usage.AcceptedLastHour != 2 {
+	if usage, err := s.db.Quotas.Usage(t.Context(), "acme"); err != nil || usage.AcceptedLastHour != 2 {
 		t.Errorf("usage %+v, %v", usage, err)
 	}
 	// A list that is wrong is told so, not that the quota is used up.
@@ -71,7 +71,7 @@ func TestTheQuotaRefusesWholeBatches(t *testing.T) {
 
 func TestADryRunSaysWhatIsOverQuota(t *testing.T) {
 	s := newService(t, api.Config{})
-	if err := s.db.Register(t.Context(), []tasks.Instance{
+	if err := s.db.Fleet.Register(t.Context(), []tasks.Instance{
 		{ID: "a", Tenant: "acme"}, {ID: "b", Tenant: "acme"}, {ID: "c", Tenant: "acme"}, {ID: "safe", Tenant: "acme", Protected: true},
 	}, tasks.Actor{}); err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestATenantLiftsHisOwnHaltOnly(t *testing.T) {
 		}
 	}
 	for _, whom := range []string{"acme", ""} {
-		if err := s.db.Halt(t.Context(), whom, tasks.HaltedByOperator, tasks.Actor{Reason: "theirs"}); err != nil {
+		if err := s.db.Policies.Halt(t.Context(), whom, tasks.HaltedByOperator, tasks.Actor{Reason: "theirs"}); err != nil {
 			t.Fatal(err)
 		}
 		want("/v1/resume", "", "true {operator theirs} [{operator theirs}]")
@@ -160,7 +160,7 @@ func TestATenantLiftsHisOwnHaltOnly(t *testing.T) {
 		want("/v1/resume", "", "true {operator theirs} [{operator theirs}]")
 		want("/v1/halt", `{"reason":"again"}`, "true {operator theirs} [{operator theirs} {tenant again}]")
 		want("/v1/halt", `{"reason":"once more"}`, "true {operator theirs} [{operator theirs} {tenant again}]")
-		if err := s.db.Resume(t.Context(), whom, tasks.HaltedByOperator, tasks.Actor{}); err != nil {
+		if err := s.db.Policies.Resume(t.Context(), whom, tasks.HaltedByOperator, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		want("/v1/halt", `{"reason":"x"}`, "true {tenant again} [{tenant again}]")
@@ -191,10 +191,10 @@ func TestATenantHaltsItsResets(t *testing.T) {
 	if err := json.Unmarshal(got.Data, &state); err != nil || !state.Halted || state.Reason != "wrong list" || time.Since(state.Since) > time.Minute {
 		t.Errorf("answer %+v, %v", got, err)
 	}
-	if policy, err := s.db.Policy(t.Context(), "acme"); err != nil || policy.Halt() == nil || policy.Halt().Reason != "wrong list" {
+	if policy, err := s.db.Policies.Policy(t.Context(), "acme"); err != nil || policy.Halt() == nil || policy.Halt().Reason != "wrong list" {
 		t.Errorf("policy %+v, %v", policy, err)
 	}
-	if policy, err := s.db.Policy(t.Context(), "other"); err != nil || policy.Halt() != nil {
+	if policy, err := s.db.Policies.Policy(t.Context(), "other"); err != nil || policy.Halt() != nil {
 		t.Errorf("another tenant's policy %+v, %v", policy, err)
 	}
 	// What is accepted meanwhile waits.
@@ -217,7 +217,7 @@ func TestATenantHaltsItsResets(t *testing.T) {
 
 func TestOnlyATokenMadeForItHalts(t *testing.T) {
 	s := newService(t, testConfig)
-	if _, err := s.db.AddToken(t.Context(), "plain", "acme", tasks.DefaultScopes, 0, tasks.Actor{}); err != nil {
+	if _, err := s.db.Tokens.Add(t.Context(), "plain", "acme", tasks.DefaultScopes, 0, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/v1/halt", "/v1/resume"} {

@@ -49,7 +49,7 @@ func TestWhatACallerSaysOfABatchIsInItsRecord(t *testing.T) {
 		t.Errorf("another time: answer %+v", got)
 	}
 	// A replay does not fail because the time has come meanwhile.
-	job, err := s.db.Submit(t.Context(), tasks.Submission{
+	job, err := s.db.Records.Submit(t.Context(), tasks.Submission{
 		Tenant: "acme", InstanceIDs: []string{"c"}, AllowUnregistered: true, IdempotencyKey: "k-2", NotBefore: tasks.FromMillis(time.Now().Add(-time.Hour).UnixMilli()),
 	})
 	if err != nil {
@@ -64,16 +64,16 @@ func TestWhatACallerSaysOfABatchIsInItsRecord(t *testing.T) {
 
 func TestADryRunSaysWhatWouldBeAndLeavesNothing(t *testing.T) {
 	s := newService(t, api.Config{})
-	if err := s.db.Register(t.Context(), []tasks.Instance{
+	if err := s.db.Fleet.Register(t.Context(), []tasks.Instance{
 		{ID: "mine", Tenant: "acme"}, {ID: "theirs", Tenant: "other"}, {ID: "safe", Tenant: "acme", Protected: true}, {ID: "taken", Tenant: "acme"},
 	}, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
-	holder, err := s.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"taken"}})
+	holder, err := s.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"taken"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.db.Begin(t.Context(), holder.Deliveries()[0], "t", "k", time.Minute); err != nil {
+	if _, err := s.db.Attempts.Begin(t.Context(), holder.Deliveries()[0], "t", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	before := s.rdb.Keys(t.Context(), "*").Val()
@@ -93,7 +93,7 @@ func TestADryRunSaysWhatWouldBeAndLeavesNothing(t *testing.T) {
 func TestJobsByName(t *testing.T) {
 	s := newService(t, testConfig)
 	a, b, nobodys := s.submit(t, "phone-1"), s.submit(t, "phone-2"), tasks.NewJobID()
-	foreign, err := s.db.Submit(t.Context(), tasks.Submission{Tenant: "other", InstanceIDs: []string{"phone-3"}, AllowUnregistered: true})
+	foreign, err := s.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "other", InstanceIDs: []string{"phone-3"}, AllowUnregistered: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,15 +38,15 @@ func (c *contract) guarded(job string) []request {
 func TestEveryOperationRefusesAlike(t *testing.T) {
 	m := miniredis.RunT(t)
 	s := newServiceOn(t, testConfig, redisdb.Options{URL: "redis://" + m.Addr(), Embedded: true})
-	revoked, err := s.db.AddToken(t.Context(), "revoked", "acme", tasks.Scopes, 0, tasks.Actor{})
+	revoked, err := s.db.Tokens.Add(t.Context(), "revoked", "acme", tasks.Scopes, 0, tasks.Actor{})
 	if err == nil {
-		_, err = s.db.RevokeToken(t.Context(), revoked.ID, tasks.Actor{})
+		_, err = s.db.Tokens.Revoke(t.Context(), revoked.ID, tasks.Actor{})
 	}
 	if err == nil {
-		_, err = s.db.AddToken(t.Context(), "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{})
+		_, err = s.db.Tokens.Add(t.Context(), "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{})
 	}
 	if err == nil {
-		_, err = s.db.AddToken(t.Context(), "submitter", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0, tasks.Actor{})
+		_, err = s.db.Tokens.Add(t.Context(), "submitter", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0, tasks.Actor{})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestEveryPathRefusesOtherMethods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := service{Handler: api.New(testConfig, nil, slog.New(slog.DiscardHandler))}
+	s := service{Handler: api.New(testConfig, api.Store{}, slog.New(slog.DiscardHandler))}
 	for template := range c.paths {
 		path := strings.Replace(template, "{file}", "page.js", 1)
 		if got := s.do(t, http.MethodPatch, path, "", nil); got.status != http.StatusMethodNotAllowed || got.Code != tasks.NoRoute {

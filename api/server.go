@@ -17,37 +17,87 @@ import (
 	"batchreset/tasks"
 )
 
-// Store is what the API asks of the record store. Every method fails with a
+// Store is what the API asks of the record store and the registry. Every method fails with a
 // tasks.Error, a tasks.Refusal, or an internal error. What takes an actor is in the audit
 // trail when it is done, and not when it was refused.
-type Store interface {
+type Store struct {
+	Tokens
+	Fleet
+	Records
+	Reader
+	Quotas
+	Policies
+	Server
+	Storage
+	Clock
+}
+
+// Tokens are the callers' tokens.
+type Tokens interface {
 	Token(ctx context.Context, secret string) (tasks.Token, error)
+	// TokensByHash returns those of the tokens that there are, ended ones too.
+	TokensByHash(ctx context.Context, hashes []string) (map[string]tasks.Token, error)
 	// NewTicket makes a ticket for a job's events, TicketToken finds who got it.
 	NewTicket(ctx context.Context, token tasks.Token, job string) (tasks.Ticket, error)
 	TicketToken(ctx context.Context, ticket, job string) (tasks.Token, error)
+}
+
+// Fleet is the register of instances.
+type Fleet interface {
 	Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error)
-	Locked(ctx context.Context, instances []string) (map[string]bool, error)
+}
+
+// Records changes jobs.
+type Records interface {
 	Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	Cancel(ctx context.Context, id string, actor tasks.Actor) error
 	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error
+}
+
+// Reader reads jobs.
+type Reader interface {
 	Job(ctx context.Context, id string) (tasks.Job, error)
 	Version(ctx context.Context, id string) (tasks.Job, error)
 	JobsByID(ctx context.Context, ids []string) ([]tasks.Job, error)
-	Changes
 	Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (jobs []tasks.Job, cursor string, err error)
-	Check(ctx context.Context) error
-	// Accepting reports whether there is room for new work.
-	Accepting(ctx context.Context) bool
-	// Now is the time by the store's clock, which is the one in records.
-	Now() time.Time
+	Locked(ctx context.Context, instances []string) (map[string]bool, error)
+	// Finished calls heard with each job that ends, until ctx ends; some may be missed.
+	Finished(ctx context.Context, heard func(job string)) error
+	// Tags returns the tags of the jobs that there are.
+	Tags(ctx context.Context, jobs []string) (map[string]string, error)
+}
+
+// Quotas count what tenants do against their limits.
+type Quotas interface {
 	// Pace counts a request against its tenant's limit.
 	Pace(ctx context.Context, tenant string) error
 	// Room is how many more instances of a tenant would be accepted; -1: any number.
 	Room(ctx context.Context, tenant string) (int, error)
+}
+
+// Policies are halts and limits.
+type Policies interface {
 	Policy(ctx context.Context, tenant string) (tasks.Policy, error)
 	Halt(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error
 	Resume(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error
+}
+
+// Server is where all of it is kept.
+type Server interface {
+	// Check looks whether it can be worked with. A tasks.Error may be shown to anyone.
+	Check(ctx context.Context) error
+}
+
+// Storage is the room there.
+type Storage interface {
+	// Accepting reports whether there is room for new work.
+	Accepting(ctx context.Context) bool
+}
+
+// Clock is the one that records go by, and tokens.
+type Clock interface {
+	Now() time.Time
 }
 
 // Config are the settings of the API.

@@ -57,7 +57,7 @@ func TestStrangersAreTurnedAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBoard(1)
 		var log lockedLog
-		a := api.New(api.Config{}, fewTokens{b}, slog.New(slog.NewTextHandler(&log, nil)))
+		a := api.New(api.Config{}, oneStore(fewTokens{b}), slog.New(slog.NewTextHandler(&log, nil)))
 		c := crowd{a, t}
 		valid := c.ask(b.path(), "acme", "192.0.2.1")
 		if valid.Code != http.StatusOK {
@@ -149,7 +149,7 @@ func TestStrangersAreToldApart(t *testing.T) {
 		{name: "a caller of two proxies", first: "10.0.0.1", second: "10.0.0.2", forwarded: [2]string{"198.51.100.1", "198.51.100.1"}, proxies: []*net.IPNet{proxies}, same: true},
 	} {
 		inOneMoment(t, row.name, func(t *testing.T) {
-			c := crowd{api.New(api.Config{TrustedProxies: row.proxies}, fewTokens{newBoard(1)}, slog.New(slog.DiscardHandler)), t}
+			c := crowd{api.New(api.Config{TrustedProxies: row.proxies}, oneStore(fewTokens{newBoard(1)}), slog.New(slog.DiscardHandler)), t}
 			header := func(n int) []string {
 				if row.forwarded[n] == "" {
 					return nil
@@ -168,7 +168,7 @@ func TestStrangersAreToldApart(t *testing.T) {
 // Many callers may share an address, and each may ask as often as its tenant may.
 func TestWhoHasATokenIsNoStranger(t *testing.T) {
 	b := newBoard(1)
-	c := crowd{api.New(api.Config{}, fewTokens{b}, slog.New(slog.DiscardHandler)), t}
+	c := crowd{api.New(api.Config{}, oneStore(fewTokens{b}), slog.New(slog.DiscardHandler)), t}
 	for n := range 3 * burst {
 		if w := c.ask(b.path(), "acme", "192.0.2.1"); w.Code != http.StatusOK {
 			t.Fatalf("request %d: %d", n, w.Code)
@@ -192,7 +192,7 @@ func TestEveryOperationTurnsStrangersAway(t *testing.T) {
 		path := strings.NewReplacer("{file}", "page.js", "{job_id}", tasks.NewJobID(), "{task_id}", tasks.NewJobID()).Replace(template)
 		for method := range methods {
 			inOneMoment(t, method+" "+template, func(t *testing.T) {
-				s := service{Handler: api.New(testConfig, fewTokens{newBoard(1)}, slog.New(slog.DiscardHandler))}
+				s := service{Handler: api.New(testConfig, oneStore(fewTokens{newBoard(1)}), slog.New(slog.DiscardHandler))}
 				crowd{s, t}.exhaust("192.0.2.1") // from where these tests ask
 				got := s.do(t, strings.ToUpper(method), path, "", nil)
 				if template != "/healthz" && template != "/readyz" {
@@ -228,7 +228,7 @@ func TestWhatStrangersSendDoesNotFillTheLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log lockedLog
-			ask(api.New(testConfig, fewTokens{newBoard(1)}, slog.New(slog.NewJSONHandler(&log, nil))))
+			ask(api.New(testConfig, oneStore(fewTokens{newBoard(1)}), slog.New(slog.NewJSONHandler(&log, nil))))
 			if text := log.String(); text == "" || len(text) > 1000 || strings.Contains(text, "\u202e") || strings.ContainsRune(text, '\u202e') {
 				t.Errorf("%d bytes in the log: %.500s", len(text), text)
 			}

@@ -162,10 +162,10 @@ func TestEveryRouteTakesWhatItTakes(t *testing.T) {
 		}
 	}
 	// Nothing of this has changed anything, and with {} for no body it does.
-	if job, err := s.db.Job(t.Context(), id); err != nil || job.State != tasks.JobPending {
+	if job, err := s.db.Jobs.Job(t.Context(), id); err != nil || job.State != tasks.JobPending {
 		t.Errorf("job %+v, %v", job, err)
 	}
-	if policy, err := s.db.Policy(t.Context(), "acme"); err != nil || policy.OwnHalt != nil {
+	if policy, err := s.db.Policies.Policy(t.Context(), "acme"); err != nil || policy.OwnHalt != nil {
 		t.Errorf("policy %+v, %v", policy, err)
 	}
 	for _, body := range []string{"{}", " { }\n"} {
@@ -192,14 +192,14 @@ func TestHeadersThatWereMeantToBeTheKey(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	id := s.submit(t, "phone-1")
-	if err := s.db.Cancel(t.Context(), id, tasks.Actor{By: "test"}); err != nil {
+	if err := s.db.Records.Cancel(t.Context(), id, tasks.Actor{By: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	got := s.do(t, http.MethodPost, "/v1/jobs/"+id+"/retry", "acme", strings.NewReader(`{"states":["cancelled"]}`), "Idempotency-Key", "k")
 	if got.Code != tasks.BadRequest || !strings.HasPrefix(got.Message, "Idempotency-Key is not for a retry") {
 		t.Errorf("%+v", got)
 	}
-	if job, err := s.db.Job(t.Context(), id); err != nil || !job.State.Final() {
+	if job, err := s.db.Jobs.Job(t.Context(), id); err != nil || !job.State.Final() {
 		t.Errorf("job %+v, %v", job, err)
 	}
 }

@@ -39,7 +39,7 @@ func (s service) ticket(t testing.TB, token, job string) string {
 func (s service) cancelled(t testing.TB) (job string) {
 	t.Helper()
 	job = s.submit(t, "a")
-	if err := s.db.Cancel(t.Context(), job, tasks.Actor{}); err != nil {
+	if err := s.db.Records.Cancel(t.Context(), job, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	return job
@@ -107,35 +107,35 @@ func TestATicketEnds(t *testing.T) {
 	t.Run("with its time", func(t *testing.T) {
 		ticket := s.ticket(t, "acme", job)
 		m.SetTime(time.Now().Add(59 * time.Second))
-		if err := s.db.CompareClocks(t.Context()); err != nil {
+		if err := s.db.Redis.CompareClocks(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if r := s.raw(t, http.MethodGet, "/v1/jobs/"+job+"/events?ticket="+ticket, "", nil); r.Code != http.StatusOK {
 			t.Errorf("answer %d %s", r.Code, r.Body)
 		}
 		m.SetTime(time.Now().Add(61 * time.Second))
-		if err := s.db.CompareClocks(t.Context()); err != nil {
+		if err := s.db.Redis.CompareClocks(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		refused(ticket, tasks.TokenExpired)
 		m.SetTime(time.Now())
-		if err := s.db.CompareClocks(t.Context()); err != nil {
+		if err := s.db.Redis.CompareClocks(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	})
 	t.Run("with its token", func(t *testing.T) {
-		token, err := s.db.AddToken(t.Context(), "short", "acme", tasks.Scopes, 0, tasks.Actor{})
+		token, err := s.db.Tokens.Add(t.Context(), "short", "acme", tasks.Scopes, 0, tasks.Actor{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ticket := s.ticket(t, "short", job)
-		if _, err := s.db.RevokeToken(t.Context(), token.ID, tasks.Actor{}); err != nil {
+		if _, err := s.db.Tokens.Revoke(t.Context(), token.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		refused(ticket, tasks.TokenExpired)
 	})
 	t.Run("and says when, if its token ends first", func(t *testing.T) {
-		token, err := s.db.AddToken(t.Context(), "brief", "acme", tasks.Scopes, 30*time.Second, tasks.Actor{})
+		token, err := s.db.Tokens.Add(t.Context(), "brief", "acme", tasks.Scopes, 30*time.Second, tasks.Actor{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +168,7 @@ func TestAStreamByTicketEndsWithItsToken(t *testing.T) {
 		}
 		server.Close()
 	}()
-	token, err := s.db.AddToken(t.Context(), "short", "acme", tasks.Scopes, 0, tasks.Actor{})
+	token, err := s.db.Tokens.Add(t.Context(), "short", "acme", tasks.Scopes, 0, tasks.Actor{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestAStreamByTicketEndsWithItsToken(t *testing.T) {
 			continue
 		}
 		if events = append(events, name); len(events) == 1 {
-			if _, err := s.db.RevokeToken(t.Context(), token.ID, tasks.Actor{}); err != nil {
+			if _, err := s.db.Tokens.Revoke(t.Context(), token.ID, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -207,7 +207,7 @@ func TestATicketIsWrittenNowhere(t *testing.T) {
 	s := newService(t, cfg)
 	var log lockedLog
 	cfg.MaxInstances = tasks.DefaultMaxInstances
-	s.Handler = api.New(cfg, s.db, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	s.Handler = api.New(cfg, storeOf(s.db), slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	job := s.cancelled(t)
 	ticket := s.ticket(t, "acme", job)
 	for _, path := range []string{

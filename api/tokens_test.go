@@ -145,20 +145,20 @@ func TestRevokedAndChangedTokensEndStreamsAndPolls(t *testing.T) {
 		code tasks.Code
 	}{
 		{"revoked", func(k tasks.Token) error {
-			_, err := l.db.RevokeToken(t.Context(), k.ID, tasks.Actor{})
+			_, err := l.db.Tokens.Revoke(t.Context(), k.ID, tasks.Actor{})
 			return err
 		}, tasks.TokenExpired},
 		{"made again for less", func(tasks.Token) error {
-			_, err := l.db.AddToken(t.Context(), "made again for less", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0, tasks.Actor{})
+			_, err := l.db.Tokens.Add(t.Context(), "made again for less", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0, tasks.Actor{})
 			return err
 		}, tasks.Forbidden},
 		{"made again for a moment", func(tasks.Token) error {
-			_, err := l.db.AddToken(t.Context(), "made again for a moment", "acme", tasks.Scopes, 100*time.Millisecond, tasks.Actor{})
+			_, err := l.db.Tokens.Add(t.Context(), "made again for a moment", "acme", tasks.Scopes, 100*time.Millisecond, tasks.Actor{})
 			return err
 		}, tasks.TokenExpired},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			token, err := l.db.AddToken(t.Context(), row.name, "acme", tasks.Scopes, 0, tasks.Actor{})
+			token, err := l.db.Tokens.Add(t.Context(), row.name, "acme", tasks.Scopes, 0, tasks.Actor{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -17,7 +17,7 @@ func TestARequestIsASpanInTheCallersTrace(t *testing.T) {
 	cfg := testConfig
 	cfg.Tracer = provider.Tracer("test")
 	s := newService(t, cfg)
-	if _, err := s.db.AddToken(t.Context(), "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{}); err != nil {
+	if _, err := s.db.Tokens.Add(t.Context(), "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	const caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -58,7 +58,7 @@ func TestARequestIsASpanInTheCallersTrace(t *testing.T) {
 			if row.status != http.StatusOK {
 				return
 			}
-			job, err := s.db.Job(t.Context(), strings.TrimPrefix(r.header.Get("Location"), "/v1/jobs/"))
+			job, err := s.db.Jobs.Job(t.Context(), strings.TrimPrefix(r.header.Get("Location"), "/v1/jobs/"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +83,7 @@ func TestARequestIsASpanInTheCallersTrace(t *testing.T) {
 	if err := provider.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if job, err := newService(t, testConfig).db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a"}, AllowUnregistered: true}); err != nil || job.TraceID() != "" {
+	if job, err := newService(t, testConfig).db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a"}, AllowUnregistered: true}); err != nil || job.TraceID() != "" {
 		t.Errorf("job %+v, %v", job, err)
 	}
 }
@@ -145,7 +145,7 @@ func TestRequestsThatChangeAJobAreLinkedToItsTrace(t *testing.T) {
 			}
 		})
 	}
-	job, err := s.db.Job(t.Context(), strings.TrimPrefix(location, "/v1/jobs/"))
+	job, err := s.db.Jobs.Job(t.Context(), strings.TrimPrefix(location, "/v1/jobs/"))
 	if err != nil || job.TraceID() != origin.TraceID().String() {
 		t.Errorf("after the retry the job is in the trace %s, %v", job.TraceID(), err)
 	}

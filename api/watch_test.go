@@ -78,15 +78,15 @@ func (l *live) getAs(t *testing.T, token, path string, header ...string) *http.R
 // finish ends the first item of a job that is open.
 func (s service) finish(t *testing.T, id string) {
 	t.Helper()
-	job, err := s.db.Job(t.Context(), id)
+	job, err := s.db.Jobs.Job(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := job.Deliveries()[0]
-	if _, err := s.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
+	if _, err := s.db.Attempts.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
+	if _, err := s.db.Attempts.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -16,8 +16,16 @@ import (
 	"batchreset/worker/requeue"
 )
 
-// Store is the record and the locks, as an attempt needs them.
-type Store interface {
+// Store is what an attempt needs of the record and of what people have decided.
+type Store struct {
+	Attempts
+	Policies
+	Quotas
+	Notices
+}
+
+// Attempts are the record and the locks.
+type Attempts interface {
 	// Beat shows that this process is alive, Leave that it is gone.
 	Beat(ctx context.Context, worker string) error
 	Leave(ctx context.Context, worker string) error
@@ -30,10 +38,21 @@ type Store interface {
 	Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error)
 	Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error)
 	Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.Ended, error)
-	// Policy is what operators have decided about a tenant, a moment ago at the most.
+}
+
+// Policies say what operators have decided about a tenant, a moment ago at the most.
+type Policies interface {
 	Policy(ctx context.Context, tenant string) (tasks.Policy, error)
+}
+
+// Quotas count resets that are about to begin.
+type Quotas interface {
 	Spend(ctx context.Context, tenant string, perHour int) (receipt int64, wait time.Duration, err error)
 	Unspend(ctx context.Context, tenant string, receipt int64) error
+}
+
+// Notices tell the tenant's endpoints what has come of a job.
+type Notices interface {
 	EnqueueNoticesIfWanted(ctx context.Context, tenant, job string, topics ...tasks.Topic) error
 }
 

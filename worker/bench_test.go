@@ -14,6 +14,7 @@ import (
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/redistest"
+	"batchreset/tasks/redisdb/wire"
 )
 
 // One attempt from lock to unlock with a driver that is done at once, on a real Redis
@@ -47,15 +48,15 @@ func BenchmarkProcess(b *testing.B) {
 // newProcessBenchmark makes a worker that is not started, and the tasks of b.N items.
 func newProcessBenchmark(b *testing.B) (*Worker, []*asynq.Task) {
 	b.Helper()
-	redisdb.LogTo(slog.New(slog.DiscardHandler)) // in the middle of a line that benchstat reads
+	wire.LogTo(slog.New(slog.DiscardHandler)) // in the middle of a line that benchstat reads
 	db, err := redisdb.Open(b.Context(), redisdb.Options{URL: redistest.Start(b, "appendonly no").URL()})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = db.Close() })
 	w, err := New(Config{
-		Queues: db.Queues, Concurrency: 50, Lanes: 1, MaxAttempts: 3, AttemptTimeout: time.Minute, ShutdownTimeout: time.Minute,
-	}, db, driverFunc(func(context.Context, Attempt) error { return nil }), db.NewServer, slog.New(slog.DiscardHandler))
+		Queues: db.Queues.Queues, Concurrency: 50, Lanes: 1, MaxAttempts: 3, AttemptTimeout: time.Minute, ShutdownTimeout: time.Minute,
+	}, StoreOf(db), driverFunc(func(context.Context, Attempt) error { return nil }), db.Redis.NewServer, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -66,7 +67,7 @@ func newProcessBenchmark(b *testing.B) (*Worker, []*asynq.Task) {
 		for n := range batch {
 			s.InstanceIDs = append(s.InstanceIDs, "phone-"+strconv.Itoa(first+n))
 		}
-		job, err := db.Submit(b.Context(), s)
+		job, err := db.Records.Submit(b.Context(), s)
 		if err != nil {
 			b.Fatal(err)
 		}

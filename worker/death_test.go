@@ -101,9 +101,11 @@ func runChild(text string) error {
 	if err != nil {
 		return err
 	}
-	v := &victim{Store: db, Driver: driver, fate: f, thawed: make(chan os.Signal, 1)}
+	v := &victim{Store: worker.StoreOf(db), Driver: driver, fate: f, thawed: make(chan os.Signal, 1)}
 	signal.Notify(v.thawed, syscall.SIGCONT)
-	w, err := worker.New(config(f.Timeout), v, v, db.NewServer, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	store := v.Store
+	store.Attempts = v
+	w, err := worker.New(config(f.Timeout), store, v, db.Redis.NewServer, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return err
 	}
@@ -239,10 +241,10 @@ func newScene(t *testing.T, p *plane, idempotent bool, opts redisdb.Options) *sc
 	}
 	rdb := redis.NewClient(parsed)
 	t.Cleanup(func() { _ = errors.Join(db.Close(), rdb.Close()) })
-	sweeper := worker.NewSweeper(db, db.Queues, logOf(t))
+	sweeper := worker.NewSweeper(worker.SweepStoreOf(db), db.Queues.Queues, logOf(t))
 	sweeper.SuspectFor(0)
 	return &scene{
-		plane: p, db: db, rdb: rdb, inspector: db.NewInspector(), sweeper: sweeper,
+		plane: p, db: db, rdb: rdb, inspector: db.Redis.NewInspector(), sweeper: sweeper,
 		child: fate{Redis: opts.URL, Plane: p.URL + "/{instance_id}", Idempotent: idempotent, Timeout: time.Minute},
 	}
 }
@@ -261,7 +263,7 @@ func eventually(t *testing.T, what string, f func() bool) {
 
 func (s *scene) submit(t *testing.T, instances ...string) tasks.Job {
 	t.Helper()
-	job, err := s.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: instances, AllowUnregistered: true})
+	job, err := s.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: instances, AllowUnregistered: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +272,7 @@ func (s *scene) submit(t *testing.T, instances ...string) tasks.Job {
 
 func (s *scene) job(t *testing.T, id string) tasks.Job {
 	t.Helper()
-	job, err := s.db.Job(t.Context(), id)
+	job, err := s.db.Jobs.Job(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,8 +333,10 @@ func (s *scene) startHealthy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.begun.Store = s.db
-	w, err := worker.New(config(time.Minute), &s.begun, driver, s.db.NewServer, logOf(t))
+	store := worker.StoreOf(s.db)
+	s.begun.Attempts = store.Attempts
+	store.Attempts = &s.begun
+	w, err := worker.New(config(time.Minute), store, driver, s.db.Redis.NewServer, logOf(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,13 +354,13 @@ func (s *scene) startHealthy(t *testing.T) {
 
 // beginnings is a store that notes what the record knew when an attempt began.
 type beginnings struct {
-	worker.Store
+	worker.Attempts
 	mu  sync.Mutex
 	all []tasks.Begun
 }
 
 func (b *beginnings) Begin(ctx context.Context, d tasks.Delivery, token, key string, lock time.Duration) (tasks.Begun, error) {
-	begun, err := b.Store.Begin(ctx, d, token, key, lock)
+	begun, err := b.Attempts.Begin(ctx, d, token, key, lock)
 	if err == nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()

@@ -102,11 +102,11 @@ func TestARetryWaitsForTheLockOfACallInDoubt(t *testing.T) {
 		wantArchived(t, b.deliver(t, job))
 		retry := func() {
 			t.Helper()
-			if err := b.db.Retry(t.Context(), job.ID, []tasks.ItemState{tasks.ItemUnknown}, tasks.Actor{}); err != nil {
+			if err := b.db.Records.Retry(t.Context(), job.ID, []tasks.ItemState{tasks.ItemUnknown}, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 			var err error
-			if job, err = b.db.Job(t.Context(), job.ID); err != nil {
+			if job, err = b.db.Jobs.Job(t.Context(), job.ID); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -115,7 +115,7 @@ func TestARetryWaitsForTheLockOfACallInDoubt(t *testing.T) {
 			t.Errorf("put back for %s, the lock lives for %s", a.Delay, timeout+lockMargin)
 		}
 		// What was taken back before it began leaves the doubt as it was.
-		if err := b.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
+		if err := b.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		if it := b.item(t, job); it.State != tasks.ItemUnknown {
@@ -138,7 +138,7 @@ func TestARetryWaitsForTheLockOfACallInDoubt(t *testing.T) {
 
 // deaf is a store whose begins are done and nobody hears of it, or that come late.
 type deaf struct {
-	Store
+	Attempts
 	deaf bool
 	held []func()
 	late bool
@@ -148,9 +148,9 @@ var errDeaf = errors.New("i/o timeout")
 
 func (s *deaf) Begin(ctx context.Context, d tasks.Delivery, token, key string, lock time.Duration) (tasks.Begun, error) {
 	if !s.deaf {
-		return s.Store.Begin(ctx, d, token, key, lock)
+		return s.Attempts.Begin(ctx, d, token, key, lock)
 	}
-	begin := func() { _, _ = s.Store.Begin(ctx, d, token, key, lock) }
+	begin := func() { _, _ = s.Attempts.Begin(ctx, d, token, key, lock) }
 	if s.late {
 		s.held = append(s.held, begin)
 	} else {
@@ -171,8 +171,8 @@ func TestABeginThatNobodyHeardOfIsGivenUp(t *testing.T) {
 				}
 				return nil
 			}))
-			store := &deaf{Store: b.store, deaf: true, late: late}
-			b.store = store
+			store := &deaf{Attempts: b.store.Attempts, deaf: true, late: late}
+			b.store.Attempts = store
 			job := b.submit(t, "phone-1")
 			_ = wantAgain(t, b.deliver(t, job)) // 30 s later
 			for _, begin := range store.held {
@@ -196,11 +196,11 @@ func TestABeginThatNobodyHeardOfIsGivenUp(t *testing.T) {
 func TestALookThatTookTooLongIsRepeated(t *testing.T) {
 	calls := 0
 	b := newBench(t, driverFunc(func(context.Context, Attempt) error { calls++; return nil }))
-	slow := &slowSend{Store: b.store}
-	b.store = slow
+	slow := &slowSend{Attempts: b.store.Attempts}
+	b.store.Attempts = slow
 	job := b.submit(t, "phone-1")
 	slow.meanwhile = func() {
-		if err := b.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
+		if err := b.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(lookFresh + 10*time.Millisecond) // this is how slow it is
@@ -212,12 +212,12 @@ func TestALookThatTookTooLongIsRepeated(t *testing.T) {
 }
 
 type slowSend struct {
-	Store
+	Attempts
 	meanwhile func()
 }
 
 func (s *slowSend) Send(ctx context.Context, d tasks.Delivery, token string) error {
-	err := s.Store.Send(ctx, d, token)
+	err := s.Attempts.Send(ctx, d, token)
 	if s.meanwhile != nil {
 		f := s.meanwhile
 		s.meanwhile = nil
@@ -243,7 +243,7 @@ func TestWhatWaitsForASlotIsLookedAtWhenItsTurnComes(t *testing.T) {
 			return b.rdb.HSet(context.Background(), "reset:{"+job.ID+"}", "end", "1").Err()
 		}, tasks.ItemFailed, tasks.NotInTime},
 		"cancelled": {func(b bench, job tasks.Job) error {
-			return b.db.Cancel(context.Background(), job.ID, tasks.Actor{})
+			return b.db.Records.Cancel(context.Background(), job.ID, tasks.Actor{})
 		}, tasks.ItemCancelled, tasks.Cancelled},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -301,7 +301,7 @@ func TestTheLastLookIsAtTheRecordAndTheFleet(t *testing.T) {
 			return b.rdb.HSet(context.Background(), "reset:{"+job.ID+"}", "end", "1").Err()
 		}, tasks.ItemRetrying},
 		"cancelled": {func(b bench, job tasks.Job) error {
-			return b.db.Cancel(context.Background(), job.ID, tasks.Actor{})
+			return b.db.Records.Cancel(context.Background(), job.ID, tasks.Actor{})
 		}, tasks.ItemCancelled},
 		"its lock is another's": {func(b bench, _ tasks.Job) error {
 			return b.rdb.Set(context.Background(), "reset:lock:{phone-1}", "somebody else", time.Minute).Err()
@@ -352,7 +352,7 @@ func TestHeldTimeIsNotBusyTime(t *testing.T) {
 		driverFunc(func(context.Context, Attempt) error { return nil }))
 	now := time.Now()
 	server.SetTime(now)
-	if _, err := b.db.Begin(t.Context(), b.submit(t, "phone-1").Deliveries()[0], "holder", "k", time.Hour); err != nil {
+	if _, err := b.db.Attempts.Begin(t.Context(), b.submit(t, "phone-1").Deliveries()[0], "holder", "k", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	job := b.submit(t, "phone-1")
@@ -424,12 +424,12 @@ func TestALivingAttemptIsNotTakenOver(t *testing.T) {
 	if err := b.rdb.Set(t.Context(), "reset:worker:{"+other+"}", "", 20*time.Second).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.db.Begin(t.Context(), d, other+"12345678", "k", time.Minute); err != nil {
+	if _, err := b.db.Attempts.Begin(t.Context(), d, other+"12345678", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	for _, stop := range []bool{false, true} {
 		if stop { // which is no reason to end what runs
-			if err := b.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
+			if err := b.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -439,10 +439,10 @@ func TestALivingAttemptIsNotTakenOver(t *testing.T) {
 		if it := b.item(t, job); it.State != tasks.ItemRunning || it.Attempts != 1 {
 			t.Errorf("item %+v", it)
 		}
-		if err := b.db.Redeliver(t.Context(), job, d, lossDelay); !errors.Is(err, tasks.AttemptAlive) {
+		if err := b.db.Sweep.Redeliver(t.Context(), job, d, lossDelay); !errors.Is(err, tasks.AttemptAlive) {
 			t.Errorf("delivered again: %v", err)
 		}
-		if _, err := b.db.Abandon(t.Context(), d, tasks.NotInTime, "late", 0); !errors.Is(err, tasks.AttemptAlive) {
+		if _, err := b.db.Attempts.Abandon(t.Context(), d, tasks.NotInTime, "late", 0); !errors.Is(err, tasks.AttemptAlive) {
 			t.Errorf("abandoned: %v", err)
 		}
 	}
@@ -458,10 +458,10 @@ func TestAnAttemptThatItsWorkerKnowsNothingOfEndsWithItsLock(t *testing.T) {
 	server := miniredis.RunT(t)
 	b := newBenchOn(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true}, driverFunc(func(context.Context, Attempt) error { return nil }))
 	job := b.submit(t, "phone-1")
-	if err := b.db.Beat(t.Context(), b.id); err != nil {
+	if err := b.db.Attempts.Beat(t.Context(), b.id); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.db.Begin(t.Context(), job.Deliveries()[0], b.newToken(), "k", 15*time.Second); err != nil {
+	if _, err := b.db.Attempts.Begin(t.Context(), job.Deliveries()[0], b.newToken(), "k", 15*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	_ = wantAgain(t, b.deliver(t, job))
@@ -514,7 +514,7 @@ func TestNothingBeginsWhenTheWorkerStops(t *testing.T) {
 	<-b.draining.Done()
 	close(goOn)
 	<-stopped
-	got, err := b.db.Job(t.Context(), job.ID)
+	got, err := b.db.Jobs.Job(t.Context(), job.ID)
 	if err != nil || got.Counts.Succeeded != 1 || got.Counts.Pending != 2 || len(entered) > 0 {
 		t.Errorf("%d more calls, job %+v, %v", len(entered), got.Counts, err)
 	}

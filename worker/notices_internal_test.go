@@ -33,14 +33,14 @@ func TestWorkersTellOfWhatEndsWithThem(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			row.opts.URL, row.opts.Embedded = "redis://"+miniredis.RunT(t).Addr(), true
 			b := newBenchOn(t, row.opts, fail)
-			if _, err := b.db.AddEndpoint(t.Context(), tasks.Endpoint{
+			if _, err := b.db.Endpoints.Add(t.Context(), tasks.Endpoint{
 				ID: "ep_1", Tenant: "acme", URL: "https://acme.example", Topics: tasks.Topics, Secret: "whsec_1",
 			}, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 			job := b.submit(t, row.items...)
 			wantArchived(t, b.deliver(t, job))
-			list, err := b.db.NewInspector().ListPendingTasks(redisdb.WebhookQueue)
+			list, err := b.db.Redis.NewInspector().ListPendingTasks(redisdb.WebhookQueue)
 			if err != nil {
 				t.Fatal(err)
 			}

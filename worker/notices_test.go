@@ -31,7 +31,7 @@ func (s *scene) told(t *testing.T) []string {
 
 func (s *scene) addEndpoint(t *testing.T, topics ...tasks.Topic) {
 	t.Helper()
-	if _, err := s.db.AddEndpoint(t.Context(), tasks.Endpoint{
+	if _, err := s.db.Endpoints.Add(t.Context(), tasks.Endpoint{
 		ID: "ep_1", Tenant: "acme", URL: "https://acme.example", Topics: topics, Secret: "whsec_1",
 	}, tasks.Actor{}); err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func TestAJobThatCannotBeToldStaysListed(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, newPlane(t, false), true, redisdb.Options{URL: redistest.Start(t).URL()})
 	job := s.submit(t, "phone-1")
-	if err := s.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
+	if err := s.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.rdb.Set(t.Context(), "reset:webhook:{acme}", "damaged", time.Hour).Err(); err != nil {

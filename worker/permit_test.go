@@ -14,7 +14,7 @@ import (
 
 func (b bench) limit(t *testing.T, limits tasks.Limits) {
 	t.Helper()
-	if err := b.db.SetLimits(t.Context(), "acme", limits, false, tasks.Actor{}); err != nil {
+	if err := b.db.Policies.SetLimits(t.Context(), "acme", limits, false, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -36,7 +36,7 @@ func TestNothingBeginsWhileTheTenantIsHalted(t *testing.T) {
 		if it := b.item(t, job); calls != 0 || it.Attempts != 0 || it.State != tasks.ItemPending || b.locked(t, "phone-1") {
 			t.Errorf("%d calls, item %+v", calls, it)
 		}
-		if err := b.db.Resume(t.Context(), tenant, tasks.HaltedByOperator, tasks.Actor{}); err != nil {
+		if err := b.db.Policies.Resume(t.Context(), tenant, tasks.HaltedByOperator, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := b.deliver(t, job); err != nil || calls != 1 {
@@ -49,7 +49,7 @@ func TestNothingBeginsWhileTheTenantIsHalted(t *testing.T) {
 func TestAHaltStopsAnAttemptThatHasNotSentYet(t *testing.T) {
 	var b bench
 	b = newBench(t, driverFunc(func(_ context.Context, a Attempt) error {
-		if err := b.db.Halt(t.Context(), "acme", tasks.HaltedByTenant, tasks.Actor{}); err != nil {
+		if err := b.db.Policies.Halt(t.Context(), "acme", tasks.HaltedByTenant, tasks.Actor{}); err != nil {
 			t.Error(err)
 		}
 		if err := a.MaySend(); err != nil {
@@ -67,7 +67,7 @@ func TestAHaltStopsAnAttemptThatHasNotSentYet(t *testing.T) {
 
 // blind is a store that cannot see the policies any more.
 type blind struct {
-	Store
+	Policies
 	after int
 }
 
@@ -77,13 +77,13 @@ func (s *blind) Policy(ctx context.Context, tenant string) (tasks.Policy, error)
 	if s.after--; s.after < 0 {
 		return tasks.Policy{}, errBlind
 	}
-	return s.Store.Policy(ctx, tenant)
+	return s.Policies.Policy(ctx, tenant)
 }
 
 func TestNothingIsSentWhileNobodyKnowsWhetherTheTenantIsHalted(t *testing.T) {
 	calls := 0
 	b := newBench(t, driverFunc(func(context.Context, Attempt) error { calls++; return nil }))
-	b.store = &blind{b.store, 1}
+	b.store.Policies = &blind{b.store.Policies, 1}
 	job := b.submit(t, "phone-1")
 	_ = wantAgain(t, b.deliver(t, job))
 	if it := b.item(t, job); calls != 0 || it.State != tasks.ItemRetrying || !strings.Contains(it.Message, "connection refused") {
@@ -96,7 +96,7 @@ func TestTheQuotaOfResetsCountsInstances(t *testing.T) {
 	b := newBench(t, driverFunc(func(context.Context, Attempt) error { return failure }))
 	begun := func(want int) {
 		t.Helper()
-		if usage, err := b.db.Usage(t.Context(), "acme"); err != nil || usage.BegunLastHour != want {
+		if usage, err := b.db.Quotas.Usage(t.Context(), "acme"); err != nil || usage.BegunLastHour != want {
 			t.Errorf("usage %+v, %v; want %d begun", usage, err, want)
 		}
 	}
@@ -110,7 +110,7 @@ func TestTheQuotaOfResetsCountsInstances(t *testing.T) {
 	begun(1)
 
 	// What does not begin is not counted.
-	if err := b.db.Register(t.Context(), []tasks.Instance{{ID: "phone-2", Tenant: "acme", Protected: true}}, tasks.Actor{}); err != nil {
+	if err := b.db.Fleet.Register(t.Context(), []tasks.Instance{{ID: "phone-2", Tenant: "acme", Protected: true}}, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	wantArchived(t, b.deliver(t, other))
@@ -139,7 +139,7 @@ func TestThePolicyStopsAJobAfterTooManyFailures(t *testing.T) {
 	job := b.submit(t, "phone-1", "phone-2", "phone-3")
 	b.limit(t, tasks.Limits{MaxFailures: new(1)})
 	wantArchived(t, b.deliver(t, job))
-	read, err := b.db.Job(t.Context(), job.ID)
+	read, err := b.db.Jobs.Job(t.Context(), job.ID)
 	if err != nil || read.Counts.Failed != 1 || read.Counts.Cancelled != 2 || read.State != tasks.JobFailed {
 		t.Errorf("record %+v, %v", read, err)
 	}

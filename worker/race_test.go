@@ -89,7 +89,7 @@ func poll(what string, f func() (done bool, err error)) error {
 // record has refused counts only if it was really delivered.
 func (b bench) drained(t *testing.T) {
 	t.Helper()
-	inspector := b.db.NewInspector()
+	inspector := b.db.Redis.NewInspector()
 	if err := poll("the queue to be empty", func() (bool, error) {
 		q, err := inspector.GetQueueInfo("reset-0")
 		return err == nil && q.Pending+q.Active+q.Scheduled+q.Retry == 0, err
@@ -108,7 +108,7 @@ type follower struct {
 }
 
 func (f *follower) read(ctx context.Context) (tasks.Job, error) {
-	job, err := f.db.Job(ctx, f.id)
+	job, err := f.db.Jobs.Job(ctx, f.id)
 	if err != nil {
 		return job, err
 	}
@@ -182,7 +182,7 @@ func TestCancelRacesRunningWorkers(t *testing.T) {
 				return err
 			}
 			time.Sleep(rand.N(20 * time.Millisecond))
-			err := c.db.Cancel(t.Context(), c.id, tasks.Actor{})
+			err := c.db.Records.Cancel(t.Context(), c.id, tasks.Actor{})
 			if c.late = tooLate(err); err != nil && !c.late {
 				return err
 			}
@@ -233,7 +233,7 @@ func TestCancelRacesRunningWorkers(t *testing.T) {
 				between++
 			}
 		}
-		if err := b.db.Cancel(t.Context(), job.ID, tasks.Actor{}); !tooLate(err) {
+		if err := b.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); !tooLate(err) {
 			t.Errorf("cancel of a final job: %v", err)
 		}
 	}
@@ -272,7 +272,7 @@ func TestRetryRacesRunningWorkers(t *testing.T) {
 			return poll("every job to succeed", func() (bool, error) {
 				left := jobs
 				for _, id := range ids {
-					err := b.db.Retry(t.Context(), id, tasks.RetryStates, tasks.Actor{})
+					err := b.db.Records.Retry(t.Context(), id, tasks.RetryStates, tasks.Actor{})
 					if err != nil && !tooLate(err) {
 						return false, err
 					}
@@ -281,7 +281,7 @@ func TestRetryRacesRunningWorkers(t *testing.T) {
 						retries[id]++
 					}
 					mu.Unlock()
-					job, err := b.db.Job(t.Context(), id)
+					job, err := b.db.Jobs.Job(t.Context(), id)
 					if err != nil {
 						return false, err
 					}
@@ -303,7 +303,7 @@ func TestRetryRacesRunningWorkers(t *testing.T) {
 
 	calls := driver.calls()
 	for _, id := range ids {
-		job, err := b.db.Job(t.Context(), id)
+		job, err := b.db.Jobs.Job(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -320,7 +320,7 @@ func TestRetryRacesRunningWorkers(t *testing.T) {
 				}
 			}
 		}
-		if err := b.db.Retry(t.Context(), id, tasks.RetryStates, tasks.Actor{}); !tooLate(err) {
+		if err := b.db.Records.Retry(t.Context(), id, tasks.RetryStates, tasks.Actor{}); !tooLate(err) {
 			t.Errorf("retry with nothing to retry: %v", err)
 		}
 	}
@@ -350,7 +350,7 @@ func TestMaxFailuresRacesRunningWorkers(t *testing.T) {
 		for i := range items {
 			s.InstanceIDs = append(s.InstanceIDs, fmt.Sprintf("phone-%d-%d", n, i))
 		}
-		job, err := b.db.Submit(t.Context(), s)
+		job, err := b.db.Records.Submit(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)
 		}

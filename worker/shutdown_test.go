@@ -15,7 +15,7 @@ import (
 )
 
 // away is a store whose Redis goes away while the driver works.
-type away struct{ Store }
+type away struct{ Attempts }
 
 func (away) Policy(context.Context, string) (tasks.Policy, error) {
 	return tasks.Policy{}.Under(tasks.Policy{}), nil
@@ -39,7 +39,7 @@ func TestStoppingWaitsForAttemptsThatAsynqHasForgotten(t *testing.T) {
 			Concurrency: 1, Lanes: 1, MaxAttempts: 1, AttemptTimeout: time.Minute, ShutdownTimeout: time.Minute,
 		}
 		reset := driverFunc(func(context.Context, Attempt) error { return nil })
-		w, err := New[Server](cfg, away{}, reset, nil, slog.New(slog.NewTextHandler(&log, nil)))
+		w, err := New[Server](cfg, Store{Attempts: away{}, Policies: away{}}, reset, nil, slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -52,22 +52,42 @@ const (
 
 var sweepSteps = []string{stepQueues, stepActive, stepHolder, stepRead, stepTell, stepTask, stepDeliver, stepPutOff}
 
-// SweepStore is what the sweeper sees of the open jobs and their tasks. What is asked about
-// many is answered for each by itself.
-type SweepStore interface {
+// SweepStore is what the sweeper needs of the open jobs, their tasks, and what follows when they
+// have ended. What is asked about many is answered for each by itself.
+type SweepStore struct {
+	OpenJobs
+	Jobs
+	Events
+	Failures
+}
+
+// OpenJobs are the jobs that have not ended, or not long ago, and their tasks.
+type OpenJobs interface {
 	Lead(ctx context.Context, token string, ttl time.Duration) (bool, error)
 	Active(ctx context.Context, queue string) ([]tasks.ActiveTask, error)
 	InHand(ctx context.Context) (map[string]bool, error)
 	Holds(ctx context.Context, deliveries []tasks.Delivery) []tasks.Hold
 
 	Claim(ctx context.Context, n int, lasts time.Duration) (due []tasks.OpenJob, now time.Time, err error)
-	Records(ctx context.Context, ids []string) []tasks.Read
 	LookUp(ctx context.Context, queue string, ids []string) []tasks.TaskLook
-	EnqueueNotices(ctx context.Context, job tasks.Job) error
-	IndexFailures(ctx context.Context, job tasks.Job) error
 	Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, delay func(lost int) time.Duration) error
 	Reschedule(ctx context.Context, j tasks.OpenJob, next time.Time) error
 	Unlist(ctx context.Context, j tasks.OpenJob) error
+}
+
+// Jobs reads job records.
+type Jobs interface {
+	Records(ctx context.Context, ids []string) []tasks.Read
+}
+
+// Events tells the tenant's endpoints what has come of a job.
+type Events interface {
+	EnqueueNotices(ctx context.Context, job tasks.Job) error
+}
+
+// Failures lists what has failed in a job.
+type Failures interface {
+	IndexFailures(ctx context.Context, job tasks.Job) error
 }
 
 // Sweeper delivers items again whose task is lost: its worker has died, or it was

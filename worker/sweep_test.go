@@ -26,7 +26,9 @@ func newSweepBench(t *testing.T) sweepBench {
 	server := miniredis.RunT(t)
 	b := newBenchOn(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true, TaskRetention: time.Hour},
 		repeatable{func(context.Context, Attempt) error { return nil }})
-	return sweepBench{b, server, NewSweeper(nobody{b.db}, b.db.Queues, b.log)}
+	store := SweepStoreOf(b.db)
+	store.OpenJobs = nobody{store.OpenJobs}
+	return sweepBench{b, server, NewSweeper(store, b.db.Queues.Queues, b.log)}
 }
 
 func (b sweepBench) sweep(t *testing.T) {
@@ -51,18 +53,18 @@ func (b sweepBench) listed(job tasks.Job) bool {
 func TestSweepDeliversWhatIsLost(t *testing.T) {
 	for name, lose := range map[string]func(t *testing.T, b sweepBench, d tasks.Delivery) error{
 		"a task that was deleted, or never enqueued": func(_ *testing.T, b sweepBench, d tasks.Delivery) error {
-			return b.db.NewInspector().DeleteTask("reset-0", d.TaskID())
+			return b.db.Redis.NewInspector().DeleteTask("reset-0", d.TaskID())
 		},
 		"a task that was archived on the dashboard": func(_ *testing.T, b sweepBench, d tasks.Delivery) error {
-			return b.db.NewInspector().ArchiveTask("reset-0", d.TaskID())
+			return b.db.Redis.NewInspector().ArchiveTask("reset-0", d.TaskID())
 		},
 		"a queue that was deleted": func(_ *testing.T, b sweepBench, _ tasks.Delivery) error {
-			return b.db.NewInspector().DeleteQueue("reset-0", true)
+			return b.db.Redis.NewInspector().DeleteQueue("reset-0", true)
 		},
 		"a task that completed without an end in the record": func(t *testing.T, b sweepBench, d tasks.Delivery) error {
 			t.Helper()
 			done := make(chan struct{})
-			server := b.db.NewServer(asynq.Config{Queues: map[string]int{"reset-0": 1}, LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Minute})
+			server := b.db.Redis.NewServer(asynq.Config{Queues: map[string]int{"reset-0": 1}, LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Minute})
 			if err := server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
 				close(done)
 				return nil
@@ -102,11 +104,11 @@ func TestAJobIsNotDoneWithBeforeItsFailuresAreListed(t *testing.T) {
 	b := newSweepBench(t)
 	job := b.submit(t, "phone-1")
 	d := job.Deliveries()[0]
-	if _, err := b.db.Abandon(t.Context(), d, tasks.BusyTooLong, "busy", 0); err != nil {
+	if _, err := b.db.Attempts.Abandon(t.Context(), d, tasks.BusyTooLong, "busy", 0); err != nil {
 		t.Fatal(err)
 	}
 	kinds := func() int {
-		found, err := b.db.FailureKinds(t.Context(), 24*time.Hour, 1)
+		found, err := b.db.Failures.FailureKinds(t.Context(), 24*time.Hour, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,18 +172,18 @@ func TestSweepDropsFinalJobsAndThoseThatNeverCameToBe(t *testing.T) {
 func TestARetryThatComesWhileAJobIsBeingDroppedKeepsItListed(t *testing.T) {
 	b := newSweepBench(t)
 	job := b.submit(t, "phone-1")
-	if err := b.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
+	if err := b.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	b.later(2 * time.Minute)
-	due, _, err := b.db.Claim(t.Context(), 10, claimTime)
+	due, _, err := b.db.Sweep.Claim(t.Context(), 10, claimTime)
 	if err != nil || len(due) != 1 {
 		t.Fatalf("due %v, %v", due, err)
 	}
-	if err := b.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
+	if err := b.db.Records.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.db.Unlist(t.Context(), due[0]); err != nil {
+	if err := b.db.Sweep.Unlist(t.Context(), due[0]); err != nil {
 		t.Fatal(err)
 	}
 	if !b.listed(job) {
@@ -195,7 +197,7 @@ func TestSweepTakesOverFromADeadWorker(t *testing.T) {
 	d := job.Deliveries()[0]
 	// A worker took the task, began, and died.
 	_ = b.taken(t, d)
-	if _, err := b.db.Begin(t.Context(), d, "dead", "k", time.Minute); err != nil {
+	if _, err := b.db.Attempts.Begin(t.Context(), d, "dead", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	b.sweep(t)
@@ -207,7 +209,7 @@ func TestSweepTakesOverFromADeadWorker(t *testing.T) {
 	if n := b.deliveryOf(t, job); n != 2 {
 		t.Fatalf("delivery %d of an item that nobody has had in hand for long", n)
 	}
-	if _, err := b.db.Begin(t.Context(), d, "asynq gave the old task to someone", "k", time.Minute); !errors.Is(err, tasks.OldDelivery) {
+	if _, err := b.db.Attempts.Begin(t.Context(), d, "asynq gave the old task to someone", "k", time.Minute); !errors.Is(err, tasks.OldDelivery) {
 		t.Errorf("the old delivery begins: %v", err)
 	}
 	b.start(t)
@@ -223,7 +225,7 @@ func (b sweepBench) taken(t *testing.T, d tasks.Delivery) string {
 	entered := make(chan struct{})
 	hold := make(chan struct{})
 	// With a second slot it would take the next delivery, too, before the worker under test.
-	server := b.db.NewServer(asynq.Config{Concurrency: 1, Queues: map[string]int{"reset-0": 1}, LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Minute})
+	server := b.db.Redis.NewServer(asynq.Config{Concurrency: 1, Queues: map[string]int{"reset-0": 1}, LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Minute})
 	if err := server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
 		close(entered)
 		<-hold

@@ -83,9 +83,9 @@ func TestDeliveriesOfTheSweeperStayInTheTrace(t *testing.T) {
 		return nil
 	}), func(c *Config) { c.Tracer = provider.Tracer("test") })
 	var log bytes.Buffer
-	sweep := NewSweeper(b.db, b.db.Queues, slog.New(slog.NewJSONHandler(&log, nil)))
+	sweep := NewSweeper(SweepStoreOf(b.db), b.db.Queues.Queues, slog.New(slog.NewJSONHandler(&log, nil)))
 	const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, Traceparent: traceparent})
+	job, err := b.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, Traceparent: traceparent})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,14 +94,14 @@ func TestDeliveriesOfTheSweeperStayInTheTrace(t *testing.T) {
 	run := func() error {
 		b.ripen(t, job)
 		d := b.item(t, job)
-		task, err := b.db.NewInspector().GetTaskInfo(job.Queue, tasks.Delivery{ItemID: d.ID, Number: d.Delivery, Epoch: job.Epoch}.TaskID())
+		task, err := b.db.Redis.NewInspector().GetTaskInfo(job.Queue, tasks.Delivery{ItemID: d.ID, Number: d.Delivery, Epoch: job.Epoch}.TaskID())
 		if err != nil {
 			t.Fatal(err)
 		}
 		return b.process(t.Context(), asynq.NewTaskWithHeaders(task.Type, task.Payload, task.Headers))
 	}
 	_ = wantAgain(t, run())
-	if err := b.db.NewInspector().DeleteTask(job.Queue, job.Deliveries()[0].TaskID()); err != nil {
+	if err := b.db.Redis.NewInspector().DeleteTask(job.Queue, job.Deliveries()[0].TaskID()); err != nil {
 		t.Fatal(err)
 	}
 	server.SetTime(time.Now().Add(2 * time.Minute))

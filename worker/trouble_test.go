@@ -32,7 +32,7 @@ func newTroubleBench(t *testing.T, queues int) troubleBench {
 	b := newBenchOn(t, redisdb.Options{URL: url, Queues: queues, TaskRetention: time.Hour},
 		repeatable{func(context.Context, Attempt) error { return nil }})
 	var log bytes.Buffer
-	s := NewSweeper(b.db, b.db.Queues, slog.New(slog.NewJSONHandler(&log, nil)))
+	s := NewSweeper(SweepStoreOf(b.db), b.db.Queues.Queues, slog.New(slog.NewJSONHandler(&log, nil)))
 	s.SuspectFor(0)
 	return troubleBench{b, s, &log}
 }
@@ -41,7 +41,7 @@ func newTroubleBench(t *testing.T, queues int) troubleBench {
 func (b troubleBench) lose(t *testing.T, instance string) tasks.Job {
 	t.Helper()
 	job := b.submit(t, instance)
-	if err := b.db.NewInspector().DeleteTask(job.Queue, job.Deliveries()[0].TaskID()); err != nil {
+	if err := b.db.Redis.NewInspector().DeleteTask(job.Queue, job.Deliveries()[0].TaskID()); err != nil {
 		t.Fatal(err)
 	}
 	return job
@@ -116,7 +116,7 @@ func TestTroubleWithOneJobIsItsOwn(t *testing.T) {
 		}, ""},
 		"it cannot be told": {func(t *testing.T, b troubleBench, job tasks.Job) {
 			t.Helper()
-			if _, err := b.db.Abandon(t.Context(), job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
+			if _, err := b.db.Attempts.Abandon(t.Context(), job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
 				t.Fatal(err)
 			}
 			b.run(t, "spoil", "SET", "reset:webhook:{acme}", "no endpoints")
@@ -175,8 +175,8 @@ func (b troubleBench) counted(t *testing.T) map[string]float64 {
 	return counted
 }
 
-// nobody is a store of which no asynq server shows that it has anything in hand.
-type nobody struct{ *redisdb.DB }
+// nobody are jobs of which no asynq server shows that it has anything in hand.
+type nobody struct{ OpenJobs }
 
 func (nobody) InHand(context.Context) (map[string]bool, error) { return nil, nil }
 
@@ -187,7 +187,7 @@ func (b troubleBench) taken(t *testing.T, queue string) tasks.Job {
 	if job.Queue != queue {
 		// The shortest one has been chosen. In the other one it is another task.
 		b.run(t, "move", "HSET", "reset:{"+job.ID+"}", "queue", queue)
-		if err := b.db.NewInspector().DeleteTask(job.Queue, job.Deliveries()[0].TaskID()); err != nil {
+		if err := b.db.Redis.NewInspector().DeleteTask(job.Queue, job.Deliveries()[0].TaskID()); err != nil {
 			t.Fatal(err)
 		}
 		job.Queue = queue
@@ -198,7 +198,7 @@ func (b troubleBench) taken(t *testing.T, queue string) tasks.Job {
 		}
 	}
 	entered, leave := make(chan struct{}), make(chan struct{})
-	server := b.db.NewServer(asynq.Config{Concurrency: 1, Queues: map[string]int{queue: 1}, LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Minute})
+	server := b.db.Redis.NewServer(asynq.Config{Concurrency: 1, Queues: map[string]int{queue: 1}, LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Minute})
 	if err := server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
 		close(entered)
 		<-leave
@@ -255,7 +255,7 @@ func TestTroubleWithOneQueueIsItsOwn(t *testing.T) {
 				}
 				b.run(t, "spoil", command...)
 			}
-			b.store = nobody{b.db}
+			b.store.OpenJobs = nobody{b.db.Sweep}
 			for _, queue := range []string{"reset-0", "reset-1"} { // for the sweeper of before
 				for _, id := range b.rdb.ZRange(t.Context(), "asynq:{"+queue+"}:lease", 0, -1).Val() {
 					b.rdb.ZAdd(t.Context(), "asynq:{"+queue+"}:lease", redis.Z{Score: 1, Member: id})
@@ -293,7 +293,7 @@ func TestAQueueThatIsNotListedHasItsTasks(t *testing.T) {
 	// Nor does a dead worker's task hide in it.
 	held := b.taken(t, job.Queue)
 	b.run(t, "delete", "SREM", "asynq:queues", job.Queue)
-	b.store = nobody{b.db}
+	b.store.OpenJobs = nobody{b.db.Sweep}
 	if err := b.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +309,7 @@ func TestWhatIsInHandIsNotTakenOver(t *testing.T) {
 	b := newTroubleBench(t, 1)
 	job := b.submit(t, "phone-1")
 	entered, leave := make(chan struct{}), make(chan struct{})
-	server := b.db.NewServer(asynq.Config{Concurrency: 1, Queues: map[string]int{job.Queue: 1}, LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Minute})
+	server := b.db.Redis.NewServer(asynq.Config{Concurrency: 1, Queues: map[string]int{job.Queue: 1}, LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Minute})
 	if err := server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
 		close(entered)
 		<-leave
@@ -321,7 +321,7 @@ func TestWhatIsInHandIsNotTakenOver(t *testing.T) {
 	defer close(leave)
 	<-entered
 	if err := poll("the server to say what it has in hand", func() (bool, error) {
-		inHand, err := b.db.InHand(t.Context())
+		inHand, err := b.db.Sweep.InHand(t.Context())
 		return len(inHand) == 1, err
 	}); err != nil {
 		t.Fatal(err)
@@ -349,12 +349,12 @@ func TestSweepersShareTheOpenJobs(t *testing.T) {
 	lost := make([]tasks.Job, 3)
 	for n := range lost {
 		lost[n] = b.submit(t, fmt.Sprint("phone-", n))
-		if err := b.db.NewInspector().DeleteTask("reset-0", lost[n].Deliveries()[0].TaskID()); err != nil {
+		if err := b.db.Redis.NewInspector().DeleteTask("reset-0", lost[n].Deliveries()[0].TaskID()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	b.later(2 * time.Minute)
-	claimed, _, err := b.db.Claim(t.Context(), 2, claimTime) // by one that dies now
+	claimed, _, err := b.db.Sweep.Claim(t.Context(), 2, claimTime) // by one that dies now
 	if err != nil || len(claimed) != 2 {
 		t.Fatalf("claimed %v, %v", claimed, err)
 	}
@@ -369,7 +369,7 @@ func TestSweepersShareTheOpenJobs(t *testing.T) {
 		t.Errorf("deliveries %d, want one more, of what was not claimed", n)
 	}
 	b.later(2*time.Minute + claimTime + time.Second)
-	second := NewSweeper(b.db, b.db.Queues, b.Worker.log) // which does not lead
+	second := NewSweeper(SweepStoreOf(b.db), b.db.Queues.Queues, b.Worker.log) // which does not lead
 	if err := second.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}

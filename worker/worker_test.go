@@ -44,6 +44,16 @@ type bench struct {
 	rdb *redis.Client
 }
 
+// StoreOf is what a worker needs of a DB.
+func StoreOf(db *redisdb.DB) Store {
+	return Store{Attempts: db.Attempts, Policies: db.Policies, Quotas: db.Quotas, Notices: db.Notices}
+}
+
+// SweepStoreOf is what a sweeper needs of a DB.
+func SweepStoreOf(db *redisdb.DB) SweepStore {
+	return SweepStore{OpenJobs: db.Sweep, Jobs: db.Jobs, Events: db.Notices, Failures: db.Failures}
+}
+
 // newBench makes a worker that is not started: the test calls process itself.
 func newBench(t *testing.T, driver Driver, change ...func(*Config)) bench {
 	t.Helper()
@@ -63,14 +73,14 @@ func newBenchOn(t *testing.T, opts redisdb.Options, driver Driver, change ...fun
 	rdb := redis.NewClient(parsed)
 	t.Cleanup(func() { _ = errors.Join(db.Close(), rdb.Close()) })
 	cfg := Config{
-		Queues: db.Queues, Concurrency: 8, Lanes: 2, MaxAttempts: 3,
+		Queues: db.Queues.Queues, Concurrency: 8, Lanes: 2, MaxAttempts: 3,
 		AttemptTimeout: time.Minute, ShutdownTimeout: time.Minute,
 	}
 	for _, f := range change {
 		f(&cfg)
 	}
 	// The log of a test that passed interests nobody.
-	w, err := New(cfg, db, driver, db.NewServer, slog.New(slog.NewTextHandler(testWriter{t}, nil)))
+	w, err := New(cfg, StoreOf(db), driver, db.Redis.NewServer, slog.New(slog.NewTextHandler(testWriter{t}, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +96,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 
 func (b bench) submit(t *testing.T, instances ...string) tasks.Job {
 	t.Helper()
-	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: instances, AllowUnregistered: true})
+	job, err := b.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: instances, AllowUnregistered: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +105,7 @@ func (b bench) submit(t *testing.T, instances ...string) tasks.Job {
 
 func (b bench) item(t *testing.T, job tasks.Job) tasks.Item {
 	t.Helper()
-	job, err := b.db.Job(t.Context(), job.ID)
+	job, err := b.db.Jobs.Job(t.Context(), job.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +224,7 @@ func TestFailuresAreRetriedUntilTheBudgetIsSpent(t *testing.T) {
 func TestABusyInstancePutsTheTaskBackUnused(t *testing.T) {
 	b := newBench(t, driverFunc(func(context.Context, Attempt) error { return nil }))
 	holder := b.submit(t, "phone-1").Deliveries()[0]
-	if _, err := b.db.Begin(t.Context(), holder, "holder", "k", time.Minute); err != nil {
+	if _, err := b.db.Attempts.Begin(t.Context(), holder, "holder", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	job := b.submit(t, "phone-1")
@@ -224,7 +234,7 @@ func TestABusyInstancePutsTheTaskBackUnused(t *testing.T) {
 	if it := b.item(t, job); it.State != tasks.ItemPending || it.Attempts != 0 {
 		t.Errorf("item %+v", it)
 	}
-	if _, err := b.db.Finish(t.Context(), holder, "holder", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
+	if _, err := b.db.Attempts.Finish(t.Context(), holder, "holder", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.deliver(t, job); err != nil {
@@ -237,7 +247,7 @@ func TestATaskThatComesEarlyIsPutBackUntilItsTime(t *testing.T) {
 		t.Error("the driver was called")
 		return nil
 	}))
-	job, err := b.db.Submit(t.Context(), tasks.Submission{
+	job, err := b.db.Records.Submit(t.Context(), tasks.Submission{
 		Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, NotBefore: tasks.FromMillis(time.Now().Add(time.Hour).UnixMilli()),
 	})
 	if err != nil {
@@ -257,7 +267,7 @@ func TestAnInstanceThatIsBusyTooLongFailsTheItem(t *testing.T) {
 		driverFunc(func(context.Context, Attempt) error { return nil }))
 	now := time.Now()
 	server.SetTime(now)
-	if _, err := b.db.Begin(t.Context(), b.submit(t, "phone-1").Deliveries()[0], "holder", "k", time.Hour); err != nil {
+	if _, err := b.db.Attempts.Begin(t.Context(), b.submit(t, "phone-1").Deliveries()[0], "holder", "k", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	job := b.submit(t, "phone-1")
@@ -288,7 +298,7 @@ func TestAnInstanceThatChangedHandsIsNotReset(t *testing.T) {
 				return nil
 			}))
 			job := b.submit(t, "phone-1")
-			if err := b.db.Register(t.Context(), []tasks.Instance{entry}, tasks.Actor{}); err != nil {
+			if err := b.db.Fleet.Register(t.Context(), []tasks.Instance{entry}, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 			wantArchived(t, b.deliver(t, job))
@@ -472,7 +482,7 @@ func (b bench) waitFinal(t *testing.T, job tasks.Job) tasks.Job {
 	t.Helper()
 	deadline := time.After(30 * time.Second)
 	for {
-		got, err := b.db.Job(t.Context(), job.ID)
+		got, err := b.db.Jobs.Job(t.Context(), job.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -559,7 +569,7 @@ func TestShutdownHandsBackWhatDoesNotEnd(t *testing.T) {
 	// Another worker goes on; the only retry has not been used.
 	second := bench{db: b.db, rdb: b.rdb}
 	var err error
-	if second.Worker, err = New(b.cfg, b.db, b.driver, b.db.NewServer, b.log); err != nil {
+	if second.Worker, err = New(b.cfg, StoreOf(b.db), b.driver, b.db.Redis.NewServer, b.log); err != nil {
 		t.Fatal(err)
 	}
 	second.start(t)
@@ -604,7 +614,7 @@ func TestATaskThatIsCancelledOnTheDashboardUsesNoRetry(t *testing.T) {
 	b.start(t)
 	job := b.submit(t, "phone-1")
 	<-entered
-	inspector := b.db.NewInspector()
+	inspector := b.db.Redis.NewInspector()
 	if err := inspector.CancelProcessing(job.Deliveries()[0].TaskID()); err != nil {
 		t.Fatal(err)
 	}
@@ -677,7 +687,7 @@ func TestAQueueThatTurnsUpIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = more.Close() })
-	job, err := more.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true})
+	job, err := more.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,8 +14,8 @@ import (
 	"batchreset/tasks"
 )
 
-// Logins is what the site asks of the store of operators and sessions.
-type Logins interface {
+// Operators are those who log in, and their sessions.
+type Operators interface {
 	HasOperators(ctx context.Context) (bool, error)
 	// Invited reports whether secret is of a link that makes the first operator, and still
 	// good; AddFirstOperator uses it, and reports whether it did.
@@ -25,8 +25,6 @@ type Logins interface {
 	AddSession(ctx context.Context, secret string, o tasks.Operator, from string) error
 	Session(ctx context.Context, secret string) (o tasks.Operator, found bool, err error)
 	EndSession(ctx context.Context, secret, from string) error
-	// FailedLogin puts a try to log in into the audit trail.
-	FailedLogin(ctx context.Context, name, from string)
 }
 
 const operatorKey = "operator"

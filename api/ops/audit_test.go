@@ -72,7 +72,7 @@ func TestABatchThatIsDeletedIsTheOneInTheTrail(t *testing.T) {
 	if a.status != http.StatusOK {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
-	info, err := g.db.NewInspector().GetQueueInfo("reset-0")
+	info, err := g.db.Redis.NewInspector().GetQueueInfo("reset-0")
 	if err != nil || info.Scheduled != 1 {
 		t.Errorf("%d tasks are left, %v", info.Scheduled, err)
 	}
@@ -131,20 +131,20 @@ func TestLogInsAreInTheTrail(t *testing.T) {
 func TestPagesShowWhatIsNotSeen(t *testing.T) {
 	const trap = "in\u202evoice\u2066\u200b\x1b"
 	g := newGuarded(t, nil)
-	job, err := g.db.Submit(t.Context(), tasks.Submission{
+	job, err := g.db.Records.Submit(t.Context(), tasks.Submission{
 		Tenant: "acme", InstanceIDs: []string{"trapped"}, AllowUnregistered: true, Reason: trap, RequestID: trap, Labels: map[string]string{trap: trap}, By: trap,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := job.Deliveries()[0]
-	if _, err := g.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
+	if _, err := g.db.Attempts.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Fail, Code: "X." + trap, Message: trap}, true); err != nil {
+	if _, err := g.db.Attempts.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Fail, Code: "X." + trap, Message: trap}, true); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.db.Halt(t.Context(), "acme", tasks.HaltedByTenant, tasks.Actor{Reason: trap}); err != nil {
+	if err := g.db.Policies.Halt(t.Context(), "acme", tasks.HaltedByTenant, tasks.Actor{Reason: trap}); err != nil {
 		t.Fatal(err)
 	}
 	query := url.QueryEscape(trap)

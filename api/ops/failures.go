@@ -12,13 +12,15 @@ import (
 	"batchreset/tasks"
 )
 
-// Failures is what the pages about failures and instances ask of the store.
-type Failures interface {
+// FailureIndex is what has failed, by kind.
+type FailureIndex interface {
 	FailureKinds(ctx context.Context, before time.Duration, parts int) ([]tasks.FailureCount, error)
 	Failures(ctx context.Context, f tasks.FailureFilter) (found []tasks.Failure, cursor string, err error)
-	InstanceJobs(ctx context.Context, instance string) ([]tasks.Job, error)
+}
+
+// Fleet is the register of instances.
+type Fleet interface {
 	Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error)
-	Lock(ctx context.Context, instance string) (item string, err error)
 }
 
 // window is a time before now, in parts for a chart.
@@ -137,7 +139,7 @@ func (s *site) instance(c echo.Context) (err error) {
 			}
 		}
 	}
-	if p.Decided, p.MoreDecided, err = s.Store.AuditRecent(ctx, tasks.AuditFilter{InstanceID: id}, "", rowsOnPage); err != nil {
+	if p.Decided, p.MoreDecided, err = s.Store.Recent(ctx, tasks.AuditFilter{InstanceID: id}, "", rowsOnPage); err != nil {
 		return err
 	}
 	return s.show(c, http.StatusOK, "instance", p)

@@ -54,7 +54,7 @@ func (g guarded) wantClosed(t *testing.T, header ...string) {
 	for _, path := range open {
 		g.want(t, g.ask(t, http.MethodGet, path, nil, nil, header...), http.StatusOK, "")
 	}
-	if all, err := g.db.Policy(t.Context(), ""); err != nil || all.OperatorHalt != nil || g.paused(t) {
+	if all, err := g.db.Policies.Policy(t.Context(), ""); err != nil || all.OperatorHalt != nil || g.paused(t) {
 		t.Errorf("policy of all %+v, %v; paused %t", all, err, g.paused(t))
 	}
 }
@@ -122,7 +122,7 @@ func TestBehindNginxNobodyIsHere(t *testing.T) {
 func (g guarded) invite(t *testing.T) string {
 	t.Helper()
 	secret := rand.Text()
-	if invited, err := g.db.InviteFirst(t.Context(), secret, time.Hour); err != nil || !invited {
+	if invited, err := g.db.Operators.InviteFirst(t.Context(), secret, time.Hour); err != nil || !invited {
 		t.Fatalf("%t, %v", invited, err)
 	}
 	return secret
@@ -189,10 +189,10 @@ func TestALinkMakesTheFirstOperator(t *testing.T) {
 	if a := g.first(t, other, "mallory", password, password); a.location != "/login" || a.cookie != nil {
 		t.Errorf("a second operator: %+v", a)
 	}
-	if invited, err := g.db.InviteFirst(t.Context(), rand.Text(), time.Hour); invited || err != nil {
+	if invited, err := g.db.Operators.InviteFirst(t.Context(), rand.Text(), time.Hour); invited || err != nil {
 		t.Errorf("a link beside an operator: %t, %v", invited, err)
 	}
-	if _, err := g.db.RemoveOperator(t.Context(), "alice", tasks.Actor{}); err != nil {
+	if _, err := g.db.Operators.Remove(t.Context(), "alice", tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, secret := range []string{used, other} {
@@ -212,7 +212,7 @@ func TestALinkIsGoodForAWhile(t *testing.T) {
 		g.rdb.ZAddXX(t.Context(), key, redis.Z{Score: ends, Member: hash})
 	}
 	g.want(t, g.ask(t, http.MethodGet, "/first-operator?token="+old, nil, nil), http.StatusGone, "")
-	if added, err := g.db.AddFirstOperator(t.Context(), fresh, tasks.Operator{Name: "mallory"}, tasks.Actor{}); added || err != nil {
+	if added, err := g.db.Operators.AddFirstOperator(t.Context(), fresh, tasks.Operator{Name: "mallory"}, tasks.Actor{}); added || err != nil {
 		t.Errorf("added %t, %v", added, err)
 	}
 	third := g.invite(t)
@@ -226,8 +226,8 @@ func TestALinkIsGoodForAWhile(t *testing.T) {
 func TestAnOperatorEndsTheLinks(t *testing.T) {
 	g := newGuardedAs(t, ops.Config{}, nil)
 	secret := g.invite(t)
-	_, err := g.db.AddOperator(t.Context(), tasks.Operator{Name: "alice", Role: tasks.RoleOperator, PasswordHash: "x"}, tasks.Actor{})
-	_, removed := g.db.RemoveOperator(t.Context(), "alice", tasks.Actor{})
+	_, err := g.db.Operators.Add(t.Context(), tasks.Operator{Name: "alice", Role: tasks.RoleOperator, PasswordHash: "x"}, tasks.Actor{})
+	_, removed := g.db.Operators.Remove(t.Context(), "alice", tasks.Actor{})
 	if err := errors.Join(err, removed); err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestOnlyOneBecomesTheFirstOperator(t *testing.T) {
 	for n, name := range []string{"alice", "bob", "carol", "dave", "erin", "frank"} {
 		wait.Go(func() {
 			o := tasks.Operator{Name: name, Role: tasks.RoleOperator, PasswordHash: name}
-			done, err := g.db.AddFirstOperator(t.Context(), secrets[n%2], o, tasks.Actor{By: name})
+			done, err := g.db.Operators.AddFirstOperator(t.Context(), secrets[n%2], o, tasks.Actor{By: name})
 			if err != nil {
 				t.Error(err)
 			}
@@ -253,7 +253,7 @@ func TestOnlyOneBecomesTheFirstOperator(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	operators, err := g.db.Operators(t.Context())
+	operators, err := g.db.Operators.List(t.Context())
 	if err != nil || len(operators) != 1 {
 		t.Fatalf("operators %+v, %v", operators, err)
 	}
@@ -269,7 +269,7 @@ func TestOnlyOneBecomesTheFirstOperator(t *testing.T) {
 	}
 	// The answer may be lost, and the client library asks again.
 	o := tasks.Operator{Name: winner, Role: tasks.RoleOperator, PasswordHash: winner}
-	if again, err := g.db.AddFirstOperator(t.Context(), "used", o, tasks.Actor{}); !again || err != nil {
+	if again, err := g.db.Operators.AddFirstOperator(t.Context(), "used", o, tasks.Actor{}); !again || err != nil {
 		t.Errorf("the same again: %t, %v", again, err)
 	}
 }

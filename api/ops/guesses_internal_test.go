@@ -137,16 +137,13 @@ func TestNobodysPasswordIsLookedAt(t *testing.T) {
 	}
 }
 
-// at is a site's store of which only the clock is looked at.
-type at struct {
-	Store
-	time.Time
-}
+// at is a clock that stands still.
+type at struct{ time.Time }
 
 func (a at) Now() time.Time { return a.Time }
 
 func siteAt(path string, now time.Time) *site {
-	return &site{Config: Config{Path: path, Store: at{Time: now}}}
+	return &site{Config: Config{Path: path, Store: Store{Clock: at{now}}}}
 }
 
 // Only the operator's name, and the hash of the present password, make a device the operator's.

@@ -138,7 +138,7 @@ func TestManyWhoTryANameLockNobodyOutOfHerDevice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.db.SetPassword(t.Context(), "alice", string(hash), tasks.Actor{}); err != nil {
+	if _, err := g.db.Operators.SetPassword(t.Context(), "alice", string(hash), tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	g.want(t, g.try(t, "192.0.2.1", "alice", guessed, alices), http.StatusTooManyRequests, "")

@@ -14,10 +14,16 @@ import (
 	"batchreset/tasks"
 )
 
-// Jobs is what the pages about jobs ask of the record store.
+// Jobs finds job records.
 type Jobs interface {
 	SearchJobs(ctx context.Context, s tasks.JobSearch) (jobs []tasks.Job, cursor string, err error)
 	Job(ctx context.Context, id string) (tasks.Job, error)
+	InstanceJobs(ctx context.Context, instance string) ([]tasks.Job, error)
+	Lock(ctx context.Context, instance string) (item string, err error)
+}
+
+// Records changes jobs.
+type Records interface {
 	Cancel(ctx context.Context, id string, actor tasks.Actor) error
 	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error
 }

@@ -81,12 +81,12 @@ func newGuardedAs(t *testing.T, cfg ops.Config, operators map[string]tasks.Role)
 		t.Fatal(err)
 	}
 	for name, role := range operators {
-		if _, err := db.AddOperator(t.Context(), tasks.Operator{Name: name, Role: role, PasswordHash: string(hash)}, tasks.Actor{}); err != nil {
+		if _, err := db.Operators.Add(t.Context(), tasks.Operator{Name: name, Role: role, PasswordHash: string(hash)}, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// A job with one item that failed and two that wait.
-	job, err := db.Submit(t.Context(), tasks.Submission{
+	job, err := db.Records.Submit(t.Context(), tasks.Submission{
 		Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2", "phone-3"}, AllowUnregistered: true, Reason: "recall", Labels: map[string]string{"site": "Köln <1>"},
 		Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 	})
@@ -94,10 +94,10 @@ func newGuardedAs(t *testing.T, cfg ops.Config, operators map[string]tasks.Role)
 		t.Fatal(err)
 	}
 	d := job.Deliveries()[0]
-	if _, err := db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
+	if _, err := db.Attempts.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0005", Message: "Phone <not> found."}, true); err != nil {
+	if _, err := db.Attempts.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0005", Message: "Phone <not> found."}, true); err != nil {
 		t.Fatal(err)
 	}
 	client := asynq.NewClientFromRedisClient(rdb)
@@ -106,7 +106,7 @@ func newGuardedAs(t *testing.T, cfg ops.Config, operators map[string]tasks.Role)
 	}
 	g := guarded{job: job.ID, db: db, rdb: rdb, log: new(logged)}
 	rdb.Del(t.Context(), "reset:audit")
-	cfg.Redis, cfg.Store, cfg.TraceURL = asynqmon.Options{RedisConnOpt: db}, db, "https://traces.example/{trace_id}"
+	cfg.Redis, cfg.Store, cfg.TraceURL = asynqmon.Options{RedisConnOpt: db.Redis}, storeOf(db), "https://traces.example/{trace_id}"
 	cfg.Log = slog.New(slog.NewJSONHandler(g.log, nil))
 	g.Server = httptest.NewServer(ops.New(cfg))
 	t.Cleanup(g.Close)
@@ -123,7 +123,7 @@ func (g guarded) trail(t *testing.T) []tasks.AuditEntry {
 
 func (g guarded) wholeTrail(t *testing.T) (found []tasks.AuditEntry) {
 	t.Helper()
-	if err := g.db.AuditTrail(t.Context(), tasks.AuditFilter{}, func(e tasks.AuditEntry) error {
+	if err := g.db.Audit.Trail(t.Context(), tasks.AuditFilter{}, func(e tasks.AuditEntry) error {
 		found = append(found, e)
 		return nil
 	}); err != nil {
@@ -206,7 +206,7 @@ const pause = "/asynq/api/queues/reset-0:pause"
 
 func (g guarded) paused(t *testing.T) bool {
 	t.Helper()
-	info, err := g.db.NewInspector().GetQueueInfo("reset-0")
+	info, err := g.db.Redis.NewInspector().GetQueueInfo("reset-0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func TestWhoIsRefused(t *testing.T) {
 		refused("nobody at "+path, http.StatusUnauthorized, "", http.MethodPost, path, nil)
 		refused("another site at "+path, http.StatusForbidden, "", http.MethodPost, path, alice, crossSite...)
 	}
-	if job, err := g.db.Job(t.Context(), g.job); err != nil || job.Counts.Pending != 2 {
+	if job, err := g.db.Jobs.Job(t.Context(), g.job); err != nil || job.Counts.Pending != 2 {
 		t.Errorf("the job was changed: %+v, %v", job, err)
 	}
 	refused("a viewer at the profiles", http.StatusForbidden, "", http.MethodGet, "/debug/pprof/", vera)
@@ -323,14 +323,14 @@ func TestLoginInABrowser(t *testing.T) {
 func TestASessionEndsWithItsOperator(t *testing.T) {
 	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator, "bob": tasks.RoleOperator, "carol": tasks.RoleOperator})
 	alice, bob, carol := g.login(t, "alice"), g.login(t, "bob"), g.login(t, "carol")
-	_, err := g.db.SetPassword(t.Context(), "alice", "another", tasks.Actor{})
+	_, err := g.db.Operators.SetPassword(t.Context(), "alice", "another", tasks.Actor{})
 	for _, name := range []string{"bob", "carol"} {
-		_, removed := g.db.RemoveOperator(t.Context(), name, tasks.Actor{})
+		_, removed := g.db.Operators.Remove(t.Context(), name, tasks.Actor{})
 		err = errors.Join(err, removed)
 	}
-	bobAgain, _, read := g.db.Operator(t.Context(), "alice")
+	bobAgain, _, read := g.db.Operators.Operator(t.Context(), "alice")
 	bobAgain.Name, bobAgain.Role = "bob", tasks.RoleViewer
-	_, added := g.db.AddOperator(t.Context(), bobAgain, tasks.Actor{})
+	_, added := g.db.Operators.Add(t.Context(), bobAgain, tasks.Actor{})
 	if err := errors.Join(err, read, added); err != nil {
 		t.Fatal(err)
 	}

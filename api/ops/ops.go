@@ -67,19 +67,48 @@ type Config struct {
 	now func() time.Time
 }
 
-// Store is everything that the pages show.
-type Store interface {
-	Logins
+// Store is everything that the pages show and change. What takes an actor is in the audit trail
+// when it is done.
+type Store struct {
+	Operators
+	AuditTrail
 	Jobs
-	Failures
-	Tenants
+	Records
+	FailureIndex
+	Fleet
+	Tokens
+	Policies
+	Quotas
+	Summary
+	Server
+	Clock
+}
+
+// Summary is what operators see at a glance.
+type Summary interface {
 	Overview(ctx context.Context) (tasks.Overview, error)
-	Now() time.Time
-	// Check looks whether Redis can be worked with. A tasks.Error may be shown to anyone.
+}
+
+// Server is where all of it is kept.
+type Server interface {
+	// Check looks whether it can be worked with. A tasks.Error may be shown to anyone.
 	Check(ctx context.Context) error
+}
+
+// Clock is the one that records go by.
+type Clock interface {
+	Now() time.Time
+}
+
+// AuditTrail is where decisions are written.
+type AuditTrail interface {
 	// Decide writes an entry of the audit trail and does what it is about, which may be
 	// refused with a tasks.Error.
 	Decide(ctx context.Context, e tasks.AuditEntry, act func(context.Context) error) error
+	// FailedLogin puts a try to log in into the audit trail.
+	FailedLogin(ctx context.Context, name, from string)
+	// Recent returns the last entries that a filter selects.
+	Recent(ctx context.Context, f tasks.AuditFilter, cursor string, limit int) (found []tasks.AuditEntry, older string, err error)
 }
 
 type site struct {

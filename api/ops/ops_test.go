@@ -36,8 +36,8 @@ func newSite(t *testing.T) (url string) {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	w, err := worker.New(worker.Config{
-		Queues: db.Queues, Concurrency: 1, Lanes: 1, MaxAttempts: 5, AttemptTimeout: time.Minute,
-	}, db, driverFunc(func(_ context.Context, a worker.Attempt) error {
+		Queues: db.Queues.Queues, Concurrency: 1, Lanes: 1, MaxAttempts: 5, AttemptTimeout: time.Minute,
+	}, worker.Store{Attempts: db.Attempts, Policies: db.Policies, Quotas: db.Quotas, Notices: db.Notices}, driverFunc(func(_ context.Context, a worker.Attempt) error {
 		switch a.InstanceID {
 		case "phone-gone":
 			return &worker.DriverError{Verdict: worker.Permanent, Code: "CPS.0005", Message: "Phone not found."}
@@ -45,11 +45,11 @@ func newSite(t *testing.T) (url string) {
 			return &worker.DriverError{Verdict: worker.Retryable, Code: "CPS.0042", Message: "system busy", RetryAfter: time.Hour}
 		}
 		return nil
-	}), db.NewServer, slog.New(slog.DiscardHandler))
+	}), db.Redis.NewServer, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	job, err := db.Submit(t.Context(), tasks.Submission{
+	job, err := db.Records.Submit(t.Context(), tasks.Submission{
 		Tenant: "acme", InstanceIDs: []string{"phone-ok", "phone-gone", "phone-slow"}, AllowUnregistered: true,
 	})
 	if err != nil {
@@ -59,7 +59,7 @@ func newSite(t *testing.T) (url string) {
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
 	for reached := false; !reached; {
-		got, err := db.Job(t.Context(), job.ID)
+		got, err := db.Jobs.Job(t.Context(), job.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,7 +73,7 @@ func newSite(t *testing.T) (url string) {
 	calls.Add(3)
 	site := httptest.NewServer(ops.New(ops.Config{
 		Version: "v1.2.3",
-		Redis:   asynqmon.Options{RedisConnOpt: db}, Store: db, OpenHere: true, Log: slog.New(slog.DiscardHandler),
+		Redis:   asynqmon.Options{RedisConnOpt: db.Redis}, Store: storeOf(db), OpenHere: true, Log: slog.New(slog.DiscardHandler),
 	}, calls))
 	t.Cleanup(site.Close)
 	return site.URL
@@ -160,7 +160,7 @@ func TestReadyzOfTheSite(t *testing.T) {
 	defer func() { _ = db.Close() }()
 	stopping := make(chan struct{})
 	site := httptest.NewServer(ops.New(ops.Config{
-		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, Stopping: stopping, Log: slog.New(slog.DiscardHandler),
+		Redis: asynqmon.Options{RedisConnOpt: db.Redis}, Store: storeOf(db), Stopping: stopping, Log: slog.New(slog.DiscardHandler),
 	}))
 	defer site.Close()
 	for _, row := range []struct {
@@ -182,5 +182,13 @@ func TestReadyzOfTheSite(t *testing.T) {
 		if status, body := get(t, site.URL+"/readyz"); status != row.status || !strings.Contains(body, row.text) {
 			t.Errorf("%s: %d %s", row.name, status, body)
 		}
+	}
+}
+
+// storeOf is what a site needs of a DB.
+func storeOf(db *redisdb.DB) ops.Store {
+	return ops.Store{
+		Operators: db.Operators, AuditTrail: db.Audit, Jobs: db.Jobs, Records: db.Records, FailureIndex: db.Failures, Fleet: db.Fleet,
+		Tokens: db.Tokens, Policies: db.Policies, Quotas: db.Quotas, Summary: db.Overview, Server: db, Clock: db.Redis,
 	}
 }

@@ -67,7 +67,7 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 	if trail := g.trail(t); len(trail) != 0 {
 		t.Errorf("trail %+v", trail)
 	}
-	if policy, err := g.db.Policy(t.Context(), "acme"); err != nil || policy.Halt() != nil {
+	if policy, err := g.db.Policies.Policy(t.Context(), "acme"); err != nil || policy.Halt() != nil {
 		t.Errorf("policy %+v, %v", policy, err)
 	}
 	page := g.ask(t, http.MethodGet, "/jobs/"+g.job, alice, nil)
@@ -82,7 +82,7 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 
 func TestAJobAndAFailureInABrowser(t *testing.T) {
 	g := newGuarded(t, map[string]tasks.Role{"vera": tasks.RoleViewer})
-	job, err := g.db.Job(t.Context(), g.job)
+	job, err := g.db.Jobs.Job(t.Context(), g.job)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,9 +93,9 @@ func TestAJobAndAFailureInABrowser(t *testing.T) {
 		defer mu.Unlock()
 		d := deliveries[0]
 		deliveries = deliveries[1:]
-		_, err := g.db.Begin(r.Context(), d, "t", "k", time.Minute)
+		_, err := g.db.Attempts.Begin(r.Context(), d, "t", "k", time.Minute)
 		if err == nil {
-			_, err = g.db.Finish(r.Context(), d, "t", tasks.Outcome{Transition: tasks.Succeed}, true)
+			_, err = g.db.Attempts.Finish(r.Context(), d, "t", tasks.Outcome{Transition: tasks.Succeed}, true)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -104,7 +104,7 @@ func TestAJobAndAFailureInABrowser(t *testing.T) {
 	t.Cleanup(step.Close)
 	ctx, stop := context.WithCancel(t.Context())
 	written := make(chan error, 1)
-	go func() { written <- g.db.WriteActivity(ctx) }()
+	go func() { written <- g.db.Activity.WriteActivity(ctx) }()
 	browsertest.Script(t, "../..", "testdata/live.js", g.URL, password, g.job, step.URL)
 	stop()
 	if err := <-written; err != nil {
@@ -126,7 +126,7 @@ func TestFindLeadsToWhatIsMeant(t *testing.T) {
 
 func TestTheOverviewSaysWhatStandsStill(t *testing.T) {
 	g := newGuarded(t, nil)
-	if err := g.db.Halt(t.Context(), "", tasks.HaltedByOperator, tasks.Actor{Reason: "to <be> safe"}); err != nil {
+	if err := g.db.Policies.Halt(t.Context(), "", tasks.HaltedByOperator, tasks.Actor{Reason: "to <be> safe"}); err != nil {
 		t.Fatal(err)
 	}
 	a := g.ask(t, http.MethodGet, "/", nil, nil)
@@ -140,14 +140,14 @@ func TestTheOverviewSaysWhatStandsStill(t *testing.T) {
 func TestTenantsAndWhatTheyUse(t *testing.T) {
 	g := newGuarded(t, nil)
 	for _, tenant := range []string{"globex", "acme", "initech"} {
-		if _, err := g.db.AddToken(t.Context(), tenant, tenant, tasks.DefaultScopes, 0, tasks.Actor{}); err != nil {
+		if _, err := g.db.Tokens.Add(t.Context(), tenant, tenant, tasks.DefaultScopes, 0, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := g.db.SetLimits(t.Context(), "acme", tasks.Limits{InstancesPerHour: new(50)}, false, tasks.Actor{}); err != nil {
+	if err := g.db.Policies.SetLimits(t.Context(), "acme", tasks.Limits{InstancesPerHour: new(50)}, false, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, AllowUnregistered: true}); err != nil {
+	if _, err := g.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, AllowUnregistered: true}); err != nil {
 		t.Fatal(err)
 	}
 	rows := func() (rows []string) {
@@ -167,7 +167,7 @@ func TestTenantsAndWhatTheyUse(t *testing.T) {
 		t.Errorf("rows\n%s", strings.Join(got, "\n"))
 	}
 	for n := range 250 {
-		if _, err := g.db.AddToken(t.Context(), fmt.Sprint("many", n), fmt.Sprint("many", n), tasks.DefaultScopes, 0, tasks.Actor{}); err != nil {
+		if _, err := g.db.Tokens.Add(t.Context(), fmt.Sprint("many", n), fmt.Sprint("many", n), tasks.DefaultScopes, 0, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 	}

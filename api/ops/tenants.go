@@ -13,14 +13,21 @@ import (
 	"batchreset/tasks"
 )
 
-// Tenants is what the pages about tenants and the audit trail ask of the store.
-type Tenants interface {
+// Tokens know the tenants.
+type Tokens interface {
 	Tenants(ctx context.Context) ([]string, error)
-	Policies(ctx context.Context) ([]tasks.Policy, error)
-	Usage(ctx context.Context, tenant string) (tasks.Usage, error)
+}
+
+// Policies are halts and limits.
+type Policies interface {
+	List(ctx context.Context) ([]tasks.Policy, error)
 	Halt(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error
 	Resume(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error
-	AuditRecent(ctx context.Context, f tasks.AuditFilter, cursor string, limit int) (found []tasks.AuditEntry, older string, err error)
+}
+
+// Quotas say how much of its limits a tenant uses.
+type Quotas interface {
+	Usage(ctx context.Context, tenant string) (tasks.Usage, error)
 }
 
 // tenantsPage is what operators have decided about tenants, all of them in the first row.
@@ -79,7 +86,7 @@ func (r tenantRow) Used(limit string) string {
 
 func (s *site) tenants(c echo.Context) error {
 	ctx := c.Request().Context()
-	policies, err := s.Store.Policies(ctx)
+	policies, err := s.Store.Policies.List(ctx)
 	if err != nil {
 		return err
 	}
@@ -193,7 +200,7 @@ func (s *site) auditTrail(c echo.Context) error {
 	}}
 	var cursor string
 	var err error
-	p.Entries, cursor, err = s.Store.AuditRecent(c.Request().Context(), p.Filter, c.QueryParam("cursor"), auditOnPage)
+	p.Entries, cursor, err = s.Store.Recent(c.Request().Context(), p.Filter, c.QueryParam("cursor"), auditOnPage)
 	if e, ok := errors.AsType[*tasks.Error](err); ok {
 		return s.refuse(c, http.StatusBadRequest, e.Message)
 	}

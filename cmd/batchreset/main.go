@@ -8,11 +8,11 @@ import (
 	"os"
 
 	"batchreset/cmd/batchreset/terminal"
-	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/wire"
 )
 
 func main() {
-	redisdb.LogTo(slog.New(slog.DiscardHandler)) // unless a process has a log
+	wire.LogTo(slog.New(slog.DiscardHandler)) // unless a process has a log
 	ctx, stop := terminal.UntilSignal(context.Background())
 	args, environment := os.Args[1:], terminal.ParseEnvironment(os.Environ())
 	std := &terminal.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environment: environment}

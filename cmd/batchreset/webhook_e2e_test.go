@@ -298,5 +298,5 @@ func inspect(t *testing.T, redis string) *asynq.Inspector {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	return db.NewInspector()
+	return db.Redis.NewInspector()
 }

@@ -69,7 +69,7 @@ func submitJobs(ctx context.Context, db *redisdb.DB, n int) ([]string, error) {
 			for k := range instances {
 				instances[k] = fmt.Sprintf("phone-%d-%d", i, k)
 			}
-			job, err := db.Submit(ctx, tasks.Submission{Tenant: fmt.Sprint("bench-", i%64), InstanceIDs: instances, AllowUnregistered: true})
+			job, err := db.Records.Submit(ctx, tasks.Submission{Tenant: fmt.Sprint("bench-", i%64), InstanceIDs: instances, AllowUnregistered: true})
 			ids[i] = job.ID
 			return err
 		})
@@ -91,7 +91,7 @@ func (s *stack) pass(ctx context.Context, db *redisdb.DB, jobs []string) (second
 	if err != nil {
 		return 0, 0, err
 	}
-	sweeper := worker.NewSweeper(db, db.Queues, slog.New(slog.DiscardHandler))
+	sweeper := worker.NewSweeper(worker.SweepStore{OpenJobs: db.Sweep, Jobs: db.Jobs, Events: db.Notices, Failures: db.Failures}, db.Queues.Queues, slog.New(slog.DiscardHandler))
 	begin := time.Now()
 	for {
 		if err := sweeper.Sweep(ctx); err != nil {

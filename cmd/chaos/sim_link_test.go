@@ -22,14 +22,14 @@ type simLink struct {
 
 	mu      sync.Mutex
 	seen    map[string]int // how often something was carried
-	conns   map[*wire]bool
+	conns   map[*simWire]bool
 	dead    bool          // its process is: nothing gets out any more
 	cut     time.Duration // nothing gets through until then, and what was sent comes late
 	trouble float64       // share of requests that something happens to
 }
 
-// wire is one connection.
-type wire struct {
+// simWire is one connection.
+type simWire struct {
 	link           *simLink
 	client, server net.Conn
 	mu             sync.Mutex
@@ -39,7 +39,7 @@ type wire struct {
 var errNoRedis = errors.New("simulated: connection refused")
 
 func (w *simWorld) newLink(name string, trouble float64) *simLink {
-	l := &simLink{w: w, name: name, seen: map[string]int{}, conns: map[*wire]bool{}, trouble: trouble}
+	l := &simLink{w: w, name: name, seen: map[string]int{}, conns: map[*simWire]bool{}, trouble: trouble}
 	w.mu.Lock()
 	w.links = append(w.links, l)
 	w.mu.Unlock()
@@ -59,7 +59,7 @@ func (l *simLink) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, err
 	}
 	client, middle := net.Pipe()
-	c := &wire{link: l, client: middle, server: server}
+	c := &simWire{link: l, client: middle, server: server}
 	l.mu.Lock()
 	l.conns[c] = true
 	l.mu.Unlock()
@@ -102,7 +102,7 @@ func (l *simLink) draw(carried []byte) (m mishap, there, late time.Duration, del
 // time would happen in any order.
 func rand1(r *rand.Rand, d time.Duration) time.Duration { return time.Duration(r.Int64N(int64(d))) }
 
-func (c *wire) requests() {
+func (c *simWire) requests() {
 	defer c.hangUp()
 	buf := make([]byte, 256<<10)
 	for {
@@ -151,19 +151,19 @@ func (c *wire) requests() {
 	}
 }
 
-func (c *wire) send(request []byte) bool {
+func (c *simWire) send(request []byte) bool {
 	c.link.w.setClock()
 	_, err := c.server.Write(request)
 	return err == nil
 }
 
-func (c *wire) silence() {
+func (c *simWire) silence() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deaf = true
 }
 
-func (c *wire) answers() {
+func (c *simWire) answers() {
 	defer c.hangUp()
 	buf := make([]byte, 256<<10)
 	for {
@@ -186,7 +186,7 @@ func (c *wire) answers() {
 	}
 }
 
-func (c *wire) hangUp() {
+func (c *simWire) hangUp() {
 	_, _ = c.client.Close(), c.server.Close()
 	c.link.mu.Lock()
 	defer c.link.mu.Unlock()

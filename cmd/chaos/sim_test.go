@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/wire"
 )
 
 var (
@@ -37,7 +37,7 @@ func TestSimulation(t *testing.T) {
 		running.Wait()
 		return
 	}
-	redisdb.LogTo(slog.New(slog.DiscardHandler))
+	wire.LogTo(slog.New(slog.DiscardHandler))
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // a seed leaves little behind
 	start, n, failed, met := time.Now(), 0, 0, map[string]int{}
 	for seed := *simFirst; n < *simSeeds || *simSeeds == 0 && time.Since(start) < *simTime; seed += max(1, *simEvery) {
@@ -106,7 +106,7 @@ func (s simulation) tell(seed uint64, vs []Violation) string {
 // TestASeedIsAHistory: what was found can be looked at again. Under the race detector, which
 // wakes goroutines in random order, it could not: hence the build tag of these files.
 func TestASeedIsAHistory(t *testing.T) {
-	redisdb.LogTo(slog.New(slog.DiscardHandler))
+	wire.LogTo(slog.New(slog.DiscardHandler))
 	for seed := uint64(1); seed <= 4; seed++ {
 		first, again := simulate(t, seed), simulate(t, seed)
 		for i := range max(len(first.Events), len(again.Events)) {

@@ -221,7 +221,7 @@ func (w *simWorld) run() {
 	w.watcher = w.open(w.newLink("watcher", 0))
 	w.redis.Server().SetPreHook(w.replicas)
 	w.mustDo("add endpoint", func(ctx context.Context) error {
-		_, err := w.watcher.AddEndpoint(ctx, tasks.Endpoint{ID: "e", Tenant: tenant, URL: "http://127.0.0.1", Topics: []tasks.Topic{tasks.TopicJobFinished}, Secret: "s"}, simActor)
+		_, err := w.watcher.Endpoints.Add(ctx, tasks.Endpoint{ID: "e", Tenant: tenant, URL: "http://127.0.0.1", Topics: []tasks.Topic{tasks.TopicJobFinished}, Secret: "s"}, simActor)
 		return err
 	})
 	w.startAPI(trouble)
@@ -276,14 +276,15 @@ func (w *simWorld) start(p *simProcess, trouble float64) {
 		skew = rand1(w.rand, 200*time.Second) - 100*time.Second
 	}
 	p.link, p.db = l, db
+	sweeping := simSweepStore{db.Sweep, db.Notices, w}
 	wk, err := worker.New(worker.Config{
 		Queues: queues, Concurrency: 1 + w.rand.IntN(4), Lanes: 1, MaxAttempts: simMaxAttempts, AttemptTimeout: simTimeout,
 		ShutdownTimeout: time.Second,
-	}, &simStore{DB: db}, driver, w.queue.newServer(l, skew), log)
+	}, simStoreOf(db), driver, w.queue.newServer(l, skew), log)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p.sweeper = worker.NewSweeper(simSweepStore{db, w}, queues, log)
+	p.sweeper = worker.NewSweeper(worker.SweepStore{OpenJobs: sweeping, Jobs: db.Jobs, Events: sweeping, Failures: db.Failures}, queues, log)
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	w.all.Go(func() {
@@ -306,7 +307,7 @@ func (w *simWorld) story(length time.Duration, trouble float64) {
 			for _, id := range instances {
 				all = append(all, tasks.Instance{ID: id, Tenant: tenant})
 			}
-			return w.watcher.Register(ctx, all, simActor)
+			return w.watcher.Fleet.Register(ctx, all, simActor)
 		})
 	}
 	w.submit(instances)
@@ -353,7 +354,7 @@ func (w *simWorld) story(length time.Duration, trouble float64) {
 			}
 		case 10:
 			if w.on("cancel") {
-				w.change(Event{Kind: Cancel, Job: w.jobs[w.rand.IntN(len(w.jobs))]}, func(ctx context.Context, job string) error { return w.api.db.Cancel(ctx, job, simActor) })
+				w.change(Event{Kind: Cancel, Job: w.jobs[w.rand.IntN(len(w.jobs))]}, func(ctx context.Context, job string) error { return w.api.db.Records.Cancel(ctx, job, simActor) })
 			}
 		case 11, 12, 13:
 			if w.on("retry") {
@@ -402,8 +403,14 @@ func (w *simWorld) kill(p *simProcess) {
 // simStore is the store of a worker. Those who have waited for the same answer go on one
 // after the other, in the order in which they asked, or a seed would not be a history.
 type simStore struct {
-	*redisdb.DB
+	worker.Attempts
+	worker.Policies
 	asked atomic.Int64
+}
+
+func simStoreOf(db *redisdb.DB) worker.Store {
+	s := &simStore{Attempts: db.Attempts, Policies: db.Policies}
+	return worker.Store{Attempts: s, Policies: s, Quotas: db.Quotas, Notices: db.Notices}
 }
 
 func (s *simStore) inTurn() func() {
@@ -413,33 +420,34 @@ func (s *simStore) inTurn() func() {
 
 func (s *simStore) Policy(ctx context.Context, tenant string) (tasks.Policy, error) {
 	defer s.inTurn()()
-	return s.DB.Policy(ctx, tenant)
+	return s.Policies.Policy(ctx, tenant)
 }
 
 func (s *simStore) Begin(ctx context.Context, d tasks.Delivery, token, key string, lock time.Duration) (tasks.Begun, error) {
 	defer s.inTurn()()
-	return s.DB.Begin(ctx, d, token, key, lock)
+	return s.Attempts.Begin(ctx, d, token, key, lock)
 }
 
 func (s *simStore) Send(ctx context.Context, d tasks.Delivery, token string) error {
 	defer s.inTurn()()
-	return s.DB.Send(ctx, d, token)
+	return s.Attempts.Send(ctx, d, token)
 }
 
 func (s *simStore) Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error) {
 	defer s.inTurn()()
-	return s.DB.Finish(ctx, d, token, o, unlock)
+	return s.Attempts.Finish(ctx, d, token, o, unlock)
 }
 
 func (s *simStore) Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error) {
 	defer s.inTurn()()
-	return s.DB.Wait(ctx, d)
+	return s.Attempts.Wait(ctx, d)
 }
 
 // simSweepStore is the store of a sweeper, which works on many jobs side by side. In the
 // simulation they come one after the other, or a seed would not be a history.
 type simSweepStore struct {
-	*redisdb.DB
+	worker.OpenJobs
+	worker.Events
 	w *simWorld
 }
 
@@ -449,22 +457,22 @@ func (s simSweepStore) inTurn(job string, n int) {
 
 func (s simSweepStore) EnqueueNotices(ctx context.Context, job tasks.Job) error {
 	s.inTurn(job.ID, 0)
-	return s.DB.EnqueueNotices(ctx, job)
+	return s.Events.EnqueueNotices(ctx, job)
 }
 
 func (s simSweepStore) Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, delay func(int) time.Duration) error {
 	s.inTurn(d.ItemID, d.Number)
-	return s.DB.Redeliver(ctx, job, d, delay)
+	return s.OpenJobs.Redeliver(ctx, job, d, delay)
 }
 
 func (s simSweepStore) Reschedule(ctx context.Context, j tasks.OpenJob, next time.Time) error {
 	s.inTurn(j.ID, 1)
-	return s.DB.Reschedule(ctx, j, next)
+	return s.OpenJobs.Reschedule(ctx, j, next)
 }
 
 func (s simSweepStore) Unlist(ctx context.Context, j tasks.OpenJob) error {
 	s.inTurn(j.ID, 2)
-	return s.DB.Unlist(ctx, j)
+	return s.OpenJobs.Unlist(ctx, j)
 }
 
 func (w *simWorld) sweep(p *simProcess) {
@@ -495,7 +503,7 @@ func (w *simWorld) submit(instances []string) {
 	w.all.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		job, err := db.Submit(ctx, tasks.Submission{
+		job, err := db.Records.Submit(ctx, tasks.Submission{
 			Tenant: tenant, IdempotencyKey: e.Key, InstanceIDs: e.Instances, AllowUnregistered: true,
 		})
 		e.End = w.now()
@@ -512,7 +520,7 @@ func (w *simWorld) submit(instances []string) {
 // retry asks for what can be had: a job that has ended without success.
 func (w *simWorld) retry() {
 	for _, i := range w.rand.Perm(len(w.jobs)) {
-		job, err := w.watcher.Job(context.Background(), w.jobs[i])
+		job, err := w.watcher.Jobs.Job(context.Background(), w.jobs[i])
 		if err != nil || !job.State.Final() || job.State == tasks.JobSucceeded {
 			continue
 		}
@@ -524,7 +532,7 @@ func (w *simWorld) retry() {
 		for _, state := range states {
 			e.States = append(e.States, string(state))
 		}
-		w.change(e, func(ctx context.Context, job string) error { return w.api.db.Retry(ctx, job, states, simActor) })
+		w.change(e, func(ctx context.Context, job string) error { return w.api.db.Records.Retry(ctx, job, states, simActor) })
 		return
 	}
 }
@@ -547,13 +555,13 @@ func (w *simWorld) halt() {
 		return
 	}
 	length := 2*time.Second + rand1(w.rand, 30*time.Second)
-	w.mustDo("halt", func(ctx context.Context) error { return w.watcher.Halt(ctx, "", tasks.HaltedByOperator, simActor) })
+	w.mustDo("halt", func(ctx context.Context) error { return w.watcher.Policies.Halt(ctx, "", tasks.HaltedByOperator, simActor) })
 	e := Event{Kind: Fault, Fault: haltAll, Begin: w.now()}
 	w.halted = e.Begin + length + time.Second
 	w.later(length, func() {
 		e.End = w.now()
 		w.rec.add(e)
-		w.mustDo("resume", func(ctx context.Context) error { return w.watcher.Resume(ctx, "", tasks.HaltedByOperator, simActor) })
+		w.mustDo("resume", func(ctx context.Context) error { return w.watcher.Policies.Resume(ctx, "", tasks.HaltedByOperator, simActor) })
 	})
 }
 
@@ -573,7 +581,7 @@ func (w *simWorld) take(instance string) {
 	}
 	e := Event{Kind: kind, Begin: w.now(), Instance: instance}
 	register := func(in tasks.Instance) {
-		w.mustDo("register", func(ctx context.Context) error { return w.watcher.Register(ctx, []tasks.Instance{in}, simActor) })
+		w.mustDo("register", func(ctx context.Context) error { return w.watcher.Fleet.Register(ctx, []tasks.Instance{in}, simActor) })
 	}
 	register(change)
 	e.End = w.now()
@@ -593,7 +601,7 @@ func (w *simWorld) take(instance string) {
 // readJob looks at a job and says whether there is nothing to wait for.
 func (w *simWorld) readJob(id string) (final bool) {
 	e := Event{Kind: Read, Begin: w.now(), Job: id}
-	job, err := w.watcher.Job(context.Background(), id)
+	job, err := w.watcher.Jobs.Job(context.Background(), id)
 	e.End = w.now()
 	if errors.Is(err, tasks.JobGone) {
 		w.rec.add(e)

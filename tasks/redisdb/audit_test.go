@@ -18,7 +18,7 @@ import (
 
 func (w world) trail(t testing.TB, f tasks.AuditFilter) (found []tasks.AuditEntry) {
 	t.Helper()
-	if err := w.db.AuditTrail(t.Context(), f, func(e tasks.AuditEntry) error {
+	if err := w.db.Audit.Trail(t.Context(), f, func(e tasks.AuditEntry) error {
 		found = append(found, e)
 		return nil
 	}); err != nil {
@@ -29,7 +29,7 @@ func (w world) trail(t testing.TB, f tasks.AuditFilter) (found []tasks.AuditEntr
 
 func TestASubmitIsInTheTrail(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
-		job, err := w.db.Submit(t.Context(), tasks.Submission{
+		job, err := w.db.Records.Submit(t.Context(), tasks.Submission{
 			Tenant: "acme", RequestID: "req-1", InstanceIDs: []string{"b", "a"}, AllowUnregistered: true, Reason: "recall", By: "token 1", From: "192.0.2.1",
 		})
 		if err != nil {
@@ -57,14 +57,14 @@ func TestWhatCannotBeInTheTrailIsNotDone(t *testing.T) {
 	if err := w.rdb.Set(t.Context(), "reset:audit", "not a stream", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	job, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a"}, AllowUnregistered: true, IdempotencyKey: "k"})
+	job, err := w.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a"}, AllowUnregistered: true, IdempotencyKey: "k"})
 	if err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 		t.Errorf("submit: %+v, %v", job, err)
 	}
-	if _, err := w.db.Job(t.Context(), tasks.Submission{Tenant: "acme", IdempotencyKey: "k"}.JobID()); !errors.Is(err, tasks.JobGone) {
+	if _, err := w.db.Jobs.Job(t.Context(), tasks.Submission{Tenant: "acme", IdempotencyKey: "k"}.JobID()); !errors.Is(err, tasks.JobGone) {
 		t.Errorf("the job: %v", err)
 	}
-	if err := w.db.Decide(t.Context(), tasks.AuditEntry{Action: tasks.ActionRetry}, func(context.Context) error {
+	if err := w.db.Audit.Decide(t.Context(), tasks.AuditEntry{Action: tasks.ActionRetry}, func(context.Context) error {
 		t.Error("it is done")
 		return nil
 	}); err == nil {
@@ -129,7 +129,7 @@ func TestOldEntriesAreDropped(t *testing.T) {
 				})
 			}
 			w.submit(t, "phone-1")
-			if err := w.db.Decide(t.Context(), tasks.AuditEntry{Action: tasks.ActionResume}, func(context.Context) error { return nil }); err != nil {
+			if err := w.db.Audit.Decide(t.Context(), tasks.AuditEntry{Action: tasks.ActionResume}, func(context.Context) error { return nil }); err != nil {
 				t.Fatal(err)
 			}
 			var got []string
@@ -162,7 +162,7 @@ func TestRecentEntriesNewestFirst(t *testing.T) {
 	} {
 		pages, cursor := "", ""
 		for {
-			got, older, err := w.db.AuditRecent(t.Context(), row.filter, cursor, row.limit)
+			got, older, err := w.db.Audit.Recent(t.Context(), row.filter, cursor, row.limit)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -185,15 +185,15 @@ func TestRecentEntriesNewestFirst(t *testing.T) {
 	if _, err := pipe.Exec(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	got, older, err := w.db.AuditRecent(t.Context(), tasks.AuditFilter{Tenant: "t1"}, "", 3)
+	got, older, err := w.db.Audit.Recent(t.Context(), tasks.AuditFilter{Tenant: "t1"}, "", 3)
 	if err != nil || len(got) != 0 || older == "" {
 		t.Errorf("%d entries, cursor %q, %v", len(got), older, err)
 	}
-	if got, _, err = w.db.AuditRecent(t.Context(), tasks.AuditFilter{Tenant: "t1"}, older, 3); err != nil || len(got) != 3 {
+	if got, _, err = w.db.Audit.Recent(t.Context(), tasks.AuditFilter{Tenant: "t1"}, older, 3); err != nil || len(got) != 3 {
 		t.Errorf("%d entries, %v", len(got), err)
 	}
 	for _, cursor := range []string{"x", "7", "7-x", "(7-7"} {
-		if _, _, err := w.db.AuditRecent(t.Context(), tasks.AuditFilter{}, cursor, 3); tasks.CodeOf(err) != tasks.BadRequest {
+		if _, _, err := w.db.Audit.Recent(t.Context(), tasks.AuditFilter{}, cursor, 3); tasks.CodeOf(err) != tasks.BadRequest {
 			t.Errorf("cursor %q: %v", cursor, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/redistest"
+	"batchreset/tasks/redisdb/wire"
 )
 
 // benchmarkBatch is how many instances the batches of the benchmarks have.
@@ -17,7 +18,7 @@ const benchmarkBatch = 32
 // benchmarkWorld is a real Redis that writes nothing to disk.
 func benchmarkWorld(b *testing.B) world {
 	b.Helper()
-	redisdb.LogTo(slog.New(slog.DiscardHandler)) // in the middle of a line that benchstat reads
+	wire.LogTo(slog.New(slog.DiscardHandler)) // in the middle of a line that benchstat reads
 	w := open(b, redisdb.Options{URL: redistest.Start(b, "appendonly no").URL()})
 	w.limit(b, "", tasks.Limits{OpenInstances: new(tasks.MaxLimit)}) // it counts, as it does by default
 	return w
@@ -37,7 +38,7 @@ func BenchmarkSubmit(b *testing.B) {
 	w := benchmarkWorld(b)
 	batch := 0
 	for b.Loop() {
-		if _, err := w.db.Submit(b.Context(), batchOf(batch)); err != nil {
+		if _, err := w.db.Records.Submit(b.Context(), batchOf(batch)); err != nil {
 			b.Fatal(err)
 		}
 		batch++
@@ -52,7 +53,7 @@ func BenchmarkAttempt(b *testing.B) {
 	for b.Loop() {
 		if len(waiting) == 0 {
 			b.StopTimer()
-			job, err := w.db.Submit(b.Context(), batchOf(batch))
+			job, err := w.db.Records.Submit(b.Context(), batchOf(batch))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -62,10 +63,10 @@ func BenchmarkAttempt(b *testing.B) {
 		}
 		d := waiting[0]
 		waiting = waiting[1:]
-		if _, err := w.db.Begin(b.Context(), d, "token", "key", time.Minute); err != nil {
+		if _, err := w.db.Attempts.Begin(b.Context(), d, "token", "key", time.Minute); err != nil {
 			b.Fatal(err)
 		}
-		if _, err := w.db.Finish(b.Context(), d, "token", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
+		if _, err := w.db.Attempts.Finish(b.Context(), d, "token", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -74,12 +75,12 @@ func BenchmarkAttempt(b *testing.B) {
 // One read of the record of a batch of 32.
 func BenchmarkJob(b *testing.B) {
 	w := benchmarkWorld(b)
-	job, err := w.db.Submit(b.Context(), batchOf(0))
+	job, err := w.db.Records.Submit(b.Context(), batchOf(0))
 	if err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := w.db.Job(b.Context(), job.ID); err != nil {
+		if _, err := w.db.Jobs.Job(b.Context(), job.ID); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -32,7 +32,7 @@ func TestListsGoOnWithoutWhatCannotBeRead(t *testing.T) {
 			var jobs []tasks.Job
 			for range 3 {
 				job := w.submit(t, "phone-1")
-				if _, err := w.db.Abandon(t.Context(), job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
+				if _, err := w.db.Attempts.Abandon(t.Context(), job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
 					t.Fatal(err)
 				}
 				jobs = append(jobs, job)
@@ -61,30 +61,30 @@ func TestListsGoOnWithoutWhatCannotBeRead(t *testing.T) {
 				}
 			}
 			filter := tasks.JobFilter{Limit: 10}
-			found, _, err := w.db.Jobs(t.Context(), "acme", filter)
+			found, _, err := w.db.Jobs.Jobs(t.Context(), "acme", filter)
 			check("of the tenant", found, err)
-			found, _, err = w.db.SearchJobs(t.Context(), tasks.JobSearch{JobFilter: filter})
+			found, _, err = w.db.Jobs.SearchJobs(t.Context(), tasks.JobSearch{JobFilter: filter})
 			check("of all tenants", found, err)
 			filter.State = tasks.JobFailed
-			found, _, err = w.db.Jobs(t.Context(), "acme", filter)
+			found, _, err = w.db.Jobs.Jobs(t.Context(), "acme", filter)
 			check("by state", found, err)
-			found, err = w.db.JobsByID(t.Context(), []string{jobs[0].ID, bad, jobs[2].ID})
+			found, err = w.db.Jobs.JobsByID(t.Context(), []string{jobs[0].ID, bad, jobs[2].ID})
 			check("by ID", found, err)
-			found, err = w.db.InstanceJobs(t.Context(), "phone-1")
+			found, err = w.db.Jobs.InstanceJobs(t.Context(), "phone-1")
 			check("of an instance", found, err)
-			found, _, err = w.db.SearchJobs(t.Context(), tasks.JobSearch{Code: tasks.BusyTooLong, JobFilter: tasks.JobFilter{Limit: 10}})
+			found, _, err = w.db.Jobs.SearchJobs(t.Context(), tasks.JobSearch{Code: tasks.BusyTooLong, JobFilter: tasks.JobFilter{Limit: 10}})
 			check("by error code", found, err)
 			for range 2 { // what is left out stays in the index: it may be mended
-				failures, _, err := w.db.Failures(t.Context(), tasks.FailureFilter{FailureKind: tasks.FailureKind{Code: tasks.BusyTooLong}, Limit: 10})
+				failures, _, err := w.db.Failures.Failures(t.Context(), tasks.FailureFilter{FailureKind: tasks.FailureKind{Code: tasks.BusyTooLong}, Limit: 10})
 				if err != nil || len(failures) != 2 {
 					t.Errorf("%d failures, %v", len(failures), err)
 				}
 			}
-			kinds, err := w.db.FailureKinds(t.Context(), time.Hour, 1)
+			kinds, err := w.db.Failures.FailureKinds(t.Context(), time.Hour, 1)
 			if err != nil || len(kinds) != 1 || kinds[0].Total() != 3 {
 				t.Errorf("kinds of failures %+v, %v", kinds, err)
 			}
-			tags, err := w.db.Tags(t.Context(), append(good, bad))
+			tags, err := w.db.Jobs.Tags(t.Context(), append(good, bad))
 			if err != nil || tags[good[0]] == "" || tags[good[1]] == "" {
 				t.Errorf("tags %v, %v", tags, err)
 			}
@@ -101,7 +101,7 @@ func TestTheOverviewGoesOnWithoutAQueueThatCannotBeRead(t *testing.T) {
 	w.submit(t, "phone-1")
 	w.rdb.SAdd(t.Context(), "asynq:queues", "reset-0", "reset-1", "reset-2")
 	w.rdb.Set(t.Context(), "asynq:{reset-1}:retry", "no set", 0)
-	o, err := w.db.Overview(t.Context())
+	o, err := w.db.Overview.Overview(t.Context())
 	var names []string
 	for _, q := range o.Queues {
 		names = append(names, q.Name)
@@ -110,7 +110,7 @@ func TestTheOverviewGoesOnWithoutAQueueThatCannotBeRead(t *testing.T) {
 		t.Errorf("the overview has the queues %q, %v", names, err)
 	}
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(w.db.QueueMetrics())
+	registry.MustRegister(w.db.Queues.QueueMetrics())
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -143,14 +143,14 @@ func TestRegistersGoOnWithoutWhatCannotBeRead(t *testing.T) {
 		}
 	}
 	actor := tasks.Actor{By: "test"}
-	must(w.db.Register(ctx, []tasks.Instance{{ID: "phone-1", Tenant: "acme"}, {ID: "phone-2", Tenant: "acme"}, {ID: "phone-3", Tenant: "acme"}}, actor))
+	must(w.db.Fleet.Register(ctx, []tasks.Instance{{ID: "phone-1", Tenant: "acme"}, {ID: "phone-2", Tenant: "acme"}, {ID: "phone-3", Tenant: "acme"}}, actor))
 	var hooks []tasks.Endpoint
 	for _, secret := range []string{"one", "two", "three"} {
-		_, err := w.db.AddToken(ctx, secret, "tenant-"+secret, tasks.DefaultScopes, 0, actor)
+		_, err := w.db.Tokens.Add(ctx, secret, "tenant-"+secret, tasks.DefaultScopes, 0, actor)
 		must(err)
-		_, err = w.db.AddOperator(ctx, tasks.Operator{Name: secret, Role: tasks.RoleViewer, PasswordHash: "x"}, actor)
+		_, err = w.db.Operators.Add(ctx, tasks.Operator{Name: secret, Role: tasks.RoleViewer, PasswordHash: "x"}, actor)
 		must(err)
-		hook, err := w.db.AddEndpoint(ctx, tasks.Endpoint{ID: "wh_" + secret, Tenant: "acme", Secret: "s", URL: "https://hooks.example/" + secret, Topics: []tasks.Topic{tasks.TopicJobFinished}}, actor)
+		hook, err := w.db.Endpoints.Add(ctx, tasks.Endpoint{ID: "wh_" + secret, Tenant: "acme", Secret: "s", URL: "https://hooks.example/" + secret, Topics: []tasks.Topic{tasks.TopicJobFinished}}, actor)
 		must(err)
 		hooks = append(hooks, hook)
 	}
@@ -162,43 +162,43 @@ func TestRegistersGoOnWithoutWhatCannotBeRead(t *testing.T) {
 	must(w.rdb.Set(ctx, "reset:webhook:{acme}:"+hooks[1].ID, "x", 0).Err())
 
 	var fleet []string
-	must(w.db.Fleet(ctx, func(in tasks.Instance) error {
+	must(w.db.Fleet.All(ctx, func(in tasks.Instance) error {
 		fleet = append(fleet, in.ID)
 		return nil
 	}))
 	if !slices.Equal(fleet, []string{"phone-1", "phone-3"}) {
 		t.Errorf("the fleet has %q", fleet)
 	}
-	if _, err := w.db.Registered(ctx, []string{"phone-1", "phone-2"}); err == nil {
+	if _, err := w.db.Fleet.Registered(ctx, []string{"phone-1", "phone-2"}); err == nil {
 		t.Error("who asks whose a phone is got an answer without it")
 	}
-	listed, err := w.db.Tokens(ctx)
+	listed, err := w.db.Tokens.List(ctx)
 	must(err)
-	tenants, err := w.db.Tenants(ctx)
+	tenants, err := w.db.Tokens.Tenants(ctx)
 	must(err)
 	if len(listed) != 2 || len(tenants) != 2 {
 		t.Errorf("%d tokens, of %q", len(listed), tenants)
 	}
-	if found, err := w.db.TokensByHash(ctx, tokens); err != nil || len(found) != 2 {
+	if found, err := w.db.Tokens.TokensByHash(ctx, tokens); err != nil || len(found) != 2 {
 		t.Errorf("%d tokens by their hash, %v", len(found), err)
 	}
-	operators, err := w.db.Operators(ctx)
+	operators, err := w.db.Operators.List(ctx)
 	must(err)
 	if len(operators) != 2 {
 		t.Errorf("%d operators", len(operators))
 	}
-	endpoints, err := w.db.Endpoints(ctx)
+	endpoints, err := w.db.Endpoints.List(ctx)
 	must(err)
 	if len(endpoints) != 2 {
 		t.Errorf("%d endpoints", len(endpoints))
 	}
 	job := w.submit(t, "phone-1")
-	if _, err := w.db.Abandon(ctx, job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
+	if _, err := w.db.Attempts.Abandon(ctx, job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
 		t.Fatal(err)
 	}
-	job, err = w.db.Job(ctx, job.ID)
+	job, err = w.db.Jobs.Job(ctx, job.ID)
 	must(err)
-	if err := w.db.EnqueueNotices(ctx, job); err != nil { // the other two
+	if err := w.db.Notices.EnqueueNotices(ctx, job); err != nil { // the other two
 		t.Errorf("an endpoint that cannot be read keeps the others from being told: %v", err)
 	}
 	for _, what := range []string{"instance phone-2", "token " + tokens[1][:16], "operator two", "endpoint " + hooks[1].ID} {
@@ -221,31 +221,31 @@ func TestAPolicyThatCannotBeReadIsItsTenantsTrouble(t *testing.T) {
 			if err := w.rdb.HSet(ctx, "reset:policies", field, "?").Err(); err != nil {
 				t.Fatal(err)
 			}
-			_, err := w.db.Policy(ctx, "acme")
+			_, err := w.db.Policies.Policy(ctx, "acme")
 			if err == nil {
 				t.Error("the policy that cannot be read was read")
 			}
-			_, err = w.db.Policy(ctx, "other")
+			_, err = w.db.Policies.Policy(ctx, "other")
 			if (err == nil) != (tenant == "acme") {
 				t.Errorf("another tenant: %v", err)
 			}
-			if _, err := w.db.Policies(ctx); err != nil {
+			if _, err := w.db.Policies.List(ctx); err != nil {
 				t.Errorf("list: %v", err)
 			}
 			for _, whom := range []string{"acme", "other", ""} {
-				if err := w.db.Halt(ctx, whom, tasks.HaltedByOperator, tasks.Actor{By: "test"}); err != nil {
+				if err := w.db.Policies.Halt(ctx, whom, tasks.HaltedByOperator, tasks.Actor{By: "test"}); err != nil {
 					t.Errorf("halt %q: %v", whom, err)
 				}
 			}
-			if p, err := w.db.Policy(ctx, "other"); field != "* requests_per_second" && (err != nil || p.Halt() == nil) {
+			if p, err := w.db.Policies.Policy(ctx, "other"); field != "* requests_per_second" && (err != nil || p.Halt() == nil) {
 				t.Errorf("halted, and another tenant's policy is %+v, %v", p, err)
 			}
 			for _, whom := range []string{"acme", "other", ""} {
-				if err := w.db.Resume(ctx, whom, tasks.HaltedByOperator, tasks.Actor{By: "test"}); err != nil {
+				if err := w.db.Policies.Resume(ctx, whom, tasks.HaltedByOperator, tasks.Actor{By: "test"}); err != nil {
 					t.Errorf("resume %q: %v", whom, err)
 				}
 			}
-			if p, err := w.db.Policy(ctx, "acme"); strings.HasSuffix(field, " halt") && (err != nil || p.Halt() != nil) {
+			if p, err := w.db.Policies.Policy(ctx, "acme"); strings.HasSuffix(field, " halt") && (err != nil || p.Halt() != nil) {
 				t.Errorf("a new halt and its end leave the policy %+v, %v", p, err)
 			}
 		})

@@ -27,7 +27,7 @@ func skewed(t *testing.T, by time.Duration) (world, *miniredis.Miniredis) {
 func (w world) set(t *testing.T, server *miniredis.Miniredis, to time.Time) {
 	t.Helper()
 	server.SetTime(to)
-	if err := w.db.CompareClocks(t.Context()); err != nil {
+	if err := w.db.Redis.CompareClocks(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -35,11 +35,11 @@ func (w world) set(t *testing.T, server *miniredis.Miniredis, to time.Time) {
 func TestNowIsRedissTime(t *testing.T) {
 	for _, by := range []time.Duration{-100 * time.Second, 0, 70 * time.Minute} {
 		w, server := skewed(t, by)
-		if got := time.Until(w.db.Now()); (got - by).Abs() > 100*time.Millisecond {
+		if got := time.Until(w.db.Redis.Now()); (got - by).Abs() > 100*time.Millisecond {
 			t.Errorf("Redis is %s ahead, Now is %s", by, got)
 		}
 		w.set(t, server, time.Now().Add(by+10*time.Second))
-		if got := time.Until(w.db.Now()); (got - by - 10*time.Second).Abs() > 100*time.Millisecond {
+		if got := time.Until(w.db.Redis.Now()); (got - by - 10*time.Second).Abs() > 100*time.Millisecond {
 			t.Errorf("Redis is %s ahead after a step, Now is %s", by+10*time.Second, got)
 		}
 	}
@@ -71,10 +71,10 @@ func TestAClusterHasEachPrimaryCompared(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = db.Close() }()
-	if err := db.CompareClocks(t.Context()); err != nil {
+	if err := db.Redis.CompareClocks(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := time.Since(db.Now()).Abs(); got > time.Second {
+	if got := time.Since(db.Redis.Now()).Abs(); got > time.Second {
 		t.Errorf("Now is wrong by %s", got)
 	}
 }
@@ -86,24 +86,24 @@ func TestTimesAreJudgedByRedissClock(t *testing.T) {
 		t.Run(by.String(), func(t *testing.T) {
 			w, server := skewed(t, by)
 			redis := time.Now().Add(by)
-			if _, err := w.db.AddToken(t.Context(), "secret", "acme", tasks.Scopes, time.Hour, tasks.Actor{}); err != nil {
+			if _, err := w.db.Tokens.Add(t.Context(), "secret", "acme", tasks.Scopes, time.Hour, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 			o := tasks.Operator{Name: "alice", Role: tasks.RoleOperator, PasswordHash: "x"}
-			_, added := w.db.AddOperator(t.Context(), o, tasks.Actor{})
-			if err := errors.Join(added, w.db.AddSession(t.Context(), "session", o, "127.0.0.1")); err != nil {
+			_, added := w.db.Operators.Add(t.Context(), o, tasks.Actor{})
+			if err := errors.Join(added, w.db.Operators.AddSession(t.Context(), "session", o, "127.0.0.1")); err != nil {
 				t.Fatal(err)
 			}
 			live := func(want bool) {
 				t.Helper()
-				_, err := w.db.Token(t.Context(), "secret")
+				_, err := w.db.Tokens.Token(t.Context(), "secret")
 				if (err == nil) != want || err != nil && tasks.CodeOf(err) != tasks.TokenExpired {
 					t.Errorf("the token: %v, want it to be good: %v", err, want)
 				}
 			}
 			session := func(want bool) {
 				t.Helper()
-				if _, found, err := w.db.Session(t.Context(), "session"); found != want || err != nil {
+				if _, found, err := w.db.Operators.Session(t.Context(), "session"); found != want || err != nil {
 					t.Errorf("the session goes on: %v, %v; want %v", found, err, want)
 				}
 			}
@@ -136,7 +136,7 @@ func TestAListKeepsAJobThatIsBeingMade(t *testing.T) {
 	move(key, away) // it is not there yet
 	list := func(want int) {
 		t.Helper()
-		jobs, _, err := w.db.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 10})
+		jobs, _, err := w.db.Jobs.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 10})
 		if err != nil || len(jobs) != want {
 			t.Errorf("%d jobs are listed, %v; want %d", len(jobs), err, want)
 		}
@@ -160,18 +160,18 @@ func TestTheRateGoesOnWhenRedissClockWasSetBack(t *testing.T) {
 		server.SetTime(now)
 		w.limit(t, "acme", tasks.Limits{RequestsPerSecond: new(4)})
 		for range 4 {
-			if err := w.db.Pace(t.Context(), "acme"); err != nil {
+			if err := w.db.Quotas.Pace(t.Context(), "acme"); err != nil {
 				t.Fatal(err)
 			}
 		}
 		server.SetTime(now.Add(-back))
 		// At worst the whole burst was used just now.
-		wantTooMany(t, w.db.Pace(t.Context(), "acme"), 250*time.Millisecond, 250*time.Millisecond)
+		wantTooMany(t, w.db.Quotas.Pace(t.Context(), "acme"), 250*time.Millisecond, 250*time.Millisecond)
 		server.SetTime(now.Add(-back + 250*time.Millisecond))
-		if err := w.db.Pace(t.Context(), "acme"); err != nil {
+		if err := w.db.Quotas.Pace(t.Context(), "acme"); err != nil {
 			t.Errorf("set back by %s: %v", back, err)
 		}
-		wantTooMany(t, w.db.Pace(t.Context(), "acme"), time.Millisecond, 250*time.Millisecond)
+		wantTooMany(t, w.db.Quotas.Pace(t.Context(), "acme"), time.Millisecond, 250*time.Millisecond)
 	}
 }
 
@@ -183,7 +183,7 @@ func TestTheRateGoesOnWithWhatAnotherClockLeft(t *testing.T) {
 	}
 	start := time.Now()
 	for n := 0; n < 5; {
-		err := w.db.Pace(t.Context(), "acme")
+		err := w.db.Quotas.Pace(t.Context(), "acme")
 		if err == nil {
 			n++
 		} else if time.Since(start) > 10*time.Second {
@@ -201,7 +201,7 @@ func TestQuotasGoOnWhenRedissClockWasSetBack(t *testing.T) {
 		if _, err := w.trySubmit(t, 7); err != nil {
 			t.Fatal(err)
 		}
-		receipt, wait, err := w.db.Spend(t.Context(), "acme", 3)
+		receipt, wait, err := w.db.Quotas.Spend(t.Context(), "acme", 3)
 		if err != nil || wait != 0 {
 			t.Fatalf("wait %s, %v", wait, err)
 		}
@@ -210,10 +210,10 @@ func TestQuotasGoOnWhenRedissClockWasSetBack(t *testing.T) {
 		wantRoom(t, w, 3)
 		_, err = w.trySubmit(t, 4)
 		wantTooMany(t, err, time.Hour, 61*time.Minute)
-		if err := w.db.Unspend(t.Context(), "acme", receipt); err != nil {
+		if err := w.db.Quotas.Unspend(t.Context(), "acme", receipt); err != nil {
 			t.Fatal(err)
 		}
-		if usage, err := w.db.Usage(t.Context(), "acme"); usage.BegunLastHour != 0 || err != nil {
+		if usage, err := w.db.Quotas.Usage(t.Context(), "acme"); usage.BegunLastHour != 0 || err != nil {
 			t.Errorf("set back by %s: usage %+v after it was taken back, %v", back, usage, err)
 		}
 		server.SetTime(start.Add(-back + 61*time.Minute))
@@ -230,12 +230,12 @@ func TestAnOldCountIsNotTakenForTheSameSubmit(t *testing.T) {
 	s := tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2"}, AllowUnregistered: true, IdempotencyKey: "k"}
 	for n, at := range []time.Time{now, now.Add(-30 * time.Minute)} {
 		server.SetTime(at)
-		job, err := w.db.Submit(t.Context(), s)
+		job, err := w.db.Records.Submit(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.rdb.Del(t.Context(), "reset:{"+job.ID+"}")
-		if usage, err := w.db.Usage(t.Context(), "acme"); usage.AcceptedLastHour != 2*(n+1) || err != nil {
+		if usage, err := w.db.Quotas.Usage(t.Context(), "acme"); usage.AcceptedLastHour != 2*(n+1) || err != nil {
 			t.Errorf("usage %+v, %v", usage, err)
 		}
 	}
@@ -248,12 +248,12 @@ func TestOpenDoesNotNeedTheClocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = db.Close() }()
-	before := db.Now()
+	before := db.Redis.Now()
 	server.SetError("LOADING Redis is loading the dataset in memory")
-	if err := db.CompareClocks(t.Context()); err == nil || !strings.Contains(err.Error(), "clock") {
+	if err := db.Redis.CompareClocks(t.Context()); err == nil || !strings.Contains(err.Error(), "clock") {
 		t.Errorf("compared with a Redis that does not answer: %v", err)
 	}
-	if got := db.Now().Sub(before); got < 0 || got > time.Minute {
+	if got := db.Redis.Now().Sub(before); got < 0 || got > time.Minute {
 		t.Errorf("Now moved by %s", got)
 	}
 }

@@ -38,7 +38,7 @@ func TestAFullRedisRefusesAJobWhole(t *testing.T) {
 	if err := w.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}})
+	_, err := w.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}})
 	if tasks.CodeOf(err) != tasks.StorageFull {
 		t.Errorf("got %v", err)
 	}

@@ -16,7 +16,7 @@ func TestWhatIsRefusedIsNotInTheTrail(t *testing.T) {
 		ctx := t.Context()
 		by := tasks.Actor{By: "user x@y"}
 		job, other := w.submit(t, "a", "b"), w.submit(t, "c")
-		token, err := w.db.AddToken(ctx, "secret", "acme", tasks.Scopes, 0, by)
+		token, err := w.db.Tokens.Add(ctx, "secret", "acme", tasks.Scopes, 0, by)
 		must(t, err)
 		atOnce := func(do func(n int) error) {
 			var all sync.WaitGroup
@@ -29,20 +29,20 @@ func TestWhatIsRefusedIsNotInTheTrail(t *testing.T) {
 			}
 			all.Wait()
 		}
-		atOnce(func(int) error { return w.db.Cancel(ctx, job.ID, by) })
-		atOnce(func(int) error { return w.db.Retry(ctx, job.ID, []tasks.ItemState{tasks.ItemCancelled}, by) })
-		atOnce(func(int) error { return w.db.Retry(ctx, other.ID, []tasks.ItemState{tasks.ItemFailed}, by) })
-		atOnce(func(int) error { _, err := w.db.RevokeToken(ctx, token.ID, by); return err })
-		atOnce(func(int) error { _, err := w.db.RevokeToken(ctx, "0000000000000000", by); return err })
-		atOnce(func(int) error { _, err := w.db.Protect(ctx, []string{"nowhere"}, true, by); return err })
-		atOnce(func(int) error { _, err := w.db.Unregister(ctx, []string{"nowhere"}, by); return err })
-		atOnce(func(int) error { _, err := w.db.RemoveOperator(ctx, "nobody", by); return err })
-		atOnce(func(int) error { return w.db.Halt(ctx, "acme", tasks.HaltedByTenant, by) })
-		atOnce(func(int) error { return w.db.Resume(ctx, "acme", tasks.HaltedByTenant, by) })
-		atOnce(func(int) error { return w.db.Resume(ctx, "acme", tasks.HaltedByOperator, by) })
+		atOnce(func(int) error { return w.db.Records.Cancel(ctx, job.ID, by) })
+		atOnce(func(int) error { return w.db.Records.Retry(ctx, job.ID, []tasks.ItemState{tasks.ItemCancelled}, by) })
+		atOnce(func(int) error { return w.db.Records.Retry(ctx, other.ID, []tasks.ItemState{tasks.ItemFailed}, by) })
+		atOnce(func(int) error { _, err := w.db.Tokens.Revoke(ctx, token.ID, by); return err })
+		atOnce(func(int) error { _, err := w.db.Tokens.Revoke(ctx, "0000000000000000", by); return err })
+		atOnce(func(int) error { _, err := w.db.Fleet.Protect(ctx, []string{"nowhere"}, true, by); return err })
+		atOnce(func(int) error { _, err := w.db.Fleet.Unregister(ctx, []string{"nowhere"}, by); return err })
+		atOnce(func(int) error { _, err := w.db.Operators.Remove(ctx, "nobody", by); return err })
+		atOnce(func(int) error { return w.db.Policies.Halt(ctx, "acme", tasks.HaltedByTenant, by) })
+		atOnce(func(int) error { return w.db.Policies.Resume(ctx, "acme", tasks.HaltedByTenant, by) })
+		atOnce(func(int) error { return w.db.Policies.Resume(ctx, "acme", tasks.HaltedByOperator, by) })
 		// One key, eight different requests: one of them is accepted.
 		atOnce(func(n int) error {
-			_, err := w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{fmt.Sprint("k", n)}, AllowUnregistered: true, IdempotencyKey: "k"})
+			_, err := w.db.Records.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{fmt.Sprint("k", n)}, AllowUnregistered: true, IdempotencyKey: "k"})
 			return err
 		})
 		var got []string
@@ -62,7 +62,7 @@ func TestATenantsOwnHaltHoldsOldWorkersToo(t *testing.T) {
 		ctx := t.Context()
 		want := func(old, operator, own bool) {
 			t.Helper()
-			policies, err := w.db.Policies(ctx)
+			policies, err := w.db.Policies.List(ctx)
 			must(t, err)
 			var p tasks.Policy
 			for _, p = range policies {
@@ -80,9 +80,9 @@ func TestATenantsOwnHaltHoldsOldWorkersToo(t *testing.T) {
 			must(t, change(whose))
 		}
 		halt := func(whose tasks.Halter) error {
-			return w.db.Halt(ctx, "acme", whose, tasks.Actor{Reason: `{"own":true,`})
+			return w.db.Policies.Halt(ctx, "acme", whose, tasks.Actor{Reason: `{"own":true,`})
 		}
-		resume := func(whose tasks.Halter) error { return w.db.Resume(ctx, "acme", whose, tasks.Actor{}) }
+		resume := func(whose tasks.Halter) error { return w.db.Policies.Resume(ctx, "acme", whose, tasks.Actor{}) }
 		set(halt, tasks.HaltedByTenant)
 		want(true, false, true)
 		set(halt, tasks.HaltedByOperator)

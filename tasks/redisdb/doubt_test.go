@@ -35,15 +35,15 @@ func TestWhatWasGivenUpNeverBegins(t *testing.T) {
 		d := job.Deliveries()[0]
 		// Before it has begun, more often than once, and though other attempts come between.
 		for range 2 {
-			if _, err := w.db.GiveUp(t.Context(), d, "early", time.Minute); !errors.Is(err, tasks.WrongToken) {
+			if _, err := w.db.Attempts.GiveUp(t.Context(), d, "early", time.Minute); !errors.Is(err, tasks.WrongToken) {
 				t.Fatal(err)
 			}
 		}
 		w.begin(t, job, 0, "t1")
-		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, Failure: true}, true); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, Failure: true}, true); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.db.Begin(t.Context(), d, "early", "k", time.Minute); !errors.Is(err, tasks.WrongToken) {
+		if _, err := w.db.Attempts.Begin(t.Context(), d, "early", "k", time.Minute); !errors.Is(err, tasks.WrongToken) {
 			t.Errorf("it begins: %v", err)
 		}
 		if w.locked(t) {
@@ -51,12 +51,12 @@ func TestWhatWasGivenUpNeverBegins(t *testing.T) {
 		}
 		// After it has.
 		w.begin(t, job, 0, "t2")
-		ended, err := w.db.GiveUp(t.Context(), d, "t2", time.Minute)
+		ended, err := w.db.Attempts.GiveUp(t.Context(), d, "t2", time.Minute)
 		if err != nil || ended.State != tasks.ItemRetrying || w.locked(t) {
 			t.Errorf("given up: %+v, %v, locked: %t", ended, err, w.locked(t))
 		}
-		if _, err := w.db.Begin(t.Context(), d, "t2", "k", time.Minute); err == nil {
-			w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Retry}, true) //nolint:errcheck // the error is told below
+		if _, err := w.db.Attempts.Begin(t.Context(), d, "t2", "k", time.Minute); err == nil {
+			w.db.Attempts.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Retry}, true) //nolint:errcheck // the error is told below
 		}
 		if _, begun := w.begin(t, job, 0, "t3"); begun.Ambiguous || begun.Failures != 1 {
 			t.Errorf("begun %+v", begun)
@@ -70,11 +70,11 @@ func TestGivingUpEndsNoDoubt(t *testing.T) {
 		job := w.submit(t, "phone-1")
 		d, first := w.begin(t, job, 0, "t1")
 		w.send(t, d)
-		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, InDoubt: true}, false); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, InDoubt: true}, false); err != nil {
 			t.Fatal(err)
 		}
 		w.begin(t, job, 0, "t2")
-		if _, err := w.db.GiveUp(t.Context(), d, "t2", time.Minute); err != nil {
+		if _, err := w.db.Attempts.GiveUp(t.Context(), d, "t2", time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		if !w.locked(t) {
@@ -94,18 +94,18 @@ func TestALostAttemptThatHadNotSentPutsNothingInDoubt(t *testing.T) {
 			if sent {
 				w.send(t, d)
 			}
-			if err := w.db.Redeliver(t.Context(), job, d, func(int) time.Duration { return 0 }); err != nil {
+			if err := w.db.Sweep.Redeliver(t.Context(), job, d, func(int) time.Duration { return 0 }); err != nil {
 				t.Fatal(err)
 			}
 			if it := w.read(t, job.ID).Items[0]; it.State != tasks.ItemRetrying || it.History[0].Outcome != "lost" ||
 				strings.Contains(it.History[0].Message, "nothing was sent") == sent {
 				t.Errorf("sent: %t, item %+v", sent, it)
 			}
-			if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Succeed}, true); !errors.Is(err, tasks.WrongToken) {
+			if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Succeed}, true); !errors.Is(err, tasks.WrongToken) {
 				t.Errorf("the lost attempt ends: %v", err)
 			}
 			d.Number = 2
-			begun, err := w.db.Begin(t.Context(), d, "t2", "k2", time.Minute)
+			begun, err := w.db.Attempts.Begin(t.Context(), d, "t2", "k2", time.Minute)
 			if err != nil || begun.Ambiguous != sent || (begun.Key == first.Key) != sent || begun.Lost != 1 {
 				t.Errorf("sent: %t, begun %+v, %v", sent, begun, err)
 			}
@@ -118,14 +118,14 @@ func TestARetryDoesNotWalkThroughItsOwnLock(t *testing.T) {
 		job := w.submit(t, "phone-1")
 		d, _ := w.begin(t, job, 0, "t1")
 		w.send(t, d)
-		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.LoseTrack, InDoubt: true}, false); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.LoseTrack, InDoubt: true}, false); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.db.Retry(t.Context(), job.ID, []tasks.ItemState{tasks.ItemUnknown}, tasks.Actor{}); err != nil {
+		if err := w.db.Records.Retry(t.Context(), job.ID, []tasks.ItemState{tasks.ItemUnknown}, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		d = w.read(t, job.ID).Deliveries()[0]
-		_, err := w.db.Begin(t.Context(), d, "t2", "k2", time.Minute)
+		_, err := w.db.Attempts.Begin(t.Context(), d, "t2", "k2", time.Minute)
 		if early, ok := errors.AsType[*tasks.EarlyError](err); !ok || early.Wait <= 50*time.Second || early.Wait > time.Minute {
 			t.Fatalf("it begins: %v", err)
 		}
@@ -133,7 +133,7 @@ func TestARetryDoesNotWalkThroughItsOwnLock(t *testing.T) {
 			t.Errorf("the lock is %q", holder)
 		}
 		w.rdb.Del(t.Context(), "reset:lock:{phone-1}") // it has lapsed
-		begun, err := w.db.Begin(t.Context(), d, "t2", "k2", time.Minute)
+		begun, err := w.db.Attempts.Begin(t.Context(), d, "t2", "k2", time.Minute)
 		if err != nil || begun.Ambiguous || begun.Key != "k2" {
 			t.Errorf("begun %+v, %v", begun, err)
 		}
@@ -159,20 +159,20 @@ func TestTheRecordSurvivesClocksThatGoBack(t *testing.T) {
 			d, _ := w.begin(t, job, 0, "t1")
 			other, _ := w.begin(t, job, 1, "t1")
 			server.SetTime(now.Add(steps[1]))
-			if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, Failure: true, Busy: true}, true); err != nil {
+			if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, Failure: true, Busy: true}, true); err != nil {
 				t.Fatal(err)
 			}
 			server.SetTime(now.Add(steps[2]))
-			if _, err := w.db.Wait(t.Context(), d); err != nil {
+			if _, err := w.db.Attempts.Wait(t.Context(), d); err != nil {
 				t.Fatal(err)
 			}
 			w.begin(t, job, 0, "t2")
-			if err := w.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
+			if err := w.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 			server.SetTime(now.Add(steps[3]))
 			for token, d := range map[string]tasks.Delivery{"t2": d, "t1": other} {
-				if _, err := w.db.Finish(t.Context(), d, token, tasks.Outcome{Transition: tasks.Fail, Failure: true}, true); err != nil {
+				if _, err := w.db.Attempts.Finish(t.Context(), d, token, tasks.Outcome{Transition: tasks.Fail, Failure: true}, true); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -185,7 +185,7 @@ func TestTheRecordSurvivesClocksThatGoBack(t *testing.T) {
 					t.Errorf("item %+v of a job of %s", it, got.CreatedAt)
 				}
 			}
-			if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
+			if err := w.db.Records.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -207,14 +207,14 @@ func TestNegativeTimesOfOlderVersionsAreRead(t *testing.T) {
 				t.Errorf("item %+v", it)
 			}
 			d := job.Deliveries()[0]
-			begun, err := w.db.Begin(t.Context(), d, "t2", "k2", time.Minute)
+			begun, err := w.db.Attempts.Begin(t.Context(), d, "t2", "k2", time.Minute)
 			if err != nil {
 				t.Fatalf("%s: %v", raw, err)
 			}
 			if doubt := n < 2; begun.Ambiguous != doubt || (begun.Key == "k1") != doubt {
 				t.Errorf("%s: begun %+v", raw, begun)
 			}
-			if _, err := w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
+			if _, err := w.db.Attempts.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 				t.Fatal(err)
 			}
 			if got := w.rdb.HGet(t.Context(), "reset:{"+job.ID+"}", "0").Val(); strings.Contains(strings.ReplaceAll(got, phone, ""), " -") {
@@ -231,12 +231,12 @@ func TestARecordMadeAgainMeetsNoOldTask(t *testing.T) {
 			Tenant: "acme", RequestID: "r", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, IdempotencyKey: "nightly",
 			NotBefore: tasks.FromMillis(time.Now().Add(time.Hour).UnixMilli()),
 		}
-		first, err := w.db.Submit(t.Context(), s)
+		first, err := w.db.Records.Submit(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.rdb.Del(t.Context(), "reset:{"+first.ID+"}") // it has expired; its task is still scheduled
-		second, err := w.db.Submit(t.Context(), s)
+		second, err := w.db.Records.Submit(t.Context(), s)
 		if err != nil || second.ID != first.ID {
 			t.Fatalf("%s, %v", second.ID, err)
 		}
@@ -245,19 +245,19 @@ func TestARecordMadeAgainMeetsNoOldTask(t *testing.T) {
 			t.Errorf("both have the task %s", now.TaskID())
 		}
 		for _, d := range []tasks.Delivery{old, now} {
-			if _, err := w.db.NewInspector().GetTaskInfo(second.Queue, d.TaskID()); err != nil && first.Queue == second.Queue {
+			if _, err := w.db.Redis.NewInspector().GetTaskInfo(second.Queue, d.TaskID()); err != nil && first.Queue == second.Queue {
 				t.Errorf("task %s: %v", d.TaskID(), err)
 			}
 		}
 		w.rdb.HSet(t.Context(), "reset:{"+first.ID+"}", "end", time.Now().Add(time.Hour).UnixMilli()) // its time comes
-		if _, err := w.db.Begin(t.Context(), old, "t1", "k", time.Minute); !errors.Is(err, tasks.OldDelivery) {
+		if _, err := w.db.Attempts.Begin(t.Context(), old, "t1", "k", time.Minute); !errors.Is(err, tasks.OldDelivery) {
 			t.Errorf("the old task begins: %v", err)
 		}
-		if _, err := w.db.Begin(t.Context(), now, "t2", "k", time.Minute); err != nil {
+		if _, err := w.db.Attempts.Begin(t.Context(), now, "t2", "k", time.Minute); err != nil {
 			t.Error(err)
 		}
 		// The same request again is the same record.
-		again, err := w.db.Submit(t.Context(), s)
+		again, err := w.db.Records.Submit(t.Context(), s)
 		if err != nil || again.Epoch != second.Epoch || tasks.EpochOf(now.TaskID()) != second.Epoch {
 			t.Errorf("epoch %q, then %q, %v", second.Epoch, again.Epoch, err)
 		}
@@ -271,14 +271,14 @@ func TestAFullRedisIsNoBrokenRecord(t *testing.T) {
 	if err := w.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := w.db.Begin(t.Context(), job.Deliveries()[0], "t1", "k", time.Minute)
+	_, err := w.db.Attempts.Begin(t.Context(), job.Deliveries()[0], "t1", "k", time.Minute)
 	if err == nil || errors.Is(err, tasks.ErrBrokenRecord) {
 		t.Errorf("begin: %v", err)
 	}
 	w.rdb.ConfigSet(t.Context(), "maxmemory", "0")
 	for _, raw := range []string{"garbage", "r 1 2", "w 1 2  phone-1 {nonsense", ""} {
 		w.rdb.HSet(t.Context(), "reset:{"+job.ID+"}", "0", raw)
-		if _, err := w.db.Begin(t.Context(), job.Deliveries()[0], "t2", "k", time.Minute); !errors.Is(err, tasks.ErrBrokenRecord) {
+		if _, err := w.db.Attempts.Begin(t.Context(), job.Deliveries()[0], "t2", "k", time.Minute); !errors.Is(err, tasks.ErrBrokenRecord) {
 			t.Errorf("begin of %q: %v", raw, err)
 		}
 	}

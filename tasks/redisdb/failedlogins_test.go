@@ -26,7 +26,7 @@ func failedLogins(t *testing.T, guess func(db *redisdb.DB)) (entries []string) {
 	must(t, err)
 	defer func() { must(t, db.Close()) }()
 	var details []string
-	must(t, db.AuditTrail(t.Context(), tasks.AuditFilter{Action: tasks.ActionFailedLogin}, func(e tasks.AuditEntry) error {
+	must(t, db.Audit.Trail(t.Context(), tasks.AuditFilter{Action: tasks.ActionFailedLogin}, func(e tasks.AuditEntry) error {
 		entries, details = append(entries, e.By+" from "+e.From+" "+e.Detail), append(details, e.Detail)
 		return nil
 	}))
@@ -43,10 +43,10 @@ func TestFailedLogInsDoNotFillTheTrail(t *testing.T) {
 			if n%4 == 0 {
 				name = "alice"
 			}
-			db.FailedLogin(t.Context(), name, fmt.Sprintf("192.0.2.%d", n%7))
+			db.Audit.FailedLogin(t.Context(), name, fmt.Sprintf("192.0.2.%d", n%7))
 		}
 		for n := range 50 {
-			db.FailedLogin(t.Context(), fmt.Sprintf("operator-%02d", n), "192.0.2.9")
+			db.Audit.FailedLogin(t.Context(), fmt.Sprintf("operator-%02d", n), "192.0.2.9")
 		}
 	})
 	if len(got) != 11 || got[0] != "dashboard from 192.0.2.0 as alice" || got[1] != "dashboard from 192.0.2.1 as nobody who is known" {
@@ -62,7 +62,7 @@ func TestAFailedLogInThatCannotBeWrittenIsInTheNextEntry(t *testing.T) {
 	got := failedLogins(t, func(db *redisdb.DB) {
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		db.FailedLogin(gone, "alice", "192.0.2.1")
+		db.Audit.FailedLogin(gone, "alice", "192.0.2.1")
 	})
 	if want := []string{"dashboard from 192.0.2.1 1 more: 1 as alice"}; !slices.Equal(got, want) {
 		t.Errorf("trail %q", got)

@@ -20,10 +20,10 @@ func (w world) fail(t testing.TB, job tasks.Job, n int, code tasks.Code, event t
 		if d.ItemID != tasks.ItemID(job.ID, n) {
 			continue
 		}
-		if _, err := w.db.Begin(t.Context(), d, token, "key", time.Minute); err != nil {
+		if _, err := w.db.Attempts.Begin(t.Context(), d, token, "key", time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.db.Finish(t.Context(), d, token, tasks.Outcome{Transition: event, Code: code, Message: "no"}, true); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, token, tasks.Outcome{Transition: event, Code: code, Message: "no"}, true); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -34,7 +34,7 @@ func (w world) fail(t testing.TB, job tasks.Job, n int, code tasks.Code, event t
 // kinds are the kinds of failures of the last hour, for people.
 func (w world) kinds(t testing.TB) string {
 	t.Helper()
-	kinds, err := w.db.FailureKinds(t.Context(), time.Hour, 12)
+	kinds, err := w.db.Failures.FailureKinds(t.Context(), time.Hour, 12)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,20 +56,20 @@ func TestFailuresAreCountedAndListedByKind(t *testing.T) {
 		}
 		w.fail(t, job, 4, "RESET.1001", tasks.LoseTrack)
 		w.fail(t, job, 5, "", tasks.Succeed)
-		if _, err := w.db.Abandon(t.Context(), job.Deliveries()[6], tasks.BusyTooLong, "busy", 0); err != nil {
+		if _, err := w.db.Attempts.Abandon(t.Context(), job.Deliveries()[6], tasks.BusyTooLong, "busy", 0); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.kinds(t); got[:18] != "http CPS.0005 3, h" || len(got) != len("http CPS.0005 3, http CPS.0042 1, http RESET.1001 1, http RESET.1004 1, ") {
 			t.Errorf("kinds %s", got)
 		}
 		// Page by page, newest first, none twice, and as they are now.
-		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
+		if err := w.db.Records.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
 		f := tasks.FailureFilter{FailureKind: tasks.FailureKind{Driver: "http", Code: "CPS.0005"}, Limit: 2}
 		for pages := 0; ; pages++ {
-			page, next, err := w.db.Failures(t.Context(), f)
+			page, next, err := w.db.Failures.Failures(t.Context(), f)
 			if err != nil || len(page) > 2 || pages > 2 {
 				t.Fatalf("page %d: %+v, %v", pages, page, err)
 			}
@@ -88,7 +88,7 @@ func TestFailuresAreCountedAndListedByKind(t *testing.T) {
 		}
 		for _, cursor := range []string{"x", "1", "1-x", "-1", "1--1"} {
 			f.Cursor = cursor
-			if _, _, err := w.db.Failures(t.Context(), f); tasks.CodeOf(err) != tasks.BadRequest {
+			if _, _, err := w.db.Failures.Failures(t.Context(), f); tasks.CodeOf(err) != tasks.BadRequest {
 				t.Errorf("cursor %q: %v", cursor, err)
 			}
 		}
@@ -122,7 +122,7 @@ func TestFailuresAreListedAgainWhereAnEntryIsMissing(t *testing.T) {
 			func() {},
 		} {
 			lost()
-			if err := w.db.IndexFailures(t.Context(), w.read(t, job.ID)); err != nil {
+			if err := w.db.Failures.IndexFailures(t.Context(), w.read(t, job.ID)); err != nil {
 				t.Fatal(err)
 			}
 			if got := w.kinds(t); got != want {
@@ -132,10 +132,10 @@ func TestFailuresAreListedAgainWhereAnEntryIsMissing(t *testing.T) {
 
 		doubt := w.submit(t, "c")
 		d, _ := w.begin(t, doubt, 0, "t")
-		if _, err := w.db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Retry, Code: tasks.TimedOut, InDoubt: true}, true); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Retry, Code: tasks.TimedOut, InDoubt: true}, true); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.db.Cancel(t.Context(), doubt.ID, tasks.Actor{}); err != nil {
+		if err := w.db.Records.Cancel(t.Context(), doubt.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.kinds(t); got != want+"http RESET.1001 1, " {
@@ -173,7 +173,7 @@ func TestTheListOfFailuresIsBounded(t *testing.T) {
 	// Those whose record is gone are dropped, in a bounded number of steps.
 	f := tasks.FailureFilter{FailureKind: tasks.FailureKind{Driver: "http", Code: "CPS.0005"}, Limit: 50}
 	for want := 1; want >= 0; want-- {
-		page, next, err := w.db.Failures(ctx, f)
+		page, next, err := w.db.Failures.Failures(ctx, f)
 		if err != nil || len(page) != want || next == "" {
 			t.Fatalf("%d failures, next %q, %v; want %d", len(page), next, err, want)
 		}

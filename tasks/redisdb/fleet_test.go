@@ -15,7 +15,7 @@ var importer = tasks.Actor{By: "user test"}
 func (w world) fleet(t *testing.T) string {
 	t.Helper()
 	var all []string
-	if err := w.db.Fleet(t.Context(), func(in tasks.Instance) error {
+	if err := w.db.Fleet.All(t.Context(), func(in tasks.Instance) error {
 		all = append(all, fmt.Sprintf("%s %s %t", in.ID, in.Tenant, in.Protected))
 		return nil
 	}); err != nil {
@@ -26,7 +26,7 @@ func (w world) fleet(t *testing.T) string {
 
 func TestAnImportChangesWhatItSaysAndNothingElse(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
-		if err := w.db.Register(t.Context(), []tasks.Instance{
+		if err := w.db.Fleet.Register(t.Context(), []tasks.Instance{
 			{ID: "a", Tenant: "acme", Protected: true}, {ID: "b", Tenant: "acme"}, {ID: "c", Tenant: "globex", Protected: true},
 		}, importer); err != nil {
 			t.Fatal(err)
@@ -72,7 +72,7 @@ func TestAnImportChangesWhatItSaysAndNothingElse(t *testing.T) {
 		} {
 			t.Run(row.name, func(t *testing.T) {
 				w.rdb.Del(t.Context(), "reset:audit")
-				report, err := w.db.Import(t.Context(), row.changes, importer)
+				report, err := w.db.Fleet.Import(t.Context(), row.changes, importer)
 				if err != nil || report != row.report {
 					t.Errorf("report %+v, %v", report, err)
 				}
@@ -90,7 +90,7 @@ func TestAnImportChangesWhatItSaysAndNothingElse(t *testing.T) {
 		}
 		w.rdb.Del(t.Context(), "reset:audit")
 		before := w.fleet(t)
-		_, err := w.db.Import(t.Context(), []tasks.FleetChange{{ID: "a", Protected: new(true)}, {ID: "e"}}, importer)
+		_, err := w.db.Fleet.Import(t.Context(), []tasks.FleetChange{{ID: "a", Protected: new(true)}, {ID: "e"}}, importer)
 		if tasks.CodeOf(err) != tasks.NotYourInstance || !strings.Contains(err.Error(), "without a tenant: e") {
 			t.Errorf("a new one without a tenant: %v", err)
 		}
@@ -107,7 +107,7 @@ func TestAProtectionDuringImports(t *testing.T) {
 		const rounds = 40
 		for n := range rounds {
 			id := fmt.Sprintf("phone-%d", n)
-			if err := w.db.Register(t.Context(), []tasks.Instance{{ID: id, Tenant: "acme"}}, importer); err != nil {
+			if err := w.db.Fleet.Register(t.Context(), []tasks.Instance{{ID: id, Tenant: "acme"}}, importer); err != nil {
 				t.Fatal(err)
 			}
 			w.rdb.Del(t.Context(), "reset:audit")
@@ -120,7 +120,7 @@ func TestAProtectionDuringImports(t *testing.T) {
 					if explicit {
 						c.Protected = new(false)
 					}
-					report, err := w.db.Import(t.Context(), []tasks.FleetChange{c}, importer)
+					report, err := w.db.Fleet.Import(t.Context(), []tasks.FleetChange{c}, importer)
 					if err != nil {
 						t.Error(err)
 					}
@@ -128,12 +128,12 @@ func TestAProtectionDuringImports(t *testing.T) {
 				})
 			}
 			all.Go(func() {
-				if missing, err := w.db.Protect(t.Context(), []string{id}, true, importer); err != nil || missing != nil {
+				if missing, err := w.db.Fleet.Protect(t.Context(), []string{id}, true, importer); err != nil || missing != nil {
 					t.Error(missing, err)
 				}
 			})
 			all.Wait()
-			fleet, err := w.db.Registered(t.Context(), []string{id})
+			fleet, err := w.db.Fleet.Registered(t.Context(), []string{id})
 			if err != nil {
 				t.Fatal(err)
 			}

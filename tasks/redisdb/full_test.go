@@ -81,21 +81,21 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 	waits := w.submit(t, "phone-1", "phone-2")
 	half := w.submit(t, "phone-3", "phone-4")
 	d := half.Deliveries()[0]
-	_, err := w.db.Begin(ctx, d, "t", "k", time.Minute)
+	_, err := w.db.Attempts.Begin(ctx, d, "t", "k", time.Minute)
 	must(t, err)
-	token, err := w.db.AddToken(ctx, "secret", "acme", tasks.Scopes, 0, by)
+	token, err := w.db.Tokens.Add(ctx, "secret", "acme", tasks.Scopes, 0, by)
 	must(t, err)
-	must(t, w.db.Register(ctx, []tasks.Instance{{ID: "p1", Tenant: "acme"}, {ID: "p2", Tenant: "acme"}}, by))
+	must(t, w.db.Fleet.Register(ctx, []tasks.Instance{{ID: "p1", Tenant: "acme"}, {ID: "p2", Tenant: "acme"}}, by))
 	o := tasks.Operator{Name: "alice", Role: tasks.RoleOperator, PasswordHash: "x"}
-	_, err = w.db.AddOperator(ctx, o, by)
+	_, err = w.db.Operators.Add(ctx, o, by)
 	must(t, err)
-	e, err := w.db.AddEndpoint(ctx, tasks.Endpoint{ID: "ep_1", Tenant: "acme", URL: "https://x.example", Secret: "whsec_1", Topics: tasks.Topics}, by)
+	e, err := w.db.Endpoints.Add(ctx, tasks.Endpoint{ID: "ep_1", Tenant: "acme", URL: "https://x.example", Secret: "whsec_1", Topics: tasks.Topics}, by)
 	must(t, err)
 	before := len(w.trail(t, tasks.AuditFilter{}))
 	fill(t, w)
 
-	must(t, w.db.AddSession(ctx, "session", o, "127.0.0.1")) // the way to the brake
-	if who, found, err := w.db.Session(ctx, "session"); err != nil || !found || who.Name != "alice" {
+	must(t, w.db.Operators.AddSession(ctx, "session", o, "127.0.0.1")) // the way to the brake
+	if who, found, err := w.db.Operators.Session(ctx, "session"); err != nil || !found || who.Name != "alice" {
 		t.Errorf("session of %+v, %t, %v", who, found, err)
 	}
 	for _, row := range []struct {
@@ -103,40 +103,40 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 		do     func() error
 		done   func() bool
 	}{
-		{tasks.ActionCancel, func() error { return w.db.Cancel(ctx, waits.ID, by) }, func() bool {
-			job, err := w.db.Job(ctx, waits.ID)
+		{tasks.ActionCancel, func() error { return w.db.Records.Cancel(ctx, waits.ID, by) }, func() bool {
+			job, err := w.db.Jobs.Job(ctx, waits.ID)
 			return err == nil && job.State == tasks.JobCancelled
 		}},
-		{tasks.ActionCancel, func() error { return w.db.Cancel(ctx, half.ID, by) }, func() bool {
-			job, err := w.db.Job(ctx, half.ID)
+		{tasks.ActionCancel, func() error { return w.db.Records.Cancel(ctx, half.ID, by) }, func() bool {
+			job, err := w.db.Jobs.Job(ctx, half.ID)
 			return err == nil && job.Counts == tasks.Counts{Running: 1, Cancelled: 1}
 		}},
-		{tasks.ActionHalt, func() error { return w.db.Halt(ctx, "acme", tasks.HaltedByTenant, by) }, func() bool {
-			p, err := w.db.Policy(ctx, "acme")
+		{tasks.ActionHalt, func() error { return w.db.Policies.Halt(ctx, "acme", tasks.HaltedByTenant, by) }, func() bool {
+			p, err := w.db.Policies.Policy(ctx, "acme")
 			return err == nil && p.OwnHalt != nil && p.OwnHalt.Reason == "flood"
 		}},
-		{tasks.ActionHalt, func() error { return w.db.Halt(ctx, "", tasks.HaltedByOperator, by) }, func() bool {
-			p, err := w.db.Policy(ctx, "somebody")
+		{tasks.ActionHalt, func() error { return w.db.Policies.Halt(ctx, "", tasks.HaltedByOperator, by) }, func() bool {
+			p, err := w.db.Policies.Policy(ctx, "somebody")
 			return err == nil && p.Halt() != nil
 		}},
-		{tasks.ActionRevokeToken, func() error { _, err := w.db.RevokeToken(ctx, token.ID, by); return err }, func() bool {
-			_, err := w.db.Token(ctx, "secret")
+		{tasks.ActionRevokeToken, func() error { _, err := w.db.Tokens.Revoke(ctx, token.ID, by); return err }, func() bool {
+			_, err := w.db.Tokens.Token(ctx, "secret")
 			return tasks.CodeOf(err) == tasks.TokenExpired
 		}},
-		{tasks.ActionProtect, func() error { _, err := w.db.Protect(ctx, []string{"p1"}, true, by); return err }, func() bool {
-			fleet, err := w.db.Registered(ctx, []string{"p1"})
+		{tasks.ActionProtect, func() error { _, err := w.db.Fleet.Protect(ctx, []string{"p1"}, true, by); return err }, func() bool {
+			fleet, err := w.db.Fleet.Registered(ctx, []string{"p1"})
 			return err == nil && fleet["p1"].Protected
 		}},
-		{tasks.ActionUnregister, func() error { _, err := w.db.Unregister(ctx, []string{"p2"}, by); return err }, func() bool {
-			fleet, err := w.db.Registered(ctx, []string{"p2"})
+		{tasks.ActionUnregister, func() error { _, err := w.db.Fleet.Unregister(ctx, []string{"p2"}, by); return err }, func() bool {
+			fleet, err := w.db.Fleet.Registered(ctx, []string{"p2"})
 			return err == nil && len(fleet) == 0
 		}},
-		{tasks.ActionRemoveWebhook, func() error { return w.db.RemoveEndpoint(ctx, e, by) }, func() bool {
-			_, err := w.db.EndpointByID(ctx, e.ID)
+		{tasks.ActionRemoveWebhook, func() error { return w.db.Endpoints.Remove(ctx, e, by) }, func() bool {
+			_, err := w.db.Endpoints.EndpointByID(ctx, e.ID)
 			return errors.Is(err, tasks.ErrNoEndpoint)
 		}},
-		{tasks.ActionRemoveOperator, func() error { _, err := w.db.RemoveOperator(ctx, "alice", by); return err }, func() bool {
-			_, found, err := w.db.Session(ctx, "session")
+		{tasks.ActionRemoveOperator, func() error { _, err := w.db.Operators.Remove(ctx, "alice", by); return err }, func() bool {
+			_, found, err := w.db.Operators.Session(ctx, "session")
 			return err == nil && !found
 		}},
 	} {
@@ -147,23 +147,23 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 			t.Errorf("%s: told %+v", row.action, heard.out)
 		}
 	}
-	must(t, w.db.EndSession(ctx, "session", "127.0.0.1"))
+	must(t, w.db.Operators.EndSession(ctx, "session", "127.0.0.1"))
 	// What runs can be noted, or its outcome would be lost.
-	must(t, w.db.Checkpoint(ctx, d, "t", "https://plane.example/jobs/7"))
-	if ended, err := w.db.Finish(ctx, d, "t", tasks.Outcome{Transition: tasks.LoseTrack, Code: tasks.TimedOut, InDoubt: true}, false); err != nil || ended.State != tasks.ItemUnknown {
+	must(t, w.db.Attempts.Checkpoint(ctx, d, "t", "https://plane.example/jobs/7"))
+	if ended, err := w.db.Attempts.Finish(ctx, d, "t", tasks.Outcome{Transition: tasks.LoseTrack, Code: tasks.TimedOut, InDoubt: true}, false); err != nil || ended.State != tasks.ItemUnknown {
 		t.Errorf("finish: %+v, %v", ended, err)
 	}
 	// New work is refused, and leaves nothing.
 	accepts(t, w, false)
-	_, err = w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"q"}, AllowUnregistered: true})
+	_, err = w.db.Records.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"q"}, AllowUnregistered: true})
 	refused, _ := errors.AsType[*tasks.Error](err)
 	if tasks.CodeOf(err) != tasks.StorageFull || refused.RetryAfter < time.Second {
 		t.Errorf("submit: %v", err)
 	}
-	if err := w.db.Retry(ctx, waits.ID, []tasks.ItemState{tasks.ItemCancelled}, by); tasks.CodeOf(err) != tasks.StorageFull {
+	if err := w.db.Records.Retry(ctx, waits.ID, []tasks.ItemState{tasks.ItemCancelled}, by); tasks.CodeOf(err) != tasks.StorageFull {
 		t.Errorf("retry: %v", err)
 	}
-	if err := w.db.Register(ctx, []tasks.Instance{{ID: "p3", Tenant: "acme"}}, by); tasks.CodeOf(err) != tasks.StorageFull {
+	if err := w.db.Fleet.Register(ctx, []tasks.Instance{{ID: "p3", Tenant: "acme"}}, by); tasks.CodeOf(err) != tasks.StorageFull {
 		t.Errorf("register: %v", err)
 	}
 	if got := w.trail(t, tasks.AuditFilter{}); len(got) != before {
@@ -174,7 +174,7 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 	stop := make(chan error, 1)
 	writing, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { stop <- w.db.WriteTrail(writing) }()
+	go func() { stop <- w.db.Audit.WriteTrail(writing) }()
 	must(t, w.rdb.ConfigSet(ctx, "maxmemory", "0").Err())
 	var late []tasks.AuditEntry
 	for deadline := time.Now().Add(20 * time.Second); len(late) < len(heard.out) && time.Now().Before(deadline); {
@@ -201,7 +201,7 @@ func TestTooManyLateEntriesAreTold(t *testing.T) {
 		w, heard := openBounded(t, redisdb.Options{LateEntries: bound})
 		fill(t, w)
 		for n := range 4 {
-			must(t, w.db.Halt(t.Context(), fmt.Sprint("t", n), tasks.HaltedByOperator, tasks.Actor{}))
+			must(t, w.db.Policies.Halt(t.Context(), fmt.Sprint("t", n), tasks.HaltedByOperator, tasks.Actor{}))
 		}
 		if got := fmt.Sprintf("out %d, never %d", len(heard.out), len(heard.never)); got != want {
 			t.Errorf("%d may wait: %s, want %s", bound, got, want)
@@ -229,11 +229,11 @@ func TestNewWorkIsRefusedBeforeRedisIsFull(t *testing.T) {
 	}{{0, true}, {used * 100 / 70, false}, {used * 100 / 40, true}, {used * 100 / 70, false}, {used * 100, true}} {
 		must(t, w.rdb.ConfigSet(ctx, "maxmemory", fmt.Sprint(row.bound)).Err())
 		accepts(t, w, row.accepting)
-		_, err := w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"q"}, AllowUnregistered: true})
+		_, err := w.db.Records.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"q"}, AllowUnregistered: true})
 		if want := map[bool]tasks.Code{true: tasks.OK, false: tasks.StorageFull}[row.accepting]; tasks.CodeOf(err) != want {
 			t.Errorf("submit: %v, want %s", err, want)
 		}
-		must(t, w.db.Halt(ctx, "acme", tasks.HaltedByOperator, tasks.Actor{})) // there is room for its entry
+		must(t, w.db.Policies.Halt(ctx, "acme", tasks.HaltedByOperator, tasks.Actor{})) // there is room for its entry
 	}
 }
 
@@ -242,14 +242,14 @@ func TestARedisThatIsFullAllOfASuddenRefusesAJobWhole(t *testing.T) {
 	w, _ := openBounded(t, redisdb.Options{})
 	ctx := t.Context()
 	job := w.submit(t, "a") // a look
-	must(t, w.db.Cancel(ctx, job.ID, tasks.Actor{}))
+	must(t, w.db.Records.Cancel(ctx, job.ID, tasks.Actor{}))
 	before := w.trail(t, tasks.AuditFilter{})
 	must(t, w.rdb.ConfigSet(ctx, "maxmemory", "1").Err())
-	_, err := w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"q"}, AllowUnregistered: true})
+	_, err := w.db.Records.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"q"}, AllowUnregistered: true})
 	if tasks.CodeOf(err) != tasks.StorageFull {
 		t.Errorf("submit: %v", err)
 	}
-	if err := w.db.Retry(ctx, job.ID, []tasks.ItemState{tasks.ItemCancelled}, tasks.Actor{}); tasks.CodeOf(err) != tasks.StorageFull {
+	if err := w.db.Records.Retry(ctx, job.ID, []tasks.ItemState{tasks.ItemCancelled}, tasks.Actor{}); tasks.CodeOf(err) != tasks.StorageFull {
 		t.Errorf("retry: %v", err)
 	}
 	if after := w.trail(t, tasks.AuditFilter{}); !slices.EqualFunc(before, after, func(a, b tasks.AuditEntry) bool { return a.At == b.At }) {
@@ -261,7 +261,7 @@ func TestARedisThatIsFullAllOfASuddenRefusesAJobWhole(t *testing.T) {
 func accepts(t *testing.T, w world, want bool) {
 	t.Helper()
 	eventually(t, "it is known whether there is room", func(ctx context.Context) error {
-		if got := w.db.Accepting(ctx); got != want {
+		if got := w.db.Storage.Accepting(ctx); got != want {
 			return fmt.Errorf("accepting is %t", got)
 		}
 		return nil

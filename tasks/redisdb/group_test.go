@@ -36,7 +36,7 @@ func (w world) atOnce(ctx context.Context, all []tasks.Delivery) []error {
 	var wg sync.WaitGroup
 	for i, d := range all {
 		wg.Go(func() {
-			begun, err := w.db.Begin(ctx, d, "t-"+d.InstanceID, "k", time.Minute)
+			begun, err := w.db.Attempts.Begin(ctx, d, "t-"+d.InstanceID, "k", time.Minute)
 			if err == nil && begun.Number != 1 {
 				err = fmt.Errorf("begun %+v", begun)
 			}
@@ -98,7 +98,7 @@ func TestABadRecordHurtsNobodyElse(t *testing.T) {
 		t.Errorf("the bad one: %v", err)
 	}
 	// Alone, its error is that of the command, which go-redis may act upon.
-	_, err := w.db.Begin(t.Context(), bad.Deliveries()[0], "t", "k", time.Minute)
+	_, err := w.db.Attempts.Begin(t.Context(), bad.Deliveries()[0], "t", "k", time.Minute)
 	if !redis.HasErrorPrefix(errors.Unwrap(err), "WRONGTYPE") {
 		t.Errorf("alone: %v", err)
 	}

@@ -47,12 +47,12 @@ func TestACallerWhoHangsUpLeavesNoRecordWithoutTasks(t *testing.T) {
 	}
 	defer func() { _ = db.Close() }()
 	ctx, end := context.WithCancel(t.Context())
-	db.rdb.AddHook(&hangUp{end: end})
-	job, err := db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2"}, AllowUnregistered: true})
+	db.Redis.AddHook(&hangUp{end: end})
+	job, err := db.Records.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2"}, AllowUnregistered: true})
 	if err != nil || ctx.Err() == nil {
 		t.Fatalf("%v, and the caller is there: %v", err, ctx.Err() == nil)
 	}
-	queued, err := db.NewInspector().ListPendingTasks(job.Queue)
+	queued, err := db.Redis.NewInspector().ListPendingTasks(job.Queue)
 	if err != nil || len(queued) != 2 {
 		t.Errorf("%d tasks, %v", len(queued), err)
 	}

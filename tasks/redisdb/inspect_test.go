@@ -16,7 +16,7 @@ import (
 // asynq's client lists a queue once. Somebody may delete the queue while it is empty.
 func TestADeletedQueueComesBackWithItsNextTask(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
-		inspector := w.db.NewInspector()
+		inspector := w.db.Redis.NewInspector()
 		job := w.submit(t, "phone-1")
 		if err := inspector.DeleteTask(job.Queue, job.Deliveries()[0].TaskID()); err != nil {
 			t.Fatal(err)
@@ -38,7 +38,7 @@ func TestADeletedQueueComesBackWithItsNextTask(t *testing.T) {
 		if err := inspector.DeleteQueue(job.Queue, false); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.db.Redeliver(t.Context(), job, job.Deliveries()[0], func(int) time.Duration { return 0 }); err != nil {
+		if err := w.db.Sweep.Redeliver(t.Context(), job, job.Deliveries()[0], func(int) time.Duration { return 0 }); err != nil {
 			t.Fatal(err)
 		}
 		if info, err := inspector.GetQueueInfo(job.Queue); err != nil || info.Pending != 1 {
@@ -49,7 +49,7 @@ func TestADeletedQueueComesBackWithItsNextTask(t *testing.T) {
 
 func TestLookUp(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
-		inspector := w.db.NewInspector()
+		inspector := w.db.Redis.NewInspector()
 		job := w.submit(t, "waits", "archived", "removed", "garbled")
 		ids := make([]string, len(job.Items))
 		for i, d := range job.Deliveries() {
@@ -67,7 +67,7 @@ func TestLookUp(t *testing.T) {
 		want := []tasks.TaskLook{{}, {Fate: tasks.Archived}, {Fate: tasks.Missing}, {Fate: tasks.Unreadable}}
 		look := func() {
 			t.Helper()
-			if got := w.db.LookUp(t.Context(), job.Queue, ids); !slices.Equal(got, want) {
+			if got := w.db.Sweep.LookUp(t.Context(), job.Queue, ids); !slices.Equal(got, want) {
 				t.Errorf("found %+v, want %+v", got, want)
 			}
 		}
@@ -78,7 +78,7 @@ func TestLookUp(t *testing.T) {
 		if err := w.db.Close(); err != nil {
 			t.Fatal(err)
 		}
-		for _, l := range w.db.LookUp(t.Context(), job.Queue, ids) {
+		for _, l := range w.db.Sweep.LookUp(t.Context(), job.Queue, ids) {
 			if l.Err == nil {
 				t.Errorf("without Redis it says %+v", l)
 			}
@@ -106,7 +106,7 @@ func TestActiveTasksAreReadInPages(t *testing.T) {
 			w.rdb.Set(t.Context(), "asynq:{reset-0}:t:"+id, "no task", 0)
 		}
 	}
-	active, err := w.db.Active(t.Context(), "reset-0")
+	active, err := w.db.Sweep.Active(t.Context(), "reset-0")
 	if len(active) != instances-1 || err == nil {
 		t.Errorf("%d tasks are in hand, %v", len(active), err)
 	}
@@ -115,12 +115,12 @@ func TestActiveTasksAreReadInPages(t *testing.T) {
 		deliveries[i] = task.Delivery
 	}
 	d := jobs[0].Deliveries()[0]
-	if _, err := w.db.Begin(t.Context(), d, "0123456789abcdef", "k", time.Minute); err != nil {
+	if _, err := w.db.Attempts.Begin(t.Context(), d, "0123456789abcdef", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	look := func() (alive int) {
 		t.Helper()
-		for i, hold := range w.db.Holds(t.Context(), deliveries) {
+		for i, hold := range w.db.Sweep.Holds(t.Context(), deliveries) {
 			if hold.Err != nil || !hold.Open {
 				t.Fatalf("%+v: %+v", deliveries[i], hold)
 			}
@@ -152,7 +152,7 @@ func TestClaim(t *testing.T) {
 		}
 		claim := func(n int, want ...tasks.Job) []tasks.OpenJob {
 			t.Helper()
-			due, now, err := w.db.Claim(t.Context(), n, time.Minute)
+			due, now, err := w.db.Sweep.Claim(t.Context(), n, time.Minute)
 			if err != nil || len(due) != len(want) || time.Since(now).Abs() > time.Minute {
 				t.Fatalf("claimed %v at %s, %v", due, now, err)
 			}
@@ -170,10 +170,10 @@ func TestClaim(t *testing.T) {
 		first := claim(2, jobs[0], jobs[1])
 		claim(10, jobs[2])
 		claim(10)
-		if err := w.db.Reschedule(t.Context(), first[0], time.UnixMilli(1)); err != nil {
+		if err := w.db.Sweep.Reschedule(t.Context(), first[0], time.UnixMilli(1)); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.db.Unlist(t.Context(), first[1]); err != nil {
+		if err := w.db.Sweep.Unlist(t.Context(), first[1]); err != nil {
 			t.Fatal(err)
 		}
 		claim(10, jobs[0])

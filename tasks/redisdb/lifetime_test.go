@@ -36,16 +36,16 @@ func TestYesterdaysRecordRunsThroughTodaysCode(t *testing.T) {
 		}
 		// The attempt that was running goes on under the worker that began it.
 		deliveries := job.Deliveries()
-		if _, err := w.db.Finish(t.Context(), deliveries[0], "KXZ5QWLQTW4G", tasks.Outcome{Transition: tasks.Retry, Code: "CPS.0003", Failure: true}, true); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), deliveries[0], "KXZ5QWLQTW4G", tasks.Outcome{Transition: tasks.Retry, Code: "CPS.0003", Failure: true}, true); err != nil {
 			t.Fatal(err)
 		}
 		for n, d := range deliveries {
 			token := "today-" + d.InstanceID
-			begun, err := w.db.Begin(t.Context(), d, token, "k", time.Minute)
+			begun, err := w.db.Attempts.Begin(t.Context(), d, token, "k", time.Minute)
 			if err != nil || begun.Number != 2-n {
 				t.Fatalf("item %d begun as %+v, %v", n, begun, err)
 			}
-			if _, err := w.db.Finish(t.Context(), d, token, tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
+			if _, err := w.db.Attempts.Finish(t.Context(), d, token, tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -58,40 +58,40 @@ func TestYesterdaysRecordRunsThroughTodaysCode(t *testing.T) {
 func TestNothingOfAJobStaysForEver(t *testing.T) {
 	server := miniredis.RunT(t)
 	w := open(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true, JobRetention: time.Hour, GiveUpAfter: time.Hour})
-	if _, err := w.db.AddToken(t.Context(), "secret", "acme", tasks.Scopes, time.Hour, tasks.Actor{}); err != nil {
+	if _, err := w.db.Tokens.Add(t.Context(), "secret", "acme", tasks.Scopes, time.Hour, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	w.limit(t, "", tasks.Limits{OpenInstances: new(9), InstancesPerHour: new(9), RequestsPerSecond: new(9)})
 	job := w.submit(t, "phone-1", "phone-2")
-	if _, _, err := w.db.Spend(t.Context(), "acme", 9); err != nil {
+	if _, _, err := w.db.Quotas.Spend(t.Context(), "acme", 9); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.db.Pace(t.Context(), "acme"); err != nil {
+	if err := w.db.Quotas.Pace(t.Context(), "acme"); err != nil {
 		t.Fatal(err)
 	}
 	d, _ := w.begin(t, job, 0, "t1")
-	if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, InDoubt: true}, false); err != nil {
+	if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, InDoubt: true}, false); err != nil {
 		t.Fatal(err) // leaves the lock to lapse
 	}
-	if err := w.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
+	if err := w.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.db.Lead(t.Context(), "sweeper", time.Minute); err != nil {
+	if _, err := w.db.Sweep.Lead(t.Context(), "sweeper", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	server.SetTime(time.Now().Add(time.Hour))
-	due, _, err := w.db.Claim(t.Context(), 10, time.Minute)
+	due, _, err := w.db.Sweep.Claim(t.Context(), 10, time.Minute)
 	if err != nil || len(due) != 1 {
 		t.Fatalf("due %v, %v", due, err)
 	}
-	if err := w.db.Unlist(t.Context(), due[0]); err != nil {
+	if err := w.db.Sweep.Unlist(t.Context(), due[0]); err != nil {
 		t.Fatal(err)
 	}
 	server.FastForward(60 * 24 * time.Hour)
-	if _, err := w.db.Job(t.Context(), job.ID); !errors.Is(err, tasks.JobGone) {
+	if _, err := w.db.Jobs.Job(t.Context(), job.ID); !errors.Is(err, tasks.JobGone) {
 		t.Errorf("the record is still there: %v", err)
 	}
-	if tokens, err := w.db.Tokens(t.Context()); err != nil || len(tokens) != 0 {
+	if tokens, err := w.db.Tokens.List(t.Context()); err != nil || len(tokens) != 0 {
 		t.Errorf("tokens %v, %v", tokens, err)
 	}
 	for _, key := range server.Keys() {

@@ -308,27 +308,27 @@ func (c *crowd) carryOut(ctx context.Context, d deed) (a answer) {
 	switch d.what {
 	case "begin":
 		var begun tasks.Begun
-		begun, err = c.w.db.Begin(ctx, delivery, d.token, "key-of-"+d.token, time.Minute)
+		begun, err = c.w.db.Attempts.Begin(ctx, delivery, d.token, "key-of-"+d.token, time.Minute)
 		a = answer{attempts: begun.Number, key: begun.Key, unsure: begun.Ambiguous}
 	case "send":
-		err = c.w.db.Send(ctx, delivery, d.token)
+		err = c.w.db.Attempts.Send(ctx, delivery, d.token)
 	case "finish":
 		var ended tasks.Ended
-		ended, err = c.w.db.Finish(ctx, delivery, d.token, d.outcome, d.unlock)
+		ended, err = c.w.db.Attempts.Finish(ctx, delivery, d.token, d.outcome, d.unlock)
 		a.state = ended.State
 	case "give up":
 		var ended tasks.Ended
-		ended, err = c.w.db.GiveUp(ctx, delivery, d.token, time.Minute)
+		ended, err = c.w.db.Attempts.GiveUp(ctx, delivery, d.token, time.Minute)
 		a.state = ended.State
 	case "deliver":
-		err = c.w.db.Redeliver(ctx, c.job, delivery, func(int) time.Duration { return 0 })
+		err = c.w.db.Sweep.Redeliver(ctx, c.job, delivery, func(int) time.Duration { return 0 })
 	case "cancel":
-		err = c.w.db.Cancel(ctx, c.job.ID, tasks.Actor{})
+		err = c.w.db.Records.Cancel(ctx, c.job.ID, tasks.Actor{})
 	case "retry":
-		err = c.w.db.Retry(ctx, c.job.ID, d.states, tasks.Actor{})
+		err = c.w.db.Records.Retry(ctx, c.job.ID, d.states, tasks.Actor{})
 	case "read":
 		var job tasks.Job
-		if job, err = c.w.db.Job(ctx, c.job.ID); err == nil {
+		if job, err = c.w.db.Jobs.Job(ctx, c.job.ID); err == nil {
 			it := job.Items[0]
 			a = answer{state: it.State, attempts: it.Attempts, delivery: it.Delivery}
 			c.mu.Lock()

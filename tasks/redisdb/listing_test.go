@@ -18,7 +18,7 @@ import (
 func (w world) list(t *testing.T, f tasks.JobFilter) (ids []string, pages []int) {
 	t.Helper()
 	for {
-		jobs, next, err := w.db.Jobs(t.Context(), "acme", f)
+		jobs, next, err := w.db.Jobs.Jobs(t.Context(), "acme", f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +36,7 @@ func TestAListGoesByLabelsAndTimes(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		submit := func(labels map[string]string) tasks.Job {
 			t.Helper()
-			job, err := w.db.Submit(t.Context(), tasks.Submission{
+			job, err := w.db.Records.Submit(t.Context(), tasks.Submission{
 				Tenant: "acme", RequestID: "req-1", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, Labels: labels,
 			})
 			if err != nil {
@@ -85,7 +85,7 @@ func TestACursorHoldsWhileJobsArriveAndOnlyForItsFilters(t *testing.T) {
 		filter := tasks.JobFilter{InstanceID: "phone-1", Labels: nil, Since: time.Now().Add(-time.Hour), Limit: 2}
 		var got []string
 		for page := 0; page == 0 || filter.Cursor != ""; page++ {
-			jobs, next, err := w.db.Jobs(t.Context(), "acme", filter)
+			jobs, next, err := w.db.Jobs.Jobs(t.Context(), "acme", filter)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func TestACursorHoldsWhileJobsArriveAndOnlyForItsFilters(t *testing.T) {
 					{InstanceID: "phone-1", Since: filter.Since, Labels: []string{"a=b"}},
 				} {
 					other.Cursor, other.Limit = next, 2
-					if _, _, err := w.db.Jobs(t.Context(), "acme", other); tasks.CodeOf(err) != tasks.BadRequest || !strings.Contains(err.Error(), "cursor is of a list with other filters") {
+					if _, _, err := w.db.Jobs.Jobs(t.Context(), "acme", other); tasks.CodeOf(err) != tasks.BadRequest || !strings.Contains(err.Error(), "cursor is of a list with other filters") {
 						t.Errorf("cursor with %+v: %v", other, err)
 					}
 				}
@@ -171,12 +171,12 @@ func TestAListReadsABoundedNumberOfRecords(t *testing.T) {
 func TestARequestThatWasSentTwiceIsListedAtTheTimeOfItsRecord(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		s := tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, IdempotencyKey: "k"}
-		first, err := w.db.Submit(t.Context(), s)
+		first, err := w.db.Records.Submit(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.after(t, first, 3)
-		if _, err := w.db.Submit(t.Context(), s); err != nil {
+		if _, err := w.db.Records.Submit(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 		found, _ := w.list(t, tasks.JobFilter{Since: first.CreatedAt.Time, Until: first.CreatedAt.Add(time.Millisecond), Limit: 10})

@@ -60,7 +60,7 @@ func TestItemsAreCountedOnce(t *testing.T) {
 		{"when they succeed", func(t *testing.T, w world, job tasks.Job) {
 			d, _ := w.begin(t, job, 0, "one")
 			finish(t, w, d, "one", tasks.Outcome{Transition: tasks.Succeed})
-			if _, err := w.db.Finish(t.Context(), d, "one", tasks.Outcome{Transition: tasks.Succeed}, true); !errors.Is(err, tasks.WrongToken) {
+			if _, err := w.db.Attempts.Finish(t.Context(), d, "one", tasks.Outcome{Transition: tasks.Succeed}, true); !errors.Is(err, tasks.WrongToken) {
 				t.Error(err)
 			}
 		}, map[string]float64{"items_finished_total{none,succeeded}": 1}},
@@ -75,14 +75,14 @@ func TestItemsAreCountedOnce(t *testing.T) {
 			}
 		}, map[string]float64{"items_finished_total{upstream,failed}": 2, "items_finished_total{timed_out,unknown}": 1}},
 		{"when they end without an attempt", func(t *testing.T, w world, job tasks.Job) {
-			if _, err := w.db.Abandon(t.Context(), job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
+			if _, err := w.db.Attempts.Abandon(t.Context(), job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
 				t.Fatal(err)
 			}
 		}, map[string]float64{"items_finished_total{busy,failed}": 1}},
 		{"when they are cancelled, whoever cancels again", func(t *testing.T, w world, job tasks.Job) {
 			w.begin(t, job, 0, "one") // goes on
 			for range 2 {
-				if err := w.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
+				if err := w.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -98,12 +98,12 @@ func TestItemsAreCountedOnce(t *testing.T) {
 			"items_finished_total{upstream,failed}": 1, "items_finished_total{none,cancelled}": 1, "items_finished_total{stopped,unknown}": 1,
 		}},
 		{"when one that ends without an attempt is one too many", func(t *testing.T, w world, job tasks.Job) {
-			if _, err := w.db.Abandon(t.Context(), job.Deliveries()[0], tasks.NotInTime, "late", 1); err != nil {
+			if _, err := w.db.Attempts.Abandon(t.Context(), job.Deliveries()[0], tasks.NotInTime, "late", 1); err != nil {
 				t.Fatal(err)
 			}
 		}, map[string]float64{"items_finished_total{not_in_time,failed}": 1, "items_finished_total{none,cancelled}": 2}},
 		{"when their job is tried again", func(t *testing.T, w world, job tasks.Job) {
-			if err := errors.Join(w.db.Cancel(t.Context(), job.ID, tasks.Actor{}), w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{})); err != nil {
+			if err := errors.Join(w.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}), w.db.Records.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{})); err != nil {
 				t.Fatal(err)
 			}
 		}, map[string]float64{"items_finished_total{none,cancelled}": 3, "items_submitted_total{retry}": 3}},
@@ -123,7 +123,7 @@ func TestItemsAreCountedOnce(t *testing.T) {
 
 func finish(t *testing.T, w world, d tasks.Delivery, token string, o tasks.Outcome) {
 	t.Helper()
-	if _, err := w.db.Finish(t.Context(), d, token, o, true); err != nil {
+	if _, err := w.db.Attempts.Finish(t.Context(), d, token, o, true); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -131,7 +131,7 @@ func finish(t *testing.T, w world, d tasks.Delivery, token string, o tasks.Outco
 func TestAReplayIsNotCounted(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		s := tasks.Submission{Tenant: "acme", IdempotencyKey: "key", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true}
-		job, err := w.db.Submit(t.Context(), s)
+		job, err := w.db.Records.Submit(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +140,7 @@ func TestAReplayIsNotCounted(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := w.db.Submit(t.Context(), s); err != nil {
+		if _, err := w.db.Records.Submit(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 		if got := gather(t, w.db)["items_submitted_total{submit}"]; got != 1 {
@@ -152,10 +152,10 @@ func TestAReplayIsNotCounted(t *testing.T) {
 func TestQueuesAreAsAsynqHasThem(t *testing.T) {
 	both(t, redisdb.Options{Queues: 2}, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1", "phone-2")
-		if err := w.db.NewInspector().PauseQueue(job.Queue); err != nil {
+		if err := w.db.Redis.NewInspector().PauseQueue(job.Queue); err != nil {
 			t.Fatal(err)
 		}
-		got := gather(t, w.db.QueueMetrics())
+		got := gather(t, w.db.Queues.QueueMetrics())
 		age := got["queue_oldest_pending_age_seconds{"+job.Queue+"}"]
 		if age <= 0 || age > 10 {
 			t.Errorf("the oldest task is %v s old", age)
@@ -188,7 +188,7 @@ func TestAScrapeDoesNotHangWhenRedisIsAway(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			row.begin()
 			begin := time.Now()
-			got, queues := gather(t, w.db), gather(t, w.db.QueueMetrics())
+			got, queues := gather(t, w.db), gather(t, w.db.Queues.QueueMetrics())
 			if took := time.Since(begin); took > 5*time.Second {
 				t.Errorf("a scrape takes %s", took)
 			}

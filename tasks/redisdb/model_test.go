@@ -94,7 +94,7 @@ func (m *model) stop(code tasks.Code) {
 }
 
 func (m *model) Cancel(t *rapid.T) {
-	err := m.w.db.Cancel(context.Background(), m.job.ID, tasks.Actor{})
+	err := m.w.db.Records.Cancel(context.Background(), m.job.ID, tasks.Actor{})
 	if m.final() {
 		if tasks.CodeOf(err) != tasks.JobFinal {
 			t.Fatalf("cancel of a final job: %v", err)
@@ -112,7 +112,7 @@ func (m *model) Cancel(t *rapid.T) {
 
 func (m *model) Retry(t *rapid.T) {
 	states := rapid.SliceOfNDistinct(rapid.SampledFrom(tasks.RetryStates), 1, 3, rapid.ID[tasks.ItemState]).Draw(t, "states")
-	err := m.w.db.Retry(context.Background(), m.job.ID, states, tasks.Actor{})
+	err := m.w.db.Records.Retry(context.Background(), m.job.ID, states, tasks.Actor{})
 	reopened := false
 	for i := range m.items {
 		if it := &m.items[i]; m.final() && slices.Contains(states, it.state) {
@@ -143,7 +143,7 @@ func (m *model) Redeliver(t *rapid.T) {
 	_, d, it := m.draw(t)
 	d.Number += rapid.IntRange(-1, 0).Draw(t, "stale")
 	running := it.state == tasks.ItemRunning
-	err := m.w.db.Redeliver(context.Background(), m.job, d, func(lost int) time.Duration {
+	err := m.w.db.Sweep.Redeliver(context.Background(), m.job, d, func(lost int) time.Duration {
 		if !running || lost != it.lost {
 			t.Fatalf("delayed after %d lost attempts in state %s, want %d", lost, it.state, it.lost)
 		}
@@ -186,7 +186,7 @@ func (it *modelItem) apply(t *rapid.T, e tasks.Transition) {
 func (m *model) Begin(t *rapid.T) {
 	n, d, it := m.draw(t)
 	token := m.token()
-	begun, err := m.w.db.Begin(context.Background(), d, token, "key-of-"+token, time.Minute)
+	begun, err := m.w.db.Attempts.Begin(context.Background(), d, token, "key-of-"+token, time.Minute)
 	if it.state.Final() {
 		if !errors.Is(err, tasks.AlreadyFinal) {
 			t.Fatalf("begin of a final item: %v", err)
@@ -248,7 +248,7 @@ func (m *model) Unlock(t *rapid.T) {
 func (m *model) Send(t *rapid.T) {
 	_, d, it := m.draw(t)
 	token := rapid.SampledFrom([]string{it.token, "stale"}).Draw(t, "token")
-	err := m.w.db.Send(context.Background(), d, token)
+	err := m.w.db.Attempts.Send(context.Background(), d, token)
 	switch {
 	case it.state != tasks.ItemRunning || token != it.token:
 		if !errors.Is(err, tasks.WrongToken) {
@@ -268,7 +268,7 @@ func (m *model) Send(t *rapid.T) {
 func (m *model) GiveUp(t *rapid.T) {
 	_, d, it := m.draw(t)
 	if it.state == tasks.ItemRunning && !it.sent && rapid.Bool().Draw(t, "begun") {
-		ended, err := m.w.db.GiveUp(context.Background(), d, it.token, time.Minute)
+		ended, err := m.w.db.Attempts.GiveUp(context.Background(), d, it.token, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -280,7 +280,7 @@ func (m *model) GiveUp(t *rapid.T) {
 		return
 	}
 	token := m.token()
-	if _, err := m.w.db.GiveUp(context.Background(), d, token, time.Minute); !errors.Is(err, tasks.WrongToken) {
+	if _, err := m.w.db.Attempts.GiveUp(context.Background(), d, token, time.Minute); !errors.Is(err, tasks.WrongToken) {
 		t.Fatalf("an attempt that had not begun was given up: %v", err)
 	}
 	if !it.state.Final() && len(it.given) < 8 {
@@ -295,7 +295,7 @@ func (m *model) BeginLate(t *rapid.T) {
 		return
 	}
 	token := rapid.SampledFrom(it.given).Draw(t, "given up")
-	if _, err := m.w.db.Begin(context.Background(), d, token, "late", time.Minute); !errors.Is(err, tasks.WrongToken) {
+	if _, err := m.w.db.Attempts.Begin(context.Background(), d, token, "late", time.Minute); !errors.Is(err, tasks.WrongToken) {
 		t.Fatalf("an attempt that was given up began: %v", err)
 	}
 }
@@ -303,7 +303,7 @@ func (m *model) BeginLate(t *rapid.T) {
 func (m *model) Checkpoint(t *rapid.T) {
 	_, d, it := m.draw(t)
 	token := rapid.SampledFrom([]string{it.token, "stale"}).Draw(t, "token")
-	err := m.w.db.Checkpoint(context.Background(), d, token, "saved by "+token)
+	err := m.w.db.Attempts.Checkpoint(context.Background(), d, token, "saved by "+token)
 	if it.state == tasks.ItemRunning && token == it.token {
 		if err != nil {
 			t.Fatal(err)
@@ -362,7 +362,7 @@ func (m *model) Finish(t *rapid.T) {
 	token := rapid.SampledFrom([]string{it.token, "stale", ""}).Draw(t, "token")
 	o := drawOutcome(t)
 	unlock := rapid.Bool().Draw(t, "unlock")
-	ended, err := m.w.db.Finish(context.Background(), d, token, o, unlock)
+	ended, err := m.w.db.Attempts.Finish(context.Background(), d, token, o, unlock)
 	if it.state != tasks.ItemRunning || token != it.token {
 		if !errors.Is(err, tasks.WrongToken) {
 			t.Fatalf("finish in state %s: %v", it.state, err)
@@ -394,7 +394,7 @@ func (m *model) FinishAtOnce(t *rapid.T) {
 	for i := range outcomes {
 		outcomes[i] = drawOutcome(t)
 		all.Go(func() {
-			_, errs[i] = m.w.db.Finish(context.Background(), d, it.token, outcomes[i], true)
+			_, errs[i] = m.w.db.Attempts.Finish(context.Background(), d, it.token, outcomes[i], true)
 		})
 	}
 	all.Wait()
@@ -418,14 +418,14 @@ func (m *model) FinishAtOnce(t *rapid.T) {
 
 func (m *model) Wait(t *rapid.T) {
 	_, d, it := m.draw(t)
-	if _, err := m.w.db.Wait(context.Background(), d); it.state.Final() != errors.Is(err, tasks.AlreadyFinal) {
+	if _, err := m.w.db.Attempts.Wait(context.Background(), d); it.state.Final() != errors.Is(err, tasks.AlreadyFinal) {
 		t.Fatalf("wait in state %s: %v", it.state, err)
 	}
 }
 
 func (m *model) Abandon(t *rapid.T) {
 	_, d, it := m.draw(t)
-	ended, err := m.w.db.Abandon(context.Background(), d, tasks.BusyTooLong, "busy", 0)
+	ended, err := m.w.db.Attempts.Abandon(context.Background(), d, tasks.BusyTooLong, "busy", 0)
 	if it.state.Final() {
 		if !errors.Is(err, tasks.AlreadyFinal) {
 			t.Fatalf("abandon of a final item: %v", err)
@@ -460,7 +460,7 @@ func (m *model) final() bool {
 }
 
 func (m *model) Check(t *rapid.T) {
-	job, err := m.w.db.Job(context.Background(), m.job.ID)
+	job, err := m.w.db.Jobs.Job(context.Background(), m.job.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -495,7 +495,7 @@ func TestRandomCommandsKeepTheRecordTrue(t *testing.T) {
 			m := &model{w: w, items: make([]modelItem, len(instances))}
 			m.maxFailures = rapid.IntRange(0, len(instances)).Draw(rt, "max failures")
 			var err error
-			if m.job, err = w.db.Submit(t.Context(), tasks.Submission{
+			if m.job, err = w.db.Records.Submit(t.Context(), tasks.Submission{
 				Tenant: "acme", InstanceIDs: instances, AllowUnregistered: true, MaxFailures: m.maxFailures,
 			}); err != nil {
 				rt.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
 )
 
 // recorder notes what is sent to Redis, in order.
@@ -61,8 +62,8 @@ func TestAJobIsListedThenCreatedThenEnqueued(t *testing.T) {
 	}
 	defer func() { _ = db.Close() }()
 	sent := &recorder{}
-	db.rdb.AddHook(sent)
-	job, err := db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}})
+	db.Redis.AddHook(sent)
+	job, err := db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,14 +73,14 @@ func TestAJobIsListedThenCreatedThenEnqueued(t *testing.T) {
 			t.Errorf("the steps are at %v of\n%s", steps, strings.Join(sent.sent, "\n"))
 		}
 	}
-	order(sent.first("zadd", openKey), sent.first("eval", jobKey(job.ID)), sent.first("eval", "asynq:"))
+	order(sent.first("zadd", codec.OpenKey), sent.first("eval", codec.JobKey(job.ID)), sent.first("eval", "asynq:"))
 
-	if err := db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
+	if err := db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	sent.sent = nil
-	if err := db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
+	if err := db.Records.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
-	order(sent.first("zadd", openKey), sent.first("eval", jobKey(job.ID)), sent.first("eval", "asynq:"))
+	order(sent.first("zadd", codec.OpenKey), sent.first("eval", codec.JobKey(job.ID)), sent.first("eval", "asynq:"))
 }

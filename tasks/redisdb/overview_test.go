@@ -13,19 +13,19 @@ func TestOverview(t *testing.T) {
 	both(t, redisdb.Options{Driver: "http", Queues: 12}, func(t *testing.T, w world) {
 		ctx, stop := context.WithCancel(t.Context())
 		written := make(chan error, 1)
-		go func() { written <- w.db.WriteActivity(ctx) }()
+		go func() { written <- w.db.Activity.WriteActivity(ctx) }()
 		job := w.submit(t, "a", "b", "c", "d")
 		w.fail(t, job, 0, "CPS.0005", tasks.Fail)
 		w.fail(t, job, 1, "", tasks.Succeed)
 		w.fail(t, job, 2, "", tasks.LoseTrack)
-		if err := w.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
+		if err := w.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		want := tasks.Activity{Submitted: 4, Succeeded: 1, Failed: 1, Unknown: 1, Cancelled: 1}
 		var o tasks.Overview
 		for sum := (tasks.Activity{}); sum != want; {
 			var err error
-			if o, err = w.db.Overview(t.Context()); err != nil || len(o.Minutes) != 60 {
+			if o, err = w.db.Overview.Overview(t.Context()); err != nil || len(o.Minutes) != 60 {
 				t.Fatal(len(o.Minutes), err)
 			}
 			sum = o.Minutes[58] // a minute may end meanwhile
@@ -49,7 +49,7 @@ func TestOverviewOfARedisThatMayForget(t *testing.T) {
 	server := redistest.Start(t)
 	w := open(t, redisdb.Options{URL: server.URL()})
 	durability := func() (sentence, problem string) {
-		o, err := w.db.Overview(t.Context())
+		o, err := w.db.Overview.Overview(t.Context())
 		if err != nil || len(o.Redis) != 1 || o.Redis[0].Version == "" || o.Redis[0].Memory == 0 {
 			t.Fatalf("%+v, %v", o.Redis, err)
 		}
@@ -79,13 +79,13 @@ func TestActivityIsWrittenAtTheEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := first.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, AllowUnregistered: true}); err != nil {
+	if _, err := first.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, AllowUnregistered: true}); err != nil {
 		t.Fatal(err)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	o, err := open(t, redisdb.Options{URL: url}).db.Overview(t.Context())
+	o, err := open(t, redisdb.Options{URL: url}).db.Overview.Overview(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,7 +62,7 @@ func TestALaneDoesNotSpin(t *testing.T) {
 			without := startLane(t, "other", plain, func(cfg asynq.Config) *asynq.Server {
 				return asynq.NewServerFromRedisClient(plain, cfg)
 			})
-			with := startLane(t, "reset-0", client(t, db), db.NewServer)
+			with := startLane(t, "reset-0", client(t, db), db.Redis.NewServer)
 
 			row.damage(t, server)
 			spun := without.failuresInASecond(t)

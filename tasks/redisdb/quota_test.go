@@ -16,7 +16,7 @@ import (
 
 func (w world) limit(t testing.TB, tenant string, limits tasks.Limits) {
 	t.Helper()
-	if err := w.db.SetLimits(t.Context(), tenant, limits, false, tasks.Actor{}); err != nil {
+	if err := w.db.Policies.SetLimits(t.Context(), tenant, limits, false, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -28,7 +28,7 @@ func (w world) trySubmit(t testing.TB, n int) (tasks.Job, error) {
 	for i := range n {
 		s.InstanceIDs = append(s.InstanceIDs, fmt.Sprintf("%s-%d", tasks.NewJobID(), i))
 	}
-	return w.db.Submit(t.Context(), s)
+	return w.db.Records.Submit(t.Context(), s)
 }
 
 func wantTooMany(t testing.TB, err error, atLeast, atMost time.Duration) {
@@ -41,7 +41,7 @@ func wantTooMany(t testing.TB, err error, atLeast, atMost time.Duration) {
 
 func wantRoom(t testing.TB, w world, want int) {
 	t.Helper()
-	if room, err := w.db.Room(t.Context(), "acme"); room != want || err != nil {
+	if room, err := w.db.Quotas.Room(t.Context(), "acme"); room != want || err != nil {
 		t.Errorf("room for %d more, %v; want %d", room, err, want)
 	}
 }
@@ -69,20 +69,20 @@ func TestInstancesPerHour(t *testing.T) {
 		// A retry resets as a submit does.
 		w.end(t, job, 0, tasks.Fail)
 		w.end(t, job, 1, tasks.Succeed)
-		wantTooMany(t, w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}), time.Hour, 61*time.Minute)
+		wantTooMany(t, w.db.Records.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}), time.Hour, 61*time.Minute)
 		if job := w.read(t, job.ID); job.State != tasks.JobPartial {
 			t.Errorf("the job is %s after a retry that was refused", job.State)
 		}
 		// Its own limit is the tenant's, higher or none.
 		w.limit(t, "acme", tasks.Limits{InstancesPerHour: new(4)})
-		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
+		if err := w.db.Records.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 			t.Errorf("retry of one item: %v", err)
 		}
 		w.limit(t, "acme", tasks.Limits{InstancesPerHour: new(0)})
 		if _, err := w.trySubmit(t, 10); err != nil {
 			t.Errorf("without a limit: %v", err)
 		}
-		if err := w.db.SetLimits(t.Context(), "acme", tasks.Limits{}, true, tasks.Actor{}); err != nil {
+		if err := w.db.Policies.SetLimits(t.Context(), "acme", tasks.Limits{}, true, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		_, err = w.trySubmit(t, 10) // more than there can ever be
@@ -136,15 +136,15 @@ func TestOpenInstances(t *testing.T) {
 		}
 		w.end(t, first, 1, tasks.Succeed)
 		wantRoom(t, w, 1)
-		if err := w.db.Retry(t.Context(), first.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
+		if err := w.db.Records.Retry(t.Context(), first.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 			t.Errorf("retry of one item: %v", err)
 		}
 		wantRoom(t, w, 0)
-		if err := w.db.Cancel(t.Context(), second.ID, tasks.Actor{}); err != nil {
+		if err := w.db.Records.Cancel(t.Context(), second.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		wantRoom(t, w, 2)
-		if usage, err := w.db.Usage(t.Context(), "acme"); usage.OpenInstances != 2 || err != nil {
+		if usage, err := w.db.Quotas.Usage(t.Context(), "acme"); usage.OpenInstances != 2 || err != nil {
 			t.Errorf("usage %+v, %v", usage, err)
 		}
 	})
@@ -156,13 +156,13 @@ func TestASubmitThatIsRepeatedIsCountedOnce(t *testing.T) {
 	w.limit(t, "acme", tasks.Limits{OpenInstances: new(2), InstancesPerHour: new(2)})
 	s := tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2"}, AllowUnregistered: true, IdempotencyKey: "k"}
 	for range 2 {
-		job, err := w.db.Submit(t.Context(), s)
+		job, err := w.db.Records.Submit(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.rdb.Del(t.Context(), "reset:{"+job.ID+"}") // as if it had not come so far
 	}
-	if usage, err := w.db.Usage(t.Context(), "acme"); usage.AcceptedLastHour != 2 || usage.OpenInstances != 2 || err != nil {
+	if usage, err := w.db.Quotas.Usage(t.Context(), "acme"); usage.AcceptedLastHour != 2 || usage.OpenInstances != 2 || err != nil {
 		t.Errorf("usage %+v, %v", usage, err)
 	}
 }
@@ -171,7 +171,7 @@ func TestResetsPerHour(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		spend := func(want bool) int64 {
 			t.Helper()
-			receipt, wait, err := w.db.Spend(t.Context(), "acme", 2)
+			receipt, wait, err := w.db.Quotas.Spend(t.Context(), "acme", 2)
 			if err != nil || (wait == 0) != want || wait > 61*time.Minute {
 				t.Fatalf("wait %s, %v; want %v", wait, err, want)
 			}
@@ -180,7 +180,7 @@ func TestResetsPerHour(t *testing.T) {
 		first := spend(true)
 		spend(true)
 		spend(false)
-		if err := w.db.Unspend(t.Context(), "acme", first); err != nil {
+		if err := w.db.Quotas.Unspend(t.Context(), "acme", first); err != nil {
 			t.Fatal(err)
 		}
 		spend(true)
@@ -195,18 +195,18 @@ func TestRequestsPerSecond(t *testing.T) {
 	w := open(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true})
 	w.limit(t, "acme", tasks.Limits{RequestsPerSecond: new(4)})
 	for range 4 {
-		if err := w.db.Pace(t.Context(), "acme"); err != nil {
+		if err := w.db.Quotas.Pace(t.Context(), "acme"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	wantTooMany(t, w.db.Pace(t.Context(), "acme"), 250*time.Millisecond, 250*time.Millisecond)
-	if err := w.db.Pace(t.Context(), "other"); err != nil {
+	wantTooMany(t, w.db.Quotas.Pace(t.Context(), "acme"), 250*time.Millisecond, 250*time.Millisecond)
+	if err := w.db.Quotas.Pace(t.Context(), "other"); err != nil {
 		t.Errorf("another tenant: %v", err)
 	}
 	server.SetTime(now.Add(249 * time.Millisecond))
-	wantTooMany(t, w.db.Pace(t.Context(), "acme"), time.Millisecond, time.Millisecond)
+	wantTooMany(t, w.db.Quotas.Pace(t.Context(), "acme"), time.Millisecond, time.Millisecond)
 	server.SetTime(now.Add(250 * time.Millisecond))
-	if err := w.db.Pace(t.Context(), "acme"); err != nil {
+	if err := w.db.Quotas.Pace(t.Context(), "acme"); err != nil {
 		t.Error(err)
 	}
 }
@@ -215,7 +215,7 @@ func TestTheBacklogIsBounded(t *testing.T) {
 	both(t, redisdb.Options{MaxBacklog: 5, Queues: 3}, func(t *testing.T, w world) {
 		later := tasks.Time{Time: time.Now().Add(time.Hour)}
 		// What waits for its time counts, too.
-		if _, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, AllowUnregistered: true, NotBefore: later}); err != nil {
+		if _, err := w.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"a", "b"}, AllowUnregistered: true, NotBefore: later}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.trySubmit(t, 4); err != nil {
@@ -238,7 +238,7 @@ func TestPolicies(t *testing.T) {
 		policy := func(want func(tasks.Policy) bool) {
 			t.Helper()
 			for deadline := time.Now().Add(time.Second); ; {
-				p, err := other.Policy(ctx, "acme")
+				p, err := other.Policies.Policy(ctx, "acme")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -252,13 +252,13 @@ func TestPolicies(t *testing.T) {
 		}
 		halt := func(tenant, reason string) {
 			t.Helper()
-			if err := w.db.Halt(ctx, tenant, tasks.HaltedByOperator, tasks.Actor{Reason: reason}); err != nil {
+			if err := w.db.Policies.Halt(ctx, tenant, tasks.HaltedByOperator, tasks.Actor{Reason: reason}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		resume := func(tenant string) {
 			t.Helper()
-			if err := w.db.Resume(ctx, tenant, tasks.HaltedByOperator, tasks.Actor{}); err != nil {
+			if err := w.db.Policies.Resume(ctx, tenant, tasks.HaltedByOperator, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -273,7 +273,7 @@ func TestPolicies(t *testing.T) {
 		w.limit(t, "", tasks.Limits{MaxFailures: new(3), OpenInstances: new(7)})
 		w.limit(t, "acme", tasks.Limits{MaxFailures: new(0)})
 		policy(func(p tasks.Policy) bool { return *p.MaxFailures == 0 && *p.OpenInstances == 7 })
-		all, err := w.db.Policies(ctx)
+		all, err := w.db.Policies.List(ctx)
 		if err != nil || len(all) != 2 || all[0].Tenant != "" || *all[0].MaxFailures != 3 || all[1].Tenant != "acme" || all[1].OpenInstances != nil {
 			t.Errorf("policies %+v, %v", all, err)
 		}
@@ -286,13 +286,13 @@ func TestAPolicyStopsAJobThatWasAcceptedBefore(t *testing.T) {
 		job := w.submit(t, "a", "b", "c", "d")
 		fail := tasks.Outcome{Transition: tasks.Fail, Failure: true}
 		d, _ := w.begin(t, job, 0, "t0")
-		if _, err := w.db.Finish(t.Context(), d, "t0", fail, true); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t0", fail, true); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.read(t, job.ID); got.Counts.Pending != 3 {
 			t.Fatalf("counts %+v", got.Counts)
 		}
-		if _, err := w.db.Abandon(t.Context(), job.Deliveries()[1], tasks.NotInTime, "late", 3); err != nil {
+		if _, err := w.db.Attempts.Abandon(t.Context(), job.Deliveries()[1], tasks.NotInTime, "late", 3); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.read(t, job.ID); got.Counts.Pending != 2 {
@@ -300,7 +300,7 @@ func TestAPolicyStopsAJobThatWasAcceptedBefore(t *testing.T) {
 		}
 		d, _ = w.begin(t, job, 2, "t2")
 		fail.MaxFailures = 3
-		if _, err := w.db.Finish(t.Context(), d, "t2", fail, true); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t2", fail, true); err != nil {
 			t.Fatal(err)
 		}
 		got := w.read(t, job.ID)
@@ -331,7 +331,7 @@ func TestLimitsByDefault(t *testing.T) {
 		}
 		refused := 0
 		for range 500 {
-			err := w.db.Pace(t.Context(), "other")
+			err := w.db.Quotas.Pace(t.Context(), "other")
 			if err != nil {
 				wantTooMany(t, err, time.Millisecond, 20*time.Millisecond)
 				refused++
@@ -342,7 +342,7 @@ func TestLimitsByDefault(t *testing.T) {
 		}
 		w.limit(t, "", tasks.Limits{RequestsPerSecond: new(0)})
 		for range 300 {
-			if err := w.db.Pace(t.Context(), "other"); err != nil {
+			if err := w.db.Quotas.Pace(t.Context(), "other"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -370,7 +370,7 @@ func TestAJobThatEndsIsNotOpen(t *testing.T) {
 		w.end(t, done, 0, tasks.Succeed)
 		w.end(t, done, 1, tasks.Fail)
 		held("3")
-		if err := w.db.Cancel(t.Context(), cancelled.ID, tasks.Actor{By: "test"}); err != nil {
+		if err := w.db.Records.Cancel(t.Context(), cancelled.ID, tasks.Actor{By: "test"}); err != nil {
 			t.Fatal(err)
 		}
 		held("0")

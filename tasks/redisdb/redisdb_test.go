@@ -57,7 +57,7 @@ func open(t testing.TB, opts redisdb.Options) world {
 
 func (w world) submit(t testing.TB, instances ...string) tasks.Job {
 	t.Helper()
-	job, err := w.db.Submit(t.Context(), tasks.Submission{
+	job, err := w.db.Records.Submit(t.Context(), tasks.Submission{
 		Tenant: "acme", RequestID: "req-1", InstanceIDs: instances, AllowUnregistered: true,
 	})
 	if err != nil {
@@ -83,7 +83,7 @@ func (w world) after(t testing.TB, job tasks.Job, ms int) {
 
 func (w world) read(t testing.TB, id string) tasks.Job {
 	t.Helper()
-	job, err := w.db.Job(t.Context(), id)
+	job, err := w.db.Jobs.Job(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func (w world) read(t testing.TB, id string) tasks.Job {
 func (w world) begin(t testing.TB, job tasks.Job, n int, token string) (tasks.Delivery, tasks.Begun) {
 	t.Helper()
 	d := job.Deliveries()[n]
-	begun, err := w.db.Begin(t.Context(), d, token, "key-"+token, time.Minute)
+	begun, err := w.db.Attempts.Begin(t.Context(), d, token, "key-"+token, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func forgetEpoch(d tasks.Delivery) tasks.Delivery {
 // send asks whether the attempt with the token t1 may send, as a driver does before it sends.
 func (w world) send(t testing.TB, d tasks.Delivery) {
 	t.Helper()
-	if err := w.db.Send(t.Context(), d, "t1"); err != nil {
+	if err := w.db.Attempts.Send(t.Context(), d, "t1"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -154,7 +154,7 @@ func TestAnAttemptFromBeginToFinish(t *testing.T) {
 		if got := w.read(t, job.ID); got.State != tasks.JobRunning || got.Counts.Running != 1 || got.StartedAt.IsZero() {
 			t.Errorf("record while running: %+v", got)
 		}
-		ended, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Succeed}, true)
+		ended, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Succeed}, true)
 		if err != nil || ended.JobFinal {
 			t.Fatalf("finish: %+v, %v", ended, err)
 		}
@@ -166,7 +166,7 @@ func TestAnAttemptFromBeginToFinish(t *testing.T) {
 		}
 
 		d, _ = w.begin(t, job, 1, "t2")
-		ended, err = w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0005", Message: "Phone not found."}, true)
+		ended, err = w.db.Attempts.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0005", Message: "Phone not found."}, true)
 		if err != nil || !ended.JobFinal {
 			t.Fatalf("finish of the last item: %+v, %v", ended, err)
 		}
@@ -189,23 +189,23 @@ func TestOnlyTheHolderOfTheTokenEndsAnAttempt(t *testing.T) {
 		job := w.submit(t, "phone-1")
 		d, _ := w.begin(t, job, 0, "t1")
 		succeed := tasks.Outcome{Transition: tasks.Succeed}
-		if _, err := w.db.Finish(t.Context(), d, "other", succeed, true); !errors.Is(err, tasks.WrongToken) {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "other", succeed, true); !errors.Is(err, tasks.WrongToken) {
 			t.Errorf("another token: %v", err)
 		}
-		if err := w.db.Checkpoint(t.Context(), d, "other", "c"); !errors.Is(err, tasks.WrongToken) {
+		if err := w.db.Attempts.Checkpoint(t.Context(), d, "other", "c"); !errors.Is(err, tasks.WrongToken) {
 			t.Errorf("checkpoint with another token: %v", err)
 		}
 		if got := w.read(t, job.ID); got.Items[0].State != tasks.ItemRunning {
 			t.Errorf("item is %s", got.Items[0].State)
 		}
-		if _, err := w.db.Finish(t.Context(), d, "t1", succeed, true); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", succeed, true); err != nil {
 			t.Fatal(err)
 		}
 		revision := w.read(t, job.ID).Revision
-		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Fail}, true); !errors.Is(err, tasks.WrongToken) {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Fail}, true); !errors.Is(err, tasks.WrongToken) {
 			t.Errorf("second finish: %v", err)
 		}
-		if _, err := w.db.Begin(t.Context(), d, "t2", "k", time.Minute); !errors.Is(err, tasks.AlreadyFinal) {
+		if _, err := w.db.Attempts.Begin(t.Context(), d, "t2", "k", time.Minute); !errors.Is(err, tasks.AlreadyFinal) {
 			t.Errorf("begin of a final item: %v", err)
 		}
 		if got := w.read(t, job.ID); got.Revision != revision {
@@ -218,7 +218,7 @@ func TestTheSameCommandTwiceIsOneAttempt(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
 		d, first := w.begin(t, job, 0, "t1")
-		second, err := w.db.Begin(t.Context(), d, "t1", "another key", time.Minute)
+		second, err := w.db.Attempts.Begin(t.Context(), d, "t1", "another key", time.Minute)
 		if err != nil || second != first {
 			t.Errorf("the answer to the repeated begin is %+v, %v; the first was %+v", second, err, first)
 		}
@@ -232,12 +232,12 @@ func TestALostAttemptIsAmbiguousAndKeepsKeyAndCheckpoint(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
 		d, first := w.begin(t, job, 0, "t1")
-		if err := w.db.Checkpoint(t.Context(), d, "t1", "upstream job 7"); err != nil {
+		if err := w.db.Attempts.Checkpoint(t.Context(), d, "t1", "upstream job 7"); err != nil {
 			t.Fatal(err)
 		}
 		w.send(t, d)
 		// The worker is gone; the item is delivered again.
-		second, err := w.db.Begin(t.Context(), d, "t2", "fresh key", time.Minute)
+		second, err := w.db.Attempts.Begin(t.Context(), d, "t2", "fresh key", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -246,7 +246,7 @@ func TestALostAttemptIsAmbiguousAndKeepsKeyAndCheckpoint(t *testing.T) {
 			t.Errorf("begun %+v", second)
 		}
 		// After a definite failure nothing is in doubt any more.
-		if _, err := w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Retry, Failure: true}, true); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Retry, Failure: true}, true); err != nil {
 			t.Fatal(err)
 		}
 		_, third := w.begin(t, job, 0, "t3")
@@ -260,18 +260,18 @@ func TestWhatIsInDoubtStaysSoUntilADefiniteAnswer(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
 		d, first := w.begin(t, job, 0, "t1")
-		if _, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, InDoubt: true, Unanswered: true}, false); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, InDoubt: true, Unanswered: true}, false); err != nil {
 			t.Fatal(err)
 		}
-		second, err := w.db.Begin(t.Context(), d, "t2", "fresh key", time.Minute)
+		second, err := w.db.Attempts.Begin(t.Context(), d, "t2", "fresh key", time.Minute)
 		if err != nil || !second.Ambiguous || second.Key != first.Key || second.Unanswered != 1 || second.Failures != 0 {
 			t.Errorf("begun %+v, %v", second, err)
 		}
-		if _, err := w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Retry, InDoubt: true}, false); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Retry, InDoubt: true}, false); err != nil {
 			t.Fatal(err)
 		}
 		// Giving the item up now cannot call it failed.
-		ended, err := w.db.Abandon(t.Context(), d, tasks.NotInTime, "too late", 0)
+		ended, err := w.db.Attempts.Abandon(t.Context(), d, tasks.NotInTime, "too late", 0)
 		if err != nil || ended != (tasks.Ended{State: tasks.ItemUnknown, JobFinal: true}) {
 			t.Errorf("abandoned as %+v, %v", ended, err)
 		}
@@ -283,21 +283,21 @@ func TestHistorySurvivesARetry(t *testing.T) {
 		job := w.submit(t, "phone-1", "phone-2")
 		_, _ = w.begin(t, job, 0, "lost")
 		d := job.Deliveries()[0]
-		if _, err := w.db.Begin(t.Context(), d, "t1", "k", time.Minute); err != nil {
+		if _, err := w.db.Attempts.Begin(t.Context(), d, "t1", "k", time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		outcome := tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0003", Message: "internal error", Failure: true}
-		if _, err := w.db.Finish(t.Context(), d, "t1", outcome, true); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", outcome, true); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.db.Finish(t.Context(), d, "lost", outcome, true); !errors.Is(err, tasks.WrongToken) {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "lost", outcome, true); !errors.Is(err, tasks.WrongToken) {
 			t.Errorf("the lost attempt ends: %v", err)
 		}
 		_, _ = w.begin(t, job, 1, "t2")
-		if _, err := w.db.Finish(t.Context(), job.Deliveries()[1], "t2", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), job.Deliveries()[1], "t2", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
+		if err := w.db.Records.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		got := w.read(t, job.ID)
@@ -317,11 +317,11 @@ func TestHistorySurvivesARetry(t *testing.T) {
 		if ttl := w.rdb.TTL(t.Context(), "reset:{"+job.ID+"}").Val(); ttl >= 0 {
 			t.Errorf("a reopened job expires in %s", ttl)
 		}
-		if _, err := w.db.Begin(t.Context(), d, "late", "k", time.Minute); !errors.Is(err, tasks.OldDelivery) {
+		if _, err := w.db.Attempts.Begin(t.Context(), d, "late", "k", time.Minute); !errors.Is(err, tasks.OldDelivery) {
 			t.Errorf("the delivery before the retry begins: %v", err)
 		}
 		d.Number = 2
-		if begun, err := w.db.Begin(t.Context(), d, "t3", "k", time.Minute); err != nil || begun.Failures != 0 || begun.Ambiguous {
+		if begun, err := w.db.Attempts.Begin(t.Context(), d, "t3", "k", time.Minute); err != nil || begun.Failures != 0 || begun.Ambiguous {
 			t.Errorf("begun after the retry: %+v, %v", begun, err)
 		}
 	})
@@ -329,7 +329,7 @@ func TestHistorySurvivesARetry(t *testing.T) {
 
 func TestTooManyFailuresStopTheRest(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
-		job, err := w.db.Submit(t.Context(), tasks.Submission{
+		job, err := w.db.Records.Submit(t.Context(), tasks.Submission{
 			Tenant: "acme", InstanceIDs: []string{"phone-1", "phone-2", "phone-3", "phone-4"}, AllowUnregistered: true, MaxFailures: 1,
 		})
 		if err != nil {
@@ -337,7 +337,7 @@ func TestTooManyFailuresStopTheRest(t *testing.T) {
 		}
 		running, _ := w.begin(t, job, 1, "t1")
 		d, _ := w.begin(t, job, 0, "t0")
-		if _, err := w.db.Finish(t.Context(), d, "t0", tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0005"}, true); err != nil {
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t0", tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0005"}, true); err != nil {
 			t.Fatal(err)
 		}
 		got := w.read(t, job.ID)
@@ -345,7 +345,7 @@ func TestTooManyFailuresStopTheRest(t *testing.T) {
 			t.Errorf("after the first failure: %+v", got)
 		}
 		// What runs ends by itself and is not tried again.
-		ended, err := w.db.Finish(t.Context(), running, "t1", tasks.Outcome{Transition: tasks.Retry, Code: "CPS.0003", Failure: true}, true)
+		ended, err := w.db.Attempts.Finish(t.Context(), running, "t1", tasks.Outcome{Transition: tasks.Retry, Code: "CPS.0003", Failure: true}, true)
 		if err != nil || ended.State != tasks.ItemFailed || !ended.JobFinal {
 			t.Errorf("the running attempt ended as %+v, %v", ended, err)
 		}
@@ -368,13 +368,13 @@ func TestBeginRefuses(t *testing.T) {
 			t.Run(row.name, func(t *testing.T) {
 				d := job.Deliveries()[0]
 				row.change(&d)
-				if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, row.want) {
+				if _, err := w.db.Attempts.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, row.want) {
 					t.Errorf("begin: %v, want %v", err, row.want)
 				}
-				if _, err := w.db.Wait(t.Context(), d); !errors.Is(err, row.want) {
+				if _, err := w.db.Attempts.Wait(t.Context(), d); !errors.Is(err, row.want) {
 					t.Errorf("wait: %v, want %v", err, row.want)
 				}
-				if _, err := w.db.Abandon(t.Context(), d, "c", "m", 0); !errors.Is(err, row.want) {
+				if _, err := w.db.Attempts.Abandon(t.Context(), d, "c", "m", 0); !errors.Is(err, row.want) {
 					t.Errorf("abandon: %v, want %v", err, row.want)
 				}
 				if got := w.read(t, job.ID); got.Revision != 1 {
@@ -395,10 +395,10 @@ func TestAnItemDoesNotStartAfterItsTime(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, tasks.TooLate) {
+		if _, err := w.db.Attempts.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, tasks.TooLate) {
 			t.Errorf("begin: %v", err)
 		}
-		ended, err := w.db.Abandon(t.Context(), d, tasks.NotInTime, "too late", 0)
+		ended, err := w.db.Attempts.Abandon(t.Context(), d, tasks.NotInTime, "too late", 0)
 		if err != nil || ended != (tasks.Ended{State: tasks.ItemFailed, JobFinal: true}) {
 			t.Errorf("abandoned as %+v, %v", ended, err)
 		}
@@ -412,23 +412,23 @@ func TestWaitingForABusyInstance(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
 		d := job.Deliveries()[0]
-		if waited, err := w.db.Wait(t.Context(), d); err != nil || waited != 0 {
+		if waited, err := w.db.Attempts.Wait(t.Context(), d); err != nil || waited != 0 {
 			t.Fatalf("first wait: %s, %v", waited, err)
 		}
 		var waited time.Duration
 		for waited == 0 {
 			var err error
-			if waited, err = w.db.Wait(t.Context(), d); err != nil {
+			if waited, err = w.db.Attempts.Wait(t.Context(), d); err != nil {
 				t.Fatal(err)
 			}
 		}
 		_, _ = w.begin(t, job, 0, "t1")
-		ended, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, Busy: true}, true)
+		ended, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, Busy: true}, true)
 		if err != nil || ended.BusyFor < waited {
 			t.Errorf("busy for %s, %v; it was %s before", ended.BusyFor, err, waited)
 		}
 		_, _ = w.begin(t, job, 0, "t2")
-		if ended, err = w.db.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Retry}, true); err != nil || ended.BusyFor != 0 {
+		if ended, err = w.db.Attempts.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Retry}, true); err != nil || ended.BusyFor != 0 {
 			t.Errorf("still busy for %s after an attempt that was not, %v", ended.BusyFor, err)
 		}
 	})
@@ -443,7 +443,7 @@ func oneItemAtATime(t *testing.T, db *redisdb.DB, rdb redis.UniversalClient) {
 	t.Helper()
 	ctx := t.Context()
 	item := func() tasks.Delivery {
-		job, err := db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true})
+		job, err := db.Records.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -459,7 +459,7 @@ func oneItemAtATime(t *testing.T, db *redisdb.DB, rdb redis.UniversalClient) {
 	}
 	begins := func(d tasks.Delivery, token string, number int) {
 		t.Helper()
-		begun, err := db.Begin(ctx, d, token, "k", time.Minute)
+		begun, err := db.Attempts.Begin(ctx, d, token, "k", time.Minute)
 		if err != nil || begun.Number != number {
 			t.Fatalf("begun %+v, %v; want attempt %d", begun, err, number)
 		}
@@ -471,14 +471,14 @@ func oneItemAtATime(t *testing.T, db *redisdb.DB, rdb redis.UniversalClient) {
 	refused := func(d tasks.Delivery, token string, want error) {
 		t.Helper()
 		before := rdb.Get(ctx, lock).Val()
-		if _, err := db.Begin(ctx, d, token, "k", time.Minute); !errors.Is(err, want) {
+		if _, err := db.Attempts.Begin(ctx, d, token, "k", time.Minute); !errors.Is(err, want) {
 			t.Fatalf("begin: %v, want %v", err, want)
 		}
 		holds(before)
 	}
 	finishes := func(d tasks.Delivery, token string, want error) {
 		t.Helper()
-		if _, err := db.Finish(ctx, d, token, tasks.Outcome{Transition: tasks.Retry}, true); !errors.Is(err, want) {
+		if _, err := db.Attempts.Finish(ctx, d, token, tasks.Outcome{Transition: tasks.Retry}, true); !errors.Is(err, want) {
 			t.Fatalf("finish: %v, want %v", err, want)
 		}
 	}
@@ -526,17 +526,17 @@ func TestBeginAsksWhoseTheInstanceIs(t *testing.T) {
 			{"refuses a protected one", []tasks.Instance{{ID: "phone-1", Tenant: "acme", Protected: true}}, true, tasks.NotAllowed},
 		} {
 			t.Run(row.name, func(t *testing.T) {
-				if _, err := w.db.Unregister(t.Context(), []string{"phone-1"}, tasks.Actor{}); err != nil {
+				if _, err := w.db.Fleet.Unregister(t.Context(), []string{"phone-1"}, tasks.Actor{}); err != nil {
 					t.Fatal(err)
 				}
 				if row.fleet != nil {
-					if err := w.db.Register(t.Context(), row.fleet, tasks.Actor{}); err != nil {
+					if err := w.db.Fleet.Register(t.Context(), row.fleet, tasks.Actor{}); err != nil {
 						t.Fatal(err)
 					}
 				}
 				d := w.submit(t, "phone-1").Deliveries()[0]
 				d.AllowUnregistered = row.open
-				if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, row.want) {
+				if _, err := w.db.Attempts.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, row.want) {
 					t.Errorf("begin: %v, want %v", err, row.want)
 				}
 				w.rdb.Del(t.Context(), "reset:lock:{phone-1}")
@@ -547,13 +547,13 @@ func TestBeginAsksWhoseTheInstanceIs(t *testing.T) {
 
 func TestProtectionHoldsForJobsThatAreAccepted(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
-		if err := w.db.Register(t.Context(), []tasks.Instance{{ID: "phone-1", Tenant: "acme"}}, tasks.Actor{}); err != nil {
+		if err := w.db.Fleet.Register(t.Context(), []tasks.Instance{{ID: "phone-1", Tenant: "acme"}}, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		d := w.submit(t, "phone-1").Deliveries()[0]
 		protect := func(id string, protected, want bool) {
 			t.Helper()
-			if missing, err := w.db.Protect(t.Context(), []string{id}, protected, tasks.Actor{}); err != nil || missing == nil != want {
+			if missing, err := w.db.Fleet.Protect(t.Context(), []string{id}, protected, tasks.Actor{}); err != nil || missing == nil != want {
 				t.Errorf("missing %v, %v", missing, err)
 			}
 		}
@@ -562,11 +562,11 @@ func TestProtectionHoldsForJobsThatAreAccepted(t *testing.T) {
 			t.Error("an instance that is not registered has an entry")
 		}
 		protect("phone-1", true, true)
-		if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, tasks.NotAllowed) {
+		if _, err := w.db.Attempts.Begin(t.Context(), d, "t", "k", time.Minute); !errors.Is(err, tasks.NotAllowed) {
 			t.Errorf("begin of a protected one: %v", err)
 		}
 		protect("phone-1", false, true)
-		if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
+		if _, err := w.db.Attempts.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 			t.Error(err)
 		}
 	})
@@ -579,7 +579,7 @@ func TestFinishWorksAfterRedisForgotItsScripts(t *testing.T) {
 		if err := w.rdb.ScriptFlush(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if ended, err := w.db.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil || !ended.JobFinal {
+		if ended, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil || !ended.JobFinal {
 			t.Fatalf("finish: %+v, %v", ended, err)
 		}
 		if n := w.rdb.Exists(t.Context(), "reset:lock:{phone-1}").Val(); n != 0 {
@@ -598,7 +598,7 @@ func TestJobsAreListedNewestFirstInPages(t *testing.T) {
 		var last tasks.Job
 		cursor := ""
 		for page := 0; page == 0 || cursor != ""; page++ {
-			jobs, next, err := w.db.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 10, Cursor: cursor})
+			jobs, next, err := w.db.Jobs.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 10, Cursor: cursor})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -617,20 +617,20 @@ func TestJobsAreListedNewestFirstInPages(t *testing.T) {
 			t.Errorf("%d jobs listed, want 25", len(seen))
 		}
 
-		jobs, _, err := w.db.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 100, InstanceID: "phone-3"})
+		jobs, _, err := w.db.Jobs.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 100, InstanceID: "phone-3"})
 		if err != nil || len(jobs) != 5 {
 			t.Errorf("%d jobs for phone-3, want 5; %v", len(jobs), err)
 		}
-		jobs, _, err = w.db.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 100, State: tasks.JobFailed})
+		jobs, _, err = w.db.Jobs.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 100, State: tasks.JobFailed})
 		if err != nil || len(jobs) != 0 {
 			t.Errorf("%d failed jobs, want none; %v", len(jobs), err)
 		}
-		jobs, _, err = w.db.Jobs(t.Context(), "other", tasks.JobFilter{Limit: 100})
+		jobs, _, err = w.db.Jobs.Jobs(t.Context(), "other", tasks.JobFilter{Limit: 100})
 		if err != nil || len(jobs) != 0 {
 			t.Errorf("another tenant sees %d jobs; %v", len(jobs), err)
 		}
 		for _, bad := range []string{"x", "1-x", "-", "1-" + strings.Repeat("g", 32)} {
-			if _, _, err := w.db.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 1, Cursor: bad}); tasks.CodeOf(err) != tasks.BadRequest {
+			if _, _, err := w.db.Jobs.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 1, Cursor: bad}); tasks.CodeOf(err) != tasks.BadRequest {
 				t.Errorf("cursor %q: %v", bad, err)
 			}
 		}
@@ -646,7 +646,7 @@ func TestListingDropsJobsWhoseRecordIsGone(t *testing.T) {
 		if err := w.rdb.ZAdd(t.Context(), key, redis.Z{Score: old, Member: gone}, redis.Z{Score: fresh, Member: justListed}).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if jobs, _, err := w.db.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 10}); err != nil || len(jobs) != 0 {
+		if jobs, _, err := w.db.Jobs.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 10}); err != nil || len(jobs) != 0 {
 			t.Fatalf("%d jobs, %v", len(jobs), err)
 		}
 		left := w.rdb.ZRange(t.Context(), key, 0, -1).Val()
@@ -662,7 +662,7 @@ func TestARecordOfAnotherSchemaIsNotGuessedAt(t *testing.T) {
 		if err := w.rdb.HSet(t.Context(), "reset:{"+job.ID+"}", "v", "99").Err(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.db.Job(t.Context(), job.ID); err == nil || errors.Is(err, tasks.JobGone) {
+		if _, err := w.db.Jobs.Job(t.Context(), job.ID); err == nil || errors.Is(err, tasks.JobGone) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -674,7 +674,7 @@ func TestSubmitFailsWithinItsDeadlineWhileRedisIsAway(t *testing.T) {
 	server.Kill()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err := w.db.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}})
+	_, err := w.db.Records.Submit(ctx, tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}})
 	if err == nil {
 		t.Fatal("accepted without Redis")
 	}

@@ -22,7 +22,7 @@ func (w world) mixed(t *testing.T) tasks.Job {
 	w.fail(t, job, 1, "CPS.0005", tasks.Fail)
 	w.fail(t, job, 2, "RESET.1001", tasks.LoseTrack)
 	w.fail(t, job, 4, "CPS.0042", tasks.Fail)
-	if err := w.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil { // what is left
+	if err := w.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil { // what is left
 		t.Fatal(err)
 	}
 	job = w.read(t, job.ID)
@@ -51,11 +51,11 @@ func TestARetryOpensWhatItIsAskedForAndNothingElse(t *testing.T) {
 					w.rdb.Del(t.Context(), fmt.Sprintf("reset:lock:{phone-%d}", n))
 				}
 				before := w.mixed(t)
-				room, err := w.db.Room(t.Context(), "acme")
+				room, err := w.db.Quotas.Room(t.Context(), "acme")
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := w.db.Retry(t.Context(), before.ID, states, tasks.Actor{}); err != nil {
+				if err := w.db.Records.Retry(t.Context(), before.ID, states, tasks.Actor{}); err != nil {
 					t.Fatal(err)
 				}
 				after := w.read(t, before.ID)
@@ -99,12 +99,12 @@ func TestARetryOfWhatIsNotThereChangesNothing(t *testing.T) {
 		w.limit(t, "acme", tasks.Limits{InstancesPerHour: new(1000)})
 		refused := func(job tasks.Job, want string, states ...tasks.ItemState) {
 			t.Helper()
-			room, err := w.db.Room(t.Context(), "acme")
+			room, err := w.db.Quotas.Room(t.Context(), "acme")
 			if err != nil {
 				t.Fatal(err)
 			}
 			before := w.read(t, job.ID)
-			if err := w.db.Retry(t.Context(), job.ID, states, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal || !strings.Contains(err.Error(), want) {
+			if err := w.db.Records.Retry(t.Context(), job.ID, states, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal || !strings.Contains(err.Error(), want) {
 				t.Errorf("retry of %v: %v, want %q", states, err, want)
 			}
 			wantRoom(t, w, room)
@@ -125,7 +125,7 @@ func TestARetryOfWhatIsNotThereChangesNothing(t *testing.T) {
 		refused(good, "every item succeeded", tasks.RetryStates...)
 		// What no caller may ask for, whatever is asked besides.
 		for _, state := range []tasks.ItemState{tasks.ItemSucceeded, tasks.ItemPending, "", "f"} {
-			if err := w.db.Retry(t.Context(), good.ID, []tasks.ItemState{tasks.ItemFailed, state}, tasks.Actor{}); err == nil || !strings.Contains(err.Error(), "cannot be opened") {
+			if err := w.db.Records.Retry(t.Context(), good.ID, []tasks.ItemState{tasks.ItemFailed, state}, tasks.Actor{}); err == nil || !strings.Contains(err.Error(), "cannot be opened") {
 				t.Errorf("retry of %q: %v", state, err)
 			}
 		}
@@ -135,14 +135,14 @@ func TestARetryOfWhatIsNotThereChangesNothing(t *testing.T) {
 // What stays failed still counts against max_failures.
 func TestAPartialRetryOfAJobThatWasStopped(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
-		job, err := w.db.Submit(t.Context(), tasks.Submission{
+		job, err := w.db.Records.Submit(t.Context(), tasks.Submission{
 			Tenant: "acme", InstanceIDs: []string{"a", "b", "c", "d"}, AllowUnregistered: true, MaxFailures: 1,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.fail(t, job, 0, "CPS.0005", tasks.Fail)
-		if err := w.db.Retry(t.Context(), job.ID, []tasks.ItemState{tasks.ItemCancelled}, tasks.Actor{}); err != nil {
+		if err := w.db.Records.Retry(t.Context(), job.ID, []tasks.ItemState{tasks.ItemCancelled}, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		job = w.read(t, job.ID)
@@ -154,7 +154,7 @@ func TestAPartialRetryOfAJobThatWasStopped(t *testing.T) {
 		if got := w.read(t, job.ID); got.Counts.Failed != 2 || got.Counts.Cancelled != 1 || got.State != tasks.JobPartial {
 			t.Errorf("another failure did not stop the job: %+v", got.Counts)
 		}
-		if _, err := w.db.Begin(t.Context(), job.Deliveries()[2], "t", "k", time.Minute); err == nil {
+		if _, err := w.db.Attempts.Begin(t.Context(), job.Deliveries()[2], "t", "k", time.Minute); err == nil {
 			t.Error("a stopped item begins")
 		}
 	})

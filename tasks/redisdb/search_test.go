@@ -12,7 +12,7 @@ import (
 func TestJobsOfAllTenantsAreSearched(t *testing.T) {
 	both(t, redisdb.Options{Driver: "http"}, func(t *testing.T, w world) {
 		submit := func(tenant string, labels map[string]string, instances ...string) tasks.Job {
-			job, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: instances, AllowUnregistered: true, Labels: labels})
+			job, err := w.db.Records.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: instances, AllowUnregistered: true, Labels: labels})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -24,7 +24,7 @@ func TestJobsOfAllTenantsAreSearched(t *testing.T) {
 		third := submit("acme", map[string]string{"site": "berlin"}, "c")
 		w.fail(t, first, 0, "CPS.0005", tasks.Fail)
 		w.fail(t, second, 1, "CPS.0005", tasks.Fail)
-		if err := w.db.Cancel(t.Context(), first.ID, tasks.Actor{}); err != nil {
+		if err := w.db.Records.Cancel(t.Context(), first.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		berlin := []string{"site=berlin"}
@@ -49,18 +49,18 @@ func TestJobsOfAllTenantsAreSearched(t *testing.T) {
 		} {
 			t.Run(row.name, func(t *testing.T) {
 				row.search.Limit = 10
-				jobs, cursor, err := w.db.SearchJobs(t.Context(), row.search)
+				jobs, cursor, err := w.db.Jobs.SearchJobs(t.Context(), row.search)
 				same := slices.EqualFunc(jobs, row.want, func(a, b tasks.Job) bool { return a.ID == b.ID })
 				if err != nil || cursor != "" || !same {
 					t.Errorf("%d jobs, cursor %q, %v: %+v", len(jobs), cursor, err, jobs)
 				}
 			})
 		}
-		jobs, cursor, err := w.db.SearchJobs(t.Context(), tasks.JobSearch{JobFilter: tasks.JobFilter{Limit: 2}})
+		jobs, cursor, err := w.db.Jobs.SearchJobs(t.Context(), tasks.JobSearch{JobFilter: tasks.JobFilter{Limit: 2}})
 		if err != nil || len(jobs) != 2 {
 			t.Fatalf("%+v, %v", jobs, err)
 		}
-		if jobs, _, err = w.db.SearchJobs(t.Context(), tasks.JobSearch{JobFilter: tasks.JobFilter{Limit: 2, Cursor: cursor}}); err != nil || len(jobs) != 1 || jobs[0].ID != first.ID {
+		if jobs, _, err = w.db.Jobs.SearchJobs(t.Context(), tasks.JobSearch{JobFilter: tasks.JobFilter{Limit: 2, Cursor: cursor}}); err != nil || len(jobs) != 1 || jobs[0].ID != first.ID {
 			t.Errorf("second page %+v, %v", jobs, err)
 		}
 
@@ -72,14 +72,14 @@ func TestJobsOfAllTenantsAreSearched(t *testing.T) {
 			}
 			w.rdb.Append(t.Context(), key, "cut off")
 		}
-		if jobs, err := w.db.InstanceJobs(t.Context(), "b"); err != nil || len(jobs) != 1 || jobs[0].ID != first.ID {
+		if jobs, err := w.db.Jobs.InstanceJobs(t.Context(), "b"); err != nil || len(jobs) != 1 || jobs[0].ID != first.ID {
 			t.Errorf("jobs of b: %+v, %v", jobs, err)
 		}
-		if item, err := w.db.Lock(t.Context(), "b"); err != nil || item != "" {
+		if item, err := w.db.Jobs.Lock(t.Context(), "b"); err != nil || item != "" {
 			t.Errorf("lock %q, %v", item, err)
 		}
 		_, _ = w.begin(t, third, 0, "t9")
-		if item, err := w.db.Lock(t.Context(), "c"); err != nil || item != tasks.ItemID(third.ID, 0) {
+		if item, err := w.db.Jobs.Lock(t.Context(), "c"); err != nil || item != tasks.ItemID(third.ID, 0) {
 			t.Errorf("lock %q, %v", item, err)
 		}
 	})
@@ -93,43 +93,43 @@ func operatorsSee(t *testing.T, db *redisdb.DB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Abandon(ctx, job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
+	if _, err := db.Attempts.Abandon(ctx, job.Deliveries()[0], tasks.BusyTooLong, "busy", 0); err != nil {
 		t.Fatal(err)
 	}
-	if job, err = db.Job(ctx, job.ID); err != nil {
+	if job, err = db.Jobs.Job(ctx, job.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.IndexFailures(ctx, job); err != nil {
+	if err := db.Failures.IndexFailures(ctx, job); err != nil {
 		t.Error(err)
 	}
 	for _, search := range []tasks.JobSearch{
 		{}, {Tenant: "acme"}, {Code: tasks.BusyTooLong}, {JobFilter: tasks.JobFilter{InstanceID: "phone-1"}}, {JobFilter: tasks.JobFilter{State: tasks.JobRunning}},
 	} {
 		search.Limit = 100
-		found, _, err := db.SearchJobs(ctx, search)
+		found, _, err := db.Jobs.SearchJobs(ctx, search)
 		if err != nil || !slices.ContainsFunc(found, func(j tasks.Job) bool { return j.ID == job.ID }) {
 			t.Errorf("%+v: %d jobs, %v", search, len(found), err)
 		}
 	}
 	kind := tasks.FailureKind{Code: tasks.BusyTooLong}
-	kinds, err := db.FailureKinds(ctx, time.Hour, 2)
+	kinds, err := db.Failures.FailureKinds(ctx, time.Hour, 2)
 	if err != nil || !slices.ContainsFunc(kinds, func(c tasks.FailureCount) bool { return c.FailureKind == kind }) {
 		t.Errorf("kinds %+v, %v", kinds, err)
 	}
-	failures, _, err := db.Failures(ctx, tasks.FailureFilter{FailureKind: kind, Limit: 100})
+	failures, _, err := db.Failures.Failures(ctx, tasks.FailureFilter{FailureKind: kind, Limit: 100})
 	if err != nil || !slices.ContainsFunc(failures, func(f tasks.Failure) bool { return f.Item.ID == job.Items[0].ID }) {
 		t.Errorf("failures %+v, %v", failures, err)
 	}
-	if _, err := db.Lock(ctx, "phone-1"); err != nil {
+	if _, err := db.Jobs.Lock(ctx, "phone-1"); err != nil {
 		t.Error(err)
 	}
-	if entries, _, err := db.AuditRecent(ctx, tasks.AuditFilter{Job: job.ID}, "", 10); err != nil || len(entries) != 1 {
+	if entries, _, err := db.Audit.Recent(ctx, tasks.AuditFilter{Job: job.ID}, "", 10); err != nil || len(entries) != 1 {
 		t.Errorf("trail %+v, %v", entries, err)
 	}
-	if names, err := db.Tenants(ctx); err != nil || !slices.Contains(names, "acme") {
+	if names, err := db.Tokens.Tenants(ctx); err != nil || !slices.Contains(names, "acme") {
 		t.Errorf("tenants %v, %v", names, err)
 	}
-	if o, err := db.Overview(ctx); err != nil || len(o.Redis) == 0 || o.Redis[0].Version == "" || len(o.Queues) == 0 {
+	if o, err := db.Overview.Overview(ctx); err != nil || len(o.Redis) == 0 || o.Redis[0].Version == "" || len(o.Queues) == 0 {
 		t.Errorf("overview %+v %+v, %v", o.Redis, o.Queues, err)
 	}
 }

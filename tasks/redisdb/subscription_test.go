@@ -33,9 +33,9 @@ func TestOneSubscriptionForAProcess(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	listening := make(chan error, 3)
 	for _, listen := range []func(context.Context) error{
-		w.db.Listen,
-		func(ctx context.Context) error { return w.db.Finished(ctx, func(string) {}) },
-		func(ctx context.Context) error { return w.db.Finished(ctx, func(string) {}) },
+		w.db.Redis.Listen,
+		func(ctx context.Context) error { return w.db.Jobs.Finished(ctx, func(string) {}) },
+		func(ctx context.Context) error { return w.db.Jobs.Finished(ctx, func(string) {}) },
 	} {
 		go func() { listening <- listen(ctx) }()
 	}
@@ -50,7 +50,7 @@ func TestOneSubscriptionForAProcess(t *testing.T) {
 	const servers = 8
 	began, cancelled := make(chan string, servers), make(chan string, servers)
 	for range servers {
-		server := w.db.NewServer(asynq.Config{Queues: map[string]int{"reset-0": 1}, Concurrency: 1, LogLevel: asynq.FatalLevel, TaskCheckInterval: 10 * time.Millisecond})
+		server := w.db.Redis.NewServer(asynq.Config{Queues: map[string]int{"reset-0": 1}, Concurrency: 1, LogLevel: asynq.FatalLevel, TaskCheckInterval: 10 * time.Millisecond})
 		if err := server.Start(asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
 			began <- task.Type()
 			<-ctx.Done()
@@ -113,7 +113,7 @@ func TestASubscriptionThatWasRefusedComesBack(t *testing.T) {
 	t.Cleanup(func() { _ = db.Close() })
 	ctx, stop := context.WithCancel(t.Context())
 	heard, done := make(chan string, 100), make(chan error, 1)
-	go func() { done <- db.Finished(ctx, func(job string) { heard <- job }) }()
+	go func() { done <- db.Jobs.Finished(ctx, func(job string) { heard <- job }) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {

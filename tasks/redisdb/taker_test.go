@@ -19,7 +19,7 @@ import (
 // serve starts an asynq server of the DB on its queues and returns what it takes.
 func serve(t *testing.T, db *redisdb.DB) <-chan tasks.Delivery {
 	t.Helper()
-	queues, err := db.Queues(t.Context())
+	queues, err := db.Queues.Queues(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func serve(t *testing.T, db *redisdb.DB) <-chan tasks.Delivery {
 		served[q] = 1
 	}
 	taken := make(chan tasks.Delivery, 1000)
-	server := db.NewServer(asynq.Config{Queues: served, LogLevel: asynq.FatalLevel, TaskCheckInterval: 10 * time.Millisecond})
+	server := db.Redis.NewServer(asynq.Config{Queues: served, LogLevel: asynq.FatalLevel, TaskCheckInterval: 10 * time.Millisecond})
 	if err := server.Start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
 		d, err := tasks.DecodeDelivery(task.Payload())
 		taken <- d
@@ -54,7 +54,7 @@ func TestAnIdleServerAsksSeldomAndHearsOfWorkAtOnce(t *testing.T) {
 	db := open(t, redisdb.Options{URL: s.URL(), Queues: 16}).db
 	ctx, stop := context.WithCancel(t.Context())
 	listened := make(chan error, 1)
-	go func() { listened <- db.Listen(ctx) }()
+	go func() { listened <- db.Redis.Listen(ctx) }()
 	taken := serve(t, db)
 	eventually(t, "the DB listens", func(ctx context.Context) error {
 		if n := rdb.PubSubNumSub(ctx, "reset:enqueued").Val()["reset:enqueued"]; n != 1 {
@@ -98,7 +98,7 @@ func TestJobsAreSpreadByTenant(t *testing.T) {
 	used := map[string][]string{}
 	for _, tenant := range []string{"acme", "blue", "coral"} {
 		for range 40 {
-			job, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: []string{"phone-1"}})
+			job, err := w.db.Records.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: []string{"phone-1"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -122,14 +122,14 @@ func TestJobsAreSpreadByTenant(t *testing.T) {
 func TestAJobAvoidsALongQueue(t *testing.T) {
 	s := redistest.Start(t)
 	w := open(t, redisdb.Options{URL: s.URL(), Queues: 2}) // every tenant uses both
-	long, err := w.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: manyPhones(100)})
+	long, err := w.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: manyPhones(100)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	other := open(t, redisdb.Options{URL: s.URL(), Queues: 4}).db // has not looked yet
 	eventually(t, "twenty jobs in a row go elsewhere", func(ctx context.Context) error {
 		for range 20 {
-			job, err := other.Submit(ctx, tasks.Submission{Tenant: "blue", InstanceIDs: []string{"phone-1"}})
+			job, err := other.Records.Submit(ctx, tasks.Submission{Tenant: "blue", InstanceIDs: []string{"phone-1"}})
 			if err != nil {
 				return err
 			}
@@ -150,7 +150,7 @@ func TestABatchIsEnqueuedAfterRedisHasForgottenTheScripts(t *testing.T) {
 		}
 		w.submit(t, manyPhones(32)...)
 	}
-	if info, err := w.db.NewInspector().GetQueueInfo("reset-0"); err != nil || info.Pending != 64 {
+	if info, err := w.db.Redis.NewInspector().GetQueueInfo("reset-0"); err != nil || info.Pending != 64 {
 		t.Errorf("queue %+v, %v", info, err)
 	}
 }
@@ -171,11 +171,11 @@ func TestTheSameJobIsNeverInTwoQueues(t *testing.T) {
 	again := open(t, redisdb.Options{URL: s.URL(), Queues: 16}).db
 	for n := range 20 {
 		submission := tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, IdempotencyKey: fmt.Sprint("key-", n)}
-		first, err := w.db.Submit(t.Context(), submission)
+		first, err := w.db.Records.Submit(t.Context(), submission)
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, err := again.Submit(t.Context(), submission)
+		second, err := again.Records.Submit(t.Context(), submission)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +185,7 @@ func TestTheSameJobIsNeverInTwoQueues(t *testing.T) {
 	}
 	pending := 0
 	for n := range 16 {
-		if info, err := w.db.NewInspector().GetQueueInfo(fmt.Sprint("reset-", n)); err == nil {
+		if info, err := w.db.Redis.NewInspector().GetQueueInfo(fmt.Sprint("reset-", n)); err == nil {
 			pending += info.Pending
 		}
 	}

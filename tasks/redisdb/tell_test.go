@@ -15,7 +15,7 @@ import (
 // notices are the task IDs of what waits for the endpoints, without the job's ID.
 func (w world) notices(t *testing.T, job tasks.Job) []string {
 	t.Helper()
-	list, err := w.db.NewInspector().ListPendingTasks(redisdb.WebhookQueue)
+	list, err := w.db.Redis.NewInspector().ListPendingTasks(redisdb.WebhookQueue)
 	if err != nil && !errors.Is(err, asynq.ErrQueueNotFound) {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func (w world) wantNotices(t *testing.T, job tasks.Job, want ...string) {
 // forget is what asynq does with a task that is done with.
 func (w world) forget(t *testing.T) {
 	t.Helper()
-	if _, err := w.db.NewInspector().DeleteAllPendingTasks(redisdb.WebhookQueue); err != nil {
+	if _, err := w.db.Redis.NewInspector().DeleteAllPendingTasks(redisdb.WebhookQueue); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -55,17 +55,17 @@ func (w world) end(t *testing.T, job tasks.Job, n int, event tasks.Transition) {
 			d = open
 		}
 	}
-	if _, err := w.db.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
+	if _, err := w.db.Attempts.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.db.Finish(t.Context(), d, "t", tasks.Outcome{Transition: event}, true); err != nil {
+	if _, err := w.db.Attempts.Finish(t.Context(), d, "t", tasks.Outcome{Transition: event}, true); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func (w world) tell(t *testing.T, job tasks.Job) {
 	t.Helper()
-	if err := w.db.EnqueueNotices(t.Context(), w.read(t, job.ID)); err != nil {
+	if err := w.db.Notices.EnqueueNotices(t.Context(), w.read(t, job.ID)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -75,7 +75,7 @@ func TestEveryEndingIsToldOnceToEachEndpointThatWantsIt(t *testing.T) {
 		w.endpoint(t, "ep_1", tasks.TopicJobFinished)
 		w.endpoint(t, "ep_2", tasks.Topics...)
 		off := w.endpoint(t, "ep_3", tasks.Topics...)
-		if _, err := w.db.Report(t.Context(), off, tasks.Report{EventID: "e", Error: "status 410", Gone: true}); err != nil {
+		if _, err := w.db.Endpoints.Report(t.Context(), off, tasks.Report{EventID: "e", Error: "status 410", Gone: true}); err != nil {
 			t.Fatal(err)
 		}
 		job := w.submit(t, "phone-1", "phone-2")
@@ -101,7 +101,7 @@ func TestEveryEndingIsToldOnceToEachEndpointThatWantsIt(t *testing.T) {
 
 		// The same record, as somebody read it who died before the mark was written.
 		before.Told = 0
-		if err := w.db.EnqueueNotices(t.Context(), before); err != nil {
+		if err := w.db.Notices.EnqueueNotices(t.Context(), before); err != nil {
 			t.Fatal(err)
 		}
 		w.wantNotices(t, job, "-finished-2-ep_1", "-finished-2-ep_2")
@@ -112,18 +112,18 @@ func TestWhatEndsByACancelOrBeforeARetryIsTold(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		w.endpoint(t, "ep_1", tasks.TopicJobFinished)
 		job := w.submit(t, "phone-1")
-		if err := w.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
+		if err := w.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		w.wantNotices(t, job, "-finished-1-ep_1")
 		w.forget(t)
-		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
+		if err := w.db.Records.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		w.wantNotices(t, job)
 		w.end(t, w.read(t, job.ID), 0, tasks.Fail)
 		// Its worker has died. What has ended must not be forgotten by the retry.
-		if err := w.db.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
+		if err := w.db.Records.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		w.wantNotices(t, job, "-finished-2-ep_1")
@@ -139,7 +139,7 @@ func TestARecordThatIsGoneIsNotMarked(t *testing.T) {
 		if err := w.rdb.Del(t.Context(), "reset:{"+job.ID+"}").Err(); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.db.EnqueueNotices(t.Context(), job); err != nil {
+		if err := w.db.Notices.EnqueueNotices(t.Context(), job); err != nil {
 			t.Fatal(err)
 		}
 		if n := w.rdb.Exists(t.Context(), "reset:{"+job.ID+"}").Val(); n != 0 {
@@ -154,7 +154,7 @@ func TestTenantsWithoutEndpointsCostNothing(t *testing.T) {
 		w.end(t, job, 0, tasks.Succeed)
 		ask := func(topic tasks.Topic) {
 			t.Helper()
-			if err := w.db.EnqueueNoticesIfWanted(t.Context(), "acme", job.ID, topic); err != nil {
+			if err := w.db.Notices.EnqueueNoticesIfWanted(t.Context(), "acme", job.ID, topic); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -170,11 +170,11 @@ func TestTenantsWithoutEndpointsCostNothing(t *testing.T) {
 			w.endpoint(t, "ep_1", tasks.TopicJobFinished)
 			job := w.submit(t, "phone-1")
 			w.end(t, job, 0, tasks.Fail)
-			if err := w.db.EnqueueNoticesIfWanted(t.Context(), "acme", job.ID, tasks.TopicItemFailed); err != nil {
+			if err := w.db.Notices.EnqueueNoticesIfWanted(t.Context(), "acme", job.ID, tasks.TopicItemFailed); err != nil {
 				t.Fatal(err)
 			}
 			w.wantNotices(t, job) // nobody wants that
-			if err := w.db.EnqueueNoticesIfWanted(t.Context(), "acme", job.ID, tasks.TopicItemFailed, tasks.TopicJobFinished); err != nil {
+			if err := w.db.Notices.EnqueueNoticesIfWanted(t.Context(), "acme", job.ID, tasks.TopicItemFailed, tasks.TopicJobFinished); err != nil {
 				t.Fatal(err)
 			}
 			w.wantNotices(t, job, "-finished-1-ep_1")

@@ -67,7 +67,7 @@ func TestRedisThatReplacesADeadPrimary(t *testing.T) {
 			everythingWorks(t, db)
 
 			handled := make(chan string, 1000)
-			server := db.NewServer(asynq.Config{
+			server := db.Redis.NewServer(asynq.Config{
 				Queues: map[string]int{"reset-0": 1}, LogLevel: asynq.FatalLevel, TaskCheckInterval: 20 * time.Millisecond,
 			})
 			if err := server.Start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
@@ -108,7 +108,7 @@ func secured(t *testing.T) redistest.Setup {
 func submit(ctx context.Context, db *redisdb.DB) (tasks.Job, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	return db.Submit(ctx, tasks.Submission{
+	return db.Records.Submit(ctx, tasks.Submission{
 		Tenant: "acme", RequestID: "req-1", AllowUnregistered: true, InstanceIDs: []string{"phone-1", "phone-2", "phone-3"},
 	})
 }
@@ -144,7 +144,7 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 	if err := db.Check(ctx); err != nil {
 		t.Fatal(err)
 	}
-	endpoint, err := db.AddEndpoint(ctx, tasks.Endpoint{
+	endpoint, err := db.Endpoints.Add(ctx, tasks.Endpoint{
 		ID: "ep_" + tasks.NewJobID(), Tenant: "acme", URL: "https://acme.example", Topics: tasks.Topics, Secret: "whsec_1",
 	}, tasks.Actor{})
 	if err != nil {
@@ -160,56 +160,56 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 		if _, err := inspector.GetTaskInfo(job.Queue, d.TaskID()); err != nil {
 			t.Fatalf("task %s: %v", d.TaskID(), err)
 		}
-		if _, err := db.Begin(ctx, d, token, "key", time.Minute); err != nil {
+		if _, err := db.Attempts.Begin(ctx, d, token, "key", time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		if err := db.Checkpoint(ctx, d, token, "step-1"); err != nil {
+		if err := db.Attempts.Checkpoint(ctx, d, token, "step-1"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := db.Finish(ctx, d, token, tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
+		if _, err := db.Attempts.Finish(ctx, d, token, tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if job, err = db.Job(ctx, job.ID); err != nil || job.State != tasks.JobSucceeded {
+	if job, err = db.Jobs.Job(ctx, job.ID); err != nil || job.State != tasks.JobSucceeded {
 		t.Errorf("record %+v, %v", job, err)
 	}
-	if err := db.EnqueueNotices(ctx, job); err != nil {
+	if err := db.Notices.EnqueueNotices(ctx, job); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := inspector.GetTaskInfo(redisdb.WebhookQueue, job.Notice(job.UntoldEvents()[0], endpoint).TaskID()); err != nil {
 		t.Errorf("the job's end is not told: %v", err)
 	}
-	if job, err = db.Job(ctx, job.ID); err != nil || len(job.UntoldEvents()) != 0 {
+	if job, err = db.Jobs.Job(ctx, job.ID); err != nil || len(job.UntoldEvents()) != 0 {
 		t.Errorf("it is not marked as told: %+v, %v", job, err)
 	}
-	if _, err := db.Report(ctx, endpoint, tasks.Report{EventID: "e", Status: 200}); err != nil {
+	if _, err := db.Endpoints.Report(ctx, endpoint, tasks.Report{EventID: "e", Status: 200}); err != nil {
 		t.Error(err)
 	}
-	if err := errors.Join(db.RotateSecret(ctx, endpoint, "whsec_2", time.Hour, tasks.Actor{}), db.RemoveEndpoint(ctx, endpoint, tasks.Actor{})); err != nil {
+	if err := errors.Join(db.Endpoints.RotateSecret(ctx, endpoint, "whsec_2", time.Hour, tasks.Actor{}), db.Endpoints.Remove(ctx, endpoint, tasks.Actor{})); err != nil {
 		t.Error(err)
 	}
 	oneItemAtATime(t, db, client(t, db))
-	if found, _, err := db.Jobs(ctx, "acme", tasks.JobFilter{Limit: 100}); err != nil || !slices.ContainsFunc(found, func(j tasks.Job) bool { return j.ID == job.ID }) {
+	if found, _, err := db.Jobs.Jobs(ctx, "acme", tasks.JobFilter{Limit: 100}); err != nil || !slices.ContainsFunc(found, func(j tasks.Job) bool { return j.ID == job.ID }) {
 		t.Errorf("jobs %+v, %v; want %s, too", found, err, job.ID)
 	}
 
-	token, err := db.AddToken(ctx, "secret", "acme", tasks.Scopes, time.Hour, tasks.Actor{})
+	token, err := db.Tokens.Add(ctx, "secret", "acme", tasks.Scopes, time.Hour, tasks.Actor{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := db.Token(ctx, "secret"); err != nil || got.ID != token.ID {
+	if got, err := db.Tokens.Token(ctx, "secret"); err != nil || got.ID != token.ID {
 		t.Errorf("token %+v, %v", got, err)
 	}
 	operatorsSee(t, db)
 	theSweeperSees(t, db)
-	if found, err := db.RevokeToken(ctx, token.ID, tasks.Actor{}); err != nil || !found {
+	if found, err := db.Tokens.Revoke(ctx, token.ID, tasks.Actor{}); err != nil || !found {
 		t.Errorf("revoke: %t, %v", found, err)
 	}
 	fleet := []tasks.Instance{{ID: "phone-7", Tenant: "acme"}, {ID: "phone-8", Tenant: "acme", Protected: true}}
-	if err := db.Register(ctx, fleet, tasks.Actor{}); err != nil {
+	if err := db.Fleet.Register(ctx, fleet, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := db.Registered(ctx, []string{"phone-7", "phone-8"}); err != nil || got["phone-8"] != fleet[1] {
+	if got, err := db.Fleet.Registered(ctx, []string{"phone-7", "phone-8"}); err != nil || got["phone-8"] != fleet[1] {
 		t.Errorf("fleet %+v, %v", got, err)
 	}
 	operatorsWork(t, db)
@@ -220,16 +220,16 @@ func operatorsWork(t *testing.T, db *redisdb.DB) {
 	t.Helper()
 	secret, ctx := rand.Text(), t.Context()
 	first, second := tasks.Operator{Name: "alice", Role: tasks.RoleOperator, PasswordHash: "x"}, tasks.Operator{Name: "bob", Role: tasks.RoleViewer, PasswordHash: "y"}
-	invited, err := db.InviteFirst(ctx, secret, time.Hour)
-	good, read := db.Invited(ctx, secret)
-	made, making := db.AddFirstOperator(ctx, secret, first, tasks.Actor{})
-	added, adding := db.AddOperator(ctx, second, tasks.Actor{})
-	again, repeated := db.AddOperator(ctx, tasks.Operator{Name: "bob", PasswordHash: "z"}, tasks.Actor{})
+	invited, err := db.Operators.InviteFirst(ctx, secret, time.Hour)
+	good, read := db.Operators.Invited(ctx, secret)
+	made, making := db.Operators.AddFirstOperator(ctx, secret, first, tasks.Actor{})
+	added, adding := db.Operators.Add(ctx, second, tasks.Actor{})
+	again, repeated := db.Operators.Add(ctx, tasks.Operator{Name: "bob", PasswordHash: "z"}, tasks.Actor{})
 	if err := errors.Join(err, read, making, adding, repeated); err != nil || !invited || !good || !made || !added || again {
 		t.Errorf("invited %t, good %t, made %t, added %t, again %t: %v", invited, good, made, added, again, err)
 	}
 	for _, name := range []string{"alice", "bob"} {
-		if removed, err := db.RemoveOperator(ctx, name, tasks.Actor{}); !removed || err != nil {
+		if removed, err := db.Operators.Remove(ctx, name, tasks.Actor{}); !removed || err != nil {
 			t.Errorf("%s removed %t, %v", name, removed, err)
 		}
 	}
@@ -237,7 +237,7 @@ func operatorsWork(t *testing.T, db *redisdb.DB) {
 
 func client(t *testing.T, db *redisdb.DB) redis.UniversalClient {
 	t.Helper()
-	rdb, ok := db.MakeRedisClient().(redis.UniversalClient)
+	rdb, ok := db.Redis.MakeRedisClient().(redis.UniversalClient)
 	if !ok {
 		t.Fatal("not a client")
 	}
@@ -357,7 +357,7 @@ func TestAClusterSharesTheWork(t *testing.T) {
 	t.Cleanup(func() { _ = db.Close() })
 	const jobs = 300
 	for n := range jobs {
-		if _, err := db.Submit(t.Context(), tasks.Submission{
+		if _, err := db.Records.Submit(t.Context(), tasks.Submission{
 			Tenant: fmt.Sprint("tenant-", n%50), InstanceIDs: []string{"phone-1", "phone-2", "phone-3", "phone-4"}, AllowUnregistered: true,
 		}); err != nil {
 			t.Fatal(err)
@@ -400,30 +400,30 @@ func theSweeperSees(t *testing.T, db *redisdb.DB) {
 	for i, d := range deliveries {
 		ids[i] = d.TaskID()
 	}
-	if err := db.NewInspector().DeleteTask(job.Queue, ids[1]); err != nil {
+	if err := db.Redis.NewInspector().DeleteTask(job.Queue, ids[1]); err != nil {
 		t.Fatal(err)
 	}
-	if looks := db.LookUp(ctx, job.Queue, ids); !slices.Equal(looks, []tasks.TaskLook{{}, {Fate: tasks.Missing}, {}}) {
+	if looks := db.Sweep.LookUp(ctx, job.Queue, ids); !slices.Equal(looks, []tasks.TaskLook{{}, {Fate: tasks.Missing}, {}}) {
 		t.Errorf("its tasks are %+v", looks)
 	}
-	for i, hold := range db.Holds(ctx, deliveries) {
+	for i, hold := range db.Sweep.Holds(ctx, deliveries) {
 		if hold != (tasks.Hold{Open: true}) {
 			t.Errorf("item %d is with %+v", i, hold)
 		}
 	}
-	if _, err := db.Active(ctx, job.Queue); err != nil {
+	if _, err := db.Sweep.Active(ctx, job.Queue); err != nil {
 		t.Error(err)
 	}
-	if _, err := db.InHand(ctx); err != nil {
+	if _, err := db.Sweep.InHand(ctx); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := db.Claim(ctx, 10, time.Minute); err != nil {
+	if _, _, err := db.Sweep.Claim(ctx, 10, time.Minute); err != nil {
 		t.Error(err)
 	}
-	if err := db.Redeliver(ctx, job, deliveries[1], func(int) time.Duration { return 0 }); err != nil {
+	if err := db.Sweep.Redeliver(ctx, job, deliveries[1], func(int) time.Duration { return 0 }); err != nil {
 		t.Fatal(err)
 	}
-	reads := db.Records(ctx, []string{job.ID, tasks.NewJobID()})
+	reads := db.Jobs.Records(ctx, []string{job.ID, tasks.NewJobID()})
 	if reads[0].Err != nil || reads[0].Job.Items[1].Delivery != 2 || !errors.Is(reads[1].Err, tasks.JobGone) {
 		t.Errorf("records %+v", reads)
 	}

@@ -46,14 +46,14 @@ func newBench(t *testing.T, transport transport) bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	e, err := db.AddEndpoint(t.Context(), tasks.Endpoint{
+	e, err := db.Endpoints.Add(t.Context(), tasks.Endpoint{
 		ID: "ep_1", Tenant: "acme", URL: "https://acme.example", Topics: tasks.Topics, Secret: "whsec_1",
 	}, tasks.Actor{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	return bench{NewDispatcher(redisdb.WebhookQueue, db, transport, db.NewServer, nil, log), db, e}
+	return bench{NewDispatcher(redisdb.WebhookQueue, db.Endpoints, transport, db.Redis.NewServer, nil, log), db, e}
 }
 
 func (b bench) notice() tasks.Notice {
@@ -69,7 +69,7 @@ func (b bench) deliver(t *testing.T, n tasks.Notice) error {
 
 func (b bench) endpoint(t *testing.T) tasks.Endpoint {
 	t.Helper()
-	e, err := b.db.Endpoint(t.Context(), "acme", b.e.ID)
+	e, err := b.db.Endpoints.Endpoint(t.Context(), "acme", b.e.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestWhatBecomesOfANotice(t *testing.T) {
 	})
 	t.Run("one for a removed endpoint is dropped", func(t *testing.T) {
 		b := newBench(t, answers(http.StatusOK))
-		if err := b.db.RemoveEndpoint(t.Context(), b.e, tasks.Actor{}); err != nil {
+		if err := b.db.Endpoints.Remove(t.Context(), b.e, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := b.deliver(t, b.notice()); err != nil || b.count(t, delivered) != 0 {
@@ -195,9 +195,9 @@ func (b bench) run(t *testing.T) (stop func()) {
 // finished ends a job of the endpoint's tenant and has it told.
 func (b bench) finished(t *testing.T, tenant string) tasks.Job {
 	t.Helper()
-	job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: []string{"phone-1"}, AllowUnregistered: true})
+	job, err := b.db.Records.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: []string{"phone-1"}, AllowUnregistered: true})
 	if err == nil {
-		err = b.db.Cancel(t.Context(), job.ID, tasks.Actor{})
+		err = b.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -216,7 +216,7 @@ func TestAnEndpointThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
 		sent <- eventID
 		return Reply{Status: http.StatusOK}
 	}))
-	if _, err := b.db.AddEndpoint(t.Context(), tasks.Endpoint{
+	if _, err := b.db.Endpoints.Add(t.Context(), tasks.Endpoint{
 		ID: "ep_2", Tenant: "other", URL: "https://other.example", Topics: tasks.Topics, Secret: "whsec_2",
 	}, tasks.Actor{}); err != nil {
 		t.Fatal(err)
@@ -240,11 +240,11 @@ func TestAnEndpointThatHangsDoesNotHoldUpTheOthers(t *testing.T) {
 	b.interrupt() // what the end of shutdownGrace does
 	stop()
 	// What was interrupted is not lost, and no try was used up.
-	left, err := b.db.NewInspector().GetQueueInfo(redisdb.WebhookQueue)
+	left, err := b.db.Redis.NewInspector().GetQueueInfo(redisdb.WebhookQueue)
 	if err != nil || left.Pending+left.Retry+left.Scheduled != concurrency+10 {
 		t.Errorf("left %+v, %v", left, err)
 	}
-	list, err := b.db.NewInspector().ListRetryTasks(redisdb.WebhookQueue)
+	list, err := b.db.Redis.NewInspector().ListRetryTasks(redisdb.WebhookQueue)
 	for _, task := range list {
 		if task.Retried != 0 {
 			t.Errorf("task %s was retried %d times: %s", task.ID, task.Retried, task.LastErr)
@@ -263,7 +263,7 @@ func TestATryThatFailsUsesUpAStepOfTheSchedule(t *testing.T) {
 	}))
 	job := b.finished(t, "acme")
 	b.run(t)
-	inspector, id := b.db.NewInspector(), job.ID+"-finished-1-ep_1"
+	inspector, id := b.db.Redis.NewInspector(), job.ID+"-finished-1-ep_1"
 	state := func(want asynq.TaskState) (info *asynq.TaskInfo) {
 		t.Helper()
 		for deadline := time.Now().Add(30 * time.Second); info == nil || info.State != want; time.Sleep(5 * time.Millisecond) {

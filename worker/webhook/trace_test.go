@@ -37,14 +37,14 @@ func TestNoticesAreSpansBesideTheAttempts(t *testing.T) {
 			var log bytes.Buffer
 			b.tracer, b.log = provider.Tracer("test"), slog.New(slog.NewJSONHandler(&log, nil))
 			// A job that ends at once, and the task that is made of that.
-			job, err := b.db.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, Traceparent: row.traceparent})
+			job, err := b.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, AllowUnregistered: true, Traceparent: row.traceparent})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := b.db.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
+			if err := b.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
-			notices, err := b.db.NewInspector().ListPendingTasks(redisdb.WebhookQueue)
+			notices, err := b.db.Redis.NewInspector().ListPendingTasks(redisdb.WebhookQueue)
 			if err != nil || len(notices) != 1 {
 				t.Fatalf("notices %v, %v", notices, err)
 			}

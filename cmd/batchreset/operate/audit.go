@@ -69,16 +69,16 @@ line.`,
 				return err
 			}
 			return op.run(cmd, func(db *redisdb.DB) error {
-				if err := readTimes(db.Now()); err != nil {
+				if err := readTimes(db.Redis.Now()); err != nil {
 					return err
 				}
 				return op.output.Show(std.Out, terminal.View{
 					List: "entries", Columns: auditColumns,
 					Rows: func(add func(any) error) error {
-						return db.AuditTrail(cmd.Context(), filter, func(e tasks.AuditEntry) error { return add(e) })
+						return db.Audit.Trail(cmd.Context(), filter, func(e tasks.AuditEntry) error { return add(e) })
 					},
 					Text: func(w io.Writer) error {
-						return db.AuditTrail(cmd.Context(), filter, func(e tasks.AuditEntry) error {
+						return db.Audit.Trail(cmd.Context(), filter, func(e tasks.AuditEntry) error {
 							_, err := fmt.Fprintln(w, auditLine(e))
 							return err
 						})

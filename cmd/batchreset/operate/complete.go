@@ -38,13 +38,13 @@ func offerTenants(ctx context.Context, cmd *cobra.Command, args []string) (names
 	cmd.SetContext(ctx)
 	op := operation{redis: redisflags.Flags{URL: cmd.Flag("redis").Value.String(), File: cmd.Flag("redis-file").Value.String()}}
 	err = op.run(cmd, func(db *redisdb.DB) error {
-		policies, err := db.Policies(ctx)
+		policies, err := db.Policies.List(ctx)
 		for _, p := range policies {
 			if p.Tenant != "" {
 				names = append(names, p.Tenant)
 			}
 		}
-		more, others := db.Tenants(ctx)
+		more, others := db.Tokens.Tenants(ctx)
 		names = append(names, more...)
 		return errors.Join(err, others)
 	})

@@ -14,6 +14,7 @@ import (
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/registry"
 )
 
 func newFleetCommand(std *terminal.Streams) *cobra.Command {
@@ -106,7 +107,7 @@ func (i imported) write(w io.Writer) {
 // register is told of what is done even where it stops.
 func register(ctx context.Context, db *redisdb.DB, changes []tasks.FleetChange) (report tasks.FleetReport, err error) {
 	for chunk := range slices.Chunk(changes, fleetChunk) {
-		done, err := db.Import(ctx, chunk, terminal.Actor(""))
+		done, err := db.Fleet.Import(ctx, chunk, terminal.Actor(""))
 		report.Add(done)
 		if err != nil {
 			return report, fmt.Errorf("stopped at instance %s, repeat the import: %w", chunk[0].ID, err)
@@ -130,11 +131,11 @@ to 'batchreset fleet import'.`,
 				return op.output.Show(std.Out, terminal.View{
 					List: "instances", Columns: []string{"instance_id", "tenant", "protected"},
 					Rows: func(add func(any) error) error {
-						return db.Fleet(cmd.Context(), func(in tasks.Instance) error { return add(in) })
+						return db.Fleet.All(cmd.Context(), func(in tasks.Instance) error { return add(in) })
 					},
 					Table: func(w io.Writer) error {
 						table := terminal.NewTable(w, "INSTANCE", "TENANT", "PROTECTED")
-						err := db.Fleet(cmd.Context(), func(in tasks.Instance) error {
+						err := db.Fleet.All(cmd.Context(), func(in tasks.Instance) error {
 							table.Row(in.ID, in.Tenant, strconv.FormatBool(in.Protected))
 							return nil
 						})
@@ -149,7 +150,7 @@ to 'batchreset fleet import'.`,
 }
 
 func newFleetRemoveCommand(std *terminal.Streams) *cobra.Command {
-	return newFleetChangeCommand(std, "removed", (*redisdb.DB).Unregister, &cobra.Command{
+	return newFleetChangeCommand(std, "removed", (*registry.Fleet).Unregister, &cobra.Command{
 		Use:   "remove ID…",
 		Short: "Take instances out of the fleet",
 		Long: `Takes instances out of the fleet. Items of running jobs that have not begun their
@@ -179,11 +180,11 @@ func newFleetUnprotectCommand(std *terminal.Streams) *cobra.Command {
 }
 
 // fleetChange changes the entries of instances, and returns those that have none.
-type fleetChange func(db *redisdb.DB, ctx context.Context, instances []string, actor tasks.Actor) (missing []string, err error)
+type fleetChange func(fleet *registry.Fleet, ctx context.Context, instances []string, actor tasks.Actor) (missing []string, err error)
 
 func protect(protected bool) fleetChange {
-	return func(db *redisdb.DB, ctx context.Context, instances []string, actor tasks.Actor) ([]string, error) {
-		return db.Protect(ctx, instances, protected, actor)
+	return func(fleet *registry.Fleet, ctx context.Context, instances []string, actor tasks.Actor) ([]string, error) {
+		return fleet.Protect(ctx, instances, protected, actor)
 	}
 }
 
@@ -194,7 +195,7 @@ func newFleetChangeCommand(std *terminal.Streams, done string, change fleetChang
 	cmd.Args = terminal.ArgsFromUsage
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return op.run(cmd, func(db *redisdb.DB) error {
-			missing, err := change(db, cmd.Context(), args, terminal.Actor(""))
+			missing, err := change(db.Fleet, cmd.Context(), args, terminal.Actor(""))
 			if err != nil {
 				return err
 			}

@@ -90,7 +90,7 @@ func (f *fleetFile) checkTenants(ctx context.Context, db *redisdb.DB) error {
 		}
 	}
 	for chunk := range slices.Chunk(without, fleetChunk) {
-		fleet, err := db.Registered(ctx, chunk)
+		fleet, err := db.Fleet.Registered(ctx, chunk)
 		if err != nil {
 			return err
 		}

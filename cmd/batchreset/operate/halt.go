@@ -83,7 +83,7 @@ starts.`,
 				return errors.New("--commit-replicas must not be negative")
 			}
 			return op.run(cmd, func(db *redisdb.DB) error {
-				if err := db.Halt(cmd.Context(), whom.tenant, tasks.HaltedByOperator, terminal.Actor(reason)); err != nil {
+				if err := db.Policies.Halt(cmd.Context(), whom.tenant, tasks.HaltedByOperator, terminal.Actor(reason)); err != nil {
 					return err
 				}
 				return op.output.Said(std, whom.shown("halted"), "halted: %s; 'batchreset resume' ends it", &whom)
@@ -124,10 +124,10 @@ beside the operators', and the tenant ends it. --own ends it in the tenant's pla
 				if own {
 					whose = tasks.HaltedByTenant
 				}
-				if err := db.Resume(cmd.Context(), whom.tenant, whose, terminal.Actor("")); err != nil {
+				if err := db.Policies.Resume(cmd.Context(), whom.tenant, whose, terminal.Actor("")); err != nil {
 					return err
 				}
-				policies, err := db.Policies(cmd.Context())
+				policies, err := db.Policies.List(cmd.Context())
 				if err != nil {
 					return err
 				}

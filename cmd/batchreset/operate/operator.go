@@ -55,8 +55,8 @@ a file. Redis keeps its bcrypt hash.`,
 				return fmt.Errorf("--role %w", err)
 			}
 			return op.run(cmd, func(db *redisdb.DB) error {
-				o.CreatedAt.Time = db.Now()
-				if _, found, err := db.Operator(cmd.Context(), o.Name); err != nil {
+				o.CreatedAt.Time = db.Redis.Now()
+				if _, found, err := db.Operators.Operator(cmd.Context(), o.Name); err != nil {
 					return err
 				} else if found {
 					return operatorIsThere(o.Name)
@@ -65,7 +65,7 @@ a file. Redis keeps its bcrypt hash.`,
 				if o.PasswordHash, err = password.hash(std); err != nil {
 					return err
 				}
-				added, err := db.AddOperator(cmd.Context(), o, terminal.Actor(""))
+				added, err := db.Operators.Add(cmd.Context(), o, terminal.Actor(""))
 				if err != nil {
 					return err
 				}
@@ -94,11 +94,11 @@ func newOperatorPasswordCommand(std *terminal.Streams) *cobra.Command {
 		Args:    terminal.ArgsFromUsage,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return op.run(cmd, func(db *redisdb.DB) error {
-				_, found, err := db.Operator(cmd.Context(), args[0])
+				_, found, err := db.Operators.Operator(cmd.Context(), args[0])
 				if err == nil && found {
 					var hash string
 					if hash, err = password.hash(std); err == nil {
-						found, err = db.SetPassword(cmd.Context(), args[0], hash, terminal.Actor(""))
+						found, err = db.Operators.SetPassword(cmd.Context(), args[0], hash, terminal.Actor(""))
 					}
 				}
 				if err != nil {
@@ -130,7 +130,7 @@ func newOperatorRoleCommand(std *terminal.Streams) *cobra.Command {
 				return fmt.Errorf("ROLE %w", err)
 			}
 			return op.run(cmd, func(db *redisdb.DB) error {
-				found, err := db.SetRole(cmd.Context(), args[0], role, terminal.Actor(""))
+				found, err := db.Operators.SetRole(cmd.Context(), args[0], role, terminal.Actor(""))
 				if err != nil {
 					return err
 				}
@@ -165,7 +165,7 @@ func newOperatorListCommand(std *terminal.Streams) *cobra.Command {
 		name:    "operators",
 		columns: []string{"name", "role", "created_at"},
 		read: func(ctx context.Context, db *redisdb.DB, _ []string) ([]tasks.Operator, error) {
-			return db.Operators(ctx)
+			return db.Operators.List(ctx)
 		},
 		head: []string{"NAME", "ROLE", "ADDED"},
 		row: func(o tasks.Operator, _ time.Time) []string {
@@ -188,7 +188,7 @@ func newOperatorRemoveCommand(std *terminal.Streams) *cobra.Command {
 		Args:    terminal.ArgsFromUsage,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return op.run(cmd, func(db *redisdb.DB) error {
-				found, err := db.RemoveOperator(cmd.Context(), args[0], terminal.Actor(""))
+				found, err := db.Operators.Remove(cmd.Context(), args[0], terminal.Actor(""))
 				if err != nil {
 					return err
 				}

@@ -70,7 +70,7 @@ func newListCommand[T any](std *terminal.Streams, l list[T], cmd *cobra.Command)
 				Table: func(w io.Writer) error {
 					table := terminal.NewTable(w, l.head...)
 					for _, entry := range entries {
-						table.Row(l.row(entry, db.Now())...)
+						table.Row(l.row(entry, db.Redis.Now())...)
 					}
 					return table.Flush()
 				},

@@ -79,7 +79,7 @@ rest waits. --open-instances counts jobs that were accepted while there was such
 				return errors.New("no limit is given (see 'batchreset tenant limit --help')")
 			}
 			return op.run(cmd, func(db *redisdb.DB) error {
-				if err := db.SetLimits(cmd.Context(), whom.tenant, limits, reset, terminal.Actor("")); err != nil {
+				if err := db.Policies.SetLimits(cmd.Context(), whom.tenant, limits, reset, terminal.Actor("")); err != nil {
 					return err
 				}
 				return op.output.Said(std, tasks.Policy{Tenant: whom.tenant, Limits: limits}, "limits set for %s", &whom)
@@ -149,7 +149,7 @@ those that are named; where nothing is set, the default. What has no limit is no
 // tenantStates are the states of the tenants with a policy of their own, and of the others
 // that are named.
 func tenantStates(ctx context.Context, db *redisdb.DB, names []string) ([]tenantState, error) {
-	policies, err := db.Policies(ctx)
+	policies, err := db.Policies.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func tenantStates(ctx context.Context, db *redisdb.DB, names []string) ([]tenant
 		if policy.Tenant == "" {
 			continue
 		}
-		usage, err := db.Usage(ctx, policy.Tenant)
+		usage, err := db.Quotas.Usage(ctx, policy.Tenant)
 		if err != nil {
 			return nil, err
 		}

@@ -56,11 +56,11 @@ only now; what is needed to list and revoke it goes to standard error.`,
 			}
 			return op.run(cmd, func(db *redisdb.DB) error {
 				secret := "brt_" + rand.Text() + rand.Text()
-				token, err := db.AddToken(cmd.Context(), secret, tenant, granted, ttl, terminal.Actor(""))
+				token, err := db.Tokens.Add(cmd.Context(), secret, tenant, granted, ttl, terminal.Actor(""))
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(std.Err, "token %s for tenant %s, scopes %s, %s\n", token.ID, token.Tenant, terminal.Join(token.Scopes), expiry(token, db.Now()))
+				fmt.Fprintf(std.Err, "token %s for tenant %s, scopes %s, %s\n", token.ID, token.Tenant, terminal.Join(token.Scopes), expiry(token, db.Redis.Now()))
 				return op.output.Show(std.Out, terminal.View{Document: newToken{token, secret}, Text: terminal.Line(secret)})
 			})
 		},
@@ -109,8 +109,10 @@ func newTokenListCommand(std *terminal.Streams) *cobra.Command {
 	return newListCommand(std, list[tasks.Token]{
 		name:    "tokens",
 		columns: []string{"token_id", "tenant", "scopes", "created_at", "expires_at", "revoked_at"},
-		read:    func(ctx context.Context, db *redisdb.DB, _ []string) ([]tasks.Token, error) { return db.Tokens(ctx) },
-		head:    []string{"ID", "TENANT", "SCOPES", "CREATED", "STATE"},
+		read: func(ctx context.Context, db *redisdb.DB, _ []string) ([]tasks.Token, error) {
+			return db.Tokens.List(ctx)
+		},
+		head: []string{"ID", "TENANT", "SCOPES", "CREATED", "STATE"},
 		row: func(t tasks.Token, now time.Time) []string {
 			return []string{t.ID, t.Tenant, terminal.Join(t.Scopes), terminal.Clock(t.CreatedAt.Time), expiry(t, now)}
 		},
@@ -131,7 +133,7 @@ func newTokenRevokeCommand(std *terminal.Streams) *cobra.Command {
 		Args:    terminal.ArgsFromUsage,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return op.run(cmd, func(db *redisdb.DB) error {
-				found, err := db.RevokeToken(cmd.Context(), args[0], terminal.Actor(""))
+				found, err := db.Tokens.Revoke(cmd.Context(), args[0], terminal.Actor(""))
 				if err != nil {
 					return err
 				}

@@ -70,7 +70,7 @@ The URL must be https, and every address of its host a public one.`,
 				return fmt.Errorf("--url %w", err)
 			}
 			return op.run(cmd, func(db *redisdb.DB) error {
-				e, err := db.AddEndpoint(cmd.Context(), tasks.NewEndpoint(tenant, url, topics), terminal.Actor(""))
+				e, err := db.Endpoints.Add(cmd.Context(), tasks.NewEndpoint(tenant, url, topics), terminal.Actor(""))
 				if err != nil {
 					return terminal.WithoutCode(err)
 				}
@@ -119,7 +119,7 @@ func newWebhookListCommand(std *terminal.Streams) *cobra.Command {
 			"last.at", "last.event", "last.status", "last.error",
 		},
 		read: func(ctx context.Context, db *redisdb.DB, _ []string) ([]tasks.Endpoint, error) {
-			endpoints, err := db.Endpoints(ctx)
+			endpoints, err := db.Endpoints.List(ctx)
 			if tenant != "" {
 				endpoints = slices.DeleteFunc(endpoints, func(e tasks.Endpoint) bool { return e.Tenant != tenant })
 			}

@@ -22,7 +22,7 @@ func newEndpointCommand(cmd *cobra.Command, do func(context.Context, *redisdb.DB
 	cmd.Args = terminal.ArgsFromUsage
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return op.run(cmd, func(db *redisdb.DB) error {
-			e, err := db.EndpointByID(cmd.Context(), args[0])
+			e, err := db.Endpoints.EndpointByID(cmd.Context(), args[0])
 			if err == nil {
 				err = do(cmd.Context(), db, e, op.output)
 			}
@@ -43,7 +43,7 @@ func newWebhookRemoveCommand(std *terminal.Streams) *cobra.Command {
 		Long:    "Removes an endpoint. What is on its way to it is dropped.",
 		Example: "  batchreset webhook remove ep_4k2jq6zr7ma3xw5b",
 	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
-		if err := db.RemoveEndpoint(ctx, e, terminal.Actor("")); err != nil {
+		if err := db.Endpoints.Remove(ctx, e, terminal.Actor("")); err != nil {
 			return err
 		}
 		return output.Said(std, map[string]any{"endpoint_id": e.ID, "removed": true}, "removed %s", e.ID)
@@ -59,7 +59,7 @@ happened meanwhile is not made up for; notices that were on their way when it wa
 disabled are archived on the asynq dashboard, where they can be run.`,
 		Example: "  batchreset webhook enable ep_4k2jq6zr7ma3xw5b",
 	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
-		if err := db.EnableEndpoint(ctx, e, terminal.Actor("")); err != nil {
+		if err := db.Endpoints.Enable(ctx, e, terminal.Actor("")); err != nil {
 			return err
 		}
 		return output.Said(std, map[string]any{"endpoint_id": e.ID, "enabled": true}, "enabled %s", e.ID)
@@ -78,7 +78,7 @@ at once, for a secret that got into wrong hands.`,
   batchreset webhook rotate ep_4k2jq6zr7ma3xw5b --overlap 0`,
 	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
 		secret := tasks.NewEndpointSecret()
-		if err := db.RotateSecret(ctx, e, secret, overlap, terminal.Actor("")); err != nil {
+		if err := db.Endpoints.RotateSecret(ctx, e, secret, overlap, terminal.Actor("")); err != nil {
 			return err
 		}
 		fmt.Fprintf(std.Err, "new secret for %s; the old one signs, too, for %s\n", e.ID, overlap)
@@ -104,8 +104,8 @@ once, and shows the answer. It exits 0 only if the endpoint took it. It changes 
 of the endpoint's state, and works for a disabled one, too.`,
 		Example: "  batchreset webhook test ep_4k2jq6zr7ma3xw5b",
 	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
-		now := db.Now()
-		sender := webhook.NewSender(terminal.UserAgent(), private, db.Now)
+		now := db.Redis.Now()
+		sender := webhook.NewSender(terminal.UserAgent(), private, db.Redis.Now)
 		defer sender.Close()
 		body := tasks.NoticeBody("webhook.test", tasks.Time{Time: now}, map[string]string{"tenant": e.Tenant, "endpoint_id": e.ID})
 		reply := sender.Send(ctx, e, fmt.Sprintf("%s-test-%d", e.ID, now.UnixMilli()), body)
@@ -115,7 +115,7 @@ of the endpoint's state, and works for a disabled one, too.`,
 		text := strings.TrimSpace(reply.Text)
 		err := output.Show(std.Out, terminal.View{
 			Document: map[string]any{"endpoint_id": e.ID, "status": reply.Status, "answer": text},
-			Text:     terminal.Line(strings.TrimSpace(fmt.Sprintf("status %d after %s\n%s", reply.Status, db.Now().Sub(now).Round(time.Millisecond), text))),
+			Text:     terminal.Line(strings.TrimSpace(fmt.Sprintf("status %d after %s\n%s", reply.Status, db.Redis.Now().Sub(now).Round(time.Millisecond), text))),
 		})
 		if reply.Status/100 != 2 {
 			return errors.Join(err, terminal.WithCode(terminal.ExitStatus(reply.Status), errors.New("the endpoint did not take it; 2xx would mean that it did")))

@@ -14,12 +14,13 @@ import (
 
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/wire"
 )
 
 // Failed gives an error of Redis its exit code. A URL that is none is the command
 // line's fault.
 func Failed(err error) error {
-	if errors.Is(err, redisdb.ErrURL) {
+	if errors.Is(err, wire.ErrURL) {
 		return terminal.WithCode(terminal.ExitUsage, err)
 	}
 	return terminal.WithCode(terminal.ExitAway, err)

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/registry"
 )
 
 // DefineReplicas is for the processes that change jobs.
@@ -21,7 +22,7 @@ func DefineQueues(flags *pflag.FlagSet, n *int) {
 
 // DefineFullAt is for everything that accepts new work.
 func DefineFullAt(flags *pflag.FlagSet, percent *int) {
-	flags.IntVar(percent, "full-at", redisdb.DefaultFullAt, "`percent` of Redis's maxmemory from which no new work is accepted: submits, retries, imports; give api and worker the same")
+	flags.IntVar(percent, "full-at", registry.DefaultFullAt, "`percent` of Redis's maxmemory from which no new work is accepted: submits, retries, imports; give api and worker the same")
 }
 
 // CheckFullAt returns an error that names the flag unless percent is from 1 to 100.

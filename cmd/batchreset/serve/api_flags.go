@@ -75,7 +75,7 @@ func (f *apiFlags) handler(stopping <-chan struct{}, db *redisdb.DB, ops opsFlag
 	return api.New(api.Config{
 		MaxInstances: f.maxInstances, AllowUnregistered: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(),
 		Tracer: tracer, Version: terminal.Version(), BasePath: f.basePath, Origins: f.origins, Stopping: stopping,
-	}, db, log)
+	}, apiStore(db), log)
 }
 
 // defaultBacklog is five times what one tenant may have open by default. Queued, each is
@@ -84,7 +84,7 @@ const defaultBacklog = 500_000
 
 // sayLimits tells the log what tenants are limited to that have no limits of their own.
 func (f *apiFlags) sayLimits(ctx context.Context, db *redisdb.DB, log *slog.Logger) error {
-	all, err := db.Policy(ctx, "")
+	all, err := db.Policies.Policy(ctx, "")
 	if err != nil {
 		return err
 	}

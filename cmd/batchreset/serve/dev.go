@@ -125,13 +125,13 @@ func (d *dev) addCaller(ctx context.Context) error {
 	if !d.inside {
 		d.token, ttl = rand.Text(), 24*time.Hour
 	}
-	if _, err := d.db.AddToken(ctx, d.token, demoTenant, tasks.Scopes, ttl, terminal.Actor("dev")); err != nil {
+	if _, err := d.db.Tokens.Add(ctx, d.token, demoTenant, tasks.Scopes, ttl, terminal.Actor("dev")); err != nil {
 		return err
 	}
 	if d.hook == "" {
 		return nil
 	}
-	endpoint, err := d.db.AddEndpoint(ctx, tasks.NewEndpoint(demoTenant, d.hook, tasks.Topics), terminal.Actor(""))
+	endpoint, err := d.db.Endpoints.Add(ctx, tasks.NewEndpoint(demoTenant, d.hook, tasks.Topics), terminal.Actor(""))
 	d.secret = endpoint.Secret
 	return terminal.WithoutCode(err)
 }
@@ -201,6 +201,3 @@ Or both at once:
 	}
 	return nil
 }
-
-// Compile-time checks that the parts which meet here fit.
-var _ worker.Store = (*redisdb.DB)(nil)

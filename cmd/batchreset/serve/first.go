@@ -14,7 +14,7 @@ import (
 // elsewhere, by more of them than may log in. Without a link the service works all the same.
 func (p *process) inviteFirst(ctx context.Context) {
 	secret := rand.Text()
-	invited, err := p.db.InviteFirst(ctx, secret, firstLasts)
+	invited, err := p.db.Operators.InviteFirst(ctx, secret, firstLasts)
 	switch {
 	case err != nil:
 		p.log.Warn("no link was made for the first operator of the site; 'batchreset operator add' makes one", "error", err)

@@ -50,7 +50,7 @@ func (f *opsFlags) trusted() (networks []*net.IPNet) {
 
 func (f *opsFlags) handler(stopping <-chan struct{}, db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
 	return ops.New(ops.Config{
-		Redis: asynqmon.Options{RedisConnOpt: db}, Store: db, TraceURL: f.traceURL, Path: f.path, Version: terminal.Version(), Stopping: stopping,
+		Redis: asynqmon.Options{RedisConnOpt: db.Redis}, Store: opsStore(db), TraceURL: f.traceURL, Path: f.path, Version: terminal.Version(), Stopping: stopping,
 		ClientIP: api.ClientIP(f.trusted()), OpenHere: f.openHere, Log: log,
 	}, metrics...)
 }

@@ -16,6 +16,7 @@ import (
 	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/wire"
 )
 
 // process is a running api, worker or dev. Steps build it in order: each opens what it needs and
@@ -56,7 +57,7 @@ type closer struct {
 
 func newProcess(name string, std *terminal.Streams, ops opsFlags) *process {
 	p := &process{name: name, std: std, log: newLogger(std.Err), ops: ops}
-	redisdb.LogTo(p.log)
+	wire.LogTo(p.log)
 	return p
 }
 
@@ -151,9 +152,9 @@ func (p *process) use(db *redisdb.DB, err error) error {
 	p.db, p.metrics = db, append(p.metrics, db)
 	p.onClose("Redis", db.Close)
 	p.companions = append(p.companions,
-		part{"activity", db.WriteActivity},
-		part{"audit trail", db.WriteTrail},
-		part{"clock", func(ctx context.Context) error { return db.WatchClock(ctx, p.log) }},
+		part{"activity", db.Activity.WriteActivity},
+		part{"audit trail", db.Audit.WriteTrail},
+		part{"clock", func(ctx context.Context) error { return db.Redis.WatchClock(ctx, p.log) }},
 	)
 	return nil
 }

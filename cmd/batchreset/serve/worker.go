@@ -100,18 +100,18 @@ func runWorker(ctx context.Context, std *terminal.Streams, redis redisflags.Flag
 // addWorker adds what resets instances and what sends webhooks.
 func (p *process) addWorker(flags workerFlags, driver worker.Driver) step {
 	return func(context.Context) error {
-		flags.Queues, flags.Tracer = p.db.Queues, p.tracer
+		flags.Queues, flags.Tracer = p.db.Queues.Queues, p.tracer
 		upstream := worker.NewUpstream(driver, flags.upstream, p.log)
-		w, err := worker.New(flags.Config, p.db, upstream, p.db.NewServer, p.log)
+		w, err := worker.New(flags.Config, workerStore(p.db), upstream, p.db.Redis.NewServer, p.log)
 		if err != nil {
 			return err
 		}
-		sweeper := worker.NewSweeper(p.db, p.db.Queues, p.log)
-		sender := webhook.NewSender(terminal.UserAgent(), flags.webhookPrivate, p.db.Now)
-		dispatcher := webhook.NewDispatcher(redisdb.WebhookQueue, p.db, sender, p.db.NewServer, p.tracer, p.log)
+		sweeper := worker.NewSweeper(sweepStore(p.db), p.db.Queues.Queues, p.log)
+		sender := webhook.NewSender(terminal.UserAgent(), flags.webhookPrivate, p.db.Redis.Now)
+		dispatcher := webhook.NewDispatcher(redisdb.WebhookQueue, p.db.Endpoints, sender, p.db.Redis.NewServer, p.tracer, p.log)
 		p.metrics = append(p.metrics, flags.metricsOf(w), sweeper, upstream, dispatcher)
 		p.work = append(p.work,
-			part{"signals of work", p.db.Listen},
+			part{"signals of work", p.db.Redis.Listen},
 			part{"worker", w.Run},
 			part{"sweeper", sweeper.Run},
 			part{"webhooks", dispatcher.Run},

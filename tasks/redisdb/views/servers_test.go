@@ -1,4 +1,4 @@
-package redisdb
+package views
 
 import (
 	"strings"
@@ -16,7 +16,7 @@ func TestCheckInfo(t *testing.T) {
 		{"refuses a replica", "7.0.15", "noeviction", "slave", "read-only replica"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			err := checkInfo("# Server\r\nredis_version:" + row.version + "\r\nmaxmemory_policy:" + row.policy + "\r\nrole:" + row.role + "\r\n")
+			err := CheckInfo("# Server\r\nredis_version:" + row.version + "\r\nmaxmemory_policy:" + row.policy + "\r\nrole:" + row.role + "\r\n")
 			if row.want == "" && err != nil || row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)) {
 				t.Errorf("got %v, want %q", err, row.want)
 			}

@@ -1,0 +1,32 @@
+package serve
+
+import (
+	"batchreset/api"
+	"batchreset/api/ops"
+	"batchreset/tasks/redisdb"
+	"batchreset/worker"
+)
+
+// What the parts of a process need of the store meets what the store has here.
+
+func apiStore(db *redisdb.DB) api.Store {
+	return api.Store{
+		Tokens: db.Tokens, Fleet: db.Fleet, Records: db.Records, Reader: db.Jobs, Quotas: db.Quotas,
+		Policies: db.Policies, Server: db, Storage: db.Storage, Clock: db.Redis,
+	}
+}
+
+func opsStore(db *redisdb.DB) ops.Store {
+	return ops.Store{
+		Operators: db.Operators, AuditTrail: db.Audit, Jobs: db.Jobs, Records: db.Records, FailureIndex: db.Failures, Fleet: db.Fleet,
+		Tokens: db.Tokens, Policies: db.Policies, Quotas: db.Quotas, Summary: db.Overview, Server: db, Clock: db.Redis,
+	}
+}
+
+func workerStore(db *redisdb.DB) worker.Store {
+	return worker.Store{Attempts: db.Attempts, Policies: db.Policies, Quotas: db.Quotas, Notices: db.Notices}
+}
+
+func sweepStore(db *redisdb.DB) worker.SweepStore {
+	return worker.SweepStore{OpenJobs: db.Sweep, Jobs: db.Jobs, Events: db.Notices, Failures: db.Failures}
+}
