@@ -555,13 +555,17 @@ func (w *simWorld) halt() {
 		return
 	}
 	length := 2*time.Second + rand1(w.rand, 30*time.Second)
-	w.mustDo("halt", func(ctx context.Context) error { return w.watcher.Policies.Halt(ctx, "", tasks.HaltedByOperator, simActor) })
+	w.mustDo("halt", func(ctx context.Context) error {
+		return w.watcher.Policies.Halt(ctx, "", tasks.HaltedByOperator, simActor)
+	})
 	e := Event{Kind: Fault, Fault: haltAll, Begin: w.now()}
 	w.halted = e.Begin + length + time.Second
 	w.later(length, func() {
 		e.End = w.now()
 		w.rec.add(e)
-		w.mustDo("resume", func(ctx context.Context) error { return w.watcher.Policies.Resume(ctx, "", tasks.HaltedByOperator, simActor) })
+		w.mustDo("resume", func(ctx context.Context) error {
+			return w.watcher.Policies.Resume(ctx, "", tasks.HaltedByOperator, simActor)
+		})
 	})
 }
 

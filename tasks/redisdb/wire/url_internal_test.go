@@ -164,7 +164,7 @@ func taught(t *testing.T, url string, pieces ...string) {
 }
 
 func TestTheRunbookHasEveryParameter(t *testing.T) {
-	text, err := os.ReadFile("../../deploy/RUNBOOK.md")
+	text, err := os.ReadFile("../../../deploy/RUNBOOK.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -223,7 +223,7 @@ func main() {
 		}
 		rdb.HSet(ctx, key("negative"), n, text)
 	}
-	// A record of version 1, whose task is lost.
+	// A record of a version that is not known, whose task is lost.
 	now := time.Now().UnixMilli()
 	out.Jobs["version1"] = "0123456789abcdef0123456789abcdef"
 	must(rdb.HSet(ctx, key("version1"), map[string]any{

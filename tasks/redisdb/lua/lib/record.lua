@@ -54,7 +54,7 @@ end
 local function open(n)
   local f = redis.call('HMGET', KEYS[1], 'rev', 'left', 'stop', 'created', 'end', 'epoch', 'v', n)
   if not f[7] then return nil end
-  if f[7] ~= VERSION then error({err = 'ERR job record of version ' .. f[7] .. ', this program knows ' .. VERSION}) end
+  if f[7] ~= VERSION then error('job record of version ' .. f[7] .. ', this program knows ' .. VERSION, 0) end
   not_before = nil
   rev, left, stopped, created, finish_by = f[1], tonumber(f[2]), f[3] ~= '' and f[3] or nil, tonumber(f[4]), tonumber(f[5])
   epoch = f[6]
