@@ -23,16 +23,16 @@ func newCancelCommand(std *terminal.Streams) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "cancel JOB… | cancel --label NAME=VALUE | cancel --all",
-		Short: "Take back what jobs have not begun",
+		Short: "Cancel what jobs have not begun",
 		Long: `Cancels every instance of a job that waits, for its first attempt or for its next.
 Attempts that are running end by themselves and are not repeated: a reset that was
 sent cannot be called back. Prints the record as it is then.
 
-With --label, --instance, --since or --until, which mean what they do for
-'batchreset jobs', it cancels every job of your tenant that has not ended and fits,
-and with --all every one that has not ended. A job that is submitted meanwhile may be
-missed: the command can be given again until it finds none. 'batchreset retry JOB --state
-cancelled' opens a cancelled job again.`,
+With --label, --instance, --since or --until (as for 'batchreset jobs') it cancels every
+job of your tenant that matches and has not ended. With --all it cancels every job that
+has not ended. It may miss a job that is submitted at the same time: give the command
+again until it finds none. 'batchreset retry JOB --state cancelled' opens a cancelled
+job again.`,
 		Example: `  batchreset cancel 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
   batchreset cancel --label run_id=recall-7
   batchreset cancel --since 1h

@@ -33,9 +33,9 @@ func newLoginCommand(std *terminal.Streams) *cobra.Command {
 		Use:   "login URL",
 		Short: "Keep a server and your token for it, under a name",
 		Long: `Asks for your token, or reads it from standard input if that is no terminal, checks it
-with the server, and keeps both as a context, which is the current one from now on: other
-commands then need neither --server nor --token. What the command line or the environment
-says wins over the context, and its token is never sent to another server.
+with the server, and keeps both as a context, which becomes the current one: other
+commands then need neither --server nor --token. The command line and the environment
+win over the context, and its token is never sent to another server.
 
 A context is a file that only you can read (mode 0600), below --config-dir. Log in again
 under the same name to give it another token.`,
@@ -154,8 +154,8 @@ func newWhoamiCommand(std *terminal.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "whoami",
 		Short: "Show which server commands ask, and as whom",
-		Long: `Asks the server who the token is that commands use, and shows what comes of the command
-line, the environment and the contexts together.`,
+		Long: `Asks the server whose token the commands use, and shows the server and the context that
+follow from the command line, the environment and the contexts.`,
 		Example: `  batchreset whoami
   batchreset whoami --context lab --output json`,
 		Args: terminal.NoArgs,

@@ -33,17 +33,17 @@ cancelled. Look at unknown ones first: their phone may have been reset, and this
 it again. The others stay as they are. Prints the records as they are then, or with --wait
 follows the jobs to their end.
 
-With --label, --instance, --since or --until, which mean what they do for
-'batchreset jobs', it does so for every job of your tenant that has ended, fits and has
-such instances. On a terminal it asks before it begins.
+With --label, --instance, --since or --until (as for 'batchreset jobs') it does so for
+every job of your tenant that matches, has ended and has such instances. On a terminal it
+asks before it begins.
 
 With --failed-from, takes the result of 'submit --result' and submits those instances
-whose state is 'failed', and no others, as new jobs, as 'submit' does. Unknown ones
-belong to them only with --include-unknown. The record decides, not the file: one that was
-retried since is as its newest record says. So the same file can be given again. If this
-breaks off, that goes on from there; if an instance failed once more, it is tried once
-more; and one that was reset since is not reset again. The result has a row for each
-instance that the file gives to retry. On a terminal it asks before it begins.
+whose state is 'failed', and no others, as new jobs, as 'submit' does. Unknown ones are
+included only with --include-unknown. The record on the server decides, not the file: if
+an instance was retried since, its newest record counts. So the same file can be given
+again: a command that was interrupted goes on, an instance that failed again is tried
+again, and one that was reset since is not reset again. The result has a row for each
+instance that is retried. On a terminal it asks before it begins.
 
 ` + exitCodes,
 		Example: `  batchreset retry 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
@@ -80,7 +80,7 @@ instance that the file gives to retry. On a terminal it asks before it begins.
 	cmd.Flags().Lookup("label").Usage = "only jobs with the label `name=value`, or with --failed-from one that the new jobs have; may be repeated"
 	r.define(fromFile)
 	fromFile.BoolVar(&r.unknown, "include-unknown", false, "also reset those again of which nobody knows whether they were reset")
-	cmd.Flags().StringSliceVarP(&states, "state", "s", nil, "open the job's items in these `states`: failed (which is meant unless this is given), unknown, cancelled")
+	cmd.Flags().StringSliceVarP(&states, "state", "s", nil, "open the job's items in these `states`: failed (the default), unknown, cancelled")
 	cmd.Flags().StringVar(&r.from, "failed-from", "", "`file` of 'submit --result': submit again what failed")
 	cmd.Flags().BoolVarP(&r.yes, "yes", "y", false, "do not ask")
 	cmd.Flags().AddFlagSet(fromFile)

@@ -23,21 +23,21 @@ func newSubmitCommand(std *terminal.Streams) *cobra.Command {
 		Short: "Reset instances, which destroys the data on them",
 		Long: `Asks the service to reset instances, named as arguments or in a file with one ID
 per line; blank lines and lines that begin with # are skipped. The file can also be a
-CSV with the column instance_id, or a .jsonl, as 'fleet import' and --result have them: then
-every instance in it is meant, whatever the other columns say. An ID that is named twice is
-reset once. The whole list is read and checked before anything is sent.
+CSV with the column instance_id, or a .jsonl, in the form of 'fleet import' or of --result:
+then every instance in it is reset, whatever the other columns say. An ID that is named
+twice is reset once. The whole list is read and checked before anything is sent.
 
 On a terminal it asks before it resets more than one instance, unless there is --yes.
 
 One request takes up to --chunk instances, so a long list becomes several jobs. The
 job IDs are printed to standard output, one per line, as soon as they are known;
-everything else goes to standard error. A server that says 429 is waited for; one that
-goes away in the middle, for a minute.
+everything else goes to standard error. If the server answers 429 the command waits. If
+the server cannot be reached in the middle, it waits for a minute.
 
-A run of several requests has an ID, which is told when it begins and is kept in the
-jobs as the label run_id. If the run breaks off, for whatever reason, give the same
-command again with --run-id: what was accepted is found and not reset again, and the
-rest is sent. Another list, or other options, are refused under the same ID. This holds
+A run of several requests has an ID, which is printed when it begins and is kept in the
+jobs as the label run_id. If the run is interrupted, for whatever reason, give the same
+command again with --run-id: it finds what was accepted, does not reset it again, and
+sends the rest. Another list, or other options, are refused under the same ID. This holds
 for as long as the service keeps the records of the jobs (7 days, unless it was told
 otherwise).
 

@@ -33,12 +33,12 @@ func newWatchCommand(std *terminal.Streams) *cobra.Command {
 they are; otherwise there is a line now and then. Progress goes to standard error;
 the summary, with each instance that was not reset and why, to standard output.
 
-With --label, --instance, --since or --until, which mean what they do for
-'batchreset jobs', it follows every job of your tenant that fits, also if it has ended:
-the exit code is about all of them. With --all it follows every one that has not ended.
+With --label, --instance, --since or --until (as for 'batchreset jobs') it follows every
+job of your tenant that matches, also if it has ended: the exit code is about all of them.
+With --all it follows every job that has not ended.
 
-A server that goes away in between is waited for. Ctrl-C and --timeout end the watching,
-not the jobs.
+If the server goes away, it waits until the server is back. Ctrl-C and --timeout end the
+watching, not the jobs.
 
 ` + exitCodes,
 		Example: `  batchreset watch 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
@@ -91,7 +91,7 @@ func jobsToWatch(ctx context.Context, c *client.Client, filter client.JobsFilter
 	}
 	jobs, err := listJobs(ctx, c, filter, -1)
 	if err == nil && len(jobs) == 0 {
-		err = tasks.Errorf(tasks.NoJob, "there is no such job: none fits what was asked for")
+		err = tasks.Errorf(tasks.NoJob, "there is no such job: none matches")
 	}
 	var ids []string
 	for _, job := range jobs {

@@ -62,13 +62,13 @@ func newHaltCommand(std *terminal.Streams) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "halt --tenant TENANT|--all",
-		Short: "Stop a wipe: let no attempt begin any more",
-		Long: `Lets no attempt of a tenant, or of any, begin any more, within a second. What is
-running goes on: its reset has been sent. Jobs are still accepted and wait; they
+		Short: "Stop resets: no new attempt begins",
+		Long: `From a second later on no attempt begins any more, of one tenant or of all. Attempts that are
+running go on: their reset has been sent. Jobs are still accepted, and wait; they
 can be cancelled. 'batchreset resume' lets attempts begin again.
 
-The time that a job has (--give-up-after) goes on: what has not ended by then never
-starts.`,
+The time limit of jobs (--give-up-after) goes on: items that have not ended by then never
+start.`,
 		Example: `  batchreset halt --tenant acme --reason 'the wrong list was submitted'
   batchreset halt --all`,
 		Args: terminal.NoArgs,

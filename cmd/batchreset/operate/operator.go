@@ -24,8 +24,8 @@ func newOperatorCommand(std *terminal.Streams) *cobra.Command {
 		Use:   "operator",
 		Short: "Say who may log in to the operators' site",
 		Long: `Operators log in to the site on --ops-listen. Viewers may look at everything, operators
-also change things. As long as there is nobody, the site is closed; each api or worker
-that starts then prints a link, with which the first one can also be made in a browser,
+also change things. While there is no operator, the site is closed; each api or worker
+that starts then prints a link, with which the first operator can also be made in a browser,
 if its Redis user may write operators.`,
 	}
 	cmd.AddCommand(newOperatorAddCommand(std), newOperatorListCommand(std), newOperatorPasswordCommand(std), newOperatorRoleCommand(std), newOperatorRemoveCommand(std))
@@ -183,7 +183,7 @@ func newOperatorRemoveCommand(std *terminal.Streams) *cobra.Command {
 	var op operation
 	cmd := &cobra.Command{
 		Use:     "remove NAME",
-		Short:   "Let somebody log in no more, and end their sessions",
+		Short:   "Remove somebody, and end their sessions",
 		Example: "  batchreset operator remove alice",
 		Args:    terminal.ArgsFromUsage,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -56,9 +56,9 @@ func newTenantLimitCommand(std *terminal.Streams) *cobra.Command {
 		Use:   "limit --tenant TENANT|--all",
 		Short: "Set limits of a tenant, or of all that have none of their own",
 		Long: `Sets limits. Those that are not named stay as they are; 0 = no limit, also where there
-is one for all. --inherit drops the limits that are not named, so that those for all
-tenants hold. Where nothing is set a tenant may send 100 requests per second and have
-100,000 instances open: 'batchreset tenant list' shows what holds.
+is one for all tenants. --inherit removes the limits that are not named, so that those for
+all tenants apply. By default a tenant may send 100 requests per second and have 100,000
+instances open: 'batchreset tenant list' shows which limits apply.
 
 A request beyond a limit is refused with 429 and Retry-After. --instances-per-hour also
 holds for what was accepted before: more resets than that do not begin in any hour, the
@@ -131,8 +131,9 @@ func newTenantListCommand(std *terminal.Streams) *cobra.Command {
 	}, &cobra.Command{
 		Use:   "list [TENANT…]",
 		Short: "List halts, limits and what is used of them",
-		Long: `Lists what holds for all tenants, for each that has a halt or limits of its own, and for
-those that are named; where nothing is set, the default. What has no limit is not counted.`,
+		Long: `Lists the halts and limits of all tenants, of each tenant with a halt or limits of its own,
+and of those that are named; where nothing is set, the default. Without a limit nothing is
+counted.`,
 		Example: `  batchreset tenant list
   batchreset tenant list acme --output json`,
 		Args: func(_ *cobra.Command, args []string) error {

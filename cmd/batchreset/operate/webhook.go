@@ -20,14 +20,15 @@ import (
 func newWebhookCommand(std *terminal.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "webhook",
-		Short: "Tell tenants' endpoints when jobs end",
+		Short: "Send tenants' endpoints an event when jobs end",
 		Long: `A tenant's webhook endpoints are told of every job of the tenant that ends
 (job.finished) and, if they want, of every item that fails (job.item_failed): by a
 POST that is signed as the Standard Webhooks specification has it. Any of its
 libraries verifies it, see https://www.standardwebhooks.com.
 
-The workers send. What is not taken is sent again, ten times within three days. An
-endpoint that answers 410, or takes nothing for five days, is disabled.`,
+The workers send the events. An event that the endpoint does not accept is sent again, ten
+times within three days. An endpoint that answers 410, or accepts nothing for five days, is
+disabled.`,
 	}
 	cmd.AddCommand(newWebhookAddCommand(std), newWebhookListCommand(std), newWebhookTestCommand(std),
 		newWebhookRotateCommand(std), newWebhookEnableCommand(std), newWebhookRemoveCommand(std))

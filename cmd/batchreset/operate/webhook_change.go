@@ -40,7 +40,7 @@ func newWebhookRemoveCommand(std *terminal.Streams) *cobra.Command {
 	return newEndpointCommand(&cobra.Command{
 		Use:     "remove ID",
 		Short:   "Remove an endpoint",
-		Long:    "Removes an endpoint. What is on its way to it is dropped.",
+		Long:    "Removes an endpoint. Events that wait to be sent to it are dropped.",
 		Example: "  batchreset webhook remove ep_4k2jq6zr7ma3xw5b",
 	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
 		if err := db.Endpoints.Remove(ctx, e, terminal.Actor("")); err != nil {
@@ -53,10 +53,10 @@ func newWebhookRemoveCommand(std *terminal.Streams) *cobra.Command {
 func newWebhookEnableCommand(std *terminal.Streams) *cobra.Command {
 	return newEndpointCommand(&cobra.Command{
 		Use:   "enable ID",
-		Short: "Tell a disabled endpoint again",
-		Long: `Has an endpoint that was disabled told again of what happens from now on. What
-happened meanwhile is not made up for; notices that were on their way when it was
-disabled are archived on the asynq dashboard, where they can be run.`,
+		Short: "Send events to a disabled endpoint again",
+		Long: `Sends a disabled endpoint the events from now on. Events from the time in between are
+not sent. Those that were waiting when it was disabled are archived on the asynq
+dashboard, where they can be run.`,
 		Example: "  batchreset webhook enable ep_4k2jq6zr7ma3xw5b",
 	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
 		if err := db.Endpoints.Enable(ctx, e, terminal.Actor("")); err != nil {
@@ -71,9 +71,9 @@ func newWebhookRotateCommand(std *terminal.Streams) *cobra.Command {
 	cmd := newEndpointCommand(&cobra.Command{
 		Use:   "rotate ID",
 		Short: "Give an endpoint a new secret and print it, once",
-		Long: `Gives an endpoint a new secret. For the overlap every notice is signed with the old
-one, too, so that the receiver can change over without missing any; 0 ends the old one
-at once, for a secret that got into wrong hands.`,
+		Long: `Gives an endpoint a new secret. During the overlap every event is signed with the old
+one, too, so that the receiver can change to the new one without missing any. With 0 the
+old one ends at once, for a secret that others may know.`,
 		Example: `  batchreset webhook rotate ep_4k2jq6zr7ma3xw5b
   batchreset webhook rotate ep_4k2jq6zr7ma3xw5b --overlap 0`,
 	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {

@@ -13,7 +13,7 @@ import (
 
 // Setup gives a finished tree of commands what all commands have in common: flags that the
 // environment sets, errors that say where there is help, completion, and no name that is
-// passed over. root has nothing but its texts and its commands.
+// skipped. root has nothing but its texts and its commands.
 func Setup(root *cobra.Command, std *Streams) {
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
