@@ -16,7 +16,8 @@ import (
 )
 
 // A goroutine that waits keeps its stack, and there may be 20,000 of them: what a request
-// does before and after is in functions of its own, so that little of it stays.
+// does before and after is in functions of its own, so that little of it stays (row waiters
+// of the benchmark).
 
 // noRoom is when someone who cannot wait here should come back.
 const noRoom = 10 * time.Second

@@ -30,9 +30,9 @@ func (a *attempt) call(ctx context.Context, turn Turn) (failure *DriverError, in
 	return failure, interrupted
 }
 
-// start calls the driver, which may not return in its time, or ever. This is a function
-// of its own so that what waits meanwhile, ten thousand times in a busy worker, has a
-// small stack.
+// start calls the driver, which may not return in its time, or ever. It and await are not
+// parts of call so that an attempt that waits has a small stack: 8 kB with that of the
+// driver, or else 12 (row inflight of the benchmark, with 10,000 of them).
 func (a *attempt) start(ctx context.Context, turn Turn) <-chan error {
 	input := Attempt{
 		InstanceID: a.d.InstanceID, ItemID: a.d.ItemID, Number: a.begun.Number,
