@@ -25,6 +25,7 @@ import (
 	"go.uber.org/goleak"
 
 	"batchreset/api/client"
+	"batchreset/cmd/harness"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -36,10 +37,9 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	binary = filepath.Join(dir, "batchreset")
-	build := exec.CommandContext(context.Background(), "go", "build", "-race", "-ldflags", "-X "+versionVariable+"="+versionUnderTest, "-o", binary, ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("build: %v\n%s", err, out))
+	binary, err = harness.Build(context.Background(), "", dir, "-race", "-ldflags", "-X "+versionVariable+"="+versionUnderTest)
+	if err != nil {
+		panic(err)
 	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(dir)
@@ -49,8 +49,8 @@ func TestMain(m *testing.M) {
 
 // process is a running batchreset.
 type process struct {
+	*harness.Process
 	t    *testing.T
-	cmd  *exec.Cmd
 	log  chan map[string]any // lines of the log that the test has not read
 	done chan error
 
@@ -81,21 +81,27 @@ func start(t *testing.T, args ...string) *process {
 // startIn is start with more in the environment.
 func startIn(t *testing.T, environment []string, args ...string) *process {
 	t.Helper()
-	return startCommand(t, environment, exec.Command(binary, args...)) //nolint:noctx // ended by stop
+	return startCommand(t, environment, args[0], append([]string{binary}, args...)...)
 }
 
 // startCommand is startIn for a command line of any kind. An api in it stops at once.
-func startCommand(t *testing.T, environment []string, cmd *exec.Cmd) *process {
+func startCommand(t *testing.T, environment []string, name string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: cmd, log: make(chan map[string]any, 1000), done: make(chan error, 1)}
-	p.cmd.Dir, p.cmd.Stdout, p.cmd.Env = t.TempDir(), p, append(append(os.Environ(), "BATCHRESET_DRAIN_DELAY=0"), environment...)
-	stderr, err := p.cmd.StderrPipe()
+	p := &process{t: t, log: make(chan map[string]any, 1000), done: make(chan error, 1)}
+	stderr, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cmd.Start(); err != nil {
+	p.Process, err = harness.Start(context.WithoutCancel(t.Context()), harness.Command{
+		Name: name, Args: args, Env: append([]string{"BATCHRESET_DRAIN_DELAY=0"}, environment...), Dir: t.TempDir(),
+		Stdout: p, Stderr: writer,
+	})
+	_ = writer.Close() // the process has its own
+	if err != nil {
+		_ = stderr.Close()
 		t.Fatal(err)
 	}
+	t.Cleanup(p.Kill) // if the test did not come to stop
 	go func() {
 		lines := bufio.NewScanner(stderr)
 		var races bytes.Buffer
@@ -111,14 +117,14 @@ func startCommand(t *testing.T, environment []string, cmd *exec.Cmd) *process {
 			default: // nobody reads that much
 			}
 		}
+		_ = stderr.Close() // it was read to its end
 		close(p.log)
-		err := p.cmd.Wait()
+		err := p.Wait()
 		if races.Len() > 0 {
 			err = errors.Join(err, errors.New(races.String()))
 		}
 		p.done <- err
 	}()
-	t.Cleanup(func() { _ = p.cmd.Process.Kill() }) // if the test did not come to stop
 	return p
 }
 
@@ -144,16 +150,16 @@ func (p *process) logged(msg string) map[string]any {
 // stop asks the process to end, as a service manager does.
 func (p *process) stop() {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
 	select {
 	case err := <-p.done:
 		if err != nil {
-			p.t.Errorf("%s: %v", p.cmd.Args[1], err)
+			p.t.Errorf("%s: %v", p.Name, err)
 		}
 	case <-time.After(30 * time.Second):
-		p.t.Fatalf("%s does not stop", p.cmd.Args[1])
+		p.t.Fatalf("%s does not stop", p.Name)
 	}
 }
 
@@ -321,9 +327,7 @@ func TestAWorkerThatIsKilledInTheMiddle(t *testing.T) {
 			environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").OK(t).Out)
 			id := strings.TrimSpace(command(t, environment, "submit", "phone-1").OK(t).Out)
 			<-upstream.entered
-			if err := first.cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
+			first.Kill()
 			if err := <-first.done; err == nil {
 				t.Error("a killed worker exits with 0")
 			}

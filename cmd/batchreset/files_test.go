@@ -3,7 +3,6 @@ package main
 import (
 	"net"
 	"net/http"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -14,8 +13,8 @@ import (
 func TestAProcessThatMayNotOpenEnoughFiles(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t).URL()
-	api := startCommand(t, nil, exec.Command("sh", "-c", `ulimit -n 200 && exec "$0" "$@"`, //nolint:noctx // ended by stop
-		binary, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"))
+	api := startCommand(t, nil, "api", "sh", "-c", `ulimit -n 200 && exec "$0" "$@"`,
+		binary, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0")
 	warning := api.logged("this process may need more open files than its limit allows; then it does not answer. " +
 		"Raise the limit (ulimit -n, LimitNOFILE), or lower --max-waiters of an api, --concurrency of a worker")
 	if warning["level"] != "WARN" || warning["limit"] != 200.0 || warning["may_need"] != 20_500.0 {

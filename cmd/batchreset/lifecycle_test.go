@@ -64,7 +64,7 @@ func TestAProcessWaitsForItsRedis(t *testing.T) {
 			back()
 			for _, p := range waiting {
 				p.logged("Redis is there, going on")
-				if strings.Contains(p.cmd.Args[1], "api") {
+				if strings.Contains(p.Name, "api") {
 					p.logged("api started")
 				} else {
 					p.logged("worker started")
@@ -197,7 +197,7 @@ func TestAnAPIThatIsToldToStop(t *testing.T) {
 
 func terminate(t *testing.T, p *process) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -12,9 +12,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"batchreset/cmd/harness"
 )
 
 const (
@@ -103,20 +104,18 @@ func startPrometheus(t *testing.T, apiOps, workerOps string) promServer {
 		}
 	}
 	log := filepath.Join(dir, "log")
-	stderr, err := os.Create(log)
+	server, err := harness.Start(context.WithoutCancel(t.Context()), harness.Command{
+		Name: "prometheus", Log: log,
+		Args: []string{
+			tool(t, "prometheus"), "--config.file", filepath.Join(dir, "prometheus.yaml"),
+			"--storage.tsdb.path", filepath.Join(dir, "data"), "--web.listen-address", "127.0.0.1:0",
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stderr.Close()
-	cmd := exec.Command(tool(t, "prometheus"), "--config.file", filepath.Join(dir, "prometheus.yaml"), //nolint:noctx // ended below
-		"--storage.tsdb.path", filepath.Join(dir, "data"), "--web.listen-address", "127.0.0.1:0")
-	cmd.Stderr = stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
+		if err := server.Stop(30 * time.Second); err != nil {
 			t.Errorf("prometheus: %v\n%s", err, readFile(t, log))
 		}
 	})

@@ -147,10 +147,10 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 		select {
 		case err := <-p.done:
 			if err != nil {
-				t.Errorf("%s: %v", p.cmd.Args[1], err)
+				t.Errorf("%s: %v", p.Name, err)
 			}
 		case <-time.After(shutdownTimeout):
-			t.Fatalf("%s does not stop", p.cmd.Args[1])
+			t.Fatalf("%s does not stop", p.Name)
 		}
 	}
 	for round := range 2 {
@@ -171,7 +171,7 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 				began, ended := plane.by(id)
 				return began > ended
 			})
-			if err := workers[n].cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			if err := workers[n].Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
 			end(workers[n])
@@ -225,7 +225,7 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 	t.Logf("%d jobs, %d of them accepted by the other api", keys, failovers)
 	all := append(apis[:], workers[:]...)
 	for _, p := range all { // at once: a stop takes the race detector a second
-		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		if err := p.Signal(syscall.SIGTERM); err != nil {
 			t.Error(err)
 		}
 	}
@@ -288,7 +288,7 @@ func (r request) finish(t *testing.T, body string) string {
 // firstSignal sends SIGTERM and waits until the process has noticed.
 func (p *process) firstSignal(ops string) {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
 	terminaltest.Until(p.t, "the first signal to be noticed", func() bool {
@@ -307,12 +307,12 @@ func (p *process) secondSignal(ops string) {
 		p.t.Fatalf("it did not wait for what is under way: %v", err)
 	case <-time.After(500 * time.Millisecond):
 	}
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
 	select {
 	case err := <-p.done:
-		if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGTERM {
+		if status, ok := p.State().Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGTERM {
 			p.t.Errorf("it ended with %v, not with the signal", err)
 		}
 	case <-time.After(2 * time.Second):
