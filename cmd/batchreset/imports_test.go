@@ -20,9 +20,9 @@ const everything = "everything"
 // tests aside, may import of our own packages and of the libraries below.
 // Nothing means only the standard library.
 var mayImport = map[string][]string{
-	"cmd/batchreset":            {"cmd/batchreset/serve", "cmd/batchreset/call", "cmd/batchreset/operate", "cmd/batchreset/terminal", "tasks/redisdb"}, // main has go-redis keep still
+	"cmd/batchreset":            {"cmd/batchreset/serve", "cmd/batchreset/call", "cmd/batchreset/operate", "cmd/batchreset/terminal", "tasks/redisdb/wire"}, // main has go-redis keep still
 	"cmd/batchreset/call":       {"cmd/batchreset/terminal", "api", "api/client", "tasks"},
-	"cmd/batchreset/redisflags": {"cmd/batchreset/terminal", "tasks/redisdb"},
+	"cmd/batchreset/redisflags": {"cmd/batchreset/terminal", "tasks/redisdb", "tasks/redisdb/wire", "tasks/redisdb/registry"},
 	"cmd/batchreset/terminal":   {"tasks", "api/client"},
 	"cmd/batchreset/operate": {
 		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/ops", "tasks",
@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	},
 	"cmd/batchreset/serve": {
 		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/ops", "tasks",
-		"tasks/redisdb", "tasks/redisdb/registry", "tasks/redisdb/views", "tasks/redisdb/runs",
+		"tasks/redisdb", "tasks/redisdb/wire", "tasks/redisdb/registry", "tasks/redisdb/views", "tasks/redisdb/runs",
 		"worker", "worker/webhook", "worker/simulator", "worker/httpdriver", "worker/cph", "worker/docker", "worker/execdriver",
 		"asynqmon", "OpenTelemetry's SDK",
 	},
