@@ -73,13 +73,13 @@ func TestOriginsAreAsBrowsersWriteThem(t *testing.T) {
 		}
 	}
 	for bad, want := range map[string]string{
-		"https://app.example/":     "which is https://app.example",
-		"https://app.example/path": "which is https://app.example",
-		"https://App.Example":      "which is https://app.example",
-		"https://app.example:443":  "which is https://app.example",
+		"https://app.example/":     "write https://app.example",
+		"https://app.example/path": "write https://app.example",
+		"https://App.Example":      "write https://app.example",
+		"https://app.example:443":  "write https://app.example",
 		"http://app.example:80":    "which is http://app.example",
-		"https://me@app.example":   "which is https://app.example",
-		"https://app.example?x=y":  "which is https://app.example",
+		"https://me@app.example":   "write https://app.example",
+		"https://app.example?x=y":  "write https://app.example",
 		"https://köln.example":     "is not an origin such as",
 		"https://*.example":        "is not an origin such as",
 		"*":                        "is not an origin such as",

@@ -26,8 +26,8 @@ func idempotencyKey(values []string) (string, error) {
 	if quoted, ok := strings.CutPrefix(key, `"`); ok {
 		quoted, ok = strings.CutSuffix(quoted, `"`)
 		plain := strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(quoted)
-		// What was escaped is gone from plain; a quote or backslash more in quoted
-		// stood there by itself.
+		// Escaped characters are gone from plain; one more quote or backslash in quoted was
+		// not escaped.
 		if unescaped := strings.NewReplacer(`\\`, "", `\"`, "").Replace(quoted); strings.ContainsAny(unescaped, `"\`) {
 			ok = false
 		}
@@ -53,8 +53,8 @@ func idempotencyKey(values []string) (string, error) {
 
 const maxIdempotencyKey = 255
 
-// checkHeaders refuses headers that were meant to be Idempotency-Key: without it a request
-// that is sent twice resets twice.
+// checkHeaders refuses misspelled Idempotency-Key headers: without the key, a request that is
+// sent twice resets twice.
 func checkHeaders(header http.Header) error {
 	for name := range header {
 		bare := strings.TrimPrefix(name, "X-")
@@ -111,7 +111,7 @@ func decodeBatch(body io.Reader, limit int) (batch, error) {
 	return b, decodeNotBefore(request.NotBefore, &b.NotBefore)
 }
 
-// decodeStates reads the body of a retry, which may be empty: what failed is meant then.
+// decodeStates reads the body of a retry. If it is empty, the failed items are retried.
 func decodeStates(body io.Reader) ([]tasks.ItemState, error) {
 	var request struct {
 		States jsontext.Value `json:"states"`
@@ -158,7 +158,7 @@ func decodeOptional(body io.Reader, fields any) error {
 }
 
 // optional decodes a field, if it is there, and reports whether its type is right.
-// null is no value of any type.
+// null counts as a wrong type.
 func optional[T any](raw jsontext.Value, field *T) bool {
 	if raw == nil {
 		return true
@@ -226,8 +226,8 @@ func decodeInstances(raw jsontext.Value) ([]string, error) {
 	return instances, nil
 }
 
-// preferredWait reads wait=N of Prefer headers (RFC 7240): the first that there is. A
-// preference that cannot be understood is none; more than maxWait is maxWait.
+// preferredWait reads the first wait=N of the Prefer headers (RFC 7240). One that cannot be
+// understood is ignored; more than maxWait counts as maxWait.
 func preferredWait(headers []string) (time.Duration, bool) {
 	for preference := range strings.SplitSeq(strings.Join(headers, ","), ",") {
 		preference, _, _ = strings.Cut(preference, ";") // its parameters
@@ -244,5 +244,5 @@ func preferredWait(headers []string) (time.Duration, bool) {
 	return 0, false
 }
 
-// maxWait leaves time to answer before a proxy on the way has had enough: many do after 60 s.
+// maxWait leaves time to answer before a proxy on the way gives up: many do after 60 s.
 const maxWait = 50 * time.Second

@@ -21,8 +21,8 @@ import (
 //go:embed docs/front.html docs/index.html docs/page.js docs/scalar.js.gz docs/scalar-license.txt
 var docs embed.FS
 
-// docsPolicy lets the page ask nobody but us for anything. Scalar writes its styles
-// into the page; a style cannot load what the rest forbids.
+// docsPolicy lets the page load things from this service only. Scalar writes its styles into the
+// page; a style cannot load what the rest forbids.
 const docsPolicy = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; " +
 	"img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -39,7 +39,7 @@ var docsFiles = []docsFile{
 func (f docsFile) handler() echo.HandlerFunc {
 	content, err := docs.ReadFile(f.name)
 	if err != nil {
-		panic(err) // the pattern above has forgotten it
+		panic(err) // it is missing in the pattern above
 	}
 	a := asset{contentType: f.contentType, content: content}
 	if strings.HasSuffix(f.name, ".gz") {
@@ -56,17 +56,16 @@ func unpack(content []byte) ([]byte, error) {
 	return io.ReadAll(plain)
 }
 
-// asset is something that is the same for everybody until the next upgrade.
+// asset is a file that stays the same until the next upgrade.
 //
-// It has a few lines of its own because what there is does less: http.ServeContent answers
-// 412 and 416 without our envelope, and of the gzip handlers gzhttp compresses for every
-// request (and is a download of 40 MB), and statigz takes "gzip;q=0" for a yes and unpacks for
-// every request, which anybody may send.
+// No library does what is needed: http.ServeContent answers 412 and 416 without our envelope;
+// gzhttp compresses for every request (and is a download of 40 MB); statigz reads "gzip;q=0" as a
+// yes, and unpacks for every request, although anybody may send one.
 type asset struct {
 	contentType string
 	content     []byte
-	// unpack is nil for what is not compressed. It works once, for the first who wants that:
-	// everybody may ask for it, as often as they like.
+	// unpack is nil for what is not compressed. It works only once and keeps the result,
+	// because anybody may ask for it at any rate.
 	unpack func() ([]byte, error)
 }
 
@@ -77,7 +76,7 @@ func (a asset) handler() echo.HandlerFunc {
 	tag := fmt.Sprintf("%x", sum[:16])
 	return func(c echo.Context) error {
 		h := c.Response().Header()
-		// Weak, because the compressed asset and the other have one tag.
+		// Weak, because the asset has the same tag compressed and not compressed.
 		h.Set("ETag", "W/"+strconv.Quote(tag))
 		h.Set(echo.HeaderCacheControl, "no-cache")
 		h.Set(echo.HeaderXContentTypeOptions, "nosniff")
@@ -103,9 +102,8 @@ func (a asset) handler() echo.HandlerFunc {
 	}
 }
 
-// weight is how much an Accept or Accept-Encoding header likes something that it names
-// (RFC 9110, 12.4.2); 0 if it does not. Who accepts anything without a name has what there is
-// to be had without asking.
+// weight is the weight that an Accept or Accept-Encoding header gives to something by its name
+// (RFC 9110, 12.4.2), or 0. A wildcard gives none: such a client gets the default.
 func weight(headers []string, name string) float64 {
 	for one := range strings.SplitSeq(strings.Join(headers, ","), ",") {
 		named, parameters, _ := strings.Cut(one, ";")

@@ -11,9 +11,9 @@ import (
 // encodedSize is how many records are kept ready, at about 5 kB each.
 const encodedSize = 1024
 
-// encodedRecords are the answers to polls that were given last. Most polls of a
-// pipeline find a job as it was, and reading and encoding its items is what a poll
-// costs. Whether an answer still holds, and whose it is, Redis says each time.
+// encodedRecords keeps the last answers to polls. Most polls of a pipeline find a job unchanged,
+// and most of a poll's cost is reading and encoding the items. Redis is asked each time whether
+// the answer is still true, and whose job it is.
 type encodedRecords struct {
 	cache *lru.Cache[string, *encodedRecord]
 }

@@ -63,7 +63,7 @@ func ok(c echo.Context, data any) error {
 // which does not look through wrapped errors.
 func (s *server) fail(err error, c echo.Context) {
 	if c.Response().Committed {
-		return // half an answer is out; the access log has the error
+		return // half of an answer was sent; the access log has the error
 	}
 	status, e := answerTo(err)
 	if status == http.StatusTooManyRequests || status == http.StatusInsufficientStorage {

@@ -19,8 +19,8 @@ const (
 	heartbeat = 15 * time.Second
 	// sendTimeout is how long a reader may take to make room for an event.
 	sendTimeout = 10 * time.Second
-	// reconnect is when a reader whose stream broke should come back, on average: of a
-	// process that stops, not all at once.
+	// reconnect is when a reader whose stream broke should connect again, on average. It is
+	// random, so that the readers of a process that stops do not all return at once.
 	reconnect = 2 * time.Second
 )
 
@@ -33,7 +33,7 @@ func (s *server) events(c echo.Context) error {
 		return err
 	}
 	defer s.watchers.remove(watch)
-	record, err := s.read(c) // the watch is on: a change from here on is told
+	record, err := s.read(c) // the watch has begun: later changes are not missed
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (s *server) events(c echo.Context) error {
 	return nil
 }
 
-// stream sends the record and what follows, to its end, and why that is the end.
+// stream sends the record and its changes until the stream ends, and says why it ends.
 func (s *server) stream(c echo.Context, out *eventStream, watch *watch, record *encodedRecord, last string) error {
 	if err := out.greet(); err != nil {
 		return err
@@ -91,8 +91,8 @@ func (s *server) stream(c echo.Context, out *eventStream, watch *watch, record *
 	}
 }
 
-// cutOff tells the operators of a reader who does not read: in a stream that has no room
-// nothing more can be said, and it breaks off in the middle of an event.
+// cutOff logs that a reader did not read. The reader cannot be told: the stream is full, and
+// breaks off in the middle of an event.
 func (s *server) cutOff(c echo.Context) {
 	s.metrics.cutOff.Inc()
 	s.log.Warn("stream cut off: its reader does not read", "request_id", requestID(c), "tenant", tenant(c), "waited", s.sendTimeout)
@@ -123,8 +123,8 @@ func (e *eventStream) event(record *encodedRecord) error {
 	return e.send("id: "+record.tag+"\nevent: job\ndata: ", record.data())
 }
 
-// refuse is the last event of a stream whose token has ended: the answer that who comes again
-// has. A browser comes again, and then no more.
+// refuse sends the last event of a stream whose token has ended: the error that a new request
+// would get. A browser connects once more, gets that error, and stops.
 func (e *eventStream) refuse(err error) error {
 	_, refusal := answerTo(err)
 	e.Set(codeKey, refusal.Code)

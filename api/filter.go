@@ -20,7 +20,7 @@ var jobsParameters = parameters{
 	"state": false, "instance_id": false, "label": true, "since": false, "until": false, "limit": false, "cursor": false, "ids": true,
 }
 
-// decodeFilter reads what a list of jobs is asked for.
+// decodeFilter reads the filter in the query of a list of jobs.
 func decodeFilter(query url.Values) (f tasks.JobFilter, err error) {
 	f = tasks.JobFilter{
 		State:      tasks.JobState(query.Get("state")),

@@ -10,7 +10,7 @@ import (
 	"batchreset/tasks"
 )
 
-// frontPage is for somebody who has nothing but the address of the API.
+// frontPage is for a person who knows only the address of the API.
 var frontPage = template.Must(template.ParseFS(docs, "docs/front.html"))
 
 // frontData says the same to a program. The links are relative: a proxy may have put a prefix
@@ -22,12 +22,12 @@ type frontData struct {
 	OpenAPI string `json:"openapi"`
 }
 
-// front answers what this is, and where to read on: with a page to those who ask for one, which
-// browsers do, and with JSON to everybody else.
+// front says what this service is and where to read more: as a page to clients that ask for HTML,
+// as browsers do, and as JSON to all others.
 func front(version string) echo.HandlerFunc {
 	var page bytes.Buffer
 	if err := frontPage.Execute(&page, version); err != nil {
-		panic(err) // it has but one field
+		panic(err) // it has only one field
 	}
 	data, err := json.Marshal(envelope{Code: tasks.OK, Message: "ok", Data: frontData{"batchreset", version, "./docs", "./openapi.yaml"}})
 	if err != nil {

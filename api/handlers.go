@@ -51,8 +51,8 @@ func (s *server) batchReset(c echo.Context) error {
 	return ok(c, newAccepted(job))
 }
 
-// submit makes a job of the submission, or finds the one that it made before: a
-// replay is not checked again, because its answer was given.
+// submit makes a job of the submission, or finds the job of an earlier, equal request. Such a
+// replay is not checked again, because it was already answered.
 func (s *server) submit(ctx context.Context, submission tasks.Submission) (job tasks.Job, replayed bool, err error) {
 	if submission.IdempotencyKey != "" {
 		if job, err := s.store.Replay(ctx, submission); !errors.Is(err, tasks.JobGone) {
@@ -69,7 +69,7 @@ func (s *server) submit(ctx context.Context, submission tasks.Submission) (job t
 	return job, false, s.stands(err)
 }
 
-// checkNotBefore is no part of reading the request: a replay may come after that time.
+// checkNotBefore is not done while the request is read, because a replay may come after that time.
 func (s *server) checkNotBefore(submission tasks.Submission) error {
 	if submission.NotBefore.IsZero() {
 		return nil
@@ -80,7 +80,7 @@ func (s *server) checkNotBefore(submission tasks.Submission) error {
 	return nil
 }
 
-// dryRun says of each instance what a submit would do with it now.
+// dryRun says for each instance what a submit would do with it now.
 func (s *server) dryRun(ctx context.Context, submission tasks.Submission) (dryRun, error) {
 	if err := s.checkNotBefore(submission); err != nil {
 		return dryRun{}, err
@@ -120,7 +120,7 @@ func (s *server) dryRun(ctx context.Context, submission tasks.Submission) (dryRu
 // verdict says whether a tenant may reset an instance, given its entry in the fleet.
 func (s *server) verdict(in tasks.Instance, registered bool, tenant string) tasks.Verdict {
 	switch {
-	case !registered && !s.cfg.AllowUnregistered, registered && in.Tenant != tenant: // one word: nobody hears what others have
+	case !registered && !s.cfg.AllowUnregistered, registered && in.Tenant != tenant: // the same answer for both: no tenant learns what others have
 		return tasks.VerdictUnknown
 	case in.Protected:
 		return tasks.VerdictProtected
@@ -139,8 +139,8 @@ type dryRunInstance struct {
 	Verdict    tasks.Verdict `json:"verdict"`
 }
 
-// stands drops the error of a change that is written but not wholly enqueued: the
-// record is the outbox, and the sweeper delivers what is missing.
+// stands drops the error of a change that is in the record, but whose tasks are not all enqueued:
+// the sweeper enqueues the missing ones.
 func (s *server) stands(err error) error {
 	if undelivered, ok := errors.AsType[*tasks.UndeliveredError](err); ok {
 		s.log.Warn("items wait to be enqueued", "job", undelivered.Job, "error", undelivered.Cause)
@@ -205,13 +205,13 @@ func (s *server) find(c echo.Context, read func(context.Context, string) (tasks.
 
 func noJob(id string) error { return tasks.Errorf(tasks.NoJob, "there is no job %.64q", id) }
 
-// cancel takes back the items of a job that have not begun, and answers the record.
+// cancel cancels the items of a job that have not begun, and answers with the record.
 func (s *server) cancel(c echo.Context) error {
 	return s.change(c, s.store.Cancel)
 }
 
-// retry opens the items of a final job that are in the states asked for again, and
-// answers the record.
+// retry reopens the items of a final job that are in the states asked for, and answers with the
+// record.
 func (s *server) retry(c echo.Context) error {
 	if c.Request().Header.Values("Idempotency-Key") != nil {
 		return tasks.Errorf(tasks.BadRequest, "Idempotency-Key is not for a retry: one that is sent twice may reset twice, look at the job first")
@@ -297,7 +297,7 @@ type health struct {
 	Version string `json:"version"`
 }
 
-// healthz says that the process is alive, whatever Redis does, and its version.
+// healthz says that the process is alive, and its version. It does not depend on Redis.
 func (s *server) healthz(c echo.Context) error { return ok(c, health{s.cfg.Version}) }
 
 // readiness is the data of readyz.
@@ -305,8 +305,8 @@ type readiness struct {
 	Accepting bool `json:"accepting"` // new work
 }
 
-// readyz says whether Redis answers and can be trusted with jobs. A Redis that is nearly
-// full is ready: who is taken out of a load balancer can stop nothing.
+// readyz says whether Redis answers and can be trusted with jobs. A Redis that is nearly full is
+// ready, because an api that a load balancer has taken out could not halt or cancel anything.
 func (s *server) readyz(c echo.Context) error {
 	select {
 	case <-s.cfg.Stopping:
@@ -324,11 +324,11 @@ func (s *server) readyz(c echo.Context) error {
 	return fmt.Errorf("%w: %w", tasks.Errorf(tasks.Internal, "Redis does not answer"), look.err)
 }
 
-// readyFresh is how long a look at Redis is good for.
+// readyFresh is how long the result of a check of Redis is used.
 const readyFresh = 250 * time.Millisecond
 
-// readyLooks share a look at Redis among those who ask at about the same time: anybody may,
-// and INFO costs Redis as much as a submit.
+// readyLooks shares one check of Redis among requests that come at about the same time: anybody
+// may send one, and INFO costs Redis as much as a submit.
 type readyLooks struct {
 	mu   sync.Mutex
 	last readyLook
@@ -341,7 +341,7 @@ type readyLook struct {
 }
 
 func (r *readyLooks) look(store Store) readyLook {
-	r.mu.Lock() // for the time of a look
+	r.mu.Lock() // for as long as the check takes
 	defer r.mu.Unlock()
 	if r.last.at.IsZero() || time.Since(r.last.at) >= readyFresh {
 		ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)

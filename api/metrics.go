@@ -9,11 +9,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// noRoute stands for what the router does not know: callers can make up any number of
-// paths and methods.
+// noRoute stands for every path and method that has no route: callers can make up any number of
+// them.
 const noRoute = "other"
 
-// metrics are about requests: all of them, those that wait, and those that could not.
+// metrics count requests: all of them, those that wait, and those for which there was no room.
 type metrics struct {
 	prometheus.Collector
 	refused, cutOff prometheus.Counter

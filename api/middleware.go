@@ -44,9 +44,9 @@ func tokenOf(c echo.Context) tasks.Token {
 
 func tenant(c echo.Context) string { return tokenOf(c).Tenant }
 
-// identify gives the request its ID: the caller's, if it is fit to be logged and
-// stored, else a new one. And nobody may keep an answer, unless its handler says so; caches
-// that do all the same must not give it to others.
+// identify gives the request its ID: the caller's, if it can be logged and stored, else a new one.
+// It also forbids caching, unless a handler allows it; a cache that keeps an answer all the same
+// must not give it to others.
 func (s *server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		id := c.Request().Header.Get(echo.HeaderXRequestID)
@@ -89,7 +89,7 @@ func (s *server) accessLog(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// logRequest and checkToken are no part of the middleware that calls next: see status.go.
+// logRequest and checkToken are separate from the middleware that calls next: see status.go.
 func (s *server) logRequest(c echo.Context, start time.Time) {
 	duration := time.Since(start)
 	s.count(c, duration)
@@ -111,7 +111,8 @@ func (s *server) logRequest(c echo.Context, start time.Time) {
 	s.log.LogAttrs(c.Request().Context(), slog.LevelInfo, "request", attrs...)
 }
 
-// cut keeps what strangers send from filling log and traces. It is ASCII.
+// cut shortens what a request says for log and traces, so that nobody can fill them. The text is
+// ASCII.
 func cut(text string) string {
 	const enough = 256
 	if len(text) <= enough {
@@ -134,7 +135,7 @@ func limitBody(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 
-		// The time for Redis starts only now: the caller's upload is not part of it.
+		// The time for Redis starts now, so that it does not include the upload.
 		c.Set(callerKey, r.Context())
 		defer timeForRedis(c)()
 		return next(c)
@@ -159,12 +160,12 @@ func timeForRedis(c echo.Context) context.CancelFunc {
 // anyScope is for what every token may do.
 const anyScope tasks.Scope = ""
 
-// whoami answers what is known of the caller's token.
+// whoami answers with what is known of the caller's token.
 func (s *server) whoami(c echo.Context) error { return ok(c, tokenOf(c)) }
 
-// admit finds the tenant of X-Auth-Token, checks the token's scope, counts the request
-// against the tenant's limit if it is counted, and refuses one that has what its route does
-// not take.
+// admit finds the tenant of X-Auth-Token, checks the token's scope, counts the request against the
+// tenant's limit if the route has one, and refuses parameters and bodies that the route does not
+// take.
 func (s *server) admit(scope tasks.Scope, t takes, counted bool) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {

@@ -21,8 +21,8 @@ type pace struct {
 	// rest is how long the items that have not ended will take, at the rate of those that
 	// have; 0 when none has.
 	rest time.Duration
-	// since is the beginning of what goes on, for as long as none has ended; zero when
-	// that is not known.
+	// since is when the running items began, as long as no item has ended; zero if that is
+	// not known.
 	since time.Time
 }
 
@@ -46,8 +46,8 @@ func paceOf(job tasks.Job) pace {
 	if running.IsZero() && tried == 0 { // otherwise nobody can say what it waits for
 		p.since = job.CreatedAt.Time
 	}
-	// Up to the last end and not up to now: a job that is retried has stood still for
-	// long.
+	// Up to the last end and not up to now: before a retry a job may have done nothing for a
+	// long time.
 	if !last.IsZero() && !job.StartedAt.IsZero() {
 		p.rest = max(1, last.Sub(job.StartedAt.Time)*time.Duration(len(job.Items)-ended)/time.Duration(ended))
 	}
@@ -61,8 +61,8 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// retryAfter is when it makes sense to ask for the job again. What has not ended in some
-// time is expected to take as long once more.
+// retryAfter is when it makes sense to ask for the job again. An item that has run for some time
+// is expected to take that long once more.
 func (p pace) retryAfter(now time.Time) time.Duration {
 	wait := p.rest
 	switch {
@@ -74,7 +74,7 @@ func (p pace) retryAfter(now time.Time) time.Duration {
 	return min(max(wait, minRetryAfter), maxRetryAfter)
 }
 
-// setRetryAfter rounds up: who comes too early comes twice.
+// setRetryAfter rounds up: a caller who asks too early has to ask twice.
 func setRetryAfter(h http.Header, wait time.Duration) {
 	h.Set("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
 }

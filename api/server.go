@@ -18,8 +18,8 @@ import (
 )
 
 // Store is what the API asks of the record store and the registry. Every method fails with a
-// tasks.Error, a tasks.Refusal, or an internal error. What takes an actor is in the audit
-// trail when it is done, and not when it was refused.
+// tasks.Error, a tasks.Refusal, or an internal error. A method that takes an actor writes into
+// the audit trail, unless it refuses.
 type Store struct {
 	Tokens
 	Fleet
@@ -110,9 +110,8 @@ type Config struct {
 	// TrustedProxies are the networks of proxies whose X-Forwarded-For says where a
 	// request comes from.
 	TrustedProxies []*net.IPNet
-	// BasePath is where callers find the API behind a proxy, such as "/reset". Requests may
-	// have it at the beginning of theirs, or the proxy may have taken it off; what answers
-	// say about places has it.
+	// BasePath is the path of the API behind a proxy, such as "/reset". Requests may begin
+	// with it, or the proxy may have removed it. Links in answers have it.
 	BasePath string
 	// Origins are those whose pages may read the answers in a browser: see CheckOrigin.
 	Origins []string
@@ -122,8 +121,8 @@ type Config struct {
 	Tracer trace.Tracer
 	// Version of the service, for / and /healthz.
 	Version string
-	// Stopping is closed when the process is going to stop: it is not ready any more, and
-	// answers all the same. nil: it is never closed.
+	// Stopping is closed when the process is going to stop: it is not ready any more, but
+	// still answers. nil: it is never closed.
 	Stopping <-chan struct{}
 }
 
@@ -151,19 +150,19 @@ type server struct {
 	sendTimeout time.Duration      // for an event
 }
 
-// API is the public API. As a prometheus.Collector it tells what is asked, and who waits.
+// API is the public API. As a prometheus.Collector it counts requests, and those that wait.
 type API struct {
 	http.Handler
 	prometheus.Collector
 	server *server
 }
 
-// Run tells requests that wait for jobs when these have changed, until ctx ends. Then
-// they are answered with what there is, and so are those that come later.
+// Run wakes requests that wait for jobs when the jobs have changed, until ctx ends. Then waiting
+// requests, and later ones, are answered at once.
 func (a *API) Run(ctx context.Context) error { return a.server.watchers.run(ctx) }
 
-// New returns the public API. Without Run, nobody who waits hears of a change before
-// the time to wait is over.
+// New returns the public API. Without Run, a waiting request sees a change only when its time to
+// wait is over.
 func New(cfg Config, store Store, log *slog.Logger) *API {
 	s := &server{
 		cfg: cfg, store: store, encoded: newEncodedRecords(), log: log,
@@ -189,8 +188,8 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	route := func(method, path string, scope tasks.Scope, t takes, h echo.HandlerFunc) {
 		e.Add(method, path, h, limitBody, s.admit(scope, t, true))
 	}
-	// What stops something is not counted against the rate limit: whoever floods the API by
-	// mistake must be able to stop that.
+	// Requests that stop something do not count against the rate limit: a caller who floods
+	// the API by mistake must be able to stop that.
 	brake := func(path string, scope tasks.Scope, t takes, h echo.HandlerFunc) {
 		e.POST(path, h, limitBody, s.admit(scope, t, false))
 	}
@@ -205,7 +204,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	brake("/v1/halt", tasks.ScopeOperate, takes{body: true}, s.halt)
 	route(http.MethodPost, "/v1/resume", tasks.ScopeOperate, takes{body: true}, s.resume)
 	route(http.MethodGet, "/v1/whoami", anyScope, nothing, s.whoami)
-	// HEAD tells whether there is something, as GET does.
+	// HEAD is answered like GET, without the body.
 	public := func(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
 		e.Match([]string{http.MethodGet, http.MethodHead}, path, h, m...)
 	}
@@ -214,7 +213,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	for _, f := range docsFiles {
 		public(f.path, f.handler(), plain)
 	}
-	public("/healthz", s.healthz) // probes add what they like
+	public("/healthz", s.healthz) // probes may add any parameter
 	public("/readyz", s.readyz)
 	s.routes = map[[2]string]bool{}
 	for _, r := range e.Routes() {
@@ -223,7 +222,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	return &API{below(cfg.BasePath, e), s.metrics, s}
 }
 
-// below has a path taken off those requests that begin with it.
+// below removes a prefix from the paths of requests that begin with it.
 func below(path string, h http.Handler) http.Handler {
 	if path == "" {
 		return h
@@ -241,9 +240,8 @@ func below(path string, h http.Handler) http.Handler {
 	})
 }
 
-// ClientIP tells where a request comes from: from where its connection does, or, if that is
-// in one of the networks of trusted proxies, from the last address in X-Forwarded-For that
-// is in none.
+// ClientIP is the address that a request comes from: that of its connection or, if this is a
+// trusted proxy's, the last address in X-Forwarded-For that is not a trusted proxy's.
 func ClientIP(proxies []*net.IPNet) echo.IPExtractor {
 	if len(proxies) == 0 {
 		return echo.ExtractIPDirect()

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// sayAgain is how often one kind of trouble is worth a line. A stranger who breaks off
-// handshakes, or a process that has no file descriptors left, makes thousands.
+// sayAgain is how often one kind of trouble is logged at most. A client that breaks off handshakes,
+// or a process without free file descriptors, would make thousands of lines.
 const sayAgain = 10 * time.Second
 
-// serverLog takes what an http.Server has to say beside its answers.
+// serverLog takes what an http.Server logs.
 type serverLog struct {
 	log *slog.Logger
 

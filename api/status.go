@@ -19,7 +19,7 @@ import (
 // does before and after is in functions of its own, so that little of it stays (row waiters
 // of the benchmark).
 
-// noRoom is when someone who cannot wait here should come back.
+// noRoom is when a caller for whom there is no room to wait should ask again.
 const noRoom = 10 * time.Second
 
 // job answers the job status record, or 304 to a caller who has it already. A caller
@@ -31,7 +31,7 @@ func (s *server) job(c echo.Context) error {
 	}
 	watch, err := s.watch(c, poll)
 	if tasks.CodeOf(err) == tasks.TooManyRequests {
-		return s.now(c) // a preference need not be kept to
+		return s.now(c) // a server may ignore a preference
 	}
 	if err != nil {
 		return err
@@ -100,8 +100,8 @@ func (s *server) watch(c echo.Context, kind kind) (*watch, error) {
 	return watch, nil
 }
 
-// unhurried takes the server's time for reading a request off a request that is read: it
-// would end what waits.
+// unhurried removes the server's read timeout from a request that was read completely: the
+// timeout would end the waiting.
 func unhurried(c echo.Context) {
 	_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Time{}) // not every writer has one
 }
@@ -111,7 +111,7 @@ func unhurried(c echo.Context) {
 func (s *server) await(c echo.Context, watch *watch, d time.Duration) (*encodedRecord, error) {
 	over := time.NewTimer(d)
 	defer over.Stop()
-	record, err := s.read(c) // the watch is on: a change from here on is told
+	record, err := s.read(c) // the watch has begun: later changes are not missed
 	for err == nil && !record.final {
 		select {
 		case <-watch.changed:
@@ -136,8 +136,8 @@ func (s *server) read(c echo.Context) (*encodedRecord, error) {
 	return s.record(c.Request().Context(), version)
 }
 
-// reread reads the record of a job after its watch was told. Of all who were told at the
-// same time, one asks Redis: whose the job is they know, and whether their token is good.
+// reread reads the record of a job after its watch was woken. Of all watches that were woken at
+// the same time, one asks Redis: tenant and token are already checked.
 func (s *server) reread(watch *watch) (*encodedRecord, error) {
 	turn, err := s.watchers.told(watch)
 	if err != nil {
@@ -155,8 +155,8 @@ func (s *server) reread(watch *watch) (*encodedRecord, error) {
 	})
 }
 
-// record is the encoded record of a version. Of those who ask at the same time for one
-// that is not kept, one reads it.
+// record is the encoded record of a version. If it is not in the cache, one of those who ask for
+// it at the same time reads it.
 func (s *server) record(ctx context.Context, version tasks.Job) (*encodedRecord, error) {
 	if record, ready := s.encoded.get(version); ready {
 		return record, nil

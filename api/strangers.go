@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// An address may ask strangerBurst times without a valid token, and then once in
-	// strangerEvery: far more than people do, and nothing for this process.
+	// An address may send strangerBurst requests without a valid token, and then one every
+	// strangerEvery: far more than people do, and little work for this process.
 	strangerBurst = 1000
 	strangerEvery = 10 * time.Millisecond
 	// knownTokens is how many tokens are remembered that were valid.
@@ -24,9 +24,9 @@ const (
 	sayEvery = 10 * time.Second
 )
 
-// strangers bounds what each address asks without a valid token. Requests with one do not
-// count, however many share an address; and one that was valid here before is looked at even
-// if its address asks too much: strangers behind the same proxy shut nobody out.
+// strangers limits the requests of each address without a valid token. Requests with a valid token
+// do not count, however many share an address. A token that was valid here before is checked even
+// if its address is over the limit, so that strangers behind a proxy do not lock out others.
 type strangers struct {
 	limit *ratelimit.Limiter[netip.Prefix]
 	known *lru.Cache[[sha256.Size]byte, struct{}]
@@ -49,7 +49,7 @@ func (s *strangers) forget(secret string) { s.known.Remove(sha256.Sum256([]byte(
 
 func (s *strangers) knows(secret string) bool { return s.known.Contains(sha256.Sum256([]byte(secret))) }
 
-// worthALine reports whether the log has not said for a while that strangers are turned away.
+// worthALine reports whether it is time to log again that strangers are turned away.
 func (s *strangers) worthALine() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,9 +60,9 @@ func (s *strangers) worthALine() bool {
 	return true
 }
 
-// limitStrangers turns requests of an address away that has asked too much without a valid
-// token, before anything is done for them. Probes are not counted: who is taken out of a load
-// balancer by a flood can stop nothing.
+// limitStrangers refuses requests of an address that has sent too many without a valid token,
+// before any other work. Probes are not counted: a flood must not take the api out of a load
+// balancer, because then nobody could halt or cancel anything.
 func (s *server) limitStrangers(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if s.probes[c.Path()] {
@@ -77,7 +77,7 @@ func (s *server) limitStrangers(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// turnAway answers one of too many. They have no line each in the log.
+// turnAway answers a request above the limit. Not each of them is logged.
 func (s *server) turnAway(c echo.Context) error {
 	c.Set(turnedKey, true)
 	s.metrics.turnedAway.Inc()
@@ -87,7 +87,7 @@ func (s *server) turnAway(c echo.Context) error {
 	return tasks.Errorf(tasks.TooManyRequests, "too many requests without a valid token come from this address")
 }
 
-// welcome is for a request whose token is valid: it is no stranger's.
+// welcome is called for a request whose token is valid: it does not count as a stranger's.
 func (s *server) welcome(c echo.Context) {
 	if c.Get(strangerKey) != nil {
 		c.Set(strangerKey, nil)

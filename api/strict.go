@@ -18,9 +18,9 @@ import (
 	"batchreset/tasks"
 )
 
-// What is asked is what is done: of what can destroy data nothing is skipped because its
-// name is not known, is there twice, or is spelled another way. encoding/json takes a name
-// in any case and the last of several; hence another decoder, of encoding/json/v2's rules.
+// What is asked is what is done: a request that can destroy data is refused if a name in it is
+// unknown, repeated, or spelled another way; nothing is skipped. encoding/json ignores the case of
+// a name and takes the last of several, so this uses the rules of encoding/json/v2.
 
 // ReadJSON decodes JSON text into v. At any depth a name must be one that v's type has, in
 // the same spelling, and there once; text must be UTF-8. The error is a sentence about the
@@ -42,7 +42,7 @@ func ReadJSON(text []byte, v any) error {
 		if path == "" {
 			return fmt.Errorf("must be %s", kindOf(reflect.TypeOf(v).Elem()))
 		}
-		return fmt.Errorf("has another type of value than it should%s", within(path))
+		return fmt.Errorf("has a value of the wrong type%s", within(path))
 	}
 	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		path := syntactic.JSONPointer
@@ -98,13 +98,13 @@ func namesOf(t reflect.Type) (names []string) {
 	return names
 }
 
-// takes says what a request of a route can have.
+// takes says which parameters and which body a route takes.
 type takes struct {
 	query parameters
 	body  bool
 }
 
-// nothing is what most take.
+// nothing is for the many routes that take neither parameters nor a body.
 var nothing takes
 
 // check refuses a request with anything else. {} is as good as no body.
@@ -121,7 +121,7 @@ type parameters map[string]bool
 // check refuses a query with any other.
 func (known parameters) check(raw string) error {
 	query, err := url.ParseQuery(raw)
-	if err != nil { // the rest would be left out
+	if err != nil { // Go would leave out the rest of the query
 		return tasks.Errorf(tasks.BadRequest, "the query cannot be read: %.200s", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(query)) {

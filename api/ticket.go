@@ -23,11 +23,11 @@ func (s *server) ticket(c echo.Context) error {
 	return ok(c, ticket)
 }
 
-// tokenOfTicket is the token of whoever got the ticket that a request comes with: the request
-// may do what it could with that.
+// tokenOfTicket is the token with which the ticket of a request was made. The request may do what
+// that token allows.
 func (s *server) tokenOfTicket(c echo.Context) (tasks.Token, error) {
 	if c.Request().Header.Get("X-Auth-Token") != "" { // of which tenant?
-		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "there are a ticket and an X-Auth-Token, send one of them")
+		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "the request has a ticket and an X-Auth-Token; send only one of them")
 	}
 	return s.store.TicketToken(c.Request().Context(), c.QueryParam(ticketParameter), c.Param("job"))
 }

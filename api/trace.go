@@ -29,14 +29,14 @@ func (s *server) startSpan(parent context.Context, c echo.Context) trace.Span {
 	return span
 }
 
-// callersTrace is the context of a request with the trace that its caller sent. What that
-// says about sampling is for those with a valid token: it costs space at the collector.
+// callersTrace is the context of a request with the trace that its caller sent. Only callers with a
+// valid token may ask for sampling, because it costs space at the collector.
 func callersTrace(c echo.Context) context.Context {
 	return propagation.TraceContext{}.Extract(c.Request().Context(), propagation.HeaderCarrier(c.Request().Header))
 }
 
-// endSpan says what came of the request. One that was refused before its token was known to
-// be good has a trace of its own; what is not of the API has none.
+// endSpan ends the span with the result of the request. A request that was refused before its
+// token was checked has a trace of its own; a request for anything but the API has none.
 func (s *server) endSpan(c echo.Context) {
 	span := trace.SpanFromContext(c.Request().Context())
 	if !span.SpanContext().IsValid() {

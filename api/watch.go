@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// lookInterval is how often the loop of the watchers turns and looks at tokens,
-	// streamInterval how often it looks at a job that somebody streams, and hintLost at one
-	// that somebody waits for: its end is announced, and an announcement can be lost.
+	// lookInterval is how often the loop of the watchers runs and checks tokens,
+	// streamInterval how often it checks a job that somebody streams, and hintLost a job
+	// whose end somebody waits for: the end is announced, but an announcement can be lost.
 	lookInterval   = 250 * time.Millisecond
 	streamInterval = 500 * time.Millisecond
 	hintLost       = 5 * time.Second
@@ -53,14 +53,14 @@ type Changes interface {
 	Now() time.Time
 }
 
-// watchers tell requests that wait for jobs when these have changed, or when their token is
-// no longer good for that. However many wait, there is one subscription, one look for each
-// job, and one for each token.
+// watchers wakes requests that wait for jobs when the jobs have changed, or when their token is no
+// longer valid. However many wait, there is one subscription, one check for each job, and one for
+// each token.
 type watchers struct {
 	changes Changes
 	limit   int // of those who wait at the same time
 	log     *slog.Logger
-	stopped chan struct{} // closed when nobody tells any more
+	stopped chan struct{} // closed when run has ended
 
 	mu      sync.Mutex
 	jobs    map[target]*watchedJob
@@ -70,8 +70,8 @@ type watchers struct {
 	turn    int64          // counts what is told
 }
 
-// target is a job with those who wait for it in one way: who waits for its end is not
-// woken by every change that others stream.
+// target is a job with the requests that wait for it in one way: those that wait for its end are
+// not woken by every change that others stream.
 type target struct {
 	job  string
 	kind kind
@@ -108,7 +108,7 @@ func newWatchers(changes Changes, limit int, log *slog.Logger) *watchers {
 	}
 }
 
-// run tells until ctx ends, and then everyone that this was it.
+// run wakes watches until ctx ends, and then all of them for the last time.
 func (w *watchers) run(ctx context.Context) error {
 	defer close(w.stopped)
 	g, ctx := errgroup.WithContext(ctx)
@@ -121,7 +121,7 @@ func (w *watchers) run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case now := <-ticker.C:
-				w.lookAtTokens(ctx, now) // before anything is told
+				w.lookAtTokens(ctx, now) // before anybody is woken
 				w.look(ctx, now)
 			}
 		}
@@ -129,10 +129,10 @@ func (w *watchers) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// add begins a watch, unless too many wait. What changed before may be told, too.
+// add begins a watch, unless too many wait. It may be woken for an earlier change, too.
 //
-// No tenant may have more watches than are left free: alone it gets half of them, beside
-// another one a third, and there is always room for one that comes new.
+// No tenant may have more watches than are free: a single tenant gets half of all, two get a third
+// each, and there is always room for a new one.
 func (w *watchers) add(token tasks.Token, job string, kind kind) (one *watch, ok bool) {
 	one = &watch{target{job, kind}, passKey{token.Hash, token.Tenant}, make(chan struct{}, 1)}
 	w.mu.Lock()
@@ -218,8 +218,8 @@ func (w *watchers) told(one *watch) (int64, error) {
 	return w.jobs[one.target].told, w.passes[one.pass].refused
 }
 
-// tellAgain is for a watch that could not look when it was told: the next look of the
-// loop tells, even if nothing changes until then.
+// tellAgain is for a watch that could not read when it was woken: the next turn of the loop wakes
+// it again, even if nothing changes until then.
 func (w *watchers) tellAgain(one *watch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -300,8 +300,8 @@ func (w *watchers) lookAtTokens(ctx context.Context, now time.Time) {
 	}
 }
 
-// leastLookedAt returns as many passes as are looked at in a turn, which are all but for
-// crowds.
+// leastLookedAt returns the passes that are checked in this turn: all, unless there are very many,
+// then those that were checked longest ago.
 func (w *watchers) leastLookedAt() []passKey {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -71,7 +71,7 @@ type AuditEntry struct {
 	// "operator <name>" on the operators' site, or "dashboard" where nobody is logged in.
 	By   string `json:"by"`
 	From string `json:"from,omitempty"` // the address that the request came from
-	// Tenant is whose; empty for what is about all of them.
+	// Tenant is the tenant that it is about; empty if it is about all of them.
 	Tenant    string `json:"tenant,omitempty"`
 	Job       string `json:"job_id,omitempty"`
 	RequestID string `json:"request_id,omitempty"`
@@ -85,14 +85,14 @@ type AuditEntry struct {
 	Tasks   int      `json:"tasks,omitempty"`
 
 	Reason string `json:"reason,omitempty"`
-	Detail string `json:"detail,omitempty"` // what an action has besides
+	Detail string `json:"detail,omitempty"` // more about the action
 	// DecidedAt is when it was decided, if the entry could only be written later.
 	DecidedAt Time `json:"decided_at,omitzero"`
 }
 
 // Stops reports whether the decision stops or removes something, or lets somebody in who may
-// want to. Such a decision is carried out even if its entry cannot be written: a brake must
-// not wait for its paperwork.
+// want to do that. Such a decision is carried out even if its entry cannot be written: stopping
+// must always work.
 func (e AuditEntry) Stops() bool {
 	switch e.Action {
 	case ActionLogin, ActionLogout, ActionCancel, ActionHalt, ActionUnregister, ActionProtect, ActionRevokeToken, ActionRemoveWebhook, ActionRemoveOperator:
@@ -173,7 +173,7 @@ type AuditFilter struct {
 	InstanceID   string
 }
 
-// Match reports whether the filter fits an entry, but for its times.
+// Match reports whether the filter selects an entry. It does not look at the times.
 func (f AuditFilter) Match(e AuditEntry) bool {
 	return (f.Action == "" || f.Action == e.Action) && (f.Tenant == "" || f.Tenant == e.Tenant) &&
 		(f.Job == "" || f.Job == e.Job || slices.ContainsFunc(e.TaskIDs, func(id string) bool { return strings.HasPrefix(id, f.Job+"-") })) && (f.InstanceID == "" || slices.Contains(e.InstanceIDs, f.InstanceID))

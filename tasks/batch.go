@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Limits of a batch. The seed document allows 32 instances; newer KooPhone
-// documents 100, which an operator may turn to.
+// Limits of a batch. The first KooPhone document allows 32 instances, newer ones 100; an operator
+// chooses.
 const (
 	DefaultMaxInstances = 32
 	MaxMaxInstances     = 100

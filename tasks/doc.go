@@ -1,7 +1,7 @@
 // Package tasks is the vocabulary of the service: job, item, their states, the
 // rules for a batch, the task that carries an item to the workers, what webhook
-// endpoints are told, and the error codes. It imports only the standard library, so both sides of the queue
-// can speak it.
+// endpoints are told, and the error codes. It imports only the standard library, so
+// that both sides of the queue can use it.
 //
 // # Words
 //

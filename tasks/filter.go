@@ -15,8 +15,7 @@ type JobFilter struct {
 	InstanceID string
 	// Labels are texts name=value, of which a job must have all.
 	Labels []string
-	// Since and Until bound the time of creation; Until is the first moment that is not
-	// meant.
+	// Since and Until bound the time of creation: from Since on, and before Until.
 	Since, Until time.Time
 	Limit        int    // at least 1
 	Cursor       string // from the answer before
@@ -31,8 +30,8 @@ func (f JobFilter) Match(job Job) bool {
 		!slices.ContainsFunc(f.Labels, func(label string) bool { return !job.hasLabel(label) })
 }
 
-// Possible reports whether a job may match by what is known without its items: whether it
-// has ended, and whether it was ever stopped.
+// Possible reports whether a job may match, judged by what is known without reading its items:
+// whether it has ended, and whether it was ever stopped.
 func (f JobFilter) Possible(ended, stopped bool) bool {
 	switch f.State {
 	case "":
@@ -54,8 +53,8 @@ func (j Job) hasLabel(text string) bool {
 	return false
 }
 
-// Fingerprint tells filters apart that select other jobs. Limit and Cursor are no part
-// of it.
+// Fingerprint differs for filters that select different jobs. Limit and Cursor are not part of
+// it.
 func (f JobFilter) Fingerprint() string {
 	parts := []string{string(f.State), f.InstanceID}
 	for _, bound := range []time.Time{f.Since, f.Until} {

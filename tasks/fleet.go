@@ -17,9 +17,9 @@ type Instance struct {
 // FleetChange is what an import says of an instance. What it does not say stays as it is.
 type FleetChange struct {
 	ID string
-	// Tenant is empty to leave the instance whose it is. One that is new must have one.
+	// Tenant is the new owner; empty: the owner stays. A new instance must have one.
 	Tenant string
-	// Protected is nil to leave that as it is. An instance that is new is not protected.
+	// Protected is nil if protection stays as it is. A new instance is not protected.
 	Protected *bool
 }
 
@@ -63,10 +63,10 @@ const (
 // Scopes lists every scope.
 var Scopes = []Scope{ScopeSubmit, ScopeRead, ScopeCancel, ScopeOperate}
 
-// DefaultScopes are those of a token that is made without a word about them.
+// DefaultScopes are the scopes of a token that is made without naming any.
 var DefaultScopes = []Scope{ScopeSubmit, ScopeRead, ScopeCancel}
 
-// Token is what the service knows of a caller's token, which is not the token.
+// Token is what the service stores about a caller's token. The token itself is not stored.
 type Token struct {
 	ID        string  `json:"token_id"`
 	Hash      string  `json:"-"` // by which the store finds it
@@ -80,14 +80,14 @@ type Token struct {
 // TicketLife is how long a ticket may be used.
 const TicketLife = time.Minute
 
-// Ticket lets whoever has it open the stream of a job's events, for a browser, which cannot
-// send a token with that.
+// Ticket lets a browser open the stream of a job's events, because a browser cannot send a token
+// with that request.
 type Ticket struct {
 	Ticket    string `json:"ticket"`
 	ExpiresAt Time   `json:"expires_at"`
 }
 
-// Check returns a TokenExpired error if the token has come to its end at a time.
+// Check returns a TokenExpired error if the token has expired or was revoked at a time.
 func (t Token) Check(now time.Time) error {
 	switch {
 	case !t.RevokedAt.IsZero():

@@ -11,7 +11,7 @@ func DidYouMean[T ~string](name string, known []T) string {
 			best, least = string(k), d
 		}
 	}
-	// Two slips of the fingers; in a short name, one.
+	// Two typing mistakes; in a short name, one.
 	if best == "" || least > min(2, (len(best)+1)/3) {
 		return ""
 	}
@@ -36,7 +36,7 @@ func fold(name string) string {
 // the other.
 func distance(a, b string) int {
 	if len(a) > 64 {
-		return len(a) // nobody's slip
+		return len(a) // too different for a typing mistake
 	}
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -34,8 +34,8 @@ type Job struct {
 	// of older versions have none.
 	Epoch       string `json:"-"`
 	Fingerprint string `json:"-"`
-	// Stop is why no attempt of the job may begin any more: Cancelled or Stopped; empty:
-	// one may.
+	// Stop is why no attempt of the job may begin any more: Cancelled or Stopped. It is
+	// empty while attempts may begin.
 	Stop Code `json:"-"`
 	// TaskRetention is how long asynq keeps the job's finished tasks.
 	TaskRetention time.Duration `json:"-"`
@@ -129,8 +129,8 @@ func (s Submission) JobID() string {
 // part of it.
 func (s Submission) Fingerprint() string {
 	parts := append([]string{s.Tenant, strconv.Itoa(s.MaxFailures)}, s.InstanceIDs...)
-	// What is not given is left out, so that a request of before has the fingerprint of
-	// before. No instance ID has an equals sign.
+	// Options that are not given are left out, so that an older request keeps its
+	// fingerprint when options are added. No instance ID has an equals sign.
 	if !s.NotBefore.IsZero() {
 		parts = append(parts, "not_before="+strconv.FormatInt(s.NotBefore.UnixMilli(), 10))
 	}

@@ -13,7 +13,7 @@ const (
 	MaxLabels     = 8
 	MaxLabelName  = 64  // characters
 	MaxLabelValue = 256 // characters
-	// MaxNotBefore is how far ahead a job may be put off.
+	// MaxNotBefore is how far in the future a job's start may be.
 	MaxNotBefore = 7 * 24 * time.Hour
 )
 

@@ -21,8 +21,8 @@ type Limits struct {
 }
 
 // DefaultLimits hold where nothing was set, neither for a tenant nor for all. They are
-// against mistakes: one tenant should not be able to fill Redis or to starve the others, and
-// the largest that is honest should not notice. A fleet of 80,000 phones fits as a whole, in
+// against mistakes: one tenant should not be able to fill Redis or to starve the others, while a
+// large tenant in normal use should never meet them. A fleet of 80,000 phones fits as a whole, in
 // 2,500 requests of half a minute; a queued instance takes about 1 kB of Redis, and one api
 // serves ten times as many requests.
 func DefaultLimits() Limits {
@@ -48,7 +48,7 @@ type Halt struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Halter is whose a halt is. Those of both hold side by side, and each ends its own.
+// Halter says whose halt it is. Both may halt a tenant at a time, and each ends only its own halt.
 type Halter string
 
 // The halters.

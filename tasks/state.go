@@ -38,9 +38,9 @@ func (s ItemState) Final() bool {
 	return false
 }
 
-// RetryStates are the states from which a retry can open an item: failed unless others
-// are asked for by name. An unknown item's instance may have been reset, and a cancelled
-// one was taken back by somebody.
+// RetryStates are the states from which a retry can reopen an item: failed, and the others only
+// if they are asked for by name. An unknown item's instance may have been reset, and a cancelled
+// item was cancelled by somebody.
 var RetryStates = []ItemState{ItemFailed, ItemUnknown, ItemCancelled}
 
 // CheckRetryStates returns a sentence that says what is wrong with the states that a retry

@@ -16,7 +16,7 @@ const (
 // Fates are all of them.
 var Fates = []Fate{Orphaned, Missing, Completed, Archived, Unreadable}
 
-// TaskLook is what a look at a delivery's task has shown.
+// TaskLook is what is known of a delivery's task.
 type TaskLook struct {
 	Fate Fate
 	Err  error // nothing is known of it
@@ -32,13 +32,13 @@ type Read struct {
 type ActiveTask struct {
 	ID       string
 	Delivery Delivery
-	// Handling is another one when somebody has put the task back meanwhile.
+	// Handling is another number if the task was put back and taken again meanwhile.
 	Handling int64
 }
 
-// Hold is who has an item in hand, by its record.
+// Hold says whether somebody works on an item, by its record.
 type Hold struct {
-	Open  bool // the item is, and waits for this delivery
-	Alive bool // an attempt is running, whose worker is
+	Open  bool // the item is not final, and waits for this delivery
+	Alive bool // an attempt is running, and its worker is alive
 	Err   error
 }

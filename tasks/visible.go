@@ -37,9 +37,8 @@ func VisibleLines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// unseen reports whether a character has no picture of its own. Some letters have none
-// either, such as U+3164. What changes the picture of the character before it, as accents
-// do, is none of these.
+// unseen reports whether a character is not visible by itself. Some letters are not either,
+// such as U+3164. Characters that change the one before them, as accents do, do not count.
 func unseen(r rune) bool {
 	return !unicode.IsPrint(r) || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
 }

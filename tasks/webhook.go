@@ -45,14 +45,13 @@ type Endpoint struct {
 
 	DisabledAt     Time   `json:"disabled_at,omitzero"` // zero: it is told
 	DisabledReason string `json:"disabled_reason,omitempty"`
-	// FailingSince is when the first of the notices was not taken that have failed
-	// without a success in between.
+	// FailingSince is when the first notice failed since the last success.
 	FailingSince Time    `json:"failing_since,omitzero"`
 	Last         *Report `json:"last,omitempty"` // nil: nothing was sent yet
 }
 
-// NewEndpoint makes an endpoint with an ID and a secret of its own. Whoever sends to the URL
-// has checked it.
+// NewEndpoint makes an endpoint with an ID and a secret of its own. The caller has checked the
+// URL.
 func NewEndpoint(tenant, url string, topics []Topic) Endpoint {
 	return Endpoint{
 		ID: "ep_" + strings.ToLower(rand.Text()[:16]), Tenant: tenant, URL: url, Topics: topics, Secret: NewEndpointSecret(),
@@ -92,9 +91,8 @@ func (e Endpoint) Secrets(now time.Time) []string {
 type Event struct {
 	Topic Topic
 	Item  int // which failed; not for TopicJobFinished
-	// Number tells the endings of one job, or of one item, from each other: a retry
-	// brings a greater one. It is in the record, so that everybody who tells of an ending
-	// does so under the same ID.
+	// Number counts the endings of one job, or of one item: it is greater after a retry. It
+	// is in the record, so that every process gives the event the same ID.
 	Number int
 }
 

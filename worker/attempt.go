@@ -68,17 +68,17 @@ const (
 	// below lockMargin.
 	storePatience = 30 * time.Second
 	// lookPatience is how long the last look before a reset is sent may take, and lookFresh how
-	// old what it saw may be when the reset is sent: who looks for longer looks again.
+	// old its result may be when the reset is sent: after that it is repeated.
 	lookPatience = 5 * time.Second
 	lookFresh    = 500 * time.Millisecond
-	// redisDelay is how long a task waits that could not even ask the record.
+	// redisDelay is how long a task waits after Redis could not be asked about its record.
 	redisDelay = 5 * time.Second
-	// brokenTries is how often a record is asked that answers with an error of its own, and
-	// brokenDelay how long its task waits then: somebody may mend it.
+	// brokenTries is how often a record that cannot be read is tried, and brokenDelay how long
+	// its task waits after that: somebody may repair it.
 	brokenTries = 3
 	brokenDelay = time.Minute
-	// aliveDelay is how long a task waits whose item another worker is at work on: asynq took
-	// that worker for dead.
+	// aliveDelay is how long a task waits if another worker is working on its item: asynq
+	// thought that this worker was dead.
 	aliveDelay = 10 * time.Second
 )
 
@@ -170,7 +170,7 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	}
 	called := false
 	defer func() {
-		if !called { // else who calls the driver does, when it returns
+		if !called { // otherwise it is done when the driver returns
 			turn.Leave()
 		}
 	}()
@@ -189,7 +189,7 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 		return a.refused(ctx, err)
 	}
 	if a.begun.Number > 1 {
-		unspend() // it is instances that are counted, not attempts
+		unspend() // the limit counts instances, not attempts
 	}
 	start := time.Now()
 	if a.cfg.Tracer != nil && a.traceparent != "" {
@@ -200,7 +200,7 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	return a.end(ctx, start, failure, interrupted)
 }
 
-// refused does what follows from an attempt that has not begun.
+// refused decides what becomes of the task of an attempt that could not begin.
 func (a *attempt) refused(ctx context.Context, err error) error {
 	switch _, refused := errors.AsType[tasks.Refusal](err); {
 	case errors.Is(err, tasks.InstanceBusy):
@@ -215,7 +215,7 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 	case errors.Is(err, tasks.TooLate):
 		return a.abandon(ctx, tasks.NotInTime, "the item did not start in time")
 	case errors.Is(err, tasks.JobStopped):
-		// What waited has ended with the job; this was running when its worker died.
+		// Items that waited have ended with the job; this one was running when its worker died.
 		return a.abandon(ctx, tasks.WorkerLost, "the worker was lost, and the job was stopped since")
 	case refused:
 		return err
@@ -234,7 +234,7 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 	})
 	end.outcome.Message = clip(end.outcome.Message)
 	end.outcome.MaxFailures = *a.policy.MaxFailures
-	if !end.outcome.Busy { // how long it has been busy decides
+	if !end.outcome.Busy { // a busy item is judged by how long it has been busy
 		end.outcome.Delay = end.delay
 	}
 	a.metrics.attempt(end.outcome.Transition, start)
@@ -245,8 +245,8 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 	a.say(slog.LevelInfo, "attempt ended", slog.String("event", string(end.outcome.Transition)), slog.String("code", string(end.outcome.Code)),
 		slog.String("message", end.outcome.Message), slog.Duration("duration", time.Since(start)), slog.Bool("job_final", ended.JobFinal))
 	if err != nil {
-		// The record does not know the outcome, or knows it already from a write
-		// whose answer was lost. The next delivery finds out which.
+		// The outcome is not in the record, or it is, and only the answer to the write was
+		// lost. The next delivery finds out which.
 		a.say(slog.LevelError, "outcome not written", slog.Any("error", err))
 		return a.redisTrouble(err)
 	}
@@ -265,10 +265,9 @@ func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError
 	}
 }
 
-// enter waits for the turn of an attempt, before it begins: what waits can still be
-// cancelled, and is not called running. While there is none it holds the task for a moment
-// before the task is put back: a long queue would otherwise go round and round through Redis
-// as fast as it can.
+// enter waits for a turn before the attempt begins: an item that waits can still be cancelled,
+// and is not shown as running. If there is no turn, the task is held for a moment before it is
+// put back. Otherwise a long queue would circle through Redis as fast as it can.
 func (a *attempt) enter(ctx context.Context) (Turn, error) {
 	if a.gate == nil {
 		return freeTurn{}, nil

@@ -82,7 +82,7 @@ func (a *attempt) maySend(ctx context.Context) error {
 			return err
 		}
 		if time.Since(start) <= lookFresh {
-			return a.inTime() // the look may have taken its time
+			return a.inTime() // the look may have taken long
 		}
 	}
 }
@@ -122,7 +122,7 @@ func (a *attempt) reset(ctx context.Context, input Attempt) (err error) {
 			err = &DriverError{Verdict: Unknown, Code: string(tasks.ResetFailed), Message: fmt.Sprintf("the driver panicked: %v", p)}
 		}
 	}()
-	if err := a.inTime(); err != nil { // begin may have taken its time
+	if err := a.inTime(); err != nil { // begin may have taken long
 		return &DriverError{Verdict: NotSent, Message: "nothing was sent: " + err.Error()}
 	}
 	return a.driver.Reset(ctx, input)

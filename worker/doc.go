@@ -23,25 +23,25 @@
 // sent nothing. Only an answer about that very call ends the doubt (see
 // [DriverError.EndsDoubt]); until then driver key, checkpoint and lock stay.
 //
-// A begin may be done and nobody hears of it, or be done later. So an attempt whose begin has
-// no answer is given up by its token, for as long as it takes, and an outcome is written for
-// as long as this process lives: nobody else takes an attempt of a living process.
+// The answer to a begin may be lost, or come late. So an attempt whose begin has no answer is
+// given up by its token, however long that takes. An outcome is written for as long as this
+// process lives: nobody else takes over an attempt of a living process.
 //
 // # Lost tasks
 //
-// Every worker process has a [Sweeper]. All of them share the open jobs: each claims a slice of
-// those that are due by putting them off in the index, so that nobody else sees them, and what
-// one that dies has claimed is due again soon. One at a time looks for the tasks of dead
-// workers. No lease and no clock of another machine says that a worker is dead: asynq's
-// leases are times of the worker's clock, and what asynq calls orphaned is so by the clock of
-// who asks. What counts is that neither its asynq server nor the worker itself shows a sign of
-// life, which Redis lets lapse by its own clock, for as long as this process measures.
+// Every worker process has a [Sweeper]. They share the open jobs: each claims some of those
+// that are due by moving their time in the index, so that no other sweeper sees them. If it
+// dies, they are due again soon. One sweeper at a time looks for the tasks of dead workers.
+// A worker is dead if neither its asynq server nor the worker itself has shown a sign of life
+// for some time. Redis lets these signs lapse by its own clock, and the sweeper measures the
+// time by its own. No clock of another machine is trusted: asynq's leases are times of the
+// worker's clock, and asynq decides what is orphaned by the clock of whoever asks.
 //
 // # Webhooks
 //
-// Whoever ends a job has its tenant's endpoints told: the store enqueues one notice for
-// each. The [Sweeper] does it for those who die before they can; a job leaves the index of
-// open jobs only once it is told. Package worker/webhook sends the notices.
+// The process that ends a job has its tenant's endpoints told: the store enqueues a notice for
+// each. If it dies before that, the [Sweeper] does it; a job leaves the index of open jobs only
+// when this is done. Package worker/webhook sends the notices.
 //
 // # Lanes
 //

@@ -26,8 +26,8 @@ type Repeater interface {
 	Repeatable() bool
 }
 
-// Gate is implemented by a driver that knows when an attempt may begin: when something can
-// be sent, and not too much is.
+// Gate is implemented by a driver that decides when an attempt may begin: when the upstream can
+// be reached, and within the limits of rate and concurrency.
 type Gate interface {
 	// Enter waits for a turn. It returns nil if none came, with when to ask again and why.
 	Enter(ctx context.Context) (turn Turn, wait time.Duration, reason string)
@@ -37,8 +37,8 @@ type Gate interface {
 type Turn interface {
 	// Take says that the driver is called: the turn is used.
 	Take()
-	// Leave gives the turn back: to somebody else, if it was not taken. It may be called
-	// again.
+	// Leave ends the turn. If it was not taken, somebody else gets it. It may be called more
+	// than once.
 	Leave()
 }
 
@@ -56,12 +56,12 @@ type Attempt struct {
 	// Deadline is when ctx ends.
 	Deadline time.Time
 
-	// MaySend is the last look before a reset is sent, and the mark in the record that it may
-	// have been. A driver must ask once, just before it sends: another worker may have the
-	// item by now, or another tenant the instance, it may be protected or its job cancelled,
-	// or an operator may have halted the tenant. It takes a round trip to Redis. After an
-	// error nothing may be sent, and the driver returns NotSent. An attempt that has not
-	// asked counts as one that has sent nothing.
+	// MaySend is the last check before a reset is sent. It also marks in the record that the
+	// reset may have been sent. A driver must call it once, just before it sends: meanwhile
+	// another worker may have taken the item, the instance may have a new owner or be
+	// protected, the job may be cancelled, or an operator may have halted the tenant. It takes
+	// a round trip to Redis. After an error nothing may be sent, and the driver returns
+	// NotSent. An attempt that has not called it counts as one that has sent nothing.
 	MaySend func() error
 
 	// Ambiguous says that an earlier call for this item may have been sent and
@@ -90,7 +90,7 @@ const (
 	Retryable   Verdict = "retryable"   // failed; try again, within the retry budget
 	Permanent   Verdict = "permanent"   // failed; trying again is of no use
 	Busy        Verdict = "busy"        // the instance is occupied; put back, no retry used
-	Unreachable Verdict = "unreachable" // nobody there, or nobody who lets us in; put back, no retry used
+	Unreachable Verdict = "unreachable" // no connection, or our credentials are refused; put back, no retry used
 	NotSent     Verdict = "not sent"    // MaySend said no; put back, no retry used
 	Unknown     Verdict = "unknown"     // sent, and nobody can say whether the reset happened
 )
@@ -101,7 +101,7 @@ type DriverError struct {
 	// Code and Message are the upstream's own, where it gave them.
 	Code    string
 	Message string
-	// RetryAfter is the upstream's wish, or 0.
+	// RetryAfter is the delay that the upstream asks for, or 0.
 	RetryAfter time.Duration
 	// Repeatable goes with Unknown: a repeat under the same key is harmless, so
 	// the item is tried again instead of ending as unknown.

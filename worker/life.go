@@ -10,8 +10,8 @@ import (
 // Whether an attempt is under way is asked by Redis's clock alone: its worker process keeps a
 // key alive in Redis. asynq's own leases are by the clocks of workers.
 
-// showLife shows that this process is alive, for the first time: before that, no attempt may
-// begin, because everybody would take it for one whose worker has died.
+// showLife writes the first sign of life of this process. No attempt may begin before that,
+// because others would think that its worker is dead.
 func (w *Worker) showLife(ctx context.Context) error {
 	for {
 		err := w.store.Beat(ctx, w.id)

@@ -9,7 +9,7 @@ import (
 	"batchreset/tasks"
 )
 
-// outcomes are how attempts end, by the event that their driver's answer is.
+// outcomes are the names of the transitions in the metrics.
 var outcomes = map[tasks.Transition]string{
 	tasks.Succeed: "succeeded", tasks.Retry: "retry", tasks.Fail: "failed", tasks.LoseTrack: "unknown",
 }

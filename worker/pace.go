@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// pace spaces calls evenly. Unlike a rate.Limiter it takes a turn back that came to nothing:
-// an item whose instance is busy, say, must not use up the rate of the others.
+// pace spaces calls evenly. Unlike a rate.Limiter it takes back a turn that was not used: for
+// example, an item whose instance is busy must not use up the rate of the others.
 type pace struct {
 	every time.Duration // 0: no bound
 
@@ -49,7 +49,7 @@ func (p *pace) wait(ctx context.Context) bool {
 	}
 }
 
-// giveBack lets the next who comes have a turn that was not used.
+// giveBack gives a turn that was not used to the next caller.
 func (p *pace) giveBack() {
 	if p.every == 0 {
 		return

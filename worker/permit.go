@@ -10,8 +10,8 @@ import (
 	"batchreset/worker/requeue"
 )
 
-// permitted says whether operators let the tenant's attempts begin, and counts this one
-// against the limit per hour. unspend takes that back.
+// permitted says whether the tenant's attempts may begin, and counts this one against the
+// tenant's limit per hour. unspend takes that back.
 func (a *attempt) permitted(ctx context.Context) (unspend func(), err error) {
 	err = a.patiently(ctx, func() (err error) {
 		a.policy, err = a.store.Policy(ctx, a.d.Tenant)
@@ -21,8 +21,8 @@ func (a *attempt) permitted(ctx context.Context) (unspend func(), err error) {
 		return nil, a.redisTrouble(err)
 	}
 	if halt := a.policy.Halt(); halt != nil {
-		// Whoever lifts a halt soon sees that soon; a long queue does not go round and
-		// round.
+		// The delay grows with the age of the halt: a short halt ends without delay, and a long
+		// queue does not circle through Redis all the time.
 		delay := waitDelay(time.Since(halt.Since.Time))
 		return nil, &requeue.Later{Delay: delay/2 + requeue.Jitter(delay/2), Reason: errHalted(a.policy).Error()}
 	}
@@ -31,7 +31,7 @@ func (a *attempt) permitted(ctx context.Context) (unspend func(), err error) {
 	}
 	var receipt int64
 	var wait time.Duration
-	err = a.patiently(ctx, func() (err error) { // counted once too often, if an answer is lost
+	err = a.patiently(ctx, func() (err error) { // counted twice if an answer is lost
 		receipt, wait, err = a.store.Spend(ctx, a.d.Tenant, *a.policy.InstancesPerHour)
 		return err
 	})

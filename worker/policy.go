@@ -16,8 +16,8 @@ const (
 	waitCap  = 30 * time.Second
 	// busyLimit is how long an item waits for a busy instance in all.
 	busyLimit = 30 * time.Minute
-	// retryAfterCap bounds what an upstream can ask for, and retryAfterSpread is the least
-	// time over which those return that were told the same.
+	// retryAfterCap is the longest delay that an upstream can ask for. retryAfterSpread is the
+	// shortest time over which items return that were given the same delay.
 	retryAfterCap    = time.Hour
 	retryAfterSpread = 5 * time.Second
 )
@@ -89,7 +89,7 @@ func judge(e *DriverError, c circumstances) ending {
 		o.InDoubt = c.begun.Ambiguous && !e.EndsDoubt
 		if spent || e.Verdict == Permanent {
 			delay, o.Transition = 0, tasks.Fail
-			if o.InDoubt { // a refusal's code and text would read as if nothing had happened
+			if o.InDoubt { // the refusal's own code and text would look as if nothing had happened
 				o.Transition, o.Code, o.Message = tasks.LoseTrack, tasks.TimedOut, "an earlier call may still be going on; the last one was refused: "+e.text()
 			}
 		}

@@ -17,7 +17,7 @@ const (
 
 var (
 	errLate   = errors.New("the attempt's time was over before the request was sent")
-	errFrozen = errors.New("the process stood still for so long that its items may be with another worker")
+	errFrozen = errors.New("the process stood still for so long that another worker may have its items")
 )
 
 // pulse notices that the process was frozen or suspended. Whoever looks first

@@ -9,8 +9,8 @@ import (
 	"batchreset/tasks"
 )
 
-// maxRetryAfter bounds what an answer can ask for: an item's time is a day, and who
-// asked for a year by mistake is asked again soon enough.
+// maxRetryAfter is the longest delay that an answer can ask for. An item ends after a day, and an
+// upstream may ask for a year by mistake.
 const maxRetryAfter = time.Hour
 
 // RetryAfter reads the Retry-After header of an answer that came at now: whole seconds, or

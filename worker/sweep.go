@@ -21,8 +21,8 @@ const (
 	sweepEvery = 5 * time.Second
 	leadFor    = 20 * time.Second
 	roundTime  = 5 * time.Second
-	// A sweeper claims so many open jobs at once, for so long: those of one that dies are
-	// another's afterwards. Two that sweep the same job do no harm, because the record
+	// A sweeper claims this many open jobs at once, for this long. If it dies, others may
+	// claim them afterwards. Two sweepers at the same job do no harm, because the record
 	// accepts each new delivery once.
 	sliceSize = 200
 	claimTime = 20 * time.Second
@@ -53,7 +53,7 @@ const (
 var sweepSteps = []string{stepQueues, stepActive, stepHolder, stepRead, stepTell, stepTask, stepDeliver, stepPutOff}
 
 // SweepStore is what the sweeper needs of the open jobs, their tasks, and what follows when they
-// have ended. What is asked about many is answered for each by itself.
+// have ended. A question about many has an answer, or an error, for each.
 type SweepStore struct {
 	OpenJobs
 	Jobs
@@ -94,8 +94,8 @@ type Failures interface {
 // never enqueued, or someone removed it. Every worker process has one. They share the
 // open jobs, slice by slice; a lock in Redis lets one at a time look for dead workers.
 //
-// Trouble with one record, task or queue is its own: it is logged, counted and left for
-// later, and everything else goes on.
+// Trouble with one record, task or queue does not stop the others: it is logged, counted and
+// tried again later.
 type Sweeper struct {
 	prometheus.Collector
 	store    SweepStore
@@ -247,9 +247,8 @@ func (s *Sweeper) lookUp(ctx context.Context, jobs []openJob) {
 	}
 }
 
-// check does what is to be done about one open job: it leaves the index if it is final and
-// told, with its failures listed, or never came to be, else its lost tasks are delivered
-// again.
+// check looks at one open job. The job leaves the index if it was never created, or if it is
+// final, told, and its failures are listed. Otherwise its lost tasks are delivered again.
 func (s *Sweeper) check(ctx context.Context, j *openJob, now time.Time) {
 	if errors.Is(j.Err, tasks.JobGone) {
 		s.noteUnsaved(ctx, j, s.store.Unlist(ctx, j.OpenJob))
@@ -271,14 +270,14 @@ func (s *Sweeper) check(ctx context.Context, j *openJob, now time.Time) {
 	}
 	for _, lost := range j.lost {
 		if s.redeliver(ctx, j.Job, lost.Delivery, lost.fate) {
-			next = now.Add(recheckFirst) // to see whether it was of use
+			next = now.Add(recheckFirst) // to see whether it helped
 		}
 	}
 	s.noteUnsaved(ctx, j, s.store.Reschedule(ctx, j.OpenJob, next))
 }
 
-// noteUnsaved notes that the job could not be rescheduled or unlisted. It is due again when the claim
-// is over.
+// noteUnsaved notes that the job could not be rescheduled or unlisted. It is due again when the
+// claim is over.
 func (s *Sweeper) noteUnsaved(ctx context.Context, j *openJob, err error) {
 	if err != nil {
 		s.trouble(ctx, stepPutOff, err, slog.String("job", j.ID))

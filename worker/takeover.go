@@ -18,14 +18,14 @@ const (
 	// and of a worker, and the five between two looks, a take-over comes within 40 s of a
 	// death.
 	suspectFor = 10 * time.Second
-	// suspectGap is the longest time between two looks that see the same. After more, either
-	// Redis or this process was away, and the signs of life may have lapsed for no other
-	// reason.
+	// suspectGap is the longest time between two looks that count as one observation. After a
+	// longer gap, Redis or this process was away, and the signs of life may have lapsed only
+	// because of that.
 	suspectGap = 10 * time.Second
 )
 
-// suspects are tasks in hand of which there is no sign that anybody works on them. How long
-// that is so is measured by this process alone: no clock of another machine is believed.
+// suspects are active tasks without a sign that anybody works on them. How long that is so is
+// measured by this process alone: no clock of another machine is trusted.
 type suspects struct {
 	ripeAfter time.Duration
 	looked    time.Time

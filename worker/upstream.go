@@ -57,7 +57,7 @@ func (c UpstreamConfig) Check() error {
 // Upstream is a driver behind a breaker and the bounds of an UpstreamConfig.
 //
 // The breaker counts calls that ended as Unreachable, and nothing else: any
-// answer, and any doubt, shows that there is somebody. After five in a row it
+// other answer, and any doubt, shows that the upstream is there. After five in a row it
 // opens. For five seconds Reset then returns Unreachable without calling the
 // driver; after that a single call is let through, and how it ends closes the
 // breaker or opens it again. All instances share the breaker, so it is meant for
@@ -147,7 +147,7 @@ func (u *Upstream) Enter(ctx context.Context) (turn Turn, wait time.Duration, re
 	t := &upstreamTurn{u: u}
 	if !u.pace.wait(ctx) {
 		u.slots.Release(1)
-		<-ctx.Done() // a long queue would go round and round otherwise
+		<-ctx.Done() // otherwise a long queue would circle through Redis all the time
 		return nil, probePause, noTurn
 	}
 	if u.breaker.State() == gobreaker.StateOpen { // since

@@ -103,7 +103,7 @@ func New[S Server](cfg Config, store Store, driver Driver, newServer func(asynq.
 const (
 	// queuesEvery is how often a worker looks for queues that it does not serve.
 	queuesEvery = 5 * time.Second
-	// never is for what one lane does for all.
+	// never is the interval of what only one lane does, for all of them.
 	never = 24 * time.Hour
 )
 
@@ -121,8 +121,8 @@ func (w *Worker) startLanes(lanes int, queues []string) error {
 			// looks into its own process first: see redisdb.DB.Listen.
 			TaskCheckInterval:        10 * time.Millisecond,
 			DelayedTaskCheckInterval: 500 * time.Millisecond,
-			// asynq would put back tasks under the hands of attempts that still
-			// run; by this time all have been interrupted and have ended.
+			// After this time asynq puts back the tasks of attempts that still run. By
+			// then all have been interrupted and have ended.
 			ShutdownTimeout:  w.stopTime(),
 			JanitorBatchSize: 1000,
 			RetryDelayFunc:   requeue.Delay,
@@ -220,10 +220,10 @@ func (w *Worker) shutdown() {
 	}
 	all.Wait()
 	if !waitFor(&w.attempts, w.stopTime()-time.Since(start)) {
-		w.log.Error("an attempt does not end, it is left behind")
+		w.log.Error("an attempt does not end, the worker stops without it")
 	}
 	if !waitFor(&w.drivers, driverGrace) {
-		w.log.Error("a driver does not return, it is left behind")
+		w.log.Error("a driver does not return, the worker stops without it")
 	}
 	w.log.Info("worker stopped")
 }

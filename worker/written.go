@@ -56,8 +56,8 @@ func (a *attempt) persist(ctx context.Context, f func() error) error {
 	}
 }
 
-// patiently repeats f until it succeeds, the record refuses, or storePatience is over. It is
-// for what may be left undone.
+// patiently repeats f until it succeeds, the record refuses, or storePatience is over. It is for
+// what does no harm if it is not done.
 func (a *attempt) patiently(ctx context.Context, f func() error) error {
 	for n, start := 1, time.Now(); ; n++ {
 		err := f()
@@ -75,8 +75,8 @@ func (a *attempt) patiently(ctx context.Context, f func() error) error {
 	}
 }
 
-// giveUp sees to it that an attempt whose begin had no answer neither goes on nor begins
-// later: nothing was sent, and nobody may think that something was.
+// giveUp makes sure that an attempt whose begin had no answer neither goes on nor begins later.
+// Nothing was sent, and the record must not say that something may have been.
 func (a *attempt) giveUp(ctx context.Context) error {
 	a.say(slog.LevelWarn, "attempt given up: Redis does not answer")
 	var ended tasks.Ended

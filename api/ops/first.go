@@ -35,7 +35,7 @@ func (s *site) firstPage(c echo.Context) error {
 	return s.showFirst(c, http.StatusOK, page{Token: token})
 }
 
-// makeFirst makes the first operator, and logs them in.
+// makeFirst makes the first operator, who is logged in at once.
 func (s *site) makeFirst(c echo.Context) error {
 	ctx, form := c.Request().Context(), c.Request().PostForm
 	token, name, password := form.Get("token"), form.Get("name"), form.Get("password")

@@ -31,7 +31,7 @@ const (
 // nobody who is elsewhere can lock an operator out. An address, whatever the names: 20, then
 // one in 5 s. And a name from all addresses together, but for the operator's own devices:
 // 100, then one in 10 s, so that whoever has many addresses does not have more guesses
-// for that. While somebody does that the operator has to log in on a device of their own.
+// for that. Meanwhile the operator can log in only on a device that was used before.
 type guesses struct {
 	people, addresses, names *ratelimit.Limiter[who]
 	devices                  *ratelimit.Limiter[who] // of operators, which strangers must not reach

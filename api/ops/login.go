@@ -39,7 +39,7 @@ func (s *site) loginPage(c echo.Context) error {
 	return s.show(c, http.StatusOK, "login", p)
 }
 
-// login is a try to log in. The form is read only if its address may try at all.
+// login is a try to log in. The form is read only if another try is allowed.
 func (s *site) login(c echo.Context) error {
 	r := c.Request()
 	try := s.guesses.from(c.RealIP())

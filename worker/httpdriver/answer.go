@@ -178,7 +178,7 @@ func (r rules) refused(said answer, verdict worker.Verdict, what string) error {
 	return e
 }
 
-// shut is the answer of a control plane that refuses us, not this reset.
+// shut is the answer of a control plane that refuses our credentials, not this reset.
 func (r rules) shut(said answer) error {
 	e := failure(said, r.words.understand(said.body), "")
 	e.Verdict, e.EndsDoubt = worker.Unreachable, false
