@@ -86,7 +86,7 @@ func (r *Records) submit(ctx context.Context, s tasks.Submission) (tasks.Job, er
 	defer cancel()
 	answer, err := r.redis.Commit(ctx, createScript, []string{codec.JobKey(id)}, args...).Slice()
 	if err != nil || len(answer) == 0 {
-		return tasks.Job{}, r.notDecided(ctx, entry, fmt.Errorf("create job record: %w, answer %v", err, answer))
+		return tasks.Job{}, r.notDecided(ctx, entry, fmt.Errorf("create job record: %w", orOddAnswer(err, answer)))
 	}
 	created := codec.Number(answer[0])
 	if created != listed.UnixMilli() { // then this request has decided nothing

@@ -100,6 +100,14 @@ func brokenBy(err error) error {
 	return err
 }
 
+// orOddAnswer is err, or, without one, an error that shows what a script has answered.
+func orOddAnswer(err error, answer []any) error {
+	if err == nil {
+		err = fmt.Errorf("the script answered %v", answer)
+	}
+	return err
+}
+
 // reasoned reads the answer {reason, …} of a script.
 func reasoned(answer []any, err error) ([]any, error) {
 	if err != nil {

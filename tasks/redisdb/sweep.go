@@ -39,7 +39,7 @@ func (s *Sweep) Lead(ctx context.Context, token string, ttl time.Duration) (bool
 func (s *Sweep) Claim(ctx context.Context, n int, lasts time.Duration) ([]tasks.OpenJob, time.Time, error) {
 	a, err := claimScript.Run(ctx, s.redis, []string{codec.OpenKey}, n, lasts.Milliseconds()).Slice()
 	if err != nil || len(a) != 2 {
-		return nil, time.Time{}, fmt.Errorf("claim open jobs: %w, answer %v", err, a)
+		return nil, time.Time{}, fmt.Errorf("claim open jobs: %w", orOddAnswer(err, a))
 	}
 	now := time.UnixMilli(codec.Number(a[0]))
 	listed, _ := a[1].([]any)
