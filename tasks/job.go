@@ -74,6 +74,9 @@ type Item struct {
 	Checkpoint string `json:"-"`
 	// Delivery is the number of the item's current delivery, from 1.
 	Delivery int `json:"-"`
+	// Driver is the driver of the attempt that failed last; empty if the item succeeded or was
+	// cancelled, or if nobody could write it down.
+	Driver string `json:"-"`
 	// Told is the delivery whose failure endpoints were told of last.
 	Told int `json:"-"`
 }

@@ -17,7 +17,8 @@ import (
 // Attempts are the attempts at items, and what shows that the workers live that make them.
 type Attempts struct {
 	redis        *wire.Client
-	separateLock bool // a record and the lock of its item are not written by one script
+	separateLock bool   // a record and the lock of its item are not written by one script
+	driver       string // of this process, see Options
 	quotas       *registry.Quotas
 	failures     *views.Failures
 	metrics      *metrics
@@ -210,7 +211,7 @@ func (t *Attempts) finish(ctx context.Context, d tasks.Delivery, token string, o
 	}
 	a, err := t.each(ctx, finishScript, keys,
 		n, token, finishStates[o.Transition], string(o.Code), o.Message,
-		codec.Flag(o.Failure), doubt, codec.Flag(o.Busy), codec.Flag(o.Unanswered), released, o.MaxFailures, o.Delay.Milliseconds(), delivery)
+		codec.Flag(o.Failure), doubt, codec.Flag(o.Busy), codec.Flag(o.Unanswered), released, o.MaxFailures, o.Delay.Milliseconds(), delivery, t.driver)
 	switch {
 	case err != nil:
 		return ended, false, fmt.Errorf("finish: %w", err)
@@ -261,7 +262,7 @@ func (t *Attempts) Wait(ctx context.Context, d tasks.Delivery) (time.Duration, e
 func (t *Attempts) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.Ended, error) {
 	record, n := codec.RecordOf(d)
 	a, err := t.overDead(ctx, d, func(dead string) ([]any, error) {
-		return t.answered(ctx, abandonScript, record, n, d.Number, d.InstanceID, string(code), message, maxFailures, dead)
+		return t.answered(ctx, abandonScript, record, n, d.Number, d.InstanceID, string(code), message, maxFailures, dead, t.driver)
 	})
 	if err != nil {
 		return tasks.Ended{}, fmt.Errorf("abandon: %w", err)

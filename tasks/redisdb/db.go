@@ -144,7 +144,7 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 
 	db.Queues = newQueues(client, opts.Queues, opts.MaxBacklog, leftOut)
 	db.Notices = newNotices(client, db.Endpoints, db.Jobs)
-	db.Attempts = &Attempts{redis: client, separateLock: client.Stepwise(), quotas: db.Quotas, failures: db.Failures, metrics: metrics}
+	db.Attempts = &Attempts{redis: client, separateLock: client.Stepwise(), driver: opts.Driver, quotas: db.Quotas, failures: db.Failures, metrics: metrics}
 	db.Sweep = &Sweep{redis: client, attempts: db.Attempts}
 	db.Records = &Records{
 		redis: client, opts: opts, audit: db.Audit, storage: db.Storage, quotas: db.Quotas, jobs: db.Jobs,

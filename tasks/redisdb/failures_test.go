@@ -2,6 +2,8 @@ package redisdb_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,6 +142,67 @@ func TestFailuresAreListedAgainWhereAnEntryIsMissing(t *testing.T) {
 		}
 		if got := w.kinds(t); got != want+"http RESET.1001 1, " {
 			t.Errorf("kinds %s", got)
+		}
+	})
+}
+
+// The worker that ended an item dies before it has listed it; a sweeper of another driver does it.
+func TestAFailureIsListedUnderTheDriverThatFailed(t *testing.T) {
+	both(t, redisdb.Options{Driver: "http"}, func(t *testing.T, w world) {
+		failed, abandoned, doubt := w.submit(t, "a"), w.submit(t, "b"), w.submit(t, "c")
+		w.fail(t, failed, 0, "CPS.0005", tasks.Fail)
+		if _, err := w.db.Attempts.Abandon(t.Context(), abandoned.Deliveries()[0], tasks.NotInTime, "no", 0); err != nil {
+			t.Fatal(err)
+		}
+		d, _ := w.begin(t, doubt, 0, "t")
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Retry, Code: tasks.TimedOut, InDoubt: true}, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.db.Records.Cancel(t.Context(), doubt.ID, tasks.Actor{}); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"http CPS.0005 1", "http RESET.1001 1", "http RESET.1008 1"}
+		listed := func() []string {
+			return slices.Sorted(slices.Values(strings.Split(strings.TrimSuffix(w.kinds(t), ", "), ", ")))
+		}
+		if got := listed(); !slices.Equal(got, want) {
+			t.Fatalf("the workers list %q, want %q", got, want)
+		}
+		for _, key := range w.rdb.Keys(t.Context(), "reset:failures*").Val() {
+			w.rdb.Del(t.Context(), key)
+		}
+		other, err := redisdb.Open(t.Context(), redisdb.Options{URL: "redis://" + w.rdb.Options().Addr, Embedded: true, Driver: "cph"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = other.Close() }()
+		for _, job := range []tasks.Job{failed, abandoned, doubt} {
+			if err := other.Failures.IndexFailures(t.Context(), w.read(t, job.ID)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := listed(); !slices.Equal(got, want) {
+			t.Errorf("the sweeper lists %q, want %q", got, want)
+		}
+	})
+}
+
+func TestAnItemThatSucceedsKeepsNoDriver(t *testing.T) {
+	both(t, redisdb.Options{Driver: "http"}, func(t *testing.T, w world) {
+		job := w.submit(t, "a")
+		d, _ := w.begin(t, job, 0, "t1")
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, Code: "CPS.0003", Failure: true}, true); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.read(t, job.ID).Items[0].Driver; got != "http" {
+			t.Errorf("while it is retried: %q", got)
+		}
+		d, _ = w.begin(t, job, 0, "t2")
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.read(t, job.ID).Items[0].Driver; got != "" {
+			t.Errorf("in the end: %q", got)
 		}
 	})
 }

@@ -20,6 +20,7 @@ type storedRest struct {
 	Delivery   int        `json:"d"`
 	Code       tasks.Code `json:"c"`
 	Message    string     `json:"m"`
+	Driver     string     `json:"n"`
 	Checkpoint string     `json:"p"`
 	NotBefore  *int64     `json:"w"`
 	History    []struct {
@@ -143,6 +144,7 @@ func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
 		Code:       more.Code,
 		Message:    more.Message,
 		Checkpoint: more.Checkpoint,
+		Driver:     more.Driver,
 		Delivery:   max(more.Delivery, 1),
 	}
 	if !item.State.Final() {

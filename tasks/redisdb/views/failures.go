@@ -75,8 +75,9 @@ func listFailure(ctx context.Context, pipe redis.Pipeliner, kind, item string, a
 	pipe.Expire(ctx, key, failuresKept)
 }
 
-// IndexFailures lists the job's items that failed or are unknown, unless they are listed:
-// a process may die between the end of an item and its entry.
+// IndexFailures lists the job's items that failed or are unknown, unless they are listed: a
+// process may die between the end of an item and its entry. Each is listed under the driver that
+// its record names.
 func (v *Failures) IndexFailures(ctx context.Context, job tasks.Job) error {
 	if job.Counts.Failed+job.Counts.Unknown == 0 {
 		return nil
@@ -99,8 +100,10 @@ func (v *Failures) IndexFailures(ctx context.Context, job tasks.Job) error {
 	}
 	pipe = v.redis.Pipeline()
 	for i, it := range job.Items {
+		// The record names no driver if the last attempt was lost with its worker.
+		driver := cmp.Or(it.Driver, v.driver)
 		if hasFailed(it) && !slices.ContainsFunc(listed[i], func(c *redis.FloatCmd) bool { return c.Err() == nil }) {
-			listFailure(ctx, pipe, kindName(tasks.FailureKind{Driver: v.driver, Code: it.Code}), it.ID, it.FinishedAt.UnixMilli())
+			listFailure(ctx, pipe, kindName(tasks.FailureKind{Driver: driver, Code: it.Code}), it.ID, it.FinishedAt.UnixMilli())
 		}
 	}
 	if _, err := pipe.Exec(ctx); err != nil {

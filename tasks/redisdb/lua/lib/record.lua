@@ -23,6 +23,8 @@
 --           w when the next try is due   q 1 if it was retried while a call was in doubt
 --           z tokens that were given up: no attempt begins under them
 --           c error code   m error message
+--           n driver of the last attempt that did not succeed, or of the worker that gave the
+--             item up without one
 --           h attempts that did not succeed, the last 20: {n number, b began,
 --             e ended, o outcome: a state's letter or 'l' for lost, c code, m message}
 --
@@ -79,10 +81,10 @@ local function store(n, item)
   if item.k then
     raw = raw .. ' ' .. (item.t or '') .. ' ' .. (item.r or '') .. ' ' .. (item.x or '') .. ' ' .. item.k
   end
-  if item.d or item.f or item.g or item.l or item.u or item.w or item.q or item.z or item.c or item.h or item.p then
+  if item.d or item.f or item.g or item.l or item.u or item.w or item.q or item.z or item.c or item.n or item.h or item.p then
     raw = raw .. ' ' .. cjson.encode({d = item.d, f = item.f, g = item.g, l = item.l, p = item.p,
                                       u = item.u, v = item.v, w = item.w, q = item.q, z = item.z,
-                                      c = item.c, m = item.m, h = item.h})
+                                      c = item.c, m = item.m, n = item.n, h = item.h})
   end
   redis.call('HSET', KEYS[1], 'rev', rev + 1, 'left', left, n, raw)
 end
