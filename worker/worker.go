@@ -118,7 +118,7 @@ func (w *Worker) startLanes(lanes int, queues []string) error {
 			Concurrency: (w.cfg.Concurrency + lane) / lanes,
 			Queues:      served,
 			// An idle lane looks for tasks every half to one and a half of this. It
-			// looks into its own process first: see redisdb.DB.Listen.
+			// looks into its own process first: see wire.Client.Listen.
 			TaskCheckInterval:        10 * time.Millisecond,
 			DelayedTaskCheckInterval: 500 * time.Millisecond,
 			// After this time asynq puts back the tasks of attempts that still run. By

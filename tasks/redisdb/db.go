@@ -111,7 +111,9 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	}
 	opts.Queues = max(opts.Queues, 1)
 	metrics := newMetrics()
-	client, err := wire.Open(wire.Options{URL: opts.URL, Dial: opts.Dial, Replicas: opts.CommitReplicas, Hooks: []redis.Hook{metrics}})
+	client, err := wire.Open(wire.Options{
+		URL: opts.URL, DidYouMean: tasks.DidYouMean[string], Dial: opts.Dial, Replicas: opts.CommitReplicas, Hooks: []redis.Hook{metrics},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +154,7 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 	}
 
 	db.servers = views.NewServers(client, opts.Embedded)
-	db.Overview = views.NewOverview(client, db.servers, db.Activity, db.Queues.Queues, db.Storage.Accepting, leftOut)
+	db.Overview = views.NewOverview(client, db.servers, db.Activity, db.Queues, db.Storage.Accepting)
 	return db
 }
 

@@ -380,7 +380,7 @@ func TestAJobThatEndsIsNotOpen(t *testing.T) {
 	})
 }
 
-// A tenant who is at his limit with many jobs, and keeps on asking, does not have all of them
+// A tenant who is at the limit with many jobs, and keeps on asking, does not have all of them
 // read each time.
 func TestATenantAtItsLimitCostsLittle(t *testing.T) {
 	w := open(t, redisdb.Options{URL: redistest.Start(t).URL()})

@@ -15,7 +15,7 @@ import (
 // scripts change none.
 const Version = "2"
 
-// storedRest is what few items have; lua/record.lua explains the names.
+// storedRest is what few items have; lua/lib/record.lua explains the names.
 type storedRest struct {
 	Delivery   int        `json:"d"`
 	Code       tasks.Code `json:"c"`
@@ -197,7 +197,7 @@ func (r *numbers) count(i int) int64 {
 	return 0
 }
 
-// HeldBy reads an item as lua/record.lua stores it: whether it is open for the delivery, and
+// HeldBy reads an item as lua/lib/record.lua stores it: whether it is open for the delivery, and
 // the token of the attempt that is running.
 func HeldBy(raw string, delivery int) (open bool, token string, err error) {
 	const place = 5 // of the token

@@ -31,7 +31,7 @@ for _, token in ipairs(item.z or {}) do
 end
 
 -- The same token again is the same command sent twice by the client library:
--- answer what was answered, count nothing. It writes all the same: see commit.go.
+-- answer what was answered, count nothing. It writes all the same: see wire.Client.Commit.
 if item.s == 'r' and item.t == ARGV[4] then
   redis.call('HSET', KEYS[1], 'rev', rev)
 else

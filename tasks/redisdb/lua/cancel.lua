@@ -8,7 +8,7 @@ brake()
 open(0)
 if not left then return {-1} end
 if redis.call('HGET', KEYS[1], 'cancel') == ARGV[1] then -- the same command, sent twice
-  redis.call('HSET', KEYS[1], 'rev', rev) -- see commit.go
+  redis.call('HSET', KEYS[1], 'rev', rev) -- see wire.Client.Commit
   return {1, 0, 0}
 end
 if left == 0 then return {0} end

@@ -20,7 +20,7 @@
 local existing = redis.call('HMGET', KEYS[1], 'created', 'fp', 'rev', 'queue', 'epoch')
 if existing[1] then
   if existing[2] ~= ARGV[9] then return {-1} end
-  redis.call('HSET', KEYS[1], 'rev', existing[3]) -- see commit.go
+  redis.call('HSET', KEYS[1], 'rev', existing[3]) -- see wire.Client.Commit
   return {tonumber(existing[1]), existing[4], existing[5] or ''}
 end
 local time = redis.call('TIME')

@@ -18,7 +18,7 @@ end
 if item.x and item.x >= 4 then
   item.x = item.x > 4 and item.x - 4 or nil
   store(ARGV[1], item)
-else -- sent twice by the client library, or asked again; it writes all the same: see commit.go
+else -- sent twice by the client library, or asked again; it writes all the same: see wire.Client.Commit
   redis.call('HSET', KEYS[1], 'rev', rev)
 end
 return {''}

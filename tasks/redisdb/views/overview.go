@@ -1,14 +1,8 @@
 package views
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
-
-	"github.com/hibiken/asynq"
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb/codec"
@@ -20,17 +14,22 @@ type Overview struct {
 	redis     *wire.Client
 	servers   *Servers
 	activity  *Activity
-	queues    func(ctx context.Context) ([]string, error)
+	queues    Queues
 	accepting func(ctx context.Context) bool
-	leftOut   *codec.LeftOut
 }
 
-// NewOverview makes an Overview. queues names the queues that workers serve, accepting says
+// Queues are the queues that instances are reset from, and who serves them.
+type Queues interface {
+	States(ctx context.Context) ([]tasks.QueueState, error)
+	Workers() ([]tasks.WorkerProcess, error)
+}
+
+// NewOverview makes an Overview. accepting says
 // whether there is room for new work.
-func NewOverview(client *wire.Client, servers *Servers, activity *Activity, queues func(ctx context.Context) ([]string, error),
-	accepting func(ctx context.Context) bool, leftOut *codec.LeftOut,
+func NewOverview(client *wire.Client, servers *Servers, activity *Activity, queues Queues,
+	accepting func(ctx context.Context) bool,
 ) *Overview {
-	return &Overview{client, servers, activity, queues, accepting, leftOut}
+	return &Overview{client, servers, activity, queues, accepting}
 }
 
 // Overview looks at everything that operators want to see at a glance.
@@ -44,10 +43,10 @@ func (v *Overview) Overview(ctx context.Context) (tasks.Overview, error) {
 		seen.OpenJobs, err = v.redis.ZCard(ctx, codec.OpenKey).Result()
 	}
 	if err == nil {
-		seen.Queues, err = v.queueStates(ctx)
+		seen.Queues, err = v.queues.States(ctx)
 	}
 	if err == nil {
-		seen.Workers, err = workerProcesses(v.redis.NewInspector())
+		seen.Workers, err = v.queues.Workers()
 	}
 	if err == nil {
 		seen.Redis, err = v.servers.Nodes(ctx)
@@ -56,66 +55,4 @@ func (v *Overview) Overview(ctx context.Context) (tasks.Overview, error) {
 		return seen, fmt.Errorf("overview: %w", err)
 	}
 	return seen, nil
-}
-
-func (v *Overview) queueStates(ctx context.Context) ([]tasks.QueueState, error) {
-	queues, err := v.queues(ctx)
-	if err != nil {
-		return nil, err
-	}
-	inspector := v.redis.NewInspector()
-	known, err := inspector.Queues()
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(queues, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
-	states := make([]tasks.QueueState, 0, len(queues))
-	for _, queue := range queues {
-		info := &asynq.QueueInfo{}
-		if slices.Contains(known, queue) { // something has been in it
-			if info, err = inspector.GetQueueInfo(queue); err != nil {
-				if err := v.leftOut.Note("queue "+queue, err); err != nil {
-					return nil, err
-				}
-				continue
-			}
-		}
-		states = append(states, tasks.QueueState{
-			Name: queue, Pending: info.Pending, Later: info.Scheduled + info.Retry, Active: info.Active, Oldest: info.Latency, Paused: info.Paused,
-		})
-	}
-	return states, nil
-}
-
-// workerProcesses gathers the lanes of each worker.
-func workerProcesses(inspector *asynq.Inspector) ([]tasks.WorkerProcess, error) {
-	servers, err := inspector.Servers()
-	if err != nil {
-		return nil, err
-	}
-	type name struct {
-		host string
-		pid  int
-	}
-	byName := map[name]*tasks.WorkerProcess{}
-	var workers []*tasks.WorkerProcess
-	for _, s := range servers {
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(s.Queues)), func(q string) bool { return strings.HasPrefix(q, codec.QueuePrefix) }) {
-			continue // it sends webhooks
-		}
-		w := byName[name{s.Host, s.PID}]
-		if w == nil {
-			w = &tasks.WorkerProcess{Host: s.Host, PID: s.PID, Started: tasks.FromMillis(s.Started.UnixMilli())}
-			byName[name{s.Host, s.PID}] = w
-			workers = append(workers, w)
-		}
-		w.Lanes++
-		w.Busy += len(s.ActiveWorkers)
-	}
-	slices.SortFunc(workers, func(a, b *tasks.WorkerProcess) int { return cmp.Or(strings.Compare(a.Host, b.Host), a.PID-b.PID) })
-	processes := make([]tasks.WorkerProcess, len(workers))
-	for i, w := range workers {
-		processes[i] = *w
-	}
-	return processes, nil
 }

@@ -15,6 +15,9 @@ import (
 type Options struct {
 	// URL is one that parseAddress reads.
 	URL string
+	// DidYouMean is the end of a sentence about a parameter of the URL that is not known, "" if
+	// none of those that are is near. Default: always that.
+	DidYouMean func(name string, known []string) string
 	// Dial, if set, makes the connections to a single server in place of the network, for
 	// tests that simulate one.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -48,7 +51,10 @@ func (e urlError) Unwrap() error { return e.error }
 
 // Open makes a client. Nothing is sent yet. The caller closes it. Errors: ErrURL.
 func Open(opts Options) (*Client, error) {
-	rdb, err := connect(opts.URL, opts.Dial)
+	if opts.DidYouMean == nil {
+		opts.DidYouMean = func(string, []string) string { return "" }
+	}
+	rdb, err := connect(opts)
 	if err != nil {
 		return nil, urlError{err}
 	}

@@ -23,8 +23,8 @@ const protocol = 2
 const dialTimeout = time.Second
 
 // connect makes a client for a URL. Nothing is sent yet.
-func connect(raw string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (redis.UniversalClient, error) {
-	a, err := parseAddress(raw)
+func connect(opts Options) (redis.UniversalClient, error) {
+	a, err := parseAddress(opts.URL, opts.DidYouMean)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func connect(raw string, dial func(ctx context.Context, network, addr string) (n
 	case cluster:
 		return newCluster(a), nil
 	}
-	a.Dialer = dial
+	a.Dialer = opts.Dial
 	return redis.NewClient(a.Simple()), nil
 }
 

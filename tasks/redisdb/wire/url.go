@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"batchreset/tasks"
 )
 
 // topology is how Redis is run.
@@ -50,6 +48,8 @@ type address struct {
 	files tlsFiles
 	sni   string
 	based bool // the database is set
+	// didYouMean is the end of a sentence about a name that is not known.
+	didYouMean func(name string, known []string) string
 }
 
 // encode is for passwords that are cut into pieces as a URL. No error repeats any of them.
@@ -57,12 +57,12 @@ const encode = "; in a password write # as %23, / as %2F, % as %25, ? as %3F and
 
 // parseAddress reads SCHEME://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/DATABASE][?PARAMETERS].
 // net/url takes no list of hosts, and its errors repeat the password.
-func parseAddress(raw string) (*address, error) {
+func parseAddress(raw string, didYouMean func(name string, known []string) string) (*address, error) {
 	name, rest, found := strings.Cut(raw, "://")
 	if !found || rest == "" {
 		return nil, errors.New("is not a URL such as redis://localhost:6379/0")
 	}
-	a := &address{name: strings.ToLower(name)}
+	a := &address{name: strings.ToLower(name), didYouMean: didYouMean}
 	if a.scheme, found = schemes[a.name]; !found {
 		return nil, unknownScheme(name)
 	}
@@ -311,7 +311,7 @@ func (a *address) unknownParameter(name string) error {
 	if !plainWord.MatchString(name) {
 		return errors.New("has an unknown parameter; in a password write & as %26 and = as %3D")
 	}
-	hint := tasks.DidYouMean(name, slices.Sorted(maps.Keys(parameters)))
+	hint := a.didYouMean(name, slices.Sorted(maps.Keys(parameters)))
 	if hint == "" && a.topology == sentinel {
 		hint = "; in a password write & as %26"
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/cmd/harness"
+	"batchreset/tasks"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -36,7 +37,7 @@ func TestParseAddress(t *testing.T) {
 			Addrs: []string{"h1:7000", "h2:7001"}, Password: "p", DialTimeout: 200 * time.Millisecond,
 		},
 	} {
-		a, err := parseAddress(url)
+		a, err := parseAddress(url, tasks.DidYouMean[string])
 		if err != nil || !reflect.DeepEqual(a.UniversalOptions, want) {
 			t.Errorf("%s: got %+v, %v", url, a, err)
 		}
@@ -50,7 +51,7 @@ func TestParseAddressWithTLS(t *testing.T) {
 		if scheme == "rediss-sentinel" {
 			parameters += "&master=m"
 		}
-		a, err := parseAddress(scheme + "://h" + parameters)
+		a, err := parseAddress(scheme+"://h"+parameters, tasks.DidYouMean[string])
 		if err != nil {
 			t.Fatalf("%s: %v", scheme, err)
 		}
@@ -60,7 +61,7 @@ func TestParseAddressWithTLS(t *testing.T) {
 		}
 	}
 	for _, scheme := range []string{"redis", "redis-cluster"} {
-		if a, err := parseAddress(scheme + "://h"); err != nil || a.TLSConfig != nil {
+		if a, err := parseAddress(scheme+"://h", tasks.DidYouMean[string]); err != nil || a.TLSConfig != nil {
 			t.Errorf("%s: %+v, %v", scheme, a, err)
 		}
 	}
@@ -120,7 +121,7 @@ func TestParseAddressRefuses(t *testing.T) {
 		"redis://u:@h":                                        "has a user without a password",
 		"redis://h/0#1":                                       "has a fragment",
 	} {
-		if _, err := parseAddress(url); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parseAddress(url, tasks.DidYouMean[string]); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\ngot  %v\nwant %q", url, err, want)
 		}
 	}
@@ -148,7 +149,7 @@ func TestARawPasswordIsTaughtAndNotShown(t *testing.T) {
 // taught checks that a URL is refused with a hint, and that its pieces are not repeated.
 func taught(t *testing.T, url string, pieces ...string) {
 	t.Helper()
-	_, err := parseAddress(url)
+	_, err := parseAddress(url, tasks.DidYouMean[string])
 	if err == nil {
 		t.Errorf("%s is taken", url)
 		return

@@ -1,0 +1,77 @@
+package redisdb
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hibiken/asynq"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+)
+
+// States returns how the queues are that workers serve, by number.
+func (q *Queues) States(ctx context.Context) ([]tasks.QueueState, error) {
+	queues, err := q.Queues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	inspector := q.redis.NewInspector()
+	known, err := inspector.Queues()
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(queues, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
+	states := make([]tasks.QueueState, 0, len(queues))
+	for _, queue := range queues {
+		info := &asynq.QueueInfo{}
+		if slices.Contains(known, queue) { // something has been in it
+			if info, err = inspector.GetQueueInfo(queue); err != nil {
+				if err := q.leftOut.Note("queue "+queue, err); err != nil {
+					return nil, err
+				}
+				continue
+			}
+		}
+		states = append(states, tasks.QueueState{
+			Name: queue, Pending: info.Pending, Later: info.Scheduled + info.Retry, Active: info.Active, Oldest: info.Latency, Paused: info.Paused,
+		})
+	}
+	return states, nil
+}
+
+// Workers returns the worker processes, with the lanes of each gathered.
+func (q *Queues) Workers() ([]tasks.WorkerProcess, error) {
+	servers, err := q.redis.NewInspector().Servers()
+	if err != nil {
+		return nil, err
+	}
+	type name struct {
+		host string
+		pid  int
+	}
+	byName := map[name]*tasks.WorkerProcess{}
+	var workers []*tasks.WorkerProcess
+	for _, s := range servers {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(s.Queues)), func(q string) bool { return strings.HasPrefix(q, codec.QueuePrefix) }) {
+			continue // it sends webhooks
+		}
+		w := byName[name{s.Host, s.PID}]
+		if w == nil {
+			w = &tasks.WorkerProcess{Host: s.Host, PID: s.PID, Started: tasks.FromMillis(s.Started.UnixMilli())}
+			byName[name{s.Host, s.PID}] = w
+			workers = append(workers, w)
+		}
+		w.Lanes++
+		w.Busy += len(s.ActiveWorkers)
+	}
+	slices.SortFunc(workers, func(a, b *tasks.WorkerProcess) int { return cmp.Or(strings.Compare(a.Host, b.Host), a.PID-b.PID) })
+	processes := make([]tasks.WorkerProcess, len(workers))
+	for i, w := range workers {
+		processes[i] = *w
+	}
+	return processes, nil
+}
