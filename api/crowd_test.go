@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"batchreset/api"
+	"batchreset/cmd/harness"
 	"batchreset/tasks"
 )
 
@@ -67,10 +69,13 @@ func TestManyWaitForOneProcess(t *testing.T) {
 // wait waits until n requests wait.
 func (l *live) wait(t *testing.T, n int) {
 	t.Helper()
-	for begin := time.Now(); metric(t, l.api, "batchreset_waiting_requests") != float64(n); time.Sleep(time.Millisecond) {
-		if time.Since(begin) > 20*time.Second {
-			t.Fatalf("%v wait, want %d", metric(t, l.api, "batchreset_waiting_requests"), n)
+	if err := harness.Until(t.Context(), 20*time.Second, func(context.Context) error {
+		if now := metric(t, l.api, "batchreset_waiting_requests"); now != float64(n) {
+			return fmt.Errorf("%v wait, want %d", now, n)
 		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 

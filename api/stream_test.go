@@ -3,6 +3,7 @@ package api_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"batchreset/api"
+	"batchreset/cmd/harness"
 	"batchreset/tasks"
 )
 
@@ -215,10 +217,13 @@ func TestAReaderWhoDoesNotReadIsCutOff(t *testing.T) {
 	if _, err := fmt.Fprintf(conn, "GET %s/events HTTP/1.1\r\nHost: h\r\nX-Auth-Token: acme\r\nx-request-id: sleepy\r\n\r\n", b.path()); err != nil {
 		t.Fatal(err)
 	}
-	for begin := time.Now(); metric(t, a, "batchreset_streams_cut_off_total") == 0; time.Sleep(5 * time.Millisecond) {
-		if time.Since(begin) > 10*time.Second {
-			t.Fatal("the reader is not cut off")
+	if err := harness.Until(t.Context(), 10*time.Second, func(context.Context) error {
+		if metric(t, a, "batchreset_streams_cut_off_total") == 0 {
+			return errors.New("the reader is not cut off")
 		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 	// He finds the connection broken, in the middle of the record.
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -233,10 +238,13 @@ func TestAReaderWhoDoesNotReadIsCutOff(t *testing.T) {
 	if text := log.String(); !strings.Contains(text, "its reader does not read") || !strings.Contains(text, "request_id=sleepy") {
 		t.Errorf("the log says %s", text)
 	}
-	for begin := time.Now(); metric(t, a, "batchreset_waiting_requests") != 0; time.Sleep(time.Millisecond) {
-		if time.Since(begin) > 10*time.Second {
-			t.Fatal("the reader still counts as one who waits")
+	if err := harness.Until(t.Context(), 10*time.Second, func(context.Context) error {
+		if metric(t, a, "batchreset_waiting_requests") != 0 {
+			return errors.New("the reader still counts as one who waits")
 		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"batchreset/cmd/harness"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/redistest"
@@ -254,10 +255,13 @@ func logOf(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Ou
 
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for start := time.Now(); !f(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(start) > patience {
-			t.Fatalf("waited in vain: %s", what)
+	if err := harness.Until(t.Context(), patience, func(context.Context) error {
+		if !f() {
+			return errors.New("not yet: " + what)
 		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 

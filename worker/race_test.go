@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"batchreset/cmd/harness"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/redistest"
@@ -75,14 +76,17 @@ func startWorkers(t *testing.T, n int, driver Driver, change ...func(*Config)) b
 	return b
 }
 
-// poll calls f until it says that it is done, with a deadline.
+// poll calls f until it says that it is done, or fails, with a deadline.
 func poll(what string, f func() (done bool, err error)) error {
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
-		if done, err := f(); done || err != nil {
-			return err
+	var failed error
+	err := harness.Until(context.Background(), 30*time.Second, func(context.Context) error {
+		done, err := f()
+		if failed = err; done || failed != nil {
+			return nil
 		}
-	}
-	return errors.New("it took too long: " + what)
+		return errors.New("not yet: " + what)
+	})
+	return errors.Join(failed, err)
 }
 
 // drained waits until asynq has no task left that a worker might still run: what the

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"regexp"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"batchreset/cmd/harness"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/redistest"
@@ -694,10 +696,13 @@ func TestAQueueThatTurnsUpIsServed(t *testing.T) {
 	if job.Queue == "reset-0" {
 		t.Fatal("the tenant's queues are not what this test needs")
 	}
-	for deadline := time.Now().Add(20 * time.Second); b.item(t, job).State != tasks.ItemSucceeded; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("item %+v", b.item(t, job))
+	if err := harness.Until(t.Context(), 20*time.Second, func(context.Context) error {
+		if it := b.item(t, job); it.State != tasks.ItemSucceeded {
+			return fmt.Errorf("item %+v", it)
 		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 	stop()
 	if err := <-ran; err != nil {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -17,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/api/client"
+	"batchreset/cmd/harness"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -195,15 +198,18 @@ func (u upgraded) retry(name string, states ...string) {
 func (u upgraded) become(want map[string]string) {
 	u.t.Helper()
 	got := map[string]string{}
-	for deadline := time.Now().Add(90 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	if harness.Until(u.t.Context(), 90*time.Second, func(context.Context) error {
 		for name := range want {
 			if got[name] != want[name] {
 				got[name] = u.states(name)
 			}
 		}
-		if maps.Equal(got, want) {
-			return
+		if !maps.Equal(got, want) {
+			return errors.New("not yet")
 		}
+		return nil
+	}) == nil {
+		return
 	}
 	for name := range want {
 		if got[name] != want[name] {

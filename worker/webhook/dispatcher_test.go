@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"batchreset/cmd/harness"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/worker/requeue"
@@ -266,11 +268,13 @@ func TestATryThatFailsUsesUpAStepOfTheSchedule(t *testing.T) {
 	inspector, id := b.db.Redis.NewInspector(), job.ID+"-finished-1-ep_1"
 	state := func(want asynq.TaskState) (info *asynq.TaskInfo) {
 		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); info == nil || info.State != want; time.Sleep(5 * time.Millisecond) {
-			info, _ = inspector.GetTaskInfo(redisdb.WebhookQueue, id)
-			if time.Now().After(deadline) {
-				t.Fatalf("the task is not %s: %+v", want, info)
+		if err := harness.Until(t.Context(), 30*time.Second, func(context.Context) (err error) {
+			if info, err = inspector.GetTaskInfo(redisdb.WebhookQueue, id); err == nil && info.State != want {
+				err = fmt.Errorf("the task is not %s: %+v", want, info)
 			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
 		}
 		return info
 	}
