@@ -37,6 +37,8 @@ var mayImport = map[string][]string{
 	"cmd/harness":         {"go-redis"},
 	"deploy/controlplane": {},
 	"cmd/chaos":           {everything},
+	"cmd/chaos/fault":     {},
+	"cmd/chaos/history":   {"cmd/chaos/fault", "tasks", "api/client"},
 	"cmd/bench":           {everything},
 
 	"api":           {"tasks", "api/ratelimit", "Echo"},

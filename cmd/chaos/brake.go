@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"batchreset/api/client"
+	"batchreset/cmd/chaos/fault"
+	"batchreset/cmd/chaos/history"
 	"batchreset/cmd/harness"
 )
 
@@ -36,13 +38,13 @@ func (w *world) brake(ctx, load context.Context, length time.Duration, r *rand.R
 	}
 	job := w.caller.openJob()
 	var ids []string
-	if w.has(protect) {
+	if w.has(fault.Protect) {
 		ids = w.caller.someInstances()
 	}
 	defer func() {
 		err = errors.Join(err, w.store.limitMemory(ctx, "0"), w.operate(ctx, "resume", "--all"))
 		if len(ids) > 0 {
-			err = errors.Join(err, w.tellOf(Free, ids, func() error { return w.operate(ctx, append([]string{"fleet", "unprotect"}, ids...)...) }))
+			err = errors.Join(err, w.tellOf(history.Free, ids, func() error { return w.operate(ctx, append([]string{"fleet", "unprotect"}, ids...)...) }))
 		}
 	}()
 	if r.IntN(2) == 0 {
@@ -55,11 +57,11 @@ func (w *world) brake(ctx, load context.Context, length time.Duration, r *rand.R
 	}
 	w.caller.flood(load)
 
-	halt := Event{Kind: Fault, Fault: haltAll, Target: "operator"}
+	halt := history.Event{Kind: history.Fault, Fault: fault.HaltAll, Target: "operator"}
 	held := w.stops("halt", func() error {
 		return w.command(ctx, "halt", "--all", "--commit-replicas", strconv.Itoa(w.setup.commitReplicas()))
 	})
-	halt.Begin = w.rec.now()
+	halt.Begin = w.rec.Now()
 	if job != "" {
 		w.stops("cancel", func() error { return w.caller.cancelJob(ctx, job) })
 	}
@@ -67,24 +69,24 @@ func (w *world) brake(ctx, load context.Context, length time.Duration, r *rand.R
 	w.stops("refusal of a revoked token", func() error { return w.caller.refused(ctx, token) })
 	if len(ids) > 0 {
 		w.stops("fleet protect", func() error {
-			return w.tellOf(Protect, ids, func() error { return w.command(ctx, append([]string{"fleet", "protect"}, ids...)...) })
+			return w.tellOf(history.Protect, ids, func() error { return w.command(ctx, append([]string{"fleet", "protect"}, ids...)...) })
 		})
 	}
 	harness.Pause(load, length)
-	if halt.End = w.rec.now(); held {
-		w.rec.add(halt)
+	if halt.End = w.rec.Now(); held {
+		w.rec.Add(halt)
 	}
 	return nil
 }
 
 // stops records whether something could be stopped.
 func (w *world) stops(what string, do func() error) (worked bool) {
-	e := Event{Kind: Brake, Begin: w.rec.now(), Target: what}
+	e := history.Event{Kind: history.Brake, Begin: w.rec.Now(), Target: what}
 	if err := do(); err != nil {
 		e.Error = strings.ReplaceAll(err.Error(), "\n", " ")
 	}
-	e.End = w.rec.now()
-	w.rec.add(e)
+	e.End = w.rec.Now()
+	w.rec.Add(e)
 	return e.Error == ""
 }
 

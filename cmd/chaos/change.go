@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"batchreset/cmd/chaos/history"
 )
 
 // recentJobs is how many of the jobs that were accepted last may be under way.
@@ -74,8 +76,8 @@ func (c *caller) ask(ctx context.Context, method, path, token string, body []byt
 }
 
 // change asks for a change of a job, once.
-func (c *caller) change(ctx context.Context, e Event, what string, body []byte) error {
-	e.Begin = c.rec.now()
+func (c *caller) change(ctx context.Context, e history.Event, what string, body []byte) error {
+	e.Begin = c.rec.Now()
 	status, answer, err := c.ask(ctx, http.MethodPost, "/v1/jobs/"+e.Job+"/"+what, c.token, body, "")
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("answered %d: %.200s", status, answer)
@@ -83,8 +85,8 @@ func (c *caller) change(ctx context.Context, e Event, what string, body []byte) 
 	if err != nil {
 		e.Error = err.Error()
 	}
-	e.End, e.Status = c.rec.now(), status
-	c.rec.add(e)
+	e.End, e.Status = c.rec.Now(), status
+	c.rec.Add(e)
 	return err
 }
 
@@ -97,7 +99,7 @@ func (c *caller) cancel(ctx context.Context) {
 
 // cancelJob cancels a job. One that has ended already needs none.
 func (c *caller) cancelJob(ctx context.Context, job string) error {
-	err := c.change(ctx, Event{Kind: Cancel, Job: job}, "cancel", nil)
+	err := c.change(ctx, history.Event{Kind: history.Cancel, Job: job}, "cancel", nil)
 	if err != nil && strings.Contains(err.Error(), "RESET.0003") {
 		return nil
 	}
@@ -117,7 +119,7 @@ func (c *caller) retry(ctx context.Context, job string) {
 	if err != nil {
 		return
 	}
-	_ = c.change(ctx, Event{Kind: Retry, Job: job, States: states}, "retry", body) // recorded
+	_ = c.change(ctx, history.Event{Kind: history.Retry, Job: job, States: states}, "retry", body) // recorded
 }
 
 // oddBatches are bodies that nobody should send, and the instances that they may be taken
@@ -141,12 +143,12 @@ func (c *caller) odd(ctx context.Context) {
 	two := []string{fmt.Sprintf("phone-%d", c.rand.IntN(fleetSize)), fmt.Sprintf("phone-%d", c.rand.IntN(fleetSize))}
 	key := rand32(c.rand)
 	c.mu.Unlock()
-	e := Event{Kind: Odd, Begin: c.rec.now(), Key: key, Body: fmt.Sprintf(kind.body, two[0], two[1])}
+	e := history.Event{Kind: history.Odd, Begin: c.rec.Now(), Key: key, Body: fmt.Sprintf(kind.body, two[0], two[1])}
 	for _, n := range kind.about {
 		e.Instances = append(e.Instances, two[n])
 	}
 	status, answer, err := c.ask(ctx, http.MethodPost, "/v1/instances/batch-reset", c.token, []byte(e.Body), key)
-	e.End, e.Status = c.rec.now(), status
+	e.End, e.Status = c.rec.Now(), status
 	var accepted struct {
 		Data struct {
 			Job string `json:"task_id"`
@@ -158,14 +160,14 @@ func (c *caller) odd(ctx context.Context) {
 		e.Job = accepted.Data.Job
 	}
 	c.mu.Lock()
-	c.tried[e.tried()] = true
+	c.tried[e.Tried()] = true
 	c.mu.Unlock()
-	c.rec.add(e)
+	c.rec.Add(e)
 }
 
 // follow takes notice of ends until ctx is over, and retries some of what has ended as
 // unknown at once, as a pipeline may that is told by a webhook.
-func (c *caller) follow(ctx context.Context, ends <-chan Event, retries bool) {
+func (c *caller) follow(ctx context.Context, ends <-chan history.Event, retries bool) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -175,7 +177,7 @@ func (c *caller) follow(ctx context.Context, ends <-chan Event, retries bool) {
 			chosen := retries && end.Record.Counts.Unknown > 0 && c.rand.IntN(2) == 0
 			c.mu.Unlock()
 			if chosen {
-				_ = c.change(ctx, Event{Kind: Retry, Job: end.Job, States: []string{"unknown"}}, "retry", []byte(`{"states":["unknown"]}`)) // recorded
+				_ = c.change(ctx, history.Event{Kind: history.Retry, Job: end.Job, States: []string{"unknown"}}, "retry", []byte(`{"states":["unknown"]}`)) // recorded
 			}
 		}
 	}

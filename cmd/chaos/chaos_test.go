@@ -17,8 +17,12 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"batchreset/cmd/chaos/history"
 	"batchreset/cmd/harness"
 )
+
+// someItem is what calls are about.
+const someItem = "8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f-0"
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -124,7 +128,7 @@ func TestFlagsAreRefusedByName(t *testing.T) {
 func ask(ctx context.Context, t *testing.T, url, key string) int {
 	t.Helper()
 	const instance = "phone-1"
-	body := strings.NewReader(`{"instance_id":"` + instance + `","item_id":"` + itemA + `","attempt":1}`)
+	body := strings.NewReader(`{"instance_id":"` + instance + `","item_id":"` + someItem + `","attempt":1}`)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/worker-1/"+instance, body)
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +143,7 @@ func ask(ctx context.Context, t *testing.T, url, key string) int {
 }
 
 func TestTheControlPlane(t *testing.T) {
-	rec := &recorder{start: time.Now()}
+	rec := &history.Recorder{Start: time.Now()}
 	p := newPlane(rec, rand.New(rand.NewPCG(1, 1)), true)
 	g := newGateway(rec, p, rand.New(rand.NewPCG(1, 2)))
 	mux := http.NewServeMux()
@@ -168,14 +172,14 @@ func TestTheControlPlane(t *testing.T) {
 
 	t.Run("does another reset for another key, and records both", func(t *testing.T) {
 		g.calls.Wait()
-		before := len(rec.events)
+		before := len(rec.Events())
 		ask(t.Context(), t, server.URL, "one")
 		ask(t.Context(), t, server.URL, "two")
 		g.calls.Wait()
-		if len(p.resets) != 3 || len(rec.events)-before != 2 {
-			t.Fatalf("%d resets, %d new events", len(p.resets), len(rec.events)-before)
+		if len(p.resets) != 3 || len(rec.Events())-before != 2 {
+			t.Fatalf("%d resets, %d new events", len(p.resets), len(rec.Events())-before)
 		}
-		if e := rec.events[before]; e.Kind != Call || e.Worker != "worker-1" || e.Instance != "phone-1" || e.Item != itemA ||
+		if e := rec.Events()[before]; e.Kind != history.Call || e.Worker != "worker-1" || e.Instance != "phone-1" || e.Item != someItem ||
 			e.Key != "one" || e.Attempt != 1 || e.End-e.Begin < 100*time.Millisecond || e.Gone {
 			t.Errorf("recorded %+v", e)
 		}
@@ -189,7 +193,7 @@ func TestTheControlPlane(t *testing.T) {
 		}
 		server.Close() // waits for the handler
 		g.calls.Wait()
-		if e := rec.events[len(rec.events)-1]; e.Key != "gone" || !e.Gone || e.End-e.Begin < 100*time.Millisecond {
+		if e := rec.Events()[len(rec.Events())-1]; e.Key != "gone" || !e.Gone || e.End-e.Begin < 100*time.Millisecond {
 			t.Errorf("recorded %+v", e)
 		}
 	})

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"batchreset/cmd/chaos/fault"
 )
 
 const (
@@ -72,7 +74,7 @@ func buildClockLibrary(ctx context.Context, dir string) (library string, err err
 	}
 	out, err := exec.CommandContext(ctx, "cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl").CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("%s needs a C compiler, or leave it out of --faults: %w: %s", redisClock, err, out)
+		return "", fmt.Errorf("%s needs a C compiler, or leave it out of --faults: %w: %s", fault.RedisClock, err, out)
 	}
 	return library, nil
 }
@@ -90,7 +92,7 @@ func overlay(ctx context.Context, dir string) (file string, err error) {
 	}
 	const was, is = "sec, nsec, mono := runtimeNow()", "sec, nsec, mono := wrongNow()"
 	if strings.Count(string(raw), was) != 1 {
-		return "", fmt.Errorf("package time of this Go does not ask for the time as expected: leave %s and %s out of --faults", apiClock, workerClock)
+		return "", fmt.Errorf("package time of this Go does not ask for the time as expected: leave %s and %s out of --faults", fault.APIClock, fault.WorkerClock)
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return "", err

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"batchreset/cmd/chaos/history"
 )
 
 // reply is an answer to an HTTP request.
@@ -64,9 +66,9 @@ var atOnce = []dialect{
 // that is polled so long that somebody asks before its end.
 func drawDialect(r *rand.Rand, answer string, latency time.Duration) (*dialect, time.Duration) {
 	switch {
-	case answer == refusal:
+	case answer == history.Refusal:
 		return nil, latency
-	case answer == failure && r.IntN(2) == 0:
+	case answer == history.Failure && r.IntN(2) == 0:
 		return &atOnce[r.IntN(len(atOnce))], latency
 	}
 	return &polled[r.IntN(len(polled))], latency + 1500*time.Millisecond + time.Duration(r.Int64N(int64(2*time.Second)))
@@ -94,7 +96,7 @@ func (r *reset) poll() reply {
 	default:
 		return reply{status: http.StatusOK, body: r.dialect.running}
 	}
-	if r.answer == success {
+	if r.answer == history.Success {
 		return reply{status: http.StatusOK, body: r.dialect.done}
 	}
 	return reply{status: http.StatusOK, body: r.dialect.failed}

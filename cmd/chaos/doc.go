@@ -66,60 +66,8 @@
 //
 // # What is checked
 //
-// [Check] is a pure function from a history to violations, each with the events that
-// tell its story. The numbers are those of the design's promises.
-//
-//   - I1: an acknowledged job exists and is final at the end; so is one whose answer
-//     was lost, if it exists.
-//   - I2: in every record ever read, the counts and the job's state follow from the
-//     items.
-//   - I3: no two calls for one instance overlap, unless they have the same driver key and
-//     the control plane honours keys. A call whose worker has gone, or was told something
-//     by the gateway, lasts until the control plane is done.
-//   - I4: an item has no more calls than recorded attempts; a call is for the instance of
-//     its item.
-//   - I5: a final item's state and attempts never change, unless a retry of items in that
-//     state was asked for.
-//   - I6: requests under one key that were accepted were equal and are one job, which
-//     is about the instances that they named.
-//   - I7: an item that was cancelled before its first attempt has no call.
-//   - I8: every job that exists was asked for by a request that was not refused.
-//   - I9: the last end of every job was told to a webhook, and two ends never under one ID.
-//   - I10: an item that failed has spent --max-attempts failures; calls whose worker
-//     was killed do not count. Items with another reason are told by their code. An item
-//     that no call was made for is not unknown, nor is one whose call was answered to a
-//     worker that lived; and no attempt is replaced while it lives.
-//   - I11: no call is sent for a phone that is protected or another tenant's, for a job
-//     that was cancelled, before its not_before, or after --give-up-after.
-//   - I12: no item fails or is cancelled while a call of it is under way, or although one
-//     has succeeded, unless a retry was asked for.
-//   - I13: nobody is told that an item succeeded before a reset of it has ended well.
-//   - I14: a batch whose names are repeated or misspelled resets nothing that it does not
-//     name in every reading.
-//   - I15: while Redis is full, halt, cancel, protect and revoke work at the first try, and
-//     a revoked token is refused.
-//
-// And: no call begins later than a second after an operator halted all tenants, until
-// they are resumed, unless it was held up on its way.
-//
-// # What is excused
-//
-// With everysec, Redis may forget what it was told in the 1.5 s before it is killed, and
-// without --commit-replicas what its replicas do not have yet when one takes over. A job
-// that was accepted in that window may be missing, and a read in it proves nothing. Calls
-// count for nothing from then until 35 s after the kill: a worker repeats begin for up to
-// 30 s on a lock that Redis may have forgotten. Killing the process loses less than
-// killing the machine would, because what Redis has written is in the kernel's hands.
-// With always, and with --commit-replicas, nothing of that is excused, but a read: it shows
-// what the primary has, also what no replica has and nobody was told to be done. So if a
-// primary is lost while its replica is frozen, or 1.5 s after the read, the read proves
-// nothing. For a change of the fleet nobody waits, so a replica that takes over within 1.5 s
-// of it may not know it.
-//
-// A call may come up to a second after it was sent, and later while the link to the
-// gateway is disturbed. A worker that is killed or frozen may have announced one call that
-// it did not make: that is one unknown item for each of them. What stops something may fail
-// while Redis or the api is not there at all, or was not 5 s before.
+// Package history decides from the events of a run whether a promise was broken, and says
+// what it checks, and what it excuses.
 //
 // # The simulation
 //
@@ -129,7 +77,7 @@
 // queue hands out tasks on asynq's keys, in any order, early, twice, or while they are worked
 // on; the control plane and its gateway spoil calls. Each seed has some of the faults, on a
 // few phones that every job asks for, for a minute or three, and is judged by the same
-// [Check]. All that takes time takes as long as the seed says, to the nanosecond, so a seed
+// checks. All that takes time takes as long as the seed says, to the nanosecond, so a seed
 // is a history: what was found can be looked at again, as the failure says.
 //
 //	go test ./cmd/chaos -run TestSimulation -v -sim.time 1m

@@ -6,29 +6,32 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"batchreset/cmd/chaos/fault"
+	"batchreset/cmd/chaos/history"
 )
 
 // gateway is what stands between the workers and the control plane, and takes itself too
 // seriously. It records every call: what it was told, and what came of it behind it.
 type gateway struct {
-	rec   *recorder
+	rec   *history.Recorder
 	plane *plane
 
 	mu    sync.Mutex
 	rand  *rand.Rand
-	moody map[faultKind]int
+	moody map[fault.Kind]int
 	calls sync.WaitGroup // that are not recorded yet
 }
 
-func newGateway(rec *recorder, p *plane, r *rand.Rand) *gateway {
-	return &gateway{rec: rec, plane: p, rand: r, moody: map[faultKind]int{}}
+func newGateway(rec *history.Recorder, p *plane, r *rand.Rand) *gateway {
+	return &gateway{rec: rec, plane: p, rand: r, moody: map[fault.Kind]int{}}
 }
 
 // struckShare is the share of the calls that meet a mood of the gateway.
 const struckShare = 0.2
 
 // be puts the gateway into a mood until the returned function is called.
-func (g *gateway) be(kind faultKind) (over func()) {
+func (g *gateway) be(kind fault.Kind) (over func()) {
 	add := func(n int) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -52,21 +55,21 @@ const page = "<!DOCTYPE html><html><body><form>Log in</form></body></html>"
 func (g *gateway) draw() manner {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	struck := func(k faultKind) bool { return g.moody[k] > 0 && g.rand.Float64() < struckShare }
+	struck := func(k fault.Kind) bool { return g.moody[k] > 0 && g.rand.Float64() < struckShare }
 	pick := func(of ...reply) reply { return of[g.rand.IntN(len(of))] }
 	switch {
-	case struck(gatewayRefuse):
+	case struck(fault.GatewayRefuse):
 		return manner{turned: true, instead: pick(
 			reply{status: http.StatusTooManyRequests, body: "slow down", retryAfter: "1"},
 			reply{status: http.StatusTooManyRequests, body: "slow down"},
 			reply{status: http.StatusServiceUnavailable, body: "<html>", retryAfter: "1"},
 			reply{status: http.StatusForbidden, body: page},
 		)}
-	case struck(gatewayPage):
+	case struck(fault.GatewayPage):
 		return manner{turned: true, instead: reply{status: http.StatusOK, body: page}}
-	case struck(gatewayLose):
+	case struck(fault.GatewayLose):
 		return manner{lose: true, wait: time.Millisecond + time.Duration(g.rand.Int64N(int64(200*time.Millisecond)))}
-	case g.moody[gatewayTimeout] > 0:
+	case g.moody[fault.GatewayTimeout] > 0:
 		return manner{wait: time.Second, instead: pick(
 			reply{status: http.StatusBadGateway, body: page}, reply{status: http.StatusGatewayTimeout},
 			reply{status: http.StatusInternalServerError, body: `{"message":"upstream"}`}, reply{status: http.StatusServiceUnavailable},
@@ -77,7 +80,7 @@ func (g *gateway) draw() manner {
 
 // ServeHTTP takes POST /{worker}/{instance}.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	e := Event{Kind: Call, Begin: g.rec.now(), Worker: r.PathValue("worker")}
+	e := history.Event{Kind: history.Call, Begin: g.rec.Now(), Worker: r.PathValue("worker")}
 	var body struct {
 		Instance string `json:"instance_id"`
 		Item     string `json:"item_id"`
@@ -92,8 +95,8 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.Instance, e.Item, e.Attempt = body.Instance, body.Item, body.Attempt
 	m := g.draw()
 	if m.turned {
-		e.End, e.Answer, e.Status = g.rec.now(), turned, m.instead.status
-		g.rec.add(e)
+		e.End, e.Answer, e.Status = g.rec.Now(), history.TurnedAway, m.instead.status
+		g.rec.Add(e)
 		m.instead.write(w)
 		return
 	}
@@ -103,7 +106,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.calls.Go(func() {
 		<-reset.done
 		e.End, e.Answer = max(e.Begin, reset.end), reset.answer
-		g.rec.add(e)
+		g.rec.Add(e)
 	})
 	if m.lose {
 		hangUp(w)

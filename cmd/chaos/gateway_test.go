@@ -8,12 +8,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"batchreset/cmd/chaos/fault"
+	"batchreset/cmd/chaos/history"
 )
 
 // upstream is a gateway and a plane whose resets take 50 to 150 ms and do not fail.
 func upstream(t *testing.T, repeatable bool) (g *gateway, url string) {
 	t.Helper()
-	rec := &recorder{start: time.Now()}
+	rec := &history.Recorder{Start: time.Now()}
 	p := newPlane(rec, rand.New(rand.NewPCG(1, 1)), repeatable)
 	p.moods = moods{latency: 100 * time.Millisecond, broken: 1 << 31, gone: 1 << 31}
 	g = newGateway(rec, p, rand.New(rand.NewPCG(1, 2)))
@@ -31,13 +34,14 @@ func upstream(t *testing.T, repeatable bool) (g *gateway, url string) {
 }
 
 // recorded is the last call, once it is recorded.
-func (g *gateway) recorded() Event {
+func (g *gateway) recorded() history.Event {
 	g.calls.Wait()
-	return g.rec.events[len(g.rec.events)-1]
+	events := g.rec.Events()
+	return events[len(events)-1]
 }
 
 // struck asks until the gateway's mood meets a call.
-func struck(t *testing.T, g *gateway, url string, kind faultKind, met func(Event) bool) Event {
+func struck(t *testing.T, g *gateway, url string, kind fault.Kind, met func(history.Event) bool) history.Event {
 	t.Helper()
 	defer g.be(kind)()
 	for n := range 200 {
@@ -47,26 +51,26 @@ func struck(t *testing.T, g *gateway, url string, kind faultKind, met func(Event
 		}
 	}
 	t.Fatalf("no call met %s", kind)
-	return Event{}
+	return history.Event{}
 }
 
 func TestTheGateway(t *testing.T) {
 	t.Run("gives up on a slow reset, which goes on", func(t *testing.T) {
 		g, url := upstream(t, true)
 		g.plane.moods.latency = 3 * time.Second // at least 1.5 s
-		defer g.be(gatewayTimeout)()
+		defer g.be(fault.GatewayTimeout)()
 		status := ask(t.Context(), t, url, "slow")
-		told := g.rec.now()
-		if e := g.recorded(); status < 500 || e.Status != status || e.Answer != success || e.End <= told {
+		told := g.rec.Now()
+		if e := g.recorded(); status < 500 || e.Status != status || e.Answer != history.Success || e.End <= told {
 			t.Errorf("told %d at %s, recorded %+v", status, told, e)
 		}
 	})
 	t.Run("turns calls away, and nothing is reset", func(t *testing.T) {
 		g, url := upstream(t, true)
 		g.plane.moods.latency = time.Millisecond
-		for _, kind := range []faultKind{gatewayRefuse, gatewayPage} {
-			e := struck(t, g, url, kind, func(e Event) bool { return e.Answer == turned })
-			if _, known := g.plane.resets[e.Key]; known || (e.Status == http.StatusOK) != (kind == gatewayPage) {
+		for _, kind := range []fault.Kind{fault.GatewayRefuse, fault.GatewayPage} {
+			e := struck(t, g, url, kind, func(e history.Event) bool { return e.Answer == history.TurnedAway })
+			if _, known := g.plane.resets[e.Key]; known || (e.Status == http.StatusOK) != (kind == fault.GatewayPage) {
 				t.Errorf("%s: recorded %+v", kind, e)
 			}
 		}
@@ -74,8 +78,8 @@ func TestTheGateway(t *testing.T) {
 	t.Run("hangs up after the reset has begun", func(t *testing.T) {
 		g, url := upstream(t, true)
 		g.plane.moods.latency = time.Millisecond
-		e := struck(t, g, url, gatewayLose, func(e Event) bool { return e.Status == 0 })
-		if e.Answer != success {
+		e := struck(t, g, url, fault.GatewayLose, func(e history.Event) bool { return e.Status == 0 })
+		if e.Answer != history.Success {
 			t.Errorf("recorded %+v", e)
 		}
 	})
@@ -106,7 +110,7 @@ func TestEachDialectTellsOfAResetToItsEnd(t *testing.T) {
 		return response.StatusCode, string(raw)
 	}
 	for n, d := range polled {
-		for answer, last := range map[string]string{success: d.done, failure: d.failed} {
+		for answer, last := range map[string]string{history.Success: d.done, history.Failure: d.failed} {
 			one := &reset{id: strings.Repeat("x", n+1) + answer, dialect: &polled[n], done: make(chan struct{})}
 			g.plane.resets[one.id] = one
 			if r := one.reply(); r.status != http.StatusAccepted || r.location != "/poll/"+one.id {

@@ -5,13 +5,14 @@ import (
 	"strconv"
 	"time"
 
+	"batchreset/cmd/chaos/history"
 	"batchreset/cmd/harness"
 )
 
 // halt halts all tenants for so long. The event is from when the operator was told that
 // they are to when the operator began to let them go on, which is when load ends at the
 // latest: the jobs of the run must end.
-func (w *world) halt(ctx, load context.Context, e Event, length time.Duration) error {
+func (w *world) halt(ctx, load context.Context, e history.Event, length time.Duration) error {
 	w.operator.Lock()
 	defer w.operator.Unlock()
 	if load.Err() != nil {
@@ -20,9 +21,9 @@ func (w *world) halt(ctx, load context.Context, e Event, length time.Duration) e
 	if err := w.operate(ctx, "halt", "--all", "--commit-replicas", strconv.Itoa(w.setup.commitReplicas())); err != nil {
 		return err
 	}
-	e.Begin = w.rec.now()
+	e.Begin = w.rec.Now()
 	harness.Pause(load, length)
-	e.End = w.rec.now()
-	w.rec.add(e)
+	e.End = w.rec.Now()
+	w.rec.Add(e)
 	return w.operate(ctx, "resume", "--all")
 }

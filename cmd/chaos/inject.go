@@ -9,98 +9,100 @@ import (
 	"slices"
 	"syscall"
 
+	"batchreset/cmd/chaos/fault"
+	"batchreset/cmd/chaos/history"
 	"batchreset/cmd/harness"
 )
 
 // inject breaks something, keeps it broken as long as planned, and mends it. load ends with
 // the load, and every fault with it; ctx ends when the run is interrupted, and nothing is
 // mended then.
-func (w *world) inject(ctx, load context.Context, f plannedFault, r *rand.Rand) (err error) {
+func (w *world) inject(ctx, load context.Context, f fault.Planned, r *rand.Rand) (err error) {
 	if load.Err() != nil {
 		return nil // the load has ended early
 	}
-	e := Event{Kind: Fault, Begin: w.rec.now(), Fault: f.kind, Target: f.target}
-	switch f.kind {
-	case cancelJob:
+	e := history.Event{Kind: history.Fault, Begin: w.rec.Now(), Fault: f.Kind, Target: f.Target}
+	switch f.Kind {
+	case fault.CancelJob:
 		w.caller.cancel(load)
 		return nil
-	case retryJob:
+	case fault.RetryJob:
 		w.caller.retry(load, w.caller.someJob())
 		return nil
-	case oddBatch:
+	case fault.OddBatch:
 		w.caller.odd(load)
 		return nil
-	case haltAll:
-		return w.halt(ctx, load, e, f.length)
+	case fault.HaltAll:
+		return w.halt(ctx, load, e, f.Length)
 	}
 	defer func() {
-		e.End = w.rec.now()
-		w.rec.add(e)
+		e.End = w.rec.Now()
+		w.rec.Add(e)
 	}()
-	switch f.kind {
-	case apiKill, workerKill:
-		w.processes[f.target].signal(syscall.SIGKILL)
-	case workersKill:
+	switch f.Kind {
+	case fault.APIKill, fault.WorkerKill:
+		w.processes[f.Target].signal(syscall.SIGKILL)
+	case fault.WorkersKill:
 		for _, name := range w.workers {
 			w.processes[name].signal(syscall.SIGKILL)
 		}
-	case leaseAge:
+	case fault.LeaseAge:
 		w.store.ageLeases(load)
-	case apiFreeze, workerFreeze, workerSleep:
-		w.processes[f.target].signal(syscall.SIGSTOP)
-		harness.Pause(load, f.length)
-		w.processes[f.target].signal(syscall.SIGCONT)
-	case gatewayTimeout, gatewayRefuse, gatewayLose, gatewayPage:
-		defer w.gateway.be(f.kind)()
-		harness.Pause(load, f.length)
-	case planeSlow, planeTalk:
-		defer w.gateway.plane.be(f.kind)()
-		harness.Pause(load, f.length)
-	case workerClock, apiClock, redisClock:
+	case fault.APIFreeze, fault.WorkerFreeze, fault.WorkerSleep:
+		w.processes[f.Target].signal(syscall.SIGSTOP)
+		harness.Pause(load, f.Length)
+		w.processes[f.Target].signal(syscall.SIGCONT)
+	case fault.GatewayTimeout, fault.GatewayRefuse, fault.GatewayLose, fault.GatewayPage:
+		defer w.gateway.be(f.Kind)()
+		harness.Pause(load, f.Length)
+	case fault.PlaneSlow, fault.PlaneTalk:
+		defer w.gateway.plane.be(f.Kind)()
+		harness.Pause(load, f.Length)
+	case fault.WorkerClock, fault.APIClock, fault.RedisClock:
 		e.Target, err = w.step(f, r)
-	case taskLoss:
+	case fault.TaskLoss:
 		w.loseTasks(r)
-	case protect, move:
+	case fault.Protect, fault.Move:
 		err = w.takeAway(ctx, load, f)
-	case brake:
-		err = w.brake(ctx, load, f.length, r)
-	case redisFreeze, replicaFreeze:
-		role := map[faultKind]string{redisFreeze: "master", replicaFreeze: "slave"}[f.kind]
+	case fault.Brake:
+		err = w.brake(ctx, load, f.Length, r)
+	case fault.RedisFreeze, fault.ReplicaFreeze:
+		role := map[fault.Kind]string{fault.RedisFreeze: "master", fault.ReplicaFreeze: "slave"}[f.Kind]
 		name, err := w.store.withRole(load, role, r)
 		if err != nil {
 			return nil // another fault has them all
 		}
 		e.Target = name
 		w.processes[name].signal(syscall.SIGSTOP)
-		harness.Pause(load, f.length)
+		harness.Pause(load, f.Length)
 		w.processes[name].signal(syscall.SIGCONT)
-	case redisKill, failover:
+	case fault.RedisKill, fault.Failover:
 		name, err := w.store.withRole(load, "master", r)
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.kind, err)
+			return fmt.Errorf("%s: %w", f.Kind, err)
 		}
 		server := w.processes[name]
 		server.gate.Lock()
 		server.signal(syscall.SIGKILL)
-		harness.Pause(load, f.length)
+		harness.Pause(load, f.Length)
 		server.gate.Unlock()
-	case redisFull:
+	case fault.RedisFull:
 		err = w.store.limitMemory(load, "1mb")
-		harness.Pause(load, f.length)
+		harness.Pause(load, f.Length)
 		err = errors.Join(err, w.store.limitMemory(ctx, "0"))
 	default:
-		err = w.links[f.target].fault(ctx, load, f)
+		err = w.links[f.Target].fault(ctx, load, f)
 	}
 	return err
 }
 
 // step makes a clock wrong in another way.
-func (w *world) step(f plannedFault, r *rand.Rand) (target string, err error) {
-	name := f.target
-	if f.kind == redisClock {
+func (w *world) step(f fault.Planned, r *rand.Rand) (target string, err error) {
+	name := f.Target
+	if f.Kind == fault.RedisClock {
 		names := slices.Sorted(maps.Keys(w.store.nodes))
 		name = names[r.IntN(len(names))]
 	}
-	wrong := drawSkew(r, f.kind)
+	wrong := drawSkew(r, f.Kind)
 	return fmt.Sprintf("%s by %s", name, wrong), w.clocks[name].set(wrong)
 }

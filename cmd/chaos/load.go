@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"batchreset/api/client"
+	"batchreset/cmd/chaos/history"
 	"batchreset/cmd/harness"
 )
 
@@ -24,13 +25,11 @@ const (
 
 	patience = 5 * time.Second // with one request and its tries
 	inFlight = 64              // requests at a time; above it none is made
-
-	badInstance = "no such/phone" // no instance can have this ID
 )
 
 // caller submits, reads and cancels jobs, and records it.
 type caller struct {
-	rec     *recorder
+	rec     *history.Recorder
 	clients []*client.Client // one for each api process
 	servers []string
 	token   string
@@ -44,7 +43,7 @@ type caller struct {
 	open    []openJob       // the last ones that were accepted
 }
 
-func newCaller(rec *recorder, r *rand.Rand, token string, servers []string) (*caller, error) {
+func newCaller(rec *history.Recorder, r *rand.Rand, token string, servers []string) (*caller, error) {
 	c := &caller{rec: rec, rand: r, tried: map[string]bool{}, servers: servers, token: token, http: &http.Client{Transport: &http.Transport{}}}
 	for _, server := range servers {
 		one, err := client.New(server, token)
@@ -132,7 +131,7 @@ func (c *caller) batch() client.Batch {
 	case kind == 2: // a key that was used for something else
 		b.IdempotencyKey = c.batches[c.rand.IntN(len(c.batches))].IdempotencyKey
 	case kind == 3:
-		b.InstanceIDs = append(b.InstanceIDs, badInstance)
+		b.InstanceIDs = append(b.InstanceIDs, history.BadInstance)
 	}
 	c.batches = append(c.batches, b)
 	return b
@@ -165,17 +164,17 @@ func (c *caller) pick() int {
 func (c *caller) submit(ctx context.Context, batch client.Batch) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	e := Event{
-		Kind: Submit, Begin: c.rec.now(), Key: batch.IdempotencyKey,
+	e := history.Event{
+		Kind: history.Submit, Begin: c.rec.Now(), Key: batch.IdempotencyKey,
 		Instances: unique(batch.InstanceIDs), MaxFailures: batch.MaxFailures,
 	}
 	if !batch.NotBefore.IsZero() {
-		e.NotBefore = batch.NotBefore.Sub(c.rec.start)
+		e.NotBefore = batch.NotBefore.Sub(c.rec.Start)
 	}
 	accepted, err := c.clients[c.pick()].Submit(ctx, batch)
-	e.End, e.Job = c.rec.now(), accepted.JobID
+	e.End, e.Job = c.rec.Now(), accepted.JobID
 	c.mu.Lock()
-	c.tried[e.tried()] = true
+	c.tried[e.Tried()] = true
 	if err == nil {
 		c.jobs = append(c.jobs, accepted.JobID)
 		c.open = append(c.open, openJob{accepted.JobID, e.Instances})
@@ -190,7 +189,7 @@ func (c *caller) submit(ctx context.Context, batch client.Batch) error {
 			e.Status = answer.HTTPStatus
 		}
 	}
-	c.rec.add(e)
+	c.rec.Add(e)
 	return err
 }
 
@@ -209,11 +208,11 @@ func unique(ids []string) (kept []string) {
 func (c *caller) read(ctx context.Context, job string) (final bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	e := Event{Kind: Read, Begin: c.rec.now(), Job: job}
+	e := history.Event{Kind: history.Read, Begin: c.rec.Now(), Job: job}
 	record, err := c.clients[c.pick()].Job(ctx, job)
-	e.End = c.rec.now()
+	e.End = c.rec.Now()
 	if answer, answered := errors.AsType[*client.Error](err); answered && answer.HTTPStatus == http.StatusNotFound {
-		c.rec.add(e)
+		c.rec.Add(e)
 		return true, nil
 	}
 	if err != nil {
@@ -221,7 +220,7 @@ func (c *caller) read(ctx context.Context, job string) (final bool, err error) {
 	}
 	record.Record = nil // the fields say it all
 	e.Record = &record
-	c.rec.add(e)
+	c.rec.Add(e)
 	return record.Final(), nil
 }
 

@@ -20,6 +20,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"batchreset/cmd/chaos/fault"
+	"batchreset/cmd/chaos/history"
 	"batchreset/cmd/harness"
 )
 
@@ -65,7 +67,7 @@ func parse(args []string, stderr io.Writer) (s settings, err error) {
 		return s, err
 	}
 	_, setupErr := parseSetup(s.redis, 0)
-	_, faultsErr := parseFaults(s.faults, always)
+	_, faultsErr := fault.Parse(s.faults, always.replicated())
 	switch {
 	case flags.NArg() > 0:
 		return s, fmt.Errorf("unexpected argument %q", flags.Arg(0))
@@ -126,7 +128,7 @@ func chaos(ctx context.Context, args []string, stdout, stderr io.Writer) (err er
 				return nil
 			}
 			rows[i] = one
-			fmt.Fprintf(stderr, "seed %d (%s): %d jobs, %d violations%s\n", seed, one.redis, one.jobs, one.violations, byInvariant(violations))
+			fmt.Fprintf(stderr, "seed %d (%s): %d jobs, %d violations%s\n", seed, one.redis, one.Jobs, one.violations, byInvariant(violations))
 			tell(stderr, violations)
 			return nil
 		})
@@ -141,16 +143,16 @@ func chaos(ctx context.Context, args []string, stdout, stderr io.Writer) (err er
 
 // prepare builds what is tested, and what makes its clocks wrong if that is wanted.
 func (s *settings) prepare(ctx context.Context) (err error) {
-	wanted := func(kinds ...faultKind) bool {
-		faults, _ := parseFaults(s.faults, always) // checked
-		return slices.ContainsFunc(kinds, func(k faultKind) bool { return slices.Contains(faults, k) })
+	wanted := func(kinds ...fault.Kind) bool {
+		faults, _ := fault.Parse(s.faults, always.replicated()) // checked
+		return slices.ContainsFunc(kinds, func(k fault.Kind) bool { return slices.Contains(faults, k) })
 	}
-	if wanted(redisClock) {
+	if wanted(fault.RedisClock) {
 		if s.library, err = buildClockLibrary(ctx, s.dir); err != nil {
 			return err
 		}
 	}
-	wrong := wanted(apiClock, workerClock)
+	wrong := wanted(fault.APIClock, fault.WorkerClock)
 	if s.binary == "" {
 		var flags []string
 		if wrong {
@@ -169,13 +171,13 @@ func (s *settings) prepare(ctx context.Context) (err error) {
 	able, err := wrongable(s.binary)
 	if err == nil && !able {
 		err = fmt.Errorf("--binary %s was not built by this program, so that its clock cannot be made wrong: give --source, or leave %s and %s out of --faults",
-			s.binary, apiClock, workerClock)
+			s.binary, fault.APIClock, fault.WorkerClock)
 	}
 	return err
 }
 
 // run makes the run of one seed, keeps its history, and checks it.
-func (s settings) run(ctx context.Context, seed uint64) (row, []Violation, error) {
+func (s settings) run(ctx context.Context, seed uint64) (row, []history.Violation, error) {
 	p := plan{
 		seed: seed, duration: s.duration, burst: s.burst, binary: s.binary, library: s.library, patience: s.patience,
 		dir: filepath.Join(s.dir, "seed-"+strconv.FormatUint(seed, 10)),
@@ -184,23 +186,23 @@ func (s settings) run(ctx context.Context, seed uint64) (row, []Violation, error
 	if p.setup, err = parseSetup(s.redis, seed); err != nil {
 		return row{}, nil, err
 	}
-	if p.faults, err = parseFaults(s.faults, p.setup); err != nil {
+	if p.faults, err = fault.Parse(s.faults, p.setup.replicated()); err != nil {
 		return row{}, nil, err
 	}
 	if err := os.Mkdir(p.dir, 0o755); err != nil { // not into the files of another run
 		return row{}, nil, err
 	}
 	result, err := run(ctx, p)
-	err = errors.Join(err, result.history.writeFile(filepath.Join(p.dir, "history.jsonl")))
+	err = errors.Join(err, result.history.WriteFile(filepath.Join(p.dir, "history.jsonl")))
 	if err != nil {
 		return row{}, nil, err
 	}
-	violations := Check(result.history)
+	violations := history.Check(result.history)
 	return newRow(p, result, len(violations)), violations, nil
 }
 
 // byInvariant counts violations: " (2 I3, 1 I10)".
-func byInvariant(violations []Violation) string {
+func byInvariant(violations []history.Violation) string {
 	var parts []string
 	counts := map[string]int{}
 	for _, v := range violations {
@@ -216,7 +218,7 @@ func byInvariant(violations []Violation) string {
 }
 
 // tell prints the first violations of each invariant.
-func tell(w io.Writer, violations []Violation) {
+func tell(w io.Writer, violations []history.Violation) {
 	const most = 3
 	told := map[string]int{}
 	for _, v := range violations {

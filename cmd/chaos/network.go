@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"batchreset/cmd/chaos/fault"
+
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
 
@@ -30,26 +32,26 @@ func openLink(name, upstream string) (*link, error) {
 func (l *link) addr() string { return l.proxy.Listen }
 
 // fault breaks the link until load ends or the time is over, and mends it.
-func (l *link) fault(ctx, load context.Context, f plannedFault) error {
-	if f.kind == linkCut {
+func (l *link) fault(ctx, load context.Context, f fault.Planned) error {
+	if f.Kind == fault.LinkCut {
 		l.proxy.Stop()
-		harness.Pause(load, f.length)
+		harness.Pause(load, f.Length)
 		return l.proxy.Start()
 	}
 	toxic := `{"name":"%s","type":"timeout","stream":"%s","attributes":{"timeout":0}}`
-	if f.kind == linkDelay {
+	if f.Kind == fault.LinkDelay {
 		toxic = `{"name":"%s","type":"latency","stream":"%s","attributes":{"latency":250,"jitter":250}}`
 	}
 	directions := []string{"upstream", "downstream"}
 	for _, direction := range directions {
 		if _, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(toxic, direction, direction))); err != nil {
-			return fmt.Errorf("%s %s: %w", f.kind, f.target, err)
+			return fmt.Errorf("%s %s: %w", f.Kind, f.Target, err)
 		}
 	}
-	harness.Pause(load, f.length)
+	harness.Pause(load, f.Length)
 	for _, direction := range directions {
 		if err := l.proxy.Toxics.RemoveToxic(ctx, direction); err != nil {
-			return fmt.Errorf("mend %s: %w", f.target, err)
+			return fmt.Errorf("mend %s: %w", f.Target, err)
 		}
 	}
 	return nil

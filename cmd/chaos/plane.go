@@ -7,21 +7,24 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"batchreset/cmd/chaos/fault"
+	"batchreset/cmd/chaos/history"
 )
 
 // plane is the recording control plane: what is behind the gateway. If it honours keys,
 // calls with a key that it has seen wait for the same reset and get the same answer;
 // otherwise every call is a reset.
 type plane struct {
-	rec        *recorder
+	rec        *history.Recorder
 	repeatable bool // it honours keys
 	moods      moods
 
 	mu     sync.Mutex
 	rand   *rand.Rand
-	resets map[string]*reset // by Idempotency-Key, or by number
-	moody  map[faultKind]int // what it is, beside its moods: planeSlow, planeTalk
-	under  sync.WaitGroup    // resets that have not ended
+	resets map[string]*reset  // by Idempotency-Key, or by number
+	moody  map[fault.Kind]int // what it is, beside its moods: planeSlow, planeTalk
+	under  sync.WaitGroup     // resets that have not ended
 
 	interrupted <-chan struct{} // closed when nobody wants to know their ends any more; nil: never
 }
@@ -58,15 +61,15 @@ type reset struct {
 	end    time.Duration
 }
 
-func newPlane(rec *recorder, r *rand.Rand, repeatable bool) *plane {
+func newPlane(rec *history.Recorder, r *rand.Rand, repeatable bool) *plane {
 	return &plane{
 		rec: rec, repeatable: repeatable, moods: drawMoods(r), rand: r,
-		resets: map[string]*reset{}, moody: map[faultKind]int{},
+		resets: map[string]*reset{}, moody: map[fault.Kind]int{},
 	}
 }
 
 // be puts the plane into a mood until the returned function is called.
-func (p *plane) be(kind faultKind) (over func()) {
+func (p *plane) be(kind fault.Kind) (over func()) {
 	add := func(n int) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -90,7 +93,7 @@ func (p *plane) begin(key, instance string) *reset {
 	}
 	p.resets[mine.id] = mine
 	latency, answer := p.draw(instance)
-	if p.moody[planeTalk] > 0 && p.rand.Float64() < strangeTalk {
+	if p.moody[fault.PlaneTalk] > 0 && p.rand.Float64() < strangeTalk {
 		mine.dialect, latency = drawDialect(p.rand, answer, latency)
 	}
 	p.under.Go(func() {
@@ -98,7 +101,7 @@ func (p *plane) begin(key, instance string) *reset {
 		case <-time.After(latency):
 		case <-p.interrupted:
 		}
-		mine.answer, mine.end = answer, p.rec.now()
+		mine.answer, mine.end = answer, p.rec.Now()
 		close(mine.done)
 	})
 	return mine
@@ -114,7 +117,7 @@ func (p *plane) find(id string) *reset {
 func (p *plane) draw(instance string) (latency time.Duration, answer string) {
 	latency = p.moods.latency/2 + time.Duration(p.rand.Int64N(int64(p.moods.latency)))
 	switch kind := p.rand.Float64(); {
-	case p.moody[planeSlow] > 0 && kind < slowShare:
+	case p.moody[fault.PlaneSlow] > 0 && kind < slowShare:
 		latency = 10*time.Second + time.Duration(p.rand.Int64N(int64(20*time.Second)))
 	case kind < p.moods.hanging:
 		latency = 6*time.Second + time.Duration(p.rand.Int64N(int64(2*time.Second)))
@@ -125,20 +128,20 @@ func (p *plane) draw(instance string) (latency time.Duration, answer string) {
 	_, _ = hash.Write([]byte(instance)) // never fails
 	switch n := hash.Sum32(); {
 	case n%p.moods.gone == 1:
-		return latency, refusal
+		return latency, history.Refusal
 	case n%p.moods.broken == 0, p.rand.Float64() < p.moods.failing:
-		return latency, failure
+		return latency, history.Failure
 	}
-	return latency, success
+	return latency, history.Success
 }
 
 // plainly is what a plane without a dialect of its own says of an ended reset. A failure
 // is told in a way that leaves no doubt about it.
 func plainly(answer string) reply {
 	switch answer {
-	case failure:
+	case history.Failure:
 		return reply{status: http.StatusServiceUnavailable, retryAfter: "1", body: `{"error_code":"PLANE.0503","error_msg":"try again"}`}
-	case refusal:
+	case history.Refusal:
 		return reply{status: http.StatusNotFound, body: `{"error_code":"PLANE.0404","error_msg":"no such phone"}`}
 	}
 	return reply{status: http.StatusOK, body: `{}`}

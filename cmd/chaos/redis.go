@@ -10,6 +10,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"batchreset/cmd/chaos/fault"
+	"batchreset/cmd/chaos/history"
 	"batchreset/cmd/harness"
 )
 
@@ -52,12 +54,12 @@ func (s setup) commitReplicas() int {
 }
 
 // forgets is the kind of fault at which Redis may lose what it has answered.
-func (s setup) forgets() faultKind {
+func (s setup) forgets() fault.Kind {
 	switch s {
 	case everysec:
-		return redisKill
+		return fault.RedisKill
 	case sentinelAsync:
-		return failover
+		return fault.Failover
 	}
 	return ""
 }
@@ -104,7 +106,7 @@ func (w *world) startStore(ctx context.Context, s setup, later func(func())) err
 	if s.replicated() {
 		return nil
 	}
-	for _, name := range []string{linkAPIToRedis, linkWorkerToRedis} {
+	for _, name := range []string{fault.APIToRedis, fault.WorkerToRedis} {
 		if err := w.openLink(name, r.Servers[0].Addr, later); err != nil {
 			return err
 		}
@@ -114,10 +116,10 @@ func (w *world) startStore(ctx context.Context, s setup, later func(func())) err
 
 // redisEnv gives a server that keeps data a clock that is wrong, if that is wanted.
 func (w *world) redisEnv(name string) ([]string, error) {
-	if !w.has(redisClock) {
+	if !w.has(fault.RedisClock) {
 		return nil, nil
 	}
-	c, err := w.addClock(name, redisClock, drawSkew(w.skews, redisClock))
+	c, err := w.addClock(name, fault.RedisClock, drawSkew(w.skews, fault.RedisClock))
 	return append(c.env(), "LD_PRELOAD="+w.library), err
 }
 
@@ -128,8 +130,8 @@ func (w *world) watchSentinel(ctx context.Context, later func(func()), client *r
 	var done sync.WaitGroup
 	done.Go(func() {
 		for range sub.Channel() {
-			now := w.rec.now()
-			w.rec.add(Event{Kind: Fault, Begin: now, End: now, Fault: failover, Target: "seen by a Sentinel"})
+			now := w.rec.Now()
+			w.rec.Add(history.Event{Kind: history.Fault, Begin: now, End: now, Fault: fault.Failover, Target: "seen by a Sentinel"})
 		}
 	})
 	later(func() {

@@ -5,50 +5,36 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+
+	"batchreset/cmd/chaos/fault"
+	"batchreset/cmd/chaos/history"
 )
 
 // row is what a run comes to, or several with Redis run in one way.
 type row struct {
+	history.Totals
 	name                               string // the seed, or how many there were
 	redis                              setup
-	injured                            map[faultKind]int
-	jobs, items, attempts, calls       int
+	injured                            map[fault.Kind]int
 	repairs, exits, violations, seeded int
 }
 
 func newRow(p plan, r result, violations int) row {
-	f := index(r.history)
-	one := row{
-		name: fmt.Sprint(p.seed), redis: p.setup, injured: r.injured,
+	return row{
+		Totals: history.Count(r.history), name: fmt.Sprint(p.seed), redis: p.setup, injured: r.injured,
 		repairs: r.repairs, exits: r.exits, violations: violations, seeded: 1,
 	}
-	for _, job := range f.jobs {
-		if f.last(job) != nil {
-			one.jobs++
-		}
-	}
-	for item := range f.items {
-		one.items++
-		one.attempts += item.Attempts
-	}
-	for _, calls := range f.byItem {
-		one.calls += len(calls)
-	}
-	return one
 }
 
 // add makes r the sum of r and other.
 func (r *row) add(other row) {
 	if r.injured == nil {
-		r.injured = map[faultKind]int{}
+		r.injured = map[fault.Kind]int{}
 	}
 	for kind, n := range other.injured {
 		r.injured[kind] += n
 	}
-	r.jobs += other.jobs
-	r.items += other.items
-	r.attempts += other.attempts
-	r.calls += other.calls
+	r.Add(other.Totals)
 	r.repairs += other.repairs
 	r.exits += other.exits
 	r.violations += other.violations
@@ -58,13 +44,13 @@ func (r *row) add(other row) {
 
 func (r row) String() string {
 	var faults []string
-	for _, k := range faultKinds {
-		if n := r.injured[k.kind]; n > 0 {
-			faults = append(faults, fmt.Sprintf("%d %s", n, k.kind))
+	for _, kind := range fault.All() {
+		if n := r.injured[kind]; n > 0 {
+			faults = append(faults, fmt.Sprintf("%d %s", n, kind))
 		}
 	}
 	return fmt.Sprintf("%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d", r.name, r.redis, strings.Join(faults, ", "),
-		r.jobs, r.items, r.attempts, r.calls, r.repairs, r.exits, r.violations)
+		r.Jobs, r.Items, r.Attempts, r.Calls, r.repairs, r.exits, r.violations)
 }
 
 // report prints a line for each run, and their sums if there is more than one. It

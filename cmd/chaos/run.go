@@ -15,13 +15,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"batchreset/cmd/chaos/fault"
+	"batchreset/cmd/chaos/history"
 	"batchreset/cmd/harness"
 )
 
 const (
 	maxAttempts  = 3
 	concurrency  = 10 // of one worker process
-	tenant       = "chaos"
 	startTimeout = 2 * time.Minute
 	// finishTimeout is longer than everything that may delay an item: the lock of a
 	// lost attempt (65 s), the wait for it (30 s more), and a delivery taken over.
@@ -32,7 +33,7 @@ const (
 type plan struct {
 	seed     uint64
 	duration time.Duration
-	faults   []faultKind
+	faults   []fault.Kind
 	setup    setup
 	burst    int // instances to submit at once, at the start; 0 = all the time
 	binary   string
@@ -42,7 +43,7 @@ type plan struct {
 }
 
 // has reports whether a kind of fault is wanted.
-func (p plan) has(kind faultKind) bool { return slices.Contains(p.faults, kind) }
+func (p plan) has(kind fault.Kind) bool { return slices.Contains(p.faults, kind) }
 
 // character is what a run is like from its start to its end. It follows from the seed.
 type character struct {
@@ -57,22 +58,22 @@ type character struct {
 // draw draws the character of a run. Of many kinds of faults, those that change all of it
 // are not in each run.
 func (p plan) draw(r *rand.Rand) character {
-	wanted := func(kind faultKind) bool { return p.has(kind) && (len(p.faults) < few || r.IntN(3) == 0) }
+	wanted := func(kind fault.Kind) bool { return p.has(kind) && (len(p.faults) < few || r.IntN(3) == 0) }
 	c := character{
 		apis: 1 + r.IntN(2), workers: 2 + r.IntN(2), rate: 100 + r.IntN(200),
 		repeatable: p.seed%2 == 0, attemptTimeout: 5 * time.Second,
 	}
-	if slices.ContainsFunc(p.faults, func(k faultKind) bool { return k == planeSlow || k == gatewayLose || k == planeTalk }) {
+	if slices.ContainsFunc(p.faults, func(k fault.Kind) bool { return k == fault.PlaneSlow || k == fault.GatewayLose || k == fault.PlaneTalk }) {
 		// Attempts take their whole time, and instances stay locked.
 		c.rate = 30 + r.IntN(60)
 		c.attemptTimeout = time.Duration(2+r.IntN(5)) * time.Second
 	}
-	if wanted(fewSlots) {
+	if wanted(fault.FewSlots) {
 		// Twice as much as there are slots for, so that attempts wait for them.
 		c.slots, c.attemptTimeout = 2, 25*time.Second
 		c.rate = int(float64(c.workers*c.slots) * 2 / slotLatency.Seconds())
 	}
-	if wanted(giveUp) {
+	if wanted(fault.GiveUp) {
 		c.giveUpAfter = 20 * time.Second
 	}
 	return c
@@ -85,8 +86,8 @@ const (
 
 // result is what a run has shown.
 type result struct {
-	history History
-	injured map[faultKind]int
+	history history.Run
+	injured map[fault.Kind]int
 	exits   int // of api and worker processes, by themselves
 	repairs int // items that the sweeper has delivered again
 }
@@ -95,7 +96,7 @@ type result struct {
 type world struct {
 	plan
 	character
-	rec       *recorder
+	rec       *history.Recorder
 	store     *store
 	processes map[string]*process
 	apis      []string // names
@@ -105,11 +106,11 @@ type world struct {
 	clocks    map[string]clock // by process
 	gateway   *gateway
 	caller    *caller
-	receiver  string     // address of the webhooks' receiver
-	endings   chan Event // that it was told of
-	skews     *rand.Rand // of Redis's clocks
-	operator  sync.Mutex // there is one: each resume ends the halt before it
-	fleet     sync.Mutex // for the same reason
+	receiver  string             // address of the webhooks' receiver
+	endings   chan history.Event // that it was told of
+	skews     *rand.Rand         // of Redis's clocks
+	operator  sync.Mutex         // there is one: each resume ends the halt before it
+	fleet     sync.Mutex         // for the same reason
 }
 
 // run makes one run: start everything, load it, break it, mend it, wait for the
@@ -120,9 +121,9 @@ func run(ctx context.Context, p plan) (res result, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	r := rand.New(rand.NewPCG(p.seed, 0))
 	w := &world{
-		plan: p, character: p.draw(r), rec: &recorder{start: time.Now()},
+		plan: p, character: p.draw(r), rec: &history.Recorder{Start: time.Now()},
 		processes: map[string]*process{}, links: map[string]*link{}, clocks: map[string]clock{},
-		endings: make(chan Event), skews: rand.New(rand.NewPCG(p.seed, 4)),
+		endings: make(chan history.Event), skews: rand.New(rand.NewPCG(p.seed, 4)),
 	}
 	var closers []func()
 	defer func() {
@@ -130,11 +131,11 @@ func run(ctx context.Context, p plan) (res result, err error) {
 		for _, f := range slices.Backward(closers) {
 			f()
 		}
-		res.history = History{
-			Start: w.rec.start, Forgets: p.setup.forgets(), MaxAttempts: maxAttempts, AttemptTimeout: w.attemptTimeout,
-			Repeatable: w.repeatable, GiveUpAfter: w.giveUpAfter, Events: w.rec.events,
+		res.history = history.Run{
+			Start: w.rec.Start, Forgets: p.setup.forgets(), MaxAttempts: maxAttempts, AttemptTimeout: w.attemptTimeout,
+			Repeatable: w.repeatable, GiveUpAfter: w.giveUpAfter, Events: w.rec.Events(),
 		}
-		if w.has(redisClock) {
+		if w.has(fault.RedisClock) {
 			res.history.Skew = redisSkew
 		}
 	}()
@@ -146,7 +147,7 @@ func run(ctx context.Context, p plan) (res result, err error) {
 	}
 	plane := newPlane(w.rec, rand.New(rand.NewPCG(p.seed, 1)), w.repeatable)
 	plane.interrupted = interrupted
-	if !p.has(planeSlow) {
+	if !p.has(fault.PlaneSlow) {
 		plane.moods.hanging = 0
 	}
 	switch {
@@ -166,15 +167,15 @@ func run(ctx context.Context, p plan) (res result, err error) {
 		return res, err
 	}
 
-	faults := schedule(r, p.duration, p.faults, map[string][]string{
+	faults := fault.Schedule(r, p.duration, p.faults, map[string][]string{
 		"api": w.apis, "worker": w.workers, "link": slices.Sorted(maps.Keys(w.links)),
 		"api's clock": w.apis, "worker's clock": w.workers,
 	})
-	res.injured = map[faultKind]int{}
+	res.injured = map[fault.Kind]int{}
 	for _, f := range faults {
-		res.injured[f.kind]++
+		res.injured[f.Kind]++
 	}
-	for kind, on := range map[faultKind]bool{fewSlots: w.slots > 0, giveUp: w.giveUpAfter > 0} {
+	for kind, on := range map[fault.Kind]bool{fault.FewSlots: w.slots > 0, fault.GiveUp: w.giveUpAfter > 0} {
 		if on {
 			res.injured[kind] = 1
 		}
@@ -190,14 +191,14 @@ func run(ctx context.Context, p plan) (res result, err error) {
 		return nil
 	})
 	g.Go(func() error {
-		w.caller.follow(loaded, w.endings, w.has(retryJob))
+		w.caller.follow(loaded, w.endings, w.has(fault.RetryJob))
 		return nil
 	})
 	begin := time.Now()
 	for i, f := range faults {
 		r := rand.New(rand.NewPCG(p.seed, uint64(10+i)))
 		g.Go(func() error {
-			harness.Pause(loaded, f.at-time.Since(begin))
+			harness.Pause(loaded, f.At-time.Since(begin))
 			return w.inject(ctx, loaded, f, r)
 		})
 	}

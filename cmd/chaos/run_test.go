@@ -4,11 +4,13 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"batchreset/cmd/chaos/fault"
 )
 
 func TestTheCharacterOfARunFollowsFromItsSeed(t *testing.T) {
 	draw := func(seed uint64, list string) character {
-		faults, err := parseFaults(list, always)
+		faults, err := fault.Parse(list, always.replicated())
 		if err != nil {
 			t.Fatal(err)
 		}

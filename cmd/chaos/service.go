@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"batchreset/cmd/chaos/fault"
+	"batchreset/cmd/chaos/history"
 	"batchreset/cmd/harness"
 )
 
@@ -28,7 +30,7 @@ func (w *world) startPlane(ctx context.Context, g *gateway, later func(func())) 
 		return err
 	}
 	w.gateway = g
-	return w.openLink(linkToUpstream, address, later)
+	return w.openLink(fault.WorkerToUpstream, address, later)
 }
 
 // serve serves patterns on an address of its own.
@@ -57,7 +59,7 @@ func serve(ctx context.Context, routes map[string]http.HandlerFunc, later func(f
 
 // startService starts the processes under test and waits until they are ready.
 func (w *world) startService(ctx context.Context, r *rand.Rand, later func(func())) error {
-	if err := w.operate(ctx, "webhook", "add", "--tenant", tenant, "--url", "http://"+w.receiver+"/", "--webhook-allow-private"); err != nil {
+	if err := w.operate(ctx, "webhook", "add", "--tenant", history.Tenant, "--url", "http://"+w.receiver+"/", "--webhook-allow-private"); err != nil {
 		return err
 	}
 	if err := w.liftLimits(ctx); err != nil {
@@ -79,15 +81,15 @@ func (w *world) startService(ctx context.Context, r *rand.Rand, later func(func(
 		name := fmt.Sprintf("api-%d", i+1)
 		args := []string{
 			w.binary, "api", "--listen", addr, "--ops-listen", "127.0.0.1:0",
-			"--redis", w.redisThrough(linkAPIToRedis), "--commit-replicas", strconv.Itoa(w.setup.commitReplicas()), "--fleet", "open",
+			"--redis", w.redisThrough(fault.APIToRedis), "--commit-replicas", strconv.Itoa(w.setup.commitReplicas()), "--fleet", "open",
 		}
 		if w.giveUpAfter > 0 {
 			args = append(args, "--give-up-after", w.giveUpAfter.String())
 		}
-		if err := w.startWithClock(ctx, later, r, apiClock, name, args...); err != nil {
+		if err := w.startWithClock(ctx, later, r, fault.APIClock, name, args...); err != nil {
 			return err
 		}
-		link := fmt.Sprintf("%s-%d", linkCallerToAPI, i+1)
+		link := fmt.Sprintf("%s-%d", fault.CallerToAPI, i+1)
 		if err := w.openLink(link, addr, later); err != nil {
 			return err
 		}
@@ -99,8 +101,8 @@ func (w *world) startService(ctx context.Context, r *rand.Rand, later func(func(
 		name := fmt.Sprintf("worker-%d", i+1)
 		args := []string{
 			w.binary, "worker", "--ops-listen", "127.0.0.1:0",
-			"--redis", w.redisThrough(linkWorkerToRedis), "--commit-replicas", strconv.Itoa(w.setup.commitReplicas()),
-			"--driver", "http", "--driver-url", "http://" + w.links[linkToUpstream].addr() + "/" + name + "/{instance_id}",
+			"--redis", w.redisThrough(fault.WorkerToRedis), "--commit-replicas", strconv.Itoa(w.setup.commitReplicas()),
+			"--driver", "http", "--driver-url", "http://" + w.links[fault.WorkerToUpstream].addr() + "/" + name + "/{instance_id}",
 			"--webhook-allow-private", "--concurrency", strconv.Itoa(concurrency),
 			"--attempt-timeout", w.attemptTimeout.String(), "--max-attempts", strconv.Itoa(maxAttempts),
 		}
@@ -110,7 +112,7 @@ func (w *world) startService(ctx context.Context, r *rand.Rand, later func(func(
 		if w.slots > 0 {
 			args = append(args, "--driver-concurrency", strconv.Itoa(w.slots))
 		}
-		if err := w.startWithClock(ctx, later, r, workerClock, name, args...); err != nil {
+		if err := w.startWithClock(ctx, later, r, fault.WorkerClock, name, args...); err != nil {
 			return err
 		}
 		w.workers = append(w.workers, name)
@@ -141,7 +143,7 @@ func (w *world) healthy(ctx context.Context) error {
 }
 
 // startWithClock starts a process whose clock is wrong if a kind of fault says so.
-func (w *world) startWithClock(ctx context.Context, later func(func()), r *rand.Rand, kind faultKind, name string, args ...string) error {
+func (w *world) startWithClock(ctx context.Context, later func(func()), r *rand.Rand, kind fault.Kind, name string, args ...string) error {
 	var env []string
 	if w.has(kind) {
 		c, err := w.addClock(name, kind, drawSkew(r, kind))
@@ -154,25 +156,25 @@ func (w *world) startWithClock(ctx context.Context, later func(func()), r *rand.
 }
 
 // addClock makes a clock for a process, which is wrong from the start.
-func (w *world) addClock(name string, kind faultKind, wrong time.Duration) (clock, error) {
+func (w *world) addClock(name string, kind fault.Kind, wrong time.Duration) (clock, error) {
 	c, err := newClock(w.dir, name)
 	if err != nil {
 		return clock{}, err
 	}
 	w.clocks[name] = c
-	now := w.rec.now()
-	w.rec.add(Event{Kind: Fault, Begin: now, End: now, Fault: kind, Target: fmt.Sprintf("%s by %s", name, wrong)})
+	now := w.rec.Now()
+	w.rec.Add(history.Event{Kind: history.Fault, Begin: now, End: now, Fault: kind, Target: fmt.Sprintf("%s by %s", name, wrong)})
 	return c, c.set(wrong)
 }
 
 // drawSkew draws how wrong a clock is. A few milliseconds between the servers are worse
 // than seconds: they are what nobody looks for.
-func drawSkew(r *rand.Rand, kind faultKind) time.Duration {
+func drawSkew(r *rand.Rand, kind fault.Kind) time.Duration {
 	spread := func(d time.Duration) time.Duration { return time.Duration(r.Int64N(2*int64(d))) - d }
 	switch {
-	case kind != redisClock && r.IntN(2) == 0:
+	case kind != fault.RedisClock && r.IntN(2) == 0:
 		return spread(processSkew)
-	case kind != redisClock:
+	case kind != fault.RedisClock:
 		return processSkew / 2
 	case r.IntN(2) == 0:
 		return spread(redisSkew)
@@ -204,7 +206,7 @@ func (w *world) addToken(ctx context.Context) (token, id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandPatience)
 	defer cancel()
 	// It says "token ID for tenant …", and the Redis library may say more.
-	out, said, err := harness.Run(ctx, w.binary, "token", "add", "--redis", w.store.url, "--tenant", tenant)
+	out, said, err := harness.Run(ctx, w.binary, "token", "add", "--redis", w.store.url, "--tenant", history.Tenant)
 	if err != nil {
 		return "", "", err
 	}
@@ -222,7 +224,7 @@ func (w *world) liftLimits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"tenant", "limit", "--tenant", tenant}
+	args := []string{"tenant", "limit", "--tenant", history.Tenant}
 	for _, flag := range []string{"--requests-per-second", "--open-instances", "--instances-per-hour", "--backlog"} {
 		if strings.Contains(help, flag+" ") {
 			args = append(args, flag, "0")

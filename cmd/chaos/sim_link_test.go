@@ -11,6 +11,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"batchreset/cmd/chaos/fault"
+	"batchreset/cmd/chaos/history"
 )
 
 // simLink is the network between one process and Redis. It is in memory, so that the
@@ -129,7 +132,7 @@ func (c *simWire) requests() {
 		}
 		if m != fine && strings.HasPrefix(c.link.name, "worker") {
 			now := c.link.w.now()
-			c.link.w.rec.add(Event{Kind: Fault, Fault: linkDelay, Target: linkWorkerToRedis, Begin: now - there, End: now + late})
+			c.link.w.rec.Add(history.Event{Kind: history.Fault, Fault: fault.LinkDelay, Target: fault.WorkerToRedis, Begin: now - there, End: now + late})
 		}
 		switch m {
 		case requestLost:

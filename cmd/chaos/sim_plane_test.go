@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"batchreset/cmd/chaos/fault"
+	"batchreset/cmd/chaos/history"
 	"batchreset/worker"
 )
 
@@ -69,12 +71,12 @@ func (p *simPlane) draw() (fate simFate, there, back, length time.Duration, answ
 	if p.rand.IntN(4) < p.slow {
 		length = rand1(p.rand, p.slowest)
 	}
-	answer = success
+	answer = history.Success
 	switch what := p.rand.Float64(); {
 	case what < p.failing/10:
-		answer = refusal
+		answer = history.Refusal
 	case what < p.failing:
-		answer = failure
+		answer = history.Failure
 	}
 	if p.rand.Float64() < p.trouble {
 		fate = p.fates[p.rand.IntN(len(p.fates))]
@@ -85,11 +87,11 @@ func (p *simPlane) draw() (fate simFate, there, back, length time.Duration, answ
 // simCall is one call that came to the plane.
 type simCall struct {
 	*simReset
-	e Event
+	e history.Event
 }
 
 // reset does a reset, or joins one that a call under the same key has begun.
-func (p *simPlane) reset(e Event, length time.Duration, answer string) *simCall {
+func (p *simPlane) reset(e history.Event, length time.Duration, answer string) *simCall {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.resets[e.Key]
@@ -114,14 +116,14 @@ func (p *simPlane) record(c *simCall) {
 	<-c.done
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c.e.End, c.e.Answer = p.w.rec.now(), c.answer
+	c.e.End, c.e.Answer = p.w.rec.Now(), c.answer
 	if c.e.Status == 0 && !c.e.Gone {
 		c.e.Status = statusOf[c.answer]
 	}
-	p.w.rec.add(c.e)
+	p.w.rec.Add(c.e)
 }
 
-var statusOf = map[string]int{success: http.StatusOK, failure: http.StatusServiceUnavailable, refusal: http.StatusNotFound}
+var statusOf = map[string]int{history.Success: http.StatusOK, history.Failure: http.StatusServiceUnavailable, history.Refusal: http.StatusNotFound}
 
 // leave notes that nobody waits for a call any more.
 func (p *simPlane) leave(c *simCall) {
@@ -168,13 +170,13 @@ func (d *simDriver) Reset(ctx context.Context, a worker.Attempt) error {
 	if !d.travel(ctx, there) {
 		return &worker.DriverError{Verdict: worker.Unreachable, Message: "gave up before it was sent"}
 	}
-	e := Event{
-		Kind: Call, Begin: d.w.rec.now(), Worker: d.link.name, Instance: a.InstanceID, Item: a.ItemID,
+	e := history.Event{
+		Kind: history.Call, Begin: d.w.rec.Now(), Worker: d.link.name, Instance: a.InstanceID, Item: a.ItemID,
 		Attempt: a.Number, Key: a.Key,
 	}
 	atGateway := func(status int, err *worker.DriverError) error {
-		e.End, e.Answer, e.Status = e.Begin, turned, status
-		d.w.rec.add(e)
+		e.End, e.Answer, e.Status = e.Begin, history.TurnedAway, status
+		d.w.rec.Add(e)
 		return err
 	}
 	switch fate {
@@ -187,7 +189,7 @@ func (d *simDriver) Reset(ctx context.Context, a worker.Attempt) error {
 	case occupied:
 		return atGateway(http.StatusConflict, &worker.DriverError{Verdict: worker.Busy, Message: "occupied"})
 	case requestGone:
-		d.w.rec.add(Event{Kind: Fault, Fault: linkStall, Target: linkToUpstream, Begin: e.Begin - time.Second, End: e.Begin + time.Minute})
+		d.w.rec.Add(history.Event{Kind: history.Fault, Fault: fault.LinkStall, Target: fault.WorkerToUpstream, Begin: e.Begin - time.Second, End: e.Begin + time.Minute})
 		d.travel(ctx, length*3)
 		return errInDoubt
 	}
@@ -251,9 +253,9 @@ func (p *simPlane) verdict(r *simReset, endsDoubt bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch r.answer {
-	case failure:
+	case history.Failure:
 		return &worker.DriverError{Verdict: worker.Retryable, Code: "PLANE.0503", Message: "try again", EndsDoubt: endsDoubt}
-	case refusal:
+	case history.Refusal:
 		return &worker.DriverError{Verdict: worker.Permanent, Code: "PLANE.0404", Message: "no such phone", EndsDoubt: endsDoubt}
 	}
 	return nil

@@ -314,7 +314,7 @@ func (q *simQueue) tell() {
 		}
 		q.w.redis.Del(taskKey(redisdb.WebhookQueue, id))
 		if notice.Topic == tasks.TopicJobFinished {
-			q.w.rec.add(toldBy(notice, q.w.rec.now()))
+			q.w.rec.Add(toldBy(notice, q.w.rec.Now()))
 		}
 	}
 	q.w.redis.Del(key)

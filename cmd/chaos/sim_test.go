@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"batchreset/cmd/chaos/history"
 	"batchreset/tasks/redisdb/wire"
 )
 
@@ -44,7 +45,7 @@ func TestSimulation(t *testing.T) {
 		s := simulate(t, seed)
 		n++
 		s.count(met)
-		if vs := Check(s.History); len(vs) > 0 {
+		if vs := history.Check(s.Run); len(vs) > 0 {
 			t.Error(s.tell(seed, vs))
 			if failed++; failed == 3 {
 				break
@@ -79,19 +80,19 @@ func (s simulation) count(met map[string]int) {
 			what += " refused"
 		}
 		met[what]++
-		if e.Kind == Call && e.Gone {
+		if e.Kind == history.Call && e.Gone {
 			met["call gone"]++
 		}
-		if e.Kind == Call && e.Answer == turned {
+		if e.Kind == history.Call && e.Answer == history.TurnedAway {
 			met["call turned"]++
 		}
 	}
-	for item := range index(s.History).items {
+	for item := range history.LastItems(s.Run) {
 		met["item "+item.State]++
 	}
 }
 
-func (s simulation) tell(seed uint64, vs []Violation) string {
+func (s simulation) tell(seed uint64, vs []history.Violation) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d; again: go test ./cmd/chaos -run TestSimulation -sim.seeds 1 -sim.first %d\n", seed, seed)
 	for _, step := range s.steps {

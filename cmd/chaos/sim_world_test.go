@@ -23,6 +23,8 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 
 	"batchreset/api/client"
+	"batchreset/cmd/chaos/fault"
+	"batchreset/cmd/chaos/history"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/worker"
@@ -30,7 +32,7 @@ import (
 
 // simulation is what came of a seed.
 type simulation struct {
-	History
+	history.Run
 	steps []string
 }
 
@@ -42,7 +44,7 @@ type simWorld struct {
 	t     *testing.T
 	seed  uint64
 	redis *miniredis.Miniredis
-	rec   *recorder
+	rec   *history.Recorder
 	queue *simQueue
 	plane *simPlane
 	rand  *rand.Rand // the story's
@@ -102,7 +104,7 @@ func (s *simSource) Uint64() uint64 {
 	return s.PCG.Uint64()
 }
 
-func (w *simWorld) now() time.Duration { return w.rec.now() }
+func (w *simWorld) now() time.Duration { return w.rec.Now() }
 
 func (w *simWorld) goesOn() bool {
 	w.mu.Lock()
@@ -174,16 +176,16 @@ func simulate(t *testing.T, seed uint64) (s simulation) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // or what wakes at one time runs in any order
 	synctest.Test(t, func(t *testing.T) {
 		w := &simWorld{t: t, seed: seed, redis: miniredis.NewMiniRedis(), enabled: map[string]bool{}, taken: map[string]bool{}, keys: map[string][]string{}}
-		w.rec = &recorder{start: time.Now()}
+		w.rec = &history.Recorder{Start: time.Now()}
 		w.rand = w.stream("story")
 		for _, fault := range simFaults {
 			w.enabled[fault] = w.rand.IntN(2) == 0
 		}
 		w.run()
 		s = simulation{
-			History: History{
-				Start: w.rec.start, MaxAttempts: simMaxAttempts, Repeatable: w.plane.idempotent,
-				GiveUpAfter: w.opts.GiveUpAfter, Skew: w.most, Events: w.rec.events,
+			Run: history.Run{
+				Start: w.rec.Start, MaxAttempts: simMaxAttempts, Repeatable: w.plane.idempotent,
+				GiveUpAfter: w.opts.GiveUpAfter, Skew: w.most, Events: w.rec.Events(),
 			},
 			steps: w.steps,
 		}
@@ -221,7 +223,7 @@ func (w *simWorld) run() {
 	w.watcher = w.open(w.newLink("watcher", 0))
 	w.redis.Server().SetPreHook(w.replicas)
 	w.mustDo("add endpoint", func(ctx context.Context) error {
-		_, err := w.watcher.Endpoints.Add(ctx, tasks.Endpoint{ID: "e", Tenant: tenant, URL: "http://127.0.0.1", Topics: []tasks.Topic{tasks.TopicJobFinished}, Secret: "s"}, simActor)
+		_, err := w.watcher.Endpoints.Add(ctx, tasks.Endpoint{ID: "e", Tenant: history.Tenant, URL: "http://127.0.0.1", Topics: []tasks.Topic{tasks.TopicJobFinished}, Secret: "s"}, simActor)
 		return err
 	})
 	w.startAPI(trouble)
@@ -305,7 +307,7 @@ func (w *simWorld) story(length time.Duration, trouble float64) {
 		w.mustDo("register", func(ctx context.Context) error {
 			var all []tasks.Instance
 			for _, id := range instances {
-				all = append(all, tasks.Instance{ID: id, Tenant: tenant})
+				all = append(all, tasks.Instance{ID: id, Tenant: history.Tenant})
 			}
 			return w.watcher.Fleet.Register(ctx, all, simActor)
 		})
@@ -346,7 +348,7 @@ func (w *simWorld) story(length time.Duration, trouble float64) {
 					d := rand1(w.rand, 90*time.Second)
 					w.note("%s is cut off for %s", l.name, d)
 					l.cutFor(d)
-					w.rec.add(Event{Kind: Fault, Fault: workerSleep, Target: l.name, Begin: w.now(), End: w.now() + d})
+					w.rec.Add(history.Event{Kind: history.Fault, Fault: fault.WorkerSleep, Target: l.name, Begin: w.now(), End: w.now() + d})
 					if w.rand.IntN(2) == 0 {
 						break
 					}
@@ -354,7 +356,7 @@ func (w *simWorld) story(length time.Duration, trouble float64) {
 			}
 		case 10:
 			if w.on("cancel") {
-				w.change(Event{Kind: Cancel, Job: w.jobs[w.rand.IntN(len(w.jobs))]}, func(ctx context.Context, job string) error { return w.api.db.Records.Cancel(ctx, job, simActor) })
+				w.change(history.Event{Kind: history.Cancel, Job: w.jobs[w.rand.IntN(len(w.jobs))]}, func(ctx context.Context, job string) error { return w.api.db.Records.Cancel(ctx, job, simActor) })
 			}
 		case 11, 12, 13:
 			if w.on("retry") {
@@ -395,7 +397,7 @@ func (w *simWorld) story(length time.Duration, trouble float64) {
 
 func (w *simWorld) kill(p *simProcess) {
 	w.note("%s is killed", p.name)
-	w.rec.add(Event{Kind: Fault, Fault: workerKill, Target: p.name, Begin: w.now(), End: w.now()})
+	w.rec.Add(history.Event{Kind: history.Fault, Fault: fault.WorkerKill, Target: p.name, Begin: w.now(), End: w.now()})
 	p.link.kill()
 	p.stop() // what is left of it here gets nothing done
 }
@@ -486,7 +488,7 @@ func (w *simWorld) sweep(p *simProcess) {
 }
 
 func (w *simWorld) submit(instances []string) {
-	e := Event{Kind: Submit, Begin: w.now(), Key: fmt.Sprintf("key-%d", len(w.keys))}
+	e := history.Event{Kind: history.Submit, Begin: w.now(), Key: fmt.Sprintf("key-%d", len(w.keys))}
 	if len(w.keys) > 0 && w.rand.IntN(6) == 0 { // the same again
 		e.Key = fmt.Sprintf("key-%d", w.rand.IntN(len(w.keys)))
 		e.Instances = w.keys[e.Key]
@@ -497,14 +499,14 @@ func (w *simWorld) submit(instances []string) {
 	}
 	if w.keys[e.Key] == nil {
 		w.keys[e.Key] = e.Instances
-		w.jobs = append(w.jobs, e.tried())
+		w.jobs = append(w.jobs, e.Tried())
 	}
 	db := w.api.db
 	w.all.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		job, err := db.Records.Submit(ctx, tasks.Submission{
-			Tenant: tenant, IdempotencyKey: e.Key, InstanceIDs: e.Instances, AllowUnregistered: true,
+			Tenant: history.Tenant, IdempotencyKey: e.Key, InstanceIDs: e.Instances, AllowUnregistered: true,
 		})
 		e.End = w.now()
 		if _, undelivered := errors.AsType[*tasks.UndeliveredError](err); err == nil || undelivered {
@@ -513,7 +515,7 @@ func (w *simWorld) submit(instances []string) {
 			e.Error = err.Error()
 			w.note("not submitted: %v", err)
 		}
-		w.rec.add(e)
+		w.rec.Add(e)
 	})
 }
 
@@ -528,7 +530,7 @@ func (w *simWorld) retry() {
 		if job.Counts.Unknown == 0 || w.rand.IntN(4) == 0 {
 			states = []tasks.ItemState{tasks.ItemFailed, tasks.ItemUnknown, tasks.ItemCancelled}
 		}
-		e := Event{Kind: Retry, Job: w.jobs[i]}
+		e := history.Event{Kind: history.Retry, Job: w.jobs[i]}
 		for _, state := range states {
 			e.States = append(e.States, string(state))
 		}
@@ -537,7 +539,7 @@ func (w *simWorld) retry() {
 	}
 }
 
-func (w *simWorld) change(e Event, ask func(context.Context, string) error) {
+func (w *simWorld) change(e history.Event, ask func(context.Context, string) error) {
 	e.Begin = w.now()
 	w.all.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -546,7 +548,7 @@ func (w *simWorld) change(e Event, ask func(context.Context, string) error) {
 			e.Error = err.Error()
 		}
 		e.End = w.now()
-		w.rec.add(e)
+		w.rec.Add(e)
 	})
 }
 
@@ -558,11 +560,11 @@ func (w *simWorld) halt() {
 	w.mustDo("halt", func(ctx context.Context) error {
 		return w.watcher.Policies.Halt(ctx, "", tasks.HaltedByOperator, simActor)
 	})
-	e := Event{Kind: Fault, Fault: haltAll, Begin: w.now()}
+	e := history.Event{Kind: history.Fault, Fault: fault.HaltAll, Begin: w.now()}
 	w.halted = e.Begin + length + time.Second
 	w.later(length, func() {
 		e.End = w.now()
-		w.rec.add(e)
+		w.rec.Add(e)
 		w.mustDo("resume", func(ctx context.Context) error {
 			return w.watcher.Policies.Resume(ctx, "", tasks.HaltedByOperator, simActor)
 		})
@@ -579,23 +581,23 @@ func (w *simWorld) take(instance string) {
 	if taken {
 		return
 	}
-	kind, change := Protect, tasks.Instance{ID: instance, Tenant: tenant, Protected: true}
+	kind, change := history.Protect, tasks.Instance{ID: instance, Tenant: history.Tenant, Protected: true}
 	if w.rand.IntN(2) == 0 {
-		kind, change = Move, tasks.Instance{ID: instance, Tenant: "another"}
+		kind, change = history.Move, tasks.Instance{ID: instance, Tenant: "another"}
 	}
-	e := Event{Kind: kind, Begin: w.now(), Instance: instance}
+	e := history.Event{Kind: kind, Begin: w.now(), Instance: instance}
 	register := func(in tasks.Instance) {
 		w.mustDo("register", func(ctx context.Context) error { return w.watcher.Fleet.Register(ctx, []tasks.Instance{in}, simActor) })
 	}
 	register(change)
 	e.End = w.now()
-	w.rec.add(e)
+	w.rec.Add(e)
 	length := rand1(w.rand, 40*time.Second)
 	w.later(length, func() {
-		e := Event{Kind: Free, Begin: w.now(), Instance: instance}
-		register(tasks.Instance{ID: instance, Tenant: tenant})
+		e := history.Event{Kind: history.Free, Begin: w.now(), Instance: instance}
+		register(tasks.Instance{ID: instance, Tenant: history.Tenant})
 		e.End = w.now()
-		w.rec.add(e)
+		w.rec.Add(e)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.taken[instance] = false
@@ -604,18 +606,18 @@ func (w *simWorld) take(instance string) {
 
 // readJob looks at a job and says whether there is nothing to wait for.
 func (w *simWorld) readJob(id string) (final bool) {
-	e := Event{Kind: Read, Begin: w.now(), Job: id}
+	e := history.Event{Kind: history.Read, Begin: w.now(), Job: id}
 	job, err := w.watcher.Jobs.Job(context.Background(), id)
 	e.End = w.now()
 	if errors.Is(err, tasks.JobGone) {
-		w.rec.add(e)
+		w.rec.Add(e)
 		return true
 	}
 	if err != nil {
 		w.t.Fatalf("seed %d: read: %v", w.seed, err)
 	}
 	e.Record = recordOf(job)
-	w.rec.add(e)
+	w.rec.Add(e)
 	return job.State.Final()
 }
 
@@ -636,13 +638,13 @@ func recordOf(job any) *client.Job {
 }
 
 // toldBy is the event of a notice.
-func toldBy(n tasks.Notice, at time.Duration) Event {
+func toldBy(n tasks.Notice, at time.Duration) history.Event {
 	var body struct{ Data client.Job }
 	if err := json.Unmarshal(n.Body, &body); err != nil {
 		panic(err)
 	}
 	body.Data.Record = nil
-	return Event{Kind: Told, Begin: at, End: at, Key: n.EventID, Job: body.Data.ID, Record: &body.Data}
+	return history.Event{Kind: history.Told, Begin: at, End: at, Key: n.EventID, Job: body.Data.ID, Record: &body.Data}
 }
 
 // heal mends everything, and nothing breaks any more.
@@ -675,10 +677,7 @@ func (w *simWorld) awaitFinal() {
 			time.Sleep(20 * time.Second)
 			continue
 		}
-		w.rec.mu.Lock()
-		f := index(History{Start: w.rec.start, Events: w.rec.events})
-		w.rec.mu.Unlock()
-		if len(f.untold()) == 0 {
+		if len(history.Untold(w.rec.Events())) == 0 {
 			return
 		}
 		time.Sleep(time.Minute)

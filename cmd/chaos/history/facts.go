@@ -1,7 +1,8 @@
-package main
+package history
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"reflect"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"batchreset/api/client"
+	"batchreset/cmd/chaos/fault"
 	"batchreset/tasks"
 )
 
@@ -28,7 +30,7 @@ const (
 
 // facts are a history in the order in which the checks need it.
 type facts struct {
-	History
+	Run
 	submits    []Event
 	cancels    []Event
 	retries    []Event
@@ -44,9 +46,9 @@ type facts struct {
 	byItem     map[string][]Event // calls
 }
 
-func index(h History) facts {
+func index(h Run) facts {
 	f := facts{
-		History: h, frees: map[string][]Event{}, reads: map[string][]Event{}, told: map[string][]Event{},
+		Run: h, frees: map[string][]Event{}, reads: map[string][]Event{}, told: map[string][]Event{},
 		byInstance: map[string][]Event{}, byItem: map[string][]Event{},
 	}
 	f.Events = slices.Clone(h.Events)
@@ -95,6 +97,9 @@ func (f facts) last(job string) *client.Job {
 	return slices.MaxFunc(reads, func(a, b Event) int { return cmp.Compare(a.End, b.End) }).Record
 }
 
+// LastItems are the items of every job of a history, as the job's last read showed them.
+func LastItems(h Run) iter.Seq[client.Item] { return index(h).items }
+
 // items yields the last known state of every item.
 func (f facts) items(yield func(client.Item) bool) {
 	for _, job := range f.jobs {
@@ -123,11 +128,11 @@ func (f facts) forgettable(from, to, later time.Duration) bool {
 // it.
 func (f facts) unconfirmed(read Event) bool {
 	return f.forgettable(read.Begin, read.End, 0) || slices.ContainsFunc(f.faults, func(lost Event) bool {
-		if lost.Fault != failover || read.Begin > lost.End {
+		if lost.Fault != fault.Failover || read.Begin > lost.End {
 			return false
 		}
 		return read.End >= lost.Begin-lossWindow || slices.ContainsFunc(f.faults, func(frozen Event) bool {
-			return frozen.Fault == replicaFreeze && frozen.during(lost.Begin, lost.Begin) && read.End >= frozen.Begin
+			return frozen.Fault == fault.ReplicaFreeze && frozen.during(lost.Begin, lost.Begin) && read.End >= frozen.Begin
 		})
 	})
 }
@@ -166,7 +171,7 @@ func (f facts) story(belongs func(Event) bool) []Event {
 // jobStory is what is known of a job.
 func (f facts) jobStory(job string) []Event {
 	return f.story(func(e Event) bool {
-		return e.Job == job || e.Kind == Submit && e.tried() == job || e.Kind == Call && strings.HasPrefix(e.Item, job+"-")
+		return e.Job == job || e.Kind == Submit && e.Tried() == job || e.Kind == Call && strings.HasPrefix(e.Item, job+"-")
 	})
 }
 

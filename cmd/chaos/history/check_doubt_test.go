@@ -1,10 +1,11 @@
-package main
+package history
 
 import (
 	"strings"
 	"testing"
 
 	"batchreset/api/client"
+	"batchreset/cmd/chaos/fault"
 	"batchreset/tasks"
 )
 
@@ -24,19 +25,19 @@ func asked(e Event, states ...string) Event {
 }
 
 // keyless is a history with a control plane that does not honour keys.
-func keyless(h History) History {
+func keyless(h Run) Run {
 	h.Repeatable = false
 	return h
 }
 
 // limited is a history of an api with --give-up-after 20s.
-func limited(h History) History {
+func limited(h Run) Run {
 	h.GiveUpAfter = at(20)
 	return h
 }
 
-func skewed(h History) History {
-	h.Skew = redisSkew
+func skewed(h Run) Run {
+	h.Skew = at(5)
 	return h
 }
 
@@ -44,7 +45,7 @@ func skewed(h History) History {
 // there is none.
 type verdict struct {
 	name, want string
-	h          History
+	h          Run
 }
 
 func judged(t *testing.T, rows []verdict) {
@@ -71,13 +72,13 @@ func judged(t *testing.T, rows []verdict) {
 }
 
 func TestOneResetAtATimeBehindAGateway(t *testing.T) {
-	first := answered(504, called(1, 20, itemA, "k1", 1, success))
+	first := answered(504, called(1, 20, itemA, "k1", 1, Success))
 	end := read(30, 31, jobA, tasks.ItemSucceeded, 2, "")
 	judged(t, []verdict{
-		{"a call under another key after a 504", "I3: two resets of phone-1", history("always", first, called(3, 4, itemA, "k2", 2, success), end)},
-		{"a call under the same key after a 504", "", history("always", first, answered(200, called(3, 20, itemA, "k1", 2, success)), end)},
-		{"the same where keys are not honoured", "I3: two resets of phone-1", keyless(history("always", first, called(3, 4, itemA, "k1", 2, success), end))},
-		{"a call that the gateway turned away", "", history("always", first, answered(429, called(3, 3, itemA, "k2", 2, turned)), end)},
+		{"a call under another key after a 504", "I3: two resets of phone-1", history("always", first, called(3, 4, itemA, "k2", 2, Success), end)},
+		{"a call under the same key after a 504", "", history("always", first, answered(200, called(3, 20, itemA, "k1", 2, Success)), end)},
+		{"the same where keys are not honoured", "I3: two resets of phone-1", keyless(history("always", first, called(3, 4, itemA, "k1", 2, Success), end))},
+		{"a call that the gateway turned away", "", history("always", first, answered(429, called(3, 3, itemA, "k2", 2, TurnedAway)), end)},
 	})
 }
 
@@ -86,47 +87,47 @@ func TestWhatSentNothingIsNotUnknown(t *testing.T) {
 	const want = "I10: item "
 	judged(t, []verdict{
 		{"no call at all", want, history("always", submitted(), lost)},
-		{"no call, while a replica was frozen", want, history("cluster", submitted(), broke(1, 46, replicaFreeze, "redis-4"), lost)},
-		{"a call without an answer", "", history("always", submitted(), called(1, 20, itemA, "k1", 1, success), lost)},
-		{"a call that the gateway turned away", "", history("always", submitted(), answered(200, called(1, 1, itemA, "k1", 1, turned)), lost)},
-		{"a call that got lost on the way", "", history("always", submitted(), broke(2, 5, linkCut, linkToUpstream), lost)},
-		{"a call that was announced by a worker that was killed", "", history("always", submitted(), broke(2, 2, workerKill, "worker-1"), lost)},
-		{"a killed worker long after it", want, history("always", submitted(), broke(70, 70, workerKill, "worker-1"), lost)},
+		{"no call, while a replica was frozen", want, history("cluster", submitted(), broke(1, 46, fault.ReplicaFreeze, "redis-4"), lost)},
+		{"a call without an answer", "", history("always", submitted(), called(1, 20, itemA, "k1", 1, Success), lost)},
+		{"a call that the gateway turned away", "", history("always", submitted(), answered(200, called(1, 1, itemA, "k1", 1, TurnedAway)), lost)},
+		{"a call that got lost on the way", "", history("always", submitted(), broke(2, 5, fault.LinkCut, fault.WorkerToUpstream), lost)},
+		{"a call that was announced by a worker that was killed", "", history("always", submitted(), broke(2, 2, fault.WorkerKill, "worker-1"), lost)},
+		{"a killed worker long after it", want, history("always", submitted(), broke(70, 70, fault.WorkerKill, "worker-1"), lost)},
 		{"two, and one worker was killed", want, history("always",
-			submitted(), broke(2, 2, workerKill, "worker-1"), lost, read(80, 81, jobB, tasks.ItemUnknown, 1, tasks.WorkerLost))},
+			submitted(), broke(2, 2, fault.WorkerKill, "worker-1"), lost, read(80, 81, jobB, tasks.ItemUnknown, 1, tasks.WorkerLost))},
 	})
 }
 
 func TestWhatWasHeardIsNotUnknown(t *testing.T) {
 	end := read(80, 81, jobA, tasks.ItemUnknown, 1, tasks.WorkerLost)
-	call := answered(200, called(1, 20, itemA, "k1", 1, success))
+	call := answered(200, called(1, 20, itemA, "k1", 1, Success))
 	judged(t, []verdict{
 		{"an answered call", "I10: item " + itemA + " is unknown", history("always", submitted(), call, end)},
 		{"an answer that was lost", "", history("always", submitted(), answered(0, call), end)},
 		{"a worker that had gone", "", history("always", submitted(), gone(call), end)},
-		{"a worker that was frozen", "", history("always", submitted(), call, broke(5, 40, workerSleep, "worker-1"), end)},
-		{"another worker that was frozen", "I10: item " + itemA, history("always", submitted(), call, broke(5, 40, workerSleep, "worker-2"), end)},
-		{"a worker that could not write it down", "", history("always", submitted(), call, broke(5, 40, redisFreeze, "redis"), end)},
-		{"a Redis that was away long before", "I10: item " + itemA, history("always", submitted(), call, broke(-5, -4, redisKill, "redis"), end)},
+		{"a worker that was frozen", "", history("always", submitted(), call, broke(5, 40, fault.WorkerSleep, "worker-1"), end)},
+		{"another worker that was frozen", "I10: item " + itemA, history("always", submitted(), call, broke(5, 40, fault.WorkerSleep, "worker-2"), end)},
+		{"a worker that could not write it down", "", history("always", submitted(), call, broke(5, 40, fault.RedisFreeze, "redis"), end)},
+		{"a Redis that was away long before", "I10: item " + itemA, history("always", submitted(), call, broke(-5, -4, fault.RedisKill, "redis"), end)},
 	})
 }
 
 func TestTheLivingAreNotReplaced(t *testing.T) {
-	first := answered(200, called(1, 20, itemA, "k1", 1, success))
-	second := answered(200, called(5, 20, itemA, "k1", 2, success))
+	first := answered(200, called(1, 20, itemA, "k1", 1, Success))
+	second := answered(200, called(5, 20, itemA, "k1", 2, Success))
 	end := read(30, 31, jobA, tasks.ItemSucceeded, 2, "")
 	judged(t, []verdict{
 		{"a second attempt while the first is waited for", "I10: attempt 1 at item " + itemA + " was replaced by attempt 2", history("always", first, second, end)},
 		{"after its worker had gone", "", history("always", gone(first), second, end)},
-		{"after its worker was frozen", "", history("always", first, broke(2, 4, workerSleep, "worker-1"), second, end)},
-		{"after its end", "", history("always", first, answered(200, called(21, 22, itemA, "k1", 2, success)), end)},
-		{"of another item", "", history("always", first, answered(200, called(21, 22, itemB, "k2", 1, success)), end, read(30, 31, jobB, tasks.ItemSucceeded, 1, ""))},
+		{"after its worker was frozen", "", history("always", first, broke(2, 4, fault.WorkerSleep, "worker-1"), second, end)},
+		{"after its end", "", history("always", first, answered(200, called(21, 22, itemA, "k1", 2, Success)), end)},
+		{"of another item", "", history("always", first, answered(200, called(21, 22, itemB, "k2", 1, Success)), end, read(30, 31, jobB, tasks.ItemSucceeded, 1, ""))},
 	})
 }
 
 func TestDoubtStaysDoubt(t *testing.T) {
-	doubtful := answered(504, called(1, 20, itemA, "k1", 1, success))
-	refused := answered(403, called(3, 3, itemA, "k1", 2, turned))
+	doubtful := answered(504, called(1, 20, itemA, "k1", 1, Success))
+	refused := answered(403, called(3, 3, itemA, "k1", 2, TurnedAway))
 	failed := read(10, 11, jobA, tasks.ItemFailed, 2, "PLANE.0403")
 	judged(t, []verdict{
 		{"failed while the reset is under way", "I12: item " + itemA + " is failed (PLANE.0403) while its reset is under way", history("always", submitted(), doubtful, refused, failed)},
@@ -137,26 +138,26 @@ func TestDoubtStaysDoubt(t *testing.T) {
 		{"cancelled while the reset is under way", "I12: item " + itemA + " is cancelled", history("always", submitted(), doubtful, read(10, 11, jobA, tasks.ItemCancelled, 1, tasks.Cancelled))},
 		{"unknown", "", history("always", submitted(), doubtful, refused, read(10, 11, jobA, tasks.ItemUnknown, 2, tasks.TimedOut))},
 		{"failed after a refusal without doubt", "", history("always", submitted(), refused, failed)},
-		{"failed after a failed reset", "", history("always", submitted(), answered(503, called(1, 2, itemA, "k1", 1, failure)), refused, failed)},
+		{"failed after a failed reset", "", history("always", submitted(), answered(503, called(1, 2, itemA, "k1", 1, Failure)), refused, failed)},
 		{"failed in the second try that people asked for", "", history("always", submitted(), doubtful,
-			asked(ended(Retry, 22, 23), "unknown"), answered(403, called(24, 24, itemA, "k2", 2, turned)), read(30, 31, jobA, tasks.ItemFailed, 2, "PLANE.0403"))},
+			asked(ended(Retry, 22, 23), "unknown"), answered(403, called(24, 24, itemA, "k2", 2, TurnedAway)), read(30, 31, jobA, tasks.ItemFailed, 2, "PLANE.0403"))},
 	})
 }
 
 func TestSuccessWasSeen(t *testing.T) {
 	seen := read(10, 11, jobA, tasks.ItemSucceeded, 1, "")
 	judged(t, []verdict{
-		{"a reset that ended", "", history("always", answered(200, called(1, 9, itemA, "k1", 1, success)), seen)},
-		{"a reset that ended while the record was read", "", history("always", answered(202, called(1, 10.5, itemA, "k1", 1, success)), seen)},
-		{"a reset that goes on", "I13: item " + itemA + " succeeded before its reset had ended", history("always", answered(202, called(1, 12, itemA, "k1", 1, success)), seen)},
-		{"a reset that failed", "I13: item " + itemA + " succeeded without a reset", history("always", answered(200, called(1, 2, itemA, "k1", 1, failure)), seen)},
-		{"a log-in page", "I13: item " + itemA + " succeeded without a reset", history("always", answered(200, called(1, 1, itemA, "k1", 1, turned)), seen)},
+		{"a reset that ended", "", history("always", answered(200, called(1, 9, itemA, "k1", 1, Success)), seen)},
+		{"a reset that ended while the record was read", "", history("always", answered(202, called(1, 10.5, itemA, "k1", 1, Success)), seen)},
+		{"a reset that goes on", "I13: item " + itemA + " succeeded before its reset had ended", history("always", answered(202, called(1, 12, itemA, "k1", 1, Success)), seen)},
+		{"a reset that failed", "I13: item " + itemA + " succeeded without a reset", history("always", answered(200, called(1, 2, itemA, "k1", 1, Failure)), seen)},
+		{"a log-in page", "I13: item " + itemA + " succeeded without a reset", history("always", answered(200, called(1, 1, itemA, "k1", 1, TurnedAway)), seen)},
 	})
 }
 
 func TestARetryIsAboutTheStatesThatItNames(t *testing.T) {
 	unknown := read(9, 10, jobA, tasks.ItemUnknown, 1, tasks.TimedOut)
-	events := []Event{answered(0, called(1, 8, itemA, "k1", 1, success)), unknown, answered(200, called(80, 81, itemA, "k2", 2, success)), read(90, 91, jobA, tasks.ItemSucceeded, 2, "")}
+	events := []Event{answered(0, called(1, 8, itemA, "k1", 1, Success)), unknown, answered(200, called(80, 81, itemA, "k2", 2, Success)), read(90, 91, jobA, tasks.ItemSucceeded, 2, "")}
 	judged(t, []verdict{
 		{"named", "", history("always", append(events, asked(ended(Retry, 70, 71), "failed", "unknown"))...)},
 		{"not named", "I5: item " + itemA + " was unknown after 1 attempts and later succeeded", history("always", append(events, asked(ended(Retry, 70, 71), "failed"))...)},

@@ -1,8 +1,10 @@
-package main
+package history
 
 import (
 	"fmt"
 	"time"
+
+	"batchreset/cmd/chaos/fault"
 )
 
 const (
@@ -18,7 +20,7 @@ const (
 func (f facts) checkHaltHolds() (vs []Violation) {
 	for _, halt := range f.faults {
 		// What Redis forgets holds no longer: from the loss on nobody is halted.
-		if halt.Fault != haltAll || f.forgettable(halt.Begin, halt.Begin, 0) {
+		if halt.Fault != fault.HaltAll || f.forgettable(halt.Begin, halt.Begin, 0) {
 			continue
 		}
 		for _, c := range f.Events {
@@ -28,7 +30,7 @@ func (f facts) checkHaltHolds() (vs []Violation) {
 			vs = append(vs, Violation{
 				"Halt", fmt.Sprintf("%s was reset %s after a halt", c.Instance, c.Begin-halt.Begin),
 				f.story(func(e Event) bool {
-					return e.Kind == Fault && e.Fault == haltAll && e.Begin == halt.Begin || e.Kind == Call && e.Item == c.Item
+					return e.Kind == Fault && e.Fault == fault.HaltAll && e.Begin == halt.Begin || e.Kind == Call && e.Item == c.Item
 				}),
 			})
 			break // the others tell the same story

@@ -1,4 +1,4 @@
-package main
+package history
 
 import (
 	"cmp"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"batchreset/api/client"
+	"batchreset/cmd/chaos/fault"
 	"batchreset/tasks"
 )
 
@@ -17,7 +18,7 @@ import (
 // plane is done, even if its worker is not there any more, or was told something else.
 func (f facts) checkI3OneResetAtATime() (vs []Violation) {
 	for _, instance := range slices.Sorted(maps.Keys(f.byInstance)) {
-		calls := slices.DeleteFunc(slices.Clone(f.byInstance[instance]), func(c Event) bool { return c.Answer == turned })
+		calls := slices.DeleteFunc(slices.Clone(f.byInstance[instance]), func(c Event) bool { return c.Answer == TurnedAway })
 		for i, a := range calls {
 			for _, b := range calls[i+1:] {
 				if a.Key == b.Key && f.Repeatable || !b.during(a.Begin, a.End) || f.forgettableCall(a) || f.forgettableCall(b) {
@@ -95,13 +96,13 @@ func (f facts) checkI10CrashesAreNoFailures() (vs []Violation) {
 			continue
 		}
 		if slices.ContainsFunc(calls, func(c Event) bool {
-			return c.Answer == refusal || c.Answer == turned && c.Status/100 == 4 && c.Status != http.StatusTooManyRequests
+			return c.Answer == Refusal || c.Answer == TurnedAway && c.Status/100 == 4 && c.Status != http.StatusTooManyRequests
 		}) {
 			continue
 		}
 		failures := 0
 		for _, c := range calls {
-			if c.Answer == failure && !c.Gone || !f.killed(c.Worker, c.Begin, c.End+crashEcho) {
+			if c.Answer == Failure && !c.Gone || !f.killed(c.Worker, c.Begin, c.End+crashEcho) {
 				failures++
 			}
 		}
@@ -125,13 +126,13 @@ func (f facts) checkI10CrashesAreNoFailures() (vs []Violation) {
 // stoppable reports whether a job may have ended early: someone asked to cancel it,
 // or it may have max_failures.
 func (f facts) stoppable(job string) bool {
-	limited := func(e Event) bool { return e.MaxFailures > 0 && cmp.Or(e.Job, e.tried()) == job }
+	limited := func(e Event) bool { return e.MaxFailures > 0 && cmp.Or(e.Job, e.Tried()) == job }
 	return slices.ContainsFunc(f.submits, limited) || slices.ContainsFunc(f.cancels, func(e Event) bool { return e.Job == job })
 }
 
 func (f facts) killed(worker string, from, to time.Duration) bool {
 	return slices.ContainsFunc(f.faults, func(e Event) bool {
-		return (e.Fault == workerKill && e.Target == worker || e.Fault == workersKill) && e.during(from, to)
+		return (e.Fault == fault.WorkerKill && e.Target == worker || e.Fault == fault.WorkersKill) && e.during(from, to)
 	})
 }
 
@@ -140,7 +141,7 @@ func (f facts) killed(worker string, from, to time.Duration) bool {
 func (f facts) unseen(item client.Item) bool {
 	from, to := f.life(item)
 	return slices.ContainsFunc(f.faults, func(e Event) bool {
-		return e.Target == linkToUpstream && e.during(from, to)
+		return e.Target == fault.WorkerToUpstream && e.during(from, to)
 	})
 }
 

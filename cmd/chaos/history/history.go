@@ -1,15 +1,17 @@
-package main
+package history
 
 import (
 	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"batchreset/api/client"
+	"batchreset/cmd/chaos/fault"
 	"batchreset/tasks"
 )
 
@@ -35,10 +37,17 @@ const (
 
 // Answers of the control plane to a call.
 const (
-	success = "success"
-	failure = "failure" // worth a retry
-	refusal = "refusal" // not worth a retry
-	turned  = "turned"  // the gateway answered by itself: nothing was reset
+	Success    = "success"
+	Failure    = "failure" // worth a retry
+	Refusal    = "refusal" // not worth a retry
+	TurnedAway = "turned"  // the gateway answered by itself: nothing was reset
+)
+
+const (
+	// Tenant is the one that the caller and all of its jobs belong to.
+	Tenant = "chaos"
+	// BadInstance is no instance's ID: a submit with it is refused.
+	BadInstance = "no such/phone"
 )
 
 // Event is something that happened during a run. Begin and End are measured from
@@ -79,8 +88,8 @@ type Event struct {
 	Gone   bool   `json:"gone,omitempty"`
 
 	// A fault's.
-	Fault  faultKind `json:"fault,omitempty"`
-	Target string    `json:"target,omitempty"`
+	Fault  fault.Kind `json:"fault,omitempty"`
+	Target string     `json:"target,omitempty"`
 
 	// Error is why a submit, cancel or retry was not answered with 200.
 	Error string `json:"error,omitempty"`
@@ -89,8 +98,8 @@ type Event struct {
 // during reports whether the event has a moment in common with [from, to].
 func (e Event) during(from, to time.Duration) bool { return e.Begin <= to && e.End >= from }
 
-// tried is the job that a submit was to make: it follows from the key.
-func (e Event) tried() string { return tasks.Submission{Tenant: tenant, IdempotencyKey: e.Key}.JobID() }
+// Tried is the job that a submit was to make: it follows from the key.
+func (e Event) Tried() string { return tasks.Submission{Tenant: Tenant, IdempotencyKey: e.Key}.JobID() }
 
 // String is a line of a story.
 func (e Event) String() string {
@@ -129,10 +138,10 @@ func (e Event) String() string {
 	return b.String()
 }
 
-// History is everything that is known of a run.
-type History struct {
+// Run is the history of a run: everything that is known of it.
+type Run struct {
 	Start          time.Time     // when the events' clock was 0
-	Forgets        faultKind     // at which Redis may lose what it has answered; empty: at none
+	Forgets        fault.Kind    // at which Redis may lose what it has answered; empty: at none
 	MaxAttempts    int           // the workers' --max-attempts
 	AttemptTimeout time.Duration // of the workers; 0 = not known
 	// Repeatable says that the control plane does calls with one key only once.
@@ -143,25 +152,33 @@ type History struct {
 	Events []Event
 }
 
-// recorder collects the events of a run. It is safe for concurrent use.
-type recorder struct {
-	start time.Time
+// Recorder collects the events of a run. It is safe for concurrent use.
+type Recorder struct {
+	Start time.Time // when the events' clock is 0
 
 	mu     sync.Mutex
 	events []Event
 }
 
-// now is the time on the events' clock.
-func (r *recorder) now() time.Duration { return time.Since(r.start) }
+// Now is the time on the events' clock.
+func (r *Recorder) Now() time.Duration { return time.Since(r.Start) }
 
-func (r *recorder) add(e Event) {
+// Add adds an event.
+func (r *Recorder) Add(e Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, e)
 }
 
-// writeFile writes one JSON object per event.
-func (h History) writeFile(path string) error {
+// Events are those that were collected so far, in the order in which they came.
+func (r *Recorder) Events() []Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events)
+}
+
+// WriteFile writes the events to a file, one JSON object a line.
+func (h Run) WriteFile(path string) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package history
 
 import (
 	"cmp"
@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"batchreset/cmd/chaos/fault"
 	"batchreset/tasks"
 )
 
@@ -51,7 +52,7 @@ func (f facts) freed(taken Event) time.Duration {
 // for which nobody waits: that of a fleet entry.
 func (f facts) unreplicated(change Event) bool {
 	return slices.ContainsFunc(f.faults, func(e Event) bool {
-		return e.Fault == failover && change.during(e.Begin-lossWindow, e.End+lossWindow)
+		return e.Fault == fault.Failover && change.during(e.Begin-lossWindow, e.End+lossWindow)
 	}) || f.forgettable(change.Begin, change.End, 0)
 }
 
@@ -76,7 +77,7 @@ func (f facts) staleCalls(decision Event, until time.Duration, what string, abou
 // delayed reports whether a call that came after a moment may have been sent before it.
 func (f facts) delayed(c Event, moment time.Duration) bool {
 	return slices.ContainsFunc(f.faults, func(e Event) bool {
-		return e.Target == linkToUpstream && e.during(moment-onTheWay, c.Begin) && c.Begin <= e.End+onTheWay
+		return e.Target == fault.WorkerToUpstream && e.during(moment-onTheWay, c.Begin) && c.Begin <= e.End+onTheWay
 	})
 }
 
@@ -86,7 +87,7 @@ func (f facts) delayed(c Event, moment time.Duration) bool {
 func (f facts) checkI11NeverTooEarlyOrTooLate() (vs []Violation) {
 	begins := map[string]Event{} // the first submit of each job that was accepted
 	for _, s := range f.submits {
-		if s.NotBefore > s.End+f.Skew+time.Second && s.Status == 400 && !slices.Contains(s.Instances, badInstance) && !f.takenAway(s) {
+		if s.NotBefore > s.End+f.Skew+time.Second && s.Status == 400 && !slices.Contains(s.Instances, BadInstance) && !f.takenAway(s) {
 			vs = append(vs, Violation{
 				"I11", fmt.Sprintf("a job was refused whose time comes %s later", (s.NotBefore - s.Begin).Round(time.Millisecond)), []Event{s},
 			})
@@ -146,10 +147,10 @@ func (f facts) checkI15TheBrakeWorks() (vs []Violation) {
 func (f facts) absent(b Event) bool {
 	return slices.ContainsFunc(f.faults, func(e Event) bool {
 		switch e.Fault {
-		case apiKill, apiFreeze, redisKill, redisFreeze, replicaFreeze, failover:
+		case fault.APIKill, fault.APIFreeze, fault.RedisKill, fault.RedisFreeze, fault.ReplicaFreeze, fault.Failover:
 			return e.during(b.Begin-absence, b.End)
-		case linkCut, linkStall, linkDelay:
-			return e.Target != linkToUpstream && e.Target != linkWorkerToRedis && e.during(b.Begin-absence, b.End)
+		case fault.LinkCut, fault.LinkStall, fault.LinkDelay:
+			return e.Target != fault.WorkerToUpstream && e.Target != fault.WorkerToRedis && e.during(b.Begin-absence, b.End)
 		}
 		return false
 	})

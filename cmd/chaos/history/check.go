@@ -1,4 +1,4 @@
-package main
+package history
 
 import (
 	"fmt"
@@ -30,7 +30,7 @@ func (v Violation) String() string {
 }
 
 // Check decides every invariant on a complete history. It is a pure function.
-func Check(h History) []Violation {
+func Check(h Run) []Violation {
 	f := index(h)
 	return slices.Concat(
 		f.checkI1EveryAcceptedJobEnds(),

@@ -1,4 +1,4 @@
-package main
+package history
 
 import (
 	"cmp"
@@ -106,7 +106,7 @@ func (f facts) checkI6SameKeySameJob() (vs []Violation) {
 		what := ""
 		first, again := accepted[s.Key]
 		switch record := f.last(s.Job); {
-		case s.Job != s.tried():
+		case s.Job != s.Tried():
 			what = "became another job"
 		case again && (!slices.Equal(first.Instances, s.Instances) || first.MaxFailures != s.MaxFailures):
 			what = "was accepted for two requests"
@@ -114,7 +114,7 @@ func (f facts) checkI6SameKeySameJob() (vs []Violation) {
 			what = "became a job about other instances"
 		}
 		if what != "" {
-			vs = append(vs, Violation{"I6", "key " + s.Key + " " + what, f.jobStory(s.tried())})
+			vs = append(vs, Violation{"I6", "key " + s.Key + " " + what, f.jobStory(s.Tried())})
 		}
 		accepted[s.Key] = s
 	}
@@ -127,11 +127,11 @@ func (f facts) checkI8RefusedLeavesNothing() (vs []Violation) {
 	asked := map[string]bool{}
 	for _, s := range f.submits {
 		if s.Status < 400 || s.Status >= 500 {
-			asked[cmp.Or(s.Job, s.tried())] = true
+			asked[cmp.Or(s.Job, s.Tried())] = true
 		}
 	}
 	for _, s := range f.odds { // what they are about is for another check
-		asked[cmp.Or(s.Job, s.tried())] = s.Status < 400 || s.Status >= 500
+		asked[cmp.Or(s.Job, s.Tried())] = s.Status < 400 || s.Status >= 500
 	}
 	for _, job := range f.jobs {
 		if f.last(job) != nil && !asked[job] {

@@ -1,10 +1,11 @@
-package main
+package history
 
 import (
 	"strings"
 	"testing"
 	"time"
 
+	"batchreset/cmd/chaos/fault"
 	"batchreset/tasks"
 )
 
@@ -20,7 +21,7 @@ func TestEveryEndIsTold(t *testing.T) {
 	earlier.Record.FinishedAt = history("always").Start.Add(at(10))
 	for _, row := range []struct {
 		name   string
-		redis  setup
+		redis  string
 		events []Event
 		want   string
 	}{
@@ -30,11 +31,11 @@ func TestEveryEndIsTold(t *testing.T) {
 		{"never", "always", nil, "nobody was told"},
 		{"not the last one", "always", []Event{told(at(11), "a-1", earlier)}, "nobody was told"},
 		{"two under one ID", "always", []Event{told(at(11), "a-1", earlier), told(at(21), "a-1", end)}, "two ends are told as a-1"},
-		{"never, but Redis forgot", "everysec", []Event{broke(20.5, 21, redisKill, "redis")}, ""},
-		{"never, and Redis could not forget", "everysec", []Event{broke(25, 26, redisKill, "redis")}, "nobody was told"},
+		{"never, but Redis forgot", "everysec", []Event{broke(20.5, 21, fault.RedisKill, "redis")}, ""},
+		{"never, and Redis could not forget", "everysec", []Event{broke(25, 26, fault.RedisKill, "redis")}, "nobody was told"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			h := untoldHistory(row.redis, append(row.events, end, submitted(), called(1, 2, itemA, "k", 1, success))...)
+			h := untoldHistory(row.redis, append(row.events, end, submitted(), called(1, 2, itemA, "k", 1, Success))...)
 			vs := index(h).checkI9EveryEndIsTold()
 			if (len(vs) == 1) != (row.want != "") || len(vs) > 1 || row.want != "" && !strings.Contains(vs[0].String(), row.want) {
 				t.Errorf("violations %v", vs)

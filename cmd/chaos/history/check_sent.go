@@ -1,4 +1,4 @@
-package main
+package history
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"batchreset/api/client"
+	"batchreset/cmd/chaos/fault"
 	"batchreset/tasks"
 )
 
@@ -46,7 +47,7 @@ func (f facts) forgottenCall(item client.Item) bool {
 }
 
 func (f facts) stopsWorkers(e Event) bool {
-	return slices.Contains([]faultKind{workerKill, workersKill, workerSleep, workerFreeze}, e.Fault)
+	return slices.Contains([]fault.Kind{fault.WorkerKill, fault.WorkersKill, fault.WorkerSleep, fault.WorkerFreeze}, e.Fault)
 }
 
 // checkI10WhatWasHeardIsNotUnknown: an item is not unknown if its last call was answered
@@ -58,7 +59,7 @@ func (f facts) checkI10WhatWasHeardIsNotUnknown() (vs []Violation) {
 			continue
 		}
 		last := calls[len(calls)-1]
-		if last.Answer != success || last.Status != 200 || last.Gone || f.hindered(last) {
+		if last.Answer != Success || last.Status != 200 || last.Gone || f.hindered(last) {
 			continue
 		}
 		// The worker's time begins with the lock, before the call.
@@ -102,12 +103,12 @@ func (f facts) hindered(c Event) bool {
 			return false
 		}
 		switch e.Fault {
-		case workerKill, workerSleep, workerFreeze:
+		case fault.WorkerKill, fault.WorkerSleep, fault.WorkerFreeze:
 			return e.Target == c.Worker
-		case workersKill, redisKill, redisFull, redisFreeze, replicaFreeze, failover:
+		case fault.WorkersKill, fault.RedisKill, fault.RedisFull, fault.RedisFreeze, fault.ReplicaFreeze, fault.Failover:
 			return true
-		case linkCut, linkStall, linkDelay:
-			return e.Target == linkWorkerToRedis || e.Target == linkToUpstream
+		case fault.LinkCut, fault.LinkStall, fault.LinkDelay:
+			return e.Target == fault.WorkerToRedis || e.Target == fault.WorkerToUpstream
 		}
 		return false
 	}) || slices.ContainsFunc(f.brakes, func(e Event) bool { return e.during(c.Begin-onTheWay, c.End+heardFor) })
@@ -147,10 +148,10 @@ func (f facts) droppedDoubt(item client.Item, job string, read Event) string {
 	}
 	for _, c := range f.byItem[item.ItemID] {
 		switch {
-		case c.Answer == turned || f.forgettableCall(c):
+		case c.Answer == TurnedAway || f.forgettableCall(c):
 		case c.Begin < read.Begin && c.End > read.End:
 			return "while its reset is under way"
-		case c.Answer == success && c.End < read.Begin:
+		case c.Answer == Success && c.End < read.Begin:
 			return "although its reset was done"
 		}
 	}
@@ -163,7 +164,7 @@ func (f facts) checkI13SuccessWasSeen() (vs []Violation) {
 	done := map[string]time.Duration{} // by item; the first time
 	for item, calls := range f.byItem {
 		for _, c := range calls {
-			if first, again := done[item]; c.Answer == success && (!again || c.End < first) {
+			if first, again := done[item]; c.Answer == Success && (!again || c.End < first) {
 				done[item] = c.End
 			}
 		}
@@ -192,7 +193,7 @@ func (f facts) checkI13SuccessWasSeen() (vs []Violation) {
 // is about no more than it says in every reading.
 func (f facts) checkI14WhatIsAskedIsDone() (vs []Violation) {
 	for _, odd := range f.odds {
-		job := odd.tried()
+		job := odd.Tried()
 		if odd.Job != "" {
 			job = odd.Job
 		}
