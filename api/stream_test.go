@@ -19,6 +19,7 @@ import (
 
 	"batchreset/api"
 	"batchreset/cmd/harness"
+	"batchreset/cmd/harness/faketime"
 	"batchreset/tasks"
 )
 
@@ -83,12 +84,12 @@ func streaming(t *testing.T, slow bool, test func(t *testing.T, s *streamed)) {
 
 func TestAQuietStreamHasAHeartbeatEvery15Seconds(t *testing.T) {
 	streaming(t, false, func(t *testing.T, s *streamed) {
-		time.Sleep(14 * time.Second)
+		faketime.Pass(14 * time.Second)
 		quiet := s.String()
 		if !regexp.MustCompile(`^retry: [123]\d{3}\n\nid: \S+\nevent: job\ndata: \{.*\}\n\n$`).MatchString(quiet) {
 			t.Errorf("at first the stream says %q", quiet)
 		}
-		time.Sleep(32 * time.Second)
+		faketime.Pass(32 * time.Second)
 		if got := strings.TrimPrefix(s.String(), quiet); got != ":\n\n:\n\n:\n\n" {
 			t.Errorf("in 46 s of silence the stream says %q", got)
 		}
@@ -99,7 +100,7 @@ func TestAQuietStreamHasAHeartbeatEvery15Seconds(t *testing.T) {
 
 func TestAStreamSaysThatItsProcessStops(t *testing.T) {
 	streaming(t, false, func(t *testing.T, s *streamed) {
-		time.Sleep(time.Second)
+		faketime.Pass(time.Second)
 		s.stop()
 		s.ended.Wait()
 		if !strings.HasSuffix(s.String(), "\n\n: this process stops, another one goes on\n\n") {
@@ -110,7 +111,7 @@ func TestAStreamSaysThatItsProcessStops(t *testing.T) {
 
 func TestAStreamSaysThatItsRecordHasExpired(t *testing.T) {
 	streaming(t, false, func(t *testing.T, s *streamed) {
-		time.Sleep(time.Second)
+		faketime.Pass(time.Second)
 		s.board.mu.Lock()
 		s.gone = true
 		s.board.mu.Unlock()
@@ -124,7 +125,7 @@ func TestAStreamSaysThatItsRecordHasExpired(t *testing.T) {
 
 func TestAStreamGoesOnWhenRedisIsBack(t *testing.T) {
 	streaming(t, false, func(t *testing.T, s *streamed) {
-		time.Sleep(time.Second)
+		faketime.Pass(time.Second)
 		s.board.mu.Lock()
 		s.away = 3
 		s.board.mu.Unlock()
@@ -141,11 +142,11 @@ func TestAStreamGoesOnWhenRedisIsBack(t *testing.T) {
 func TestASlowReaderHasTheNewestRecordNext(t *testing.T) {
 	streaming(t, true, func(t *testing.T, s *streamed) {
 		for range 20 {
-			time.Sleep(time.Second)
+			faketime.Pass(time.Second)
 			s.change(tasks.JobRunning)
 		}
 		close(s.let) // the reader had not even read the first
-		time.Sleep(5 * time.Second)
+		faketime.Pass(5 * time.Second)
 		s.change(tasks.JobSucceeded)
 		s.ended.Wait()
 		if n := strings.Count(s.String(), "event: job"); n != 3 {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"batchreset/api"
+	"batchreset/cmd/harness/faketime"
 	"batchreset/tasks"
 )
 
@@ -35,7 +36,7 @@ func TestAStreamEndsWithItsToken(t *testing.T) {
 	for _, row := range endings {
 		t.Run(row.name, func(t *testing.T) {
 			streaming(t, false, func(t *testing.T, s *streamed) {
-				time.Sleep(time.Minute + lookInterval/2) // between two looks
+				faketime.Pass(time.Minute + lookInterval/2) // between two looks
 				begin := time.Now()
 				s.setToken(row.change)
 				s.change(tasks.JobSucceeded) // which is not told any more
@@ -81,12 +82,12 @@ func TestNothingIsToldWhileTokensCannotBeLookedAt(t *testing.T) {
 			defer s.board.mu.Unlock()
 			s.tokenAway = is
 		}
-		time.Sleep(time.Second)
+		faketime.Pass(time.Second)
 		before := s.String()
 		away(true)
-		time.Sleep(time.Second)
+		faketime.Pass(time.Second)
 		s.change(tasks.JobSucceeded)
-		time.Sleep(10 * time.Second)
+		faketime.Pass(10 * time.Second)
 		if got := s.String(); got != before {
 			t.Errorf("the stream goes on with %q", strings.TrimPrefix(got, before))
 		}
@@ -111,7 +112,7 @@ func TestManyWhoWaitWithOneTokenCostOneLook(t *testing.T) {
 				done <- struct{}{}
 			}()
 		}
-		time.Sleep(10 * time.Second)
+		faketime.Pass(10 * time.Second)
 		b.mu.Lock()
 		looks := b.tokens
 		b.mu.Unlock()
@@ -122,11 +123,11 @@ func TestManyWhoWaitWithOneTokenCostOneLook(t *testing.T) {
 		for range 1000 {
 			<-done
 		}
-		time.Sleep(time.Second) // nobody is left
+		faketime.Pass(time.Second) // nobody is left
 		b.mu.Lock()
 		looks = b.tokens
 		b.mu.Unlock()
-		time.Sleep(10 * time.Second)
+		faketime.Pass(10 * time.Second)
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if b.tokens != looks {

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"batchreset/cmd/harness/faketime"
 )
 
 func TestPulseNoticesAStall(t *testing.T) {
@@ -17,17 +19,17 @@ func TestPulseNoticesAStall(t *testing.T) {
 			close(ended)
 		}()
 		before := p.beat()
-		time.Sleep(time.Hour) // a process that runs
+		faketime.Pass(time.Hour) // a process that runs
 		if p.beat() != before {
 			t.Error("a stall where there was none")
 		}
 		stop()
 		<-ended // from here on nothing beats, as if it was frozen
-		time.Sleep(frozenAfter)
+		faketime.Pass(frozenAfter)
 		if p.beat() != before {
 			t.Error("a stall that is too short to matter")
 		}
-		time.Sleep(frozenAfter + time.Second)
+		faketime.Pass(frozenAfter + time.Second)
 		if first, second := p.beat(), p.beat(); first != before+1 || second != first {
 			t.Errorf("%d and %d stalls, want %d", first, second, before+1)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"batchreset/cmd/harness/faketime"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/redistest"
@@ -387,7 +388,7 @@ func TestSuspects(t *testing.T) {
 			if got := s.see(seen, time.Now())["task"]; got != want {
 				t.Errorf("taken over: %t, want %t", got, want)
 			}
-			time.Sleep(sweepEvery)
+			faketime.Pass(sweepEvery)
 		}
 		look(one, false)
 		look(one, false)
@@ -398,7 +399,7 @@ func TestSuspects(t *testing.T) {
 		look([]suspect{{"task", 7}}, false) // it was put back and taken again
 		look([]suspect{{"task", 7}}, false)
 		look([]suspect{{"task", 7}}, true)
-		time.Sleep(suspectGap) // Redis, or this process, was away
+		faketime.Pass(suspectGap) // Redis, or this process, was away
 		look([]suspect{{"task", 7}}, false)
 		look([]suspect{{"task", 7}}, false)
 		look([]suspect{{"task", 7}}, true)

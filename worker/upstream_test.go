@@ -16,6 +16,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+
+	"batchreset/cmd/harness/faketime"
 )
 
 // plane is a driver that returns err, or what answer does when err is nil.
@@ -101,7 +103,7 @@ func untilReady(t *testing.T, u *Upstream) (slept time.Duration) {
 		if time.Since(start) > time.Minute {
 			t.Fatal("not ready for a minute")
 		}
-		time.Sleep(wait)
+		faketime.Pass(wait)
 	}
 }
 
@@ -236,7 +238,7 @@ func TestTheBreaker(t *testing.T) {
 		u := newUpstream(t, p, UpstreamConfig{})
 		cutOff(t, u, p)
 		p.err = nil
-		time.Sleep(breakerPause + 1)
+		faketime.Pass(breakerPause + 1)
 		trial := make(chan error)
 		go func() { trial <- reset(t.Context(), u) }()
 		synctest.Wait()
@@ -245,7 +247,7 @@ func TestTheBreaker(t *testing.T) {
 			if wait, ok := u.ready(); ok || wait != probePause {
 				t.Errorf("ready: %t, in %s", ok, wait)
 			}
-			time.Sleep(2 * probePause)
+			faketime.Pass(2 * probePause)
 		}
 		if p.calls != 1 {
 			t.Errorf("%d calls", p.calls)
@@ -259,7 +261,7 @@ func TestTheBreaker(t *testing.T) {
 		p := new(plane)
 		u := newUpstream(t, p, UpstreamConfig{})
 		cutOff(t, u, p)
-		time.Sleep(breakerPause + 1)
+		faketime.Pass(breakerPause + 1)
 		ready := 0
 		for range 30 { // 3 s
 			for range 5 {
@@ -267,7 +269,7 @@ func TestTheBreaker(t *testing.T) {
 					ready++
 				}
 			}
-			time.Sleep(100 * time.Millisecond)
+			faketime.Pass(100 * time.Millisecond)
 		}
 		if ready != 3 {
 			t.Errorf("%d callers in 3 s", ready)
@@ -275,7 +277,7 @@ func TestTheBreaker(t *testing.T) {
 	})
 	run("does not wait for the end of a trial call that lasts", func(t *testing.T) {
 		p := &plane{answer: func(context.Context) error {
-			time.Sleep(50 * time.Second)
+			faketime.Pass(50 * time.Second)
 			return nil
 		}}
 		u := newUpstream(t, p, UpstreamConfig{})
@@ -333,7 +335,7 @@ func TestTheBreakerIsSeen(t *testing.T) {
 		want("at first", 0, 0, 0)
 		cutOff(t, u, p)
 		want("open", 1, 5, 5)
-		time.Sleep(breakerPause + 1)
+		faketime.Pass(breakerPause + 1)
 		want("half open", 1, 5, 5)
 		p.err = nil
 		if err := reset(t.Context(), u); err != nil {
@@ -383,7 +385,7 @@ func TestTheBounds(t *testing.T) {
 				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 				}
 				calls.Add(1)
-				time.Sleep(time.Second)
+				faketime.Pass(time.Second)
 				return nil
 			}), UpstreamConfig{Concurrency: 4})
 			start := time.Now()
@@ -406,7 +408,7 @@ func TestTheBounds(t *testing.T) {
 				sent = append(sent, time.Now())
 				return nil
 			}), UpstreamConfig{Rate: 4, Concurrency: 1})
-			time.Sleep(time.Hour)
+			faketime.Pass(time.Hour)
 			start := time.Now()
 			var g errgroup.Group
 			for range 20 {
@@ -454,7 +456,7 @@ func TestTheBounds(t *testing.T) {
 		// occupy makes a call that keeps others from theirs for 40 s.
 		occupy := func(t *testing.T) (u *Upstream, p *plane, wait func() error) {
 			p = &plane{answer: func(context.Context) error {
-				time.Sleep(40 * time.Second)
+				faketime.Pass(40 * time.Second)
 				return nil
 			}}
 			u = newUpstream(t, p, bound.cfg)
@@ -485,7 +487,7 @@ func TestTheBounds(t *testing.T) {
 		t.Run("let go of an item at once that is interrupted, and serve the next: "+bound.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u, p, wait := occupy(t)
-				time.Sleep(20 * time.Second) // now a turn would come in time
+				faketime.Pass(20 * time.Second) // now a turn would come in time
 				start := time.Now()
 				ctx, interrupt := context.WithCancel(t.Context())
 				time.AfterFunc(time.Second, interrupt)

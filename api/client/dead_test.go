@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"batchreset/api/relaytest"
+	"batchreset/cmd/harness/faketime"
 )
 
 // within is how long a dead connection may hold up a caller.
@@ -91,7 +92,7 @@ func TestPollingOverAConnectionThatGoesDead(t *testing.T) {
 		case ended.Load():
 			write(w, okay(done))
 		case strings.HasPrefix(r.Header.Get("Prefer"), "wait="):
-			time.Sleep(longPoll)
+			faketime.Pass(longPoll)
 			w.WriteHeader(http.StatusNotModified)
 		default:
 			w.Header().Set("ETag", `"1"`)
@@ -104,9 +105,9 @@ func TestPollingOverAConnectionThatGoesDead(t *testing.T) {
 		var swallowed time.Time
 		go func() {
 			for looks.Load() < 5 {
-				time.Sleep(time.Second)
+				faketime.Pass(time.Second)
 			}
-			time.Sleep(time.Second) // the fifth waits
+			faketime.Pass(time.Second) // the fifth waits
 			relay.Swallow()
 			swallowed = time.Now()
 			ended.Store(true)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"batchreset/cmd/harness/faketime"
 )
 
 // streaming is a service whose nth stream (from 0) is written by streams[n]; what comes
@@ -142,7 +144,7 @@ func TestWaitBehindAProxyThatBuffers(t *testing.T) {
 				write(w, okay(done))
 			default:
 				if prefer = r.Header.Get("Prefer"); prefer != "" {
-					time.Sleep(longPoll)
+					faketime.Pass(longPoll)
 				}
 				w.Header().Set("ETag", `"1"`)
 				write(w, okay(running))

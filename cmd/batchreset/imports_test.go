@@ -34,12 +34,13 @@ var mayImport = map[string][]string{
 		"worker", "worker/webhook", "worker/simulator", "worker/httpdriver", "worker/cph", "worker/docker", "worker/execdriver",
 		"asynqmon", "OpenTelemetry's SDK",
 	},
-	"cmd/harness":         {"go-redis"},
-	"deploy/controlplane": {},
-	"cmd/chaos":           {everything},
-	"cmd/chaos/fault":     {},
-	"cmd/chaos/history":   {"cmd/chaos/fault", "tasks", "api/client"},
-	"cmd/bench":           {everything},
+	"cmd/harness":          {"go-redis"},
+	"cmd/harness/faketime": {},
+	"deploy/controlplane":  {},
+	"cmd/chaos":            {everything},
+	"cmd/chaos/fault":      {},
+	"cmd/chaos/history":    {"cmd/chaos/fault", "tasks", "api/client"},
+	"cmd/bench":            {everything},
 
 	"api":           {"tasks", "api/ratelimit", "Echo"},
 	"api/ops":       {"tasks", "api/ratelimit", "Echo", "asynqmon"},
@@ -82,6 +83,7 @@ var testHelpers = map[string][]string{
 	"tasks/redisdb/redistest":              nil,
 	"cmd/batchreset/call/calltest":         nil,
 	"cmd/batchreset/terminal/terminaltest": nil,
+	"cmd/harness/faketime":                 nil,
 	"cmd/harness":                          {"cmd/bench", "cmd/chaos", "api/nginxtest", "tasks/redisdb/redistest"},
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"batchreset/cmd/chaos/fault"
 	"batchreset/cmd/chaos/history"
+	"batchreset/cmd/harness/faketime"
 )
 
 // simLink is the network between one process and Redis. It is in memory, so that the
@@ -114,7 +115,7 @@ func (c *simWire) requests() {
 			return
 		}
 		m, there, late, deliver := c.link.draw(buf[:n])
-		time.Sleep(there)
+		faketime.Pass(there)
 		c.link.mu.Lock()
 		dead, wait := c.link.dead, c.link.cut-c.link.w.now()
 		c.link.mu.Unlock()
@@ -182,7 +183,7 @@ func (c *simWire) answers() {
 			continue
 		}
 		// The last look before a reset is as old as its answer, and cmd/chaos allows it a second.
-		time.Sleep(back % (900 * time.Millisecond))
+		faketime.Pass(back % (900 * time.Millisecond))
 		if _, err := c.client.Write(buf[:n]); err != nil {
 			return
 		}
@@ -213,7 +214,7 @@ func (w *simWorld) apart(request []byte) {
 		}
 	})
 	_, _ = conn.Write(request)
-	time.Sleep(2 * time.Second)
+	faketime.Pass(2 * time.Second)
 	_ = conn.Close()
 }
 

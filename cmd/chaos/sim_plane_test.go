@@ -12,6 +12,7 @@ import (
 
 	"batchreset/cmd/chaos/fault"
 	"batchreset/cmd/chaos/history"
+	"batchreset/cmd/harness/faketime"
 	"batchreset/worker"
 )
 
@@ -99,7 +100,7 @@ func (p *simPlane) reset(e history.Event, length time.Duration, answer string) *
 		r = &simReset{id: fmt.Sprintf("op-%d", len(p.resets)), done: make(chan struct{})}
 		p.resets[e.Key], p.resets[r.id] = r, r
 		p.w.all.Go(func() {
-			time.Sleep(length)
+			faketime.Pass(length)
 			p.mu.Lock()
 			r.answer = answer
 			p.mu.Unlock()

@@ -15,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"batchreset/cmd/harness/faketime"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 )
@@ -62,7 +63,7 @@ func (s *simServer) Shutdown() {
 	s.q.servers = slices.DeleteFunc(s.q.servers, func(o *simServer) bool { return o == s })
 	s.q.mu.Unlock()
 	for s.working() && !s.link.isDead() {
-		time.Sleep(time.Second)
+		faketime.Pass(time.Second)
 	}
 }
 
@@ -93,7 +94,7 @@ func (q *simQueue) run() {
 		q.recover()
 		q.handOut()
 		q.tell()
-		time.Sleep(20*time.Millisecond + rand1(q.rand, time.Duration(q.w.tick.Load())))
+		faketime.Pass(20*time.Millisecond + rand1(q.rand, time.Duration(q.w.tick.Load())))
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"batchreset/api/client"
 	"batchreset/cmd/chaos/fault"
 	"batchreset/cmd/chaos/history"
+	"batchreset/cmd/harness/faketime"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/worker"
@@ -121,7 +122,7 @@ func (w *simWorld) on(fault string) bool {
 // later does something after a time.
 func (w *simWorld) later(d time.Duration, do func()) {
 	w.all.Go(func() {
-		time.Sleep(d)
+		faketime.Pass(d)
 		if w.goesOn() {
 			do()
 		}
@@ -314,7 +315,7 @@ func (w *simWorld) story(length time.Duration, trouble float64) {
 	}
 	w.submit(instances)
 	for w.now() < length {
-		time.Sleep(rand1(w.rand, 4*time.Second))
+		faketime.Pass(rand1(w.rand, 4*time.Second))
 		p := w.workers[w.rand.IntN(len(w.workers))]
 		for range 3 { // what is idle is of less interest
 			if w.queue.atWork(p.link) {
@@ -332,14 +333,14 @@ func (w *simWorld) story(length time.Duration, trouble float64) {
 		case 6:
 			if w.on("kill") {
 				w.kill(p)
-				time.Sleep(rand1(w.rand, 20*time.Second))
+				faketime.Pass(rand1(w.rand, 20*time.Second))
 				w.start(p, trouble)
 			}
 		case 7:
 			if w.on("stop") {
 				w.note("%s is stopped", p.name)
 				p.stop()
-				time.Sleep(rand1(w.rand, 5*time.Second))
+				faketime.Pass(rand1(w.rand, 5*time.Second))
 				w.start(p, trouble)
 			}
 		case 8, 9:
@@ -417,7 +418,7 @@ func simStoreOf(db *redisdb.DB) worker.Store {
 
 func (s *simStore) inTurn() func() {
 	turn := time.Duration(s.asked.Add(1) % 10_000 * 97)
-	return func() { time.Sleep(turn) }
+	return func() { faketime.Pass(turn) }
 }
 
 func (s *simStore) Policy(ctx context.Context, tenant string) (tasks.Policy, error) {
@@ -454,7 +455,7 @@ type simSweepStore struct {
 }
 
 func (s simSweepStore) inTurn(job string, n int) {
-	time.Sleep(rand1(s.w.stream(fmt.Sprint("turn ", job, n, s.w.now())), time.Millisecond))
+	faketime.Pass(rand1(s.w.stream(fmt.Sprint("turn ", job, n, s.w.now())), time.Millisecond))
 }
 
 func (s simSweepStore) EnqueueNotices(ctx context.Context, job tasks.Job) error {
@@ -657,7 +658,7 @@ func (w *simWorld) heal() {
 		l.mend()
 	}
 	w.plane.mend()
-	time.Sleep(time.Minute) // halts and protections end, what was late has come
+	faketime.Pass(time.Minute) // halts and protections end, what was late has come
 	w.note("everything is mended")
 }
 
@@ -667,20 +668,20 @@ func (w *simWorld) awaitFinal() {
 	for deadline := w.now() + 6*time.Hour; w.now() < deadline; {
 		for _, p := range w.workers {
 			w.sweep(p)
-			time.Sleep(rand1(w.rand, 10*time.Second))
+			faketime.Pass(rand1(w.rand, 10*time.Second))
 		}
 		open := false
 		for _, job := range w.jobs {
 			open = !w.readJob(job) || open
 		}
 		if open {
-			time.Sleep(20 * time.Second)
+			faketime.Pass(20 * time.Second)
 			continue
 		}
 		if len(history.Untold(w.rec.Events())) == 0 {
 			return
 		}
-		time.Sleep(time.Minute)
+		faketime.Pass(time.Minute)
 	}
 }
 
@@ -689,11 +690,11 @@ func (w *simWorld) end() {
 	for _, p := range w.workers {
 		p.stop()
 	}
-	time.Sleep(2 * time.Minute)
+	faketime.Pass(2 * time.Minute)
 	w.mu.Lock()
 	w.over = true
 	w.mu.Unlock()
-	time.Sleep(2 * time.Minute)
+	faketime.Pass(2 * time.Minute)
 	_ = w.api.db.Close()
 	_ = w.watcher.Close()
 	w.redis.Close()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"batchreset/api/relaytest"
+	"batchreset/cmd/harness/faketime"
 )
 
 // TestPollingOverConnectionsThatGoDead has more of them than there are polls.
@@ -16,7 +17,7 @@ func TestPollingOverConnectionsThatGoDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended atomic.Bool
 		relay := relaytest.Start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(time.Second)
+			faketime.Pass(time.Second)
 			if r.URL.Path == "/short" || ended.Load() {
 				says(http.StatusOK, over)(w, r)
 				return

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"batchreset/api/relaytest"
+	"batchreset/cmd/harness/faketime"
 	"batchreset/tasks"
 )
 
@@ -17,7 +18,7 @@ import (
 func throughRelay(t *testing.T, http2 bool, f func(send func() Reply, relay *relaytest.Relay)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		relay := relaytest.Start(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(time.Second) }))
+		relay := relaytest.Start(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { faketime.Pass(time.Second) }))
 		s := newSender(t, true)
 		relay.Carry(s.client.Transport.(*http.Transport), http2)
 		send := func() Reply {
@@ -46,7 +47,7 @@ func TestTheSecondTryDoesNotMeetADeadConnectionAgain(t *testing.T) {
 				if got := send(); got.Err == nil {
 					t.Errorf("a dead connection answered %d", got.Status)
 				}
-				time.Sleep(5 * time.Second)
+				faketime.Pass(5 * time.Second)
 				if got := send(); got.Status != http.StatusOK {
 					t.Errorf("the second try: %+v", got)
 				}
@@ -57,7 +58,7 @@ func TestTheSecondTryDoesNotMeetADeadConnectionAgain(t *testing.T) {
 
 func TestADeadConnectionIsNoticedWhileNothingIsSent(t *testing.T) {
 	throughRelay(t, true, func(send func() Reply, _ *relaytest.Relay) {
-		time.Sleep(2*pingAfter + time.Second)
+		faketime.Pass(2*pingAfter + time.Second)
 		if got := send(); got.Status != http.StatusOK {
 			t.Errorf("sent into a dead connection: %+v", got)
 		}

@@ -17,6 +17,7 @@ import (
 	"batchreset/cmd/batchreset/call/calltest"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/cmd/batchreset/terminal/terminaltest"
+	"batchreset/cmd/harness/faketime"
 )
 
 func TestWatch(t *testing.T) {
@@ -135,7 +136,7 @@ func TestProgressLines(t *testing.T) {
 		}
 		changed()
 		expect("while nothing is known", "")
-		time.Sleep(linesEvery)
+		faketime.Pass(linesEvery)
 		jobs.update(recordOf(job1, client.Counts{Pending: 10}))
 		changed()
 		expect("the first change", "0 of 10 ended: 10 pending\n")
@@ -143,14 +144,14 @@ func TestProgressLines(t *testing.T) {
 		changed()
 		jobs.update(recordOf(job2, client.Counts{Running: 4, Retrying: 3, Succeeded: 1, Failed: 1, Unknown: 1}))
 		changed()
-		time.Sleep(linesEvery - time.Millisecond)
+		faketime.Pass(linesEvery - time.Millisecond)
 		expect("changes soon after", "")
-		time.Sleep(time.Millisecond)
+		faketime.Pass(time.Millisecond)
 		expect("the same, later", "3 of 20 ended: 9 pending, 5 running, 3 retrying, 1 succeeded, 1 failed, 1 unknown; 1.5/s, about 11s to go\n")
-		time.Sleep(time.Hour)
+		faketime.Pass(time.Hour)
 		changed()
 		expect("the same, when the pace is long over", "3 of 20 ended: 9 pending, 5 running, 3 retrying, 1 succeeded, 1 failed, 1 unknown\n")
-		time.Sleep(time.Hour)
+		faketime.Pass(time.Hour)
 		changed()
 		expect("no change", "")
 		jobs.update(recordOf(job2, client.Counts{Succeeded: 10}))
@@ -230,7 +231,7 @@ func TestNotices(t *testing.T) {
 		for range 3 {
 			n.retry(context.DeadlineExceeded, time.Second)
 		}
-		time.Sleep(10 * time.Second)
+		faketime.Pass(10 * time.Second)
 		n.retry(context.DeadlineExceeded, time.Second)
 		if got := strings.Count(out.String(), "waiting to try again: context deadline exceeded\n"); got != 2 {
 			t.Errorf("told %d times, want 2: %q", got, &out)

@@ -26,6 +26,7 @@ import (
 
 	"batchreset/api/relaytest"
 	"batchreset/cmd/batchreset/terminal"
+	"batchreset/cmd/harness/faketime"
 )
 
 func TestADeadConnectionToTheCollectorIsReplaced(t *testing.T) {
@@ -51,7 +52,7 @@ func TestADeadConnectionToTheCollectorIsReplaced(t *testing.T) {
 				relay.Swallow()
 				began := time.Now()
 				for send() != nil {
-					time.Sleep(5 * time.Second) // the next spans
+					faketime.Pass(5 * time.Second) // the next spans
 				}
 				if took := time.Since(began); took > time.Minute {
 					t.Errorf("it took %s", took)
