@@ -70,8 +70,8 @@ func TestManyWaitForOneProcess(t *testing.T) {
 func (l *live) wait(t *testing.T, n int) {
 	t.Helper()
 	if err := harness.Until(t.Context(), 20*time.Second, func(context.Context) error {
-		if now := metric(t, l.api, "batchreset_waiting_requests"); now != float64(n) {
-			return fmt.Errorf("%v wait, want %d", now, n)
+		if waiting := metric(t, l.api, "batchreset_waiting_requests"); waiting != float64(n) {
+			return fmt.Errorf("%v wait, want %d", waiting, n)
 		}
 		return nil
 	}); err != nil {

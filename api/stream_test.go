@@ -3,7 +3,6 @@ package api_test
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -218,14 +217,7 @@ func TestAReaderWhoDoesNotReadIsCutOff(t *testing.T) {
 	if _, err := fmt.Fprintf(conn, "GET %s/events HTTP/1.1\r\nHost: h\r\nX-Auth-Token: acme\r\nx-request-id: sleepy\r\n\r\n", b.path()); err != nil {
 		t.Fatal(err)
 	}
-	if err := harness.Until(t.Context(), 10*time.Second, func(context.Context) error {
-		if metric(t, a, "batchreset_streams_cut_off_total") == 0 {
-			return errors.New("the reader is not cut off")
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
+	harness.Eventually(t, 10*time.Second, "the reader is cut off", func() bool { return metric(t, a, "batchreset_streams_cut_off_total") > 0 })
 	// He finds the connection broken, in the middle of the record.
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
@@ -239,14 +231,7 @@ func TestAReaderWhoDoesNotReadIsCutOff(t *testing.T) {
 	if text := log.String(); !strings.Contains(text, "its reader does not read") || !strings.Contains(text, "request_id=sleepy") {
 		t.Errorf("the log says %s", text)
 	}
-	if err := harness.Until(t.Context(), 10*time.Second, func(context.Context) error {
-		if metric(t, a, "batchreset_waiting_requests") != 0 {
-			return errors.New("the reader still counts as one who waits")
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
+	harness.Eventually(t, 10*time.Second, "the reader does not count as one who waits", func() bool { return metric(t, a, "batchreset_waiting_requests") == 0 })
 }
 
 // lockedLog is written to while a test may read it.

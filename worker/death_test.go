@@ -253,17 +253,8 @@ func newScene(t *testing.T, p *plane, idempotent bool, opts redisdb.Options) *sc
 // logOf shows a log with a test that fails.
 func logOf(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
 
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	if err := harness.Until(t.Context(), patience, func(context.Context) error {
-		if !f() {
-			return errors.New("not yet: " + what)
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-}
+// sleepUntil waits for the clock and for nobody: only what comes later than this is tested.
+func sleepUntil(at time.Time) { time.Sleep(time.Until(at)) }
 
 func (s *scene) submit(t *testing.T, instances ...string) tasks.Job {
 	t.Helper()
@@ -285,7 +276,7 @@ func (s *scene) job(t *testing.T, id string) tasks.Job {
 
 func (s *scene) waitFinal(t *testing.T, id string) (job tasks.Job) {
 	t.Helper()
-	eventually(t, "the job ends", func() bool {
+	harness.Eventually(t, patience, "the job ends", func() bool {
 		job = s.job(t, id)
 		return job.State.Final()
 	})
@@ -453,7 +444,7 @@ func (c *child) waitKilled(t *testing.T) {
 
 func (c *child) waitFrozen(t *testing.T) {
 	t.Helper()
-	eventually(t, "the child freezes", func() bool {
+	harness.Eventually(t, patience, "the child freezes", func() bool {
 		var status syscall.WaitStatus
 		pid, err := syscall.Wait4(c.cmd.Process.Pid, &status, syscall.WNOHANG|syscall.WUNTRACED, nil)
 		if err != nil || pid != 0 && !status.Stopped() {
@@ -562,7 +553,7 @@ func TestAWorkerKilledInEachPhase(t *testing.T) {
 
 				// asynq gives the dead worker's task to someone, much later.
 				record := s.record(t, job.ID)
-				eventually(t, "the late task is dropped", func() bool {
+				harness.Eventually(t, patience, "the late task is dropped", func() bool {
 					_, err := s.inspector.RunAllRetryTasks(queue)
 					_, gone := s.inspector.GetTaskInfo(queue, first)
 					return err == nil && errors.Is(gone, asynq.ErrTaskNotFound)
@@ -622,7 +613,7 @@ func TestAFrozenWorkerThatThaws(t *testing.T) {
 			s.checkCalls(t, it, tt.calls)
 			record := s.record(t, job.ID)
 
-			time.Sleep(time.Until(deadline)) // for the clock, not for anybody
+			sleepUntil(deadline)
 			c.thaw(t)
 			if after := s.record(t, job.ID); !maps.Equal(record, after) {
 				t.Errorf("the thawed attempt turned %v into %v", record, after)
@@ -699,7 +690,7 @@ func TestAnItemThatKillsItsWorkerEveryTime(t *testing.T) {
 		}
 	}
 
-	time.Sleep(time.Until(job.EndBefore.Add(time.Millisecond))) // for the clock, not for anybody
+	sleepUntil(job.EndBefore.Add(time.Millisecond))
 	s.startHealthy(t)
 	run(task)
 	job = s.waitFinal(t, job.ID)

@@ -10,6 +10,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"batchreset/cmd/harness"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/redistest"
@@ -58,8 +59,8 @@ func TestAFinishIsToldByItsWorker(t *testing.T) {
 	s.startHealthy(t)
 	job := s.submit(t, "phone-1", "phone-2")
 	want := []string{job.ID + "-finished-2-ep_1"}
-	eventually(t, "the end is told", func() bool { return slices.Equal(s.told(t), want) })
-	eventually(t, "and marked", func() bool { return len(s.job(t, job.ID).UntoldEvents()) == 0 })
+	harness.Eventually(t, patience, "the end is told", func() bool { return slices.Equal(s.told(t), want) })
+	harness.Eventually(t, patience, "and marked", func() bool { return len(s.job(t, job.ID).UntoldEvents()) == 0 })
 	// It was sent, and asynq has forgotten it.
 	if err := s.inspector.DeleteTask(redisdb.WebhookQueue, want[0]); err != nil {
 		t.Fatal(err)

@@ -46,7 +46,7 @@ func (r *recorder) Reset(_ context.Context, a Attempt) error {
 	r.items[a.ItemID]++
 	r.jobs[job]++
 	r.mu.Unlock()
-	time.Sleep(rand.N(10 * time.Millisecond))
+	harness.Pause(r.t.Context(), rand.N(10*time.Millisecond)) // it goes on even if the attempt is given up
 	r.mu.Lock()
 	r.active[a.InstanceID] = false
 	r.mu.Unlock()
@@ -79,14 +79,13 @@ func startWorkers(t *testing.T, n int, driver Driver, change ...func(*Config)) b
 // poll calls f until it says that it is done, or fails, with a deadline.
 func poll(what string, f func() (done bool, err error)) error {
 	var failed error
-	err := harness.Until(context.Background(), 30*time.Second, func(context.Context) error {
+	return errors.Join(harness.Until(context.Background(), 30*time.Second, func(context.Context) error {
 		done, err := f()
-		if failed = err; done || failed != nil {
+		if failed = err; done || err != nil {
 			return nil
 		}
-		return errors.New("not yet: " + what)
-	})
-	return errors.Join(failed, err)
+		return errors.New("it took too long: " + what)
+	}), failed)
 }
 
 // drained waits until asynq has no task left that a worker might still run: what the
@@ -185,7 +184,7 @@ func TestCancelRacesRunningWorkers(t *testing.T) {
 			}); err != nil {
 				return err
 			}
-			time.Sleep(rand.N(20 * time.Millisecond))
+			harness.Pause(t.Context(), rand.N(20*time.Millisecond)) // any moment will do
 			err := c.db.Records.Cancel(t.Context(), c.id, tasks.Actor{})
 			if c.late = tooLate(err); err != nil && !c.late {
 				return err

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"regexp"
 	"strconv"
@@ -696,14 +695,7 @@ func TestAQueueThatTurnsUpIsServed(t *testing.T) {
 	if job.Queue == "reset-0" {
 		t.Fatal("the tenant's queues are not what this test needs")
 	}
-	if err := harness.Until(t.Context(), 20*time.Second, func(context.Context) error {
-		if it := b.item(t, job); it.State != tasks.ItemSucceeded {
-			return fmt.Errorf("item %+v", it)
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
+	harness.Eventually(t, 20*time.Second, "the item succeeds", func() bool { return b.item(t, job).State == tasks.ItemSucceeded })
 	stop()
 	if err := <-ran; err != nil {
 		t.Error(err)

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"batchreset/api/client"
-	"batchreset/cmd/batchreset/terminal/terminaltest"
+	"batchreset/cmd/harness"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -55,7 +55,7 @@ func (s service) submit(instances ...string) (job string) {
 func (s service) ended(job string) map[string]client.Item {
 	s.t.Helper()
 	items := map[string]client.Item{}
-	terminaltest.Until(s.t, "the end of the job", func() bool {
+	harness.Eventually(s.t, patience, "the end of the job", func() bool {
 		record, err := s.Job(s.t.Context(), job)
 		if err != nil {
 			s.t.Fatal(err)
@@ -101,8 +101,9 @@ func (p *slowPhones) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 		p.wipes++
 		p.active++
 		p.worst = max(p.worst, p.active)
-		p.under.Go(func() {
-			time.Sleep(p.takes) // what a reset takes here
+		p.under.Add(1)
+		time.AfterFunc(p.takes, func() {
+			defer p.under.Done()
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.active--

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"batchreset/cmd/batchreset/terminal/terminaltest"
+	"batchreset/cmd/harness"
 )
 
 func TestABadWebhookOfDevIsRefusedByName(t *testing.T) {
@@ -24,7 +24,7 @@ func TestDevTellsAURL(t *testing.T) {
 	}
 	environment := map[string]string{"BATCHRESET_SERVER": server[1], "BATCHRESET_TOKEN": "demo-token"}
 	job := strings.TrimSpace(command(t, environment, "submit", "phone-1").OK(t).Out)
-	terminaltest.Until(t, "the job is told", func() bool {
+	harness.Eventually(t, patience, "the job is told", func() bool {
 		_, taken := r.got()
 		return taken[job+"-finished-1"]
 	})

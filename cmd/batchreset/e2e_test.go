@@ -163,6 +163,9 @@ func (p *process) stop() {
 	}
 }
 
+// patience is how long a test waits for something that takes a few seconds.
+const patience = 90 * time.Second
+
 // controlPlane is an upstream that is slow and fails one call in five. It
 // remembers every call.
 type controlPlane struct {
@@ -188,7 +191,8 @@ func (c *controlPlane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.active[body.InstanceID]++
 	c.worst = max(c.worst, c.active[body.InstanceID])
 	c.mu.Unlock()
-	time.Sleep(rand.N(40 * time.Millisecond)) // slow, as control planes are
+	// Slow, as control planes are, and not interrupted when the caller hangs up.
+	harness.Pause(context.WithoutCancel(r.Context()), rand.N(40*time.Millisecond))
 	c.mu.Lock()
 	c.active[body.InstanceID]--
 	c.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"batchreset/api/nginxtest"
-	"batchreset/cmd/batchreset/terminal/terminaltest"
+	"batchreset/cmd/harness"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -19,7 +19,7 @@ var firstLink = regexp.MustCompile(`(http://\S+)/first-operator\?token=(\S+)`)
 func firstLinkOf(t *testing.T, p *process) (site, secret string) {
 	t.Helper()
 	var found []string
-	terminaltest.Until(t, "a link is printed", func() bool {
+	harness.Eventually(t, patience, "a link is printed", func() bool {
 		found = firstLink.FindStringSubmatch(p.said())
 		return found != nil
 	})

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"batchreset/api/client"
-	"batchreset/cmd/batchreset/terminal/terminaltest"
+	"batchreset/cmd/harness"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -34,7 +34,7 @@ func (p *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	p.calls[tenant] = append(p.calls[tenant], driverCall{instance, time.Now()})
 	p.mu.Unlock()
-	time.Sleep(20 * time.Millisecond) // what a reset takes here
+	harness.Pause(r.Context(), 20*time.Millisecond) // what a reset takes here
 	if tenant == "broken" {
 		w.WriteHeader(http.StatusBadRequest)
 	}
@@ -45,6 +45,9 @@ func (p *recorder) of(tenant string) []driverCall {
 	defer p.mu.Unlock()
 	return append([]driverCall(nil), p.calls[tenant]...)
 }
+
+// sleep waits for nothing: what must not happen meanwhile, or from then on, is what is tested.
+func sleep(d time.Duration) { time.Sleep(d) }
 
 // tenantUnderTest has instances, and jobs that are all accepted while it is halted.
 type tenantUnderTest struct {
@@ -73,7 +76,7 @@ func newTenantUnderTest(t *testing.T, redis, server, name string, jobs int) *ten
 	}
 	t.Cleanup(u.Close)
 	u.run("halt", "--tenant", name, "--reason", "before the test")
-	time.Sleep(time.Second) // from then on it holds
+	sleep(time.Second) // from then on it holds
 	for n := range jobs {
 		var batch client.Batch
 		for i := range 32 {
@@ -133,10 +136,10 @@ func TestGuardsStopAWipeThatWasAccepted(t *testing.T) {
 			t.Fatalf("%d calls for a tenant that is halted", len(calls))
 		}
 		u.run("resume", "--tenant", u.name)
-		terminaltest.Until(t, "the first resets", func() bool { return len(p.of(u.name)) >= 10 })
+		harness.Eventually(t, patience, "the first resets", func() bool { return len(p.of(u.name)) >= 10 })
 		u.run("halt", "--tenant", u.name)
 		halted := time.Now()
-		time.Sleep(3 * time.Second) // in which nothing must come, but for the first second
+		sleep(3 * time.Second) // in which nothing must come, but for the first second
 		calls := p.of(u.name)
 		if last := calls[len(calls)-1].at; last.Sub(halted) > time.Second {
 			t.Errorf("a reset was sent %s after the halt", last.Sub(halted))
@@ -145,7 +148,7 @@ func TestGuardsStopAWipeThatWasAccepted(t *testing.T) {
 			t.Error("the halt came too late to say anything")
 		}
 		u.run("resume", "--tenant", u.name)
-		terminaltest.Until(t, "the rest", func() bool { counts, _ := u.counts(); return counts.Succeeded == 8*32 })
+		harness.Eventually(t, patience, "the rest", func() bool { counts, _ := u.counts(); return counts.Succeeded == 8*32 })
 		if calls := p.of(u.name); len(calls) != 8*32 {
 			t.Errorf("%d calls for %d instances", len(calls), 8*32)
 		}
@@ -155,7 +158,7 @@ func TestGuardsStopAWipeThatWasAccepted(t *testing.T) {
 		safe := map[string]bool{u.instance(3): true, u.instance(31): true}
 		u.run("fleet", "protect", u.instance(3), u.instance(31))
 		u.run("resume", "--tenant", u.name)
-		terminaltest.Until(t, "all others", func() bool { counts, _ := u.counts(); return counts.Succeeded == 30 && counts.Failed == 2 })
+		harness.Eventually(t, patience, "all others", func() bool { counts, _ := u.counts(); return counts.Succeeded == 30 && counts.Failed == 2 })
 		_, items := u.counts()
 		for _, it := range items {
 			if safe[it.InstanceID] && (it.State != "failed" || it.Code != "RESET.1006" || it.Attempts != 0) {
@@ -172,8 +175,8 @@ func TestGuardsStopAWipeThatWasAccepted(t *testing.T) {
 		u := newTenantUnderTest(t, redis, server, "bounded", 2)
 		u.run("tenant", "limit", "--tenant", u.name, "--instances-per-hour", "20")
 		u.run("resume", "--tenant", u.name)
-		terminaltest.Until(t, "as many resets as the quota has", func() bool { counts, _ := u.counts(); return counts.Succeeded == 20 })
-		time.Sleep(2 * time.Second) // in which nothing must come
+		harness.Eventually(t, patience, "as many resets as the quota has", func() bool { counts, _ := u.counts(); return counts.Succeeded == 20 })
+		sleep(2 * time.Second) // in which nothing must come
 		if calls := p.of(u.name); len(calls) != 20 {
 			t.Errorf("%d resets, the quota is 20", len(calls))
 		}
@@ -190,7 +193,7 @@ func TestGuardsStopAWipeThatWasAccepted(t *testing.T) {
 		u := newTenantUnderTest(t, redis, server, "broken", 3)
 		u.run("tenant", "limit", "--all", "--max-failures", "2")
 		u.run("resume", "--tenant", u.name)
-		terminaltest.Until(t, "all jobs to stop", func() bool { counts, _ := u.counts(); return counts.Failed+counts.Cancelled == 96 })
+		harness.Eventually(t, patience, "all jobs to stop", func() bool { counts, _ := u.counts(); return counts.Failed+counts.Cancelled == 96 })
 		if calls := p.of(u.name); len(calls) < 6 || len(calls) > 6+3*concurrency {
 			t.Errorf("%d resets of 3 jobs that stop after 2 failures", len(calls))
 		}

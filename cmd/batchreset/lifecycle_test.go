@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"batchreset/api/client"
-	"batchreset/cmd/batchreset/terminal/terminaltest"
+	"batchreset/cmd/harness"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -217,7 +217,7 @@ func TestAWorkerThatDrainsCanBeLookedAt(t *testing.T) {
 	command(t, environment, "submit", "phone-1").OK(t)
 	<-plane.entered
 	terminate(t, worker)
-	terminaltest.Until(t, "it is not ready", func() bool {
+	harness.Eventually(t, patience, "it is not ready", func() bool {
 		status, _ := get(t, site+"/readyz")
 		return status == http.StatusServiceUnavailable
 	})

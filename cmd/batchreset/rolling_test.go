@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"batchreset/api/client"
-	"batchreset/cmd/batchreset/terminal/terminaltest"
+	"batchreset/cmd/harness"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -48,7 +49,8 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.worst = max(l.worst, l.active[instance])
 	l.began[worker]++
 	l.mu.Unlock()
-	time.Sleep(50 * time.Millisecond) // so that there is always something under way
+	// There is always something under way, and it goes on when the caller hangs up.
+	harness.Pause(context.WithoutCancel(r.Context()), 50*time.Millisecond)
 	l.mu.Lock()
 	l.active[instance]--
 	l.ended[worker]++
@@ -167,7 +169,7 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 			end(apis[n])
 			startAPI(n)
 			id := fmt.Sprint(n)
-			terminaltest.Until(t, "a worker with calls under way", func() bool {
+			harness.Eventually(t, patience, "a worker with calls under way", func() bool {
 				began, ended := plane.by(id)
 				return began > ended
 			})
@@ -180,7 +182,7 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 				t.Errorf("worker %d stopped with %d calls under way", n, began-ended)
 			}
 			startWorker(n)
-			terminaltest.Until(t, "the new worker to take part", func() bool {
+			harness.Eventually(t, patience, "the new worker to take part", func() bool {
 				now, _ := plane.by(id)
 				return now > began
 			})
@@ -193,7 +195,7 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 
 	for id := range accepted {
 		var job client.Job
-		terminaltest.Until(t, "job "+id, func() bool {
+		harness.Eventually(t, patience, "job "+id, func() bool {
 			var err error
 			if job, err = clients[0].Load().Job(t.Context(), id); err != nil {
 				t.Fatal(err)
@@ -291,7 +293,7 @@ func (p *process) firstSignal(ops string) {
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
-	terminaltest.Until(p.t, "the first signal to be noticed", func() bool {
+	harness.Eventually(p.t, patience, "the first signal to be noticed", func() bool {
 		status, _ := get(p.t, ops+"/readyz")
 		return status == http.StatusServiceUnavailable
 	})
@@ -367,7 +369,7 @@ func TestASecondSignalStopsAWorkerAtOnce(t *testing.T) {
 	}
 	second := start(t, flags...)
 	var job client.Job
-	terminaltest.Until(t, "the item to end", func() bool {
+	harness.Eventually(t, patience, "the item to end", func() bool {
 		job = look()
 		return job.Final()
 	})

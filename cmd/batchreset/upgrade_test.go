@@ -198,7 +198,7 @@ func (u upgraded) retry(name string, states ...string) {
 func (u upgraded) become(want map[string]string) {
 	u.t.Helper()
 	got := map[string]string{}
-	if harness.Until(u.t.Context(), 90*time.Second, func(context.Context) error {
+	if harness.Until(u.t.Context(), patience, func(context.Context) error {
 		for name := range want {
 			if got[name] != want[name] {
 				got[name] = u.states(name)

@@ -20,7 +20,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"batchreset/api/client"
-	"batchreset/cmd/batchreset/terminal/terminaltest"
+	"batchreset/cmd/harness"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/redistest"
@@ -211,7 +211,7 @@ func TestAReceiverThatIsDownThenSlowThenFineIsToldOfEveryFinish(t *testing.T) {
 	want := map[string]string{} // what is told, by the body's type
 	for _, id := range ids {
 		var job client.Job
-		terminaltest.Until(t, "the job ends", func() bool {
+		harness.Eventually(t, patience, "the job ends", func() bool {
 			out := command(t, environment, "status", id, "--output", "json").OK(t).Out
 			if err := json.Unmarshal([]byte(out), &job); err != nil {
 				t.Fatal(err)
@@ -228,7 +228,7 @@ func TestAReceiverThatIsDownThenSlowThenFineIsToldOfEveryFinish(t *testing.T) {
 	if len(want) == len(ids) {
 		t.Fatal("no item has failed: the test tests less than it should")
 	}
-	terminaltest.Until(t, "a notice of each event was tried", func() bool {
+	harness.Eventually(t, patience, "a notice of each event was tried", func() bool {
 		run(0)
 		_, tried := waiting()
 		return tried == len(want)
@@ -241,7 +241,7 @@ func TestAReceiverThatIsDownThenSlowThenFineIsToldOfEveryFinish(t *testing.T) {
 	r.setSlow(true)
 	r.open(t)
 	run(9)
-	terminaltest.Until(t, "the sender has waited long enough", func() bool {
+	harness.Eventually(t, patience, "the sender has waited long enough", func() bool {
 		e := endpoint()
 		return e.Last != nil && e.Last.Error == "no answer within 15s"
 	})
@@ -255,7 +255,7 @@ func TestAReceiverThatIsDownThenSlowThenFineIsToldOfEveryFinish(t *testing.T) {
 	r.setSlow(false)
 	id := endpoint().ID
 	newer := strings.TrimSpace(command(t, environment, "webhook", "rotate", id).OK(t).Out)
-	terminaltest.Until(t, "every event is told", func() bool {
+	harness.Eventually(t, patience, "every event is told", func() bool {
 		run(9)
 		_, taken := r.got()
 		return len(taken) == len(want)
@@ -281,7 +281,7 @@ func TestAReceiverThatIsDownThenSlowThenFineIsToldOfEveryFinish(t *testing.T) {
 	if out := command(t, environment, "webhook", "test", id).OK(t).Out; !strings.HasPrefix(out, "status 204 after ") {
 		t.Errorf("test says %q", out)
 	}
-	terminaltest.Until(t, "nothing is left", func() bool {
+	harness.Eventually(t, patience, "nothing is left", func() bool {
 		all, _ := waiting()
 		return all == 0
 	})

@@ -157,7 +157,7 @@ func TestAnOpenLoopDoesNotHideAStall(t *testing.T) {
 	var calls atomic.Int32
 	addr := serve(t, func(http.ResponseWriter, *http.Request) {
 		if calls.Add(1) == 1 {
-			time.Sleep(stall) // it is what is measured
+			time.Sleep(stall) // what it does to latencies is what is measured
 		}
 	})
 	c := dialTest(t, addr)

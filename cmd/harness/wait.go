@@ -42,3 +42,23 @@ func Pause(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
+
+// T is what Eventually needs of a test.
+type T interface {
+	Helper()
+	Context() context.Context
+	Fatalf(format string, args ...any)
+}
+
+// Eventually calls f until it returns true, and ends the test if that takes longer than limit.
+func Eventually(t T, limit time.Duration, what string, f func() bool) {
+	t.Helper()
+	if err := Until(t.Context(), limit, func(context.Context) error {
+		if !f() {
+			return errors.New("in vain")
+		}
+		return nil
+	}); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}

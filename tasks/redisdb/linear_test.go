@@ -360,8 +360,9 @@ func (c *crowd) work(ctx context.Context, r *rand.Rand, client, n int, late *syn
 	op := porcupine.Operation{ClientId: client, Input: d, Call: time.Since(c.start).Nanoseconds()}
 	if r.IntN(12) == 0 {
 		wait := time.Duration(r.IntN(3)) * time.Millisecond
-		late.Go(func() {
-			time.Sleep(wait) // not to wait for anything, but to be late
+		late.Add(1)
+		time.AfterFunc(wait, func() {
+			defer late.Done()
 			c.carryOut(ctx, d)
 		})
 		op.Output, op.Return = answer{lost: true}, math.MaxInt64

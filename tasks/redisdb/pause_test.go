@@ -11,6 +11,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"batchreset/cmd/harness"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/redistest"
 )
@@ -177,17 +178,7 @@ func (l *lane) processes(t *testing.T, rdb redis.UniversalClient) {
 // test ends.
 func eventually(t *testing.T, what string, check func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), recovery)
-	defer cancel()
-	for {
-		err := check(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			t.Fatalf("waited %s until %s: %v", recovery, what, err)
-		}
+	if err := harness.Until(t.Context(), recovery, check); err != nil {
+		t.Fatalf("%s: %v", what, err)
 	}
 }

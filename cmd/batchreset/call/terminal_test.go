@@ -5,13 +5,14 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 
 	"batchreset/cmd/batchreset/call/calltest"
 	"batchreset/cmd/batchreset/terminal"
-	"batchreset/cmd/batchreset/terminal/terminaltest"
+	"batchreset/cmd/harness"
 )
 
 // TestLoginAsksOnATerminal types a token, and sees that the terminal does not show it.
@@ -28,7 +29,7 @@ func TestLoginAsksOnATerminal(t *testing.T) {
 	go func() {
 		done <- terminal.Execute(t.Context(), newRootCommand(&terminal.Streams{In: slave, Out: &out, Err: slave}), []string{"login", s.URL, "--name", "lab", "--config-dir", dir, "-q"})
 	}()
-	terminaltest.Until(t, "the terminal echoes nothing", func() bool {
+	harness.Eventually(t, 90*time.Second, "the terminal echoes nothing", func() bool {
 		mode, err := unix.IoctlGetTermios(int(master.Fd()), unix.TCGETS)
 		return err == nil && mode.Lflag&unix.ECHO == 0
 	})

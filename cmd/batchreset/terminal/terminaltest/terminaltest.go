@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -92,16 +91,6 @@ func File(t *testing.T, text string) (path string) {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// Until waits until try says yes.
-func Until(t *testing.T, what string, try func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(90 * time.Second); !try(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
 }
 
 // Interruptible is a context that interrupt ends as Ctrl-C does.
