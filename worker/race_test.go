@@ -79,13 +79,14 @@ func startWorkers(t *testing.T, n int, driver Driver, change ...func(*Config)) b
 // poll calls f until it says that it is done, or fails, with a deadline.
 func poll(what string, f func() (done bool, err error)) error {
 	var failed error
-	return errors.Join(harness.Until(context.Background(), 30*time.Second, func(context.Context) error {
-		done, err := f()
-		if failed = err; done || err != nil {
+	err := harness.Until(context.Background(), 30*time.Second, func(context.Context) error {
+		var done bool
+		if done, failed = f(); done || failed != nil {
 			return nil
 		}
 		return errors.New("it took too long: " + what)
-	}), failed)
+	})
+	return errors.Join(failed, err)
 }
 
 // drained waits until asynq has no task left that a worker might still run: what the

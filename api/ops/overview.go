@@ -29,7 +29,7 @@ func (s *site) overview(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	policies, err := s.Store.Policies.List(ctx)
+	policies, err := s.Store.List(ctx)
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func (r tenantRow) Used(limit string) string {
 
 func (s *site) tenants(c echo.Context) error {
 	ctx := c.Request().Context()
-	policies, err := s.Store.Policies.List(ctx)
+	policies, err := s.Store.List(ctx)
 	if err != nil {
 		return err
 	}

@@ -165,8 +165,8 @@ func TestAProcessDoesNotOutliveAKilledStarter(t *testing.T) {
 	_ = parent.Wait() // it was killed
 	if err := Until(t.Context(), time.Minute, func(context.Context) error {
 		// Init may leave it as a zombie for a while.
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil || strings.Contains(string(stat), ") Z ") || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		stat, gone := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if gone != nil || strings.Contains(string(stat), ") Z ") || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			return nil
 		}
 		return errors.New("it still runs")

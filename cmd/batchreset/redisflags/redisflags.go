@@ -83,7 +83,7 @@ func (f *Flags) Await(ctx context.Context, opts redisdb.Options, log *slog.Logge
 		}
 	}
 	if err != nil && ctx.Err() != nil {
-		log.Info(ErrStopped.Error())
+		log.Info("stopped before Redis was there")
 		return nil, ErrStopped
 	}
 	return db, f.named(err)

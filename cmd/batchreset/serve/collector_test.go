@@ -148,29 +148,34 @@ func TestTheTimeoutOfTheCollector(t *testing.T) {
 
 // fakeCollector answers as it is told to, and keeps what it was asked.
 type fakeCollector struct {
-	answers  []*http.Response // the last one for good
+	answers  []collectorAnswer // the last one for good
 	requests []*http.Request
 	at       []time.Time
 }
 
 func (f *fakeCollector) RoundTrip(r *http.Request) (*http.Response, error) {
 	f.requests, f.at = append(f.requests, r), append(f.at, time.Now())
-	answer := *f.answers[0]
+	answer := f.answers[0]
 	if len(f.answers) > 1 {
 		f.answers = f.answers[1:]
 	}
-	if answer.Body == nil {
-		answer.Body = http.NoBody
-	}
-	return &answer, nil
+	return &http.Response{
+		StatusCode: answer.status, Status: http.StatusText(answer.status), Header: answer.header, Body: io.NopCloser(bytes.NewReader(answer.body)),
+	}, nil
 }
 
-func answer(status int, header ...string) *http.Response {
+type collectorAnswer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func answer(status int, header ...string) collectorAnswer {
 	h := http.Header{}
 	for i := 0; i < len(header); i += 2 {
 		h.Set(header[i], header[i+1])
 	}
-	return &http.Response{StatusCode: status, Status: http.StatusText(status), Header: h}
+	return collectorAnswer{status: status, header: h}
 }
 
 var someSpans = []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: []*tracepb.Span{{Name: "reset attempt"}}}}}}
@@ -216,7 +221,7 @@ func TestWhatACollectorIsSent(t *testing.T) {
 			for name, value := range row.environment {
 				t.Setenv("OTEL_EXPORTER_OTLP_"+name, value)
 			}
-			fake := &fakeCollector{answers: []*http.Response{answer(http.StatusOK)}}
+			fake := &fakeCollector{answers: []collectorAnswer{answer(http.StatusOK)}}
 			if err := startFake(t, row.flag, fake).UploadTraces(t.Context(), someSpans); err != nil {
 				t.Fatal(err)
 			}
@@ -252,20 +257,20 @@ func unpacked(body []byte) ([]byte, error) {
 func TestACollectorThatIsBusyIsAskedAgain(t *testing.T) {
 	for _, row := range []struct {
 		name    string
-		answers []*http.Response
+		answers []collectorAnswer
 		pauses  [][2]time.Duration // each at least, at most
 		err     string
 	}{
 		{
-			name: "later each time", answers: []*http.Response{answer(http.StatusServiceUnavailable), answer(http.StatusBadGateway), answer(http.StatusOK)},
+			name: "later each time", answers: []collectorAnswer{answer(http.StatusServiceUnavailable), answer(http.StatusBadGateway), answer(http.StatusOK)},
 			pauses: [][2]time.Duration{{2500 * time.Millisecond, 7500 * time.Millisecond}, {5 * time.Second, 15 * time.Second}},
 		},
 		{
-			name: "when it wants", answers: []*http.Response{answer(http.StatusTooManyRequests, "Retry-After", "20"), answer(http.StatusOK)},
+			name: "when it wants", answers: []collectorAnswer{answer(http.StatusTooManyRequests, "Retry-After", "20"), answer(http.StatusOK)},
 			pauses: [][2]time.Duration{{20 * time.Second, 20 * time.Second}},
 		},
-		{name: "not if that is too late", answers: []*http.Response{answer(http.StatusGatewayTimeout, "Retry-After", "61")}, err: "the collector answers Gateway Timeout"},
-		{name: "not if it refuses", answers: []*http.Response{answer(http.StatusBadRequest, "Retry-After", "1")}, err: "the collector answers Bad Request"},
+		{name: "not if that is too late", answers: []collectorAnswer{answer(http.StatusGatewayTimeout, "Retry-After", "61")}, err: "the collector answers Gateway Timeout"},
+		{name: "not if it refuses", answers: []collectorAnswer{answer(http.StatusBadRequest, "Retry-After", "1")}, err: "the collector answers Bad Request"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -287,7 +292,7 @@ func TestACollectorThatIsBusyIsAskedAgain(t *testing.T) {
 	}
 	t.Run("not for ever", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			fake := &fakeCollector{answers: []*http.Response{answer(http.StatusServiceUnavailable)}}
+			fake := &fakeCollector{answers: []collectorAnswer{answer(http.StatusServiceUnavailable)}}
 			began := time.Now()
 			err := startFake(t, "http://c", fake).UploadTraces(t.Context(), someSpans)
 			if took := time.Since(began); err == nil || took > time.Minute || len(fake.at) < 2 {
@@ -320,8 +325,8 @@ func TestSpansThatACollectorRefusesAreTold(t *testing.T) {
 				t.Fatal(err)
 			}
 			ok := answer(http.StatusOK, "Content-Type", "application/x-protobuf")
-			ok.Body = io.NopCloser(bytes.NewReader(body))
-			err = startFake(t, "http://c", &fakeCollector{answers: []*http.Response{ok}}).UploadTraces(t.Context(), someSpans)
+			ok.body = body
+			err = startFake(t, "http://c", &fakeCollector{answers: []collectorAnswer{ok}}).UploadTraces(t.Context(), someSpans)
 			if got := fmt.Sprint(err); got != cmp.Or(row.want, "<nil>") {
 				t.Errorf("got %s, want %q", got, row.want)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -80,8 +81,7 @@ func (p *process) onClose(name string, do func() error) {
 }
 
 func (p *process) close() (err error) {
-	for n := len(p.closers) - 1; n >= 0; n-- {
-		c := p.closers[n]
+	for _, c := range slices.Backward(p.closers) {
 		if failed := c.close(); failed != nil {
 			err = errors.Join(err, fmt.Errorf("close %s: %w", c.name, failed))
 		}
