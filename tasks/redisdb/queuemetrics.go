@@ -28,6 +28,9 @@ var (
 
 // QueueMetrics are the queues and the open jobs, as they are in Redis when somebody
 // looks: the same from every process. Without Redis there are none.
+//
+// github.com/hibiken/asynq/x/metrics has a collector, too: without a deadline, without series for
+// a queue that has had no task yet, and with nothing at all once a single queue cannot be read.
 type QueueMetrics struct {
 	queues *Queues
 	same   singleflight.Group
