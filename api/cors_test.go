@@ -77,7 +77,7 @@ func TestOriginsAreAsBrowsersWriteThem(t *testing.T) {
 		"https://app.example/path": "write https://app.example",
 		"https://App.Example":      "write https://app.example",
 		"https://app.example:443":  "write https://app.example",
-		"http://app.example:80":    "which is http://app.example",
+		"http://app.example:80":    "write http://app.example",
 		"https://me@app.example":   "write https://app.example",
 		"https://app.example?x=y":  "write https://app.example",
 		"https://köln.example":     "is not an origin such as",
