@@ -62,7 +62,7 @@ func TestAlerts(t *testing.T) {
 		}
 	})
 
-	sections := regexp.MustCompile(`(?m)^### (\w+)\n([^#]*)`).FindAllStringSubmatch(readFile(t, runbookFile), -1)
+	sections := regexp.MustCompile(`(?m)^### (\w+)\n((?:[^#\n].*\n|\n)*)`).FindAllStringSubmatch(readFile(t, runbookFile), -1)
 	tested := expectations(t)
 	all := alerts(t)
 	if len(all) == 0 {

@@ -23,9 +23,6 @@ const (
 	// echo is how long after a kill a worker may still act on what Redis has
 	// forgotten: it repeats begin for 30 s on the lock that it had.
 	echo = 35 * time.Second
-	// crashEcho is how soon after its call a worker must have died for the call's
-	// outcome to be lost with it.
-	crashEcho = 2 * time.Second
 )
 
 // facts are a history in the order in which the checks need it.
