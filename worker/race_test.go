@@ -80,9 +80,12 @@ func startWorkers(t *testing.T, n int, driver Driver, change ...func(*Config)) b
 func poll(what string, f func() (done bool, err error)) error {
 	var failed error
 	err := harness.Until(context.Background(), 30*time.Second, func(context.Context) error {
-		var done bool
-		if done, failed = f(); done || failed != nil {
+		done, err := f()
+		if failed = err; done {
 			return nil
+		}
+		if err != nil {
+			return nil //nolint:nilerr // it ends the waiting, and is returned below
 		}
 		return errors.New("it took too long: " + what)
 	})
