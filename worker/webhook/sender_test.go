@@ -190,7 +190,7 @@ func TestWhatGoesWrong(t *testing.T) {
 		})
 		defer close(release)
 		s := newSender(t, true)
-		s.timeout = 50 * time.Millisecond
+		s.timeout = time.Second
 		if got := s.Send(t.Context(), r.endpoint(), "id", []byte("{}")); got.Err != nil || got.Status != http.StatusOK {
 			t.Errorf("%+v", got)
 		}
