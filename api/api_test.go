@@ -776,6 +776,7 @@ func TestRequestIDs(t *testing.T) {
 }
 
 func TestWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s := newServiceOn(t, api.Config{AllowUnregistered: true}, redisdb.Options{URL: server.URL()})
 	if got := s.do(t, http.MethodGet, "/readyz", "", nil); got.status != http.StatusOK {

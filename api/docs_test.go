@@ -23,6 +23,7 @@ import (
 // TestTheDocsInABrowser: without a policy, too, the page asks nobody else, so that no
 // browser has to be trusted to enforce it. Pictures: see browsertest.
 func TestTheDocsInABrowser(t *testing.T) {
+	t.Parallel()
 	s := newService(t, testConfig)
 	for _, row := range []struct {
 		name, body string
@@ -75,6 +76,7 @@ func TestTheDocsInABrowser(t *testing.T) {
 // What the page shows for copying can be sent as it is, with a token and a job of one's own; and
 // a batch with other IDs after that is another batch.
 func TestTheExamplesOfTheDocsCanBeSent(t *testing.T) {
+	t.Parallel()
 	s := newService(t, testConfig)
 	server := httptest.NewServer(s)
 	defer server.Close()

@@ -54,6 +54,7 @@ func TestTheFrontPageTakesNoQuery(t *testing.T) {
 
 // Pictures: see browsertest.
 func TestTheFrontPageInABrowser(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(newService(t, api.Config{Version: "v1.2.3"}))
 	defer server.Close()
 	for name, more := range map[string][]string{

@@ -18,6 +18,7 @@ import (
 // TestBelowAPath asks through nginx, which takes the path off or leaves it on, and through
 // one that nobody told the API of.
 func TestBelowAPath(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct{ name, path, at, pass string }{
 		{"taken off", "/tools/reset", "/tools/reset", "/"},
 		{"left on", "/tools/reset", "/tools/reset", ""},

@@ -131,6 +131,7 @@ func TestPreferWaitAnswersOnFinish(t *testing.T) {
 }
 
 func TestPreferWaitEnds(t *testing.T) {
+	t.Parallel()
 	l := newLive(t)
 	id := l.submit(t, "phone-1")
 	for header, applied := range map[string]string{

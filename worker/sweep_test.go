@@ -51,6 +51,7 @@ func (b sweepBench) listed(job tasks.Job) bool {
 }
 
 func TestSweepDeliversWhatIsLost(t *testing.T) {
+	t.Parallel()
 	for name, lose := range map[string]func(t *testing.T, b sweepBench, d tasks.Delivery) error{
 		"a task that was deleted, or never enqueued": func(_ *testing.T, b sweepBench, d tasks.Delivery) error {
 			return b.db.Redis.NewInspector().DeleteTask("reset-0", d.TaskID())

@@ -348,6 +348,7 @@ func TestAPanicIsAFailedAttempt(t *testing.T) {
 }
 
 func TestADriverThatIgnoresItsContextDoesNotHoldASlot(t *testing.T) {
+	t.Parallel()
 	release := make(chan struct{})
 	b := newBench(t, driverFunc(func(context.Context, Attempt) error {
 		<-release
@@ -366,6 +367,7 @@ func TestADriverThatIgnoresItsContextDoesNotHoldASlot(t *testing.T) {
 }
 
 func TestATimeoutIsRepeatedUnderTheSameKeyWhereThatIsHarmless(t *testing.T) {
+	t.Parallel()
 	var attempts []Attempt
 	b := newBench(t, repeatable{func(ctx context.Context, a Attempt) error {
 		attempts = append(attempts, a)
@@ -422,6 +424,7 @@ func TestLongMessagesAreCutOnACharacter(t *testing.T) {
 }
 
 func TestWorkIsPutBackWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	entered, goOn := make(chan struct{}), make(chan struct{})
 	b := newBenchOn(t, redisdb.Options{URL: server.URL()}, driverFunc(func(context.Context, Attempt) error {
@@ -499,6 +502,7 @@ func (b bench) waitFinal(t *testing.T, job tasks.Job) tasks.Job {
 }
 
 func TestJobsRunToTheirEndAndNeverTwoOnOneInstance(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	active, calls := map[string]bool{}, 0
 	b := newBenchOn(t, redisdb.Options{URL: redistest.Start(t).URL(), TaskRetention: time.Minute}, driverFunc(func(_ context.Context, a Attempt) error {
@@ -550,6 +554,7 @@ func TestJobsRunToTheirEndAndNeverTwoOnOneInstance(t *testing.T) {
 }
 
 func TestShutdownHandsBackWhatDoesNotEnd(t *testing.T) {
+	t.Parallel()
 	entered := make(chan struct{})
 	b := newBench(t, repeatable{func(ctx context.Context, a Attempt) error {
 		if a.Number > 1 {

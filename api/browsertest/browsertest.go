@@ -29,7 +29,7 @@ type Page struct {
 // picture goes into that folder under the name. More are arguments for Chromium.
 func Open(t testing.TB, url, name string, more ...string) Page {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	dir := t.TempDir()
 	netLog := filepath.Join(dir, "net.json")

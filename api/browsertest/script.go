@@ -15,7 +15,7 @@ import (
 // empty. root is the way to the project's folder. The test fails if the script does.
 func Script(t testing.TB, root, file string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // against a hang; a busy machine needs two
 	defer cancel()
 	modules, err := filepath.Abs(filepath.Join(root, ".bin/npm/node_modules"))
 	if err != nil {

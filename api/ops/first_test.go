@@ -135,6 +135,7 @@ func (g guarded) first(t *testing.T, secret, name, password, again string) answe
 }
 
 func TestALinkMakesTheFirstOperator(t *testing.T) {
+	t.Parallel()
 	g := newGuardedAs(t, ops.Config{}, nil)
 	used, other := g.invite(t), g.invite(t)
 	link := strings.TrimPrefix(ops.FirstOperatorLink(g.URL, used), g.URL)

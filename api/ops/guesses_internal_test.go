@@ -128,6 +128,7 @@ func TestAnOperatorsDeviceWaitsForNoStranger(t *testing.T) {
 
 // A name that does not exist costs as much as one that does.
 func TestNobodysPasswordIsLookedAt(t *testing.T) {
+	t.Parallel()
 	if cost, err := bcrypt.Cost([]byte(nobodysHash)); err != nil || cost != PasswordCost {
 		t.Errorf("cost %d, %v", cost, err)
 	}

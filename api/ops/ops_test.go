@@ -97,6 +97,7 @@ func get(t *testing.T, url string) (status int, body string) {
 }
 
 func TestTheSite(t *testing.T) {
+	t.Parallel()
 	url := newSite(t)
 	t.Run("leads from its home page to the dashboard", func(t *testing.T) {
 		if status, body := get(t, url+"/"); status != http.StatusOK || !strings.Contains(body, `href="asynq"`) {
@@ -152,6 +153,7 @@ func TestTheSite(t *testing.T) {
 }
 
 func TestReadyzOfTheSite(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: server.URL()})
 	if err != nil {

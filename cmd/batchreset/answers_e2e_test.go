@@ -278,9 +278,9 @@ func TestAControlPlaneThatRefusesUs(t *testing.T) {
 	if record, err := s.Job(t.Context(), job); err != nil || !record.FinishedAt.IsZero() || record.Counts.Failed+record.Counts.Unknown > 0 {
 		t.Errorf("%v; the job is %+v", err, record)
 	}
-	if said := s.worker.said(); !strings.Contains(said, "--driver-token-file") {
-		t.Error("the log does not say whose fault it is")
-	}
+	harness.Eventually(t, 30*time.Second, "the log says whose fault it is", func() bool {
+		return strings.Contains(s.worker.said(), "--driver-token-file")
+	})
 	open.Store(true)
 	for phone, it := range s.ended(job) {
 		if it.State != "succeeded" {

@@ -120,6 +120,7 @@ func offered(t *testing.T, environment map[string]string, words ...string) strin
 }
 
 func TestCompletionKnowsWhatThereIs(t *testing.T) {
+	t.Parallel()
 	s := calltest.NewService(t)
 	s.AddRun()
 	id := func(n string) string { return strings.Repeat("0", 31) + n }

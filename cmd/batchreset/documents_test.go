@@ -72,6 +72,7 @@ func headings(document string) map[string]bool {
 }
 
 func TestTheControlPlaneOfTheReadmeResetsPhones(t *testing.T) {
+	t.Parallel()
 	source := readFile(t, root+"deploy/controlplane/main.go")
 	if shown := source[strings.Index(source, "func main()"):]; !strings.Contains(readFile(t, root+"README.md"), "```go\n"+shown+"```\n") {
 		t.Error("the README shows another one than deploy/controlplane/main.go")

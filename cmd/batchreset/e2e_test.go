@@ -366,6 +366,7 @@ func TestAWorkerThatIsKilledInTheMiddle(t *testing.T) {
 }
 
 func TestDevFromGreetingToFinishedJob(t *testing.T) {
+	t.Parallel()
 	dev := exec.Command(binary, "dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--simulator-latency", "10ms") //nolint:noctx // ended below
 	out, err := dev.StdoutPipe()
 	if err != nil {

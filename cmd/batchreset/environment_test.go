@@ -16,6 +16,7 @@ import (
 // TestTheCommandLineWins has variables say, each in another way, what the command line says
 // otherwise.
 func TestTheCommandLineWins(t *testing.T) {
+	t.Parallel()
 	s := calltest.NewService(t)
 	for range 3 {
 		s.Add("failed-1", "phone-2")
@@ -85,6 +86,7 @@ func TestADryRunOfTheEnvironmentStaysOne(t *testing.T) {
 }
 
 func TestVariablesThatContradictEachOther(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		args        string
 		environment map[string]string

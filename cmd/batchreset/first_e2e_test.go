@@ -49,6 +49,7 @@ func askSite(t *testing.T, method, url, session string, form neturl.Values) (sta
 }
 
 func TestTheFirstOperatorOfRealProcesses(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t).URL()
 	startAPI := func() *process {
 		p := start(t, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0")

@@ -104,6 +104,7 @@ func TestWhatIsNotWorthWaitingForEndsAProcessAtOnce(t *testing.T) {
 }
 
 func TestPatienceEnds(t *testing.T) {
+	t.Parallel()
 	for _, args := range services("redis://127.0.0.1:1") {
 		args[len(args)-1] = "1ms"
 		got := command(t, nil, args...)

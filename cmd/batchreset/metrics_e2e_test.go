@@ -24,6 +24,7 @@ func ours(text string) []string {
 }
 
 func TestPrometheusScrapesTheService(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t).URL()
 	api := start(t, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open")
 	started := api.logged("api started")

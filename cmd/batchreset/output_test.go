@@ -112,6 +112,7 @@ func TestCallersOutput(t *testing.T) {
 }
 
 func TestOperatorsOutput(t *testing.T) {
+	t.Parallel()
 	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
 	dir := t.TempDir()
 	fleet, password := filepath.Join(dir, "fleet.csv"), filepath.Join(dir, "password")

@@ -32,6 +32,7 @@ func urlFile(t *testing.T, server *redistest.Server, user string) string {
 // under its own user. Redis must have refused none of them anything, and all that they need of
 // operators.
 func TestEverythingWithTheDocumentedRedisUsers(t *testing.T) {
+	t.Parallel()
 	redis := redistest.StartWithUsers(t, usersFile)
 	admin := redis.Client(t)
 	hooks := newReceiver(t)

@@ -8,6 +8,7 @@ import (
 )
 
 func TestBadSettingsAreRefusedByName(t *testing.T) {
+	t.Parallel()
 	file := func(content string) string {
 		path := filepath.Join(t.TempDir(), "file")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -106,6 +107,7 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 }
 
 func TestAPasswordIsNotRepeatedInAnError(t *testing.T) {
+	t.Parallel()
 	for _, url := range []string{"redis://:hunter2@127.0.0.1:1", "redis://:hunter2@[::1", "http://:hunter2@host"} {
 		if r := command(t, nil, "api", "--redis", url); r.Err == nil || strings.Contains(r.Err.Error(), "hunter2") {
 			t.Errorf("%s: %v", url, r.Err)

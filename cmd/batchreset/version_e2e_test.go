@@ -15,6 +15,7 @@ const (
 )
 
 func TestTheVersionIsTheSameEverywhere(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{"version"}, {"--version"}} {
 		if out, err := exec.CommandContext(t.Context(), binary, args...).Output(); err != nil || string(out) != "batchreset "+versionUnderTest+"\n" {
 			t.Errorf("%s prints %q, %v", args, out, err)

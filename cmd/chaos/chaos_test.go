@@ -26,7 +26,18 @@ const someItem = "8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f-0"
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// buildBinary builds what a run is told to test. Without --binary, a run builds it itself.
+func buildBinary(t *testing.T) string {
+	t.Helper()
+	binary, err := harness.Build(t.Context(), "", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
+
 func TestNoPromiseBreaksInAShortRun(t *testing.T) {
+	binary := buildBinary(t)
 	for _, row := range []struct{ redis, seed, duration, faults string }{
 		// Nothing that takes a minute to get over: no worker is killed, and no call
 		// stalls until its outcome is unknown and its instance locked.
@@ -38,9 +49,11 @@ func TestNoPromiseBreaksInAShortRun(t *testing.T) {
 		t.Run(row.redis, func(t *testing.T) {
 			t.Parallel()
 			var table, story strings.Builder
-			err := chaos(t.Context(), []string{
-				"--redis", row.redis, "--first-seed", row.seed, "--duration", row.duration, "--faults", row.faults,
-			}, &table, &story)
+			args := []string{"--redis", row.redis, "--first-seed", row.seed, "--duration", row.duration, "--faults", row.faults}
+			if row.redis != "everysec" {
+				args = append(args, "--binary", binary)
+			}
+			err := chaos(t.Context(), args, &table, &story)
 			t.Logf("\n%s", table.String())
 			if err != nil {
 				t.Fatalf("%v\n%s", err, story.String())
@@ -57,13 +70,13 @@ func TestNoPromiseBreaksInAShortRun(t *testing.T) {
 // TestAnInterruptedRunEndsAtOnce interrupts a run whose resets take minutes.
 func TestAnInterruptedRunEndsAtOnce(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir, binary := t.TempDir(), buildBinary(t)
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	ended := make(chan error, 1)
 	go func() {
 		ended <- chaos(ctx, []string{
-			"--redis", "always", "--faults", "halt", "--duration", "1h", "--burst", "100", "--history-dir", dir,
+			"--redis", "always", "--faults", "halt", "--duration", "1h", "--burst", "100", "--history-dir", dir, "--binary", binary,
 		}, io.Discard, io.Discard)
 	}()
 	if err := harness.Until(t.Context(), startTimeout, func(ctx context.Context) error {

@@ -118,7 +118,8 @@ func (p *Process) Signal(s os.Signal) error {
 	return nil
 }
 
-// Kill ends the process with SIGKILL, if it still runs, and waits for it.
+// Kill ends the process with SIGKILL, if it still runs, and waits for it. Its children end with
+// it: a Redis that rewrites its file would leave one that goes on to write.
 func (p *Process) Kill() {
 	r := p.current()
 	_ = p.kill(r) // it may have ended
@@ -129,7 +130,15 @@ func (p *Process) kill(r *run) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r.killed = true
-	return r.cmd.Process.Kill()
+	select {
+	case <-r.ended: // its number may be somebody else's now
+		return os.ErrProcessDone
+	default:
+	}
+	if err := syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	return os.ErrProcessDone
 }
 
 // Stop asks the process to end, with SIGTERM as a service manager does, and returns how it

@@ -163,16 +163,32 @@ func TestAProcessDoesNotOutliveAKilledStarter(t *testing.T) {
 	}
 	_, _ = io.Copy(io.Discard, out)
 	_ = parent.Wait() // it was killed
-	if err := Until(t.Context(), time.Minute, func(context.Context) error {
+	wantEnd(t, pid)
+}
+
+// wantEnd waits until a process that is not our child has ended.
+func wantEnd(t *testing.T, pid int) {
+	t.Helper()
+	Eventually(t, time.Minute, "the process ends", func() bool {
 		// Init may leave it as a zombie for a while.
-		stat, gone := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if gone != nil || strings.Contains(string(stat), ") Z ") || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			return nil //nolint:nilerr // what is not there has ended
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err != nil && runtime.GOOS == "linux" || strings.Contains(string(stat), ") Z ") || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+	})
+}
+
+func TestChildrenAreKilledToo(t *testing.T) {
+	p := shell(t, "sleep 600 & echo $!; wait")
+	var pid int
+	Eventually(t, time.Minute, "the child starts", func() bool {
+		text, err := os.ReadFile(p.Log)
+		if err != nil || !strings.HasSuffix(string(text), "\n") {
+			return false
 		}
-		return errors.New("it still runs")
-	}); err != nil {
-		t.Error(err)
-	}
+		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+		return err == nil
+	})
+	p.Kill()
+	wantEnd(t, pid)
 }
 
 func TestFreeAddr(t *testing.T) {

@@ -13,6 +13,9 @@ import (
 
 func main() {
 	program := os.Args[1:]
+	if len(program) == 0 {
+		log.Fatal("which program resets the phone $PHONE? Such as: controlplane sh -c 'echo $PHONE'")
+	}
 	var calls sync.Map // by phone and key: a call that is repeated gets the answer to the first one
 	http.HandleFunc("POST /phones/{id}/reset", func(w http.ResponseWriter, r *http.Request) {
 		phone, key := r.PathValue("id"), r.Header.Get("Idempotency-Key")

@@ -65,6 +65,7 @@ func TestTheOffsetIsAMetric(t *testing.T) {
 }
 
 func TestAClusterHasEachPrimaryCompared(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t)
 	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: cluster.URL()})
 	if err != nil {

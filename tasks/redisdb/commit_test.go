@@ -40,6 +40,7 @@ func withReplica(t *testing.T) (primary, replica *redistest.Server) {
 }
 
 func TestCommitWaitsForReplicas(t *testing.T) {
+	t.Parallel()
 	primary, replica := withReplica(t)
 	w := open(t, redisdb.Options{URL: primary.URL(), CommitReplicas: 1})
 	job := w.submit(t, "phone-1", "phone-2")
@@ -94,6 +95,7 @@ func TestCommitWaitsForReplicas(t *testing.T) {
 // Who asks again for what was done, but not heard of by enough replicas, is told that it is
 // done when they have it: a failover would forget it.
 func TestWhatWasDoneBeforeWaitsForReplicasToo(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	primary, replica := withReplica(t)
 	w := open(t, redisdb.Options{URL: primary.URL(), CommitReplicas: 1})

@@ -75,6 +75,7 @@ func must(t *testing.T, err error) {
 }
 
 func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
+	t.Parallel()
 	w, heard := openBounded(t, redisdb.Options{LateEntries: 100})
 	ctx := t.Context()
 	by := tasks.Actor{By: "user x@y", Reason: "flood"}
@@ -216,6 +217,7 @@ func TestTooManyLateEntriesAreTold(t *testing.T) {
 }
 
 func TestNewWorkIsRefusedBeforeRedisIsFull(t *testing.T) {
+	t.Parallel()
 	w, _ := openBounded(t, redisdb.Options{FullAt: 60})
 	ctx := t.Context()
 	info := w.rdb.InfoMap(ctx, "memory").Val()["Memory"]

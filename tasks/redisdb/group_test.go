@@ -116,6 +116,7 @@ func TestGroupsLoadTheirScripts(t *testing.T) {
 }
 
 func TestACallInAGroupEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	w := inGroups(t)
 	all := w.many(t, 64)
 	if err := w.rdb.Do(t.Context(), "CLIENT", "PAUSE", 1000, "ALL").Err(); err != nil {

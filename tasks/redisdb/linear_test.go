@@ -379,6 +379,7 @@ func (c *crowd) work(ctx context.Context, r *rand.Rand, client, n int, late *syn
 // TestARecordIsLinearizable: whatever many do to one record at the same time, it is as if they
 // had done it one after the other, as the specification above says.
 func TestARecordIsLinearizable(t *testing.T) {
+	t.Parallel()
 	w := open(t, redisdb.Options{URL: redistest.Start(t).URL()})
 	w.rdb.Set(t.Context(), "reset:worker:{"+aliveWorker+"}", "", 0)
 	rounds, unclear := 0, 0

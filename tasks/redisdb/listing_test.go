@@ -122,6 +122,7 @@ func TestACursorHoldsWhileJobsArriveAndOnlyForItsFilters(t *testing.T) {
 // What matches little is looked for in many requests, each with a bound, and jobs of one
 // moment are told apart however many they are.
 func TestAListReadsABoundedNumberOfRecords(t *testing.T) {
+	t.Parallel()
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "phone-1")
 		record, err := w.rdb.HGetAll(t.Context(), "reset:{"+job.ID+"}").Result()

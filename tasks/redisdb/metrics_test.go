@@ -169,6 +169,7 @@ func TestQueuesAreAsAsynqHasThem(t *testing.T) {
 }
 
 func TestAScrapeDoesNotHangWhenRedisIsAway(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	w := open(t, redisdb.Options{URL: server.URL()})
 	if got := gather(t, w.db); got["redis_up{}"] != 1 || got["redis_round_trip_duration_seconds{}"] == 0 || got["redis_round_trips_unanswered_total{}"] != 0 {

@@ -486,6 +486,7 @@ func (m *model) Check(t *rapid.T) {
 }
 
 func TestRandomCommandsKeepTheRecordTrue(t *testing.T) {
+	t.Parallel()
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		rapid.Check(t, func(rt *rapid.T) {
 			instances := []string{"phone-1", "phone-2", "phone-3"}[:rapid.IntRange(1, 3).Draw(rt, "instances")]

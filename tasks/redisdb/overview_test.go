@@ -10,6 +10,7 @@ import (
 )
 
 func TestOverview(t *testing.T) {
+	t.Parallel()
 	both(t, redisdb.Options{Driver: "http", Queues: 12}, func(t *testing.T, w world) {
 		ctx, stop := context.WithCancel(t.Context())
 		written := make(chan error, 1)

@@ -24,6 +24,7 @@ func openError(t *testing.T, url string) error {
 }
 
 func TestWhatIsWorthWaitingFor(t *testing.T) {
+	t.Parallel()
 	for answer, want := range map[string]bool{
 		"LOADING Redis is loading the dataset in memory":                                         true,
 		"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.":       true,
@@ -65,6 +66,7 @@ func TestWhatIsWorthWaitingFor(t *testing.T) {
 
 // INFO is answered all the time.
 func TestARedisThatIsLoadingIsNotReady(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, "appendonly no")
 	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: server.URL()})
 	if err != nil {

@@ -128,7 +128,7 @@ const (
 	// backlogsFresh is how long a look at the lengths of the queues is good for.
 	backlogsFresh = time.Second
 	// backlogsWait is how long a submit waits for a look, if the last one is so old that it
-	// says nothing, and backlogsPatience bounds the look.
+	// says nothing. backlogsPatience bounds the look, but for what asynq does, which has no context.
 	backlogsWait     = 50 * time.Millisecond
 	backlogsStale    = 10 * time.Second
 	backlogsPatience = 10 * time.Second

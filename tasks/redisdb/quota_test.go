@@ -227,6 +227,7 @@ func TestTheBacklogIsBounded(t *testing.T) {
 }
 
 func TestPolicies(t *testing.T) {
+	t.Parallel()
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		ctx := t.Context()
 		other, err := redisdb.Open(ctx, redisdb.Options{URL: "redis://" + w.rdb.Options().Addr, Embedded: true})

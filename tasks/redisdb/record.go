@@ -103,7 +103,7 @@ func (r *Records) submit(ctx context.Context, s tasks.Submission) (tasks.Job, er
 		return tasks.Job{}, fmt.Errorf("create job record: the script answered %v", answer)
 	case created == listed.UnixMilli():
 		r.metrics.accept(r.metrics.submitted, len(s.InstanceIDs))
-		r.audit.Tell(s.Audited(id), nil)
+		r.audit.Announce(s.Audited(id), nil)
 	default:
 		r.jobs.IndexAt(ctx, created, s.Tenant, id) // another sending of this request made the record
 	}
@@ -246,7 +246,7 @@ func (r *Records) retry(ctx context.Context, id string, states []tasks.ItemState
 		if !slices.Contains(tasks.RetryStates, state) {
 			return fmt.Errorf("retry: an item that is %q cannot be opened", state)
 		}
-		letters.WriteByte(state[0]) // see stateOf
+		letters.WriteByte(state[0]) // see codec.StateOf
 	}
 	job, err := r.jobs.Job(ctx, id)
 	if err != nil {

@@ -669,6 +669,7 @@ func TestARecordOfAnotherSchemaIsNotGuessedAt(t *testing.T) {
 }
 
 func TestSubmitFailsWithinItsDeadlineWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	w := open(t, redisdb.Options{URL: server.URL()})
 	server.Kill()

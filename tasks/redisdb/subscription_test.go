@@ -29,6 +29,7 @@ func subscriptions(t *testing.T, rdb redis.UniversalClient) int {
 // TestOneSubscriptionForAProcess has many asynq servers, which all hear of a task that is
 // cancelled on the dashboard, over one connection, also after it broke.
 func TestOneSubscriptionForAProcess(t *testing.T) {
+	t.Parallel()
 	w := open(t, redisdb.Options{URL: redistest.Start(t).URL()})
 	ctx, stop := context.WithCancel(t.Context())
 	listening := make(chan error, 3)

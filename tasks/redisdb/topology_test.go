@@ -285,6 +285,7 @@ func TestOpenOverTLS(t *testing.T) {
 }
 
 func TestOpenWithCertificates(t *testing.T) {
+	t.Parallel()
 	certs := redistest.NewCerts(t)
 	named, stranger := redistest.NewCerts(t, "redis.example"), redistest.NewCerts(t)
 	server, other := redistest.Setup{TLS: certs}.Start(t), redistest.Setup{TLS: named}.Start(t)
@@ -315,6 +316,7 @@ func TestOpenWithCertificates(t *testing.T) {
 
 // TestSentinelsThatAskWhoIsThere have another password than Redis.
 func TestSentinelsThatAskWhoIsThere(t *testing.T) {
+	t.Parallel()
 	s := redistest.Setup{Password: "p", SentinelUser: "client", SentinelPassword: "sp"}.StartSentinel(t)
 	for _, row := range []struct {
 		name string
@@ -349,6 +351,7 @@ func TestSentinelsThatAskWhoIsThere(t *testing.T) {
 }
 
 func TestAClusterSharesTheWork(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t)
 	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: c.URL(), Queues: 16})
 	if err != nil {

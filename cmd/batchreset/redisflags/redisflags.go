@@ -58,8 +58,10 @@ func (f *Flags) Open(ctx context.Context, opts redisdb.Options) (*redisdb.DB, er
 	return db, f.named(err)
 }
 
+const stopped = "stopped before Redis was there"
+
 // ErrStopped says that a process was told to stop while it waited for its Redis.
-var ErrStopped = errors.New("stopped before Redis was there")
+var ErrStopped = errors.New(stopped)
 
 // Await is Open for a process that may have been started before its Redis. It returns
 // ErrStopped if ctx ends while it waits.
@@ -83,7 +85,7 @@ func (f *Flags) Await(ctx context.Context, opts redisdb.Options, log *slog.Logge
 		}
 	}
 	if err != nil && ctx.Err() != nil {
-		log.Info("stopped before Redis was there")
+		log.Info(stopped)
 		return nil, ErrStopped
 	}
 	return db, f.named(err)

@@ -82,7 +82,7 @@ func newTraceUploader(endpoint string) (*traceUploader, error) {
 		header.Set("Content-Encoding", "gzip")
 	}
 	if header.Get("User-Agent") == "" {
-		header.Set("User-Agent", "batchreset/"+terminal.Version())
+		header.Set("User-Agent", terminal.UserAgent())
 	}
 	return &traceUploader{client: client, url: tracesURL(endpoint), header: header, pack: compression == "gzip"}, nil
 }

@@ -36,7 +36,7 @@ func (a *Audit) Decide(ctx context.Context, e tasks.AuditEntry, act func(context
 		if !e.Stops() {
 			return OrFull(missing)
 		}
-		a.Tell(e, missing) // before it is done: nothing else would tell of it
+		a.Announce(e, missing) // before it is done: nothing else would tell of it
 	}
 	// A caller who hangs up now would leave an entry of something that was not done.
 	ctx, cancel := wire.Outlive(ctx)
@@ -51,9 +51,9 @@ func (a *Audit) Decide(ctx context.Context, e tasks.AuditEntry, act func(context
 			return nil
 		}
 	case missing == nil:
-		a.Tell(e, nil)
+		a.Announce(e, nil)
 	case !a.late.add(e) && a.late.bound > 0:
-		a.Tell(e, fmt.Errorf("%d entries wait to be written, this one will not be", a.late.bound))
+		a.Announce(e, fmt.Errorf("%d entries wait to be written, this one will not be", a.late.bound))
 	}
 	return err
 }
@@ -143,8 +143,8 @@ func (a *Audit) TakeBack(ctx context.Context, id string) error {
 	return nil
 }
 
-// Tell tells Audit's listener of an entry: missing is nil if it is in the trail.
-func (a *Audit) Tell(e tasks.AuditEntry, missing error) {
+// Announce tells the listener of [NewAudit] of an entry: missing is nil if it is in the trail.
+func (a *Audit) Announce(e tasks.AuditEntry, missing error) {
 	if a.told != nil {
 		a.told(e, missing)
 	}
@@ -188,7 +188,7 @@ func (a *Audit) writeLate(ctx context.Context) {
 			return
 		}
 		a.late.drop()
-		a.Tell(e, nil)
+		a.Announce(e, nil)
 	}
 }
 

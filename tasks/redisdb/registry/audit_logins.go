@@ -55,7 +55,7 @@ func (a *Audit) enterFailedLogin(ctx context.Context, detail, from string) error
 	if err := a.enterNow(ctx, e); err != nil {
 		return err
 	}
-	a.Tell(e, nil)
+	a.Announce(e, nil)
 	return nil
 }
 

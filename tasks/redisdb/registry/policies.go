@@ -49,7 +49,7 @@ type Policies struct {
 	look    *wire.Look[*policyLook]
 }
 
-// NewPolicies makes Policies, which somebody closes.
+// NewPolicies makes Policies. The caller closes them.
 func NewPolicies(client *wire.Client, audit *Audit, leftOut *codec.LeftOut) *Policies {
 	p := &Policies{redis: client, audit: audit, leftOut: leftOut}
 	p.look = wire.NewLook(policyFresh, policyPatience, p.read)

@@ -38,7 +38,7 @@ type Storage struct {
 }
 
 // NewStorage makes a Storage that takes no new work once fullAt percent of the maxmemory of a
-// server of Redis are used; 0 = DefaultFullAt. An embedded Redis has no bound. Somebody closes it.
+// server of Redis are used; 0 = DefaultFullAt. An embedded Redis has no bound. The caller closes it.
 func NewStorage(client *wire.Client, fullAt int, embedded bool) *Storage {
 	s := &Storage{redis: client, fullAt: cmp.Or(fullAt, DefaultFullAt), embedded: embedded}
 	s.fill = wire.NewLook(memoryFresh, memoryPatience, func(ctx context.Context, _ *float64) (float64, error) { return s.fullest(ctx) })
