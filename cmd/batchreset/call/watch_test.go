@@ -96,11 +96,12 @@ func TestWatch(t *testing.T) {
 		s.Looks = 1000
 		s.Add("phone-1")
 		ctx, interrupt := terminaltest.Interruptible(t)
-		s.Looking = func(_ http.ResponseWriter, _ *http.Request, n int) bool {
+		s.Looking = func(_ http.ResponseWriter, r *http.Request, n int) bool {
 			if n == 2 {
 				interrupt()
+				<-r.Context().Done() // it hangs up
 			}
-			return false
+			return n == 2
 		}
 		s.callWith(ctx, nil, "watch", job1).Wants(t, terminaltest.ExitInterrupted, "1 instance in 1 job: 1 pending\n", "batchreset: interrupted; the jobs go on; 'batchreset watch "+job1+"' follows them, 'batchreset cancel "+job1+"' takes back")
 	})
