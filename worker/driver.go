@@ -26,6 +26,37 @@ type Repeater interface {
 	Repeatable() bool
 }
 
+// Looker is implemented by a driver that can see whether an instance is in its initial state.
+type Looker interface {
+	// Look says what state the instance is in now, and how that is known. It changes nothing, and
+	// may be called at any time: after a reset that the upstream calls done, and before anything
+	// else when an earlier call is in doubt. It must return soon after ctx ends. An error says
+	// that the driver could not look, or did not understand what it saw: the worker looks again.
+	Look(ctx context.Context, a Attempt) (Sight, error)
+}
+
+// Sight is what a [Looker] saw.
+type Sight struct {
+	State SightState
+	// Evidence is what was seen and by which call, such as a boot ID or the time of birth of the
+	// data, at most MaxEvidence bytes; what is longer is cut. It is kept with the item.
+	Evidence string
+}
+
+// SightState is the state of an instance as far as a [Looker] can see.
+type SightState string
+
+// The states of an instance. NotInitial is certain: the reset has not happened, and may be tried
+// again. Unclear is neither: the item stays in doubt.
+const (
+	Initial    SightState = "initial"
+	NotInitial SightState = "not initial"
+	Unclear    SightState = "unclear"
+)
+
+// MaxEvidence is the size limit of evidence in bytes.
+const MaxEvidence = 256
+
 // Gate is implemented by a driver that decides when an attempt may begin: when the upstream can
 // be reached, and within the limits of rate and concurrency.
 type Gate interface {
@@ -45,8 +76,13 @@ type Turn interface {
 // Attempt is what a driver is given: one try at resetting one item.
 type Attempt struct {
 	InstanceID string
-	ItemID     string
-	Number     int // from 1; counts every attempt of the item
+	// Address is where the driver finds the instance, as the fleet has it; empty: by its ID.
+	Address string
+	// Labels are those of the instance in the fleet. They must not be changed.
+	Labels map[string]string
+
+	ItemID string
+	Number int // from 1; counts every attempt of the item
 
 	// Key is the driver key: the same for every call whose predecessor's
 	// outcome is not known, so that a control plane that honours idempotency
