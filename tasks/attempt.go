@@ -35,6 +35,8 @@ type Outcome struct {
 	// Unanswered says that the call had no answer. Such attempts have a budget of
 	// their own: they are no definite failures, and must not go on for ever.
 	Unanswered bool
+	// Evidence is what was seen of the instance after the call, or empty.
+	Evidence string
 	// Busy says that the instance was occupied.
 	Busy bool
 	// Delay is when the next attempt is due after Retry; 0 = not known yet.

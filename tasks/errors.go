@@ -41,6 +41,7 @@ const (
 	ResetFailed     Code = "RESET.1007" // the upstream gave no code
 	NotInTime       Code = "RESET.1008"
 	NotUnderstood   Code = "RESET.1009" // the upstream's answer; outcome unknown
+	NotConfirmed    Code = "RESET.1010" // done by the upstream's answer, but a look does not show it
 )
 
 // Error is a failure with a code for programs and a sentence for people. A

@@ -65,6 +65,8 @@ type Item struct {
 	NotBefore Time   `json:"not_before,omitzero"`
 	Code      Code   `json:"error_code,omitempty"`
 	Message   string `json:"error_msg,omitempty"`
+	// Evidence is what was seen of the instance after its last attempt, by a driver that can look.
+	Evidence string `json:"evidence,omitempty"`
 	// History lists the attempts that did not succeed, the last 20 of them. It
 	// survives a retry of the job.
 	History []PastAttempt `json:"history,omitempty"`

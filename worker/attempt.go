@@ -67,10 +67,10 @@ const (
 	// and at the end of the process. With the last one, which Redis's timeouts bound, it stays
 	// below lockMargin.
 	storePatience = 30 * time.Second
-	// lookPatience is how long the last look before a reset is sent may take, and lookFresh how
-	// old its result may be when the reset is sent: after that it is repeated.
-	lookPatience = 5 * time.Second
-	lookFresh    = 500 * time.Millisecond
+	// lastLookPatience is how long the last look before a reset is sent may take, and lastLookFresh
+	// how old its result may be when the reset is sent: after that it is repeated.
+	lastLookPatience = 5 * time.Second
+	lastLookFresh    = 500 * time.Millisecond
 	// redisDelay is how long a task waits after Redis could not be asked about its record.
 	redisDelay = 5 * time.Second
 	// brokenTries is how often a record that cannot be read is tried, and brokenDelay how long
@@ -196,8 +196,8 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 		callCtx = a.startSpan(callCtx)
 	}
 	called = true
-	failure, interrupted := a.call(callCtx, turn)
-	return a.end(ctx, start, failure, interrupted)
+	result, interrupted := a.call(callCtx, turn)
+	return a.end(ctx, start, result, interrupted)
 }
 
 // refused decides what becomes of the task of an attempt that could not begin.
@@ -228,10 +228,13 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 }
 
 // end writes how the attempt ended and says what becomes of the task.
-func (a *attempt) end(ctx context.Context, start time.Time, failure *DriverError, interrupted bool) error {
-	end := judge(failure, circumstances{
-		begun: a.begun, maxFailures: a.cfg.MaxAttempts, repeatable: a.repeatable, interrupted: interrupted,
+func (a *attempt) end(ctx context.Context, start time.Time, result result, interrupted bool) error {
+	end := judge(failureOf(result.err), circumstances{
+		begun: a.begun, maxFailures: a.cfg.MaxAttempts, repeatable: a.repeatable || a.looker != nil, interrupted: interrupted,
 	})
+	// The instance stays locked until a call that may still be going on must be over.
+	end.unlock = end.unlock && !result.resolved
+	end.outcome.Evidence = result.evidence
 	end.outcome.Message = clip(end.outcome.Message)
 	end.outcome.MaxFailures = *a.policy.MaxFailures
 	if !end.outcome.Busy { // a busy item is judged by how long it has been busy

@@ -13,27 +13,30 @@ import (
 
 // call runs the driver under the attempt timeout. interrupted says that the
 // attempt was stopped from outside.
-func (a *attempt) call(ctx context.Context, turn Turn) (failure *DriverError, interrupted bool) {
+func (a *attempt) call(ctx context.Context, turn Turn) (r result, interrupted bool) {
 	ctx, cancel := context.WithDeadline(ctx, a.deadline)
 	defer cancel()
 	defer context.AfterFunc(a.stop, cancel)()
 	turn.Take()
-	err := a.await(ctx, a.start(ctx, turn))
-	interrupted = errors.Is(ctx.Err(), context.Canceled)
+	r = a.await(ctx, a.start(ctx, turn))
+	return r, errors.Is(ctx.Err(), context.Canceled)
+}
+
+// failure is a driver's error with a verdict, or nil.
+func failureOf(err error) *DriverError {
 	if err == nil {
-		return nil, interrupted
+		return nil
 	}
-	failure, ok := errors.AsType[*DriverError](err)
-	if !ok {
-		failure = &DriverError{Verdict: Unknown, Message: err.Error()}
+	if e, ok := errors.AsType[*DriverError](err); ok {
+		return e
 	}
-	return failure, interrupted
+	return &DriverError{Verdict: Unknown, Message: err.Error()}
 }
 
 // start calls the driver, which may not return in its time, or ever. It and await are not
 // parts of call so that an attempt that waits has a small stack: 8 kB with that of the
 // driver, or else 12 (row inflight of the benchmark, with 10,000 of them).
-func (a *attempt) start(ctx context.Context, turn Turn) <-chan error {
+func (a *attempt) start(ctx context.Context, turn Turn) <-chan result {
 	input := Attempt{
 		InstanceID: a.d.InstanceID, ItemID: a.d.ItemID, Number: a.begun.Number,
 		Key: a.begun.Key, Deadline: a.deadline, MaySend: func() error { return a.maySend(ctx) }, Ambiguous: a.begun.Ambiguous, Checkpoint: a.begun.Checkpoint,
@@ -44,7 +47,7 @@ func (a *attempt) start(ctx context.Context, turn Turn) <-chan error {
 			return a.store.Checkpoint(ctx, a.d, a.token, checkpoint)
 		},
 	}
-	returned := make(chan error, 1) // buffered: a driver left behind must be able to end
+	returned := make(chan result, 1) // buffered: a driver left behind must be able to end
 	a.drivers.Go(func() {
 		defer turn.Leave()
 		returned <- a.reset(ctx, input)
@@ -53,42 +56,42 @@ func (a *attempt) start(ctx context.Context, turn Turn) <-chan error {
 }
 
 // await waits for the driver's answer, until driverGrace after its time.
-func (a *attempt) await(ctx context.Context, returned <-chan error) error {
+func (a *attempt) await(ctx context.Context, returned <-chan result) result {
 	select {
-	case err := <-returned:
-		return err
+	case r := <-returned:
+		return r
 	case <-ctx.Done():
 	}
 	select {
-	case err := <-returned:
-		return err
+	case r := <-returned:
+		return r
 	case <-time.After(driverGrace):
 		a.say(slog.LevelError, "the driver does not return after its time, left behind")
-		return &DriverError{Verdict: Unknown, Message: "the driver did not return in time"}
+		return result{err: &DriverError{Verdict: Unknown, Message: "the driver did not return in time"}}
 	}
 }
 
 // maySend is the last look before a reset is sent: whether nobody has halted the tenant, the
 // record lets this attempt go on, and this process was not frozen meanwhile.
 func (a *attempt) maySend(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	ctx, cancel := context.WithTimeout(ctx, lastLookPatience)
 	defer cancel()
 	if err := a.inTime(); err != nil {
 		return err
 	}
 	for {
 		start := time.Now()
-		if err := a.look(ctx); err != nil {
+		if err := a.lastLook(ctx); err != nil {
 			return err
 		}
-		if time.Since(start) <= lookFresh {
+		if time.Since(start) <= lastLookFresh {
 			return a.inTime() // the look may have taken long
 		}
 	}
 }
 
-// look asks Redis whether the attempt may go on.
-func (a *attempt) look(ctx context.Context) error {
+// lastLook asks Redis whether the attempt may go on.
+func (a *attempt) lastLook(ctx context.Context) error {
 	policy, err := a.store.Policy(ctx, a.d.Tenant)
 	if err == nil && policy.Halt() != nil {
 		err = errHalted(policy)
@@ -114,16 +117,19 @@ func (a *attempt) inTime() error {
 }
 
 // reset calls the driver and turns a panic into an error.
-func (a *attempt) reset(ctx context.Context, input Attempt) (err error) {
+func (a *attempt) reset(ctx context.Context, input Attempt) (r result) {
 	defer func() {
 		if p := recover(); p != nil {
 			a.say(slog.LevelError, "the driver panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 			// Nobody knows how far it came.
-			err = &DriverError{Verdict: Unknown, Code: string(tasks.ResetFailed), Message: fmt.Sprintf("the driver panicked: %v", p)}
+			r.err = &DriverError{Verdict: Unknown, Code: string(tasks.ResetFailed), Message: fmt.Sprintf("the driver panicked: %v", p)}
 		}
 	}()
 	if err := a.inTime(); err != nil { // begin may have taken long
-		return &DriverError{Verdict: NotSent, Message: "nothing was sent: " + err.Error()}
+		return result{err: &DriverError{Verdict: NotSent, Message: "nothing was sent: " + err.Error()}}
 	}
-	return a.driver.Reset(ctx, input)
+	if a.looker != nil {
+		return a.resetAndLook(ctx, input)
+	}
+	return result{err: a.driver.Reset(ctx, input)}
 }

@@ -203,7 +203,7 @@ func TestALookThatTookTooLongIsRepeated(t *testing.T) {
 		if err := b.db.Records.Cancel(t.Context(), job.ID, tasks.Actor{}); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(lookFresh + 10*time.Millisecond) // to be late is what is tested
+		time.Sleep(lastLookFresh + 10*time.Millisecond) // to be late is what is tested
 	}
 	_ = b.deliver(t, job)
 	if it := b.item(t, job); calls != 0 || it.State != tasks.ItemCancelled {

@@ -23,6 +23,7 @@ type Config struct {
 	Lanes           int           // asynq servers that share the work
 	MaxAttempts     int           // failures after which an item is given up
 	AttemptTimeout  time.Duration // for one driver call, from lock to answer
+	LookPatience    time.Duration // until a look must show what the upstream calls done
 	ShutdownTimeout time.Duration // for running attempts to end by themselves
 	Tracer          trace.Tracer  // makes a span of each attempt in the trace of its job; nil: none
 }
@@ -43,6 +44,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("--max-attempts must be at least 1, not %d", c.MaxAttempts)
 	case c.AttemptTimeout < time.Second:
 		return fmt.Errorf("--attempt-timeout must be at least 1s, not %s", c.AttemptTimeout)
+	case c.LookPatience < 0:
+		return fmt.Errorf("--look-patience must not be negative")
 	case c.ShutdownTimeout < 0:
 		return fmt.Errorf("--shutdown-timeout must not be negative")
 	}
@@ -58,6 +61,8 @@ type Worker struct {
 	store      Store
 	driver     Driver
 	repeatable bool
+	looker     Looker // nil: the driver cannot look
+	lookPause  time.Duration
 	gate       Gate // nil: always open
 	log        *slog.Logger
 	pulse      *pulse
@@ -94,6 +99,7 @@ func New[S Server](cfg Config, store Store, driver Driver, newServer func(asynq.
 		w.repeatable = r.Repeatable()
 	}
 	w.gate, _ = driver.(Gate)
+	w.looker, w.lookPause = lookerOf(driver), lookFirst
 	w.draining, w.drain = context.WithCancel(context.Background())
 	w.stop, w.interrupt = context.WithCancel(context.Background())
 	w.newServer = func(cfg asynq.Config) Server { return newServer(cfg) }

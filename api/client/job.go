@@ -54,6 +54,8 @@ type Item struct {
 	NotBefore time.Time `json:"not_before"`
 	Code      string    `json:"error_code"`
 	Message   string    `json:"error_msg"`
+	// Evidence is what was seen of the instance after its last attempt, if the driver can look.
+	Evidence string `json:"evidence"`
 	// History are the attempts that did not succeed, the last 20 of them.
 	History []PastAttempt `json:"history"`
 }

@@ -252,6 +252,56 @@ func TestAnAnswerIsDoneOnlyIfItIsUnderstoodSo(t *testing.T) {
 	s.stop()
 }
 
+// lying answers 200 to every reset, and wipes only the phones that are honest. The others are as
+// they were before, whenever somebody looks.
+type lying struct {
+	mu    sync.Mutex
+	wiped map[string]int
+	calls map[string]int
+}
+
+func (p *lying) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	phone := r.PathValue("phone")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r.Method == http.MethodGet {
+		_, _ = fmt.Fprintf(w, `{"initial":%t,"evidence":"wiped %d times"}`, p.wiped[phone] > 0, p.wiped[phone])
+		return
+	}
+	p.calls[phone]++
+	if strings.HasPrefix(phone, "honest") {
+		p.wiped[phone]++
+	}
+}
+
+func TestAControlPlaneThatLies(t *testing.T) {
+	t.Parallel()
+	plane := &lying{wiped: map[string]int{}, calls: map[string]int{}}
+	mux := http.NewServeMux()
+	mux.Handle("POST /phones/{phone}", plane)
+	mux.Handle("GET /phones/{phone}/look", plane)
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	s := startService(t, server.URL, "--driver-look-url", server.URL+"/phones/{instance_id}/look", "--look-patience", "100ms", "--max-attempts", "2")
+	phones := []string{"honest-1", "honest-2", "liar-1", "liar-2", "liar-3"}
+	items := s.ended(s.submit(phones...))
+	for _, phone := range phones {
+		want, attempts, evidence := "succeeded ", 1, "wiped 1 times"
+		if strings.HasPrefix(phone, "liar") {
+			want, attempts, evidence = "failed RESET.1010", 2, "wiped 0 times"
+		}
+		it := items[phone]
+		if got := it.State + " " + it.Code; got != want || it.Attempts != attempts || !strings.HasSuffix(it.Evidence, "/look: "+evidence) {
+			t.Errorf("%s is %+v, want %s with %q", phone, it, want, evidence)
+		}
+		if plane.calls[phone] != it.Attempts {
+			t.Errorf("%s has %d attempts and was reset %d times", phone, it.Attempts, plane.calls[phone])
+		}
+	}
+	s.stop()
+}
+
 // TestAControlPlaneThatRefusesUs has a token that is not taken any more, and is again.
 func TestAControlPlaneThatRefusesUs(t *testing.T) {
 	t.Parallel()

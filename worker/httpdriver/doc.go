@@ -40,6 +40,12 @@
 // another reset, if the checkpoint was saved. Polls go only to the scheme and host of the
 // template: the bearer token is not for others.
 //
+// # Looking
+//
+// With [Config.LookURL] the driver is [Looking]: a GET of that URL says whether an instance is in its
+// initial state, as {"initial":true|false,"evidence":…}. Evidence is text, or any other JSON.
+// An answer that is not a 200, not JSON, cut off, or without initial says nothing.
+//
 // # Words
 //
 // These words are known, as text or number, in any case, with or without _, - and spaces:

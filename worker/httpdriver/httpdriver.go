@@ -31,6 +31,10 @@ type Config struct {
 	// URL is the template of the URL that resets an instance. It contains
 	// {instance_id} in its path or query.
 	URL string
+	// LookURL is the template of the URL that says whether an instance is in its initial state,
+	// on the same host as URL, because the token is sent there, too. Empty: there is none, and
+	// the driver cannot look.
+	LookURL string
 	// Token is sent as a bearer token, if set.
 	Token string
 	// Idempotent says that the control plane does calls with the same
@@ -61,6 +65,11 @@ type Driver struct {
 func New(cfg Config) (*Driver, error) {
 	if err := checkTemplate(cfg.URL); err != nil {
 		return nil, fmt.Errorf("--driver-url %w", err)
+	}
+	if cfg.LookURL != "" {
+		if err := checkLook(cfg.LookURL, cfg.URL); err != nil {
+			return nil, fmt.Errorf("--driver-look-url %w", err)
+		}
 	}
 	if strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, errors.New("--driver-token-file has a token with characters that a header cannot carry")
@@ -100,6 +109,18 @@ func checkTemplate(template string) error {
 		return errors.New("must not contain a user or password; use a bearer token")
 	case a.Host != b.Host || a.Path == b.Path && a.RawQuery == b.RawQuery:
 		return fmt.Errorf("must have %s in its path or query", placeholder)
+	}
+	return nil
+}
+
+func checkLook(look, reset string) error {
+	if err := checkTemplate(look); err != nil {
+		return err
+	}
+	a, _ := expand(look, "a") // both are checked
+	b, _ := expand(reset, "a")
+	if origin(a) != origin(b) {
+		return fmt.Errorf("must have the scheme and host of --driver-url, %s", origin(b))
 	}
 	return nil
 }

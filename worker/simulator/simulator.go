@@ -1,6 +1,12 @@
 // Package simulator is a driver without phones: resets take time, fail or hang as
 // its settings say. The same seed gives the same outcomes, whatever the order in
 // which items run.
+//
+// Some instances have a character, by the beginning of their ID:
+//
+//	flaky-…  the first attempt fails
+//	lies-…   the reset is called done, and a look shows that nothing has happened
+//	slow-…   a reset takes ten times as long
 package simulator
 
 import (
@@ -9,6 +15,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	"batchreset/worker"
@@ -51,7 +58,10 @@ func (d *Driver) Reset(ctx context.Context, a worker.Attempt) error {
 	_, _ = h.Write([]byte(a.InstanceID + " " + strconv.Itoa(a.Number))) // never fails
 	random := rand.New(rand.NewPCG(uint64(d.cfg.Seed), h.Sum64()))
 	latency := time.Duration(float64(d.cfg.Latency) * (0.5 + random.Float64()))
-	fails := random.Float64() < d.cfg.FailureRate
+	if strings.HasPrefix(a.InstanceID, "slow-") {
+		latency *= 10
+	}
+	fails := random.Float64() < d.cfg.FailureRate || strings.HasPrefix(a.InstanceID, "flaky-") && a.Number == 1
 	hangs := random.Float64() < d.cfg.HangRate
 
 	if err := a.MaySend(); err != nil {
@@ -72,4 +82,15 @@ func (d *Driver) Reset(ctx context.Context, a worker.Attempt) error {
 		return &worker.DriverError{Verdict: worker.Retryable, Code: "CPS.0003", Message: "simulated failure"}
 	}
 	return nil
+}
+
+// Looking is a Driver that can look: a [worker.Looker].
+type Looking struct{ *Driver }
+
+// Look sees every instance in its initial state, but for those that lie.
+func (Looking) Look(_ context.Context, a worker.Attempt) (worker.Sight, error) {
+	if strings.HasPrefix(a.InstanceID, "lies-") {
+		return worker.Sight{State: worker.NotInitial, Evidence: "simulated: the data is still there"}, nil
+	}
+	return worker.Sight{State: worker.Initial, Evidence: "simulated: no data"}, nil
 }

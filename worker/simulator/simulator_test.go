@@ -145,6 +145,37 @@ func TestNothingIsResetThatMayNotBeSent(t *testing.T) {
 	}
 }
 
+func TestInstancesHaveACharacter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, err := simulator.New(simulator.Config{Latency: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		looking := simulator.Looking{Driver: d}
+		for _, row := range []struct {
+			id       string
+			number   int
+			fails    bool
+			slowly   bool
+			seenThen worker.SightState
+		}{
+			{"phone-1", 1, false, false, worker.Initial},
+			{"flaky-1", 1, true, false, worker.Initial},
+			{"flaky-1", 2, false, false, worker.Initial},
+			{"lies-1", 1, false, false, worker.NotInitial},
+			{"slow-1", 1, false, true, worker.Initial},
+		} {
+			a := attempt(row.id, row.number)
+			begin := time.Now()
+			err := looking.Reset(t.Context(), a)
+			sight, lookErr := looking.Look(t.Context(), a)
+			if (err != nil) != row.fails || (time.Since(begin) > 1500*time.Millisecond) != row.slowly || sight.State != row.seenThen || lookErr != nil {
+				t.Errorf("%+v: %v after %s, seen %+v", row, err, time.Since(begin), sight)
+			}
+		}
+	})
+}
+
 func TestBadSettingsAreNamed(t *testing.T) {
 	for want, cfg := range map[string]simulator.Config{
 		"latency":      {Latency: -1},

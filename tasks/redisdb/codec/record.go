@@ -21,6 +21,7 @@ type storedRest struct {
 	Code       tasks.Code `json:"c"`
 	Message    string     `json:"m"`
 	Driver     string     `json:"n"`
+	Evidence   string     `json:"o"`
 	Checkpoint string     `json:"p"`
 	NotBefore  *int64     `json:"w"`
 	History    []struct {
@@ -145,6 +146,7 @@ func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
 		Message:    more.Message,
 		Checkpoint: more.Checkpoint,
 		Driver:     more.Driver,
+		Evidence:   more.Evidence,
 		Delivery:   max(more.Delivery, 1),
 	}
 	if !item.State.Final() {

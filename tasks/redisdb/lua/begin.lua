@@ -52,7 +52,7 @@ else
   item.t = ARGV[4]
   item.b = item.b or at
   item.r = at
-  item.c, item.m, item.w, item.q = nil, nil, nil, nil
+  item.c, item.m, item.o, item.w, item.q = nil, nil, nil, nil, nil
   item.s = 'r'
   store(ARGV[1], item)
 end

@@ -1,0 +1,113 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"batchreset/tasks"
+)
+
+// The first and the longest pause between two looks at an instance.
+const (
+	lookFirst = time.Second
+	lookLast  = 10 * time.Second
+)
+
+// result is what a driver's call has come to.
+type result struct {
+	err      error
+	evidence string // what was seen of the instance, if anything
+	// resolved says that err is nil because of what was seen: the call itself was in doubt, and
+	// may still be going on.
+	resolved bool
+}
+
+// lookerOf is the driver if it can look, or the one behind an [Upstream]: a look is no reset, so
+// breaker and bounds are not for it.
+func lookerOf(d Driver) Looker {
+	if u, ok := d.(*Upstream); ok {
+		d = u.driver
+	}
+	looker, _ := d.(Looker)
+	return looker
+}
+
+// resetAndLook resets with a driver that can look. An attempt whose earlier call is in doubt looks
+// before anything else, unless a checkpoint tells of that call: the driver asks about it first.
+// What the upstream calls done, or leaves in doubt, is looked at until it is seen, or
+// Config.LookPatience is over.
+func (a *attempt) resetAndLook(ctx context.Context, input Attempt) result {
+	if input.Ambiguous && input.Checkpoint == "" {
+		if sight, err := a.looker.Look(ctx, input); err == nil && sight.State == Initial {
+			return result{evidence: evidence(sight), resolved: true}
+		}
+	}
+	err := a.driver.Reset(ctx, input)
+	if err != nil && !inDoubt(err) {
+		return result{err: err}
+	}
+	sight, trouble := a.lookUntilInitial(ctx, input)
+	r := result{err: err, evidence: evidence(sight)}
+	switch {
+	case err == nil:
+		r.err = confirmed(sight, trouble)
+	case sight.State == Initial:
+		r.err, r.resolved = nil, true
+	}
+	return r
+}
+
+func inDoubt(err error) bool {
+	e, ok := errors.AsType[*DriverError](err)
+	return !ok || e.Verdict == Unknown
+}
+
+// lookUntilInitial returns what was seen last, and the trouble of the last look. A look that ends
+// because there is no time left does not count.
+func (a *attempt) lookUntilInitial(ctx context.Context, input Attempt) (sight Sight, trouble error) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.LookPatience)
+	defer cancel()
+	for pause := a.lookPause; ; pause = min(pause*3/2, lookLast) {
+		seen, err := a.looker.Look(ctx, input)
+		if err == nil || ctx.Err() == nil || sight.State == "" && trouble == nil {
+			sight, trouble = seen, err
+		}
+		if err == nil && seen.State == Initial {
+			return sight, nil
+		}
+		select {
+		case <-ctx.Done():
+			return sight, trouble
+		case <-time.After(pause):
+		}
+	}
+}
+
+// confirmed says what a look means for a reset that the upstream calls done. Its call is over by
+// its own word, so nothing is under way where the reset has not happened.
+func confirmed(sight Sight, trouble error) error {
+	e := &DriverError{Verdict: Unknown, Code: string(tasks.NotConfirmed)}
+	switch {
+	case trouble != nil:
+		e.Message = "the reset was called done, and the driver could not look: " + trouble.Error()
+	case sight.State == Initial:
+		return nil
+	case sight.State == NotInitial:
+		e.Verdict, e.EndsDoubt = Retryable, true
+		e.Message = "the reset was called done, and the instance is not in its initial state: " + sight.Evidence
+	default:
+		e.Message = "the reset was called done, and a look does not show it: " + sight.Evidence
+	}
+	return e
+}
+
+// evidence is a sight's, as the record keeps it: with the time of the look, by this process's clock.
+func evidence(sight Sight) string {
+	if sight.State == "" {
+		return ""
+	}
+	text := time.Now().UTC().Format(time.RFC3339) + " " + strings.TrimSpace(sight.Evidence)
+	return Printable(strings.TrimSpace(text), MaxEvidence)
+}

@@ -1,0 +1,185 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"batchreset/tasks"
+)
+
+// looking is a driver that can look: each look takes the next of its sights, the last one again
+// and again.
+type looking struct {
+	driverFunc
+
+	sights []any // a Sight, an error, or text to panic with
+	looks  *int
+}
+
+func (l looking) Look(context.Context, Attempt) (Sight, error) {
+	n := min(*l.looks, len(l.sights)-1)
+	*l.looks++
+	switch seen := l.sights[n].(type) {
+	case Sight:
+		return seen, nil
+	case error:
+		return Sight{}, seen
+	default:
+		panic(seen)
+	}
+}
+
+func newLooking(t *testing.T, reset driverFunc, sights ...any) (b bench, looks *int) {
+	t.Helper()
+	looks = new(int)
+	b = newBench(t, looking{reset, sights, looks}, func(cfg *Config) { cfg.LookPatience = 50 * time.Millisecond })
+	b.lookPause = time.Millisecond
+	return b, looks
+}
+
+var (
+	seenInitial    = Sight{Initial, "boot 2"}
+	seenNotInitial = Sight{NotInitial, "boot 1"}
+	seenUnclear    = Sight{Unclear, "no boot"}
+	errBlind       = errors.New("the look was lost")
+)
+
+func resets(err error) driverFunc { return func(context.Context, Attempt) error { return err } }
+
+func TestWhatIsCalledDoneIsLookedAt(t *testing.T) {
+	unknown := &DriverError{Verdict: Unknown, Message: "the answer was lost"}
+	for _, row := range []struct {
+		name     string
+		answer   error
+		sights   []any
+		state    tasks.ItemState
+		code     tasks.Code
+		evidence string
+		locked   bool
+	}{
+		{"done and seen", nil, []any{seenInitial}, tasks.ItemSucceeded, "", "boot 2", false},
+		{"done and seen later", nil, []any{errBlind, seenNotInitial, seenUnclear, seenInitial}, tasks.ItemSucceeded, "", "boot 2", false},
+		{"done and never seen", nil, []any{seenNotInitial}, tasks.ItemRetrying, tasks.NotConfirmed, "boot 1", false},
+		{"done, and nothing shows it", nil, []any{seenUnclear}, tasks.ItemRetrying, tasks.NotConfirmed, "no boot", true},
+		{"done, and nobody can look", nil, []any{errBlind}, tasks.ItemRetrying, tasks.NotConfirmed, "", true},
+		{"done, and the look panics", nil, []any{"out of cheese"}, tasks.ItemRetrying, tasks.ResetFailed, "", true},
+		{"in doubt and seen", unknown, []any{seenNotInitial, seenInitial}, tasks.ItemSucceeded, "", "boot 2", true},
+		{"in doubt and not seen", unknown, []any{seenNotInitial}, tasks.ItemRetrying, tasks.TimedOut, "boot 1", true},
+		{"in doubt, and nobody can look", errors.New("odd"), []any{errBlind}, tasks.ItemRetrying, tasks.TimedOut, "", true},
+		{"refused", &DriverError{Verdict: Retryable, Code: "CPS.0003"}, []any{seenInitial}, tasks.ItemRetrying, "CPS.0003", "", false},
+		{"busy", &DriverError{Verdict: Busy}, []any{seenInitial}, tasks.ItemRetrying, tasks.ResetFailed, "", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			b, _ := newLooking(t, resets(row.answer), row.sights...)
+			job := b.submit(t, "phone-1")
+			if err := b.deliver(t, job); (err == nil) != (row.state == tasks.ItemSucceeded) {
+				t.Errorf("the task ends with %v", err)
+			}
+			it := b.item(t, job)
+			when, evidence, _ := strings.Cut(it.Evidence, " ")
+			if it.State != row.state || it.Code != row.code || evidence != row.evidence {
+				t.Errorf("item %+v", it)
+			}
+			if _, err := time.Parse(time.RFC3339, when); evidence != "" && err != nil {
+				t.Errorf("evidence %q does not say when", it.Evidence)
+			}
+			if b.locked(t, "phone-1") != row.locked {
+				t.Errorf("locked: %t", !row.locked)
+			}
+		})
+	}
+}
+
+func TestAControlPlaneThatLiesSucceedsNever(t *testing.T) {
+	keys := map[string]bool{}
+	b, _ := newLooking(t, func(_ context.Context, a Attempt) error {
+		keys[a.Key] = true
+		return nil
+	}, seenNotInitial)
+	job := b.submit(t, "phone-1")
+	for range 2 {
+		wantAgain(t, b.deliver(t, job))
+		b.ripen(t, job)
+	}
+	wantArchived(t, b.deliver(t, job))
+	if it := b.item(t, job); it.State != tasks.ItemFailed || it.Code != tasks.NotConfirmed || it.Attempts != 3 || !strings.HasSuffix(it.Message, "boot 1") {
+		t.Errorf("item %+v", it)
+	}
+	if len(keys) != 3 {
+		t.Errorf("%d keys: under the same key the control plane would repeat its answer", len(keys))
+	}
+}
+
+func TestAnAmbiguousAttemptLooksBeforeAnythingElse(t *testing.T) {
+	for _, row := range []struct {
+		name, checkpoint string
+		sights           []any
+		calls            int
+	}{
+		{"it has happened", "", []any{seenInitial}, 0},
+		{"it has not happened", "", []any{seenNotInitial, seenInitial}, 1},
+		{"nobody can look", "", []any{errBlind, seenInitial}, 1},
+		{"the call can be asked about", "job 7", []any{seenInitial}, 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			calls := 0
+			b, _ := newLooking(t, func(_ context.Context, a Attempt) error {
+				if calls++; !a.Ambiguous || a.Checkpoint != row.checkpoint {
+					t.Errorf("the driver was given %+v", a)
+				}
+				return nil
+			}, row.sights...)
+			job := b.submit(t, "phone-1")
+			b.loseCall(t, job, row.checkpoint)
+			if err := b.deliver(t, job); err != nil {
+				t.Fatal(err)
+			}
+			if it := b.item(t, job); it.State != tasks.ItemSucceeded || !strings.HasSuffix(it.Evidence, "boot 2") {
+				t.Errorf("item %+v", it)
+			}
+			if calls != row.calls {
+				t.Errorf("%d calls, want %d", calls, row.calls)
+			}
+		})
+	}
+}
+
+// loseCall makes an attempt at the first item of a job that has sent its reset, with a worker that
+// is dead.
+func (b bench) loseCall(t *testing.T, job tasks.Job, checkpoint string) {
+	t.Helper()
+	d := job.Deliveries()[0]
+	_, err := b.db.Attempts.Begin(t.Context(), d, "dead", "key", time.Minute)
+	err = errors.Join(err, b.db.Attempts.Send(t.Context(), d, "dead"))
+	if checkpoint != "" {
+		err = errors.Join(err, b.db.Attempts.Checkpoint(t.Context(), d, "dead", checkpoint))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEvidenceIsShortAndCanBePrinted(t *testing.T) {
+	b, _ := newLooking(t, resets(nil), Sight{Initial, " \x1b" + strings.Repeat("é", 200)})
+	job := b.submit(t, "phone-1")
+	if err := b.deliver(t, job); err != nil {
+		t.Fatal(err)
+	}
+	if e := b.item(t, job).Evidence; len(e) > MaxEvidence || len(e) < MaxEvidence-2 || !strings.HasSuffix(e, "éé") || strings.Contains(e, "\x1b") {
+		t.Errorf("%d bytes: %q", len(e), e)
+	}
+}
+
+func TestAnUpstreamLooksIfItsDriverCan(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	if lookerOf(NewUpstream(resets(nil), UpstreamConfig{}, log)) != nil {
+		t.Error("a driver that cannot look does")
+	}
+	if lookerOf(NewUpstream(looking{}, UpstreamConfig{}, log)) == nil {
+		t.Error("a driver that can look does not")
+	}
+}
