@@ -218,7 +218,7 @@ func TestAReaderWhoDoesNotReadIsCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	harness.Eventually(t, 10*time.Second, "the reader is cut off", func() bool { return metric(t, a, "batchreset_streams_cut_off_total") > 0 })
-	// He finds the connection broken, in the middle of the record.
+	// The reader finds the connection broken, in the middle of the record.
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)

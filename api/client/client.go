@@ -177,7 +177,7 @@ func (c *Client) retry(ctx context.Context, try func() (answer, error), again fu
 }
 
 // outlast asks until there is an answer of the service. One that has answered this
-// client before may go away for any time; what no waiting can mend is an error at once.
+// client before may go away for any time; what no waiting can repair is an error at once.
 func (c *Client) outlast(ctx context.Context, ask func() error) error {
 	for failures := 1; ; failures++ {
 		err := ask()

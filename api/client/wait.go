@@ -21,7 +21,7 @@ const (
 //
 // It reads the job's event stream, goes on where a stream was cut, and asks instead,
 // with Prefer: wait, where no stream comes through. A server that has answered this
-// client before may go away for any time. Everything else that no waiting can mend, such
+// client before may go away for any time. Everything else that no waiting can repair, such
 // as a job that does not exist, is an error at once.
 func (c *Client) Wait(ctx context.Context, id string, onChange func(Job)) (Job, error) {
 	var job Job

@@ -51,7 +51,7 @@
 // to be run again. With --history-dir the history (one JSON object a line, times in
 // nanoseconds since the start), the processes' logs and Redis's files are kept.
 //
-// Ctrl-C ends a run within seconds: nothing is mended, and nothing is checked. A second one
+// Ctrl-C ends a run within seconds: nothing is repaired, and nothing is checked. A second one
 // ends the program at once, and on Linux everything that it has started.
 //
 // Another tree or binary is tested with --source or --binary. Flags that only one of them

@@ -14,9 +14,9 @@ import (
 	"batchreset/cmd/harness"
 )
 
-// inject breaks something, keeps it broken as long as planned, and mends it. load ends with
+// inject breaks something, keeps it broken as long as planned, and repairs it. load ends with
 // the load, and every fault with it; ctx ends when the run is interrupted, and nothing is
-// mended then.
+// repaired then.
 func (w *world) inject(ctx, load context.Context, f fault.Planned, r *rand.Rand) (err error) {
 	if load.Err() != nil {
 		return nil // the load has ended early
@@ -49,9 +49,7 @@ func (w *world) inject(ctx, load context.Context, f fault.Planned, r *rand.Rand)
 	case fault.LeaseAge:
 		w.store.ageLeases(load)
 	case fault.APIFreeze, fault.WorkerFreeze, fault.WorkerSleep:
-		w.processes[f.Target].signal(syscall.SIGSTOP)
-		harness.Pause(load, f.Length)
-		w.processes[f.Target].signal(syscall.SIGCONT)
+		w.freeze(load, f.Target, f.Length)
 	case fault.GatewayTimeout, fault.GatewayRefuse, fault.GatewayLose, fault.GatewayPage:
 		defer w.gateway.be(f.Kind)()
 		harness.Pause(load, f.Length)
@@ -73,19 +71,9 @@ func (w *world) inject(ctx, load context.Context, f fault.Planned, r *rand.Rand)
 			return nil // another fault has them all
 		}
 		e.Target = name
-		w.processes[name].signal(syscall.SIGSTOP)
-		harness.Pause(load, f.Length)
-		w.processes[name].signal(syscall.SIGCONT)
+		w.freeze(load, name, f.Length)
 	case fault.RedisKill, fault.Failover:
-		name, err := w.store.withRole(load, "master", r)
-		if err != nil {
-			return fmt.Errorf("%s: %w", f.Kind, err)
-		}
-		server := w.processes[name]
-		server.gate.Lock()
-		server.signal(syscall.SIGKILL)
-		harness.Pause(load, f.Length)
-		server.gate.Unlock()
+		err = w.killPrimary(load, f, r)
 	case fault.RedisFull:
 		err = w.store.limitMemory(load, "1mb")
 		harness.Pause(load, f.Length)
@@ -94,6 +82,27 @@ func (w *world) inject(ctx, load context.Context, f fault.Planned, r *rand.Rand)
 		err = w.links[f.Target].fault(ctx, load, f)
 	}
 	return err
+}
+
+// freeze stops a process for a while.
+func (w *world) freeze(load context.Context, name string, length time.Duration) {
+	w.processes[name].signal(syscall.SIGSTOP)
+	harness.Pause(load, length)
+	w.processes[name].signal(syscall.SIGCONT)
+}
+
+// killPrimary kills a primary of Redis, which comes back later.
+func (w *world) killPrimary(load context.Context, f fault.Planned, r *rand.Rand) error {
+	name, err := w.store.withRole(load, "master", r)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Kind, err)
+	}
+	server := w.processes[name]
+	server.gate.Lock()
+	defer server.gate.Unlock()
+	server.signal(syscall.SIGKILL)
+	harness.Pause(load, f.Length)
+	return nil
 }
 
 // step makes a clock wrong in another way.

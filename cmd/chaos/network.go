@@ -31,7 +31,7 @@ func openLink(name, upstream string) (*link, error) {
 
 func (l *link) addr() string { return l.proxy.Listen }
 
-// fault breaks the link until load ends or the time is over, and mends it.
+// fault breaks the link until load ends or the time is over, and repairs it.
 func (l *link) fault(ctx, load context.Context, f fault.Planned) error {
 	if f.Kind == fault.LinkCut {
 		l.proxy.Stop()
@@ -51,7 +51,7 @@ func (l *link) fault(ctx, load context.Context, f fault.Planned) error {
 	harness.Pause(load, f.Length)
 	for _, direction := range directions {
 		if err := l.proxy.Toxics.RemoveToxic(ctx, direction); err != nil {
-			return fmt.Errorf("mend %s: %w", f.Target, err)
+			return fmt.Errorf("repair %s: %w", f.Target, err)
 		}
 	}
 	return nil

@@ -113,7 +113,7 @@ type world struct {
 	fleet     sync.Mutex         // for the same reason
 }
 
-// run makes one run: start everything, load it, break it, mend it, wait for the
+// run makes one run: start everything, load it, break it, repair it, wait for the
 // jobs to end. It has ended everything that it started when it returns. When ctx ends, it
 // waits for nothing more.
 func run(ctx context.Context, p plan) (res result, err error) {
@@ -142,67 +142,15 @@ func run(ctx context.Context, p plan) (res result, err error) {
 	later := func(f func()) { closers = append(closers, f) }
 
 	later(http.DefaultClient.CloseIdleConnections) // of ready
-	if err := w.startStore(ctx, p.setup, later); err != nil {
+	if err := w.start(ctx, interrupted, later); err != nil {
 		return res, err
 	}
-	plane := newPlane(w.rec, rand.New(rand.NewPCG(p.seed, 1)), w.repeatable)
-	plane.interrupted = interrupted
-	if !p.has(fault.PlaneSlow) {
-		plane.moods.hanging = 0
-	}
-	switch {
-	case p.burst > 0:
-		// As long as the faults take.
-		plane.moods.latency = p.duration * time.Duration(w.character.workers*concurrency) / time.Duration(p.burst)
-	case w.slots > 0:
-		plane.moods.latency = slotLatency
-	}
-	if err := w.startPlane(ctx, newGateway(w.rec, plane, rand.New(rand.NewPCG(p.seed, 3))), later); err != nil {
-		return res, err
-	}
-	if err := w.startReceiver(ctx, later); err != nil {
-		return res, err
-	}
-	if err := w.startService(ctx, rand.New(rand.NewPCG(p.seed, 2)), later); err != nil {
-		return res, err
-	}
-
 	faults := fault.Schedule(r, p.duration, p.faults, map[string][]string{
 		"api": w.apis, "worker": w.workers, "link": slices.Sorted(maps.Keys(w.links)),
 		"api's clock": w.apis, "worker's clock": w.workers,
 	})
-	res.injured = map[fault.Kind]int{}
-	for _, f := range faults {
-		res.injured[f.Kind]++
-	}
-	for kind, on := range map[fault.Kind]bool{fault.FewSlots: w.slots > 0, fault.GiveUp: w.giveUpAfter > 0} {
-		if on {
-			res.injured[kind] = 1
-		}
-	}
-	loaded, cancel := context.WithTimeout(ctx, p.duration)
-	defer cancel()
-	var g errgroup.Group
-	g.Go(func() error {
-		if p.burst > 0 {
-			return w.caller.burst(ctx, p.burst)
-		}
-		w.caller.load(ctx, loaded, w.rate)
-		return nil
-	})
-	g.Go(func() error {
-		w.caller.follow(loaded, w.endings, w.has(fault.RetryJob))
-		return nil
-	})
-	begin := time.Now()
-	for i, f := range faults {
-		r := rand.New(rand.NewPCG(p.seed, uint64(10+i)))
-		g.Go(func() error {
-			harness.Pause(loaded, f.At-time.Since(begin))
-			return w.inject(ctx, loaded, f, r)
-		})
-	}
-	if err := g.Wait(); err != nil {
+	res.injured = w.injuries(faults)
+	if err := w.stress(ctx, faults); err != nil {
 		return res, err
 	}
 	if err := w.healthy(ctx); err != nil {
@@ -218,6 +166,74 @@ func run(ctx context.Context, p plan) (res result, err error) {
 		res.repairs += strings.Count(string(log), "item delivered again")
 	}
 	return res, err
+}
+
+// start starts everything: Redis, the control plane behind its gateway, the receiver of webhooks,
+// and the service. interrupted ends the resets that take minutes.
+func (w *world) start(ctx context.Context, interrupted <-chan struct{}, later func(func())) error {
+	if err := w.startStore(ctx, w.setup, later); err != nil {
+		return err
+	}
+	plane := newPlane(w.rec, rand.New(rand.NewPCG(w.seed, 1)), w.repeatable)
+	plane.interrupted = interrupted
+	if !w.has(fault.PlaneSlow) {
+		plane.moods.hanging = 0
+	}
+	switch {
+	case w.burst > 0:
+		// As long as the faults take.
+		plane.moods.latency = w.duration * time.Duration(w.character.workers*concurrency) / time.Duration(w.burst)
+	case w.slots > 0:
+		plane.moods.latency = slotLatency
+	}
+	if err := w.startPlane(ctx, newGateway(w.rec, plane, rand.New(rand.NewPCG(w.seed, 3))), later); err != nil {
+		return err
+	}
+	if err := w.startReceiver(ctx, later); err != nil {
+		return err
+	}
+	return w.startService(ctx, rand.New(rand.NewPCG(w.seed, 2)), later)
+}
+
+// injuries counts what is done to the service, by kind.
+func (w *world) injuries(faults []fault.Planned) map[fault.Kind]int {
+	n := map[fault.Kind]int{}
+	for _, f := range faults {
+		n[f.Kind]++
+	}
+	for kind, on := range map[fault.Kind]bool{fault.FewSlots: w.slots > 0, fault.GiveUp: w.giveUpAfter > 0} {
+		if on {
+			n[kind] = 1
+		}
+	}
+	return n
+}
+
+// stress loads the service and breaks it until the plan's time is over.
+func (w *world) stress(ctx context.Context, faults []fault.Planned) error {
+	loaded, cancel := context.WithTimeout(ctx, w.duration)
+	defer cancel()
+	var g errgroup.Group
+	g.Go(func() error {
+		if w.burst > 0 {
+			return w.caller.burst(ctx, w.burst)
+		}
+		w.caller.load(ctx, loaded, w.rate)
+		return nil
+	})
+	g.Go(func() error {
+		w.caller.follow(loaded, w.endings, w.has(fault.RetryJob))
+		return nil
+	})
+	begin := time.Now()
+	for i, f := range faults {
+		r := rand.New(rand.NewPCG(w.seed, uint64(10+i)))
+		g.Go(func() error {
+			harness.Pause(loaded, f.At-time.Since(begin))
+			return w.inject(ctx, loaded, f, r)
+		})
+	}
+	return g.Wait()
 }
 
 func (w *world) openLink(name, upstream string, later func(func())) error {

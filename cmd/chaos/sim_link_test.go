@@ -246,7 +246,7 @@ func (l *simLink) frozen() time.Duration {
 	return l.cut - l.w.now()
 }
 
-func (l *simLink) mend() {
+func (l *simLink) repair() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.trouble, l.cut = 0, 0

@@ -139,7 +139,7 @@ func (p *simPlane) byID(id string) *simReset {
 	return p.resets[id]
 }
 
-func (p *simPlane) mend() {
+func (p *simPlane) repair() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.trouble = 0

@@ -648,18 +648,18 @@ func toldBy(n tasks.Notice, at time.Duration) history.Event {
 	return history.Event{Kind: history.Told, Begin: at, End: at, Key: n.EventID, Job: body.Data.ID, Record: &body.Data}
 }
 
-// heal mends everything, and nothing breaks any more.
+// heal repairs everything, and nothing breaks any more.
 func (w *simWorld) heal() {
 	w.mu.Lock()
 	clear(w.enabled)
 	links := slices.Clone(w.links)
 	w.mu.Unlock()
 	for _, l := range links {
-		l.mend()
+		l.repair()
 	}
-	w.plane.mend()
+	w.plane.repair()
 	faketime.Pass(time.Minute) // halts and protections end, what was late has come
-	w.note("everything is mended")
+	w.note("everything is repaired")
 }
 
 // awaitFinal waits until every job is final and told, or far too long.

@@ -62,24 +62,9 @@ func (r *Records) submit(ctx context.Context, s tasks.Submission) (tasks.Job, er
 	if err != nil {
 		return tasks.Job{}, r.notDecided(ctx, entry, fmt.Errorf("list job as open: %w", err))
 	}
-	labels, err := encodeLabels(s.Labels)
+	args, err := r.createArgs(s, listed)
 	if err != nil {
 		return tasks.Job{}, err
-	}
-	notBefore := ""
-	if !s.NotBefore.IsZero() {
-		notBefore = strconv.FormatInt(s.NotBefore.UnixMilli(), 10)
-	}
-	queue, epoch := r.queues.place(s.Tenant, len(s.InstanceIDs)), rand.Text()[:epochLength]
-	args := []any{
-		listed.UnixMilli(), (codec.ListingGrace / 2).Milliseconds(),
-		r.opts.GiveUpAfter.Milliseconds(), int64(r.opts.JobRetention.Seconds()),
-		s.Tenant, queue, codec.Flag(s.AllowUnregistered), s.RequestID, s.Fingerprint(), s.MaxFailures,
-		int64(r.opts.TaskRetention.Seconds()), notBefore, s.Reason, labels, s.Traceparent,
-		epoch,
-	}
-	for _, instance := range s.InstanceIDs {
-		args = append(args, instance)
 	}
 	// A caller who hangs up now would leave a record whose tasks wait for the sweeper.
 	ctx, cancel := wire.Outlive(ctx)
@@ -107,13 +92,42 @@ func (r *Records) submit(ctx context.Context, s tasks.Submission) (tasks.Job, er
 	default:
 		r.jobs.IndexAt(ctx, created, s.Tenant, id) // another sending of this request made the record
 	}
+	job := r.jobOf(s, id, tasks.FromMillis(created))
 	// The queue and the epoch are the record's: the same job must not get into two queues,
 	// where its tasks would not be known to each other.
-	queue, epoch = codec.Text(answer[1]), codec.Text(answer[2])
+	job.Queue, job.Epoch = codec.Text(answer[1]), codec.Text(answer[2])
+	return job, r.queues.enqueue(ctx, job)
+}
 
+// createArgs are those of create.lua.
+func (r *Records) createArgs(s tasks.Submission, listed time.Time) ([]any, error) {
+	labels, err := encodeLabels(s.Labels)
+	if err != nil {
+		return nil, err
+	}
+	notBefore := ""
+	if !s.NotBefore.IsZero() {
+		notBefore = strconv.FormatInt(s.NotBefore.UnixMilli(), 10)
+	}
+	queue, epoch := r.queues.place(s.Tenant, len(s.InstanceIDs)), rand.Text()[:epochLength]
+	args := []any{
+		listed.UnixMilli(), (codec.ListingGrace / 2).Milliseconds(),
+		r.opts.GiveUpAfter.Milliseconds(), int64(r.opts.JobRetention.Seconds()),
+		s.Tenant, queue, codec.Flag(s.AllowUnregistered), s.RequestID, s.Fingerprint(), s.MaxFailures,
+		int64(r.opts.TaskRetention.Seconds()), notBefore, s.Reason, labels, s.Traceparent,
+		epoch,
+	}
+	for _, instance := range s.InstanceIDs {
+		args = append(args, instance)
+	}
+	return args, nil
+}
+
+// jobOf is the job that a submission has just become.
+func (r *Records) jobOf(s tasks.Submission, id string, created tasks.Time) tasks.Job {
 	job := tasks.Job{
-		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, Queue: queue, Epoch: epoch, AllowUnregistered: s.AllowUnregistered,
-		CreatedAt: tasks.FromMillis(created), Total: len(s.InstanceIDs), Revision: 1, Fingerprint: s.Fingerprint(),
+		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, AllowUnregistered: s.AllowUnregistered,
+		CreatedAt: created, Total: len(s.InstanceIDs), Revision: 1, Fingerprint: s.Fingerprint(),
 		TaskRetention: r.opts.TaskRetention, NotBefore: s.NotBefore, Reason: s.Reason, Labels: s.Labels, Traceparent: s.Traceparent,
 	}
 	job.EndBefore = tasks.Time{Time: latest(job.CreatedAt, job.NotBefore).Add(r.opts.GiveUpAfter)}
@@ -124,7 +138,7 @@ func (r *Records) submit(ctx context.Context, s tasks.Submission) (tasks.Job, er
 	}
 	job.Counts = tasks.Count(job.Items)
 	job.State = job.Counts.State()
-	return job, r.queues.enqueue(ctx, job)
+	return job
 }
 
 // notDecided takes back the entry of a submit that Redis had no room for; after any other

@@ -40,12 +40,13 @@ type resultRow struct {
 	Message    string    `json:"error_msg,omitempty"`
 	StartedAt  time.Time `json:"started_at,omitzero"`
 	FinishedAt time.Time `json:"finished_at,omitzero"`
+	Evidence   string    `json:"evidence,omitempty"`
 }
 
-var resultColumns = []string{"instance_id", "job_id", "item_id", "state", "attempts", "error_code", "error_msg", "started_at", "finished_at"}
+var resultColumns = []string{"instance_id", "job_id", "item_id", "state", "attempts", "error_code", "error_msg", "started_at", "finished_at", "evidence"}
 
 func rowOf(job string, it client.Item) resultRow {
-	return resultRow{it.InstanceID, job, it.ItemID, it.State, it.Attempts, it.Code, it.Message, it.StartedAt, it.FinishedAt}
+	return resultRow{it.InstanceID, job, it.ItemID, it.State, it.Attempts, it.Code, it.Message, it.StartedAt, it.FinishedAt, it.Evidence}
 }
 
 func (r resultRow) cells() []string {
@@ -55,7 +56,7 @@ func (r resultRow) cells() []string {
 		}
 		return t.Format(time.RFC3339Nano)
 	}
-	return []string{r.InstanceID, r.JobID, r.ItemID, r.State, strconv.Itoa(r.Attempts), r.Code, r.Message, moment(r.StartedAt), moment(r.FinishedAt)}
+	return []string{r.InstanceID, r.JobID, r.ItemID, r.State, strconv.Itoa(r.Attempts), r.Code, r.Message, moment(r.StartedAt), moment(r.FinishedAt), r.Evidence}
 }
 
 // resultFile is where the rows go: to a file that is there as a whole or not at all, or

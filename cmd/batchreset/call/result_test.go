@@ -35,11 +35,11 @@ func TestResult(t *testing.T) {
 			t.Errorf("exit code %d: %s", r.Code, r.Said)
 		}
 		item := func(n int) string { return fmt.Sprintf("%032x,%032x-0", n, n) }
-		want := "instance_id,job_id,item_id,state,attempts,error_code,error_msg,started_at,finished_at\n" +
-			"phone-1," + item(1) + ",succeeded,1,,,,\n" +
-			"failed-1," + item(2) + ",failed,1,RESET.1007,\"no \x1b[31mluck\twith\nfailed-1\",,\n" +
-			"foreign-1,,,refused,0,KOOPHONE.API.1001,no permission on instances: foreign-1,,\n" +
-			"unknown-1," + item(3) + ",unknown,1,RESET.1007,\"no \x1b[31mluck\twith\nunknown-1\",,\n"
+		want := "instance_id,job_id,item_id,state,attempts,error_code,error_msg,started_at,finished_at,evidence\n" +
+			"phone-1," + item(1) + ",succeeded,1,,,,,\n" +
+			"failed-1," + item(2) + ",failed,1,RESET.1007,\"no \x1b[31mluck\twith\nfailed-1\",,,\n" +
+			"foreign-1,,,refused,0,KOOPHONE.API.1001,no permission on instances: foreign-1,,,\n" +
+			"unknown-1," + item(3) + ",unknown,1,RESET.1007,\"no \x1b[31mluck\twith\nunknown-1\",,,\n"
 		if got := read(t, path); got != want {
 			t.Errorf("got\n%swant\n%s", got, want)
 		}
@@ -63,7 +63,7 @@ func TestResult(t *testing.T) {
 	t.Run("goes to standard output instead of the job IDs", func(t *testing.T) {
 		s := newFakeService(t)
 		r := s.call(t, "submit", "phone-1", "--result", "-")
-		r.Wants(t, 0, strings.Join(resultColumns, ",")+"\nphone-1,"+job1+","+job1+"-0,succeeded,1,,,,\n")
+		r.Wants(t, 0, strings.Join(resultColumns, ",")+"\nphone-1,"+job1+","+job1+"-0,succeeded,1,,,,,\n")
 	})
 	t.Run("says what is known when it is interrupted", func(t *testing.T) {
 		s := newFakeService(t)
@@ -90,7 +90,7 @@ func TestResult(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "r.csv")
 		r := s.callWith(ctx, nil, "submit", "phone-1", "phone-2", "phone-3", "--chunk", "1", "--parallel", "1", "--result", path)
 		got := read(t, path)
-		for _, want := range []string{"-0,succeeded,1", "\nphone-2,,,uncertain,0,,no answer from", "\nphone-3,,,not_accepted,0,,,,\n"} {
+		for _, want := range []string{"-0,succeeded,1", "\nphone-2,,,uncertain,0,,no answer from", "\nphone-3,,,not_accepted,0,,,,,\n"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("%s lacks %s", got, want)
 			}

@@ -18,16 +18,7 @@ type retryFlags struct {
 	unknown bool
 }
 
-func newRetryCommand(std *terminal.Streams) *cobra.Command {
-	var flags callerFlags
-	var r retryFlags
-	var filter jobsFilter
-	var states []string
-	fromFile := pflag.NewFlagSet("", pflag.ContinueOnError)
-	cmd := &cobra.Command{
-		Use:   "retry JOB… | retry --label NAME=VALUE | retry --failed-from FILE",
-		Short: "Try again what a job, or a whole list, did not reset",
-		Long: `With the IDs of finished jobs, opens their instances that failed for another try, with a
+const retryHelp = `With the IDs of finished jobs, opens their instances that failed for another try, with a
 new retry budget; with --state those in the states that it names: failed, unknown,
 cancelled. Look at unknown ones first: their phone may have been reset, and this resets
 it again. The others stay as they are. Prints the records as they are then, or with --wait
@@ -45,11 +36,24 @@ again: a command that was interrupted goes on, an instance that failed again is 
 again, and one that was reset since is not reset again. The result has a row for each
 instance that is retried. On a terminal it asks before it begins.
 
-` + exitCodes,
-		Example: `  batchreset retry 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
+` + exitCodes
+
+const retryExamples = `  batchreset retry 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
   batchreset retry 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f --state failed,cancelled --wait
   batchreset retry --label site=lab --since 1h
-  batchreset retry --failed-from recall-7.csv --result recall-7-again.csv`,
+  batchreset retry --failed-from recall-7.csv --result recall-7-again.csv`
+
+func newRetryCommand(std *terminal.Streams) *cobra.Command {
+	var flags callerFlags
+	var r retryFlags
+	var filter jobsFilter
+	var states []string
+	fromFile := pflag.NewFlagSet("", pflag.ContinueOnError)
+	cmd := &cobra.Command{
+		Use:     "retry JOB… | retry --label NAME=VALUE | retry --failed-from FILE",
+		Short:   "Try again what a job, or a whole list, did not reset",
+		Long:    retryHelp,
+		Example: retryExamples,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			switch {
 			case r.from != "" && len(args) > 0:

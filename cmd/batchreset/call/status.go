@@ -1,6 +1,7 @@
 package call
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -89,7 +90,7 @@ func writeJob(w io.Writer, job client.Job) error {
 	fmt.Fprintln(w)
 	items := terminal.NewTable(w, "INSTANCE", "STATE", "ATTEMPTS", "TOOK", "CODE", "MESSAGE")
 	for _, it := range job.Items {
-		items.Row(it.InstanceID, it.State, strconv.Itoa(it.Attempts), terminal.Took(it.StartedAt, it.FinishedAt), it.Code, it.Message)
+		items.Row(it.InstanceID, it.State, strconv.Itoa(it.Attempts), terminal.Took(it.StartedAt, it.FinishedAt), it.Code, cmp.Or(it.Message, it.Evidence))
 	}
 	return items.Flush()
 }

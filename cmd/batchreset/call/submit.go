@@ -10,18 +10,7 @@ import (
 	"batchreset/cmd/batchreset/terminal"
 )
 
-func newSubmitCommand(std *terminal.Streams) *cobra.Command {
-	var (
-		flags   callerFlags
-		options batchOptions
-		file    string
-		runID   string
-		dryRun  bool
-	)
-	cmd := &cobra.Command{
-		Use:   "submit [ID…]",
-		Short: "Reset instances, which destroys the data on them",
-		Long: `Asks the service to reset instances, named as arguments or in a file with one ID
+const submitHelp = `Asks the service to reset instances, named as arguments or in a file with one ID
 per line; blank lines and lines that begin with # are skipped. The file can also be a
 CSV with the column instance_id, or a .jsonl, in the form of 'fleet import' or of --result:
 then every instance in it is reset, whatever the other columns say. An ID that is named
@@ -47,11 +36,11 @@ the command tries them once more. After any other failure nothing more is sent.
 
 With --result there is a row for each instance at the end, written as a whole:
 instance_id, job_id, item_id, state, attempts, error_code, error_msg, started_at,
-finished_at. The state is that of the item, or: refused (because of the instances of its
-request), not_accepted (never sent, or error_code says why not), uncertain (no answer
-tells whether it was accepted), accepted (and no more is known). Ctrl-C writes what is
-known until then, and so does --timeout. In a CSV an apostrophe keeps a spreadsheet from
-taking a cell for a formula.
+finished_at, evidence. The state is that of the item, or: refused (because of the
+instances of its request), not_accepted (never sent, or error_code says why not),
+uncertain (no answer tells whether it was accepted), accepted (and no more is known).
+Ctrl-C writes what is known until then, and so does --timeout. In a CSV an apostrophe
+keeps a spreadsheet from taking a cell for a formula.
 
 With --dry-run nothing is reset: each instance is listed with would_reset, unknown
 (not registered, or another tenant's), protected, or busy (it would wait for the reset
@@ -59,67 +48,88 @@ that is under way). Exit code 0 then means that none would be refused, 2 that
 some would.
 
 ` + exitCodes + `
-Without --wait, 0 means that every instance was accepted.`,
-		Example: `  batchreset submit phone-1 phone-2
+Without --wait, 0 means that every instance was accepted.`
+
+const submitExamples = `  batchreset submit phone-1 phone-2
   batchreset submit --file phones.txt --wait
   batchreset submit --file phones.txt --run-id recall-7 --result recall-7.csv
   batchreset submit --file phones.txt --dry-run
   batchreset submit --file phones.txt --not-before 10m --reason 'recall 7' --label site=lab
   batchreset submit --file fleet.csv --yes --wait --timeout 2h
-  grep ^lab- phones.txt | batchreset submit --file - | xargs batchreset watch`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			batch, err := options.read(runID, time.Now())
-			if err != nil {
-				return err
-			}
-			if dryRun && (options.wait || options.result != "") {
-				return errors.New("--dry-run does not go together with --wait or --result: a dry run has no job")
-			}
-			if file == "" && cmd.Flags().Changed("file") {
-				return errors.New("--file is empty")
-			}
-			result, err := newResultFile(options.result, file, flags.output)
-			if err != nil {
-				return err
-			}
-			instances, repeats, err := readInstances(args, file, std.In)
-			if err != nil {
-				return err
-			}
-			notices := &notices{w: std.Err}
-			c, err := flags.connect(notices)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			if repeats > 0 {
-				fmt.Fprintf(notices, "%s folded: each instance is reset once\n", terminal.Plural(repeats, "repeated ID"))
-			}
-			if dryRun {
-				return tryOut(cmd.Context(), std.Out, c, chunks(batch, instances, options.chunk), flags.output)
-			}
-			if len(instances) > 1 && !options.yes && terminal.IsTerminal(std.In) {
-				if err := askFirst(cmd.Context(), std, c, instances); err != nil {
-					return err
-				}
-			}
-			s := submission{
-				runID: runID, instances: instances, result: result, wait: options.wait,
-				output: flags.output, out: std.Out, notices: notices,
-			}
-			return s.run(cmd.Context(), c, batch, options)
-		},
+  grep ^lab- phones.txt | batchreset submit --file - | xargs batchreset watch`
+
+// submitCommand is a command line of submit.
+type submitCommand struct {
+	std     *terminal.Streams
+	flags   callerFlags
+	options batchOptions
+	file    string
+	runID   string
+	dryRun  bool
+}
+
+func newSubmitCommand(std *terminal.Streams) *cobra.Command {
+	c := submitCommand{std: std}
+	cmd := &cobra.Command{
+		Use:     "submit [ID…]",
+		Short:   "Reset instances, which destroys the data on them",
+		Long:    submitHelp,
+		Example: submitExamples,
+		RunE:    c.run,
 	}
-	flags.define(cmd.Flags(), std)
-	options.define(cmd.Flags())
-	cmd.Flags().StringToStringVarP(&options.labels, "label", "l", nil, "`name=value` that is kept in the record; may be repeated")
-	cmd.Flags().BoolVarP(&options.yes, "yes", "y", false, "do not ask")
-	cmd.Flags().StringVarP(&file, "file", "f", "", "`file` with one instance ID per line, or a CSV with the column instance_id; - is standard input")
-	cmd.Flags().StringVar(&runID, "run-id", "", "`ID` that makes this command safe to repeat: 1 to 240 of A-Z a-z 0-9 . _ : ~ + - (default: a new one)")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would become of each instance")
+	c.flags.define(cmd.Flags(), std)
+	c.options.define(cmd.Flags())
+	cmd.Flags().StringToStringVarP(&c.options.labels, "label", "l", nil, "`name=value` that is kept in the record; may be repeated")
+	cmd.Flags().BoolVarP(&c.options.yes, "yes", "y", false, "do not ask")
+	cmd.Flags().StringVarP(&c.file, "file", "f", "", "`file` with one instance ID per line, or a CSV with the column instance_id; - is standard input")
+	cmd.Flags().StringVar(&c.runID, "run-id", "", "`ID` that makes this command safe to repeat: 1 to 240 of A-Z a-z 0-9 . _ : ~ + - (default: a new one)")
+	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "only say what would become of each instance")
 	terminal.Yields(cmd.Flags(), "output", "result=-")
 	terminal.Yields(cmd.Flags(), "file", terminal.Arguments)
 	terminal.Yields(cmd.Flags(), "wait", "dry-run") // and not the other way round: a dry run stays one
 	terminal.Yields(cmd.Flags(), "result", "dry-run")
 	return cmd
+}
+
+func (c *submitCommand) run(cmd *cobra.Command, args []string) error {
+	batch, err := c.options.read(c.runID, time.Now())
+	if err != nil {
+		return err
+	}
+	if c.dryRun && (c.options.wait || c.options.result != "") {
+		return errors.New("--dry-run does not go together with --wait or --result: a dry run has no job")
+	}
+	if c.file == "" && cmd.Flags().Changed("file") {
+		return errors.New("--file is empty")
+	}
+	result, err := newResultFile(c.options.result, c.file, c.flags.output)
+	if err != nil {
+		return err
+	}
+	instances, repeats, err := readInstances(args, c.file, c.std.In)
+	if err != nil {
+		return err
+	}
+	notices := &notices{w: c.std.Err}
+	service, err := c.flags.connect(notices)
+	if err != nil {
+		return err
+	}
+	defer service.Close()
+	if repeats > 0 {
+		fmt.Fprintf(notices, "%s folded: each instance is reset once\n", terminal.Plural(repeats, "repeated ID"))
+	}
+	if c.dryRun {
+		return tryOut(cmd.Context(), c.std.Out, service, chunks(batch, instances, c.options.chunk), c.flags.output)
+	}
+	if len(instances) > 1 && !c.options.yes && terminal.IsTerminal(c.std.In) {
+		if err := askFirst(cmd.Context(), c.std, service, instances); err != nil {
+			return err
+		}
+	}
+	s := submission{
+		runID: c.runID, instances: instances, result: result, wait: c.options.wait,
+		output: c.flags.output, out: c.std.Out, notices: notices,
+	}
+	return s.run(cmd.Context(), service, batch, c.options)
 }

@@ -26,7 +26,7 @@ const (
 	Retry  Kind = "retry"  // the api was asked to retry a job
 	Call   Kind = "call"   // the control plane was asked for a reset
 	Told   Kind = "told"   // a webhook said that a job has ended
-	Fault  Kind = "fault"  // the harness broke something, and mended it
+	Fault  Kind = "fault"  // the harness broke something, and repaired it
 
 	Protect Kind = "protect" // an instance was protected, from End to a later Free
 	Move    Kind = "move"    // an instance was given to another tenant, in the same way

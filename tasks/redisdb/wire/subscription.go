@@ -56,7 +56,7 @@ func (s *subscription) listen(channel string, heard func(payload string)) (stop 
 	}
 }
 
-// run tells what comes until sub is closed. go-redis mends its connection.
+// run tells what comes until sub is closed. go-redis repairs its connection.
 func (s *subscription) run(sub *redis.PubSub) {
 	s.subscribe(sub)
 	messages := sub.Channel()
