@@ -16,6 +16,9 @@ type Begun struct {
 	// call's outcome is not known.
 	Key        string
 	Checkpoint string // what an earlier attempt saved, or empty
+	// Address and Labels of the instance are those of the fleet.
+	Address string
+	Labels  map[string]string
 	// Ambiguous says that an earlier call may have been sent and its outcome is
 	// not known.
 	Ambiguous bool
@@ -67,11 +70,12 @@ type Ended struct {
 // Refusal says why a delivery may not go on with its item.
 type Refusal string
 
-// The refusals. The first two are about the instance; all others say that the record
+// The refusals. The first three are about the instance; all others say that the record
 // has moved on without the delivery, or must not go on.
 const (
 	InstanceBusy  Refusal = "the instance is being reset by another item"
 	NotAllowed    Refusal = "the instance is protected or no longer the tenant's"
+	Moved         Refusal = "the instance has another address now"
 	JobGone       Refusal = "there is no such job or item"
 	WrongInstance Refusal = "the record names another instance"
 	AlreadyFinal  Refusal = "the item is final"

@@ -22,6 +22,7 @@ const (
 	ActionLimit            Action = "limit"
 	ActionRegister         Action = "fleet-register"
 	ActionMove             Action = "fleet-move" // to another tenant
+	ActionReaddress        Action = "fleet-address"
 	ActionUnregister       Action = "fleet-remove"
 	ActionProtect          Action = "fleet-protect"
 	ActionUnprotect        Action = "fleet-unprotect"
@@ -43,7 +44,7 @@ const (
 
 // Actions lists every action.
 var Actions = []Action{
-	ActionSubmit, ActionCancel, ActionRetry, ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionMove, ActionUnregister,
+	ActionSubmit, ActionCancel, ActionRetry, ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionMove, ActionReaddress, ActionUnregister,
 	ActionProtect, ActionUnprotect, ActionAddToken, ActionRevokeToken,
 	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook,
 	ActionAddOperator, ActionOperatorPassword, ActionOperatorRole, ActionRemoveOperator,

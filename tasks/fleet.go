@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -12,6 +13,24 @@ type Instance struct {
 	ID        string `json:"instance_id"`
 	Tenant    string `json:"tenant"`
 	Protected bool   `json:"protected,omitempty"`
+	// Address is where a driver finds the device; empty: by its ID.
+	Address string            `json:"address,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+}
+
+// MaxAddress is the size limit of an address in bytes.
+const MaxAddress = 256
+
+// CheckAddress returns a sentence that says what is wrong with an address, or nil. Each driver
+// has its own form of it.
+func CheckAddress(address string) error {
+	switch {
+	case len(address) > MaxAddress:
+		return fmt.Errorf("is %d bytes long, the limit is %d", len(address), MaxAddress)
+	case strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return fmt.Errorf("%.80q has characters that are not visible ASCII", address)
+	}
+	return nil
 }
 
 // FleetChange is what an import says of an instance. What it does not say stays as it is.
@@ -21,11 +40,16 @@ type FleetChange struct {
 	Tenant string
 	// Protected is nil if protection stays as it is. A new instance is not protected.
 	Protected *bool
+	// Address is nil if the address stays; empty: the instance has none any more.
+	Address *string
+	// Labels is nil if the labels stay; empty: the instance has none any more.
+	Labels map[string]string
 }
 
 // FleetReport is what an import has done.
 type FleetReport struct {
 	New, Moved, Protected, Unprotected int // instances
+	Readdressed                        int // instances that had another address, or none
 }
 
 // Add adds what another part of the import has done.
@@ -34,6 +58,7 @@ func (r *FleetReport) Add(other FleetReport) {
 	r.Moved += other.Moved
 	r.Protected += other.Protected
 	r.Unprotected += other.Unprotected
+	r.Readdressed += other.Readdressed
 }
 
 var tenantName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)

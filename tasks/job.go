@@ -79,6 +79,8 @@ type Item struct {
 	// Driver is the driver of the attempt that failed last; empty if the item succeeded or was
 	// cancelled, or if nobody could write it down.
 	Driver string `json:"-"`
+	// Address is where the driver of the last attempt found the instance, if the fleet says so.
+	Address string `json:"-"`
 	// Told is the delivery whose failure endpoints were told of last.
 	Told int `json:"-"`
 }
@@ -91,6 +93,7 @@ type PastAttempt struct {
 	Outcome    string `json:"outcome"` // retrying, failed, unknown, or lost: its worker died
 	Code       Code   `json:"error_code,omitempty"`
 	Message    string `json:"error_msg,omitempty"` // its beginning
+	Address    string `json:"-"`                   // of the instance
 }
 
 // Submission is a request that passed every check and is to become a job.

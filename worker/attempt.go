@@ -33,7 +33,7 @@ type Attempts interface {
 	// GiveUp ends an attempt whose Begin had no answer, whether it has begun or will.
 	GiveUp(ctx context.Context, d tasks.Delivery, token string, lock time.Duration) (tasks.Ended, error)
 	// Send is the last look before a reset is sent, and marks that it may have been.
-	Send(ctx context.Context, d tasks.Delivery, token string) error
+	Send(ctx context.Context, d tasks.Delivery, token, address string) error
 	Checkpoint(ctx context.Context, d tasks.Delivery, token, checkpoint string) error
 	Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error)
 	Wait(ctx context.Context, d tasks.Delivery) (time.Duration, error)
@@ -207,6 +207,8 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 		return a.wait(ctx)
 	case errors.Is(err, tasks.NotAllowed):
 		return a.abandon(ctx, tasks.NoLongerAllowed, string(tasks.NotAllowed))
+	case errors.Is(err, tasks.Moved): // a call to its old address is in doubt, and nobody can ask there
+		return a.abandon(ctx, tasks.NoLongerAllowed, string(tasks.Moved))
 	case errors.Is(err, tasks.TooEarly):
 		early, _ := errors.AsType[*tasks.EarlyError](err)
 		return &requeue.Later{Delay: early.Wait, Reason: err.Error()}

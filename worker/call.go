@@ -38,7 +38,7 @@ func failureOf(err error) *DriverError {
 // driver, or else 12 (row inflight of the benchmark, with 10,000 of them).
 func (a *attempt) start(ctx context.Context, turn Turn) <-chan result {
 	input := Attempt{
-		InstanceID: a.d.InstanceID, ItemID: a.d.ItemID, Number: a.begun.Number,
+		InstanceID: a.d.InstanceID, Address: a.begun.Address, Labels: a.begun.Labels, ItemID: a.d.ItemID, Number: a.begun.Number,
 		Key: a.begun.Key, Deadline: a.deadline, MaySend: func() error { return a.maySend(ctx) }, Ambiguous: a.begun.Ambiguous, Checkpoint: a.begun.Checkpoint,
 		Save: func(ctx context.Context, checkpoint string) error {
 			if len(checkpoint) > MaxCheckpoint {
@@ -99,7 +99,7 @@ func (a *attempt) lastLook(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.store.Send(ctx, a.d, a.token)
+	return a.store.Send(ctx, a.d, a.token, a.begun.Address)
 }
 
 // inTime says whether the item is certainly still this attempt's, as far as this process can

@@ -216,8 +216,8 @@ type slowSend struct {
 	meanwhile func()
 }
 
-func (s *slowSend) Send(ctx context.Context, d tasks.Delivery, token string) error {
-	err := s.Attempts.Send(ctx, d, token)
+func (s *slowSend) Send(ctx context.Context, d tasks.Delivery, token, address string) error {
+	err := s.Attempts.Send(ctx, d, token, address)
 	if s.meanwhile != nil {
 		f := s.meanwhile
 		s.meanwhile = nil

@@ -154,7 +154,7 @@ func (b bench) loseCall(t *testing.T, job tasks.Job, checkpoint string) {
 	t.Helper()
 	d := job.Deliveries()[0]
 	_, err := b.db.Attempts.Begin(t.Context(), d, "dead", "key", time.Minute)
-	err = errors.Join(err, b.db.Attempts.Send(t.Context(), d, "dead"))
+	err = errors.Join(err, b.db.Attempts.Send(t.Context(), d, "dead", ""))
 	if checkpoint != "" {
 		err = errors.Join(err, b.db.Attempts.Checkpoint(t.Context(), d, "dead", checkpoint))
 	}

@@ -431,9 +431,9 @@ func (s *simStore) Begin(ctx context.Context, d tasks.Delivery, token, key strin
 	return s.Attempts.Begin(ctx, d, token, key, lock)
 }
 
-func (s *simStore) Send(ctx context.Context, d tasks.Delivery, token string) error {
+func (s *simStore) Send(ctx context.Context, d tasks.Delivery, token, address string) error {
 	defer s.inTurn()()
-	return s.Attempts.Send(ctx, d, token)
+	return s.Attempts.Send(ctx, d, token, address)
 }
 
 func (s *simStore) Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error) {

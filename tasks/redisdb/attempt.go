@@ -37,7 +37,7 @@ func (t *Attempts) Begin(ctx context.Context, d tasks.Delivery, token, key strin
 		if t.separateLock {
 			return t.beginApart(ctx, d, token, key, ttl, dead)
 		}
-		return t.begin(ctx, d, token, key, ttl, dead, false, codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID))
+		return t.begin(ctx, d, token, key, ttl, dead, locked{}, codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID))
 	})
 	if err != nil {
 		return tasks.Begun{}, fmt.Errorf("begin: %w", err)
@@ -47,23 +47,33 @@ func (t *Attempts) Begin(ctx context.Context, d tasks.Delivery, token, key strin
 
 // beginApart is begin in several steps, each sent after the answer to the one before.
 func (t *Attempts) beginApart(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, dead string) ([]any, error) {
-	held, err := t.lock(ctx, d, token, ttl, false)
+	l, err := t.lock(ctx, d, token, ttl, false)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	answer, err := t.begin(ctx, d, token, key, ttl, dead, held)
+	answer, err := t.begin(ctx, d, token, key, ttl, dead, l)
 	if early, ok := errors.AsType[*tasks.EarlyError](err); ok && early.Wait == 0 {
 		return nil, t.untilUnlocked(ctx, d)
 	}
-	if refused(err) && !held {
+	if refused(err) && !l.held {
 		_ = t.unlock(ctx, d, token) // else it lapses
 	}
-	if err == nil && held {
+	if err == nil && l.held {
 		if _, err = t.lock(ctx, d, token, ttl, true); err != nil {
 			return nil, fmt.Errorf("take the lock over: %w", err)
 		}
 	}
+	if len(answer) == begunParts {
+		answer[begunParts-1] = l.labels // the record does not have them
+	}
 	return answer, err
+}
+
+// locked is an instance that an attempt has locked, or not because another attempt at the same
+// item has it, and what the fleet says of it.
+type locked struct {
+	held            bool
+	address, labels string
 }
 
 // refused reports whether an error is the record's answer, after which nothing has begun.
@@ -83,23 +93,32 @@ func (t *Attempts) untilUnlocked(ctx context.Context, d tasks.Delivery) error {
 }
 
 // begin begins the attempt, and locks the instance with the keys that are for that. dead is
-// the token of a running attempt that may be replaced; held says that another attempt at the
-// item has the lock.
-func (t *Attempts) begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, dead string, held bool, lock ...string) ([]any, error) {
+// the token of a running attempt that may be replaced; l is what there is to say of the lock
+// without those keys.
+func (t *Attempts) begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, dead string, l locked, lock ...string) ([]any, error) {
 	record, n := codec.RecordOf(d)
 	args := []any{
-		n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), d.Epoch, dead, codec.Flag(held),
+		n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), d.Epoch, dead, codec.Flag(l.held), l.address,
 	}
 	keys := append([]string{record}, lock...)
 	return reasoned(t.each(ctx, beginScript, keys, args...))
 }
 
+// begunParts are the parts of begin.lua's answer after the reason.
+const begunParts = 9
+
 // begun reads the answer of begin.lua.
 func begun(a []any) (tasks.Begun, error) {
-	if len(a) != 7 {
+	if len(a) != begunParts {
 		return tasks.Begun{}, fmt.Errorf("begin: the script answered %v", a)
 	}
+	labels, err := codec.Labels(codec.Text(a[8]))
+	if err != nil {
+		return tasks.Begun{}, fmt.Errorf("begin: labels of the instance: %w", err)
+	}
 	return tasks.Begun{
+		Address:    codec.Text(a[7]),
+		Labels:     labels,
 		Number:     int(codec.Number(a[0])),
 		Failures:   int(codec.Number(a[1])),
 		Lost:       int(codec.Number(a[2])),
@@ -111,16 +130,19 @@ func begun(a []any) (tasks.Begun, error) {
 }
 
 // lock takes the instance by itself. When another attempt at the same item has it,
-// nothing changes and held is true, unless it is to be taken over.
-func (t *Attempts) lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration, takeOver bool) (held bool, err error) {
+// nothing changes, unless it is to be taken over.
+func (t *Attempts) lock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration, takeOver bool) (locked, error) {
 	keys := []string{codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID), givenUpKey(d, token)}
 	// A failover that forgets the lock would let another item in.
 	a, err := reasoned(t.redis.Commit(ctx, lockScript, keys,
 		d.ItemID, token, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), codec.Flag(takeOver)).Slice())
-	if err != nil {
-		return false, err
+	switch {
+	case err != nil:
+		return locked{}, err
+	case len(a) != 3:
+		return locked{}, fmt.Errorf("the script answered %v", a)
 	}
-	return codec.Number(a[0]) == 1, nil
+	return locked{codec.Number(a[0]) == 1, codec.Text(a[1]), codec.Text(a[2])}, nil
 }
 
 // unlock releases the instance by itself, if the attempt with this token has it.
@@ -135,19 +157,20 @@ func givenUpKey(d tasks.Delivery, token string) string {
 
 // Send looks for the last time before an attempt sends its reset, and marks in the record
 // that it may have: an attempt that is lost without that mark has sent nothing. Errors: a
-// tasks.Refusal; after any error nothing may be sent.
-func (t *Attempts) Send(ctx context.Context, d tasks.Delivery, token string) error {
+// tasks.Refusal, tasks.Moved if the instance has another address than the given one; after any
+// error nothing may be sent.
+func (t *Attempts) Send(ctx context.Context, d tasks.Delivery, token, address string) error {
 	record, n := codec.RecordOf(d)
 	keys := []string{record}
 	if t.separateLock {
 		if _, err := reasoned(t.redis.Run(ctx, lookScript, []string{codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID)},
-			d.ItemID, token, d.Tenant, codec.Flag(d.AllowUnregistered)).Slice()); err != nil {
+			d.ItemID, token, d.Tenant, codec.Flag(d.AllowUnregistered), address).Slice()); err != nil {
 			return fmt.Errorf("last look: %w", err)
 		}
 	} else {
 		keys = append(keys, codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID))
 	}
-	if _, err := reasoned(t.each(ctx, sendScript, keys, n, token, d.ItemID, d.Tenant, codec.Flag(d.AllowUnregistered))); err != nil {
+	if _, err := reasoned(t.each(ctx, sendScript, keys, n, token, d.ItemID, d.Tenant, codec.Flag(d.AllowUnregistered), address)); err != nil {
 		return fmt.Errorf("last look: %w", err)
 	}
 	return nil

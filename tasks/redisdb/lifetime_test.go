@@ -35,7 +35,7 @@ func TestARecordOfAnUnknownVersionIsLeftAlone(t *testing.T) {
 		refused("read", err)
 		_, err = w.db.Attempts.Begin(t.Context(), waiting, "t2", "k", time.Minute)
 		refused("begin", err)
-		refused("send", w.db.Attempts.Send(t.Context(), running, "t1"))
+		refused("send", w.db.Attempts.Send(t.Context(), running, "t1", ""))
 		_, err = w.db.Attempts.Finish(t.Context(), running, "t1", tasks.Outcome{Transition: tasks.Succeed}, true)
 		refused("finish", err)
 		_, err = w.db.Attempts.Wait(t.Context(), waiting)

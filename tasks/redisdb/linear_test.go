@@ -311,7 +311,7 @@ func (c *crowd) carryOut(ctx context.Context, d deed) (a answer) {
 		begun, err = c.w.db.Attempts.Begin(ctx, delivery, d.token, "key-of-"+d.token, time.Minute)
 		a = answer{attempts: begun.Number, key: begun.Key, unsure: begun.Ambiguous}
 	case "send":
-		err = c.w.db.Attempts.Send(ctx, delivery, d.token)
+		err = c.w.db.Attempts.Send(ctx, delivery, d.token, "")
 	case "finish":
 		var ended tasks.Ended
 		ended, err = c.w.db.Attempts.Finish(ctx, delivery, d.token, d.outcome, d.unlock)

@@ -248,7 +248,7 @@ func (m *model) Unlock(t *rapid.T) {
 func (m *model) Send(t *rapid.T) {
 	_, d, it := m.draw(t)
 	token := rapid.SampledFrom([]string{it.token, "stale"}).Draw(t, "token")
-	err := m.w.db.Attempts.Send(context.Background(), d, token)
+	err := m.w.db.Attempts.Send(context.Background(), d, token, "")
 	switch {
 	case it.state != tasks.ItemRunning || token != it.token:
 		if !errors.Is(err, tasks.WrongToken) {

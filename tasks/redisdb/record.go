@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -101,7 +100,7 @@ func (r *Records) submit(ctx context.Context, s tasks.Submission) (tasks.Job, er
 
 // createArgs are those of create.lua.
 func (r *Records) createArgs(s tasks.Submission, listed time.Time) ([]any, error) {
-	labels, err := encodeLabels(s.Labels)
+	labels, err := codec.EncodeLabels(s.Labels)
 	if err != nil {
 		return nil, err
 	}
@@ -158,15 +157,6 @@ func latest(a, b tasks.Time) tasks.Time {
 		return a
 	}
 	return b
-}
-
-// encodeLabels returns an empty string for no labels.
-func encodeLabels(labels map[string]string) (string, error) {
-	if len(labels) == 0 {
-		return "", nil
-	}
-	b, err := json.Marshal(labels)
-	return string(b), err
 }
 
 func keyReused() error {

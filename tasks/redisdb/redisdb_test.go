@@ -110,7 +110,7 @@ func forgetEpoch(d tasks.Delivery) tasks.Delivery {
 // send asks whether the attempt with the token t1 may send, as a driver does before it sends.
 func (w world) send(t testing.TB, d tasks.Delivery) {
 	t.Helper()
-	if err := w.db.Attempts.Send(t.Context(), d, "t1"); err != nil {
+	if err := w.db.Attempts.Send(t.Context(), d, "t1", ""); err != nil {
 		t.Fatal(err)
 	}
 }

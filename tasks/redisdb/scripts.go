@@ -53,6 +53,7 @@ var (
 var refusals = map[string]tasks.Refusal{
 	"busy":        tasks.InstanceBusy,
 	"not allowed": tasks.NotAllowed,
+	"moved":       tasks.Moved,
 	"gone":        tasks.JobGone,
 	"instance":    tasks.WrongInstance,
 	"final":       tasks.AlreadyFinal,

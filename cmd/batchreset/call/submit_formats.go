@@ -148,8 +148,10 @@ func (l *instanceList) readObjects(raw []byte, name string) error {
 		var row struct {
 			resultRow
 
-			Tenant    string `json:"tenant"`
-			Protected bool   `json:"protected"`
+			Tenant    string            `json:"tenant"`
+			Protected bool              `json:"protected"`
+			Address   string            `json:"address"`
+			Labels    map[string]string `json:"labels"`
 		}
 		if err := api.ReadJSON(line, &row); err != nil {
 			return fmt.Errorf("line %d is neither a row of a result nor an entry of the fleet: it %w", n, err)

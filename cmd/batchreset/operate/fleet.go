@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -43,8 +45,15 @@ anything is written. Columns and fields that are not known are refused, and so a
 entries of one instance that differ. Protections that end by this, and instances that
 move to another tenant, are counted, and in the audit trail.
 
-CSV:   a header line instance_id[,tenant][,protected], then one instance per line
-JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
+The address is where the driver finds the instance: what that is depends on the driver, such
+as a container or a serial number; without one it looks for the instance's ID. An
+attempt whose call may still be going on at an old address ends as unknown. Labels are
+given to the driver.
+
+CSV:   a header line instance_id[,tenant][,protected][,address][,labels], then one instance
+       per line; labels are like rack=7;site=lab
+JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false,"address":"10.0.0.7:5555",
+       "labels":{"rack":"7"}}, …]; an empty address or {} removes what there was`,
 		Example:           "  batchreset fleet import fleet.csv --redis-file redis-url.txt",
 		Args:              terminal.ArgsFromUsage,
 		ValidArgsFunction: cobra.FixedCompletions([]string{"csv", "json"}, cobra.ShellCompDirectiveFilterFileExt),
@@ -61,7 +70,7 @@ JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false}, …]`,
 					return fmt.Errorf("%s: %w", args[0], err)
 				}
 				report, err := register(cmd.Context(), db, file.changes)
-				done := imported{New: report.New, Protected: report.Protected, Unprotected: report.Unprotected, Moved: report.Moved, Repeats: file.repeats}
+				done := imported{New: report.New, Protected: report.Protected, Unprotected: report.Unprotected, Moved: report.Moved, Readdressed: report.Readdressed, Repeats: file.repeats}
 				if err == nil {
 					done.Registered = len(file.changes)
 				}
@@ -81,6 +90,7 @@ type imported struct {
 	Protected   int `json:"protection_begun"`
 	Unprotected int `json:"protection_ended"`
 	Moved       int `json:"moved"`
+	Readdressed int `json:"readdressed"`
 	Repeats     int `json:"identical_rows_left_out"`
 }
 
@@ -96,6 +106,7 @@ func (i imported) write(w io.Writer) {
 		{"protection begun", i.Protected},
 		{"protection ended", i.Unprotected},
 		{"moved to another tenant", i.Moved},
+		{"another address", i.Readdressed},
 		{"identical rows left out", i.Repeats},
 	} {
 		if line.n > 0 {
@@ -129,14 +140,14 @@ to 'batchreset fleet import'.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return op.run(cmd, func(db *redisdb.DB) error {
 				return op.output.Show(std.Out, terminal.View{
-					List: "instances", Columns: []string{"instance_id", "tenant", "protected"},
+					List: "instances", Columns: fleetColumns,
 					Rows: func(add func(any) error) error {
 						return db.Fleet.All(cmd.Context(), func(in tasks.Instance) error { return add(in) })
 					},
 					Table: func(w io.Writer) error {
-						table := terminal.NewTable(w, "INSTANCE", "TENANT", "PROTECTED")
+						table := terminal.NewTable(w, "INSTANCE", "TENANT", "PROTECTED", "ADDRESS", "LABELS")
 						err := db.Fleet.All(cmd.Context(), func(in tasks.Instance) error {
-							table.Row(in.ID, in.Tenant, strconv.FormatBool(in.Protected))
+							table.Row(in.ID, in.Tenant, strconv.FormatBool(in.Protected), in.Address, labelText(in.Labels))
 							return nil
 						})
 						return errors.Join(err, table.Flush())
@@ -147,6 +158,15 @@ to 'batchreset fleet import'.`,
 	}
 	op.define(cmd)
 	return cmd
+}
+
+// labelText is the inverse of parseLabels.
+func labelText(labels map[string]string) string {
+	parts := make([]string, 0, len(labels))
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		parts = append(parts, name+"="+labels[name])
+	}
+	return strings.Join(parts, ";")
 }
 
 func newFleetRemoveCommand(std *terminal.Streams) *cobra.Command {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -77,9 +78,7 @@ func (f *fleetFile) add(c tasks.FleetChange, place string) error {
 	return nil
 }
 
-func sameChange(a, b tasks.FleetChange) bool {
-	return a.Tenant == b.Tenant && (a.Protected == nil) == (b.Protected == nil) && (a.Protected == nil || *a.Protected == *b.Protected)
-}
+func sameChange(a, b tasks.FleetChange) bool { return reflect.DeepEqual(a, b) }
 
 // checkTenants refuses the file if it has new instances and does not say whose they are.
 func (f *fleetFile) checkTenants(ctx context.Context, db *redisdb.DB) error {
@@ -103,7 +102,7 @@ func (f *fleetFile) checkTenants(ctx context.Context, db *redisdb.DB) error {
 	return nil
 }
 
-var fleetColumns = []string{"instance_id", "tenant", "protected"}
+var fleetColumns = []string{"instance_id", "tenant", "protected", "address", "labels"}
 
 func (f *fleetFile) readCSV(raw []byte) error {
 	rows := csv.NewReader(bytes.NewReader(raw))
@@ -116,7 +115,7 @@ func (f *fleetFile) readCSV(raw []byte) error {
 	}
 	columns, err := terminal.CSVColumns(header, fleetColumns)
 	if err != nil {
-		return fmt.Errorf("line 1: %w; it must name the columns instance_id, tenant and protected, of which only the first must be there", err)
+		return fmt.Errorf("line 1: %w; it must name the columns instance_id, tenant, protected, address and labels, of which only the first must be there", err)
 	}
 	if _, ok := columns["instance_id"]; !ok {
 		return errors.New("line 1 must name the columns, among them instance_id")
@@ -131,19 +130,15 @@ func (f *fleetFile) readCSV(raw []byte) error {
 		}
 		line, _ := rows.FieldPos(0)
 		place := fmt.Sprintf("line %d", line)
-		c := tasks.FleetChange{ID: cells[columns["instance_id"]]}
-		if n, ok := columns["tenant"]; ok {
-			c.Tenant = cells[n]
-			if err := tasks.CheckTenant(c.Tenant); err != nil {
-				return fmt.Errorf("%s: tenant %w", place, err)
+		c, err := fleetRow(func(column string) (string, bool) {
+			n, ok := columns[column]
+			if !ok {
+				return "", false
 			}
-		}
-		if n, ok := columns["protected"]; ok && cells[n] != "" {
-			protected := cells[n] == "true"
-			if !protected && cells[n] != "false" {
-				return fmt.Errorf("%s: protected must be true or false, or empty to leave it as it is, not %.80q", place, cells[n])
-			}
-			c.Protected = &protected
+			return terminal.UnescapeFormulas(cells[n]), true
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", place, err)
 		}
 		if err := f.add(c, place); err != nil {
 			return err
@@ -151,11 +146,73 @@ func (f *fleetFile) readCSV(raw []byte) error {
 	}
 }
 
+// fleetRow reads a line of a CSV. What it has no cell for, or an empty one, stays as it is.
+func fleetRow(cell func(column string) (string, bool)) (c tasks.FleetChange, err error) {
+	c.ID, _ = cell("instance_id")
+	var ok bool
+	if c.Tenant, ok = cell("tenant"); ok {
+		if err := tasks.CheckTenant(c.Tenant); err != nil {
+			return c, fmt.Errorf("tenant %w", err)
+		}
+	}
+	switch text, _ := cell("protected"); text {
+	case "":
+	case "true", "false":
+		protected := text == "true"
+		c.Protected = &protected
+	default:
+		return c, fmt.Errorf("protected must be true or false, or empty to leave it as it is, not %.80q", text)
+	}
+	if text, _ := cell("address"); text != "" {
+		c.Address = &text
+	}
+	if text, _ := cell("labels"); text != "" {
+		if c.Labels, err = parseLabels(text); err != nil {
+			return c, fmt.Errorf("labels %w", err)
+		}
+	}
+	return c, checkWhere(c)
+}
+
+// checkWhere checks the address and the labels of a change.
+func checkWhere(c tasks.FleetChange) error {
+	if c.Address != nil {
+		if err := tasks.CheckAddress(*c.Address); err != nil {
+			return fmt.Errorf("address %w", err)
+		}
+	}
+	if err := tasks.CheckLabels(c.Labels); err != nil {
+		return fmt.Errorf("labels %w", err)
+	}
+	return nil
+}
+
+// parseLabels reads name=value;name=value, or JSON, which is what 'fleet list --output csv' writes.
+func parseLabels(text string) (map[string]string, error) {
+	labels := map[string]string{}
+	if strings.HasPrefix(text, "{") {
+		if err := json.Unmarshal([]byte(text), &labels); err != nil {
+			return nil, fmt.Errorf("must be a JSON object of strings, not %.80q", text)
+		}
+		return labels, nil
+	}
+	for part := range strings.SplitSeq(text, ";") {
+		name, value, ok := strings.Cut(part, "=")
+		if _, twice := labels[name]; !ok || twice {
+			return nil, fmt.Errorf("must be like name=value;other=value, each name once, not %.80q", text)
+		}
+		labels[name] = value
+	}
+	return labels, nil
+}
+
 func (f *fleetFile) readJSON(raw []byte) error {
 	var entries []*struct {
 		ID        jsontext.Value `json:"instance_id"`
 		Tenant    jsontext.Value `json:"tenant"`
 		Protected jsontext.Value `json:"protected"`
+		Address   jsontext.Value `json:"address"`
+		Labels    jsontext.Value `json:"labels"`
 	}
 	if err := api.ReadJSON(raw, &entries); err != nil {
 		return err
@@ -182,6 +239,15 @@ func (f *fleetFile) readJSON(raw []byte) error {
 		}
 		if !given(e.Protected, &c.Protected) {
 			return fmt.Errorf("%s: protected must be true or false", place)
+		}
+		if !given(e.Address, &c.Address) {
+			return fmt.Errorf("%s: address must be a string", place)
+		}
+		if e.Labels != nil && (json.Unmarshal(e.Labels, &c.Labels) != nil || c.Labels == nil) {
+			return fmt.Errorf("%s: labels must be an object of strings", place)
+		}
+		if err := checkWhere(c); err != nil {
+			return fmt.Errorf("%s: %w", place, err)
 		}
 		if err := f.add(c, place); err != nil {
 			return err

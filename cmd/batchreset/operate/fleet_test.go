@@ -55,6 +55,14 @@ func TestFleetCommands(t *testing.T) {
 		{"an object", "f.json", `{"instance_id":"a","tenant":"b"}`, "must be a JSON array"},
 		{"null for all", "f.json", `null`, "must be a JSON array"},
 		{"entries that differ", "f.json", `[{"instance_id":"a","tenant":"b"},{"instance_id":"a","tenant":"c"}]`, "entry 1: instance a is in entry 0 already"},
+		{"an address with a space", "f.csv", "instance_id,tenant,address\nphone-1,acme,a b\n", "line 2: address"},
+		{"a long address", "f.json", `[{"instance_id":"a","tenant":"b","address":"` + strings.Repeat("x", 257) + `"}]`, "entry 0: address is 257 bytes long"},
+		{"an address that is none", "f.json", `[{"instance_id":"a","tenant":"b","address":7}]`, "entry 0: address must be a string"},
+		{"labels without values", "f.csv", "instance_id,tenant,labels\nphone-1,acme,rack\n", "line 2: labels must be like name=value"},
+		{"a label twice", "f.csv", "instance_id,tenant,labels\nphone-1,acme,a=1;a=2\n", "line 2: labels must be like name=value"},
+		{"labels of another kind", "f.json", `[{"instance_id":"a","tenant":"b","labels":{"a":1}}]`, "entry 0: labels must be an object of strings"},
+		{"labels that are null", "f.json", `[{"instance_id":"a","tenant":"b","labels":null}]`, "entry 0: labels must be an object of strings"},
+		{"too many labels", "f.csv", "instance_id,tenant,labels\nphone-1,acme,a=1;b=1;c=1;d=1;e=1;f=1;g=1;h=1;i=1\n", "line 2: labels has 9 labels"},
 		{"a cut file", "f.json", `[{"instance_id":"a","tenant":"b"}`, "ends too early"},
 	} {
 		t.Run("refuses "+row.name, func(t *testing.T) {
@@ -118,6 +126,18 @@ func TestFleetCommands(t *testing.T) {
 `
 	if out := command(t, environment, "fleet", "list", "--output", "jsonl").OK(t).Out; out != want {
 		t.Errorf("list after protect and unprotect:\n%s", out)
+	}
+	imports("f.csv", "instance_id,address,labels\nphone-1,10.0.0.7:5555,rack=7;site=lab\nphone-2,,\n", "registered 2 instances", "another address: 1")
+	imports("f.json", `[{"instance_id":"phone-2","address":"b","labels":{"site":"lab = 2"}}]`, "registered 1 instance", "another address: 1")
+	exported := command(t, environment, "fleet", "list", "--output", "csv").OK(t).Out
+	imports("again.csv", exported, "registered 3 instances") // nothing has changed
+	imports("f.json", `[{"instance_id":"phone-1","address":"","labels":{}}]`, "registered 1 instance", "another address: 1")
+	want = `{"instance_id":"phone-1","tenant":"acme","protected":true}
+{"instance_id":"phone-2","tenant":"acme","address":"b","labels":{"site":"lab = 2"}}
+{"instance_id":"phone-3","tenant":"other"}
+`
+	if out := command(t, environment, "fleet", "list", "--output", "jsonl").OK(t).Out; out != want {
+		t.Errorf("list after addresses:\n%s", out)
 	}
 	command(t, environment, "fleet", "remove", "phone-1", "phone-9").WantError(t, "not registered: phone-9")
 	if out := command(t, environment, "fleet", "list").OK(t).Out; strings.Contains(out, "phone-1") || !strings.Contains(out, "phone-2") {

@@ -22,6 +22,7 @@ type storedRest struct {
 	Message    string     `json:"m"`
 	Driver     string     `json:"n"`
 	Evidence   string     `json:"o"`
+	Address    string     `json:"j"`
 	Checkpoint string     `json:"p"`
 	NotBefore  *int64     `json:"w"`
 	History    []struct {
@@ -31,6 +32,7 @@ type storedRest struct {
 		Outcome string     `json:"o"`
 		Code    tasks.Code `json:"c"`
 		Message string     `json:"m"`
+		Address string     `json:"j"`
 	} `json:"h"`
 }
 
@@ -92,10 +94,9 @@ func decodeHash(id string, hash map[string]string) (tasks.Job, error) {
 	if f.err != nil {
 		return tasks.Job{}, fmt.Errorf("job %s: header: %w", id, f.err)
 	}
-	if labels := hash["labels"]; labels != "" {
-		if err := json.Unmarshal([]byte(labels), &job.Labels); err != nil {
-			return tasks.Job{}, fmt.Errorf("job %s: labels: %w", id, err)
-		}
+	var err error
+	if job.Labels, err = Labels(hash["labels"]); err != nil {
+		return tasks.Job{}, fmt.Errorf("job %s: labels: %w", id, err)
 	}
 	job.Items = make([]tasks.Item, job.Total)
 	for n := range job.Items {
@@ -120,6 +121,23 @@ func decodeHash(id string, hash map[string]string) (tasks.Job, error) {
 		job.FinishedAt = tasks.Time{}
 	}
 	return job, nil
+}
+
+// Labels reads labels that are kept as JSON, or "" for none.
+func Labels(raw string) (labels map[string]string, err error) {
+	if raw != "" {
+		err = json.Unmarshal([]byte(raw), &labels)
+	}
+	return labels, err
+}
+
+// EncodeLabels is the inverse of Labels.
+func EncodeLabels(labels map[string]string) (string, error) {
+	if len(labels) == 0 {
+		return "", nil
+	}
+	b, err := json.Marshal(labels)
+	return string(b), err
 }
 
 func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
@@ -147,6 +165,7 @@ func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
 		Checkpoint: more.Checkpoint,
 		Driver:     more.Driver,
 		Evidence:   more.Evidence,
+		Address:    more.Address,
 		Delivery:   max(more.Delivery, 1),
 	}
 	if !item.State.Final() {
@@ -158,7 +177,7 @@ func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
 			outcome = "lost"
 		}
 		item.History = append(item.History, tasks.PastAttempt{
-			Number: h.Number, Outcome: outcome, Code: h.Code, Message: strings.ToValidUTF8(h.Message, ""),
+			Number: h.Number, Outcome: outcome, Code: h.Code, Message: strings.ToValidUTF8(h.Message, ""), Address: h.Address,
 			StartedAt: sinceCreated(job.CreatedAt, h.Began), FinishedAt: sinceCreated(job.CreatedAt, h.Ended),
 		})
 	}

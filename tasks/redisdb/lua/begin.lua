@@ -11,16 +11,17 @@
 -- ARGV[10] epoch of the delivery, or ''
 -- ARGV[11] token of a running attempt whose worker is dead, or ''
 -- ARGV[12] '1' = without KEYS[2]: another attempt at the same item has the lock
+-- ARGV[13] without KEYS[2]: address of the instance, or ''
 -- returns {'', attempts, failures, lost, driver key, checkpoint, 1 if ambiguous,
---          attempts without an answer}
+--          attempts without an answer, address, labels (JSON)}
 --         {reason}: busy, not allowed, gone, instance, final, delivery, late, stopped,
---         given up
+--         given up, moved (a call is in doubt, and the instance has another address now)
 --         {'early', ms until it may begin; 0 = when the lock has lapsed}
 --         {'running', token, lost}: another attempt runs, and ARGV[11] is not its token
-local held = ARGV[12] == '1'
+local held, address, labels = ARGV[12] == '1', ARGV[13], ''
 if KEYS[2] then
   local reason
-  reason, held = barred(KEYS[2], KEYS[3], ARGV[6], ARGV[4], ARGV[8], ARGV[9])
+  reason, held, address, labels = barred(KEYS[2], KEYS[3], ARGV[6], ARGV[4], ARGV[8], ARGV[9])
   if reason then return {reason} end
 end
 local item = open(ARGV[1])
@@ -46,6 +47,8 @@ else
   -- A retry that somebody asked for while a call was in doubt waits for that call's lock.
   if item.q and held then return {'early', KEYS[2] and math.max(1, redis.call('PTTL', KEYS[2])) or 0} end
   if item.s == 'r' then lose(item, at) end
+  -- The call that is in doubt went to the address that the instance had then.
+  if item.k and (item.j or '') ~= address then return {'moved'} end
   item.a = (item.a or 0) + 1
   item.x = item.k and 5 or 4 -- see record.lua
   item.k = item.k or ARGV[5]
@@ -53,8 +56,9 @@ else
   item.b = item.b or at
   item.r = at
   item.c, item.m, item.o, item.w, item.q = nil, nil, nil, nil, nil
+  item.j = address ~= '' and address or nil
   item.s = 'r'
   store(ARGV[1], item)
 end
 if KEYS[2] then redis.call('SET', KEYS[2], ARGV[6] .. ' ' .. ARGV[4], 'PX', ARGV[7]) end
-return {'', item.a, item.f or 0, item.l or 0, item.k, item.p or '', (item.x or 0) % 4, item.g or 0}
+return {'', item.a, item.f or 0, item.l or 0, item.k, item.p or '', (item.x or 0) % 4, item.g or 0, address, labels}

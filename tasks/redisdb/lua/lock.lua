@@ -4,11 +4,11 @@
 -- ARGV[1] item ID   ARGV[2] token of the attempt   ARGV[3] time to live (ms)
 -- ARGV[4] tenant    ARGV[5] '1' = an instance that is not registered is allowed
 -- ARGV[6] '1' = take it over from another attempt at the same item
--- returns {'', 1 if another attempt at the same item has it}
+-- returns {'', 1 if another attempt at the same item has it, address, labels}
 --         {reason}: busy, not allowed, given up
 if redis.call('EXISTS', KEYS[3]) == 1 then return {'given up'} end
-local reason, held = barred(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[4], ARGV[5])
+local reason, held, address, labels = barred(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[4], ARGV[5])
 if reason then return {reason} end
-if held and ARGV[6] ~= '1' then return {'', 1} end
+if held and ARGV[6] ~= '1' then return {'', 1, address, labels} end
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'PX', ARGV[3])
-return {'', 0}
+return {'', 0, address, labels}

@@ -40,7 +40,7 @@ func (f *Fleet) read(ctx context.Context, instances []string, spoiled func(id st
 	pipe := f.redis.Pipeline()
 	answers := make([]*redis.SliceCmd, len(instances))
 	for i, id := range instances {
-		answers[i] = pipe.HMGet(ctx, codec.FleetKey(id), "tenant", "protected")
+		answers[i] = pipe.HMGet(ctx, codec.FleetKey(id), "tenant", "protected", "address", "labels")
 	}
 	_, _ = pipe.Exec(ctx) // each carries its own error
 	fleet := make(map[string]tasks.Instance, len(instances))
@@ -50,8 +50,15 @@ func (f *Fleet) read(ctx context.Context, instances []string, spoiled func(id st
 			if err := spoiled(id, err); err != nil {
 				return nil, fmt.Errorf("read fleet: %w", err)
 			}
-		} else if len(v) == 2 && v[0] != nil {
-			fleet[id] = tasks.Instance{ID: id, Tenant: codec.Text(v[0]), Protected: codec.Text(v[1]) == "1"}
+		} else if len(v) == 4 && v[0] != nil {
+			labels, err := codec.Labels(codec.Text(v[3]))
+			if err != nil {
+				if err := spoiled(id, fmt.Errorf("labels: %w", err)); err != nil {
+					return nil, fmt.Errorf("read fleet: %w", err)
+				}
+				continue
+			}
+			fleet[id] = tasks.Instance{ID: id, Tenant: codec.Text(v[0]), Protected: codec.Text(v[1]) == "1", Address: codec.Text(v[2]), Labels: labels}
 		}
 	}
 	return fleet, nil
@@ -62,7 +69,10 @@ func (f *Fleet) read(ctx context.Context, instances []string, spoiled func(id st
 func (f *Fleet) Register(ctx context.Context, instances []tasks.Instance, actor tasks.Actor) error {
 	changes := make([]tasks.FleetChange, len(instances))
 	for i, in := range instances {
-		changes[i] = tasks.FleetChange{ID: in.ID, Tenant: in.Tenant, Protected: &in.Protected}
+		changes[i] = tasks.FleetChange{ID: in.ID, Tenant: in.Tenant, Protected: &in.Protected, Address: &in.Address, Labels: in.Labels}
+		if in.Labels == nil {
+			changes[i].Labels = map[string]string{}
+		}
 	}
 	_, err := f.Import(ctx, changes, actor)
 	return err
@@ -127,6 +137,9 @@ func effect(c tasks.FleetChange, seen tasks.Instance) (r tasks.FleetReport) {
 	case c.Tenant != "" && c.Tenant != seen.Tenant:
 		r.Moved = 1
 	}
+	if c.Address != nil && *c.Address != seen.Address && seen.Tenant != "" {
+		r.Readdressed = 1
+	}
 	switch {
 	case c.Protected == nil || *c.Protected == seen.Protected:
 	case *c.Protected:
@@ -139,7 +152,7 @@ func effect(c tasks.FleetChange, seen tasks.Instance) (r tasks.FleetReport) {
 
 // importEntries are those of the audit trail for changes of entries that were seen.
 func importEntries(changes []tasks.FleetChange, seen map[string]tasks.Instance, actor tasks.Actor) []tasks.AuditEntry {
-	var all, unprotected []string
+	var all, unprotected, readdressed []string
 	protected, said := 0, false
 	moved := map[[2]string][]string{}
 	tenants := map[string]bool{}
@@ -161,6 +174,9 @@ func importEntries(changes []tasks.FleetChange, seen map[string]tasks.Instance, 
 		if does.Unprotected > 0 {
 			unprotected = append(unprotected, c.ID)
 		}
+		if does.Readdressed > 0 {
+			readdressed = append(readdressed, c.ID)
+		}
 	}
 	e := actor.Entry(tasks.ActionRegister).About(all)
 	if len(tenants) == 1 {
@@ -170,6 +186,11 @@ func importEntries(changes []tasks.FleetChange, seen map[string]tasks.Instance, 
 		e.Detail = fmt.Sprintf("%d of them protected", protected)
 	}
 	entries := []tasks.AuditEntry{e}
+	if readdressed != nil {
+		e := actor.Entry(tasks.ActionReaddress).About(readdressed)
+		e.Detail = "by an import"
+		entries = append(entries, e)
+	}
 	if unprotected != nil {
 		e := actor.Entry(tasks.ActionUnprotect).About(unprotected)
 		e.Detail = "by an import"
@@ -195,8 +216,17 @@ func (f *Fleet) register(ctx context.Context, changes []tasks.FleetChange, seen 
 		if c.Protected != nil {
 			protected = codec.Flag(*c.Protected)
 		}
+		address, labels := optional(c.Address), ""
+		if c.Labels != nil {
+			text, err := codec.EncodeLabels(c.Labels)
+			if err != nil {
+				return nil, done, fmt.Errorf("register instance %s: %w", c.ID, err)
+			}
+			labels = optional(&text)
+		}
 		from := seen[c.ID]
-		answers[i] = registerScript.Eval(ctx, pipe, []string{codec.FleetKey(c.ID)}, c.Tenant, protected, from.Tenant, codec.Flag(from.Protected))
+		answers[i] = registerScript.Eval(ctx, pipe, []string{codec.FleetKey(c.ID)},
+			c.Tenant, protected, from.Tenant, codec.Flag(from.Protected), address, labels, from.Address)
 	}
 	_, failed := pipe.Exec(ctx)
 	for i, c := range changes {
@@ -212,6 +242,14 @@ func (f *Fleet) register(ctx context.Context, changes []tasks.FleetChange, seen 
 		return nil, done, fmt.Errorf("register instances: %w", failed)
 	}
 	return again, done, nil
+}
+
+// optional is a text for register.lua, which leaves what it has for nil.
+func optional(text *string) string {
+	if text == nil {
+		return ""
+	}
+	return "=" + *text
 }
 
 // Protect protects registered instances from every attempt that has not begun, or ends
