@@ -18,6 +18,19 @@ type Instance struct {
 	Labels  map[string]string `json:"labels,omitempty"`
 }
 
+// DefaultDriver is the name of the driver of instances that name none.
+const DefaultDriver = "default"
+
+var driverName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+
+// CheckDriver returns a sentence that says what is wrong with a driver's name, or nil.
+func CheckDriver(name string) error {
+	if !driverName.MatchString(name) {
+		return fmt.Errorf("%.80q is not a driver's name: 1 to 32 characters of a-z 0-9 -, a letter first", name)
+	}
+	return nil
+}
+
 // MaxAddress is the size limit of an address in bytes.
 const MaxAddress = 256
 

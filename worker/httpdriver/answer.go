@@ -70,12 +70,12 @@ type rules struct {
 func newRules(cfg Config) (rules, error) {
 	for _, status := range cfg.Definite {
 		if status/100 != 5 {
-			return rules{}, fmt.Errorf("--driver-definite must list statuses from 500 to 599, not %d", status)
+			return rules{}, fmt.Errorf("definite must list statuses from 500 to 599, not %d", status)
 		}
 	}
 	words, err := newVocabulary(cfg.Words)
 	if err != nil {
-		return rules{}, fmt.Errorf("--driver-words %w", err)
+		return rules{}, fmt.Errorf("words %w", err)
 	}
 	return rules{definite: cfg.Definite, idempotent: cfg.Idempotent, words: words}, nil
 }

@@ -269,7 +269,7 @@ func TestDefiniteStatuses(t *testing.T) {
 	}
 	for _, status := range []int{0, -500, 50, 200, 202, 404, 429, 499, 600, 5000} {
 		_, err := New(Config{URL: "http://x/{instance_id}", Definite: []int{500, status}})
-		if err == nil || !strings.HasPrefix(err.Error(), "--driver-definite must list statuses from 500 to 599, not ") {
+		if err == nil || !strings.HasPrefix(err.Error(), "definite must list statuses from 500 to 599, not ") {
 			t.Errorf("%d: %v", status, err)
 		}
 	}
@@ -415,7 +415,7 @@ func TestWords(t *testing.T) {
 		{"failed=finished", `"finished" cannot be a word for failed, because it is one for done`},
 	} {
 		_, err := New(Config{URL: "http://x/{instance_id}", Words: strings.Split(row.words, ",")})
-		if row.want == "" && err != nil || row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want) || !strings.HasPrefix(err.Error(), "--driver-words ")) {
+		if row.want == "" && err != nil || row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want) || !strings.HasPrefix(err.Error(), "words ")) {
 			t.Errorf("%s: %v, want %q", row.words, err, row.want)
 		}
 	}

@@ -61,18 +61,19 @@ type Driver struct {
 	pollFirst, pollLast, pollTimeout time.Duration
 }
 
-// New returns a driver. Errors begin with the name of the flag of the setting.
+// New returns a driver. Errors begin with the name of the setting: url, look_url, token_file, definite
+// or words.
 func New(cfg Config) (*Driver, error) {
 	if err := checkTemplate(cfg.URL); err != nil {
-		return nil, fmt.Errorf("--driver-url %w", err)
+		return nil, fmt.Errorf("url %w", err)
 	}
 	if cfg.LookURL != "" {
 		if err := checkLook(cfg.LookURL, cfg.URL); err != nil {
-			return nil, fmt.Errorf("--driver-look-url %w", err)
+			return nil, fmt.Errorf("look_url %w", err)
 		}
 	}
 	if strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, errors.New("--driver-token-file has a token with characters that a header cannot carry")
+		return nil, errors.New("token_file has a token with characters that a header cannot carry")
 	}
 	rules, err := newRules(cfg)
 	if err != nil {
@@ -120,7 +121,7 @@ func checkLook(look, reset string) error {
 	a, _ := expand(look, "a") // both are checked
 	b, _ := expand(reset, "a")
 	if origin(a) != origin(b) {
-		return fmt.Errorf("must have the scheme and host of --driver-url, %s", origin(b))
+		return fmt.Errorf("must have the scheme and host of url, %s", origin(b))
 	}
 	return nil
 }

@@ -239,8 +239,8 @@ func TestTemplates(t *testing.T) {
 		}
 	}
 	for flag, cfg := range map[string]Config{
-		"--driver-url must contain {instance_id}": {URL: "https://phones.example/"},
-		"--driver-token-file has a token with":    {URL: "https://phones.example/{instance_id}", Token: "two\nlines"},
+		"url must contain {instance_id}": {URL: "https://phones.example/"},
+		"token_file has a token with":    {URL: "https://phones.example/{instance_id}", Token: "two\nlines"},
 	} {
 		if _, err := New(cfg); err == nil || !strings.HasPrefix(err.Error(), flag) {
 			t.Errorf("%v, want %q", err, flag)

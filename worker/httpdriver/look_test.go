@@ -77,10 +77,10 @@ func TestLookURLs(t *testing.T) {
 	for look, want := range map[string]string{
 		"https://phones.example/look/{instance_id}":    "",
 		"https://PHONES.example:443/?id={instance_id}": "",
-		"https://phones.example/look":                  "--driver-look-url must contain {instance_id}",
-		"http://phones.example/{instance_id}":          "--driver-look-url must have the scheme and host of --driver-url, https://phones.example:443",
-		"https://other.example/{instance_id}":          "--driver-look-url must have the scheme and host",
-		"https://phones.example:444/{instance_id}":     "--driver-look-url must have the scheme and host",
+		"https://phones.example/look":                  "look_url must contain {instance_id}",
+		"http://phones.example/{instance_id}":          "look_url must have the scheme and host of url, https://phones.example:443",
+		"https://other.example/{instance_id}":          "look_url must have the scheme and host",
+		"https://phones.example:444/{instance_id}":     "look_url must have the scheme and host",
 	} {
 		_, err := New(Config{URL: "https://phones.example/{instance_id}/reset", LookURL: look})
 		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {

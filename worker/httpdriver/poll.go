@@ -28,9 +28,11 @@ func sameOrigin(target *url.URL, location string) (string, error) {
 	return u.String(), nil
 }
 
-func origin(u *url.URL) string {
+func origin(u *url.URL) string { return u.Scheme + "://" + hostPort(u) }
+
+func hostPort(u *url.URL) string {
 	port := map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), cmp.Or(u.Port(), port))
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), cmp.Or(u.Port(), port))
 }
 
 // follow polls an accepted reset, first after wait, until it has ended. resumable

@@ -38,9 +38,9 @@ func New(cfg Config) (*Driver, error) {
 	case cfg.Latency < 0:
 		return nil, errors.New("latency must not be negative")
 	case !isShare(cfg.FailureRate):
-		return nil, errors.New("failure-rate must be from 0 to 1")
+		return nil, errors.New("failure_rate must be from 0 to 1")
 	case !isShare(cfg.HangRate):
-		return nil, errors.New("hang-rate must be from 0 to 1")
+		return nil, errors.New("hang_rate must be from 0 to 1")
 	}
 	return &Driver{cfg}, nil
 }

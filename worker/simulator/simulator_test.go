@@ -179,8 +179,8 @@ func TestInstancesHaveACharacter(t *testing.T) {
 func TestBadSettingsAreNamed(t *testing.T) {
 	for want, cfg := range map[string]simulator.Config{
 		"latency":      {Latency: -1},
-		"failure-rate": {FailureRate: 1.1},
-		"hang-rate":    {HangRate: math.NaN()},
+		"failure_rate": {FailureRate: 1.1},
+		"hang_rate":    {HangRate: math.NaN()},
 	} {
 		if _, err := simulator.New(cfg); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%+v: %v", cfg, err)

@@ -55,14 +55,14 @@ says 503. A second signal stops it at once.`,
       --driver-words done=wiped,running=wiping,failed=broken`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(flags.check(), redisflags.CheckShared(db), ops.check()); err != nil {
-				return err
-			}
 			if err := flags.checkDriver(cmd.Flags()); err != nil {
 				return err
 			}
 			driver, err := flags.newDriver()
 			if err != nil {
+				return err
+			}
+			if err := errors.Join(flags.check(), redisflags.CheckShared(db), ops.check()); err != nil {
 				return err
 			}
 			db.Driver, db.Roles = flags.driver, []redisdb.Role{redisdb.RoleWorker}

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,25 +12,19 @@ import (
 	"github.com/spf13/pflag"
 
 	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
 	"batchreset/worker"
-	"batchreset/worker/httpdriver"
-	"batchreset/worker/simulator"
 )
 
 // workerFlags are the settings of a worker and its driver.
 type workerFlags struct {
 	worker.Config
 
-	driver     string
-	url        string
-	lookURL    string
-	tokenFile  string
-	idempotent bool
-	definite   []int
-	words      []string
-	upstream   worker.UpstreamConfig
-	simulator  simulator.Config
-	looks      bool // the simulator
+	drivers   string // file
+	driver    string // type
+	http      httpSettings
+	simulator simulatorSettings
+	upstream  worker.UpstreamConfig
 
 	webhookPrivate bool
 }
@@ -46,18 +41,20 @@ func (f *workerFlags) define(flags *pflag.FlagSet) {
 	flags.DurationVar(&f.simulator.Latency, "simulator-latency", time.Second, "simulator: how long a reset takes, about")
 	flags.Float64Var(&f.simulator.FailureRate, "simulator-failure-rate", 0, "simulator: share of attempts that fail, 0 to 1")
 	flags.Float64Var(&f.simulator.HangRate, "simulator-hang-rate", 0, "simulator: share of attempts that never answer, 0 to 1")
-	flags.BoolVar(&f.looks, "simulator-look", true, "simulator: look at each instance after its reset, and keep what was seen as evidence")
+	flags.BoolVar(&f.simulator.Look, "simulator-look", true, "simulator: look at each instance after its reset, and keep what was seen as evidence")
 	flags.Int64Var(&f.simulator.Seed, "simulator-seed", 1, "simulator: the same seed gives the same failures")
 }
 
 func (f *workerFlags) defineDriver(flags *pflag.FlagSet) {
-	flags.StringVar(&f.driver, "driver", "", "what resets the instances: 'http' or 'simulator' (required)")
-	flags.StringVar(&f.url, "driver-url", "", "http: `template` of the URL that resets an instance, with {instance_id}")
-	flags.StringVar(&f.lookURL, "driver-look-url", "", "http: `template` of a URL on the same host that says whether an instance is in its initial state, with {instance_id}: a GET answers {\"initial\":true|false,\"evidence\":…}; a reset counts as done only once it is seen there")
-	flags.StringVar(&f.tokenFile, "driver-token-file", "", "http: `file` with the bearer token for the control plane")
-	flags.BoolVar(&f.idempotent, "driver-idempotent", false, "http: the control plane honours Idempotency-Key, so a call whose answer was lost may be repeated")
-	flags.IntSliceVar(&f.definite, "driver-definite", nil, "http: `statuses` from 500 to 599 after which a reset is certainly not done and not under way, such as 500,503; without it nobody knows after a 5xx")
-	flags.StringSliceVar(&f.words, "driver-words", nil, "http: `words` of the control plane for the states of a reset, such as done=wiped,running=wiping,failed=broken, beside those that are known anyway")
+	flags.StringVar(&f.driver, "driver", "", "what resets the instances: 'http' or 'simulator'; other types need --drivers")
+	flags.StringVar(&f.drivers, "drivers", "", "YAML `file` with the driver and its settings, instead of --driver and the flags for it: see 'batchreset drivers'")
+	terminal.Alternatives(flags, "driver", "drivers")
+	flags.StringVar(&f.http.URL, "driver-url", "", "http: `template` of the URL that resets an instance, with {instance_id}")
+	flags.StringVar(&f.http.LookURL, "driver-look-url", "", "http: `template` of a URL on the same host that says whether an instance is in its initial state, with {instance_id}: a GET answers {\"initial\":true|false,\"evidence\":…}; a reset counts as done only once it is seen there")
+	flags.StringVar(&f.http.TokenFile, "driver-token-file", "", "http: `file` with the bearer token for the control plane")
+	flags.BoolVar(&f.http.Idempotent, "driver-idempotent", false, "http: the control plane honours Idempotency-Key, so a call whose answer was lost may be repeated")
+	flags.IntSliceVar(&f.http.Definite, "driver-definite", nil, "http: `statuses` from 500 to 599 after which a reset is certainly not done and not under way, such as 500,503; without it nobody knows after a 5xx")
+	flags.StringSliceVar(&f.http.Words, "driver-words", nil, "http: `words` of the control plane for the states of a reset, such as done=wiped,running=wiping,failed=broken, beside those that are known anyway")
 }
 
 // defaultLanes is where more lanes stopped making a worker faster: see
@@ -87,8 +84,15 @@ var driverSettings = map[string][]string{
 // from another time.
 func (f *workerFlags) checkDriver(flags *pflag.FlagSet) (err error) {
 	named := flags.Lookup("driver")
+	if f.drivers != "" {
+		named = flags.Lookup("drivers")
+	}
 	flags.Visit(func(flag *pflag.Flag) {
 		if terminal.FromEnvironment(flag) && !terminal.FromEnvironment(named) {
+			return
+		}
+		if f.drivers != "" && (strings.HasPrefix(flag.Name, "driver-") || strings.HasPrefix(flag.Name, "simulator-")) {
+			err = errors.Join(err, fmt.Errorf("--%s does not go together with --drivers: write it into the file", flag.Name))
 			return
 		}
 		for driver, names := range driverSettings {
@@ -100,42 +104,59 @@ func (f *workerFlags) checkDriver(flags *pflag.FlagSet) (err error) {
 	return err
 }
 
-// newDriver makes the driver of the flags.
-func (f *workerFlags) newDriver() (worker.Driver, error) {
-	switch f.driver {
-	case "simulator":
-		d, err := simulator.New(f.simulator)
-		if err != nil {
-			return nil, fmt.Errorf("--simulator-%w", err)
-		}
-		if f.looks {
-			return simulator.Looking{Driver: d}, nil
-		}
-		return d, nil
-	case "http":
-		cfg := httpdriver.Config{URL: f.url, LookURL: f.lookURL, Idempotent: f.idempotent, Definite: f.definite, Words: f.words}
-		if f.url == "" {
-			return nil, errors.New("--driver-url is missing; --driver http needs it")
-		}
-		if f.tokenFile != "" {
-			token, err := terminal.ReadSecret(f.tokenFile)
-			if err != nil {
-				return nil, fmt.Errorf("--driver-token-file: %w", err)
-			}
-			cfg.Token = token
-		}
-		d, err := httpdriver.New(cfg)
-		if err != nil {
-			return nil, err
-		}
-		if f.lookURL != "" {
-			return httpdriver.Looking{Driver: d}, nil
-		}
-		return d, nil
-	case "":
-		return nil, errors.New("--driver is missing: 'http' or 'simulator'")
+// newDriver makes the driver of the flags, or of the file that they name.
+func (f *workerFlags) newDriver() (d worker.Driver, err error) {
+	switch {
+	case f.drivers != "":
+		return f.fromFile()
+	case f.driver == "simulator":
+		d, err = f.simulator.driver()
+		return d, asFlag("--simulator-", err)
+	case f.driver == "http" && f.http.URL == "":
+		return nil, errors.New("--driver-url is missing; --driver http needs it")
+	case f.driver == "http":
+		d, err = f.http.driver()
+		return d, asFlag("--driver-", err)
+	case f.driver == "":
+		return nil, errors.New("--driver is missing: 'http' or 'simulator', or --drivers with a file")
+	case slices.Contains(driverTypes(), f.driver):
+		return nil, fmt.Errorf("--driver %s has settings that need a file: --drivers", f.driver)
 	}
 	return nil, fmt.Errorf("--driver must be 'http' or 'simulator', not %q", f.driver)
+}
+
+// asFlag turns the key at the beginning of a driver's error into the flag for it.
+func asFlag(prefix string, err error) error {
+	if err == nil {
+		return nil
+	}
+	key := firstWord(err)
+	return fmt.Errorf("%s%s%w", prefix, strings.ReplaceAll(key, "_", "-"), &rest{err, len(key)})
+}
+
+// rest is an error without the beginning of its text.
+type rest struct {
+	error
+	from int
+}
+
+func (e *rest) Error() string { return e.error.Error()[e.from:] }
+
+func (e *rest) Unwrap() error { return e.error }
+
+// fromFile makes the driver of a drivers file, and takes its bounds.
+func (f *workerFlags) fromFile() (worker.Driver, error) {
+	entries, err := readDrivers(f.drivers)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("--drivers %s: %w", f.drivers, err)
+	case len(entries) > 1 || entries[0].Name != tasks.DefaultDriver:
+		return nil, fmt.Errorf("--drivers %s: a worker has one driver for now, and its name is %s", f.drivers, tasks.DefaultDriver)
+	}
+	only := entries[0]
+	f.driver, f.upstream = only.Type, only.upstream()
+	f.AttemptTimeout = cmp.Or(only.AttemptTimeout, f.AttemptTimeout)
+	return only.driver, nil
 }
 
 // metricsOf is a worker's metrics with its driver's name.
