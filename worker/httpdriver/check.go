@@ -17,7 +17,7 @@ const checkTimeout = 10 * time.Second
 func (d *Driver) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	u, err := expand(d.cfg.URL, "a")
+	u, err := expand(d.cfg.URL, "a", "a")
 	if err != nil {
 		return fmt.Errorf("url %w", err)
 	}
@@ -27,7 +27,7 @@ func (d *Driver) Check(ctx context.Context) error {
 	if proxy, _ := d.poller.Proxy(&http.Request{URL: u}); proxy != nil {
 		u = proxy // which connects further only for a request
 	} else if u.Scheme == "https" {
-		dialer = &tls.Dialer{}
+		dialer = &tls.Dialer{Config: d.cfg.TLS}
 	}
 	c, err := dialer.DialContext(ctx, "tcp", hostPort(u))
 	if err != nil {

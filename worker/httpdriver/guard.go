@@ -2,6 +2,7 @@ package httpdriver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -93,8 +94,8 @@ type sendKey struct{}
 
 // newSender returns a transport that opens a guarded connection for each
 // request. The request's context carries its send.
-func newSender() *http.Transport {
-	t := newTransport()
+func newSender(certificates *tls.Config) *http.Transport {
+	t := newTransport(certificates)
 	dial := t.DialContext
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
@@ -108,8 +109,8 @@ func newSender() *http.Transport {
 }
 
 // newPoller returns a transport for requests that may be repeated freely.
-func newPoller() *http.Transport {
-	t := newTransport()
+func newPoller(certificates *tls.Config) *http.Transport {
+	t := newTransport(certificates)
 	t.MaxIdleConnsPerHost = 256
 	t.IdleConnTimeout = time.Minute
 	return t
@@ -118,10 +119,11 @@ func newPoller() *http.Transport {
 // newTransport returns what both have in common. With a dialer of its own a
 // transport speaks HTTP/1.1 only, which the guard counts on: one connection, one
 // request.
-func newTransport() *http.Transport {
+func newTransport(certificates *tls.Config) *http.Transport {
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 10 * time.Second,
+		TLSClientConfig:     certificates.Clone(),
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,13 +13,17 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"text/template"
 	"time"
 
 	"batchreset/worker"
 )
 
-// placeholder stands for the instance ID in the URL template.
-const placeholder = "{instance_id}"
+// What stands for the instance's ID and for its address in a URL template.
+const (
+	placeholder        = "{instance_id}"
+	addressPlaceholder = "{address}"
+)
 
 // saveTimeout bounds the saving of a checkpoint, which must not be dropped
 // because the attempt's time ends at that moment. It is shorter than the time
@@ -28,8 +32,8 @@ const saveTimeout = 3 * time.Second
 
 // Config says how the control plane is reached.
 type Config struct {
-	// URL is the template of the URL that resets an instance. It contains
-	// {instance_id} in its path or query.
+	// URL is the template of the URL that resets an instance. It contains {instance_id} or
+	// {address} in its path or query.
 	URL string
 	// LookURL is the template of the URL that says whether an instance is in its initial state,
 	// on the same host as URL, because the token is sent there, too. Empty: there is none, and
@@ -45,6 +49,12 @@ type Config struct {
 	// and not under way. Without it they leave a call in doubt, because a gateway may
 	// answer for a control plane that is still at work.
 	Definite []int
+	// Body is a template (text/template) of the request's body, which must be JSON. It has
+	// .InstanceID, .Address, .ItemID, .Attempt, .Key and .Labels, and the function json, which
+	// writes a value as JSON. Empty: {"instance_id","item_id","attempt"}.
+	Body string
+	// TLS are the certificates for https; nil: those of the system, and none of our own.
+	TLS *tls.Config
 	// Words are what this control plane calls the states of a reset, beside the words that
 	// are known anyway, each like done=wiped, running=wiping or failed=broken.
 	Words []string
@@ -53,6 +63,7 @@ type Config struct {
 // Driver resets instances over HTTP.
 type Driver struct {
 	cfg    Config
+	body   *template.Template
 	rules  rules
 	sender *http.Transport // for POST
 	poller *http.Transport // for GET
@@ -61,8 +72,8 @@ type Driver struct {
 	pollFirst, pollLast, pollTimeout time.Duration
 }
 
-// New returns a driver. Errors begin with the name of the setting: url, look_url, token_file, definite
-// or words.
+// New returns a driver. Errors begin with the name of the setting: url, look_url, token_file, body,
+// definite or words.
 func New(cfg Config) (*Driver, error) {
 	if err := checkTemplate(cfg.URL); err != nil {
 		return nil, fmt.Errorf("url %w", err)
@@ -79,27 +90,32 @@ func New(cfg Config) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
+	body, err := newBody(cfg.Body)
+	if err != nil {
+		return nil, fmt.Errorf("body %w", err)
+	}
 	return &Driver{
 		cfg:         cfg,
+		body:        body,
 		rules:       rules,
-		sender:      newSender(),
-		poller:      newPoller(),
+		sender:      newSender(cfg.TLS),
+		poller:      newPoller(cfg.TLS),
 		pollFirst:   time.Second,
 		pollLast:    10 * time.Second,
 		pollTimeout: 30 * time.Second,
 	}, nil
 }
 
-func checkTemplate(template string) error {
-	if !strings.Contains(template, placeholder) {
-		return fmt.Errorf("must contain %s", placeholder)
+func checkTemplate(pattern string) error {
+	if !strings.Contains(pattern, placeholder) && !strings.Contains(pattern, addressPlaceholder) {
+		return fmt.Errorf("must contain %s or %s", placeholder, addressPlaceholder)
 	}
-	// An instance ID may only change the path or the query.
-	a, err := expand(template, "a")
+	// An instance may only change the path or the query.
+	a, err := expand(pattern, "a", "a")
 	if err != nil {
 		return err
 	}
-	b, err := expand(template, "b")
+	b, err := expand(pattern, "b", "b")
 	if err != nil {
 		return err
 	}
@@ -109,7 +125,7 @@ func checkTemplate(template string) error {
 	case a.User != nil:
 		return errors.New("must not contain a user or password; use a bearer token")
 	case a.Host != b.Host || a.Path == b.Path && a.RawQuery == b.RawQuery:
-		return fmt.Errorf("must have %s in its path or query", placeholder)
+		return fmt.Errorf("must have %s or %s in its path or query", placeholder, addressPlaceholder)
 	}
 	return nil
 }
@@ -118,24 +134,24 @@ func checkLook(look, reset string) error {
 	if err := checkTemplate(look); err != nil {
 		return err
 	}
-	a, _ := expand(look, "a") // both are checked
-	b, _ := expand(reset, "a")
+	a, _ := expand(look, "a", "a") // both are checked
+	b, _ := expand(reset, "a", "a")
 	if origin(a) != origin(b) {
 		return fmt.Errorf("must have the scheme and host of url, %s", origin(b))
 	}
 	return nil
 }
 
-// expand puts an instance ID into the template. The ID stays what it is, one
+// expand puts an instance's ID and address into a template. Each stays what it is, one
 // piece of the path or query, or is refused.
-func expand(template, id string) (*url.URL, error) {
+func expand(pattern, id, address string) (*url.URL, error) {
 	if id == "" {
 		return nil, errors.New("the instance ID is empty")
 	}
-	// Unlike PathEscape this leaves nothing that means something in a query, and
-	// %20 is a space in both places.
-	escaped := strings.ReplaceAll(url.QueryEscape(id), "+", "%20")
-	u, err := url.Parse(strings.ReplaceAll(template, placeholder, escaped))
+	if address == "" && strings.Contains(pattern, addressPlaceholder) {
+		return nil, errors.New("needs an address, and the fleet has none for it")
+	}
+	u, err := url.Parse(strings.NewReplacer(placeholder, escape(id), addressPlaceholder, escape(address)).Replace(pattern))
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		return nil, fmt.Errorf("is not a URL: %w", e.Err)
 	}
@@ -146,6 +162,10 @@ func expand(template, id string) (*url.URL, error) {
 	return u, nil
 }
 
+// escape is for a path and for a query: unlike PathEscape it leaves nothing that means something in
+// a query, and %20 is a space in both places.
+func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+
 // Repeatable says whether the control plane honours the driver key.
 func (d *Driver) Repeatable() bool { return d.cfg.Idempotent }
 
@@ -155,7 +175,7 @@ func (d *Driver) Close() { d.poller.CloseIdleConnections() }
 // Reset asks the control plane to reset the instance and waits until it has.
 // With a checkpoint it only waits.
 func (d *Driver) Reset(ctx context.Context, a worker.Attempt) error {
-	target, err := expand(d.cfg.URL, a.InstanceID)
+	target, err := expand(d.cfg.URL, a.InstanceID, a.Address)
 	if err != nil {
 		return &worker.DriverError{
 			Verdict: worker.Permanent,
@@ -200,9 +220,9 @@ func (d *Driver) accepted(ctx context.Context, target *url.URL, a worker.Attempt
 
 // post sends the reset, at most once.
 func (d *Driver) post(ctx context.Context, target *url.URL, a worker.Attempt) (answer, error) {
-	body, err := json.Marshal(map[string]any{"instance_id": a.InstanceID, "item_id": a.ItemID, "attempt": a.Number})
+	body, err := d.bodyFor(a)
 	if err != nil {
-		return answer{}, err
+		return answer{}, &worker.DriverError{Verdict: worker.Permanent, Message: "nothing was sent: the body " + err.Error()}
 	}
 	s := newSend(ctx, a.MaySend)
 	ctx = context.WithValue(ctx, sendKey{}, s)

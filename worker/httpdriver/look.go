@@ -19,7 +19,7 @@ type Looking struct{ *Driver }
 // Look GETs the look URL of the instance. Only a 200 with a JSON object whose "initial" is true or
 // false is understood; everything else is an error.
 func (d Looking) Look(ctx context.Context, a worker.Attempt) (worker.Sight, error) {
-	where, err := expand(d.cfg.LookURL, a.InstanceID)
+	where, err := expand(d.cfg.LookURL, a.InstanceID, a.Address)
 	if err != nil {
 		return worker.Sight{}, fmt.Errorf("the look URL for instance %.80q cannot be used: %w", a.InstanceID, err)
 	}

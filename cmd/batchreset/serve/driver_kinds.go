@@ -1,8 +1,12 @@
 package serve
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
@@ -48,10 +52,22 @@ type httpSettings struct {
 	Idempotent bool     `yaml:"idempotent"`
 	Definite   []int    `yaml:"definite"`
 	Words      []string `yaml:"words"`
+
+	// Only in a file.
+	Body     string `yaml:"body"`
+	CAFile   string `yaml:"ca_file"`
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
 }
 
 func (s httpSettings) driver() (worker.Driver, error) {
-	cfg := httpdriver.Config{URL: s.URL, LookURL: s.LookURL, Idempotent: s.Idempotent, Definite: s.Definite, Words: s.Words}
+	certificates, err := s.tls()
+	if err != nil {
+		return nil, err
+	}
+	cfg := httpdriver.Config{
+		URL: s.URL, LookURL: s.LookURL, Idempotent: s.Idempotent, Definite: s.Definite, Words: s.Words, Body: s.Body, TLS: certificates,
+	}
 	if s.TokenFile != "" {
 		token, err := terminal.ReadSecret(s.TokenFile)
 		if err != nil {
@@ -67,4 +83,36 @@ func (s httpSettings) driver() (worker.Driver, error) {
 		return httpdriver.Looking{Driver: d}, nil
 	}
 	return d, nil
+}
+
+// tls are the certificates of the files, or nil.
+func (s httpSettings) tls() (*tls.Config, error) {
+	if s.CAFile == "" && s.CertFile == "" && s.KeyFile == "" {
+		return nil, nil
+	}
+	c := &tls.Config{}
+	if s.CAFile != "" {
+		pem, err := os.ReadFile(s.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca_file: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, errors.New("ca_file has no certificate in PEM")
+		}
+	}
+	switch {
+	case s.CertFile == "" && s.KeyFile == "":
+		return c, nil
+	case s.CertFile == "":
+		return nil, errors.New("cert_file is missing, and there is a key_file")
+	case s.KeyFile == "":
+		return nil, errors.New("key_file is missing, and there is a cert_file")
+	}
+	own, err := tls.LoadX509KeyPair(s.CertFile, s.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("cert_file and key_file: %w", err)
+	}
+	c.Certificates = []tls.Certificate{own}
+	return c, nil
 }

@@ -86,7 +86,9 @@ Exit code: 0 if all can, 4 if one cannot, 64 if the file is wrong.`,
 func checkDrivers(ctx context.Context, entries []driverEntry) (results []checked, failed error) {
 	for _, e := range entries {
 		r := checked{Name: e.Name, Type: e.Type, Works: true}
-		if c, ok := e.driver.(interface{ Check(ctx context.Context) error }); ok {
+		if c, ok := e.driver.(interface {
+			Check(ctx context.Context) error
+		}); ok {
 			if err := c.Check(ctx); err != nil {
 				r.Works, r.Error = false, err.Error()
 				failed = terminal.WithCode(terminal.ExitAway, errors.New("not every driver can work"))
