@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // newDriver makes a driver that does not dawdle between polls.
 func newDriver(t *testing.T, cfg Config) *Driver {
 	t.Helper()
-	if !strings.Contains(cfg.URL, placeholder) {
+	if !strings.Contains(cfg.URL, "{") {
 		cfg.URL += "/phones/{instance_id}/reset"
 	}
 	d, err := New(cfg)

@@ -55,10 +55,10 @@ func TestAnInstanceWithoutAnAddressIsNotReset(t *testing.T) {
 
 func TestBodiesThatCannotBeAreRefused(t *testing.T) {
 	for body, want := range map[string]string{
-		`{"id":{{.InstanceID}}}`:          "body is not JSON once it is filled in",
-		`{"id":{{json .InstanceID}`:       "body is not a template",
-		`{"id":{{json .Serial}}}`:         "body cannot be filled in",
-		`{"id":{{yaml .InstanceID}}}`:     "body is not a template",
+		`{"id":{{.InstanceID}}}`:                            "body is not JSON once it is filled in",
+		`{"id":{{json .InstanceID}`:                         "body is not a template",
+		`{"id":{{json .Serial}}}`:                           "body cannot be filled in",
+		`{"id":{{yaml .InstanceID}}}`:                       "body is not a template",
 		"{\"id\":\"" + strings.Repeat("x", maxBody) + "\"}": "body is longer than",
 	} {
 		if _, err := New(Config{URL: "http://x/{instance_id}", Body: body}); err == nil || !strings.HasPrefix(err.Error(), want) {
