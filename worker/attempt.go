@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -92,6 +93,7 @@ type attempt struct {
 	begun    tasks.Begun // once it has
 	deadline time.Time   // counted from before the lock, which outlives it
 	stalls   int         // of the process, when the attempt began
+	sent     atomic.Bool // the driver was told that it may send
 
 	traceparent string     // of the job, if it is traced
 	span        trace.Span // of the attempt, once it has begun, if it is traced

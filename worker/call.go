@@ -85,7 +85,9 @@ func (a *attempt) maySend(ctx context.Context) error {
 			return err
 		}
 		if time.Since(start) <= lastLookFresh {
-			return a.inTime() // the look may have taken long
+			err := a.inTime() // the look may have taken long
+			a.sent.Store(err == nil)
+			return err
 		}
 	}
 }

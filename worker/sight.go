@@ -45,7 +45,8 @@ func (a *attempt) resetAndLook(ctx context.Context, input Attempt) result {
 		}
 	}
 	err := a.driver.Reset(ctx, input)
-	if err != nil && !inDoubt(err) {
+	// What was never sent cannot have done what is seen.
+	if err != nil && (!inDoubt(err) || !a.sent.Load() && !input.Ambiguous) {
 		return result{err: err}
 	}
 	sight, trouble := a.lookUntilInitial(ctx, input)
@@ -64,18 +65,17 @@ func inDoubt(err error) bool {
 	return !ok || e.Verdict == Unknown
 }
 
-// lookUntilInitial returns what was seen last, and the trouble of the last look. A look that ends
-// because there is no time left does not count.
+// lookUntilInitial looks at least once, and returns what was seen last, or the trouble of the last
+// look. A look that was cut off because the attempt's time was over does not count after others.
 func (a *attempt) lookUntilInitial(ctx context.Context, input Attempt) (sight Sight, trouble error) {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.LookPatience)
-	defer cancel()
+	last := time.Now().Add(a.cfg.LookPatience)
 	for pause := a.lookPause; ; pause = min(pause*3/2, lookLast) {
 		seen, err := a.looker.Look(ctx, input)
 		if err == nil || ctx.Err() == nil || sight.State == "" && trouble == nil {
 			sight, trouble = seen, err
 		}
-		if err == nil && seen.State == Initial {
-			return sight, nil
+		if sight.State == Initial || time.Now().Add(pause).After(last) {
+			return sight, trouble
 		}
 		select {
 		case <-ctx.Done():

@@ -94,6 +94,21 @@ func TestWhatIsCalledDoneIsLookedAt(t *testing.T) {
 	}
 }
 
+// silent is a driver that fails before it asks whether it may send.
+type silent struct{ looking }
+
+func (silent) Reset(context.Context, Attempt) error { return errors.New("no idea") }
+
+func TestWhatWasNeverSentIsNotLookedFor(t *testing.T) {
+	looks := 0
+	b := newBench(t, silent{looking{sights: []any{seenInitial}, looks: &looks}})
+	job := b.submit(t, "phone-1")
+	wantAgain(t, b.deliver(t, job))
+	if it := b.item(t, job); it.State == tasks.ItemSucceeded || looks != 0 {
+		t.Errorf("item %+v after %d looks", it, looks)
+	}
+}
+
 func TestAControlPlaneThatLiesSucceedsNever(t *testing.T) {
 	keys := map[string]bool{}
 	b, _ := newLooking(t, func(_ context.Context, a Attempt) error {
