@@ -62,7 +62,7 @@ func (s *server) submit(ctx context.Context, submission tasks.Submission) (job t
 	if err := s.checkNotBefore(submission); err != nil {
 		return tasks.Job{}, false, err
 	}
-	if err := s.checkOwnership(ctx, submission.Tenant, submission.InstanceIDs); err != nil {
+	if submission.Drivers, err = s.checkOwnership(ctx, submission.Tenant, submission.InstanceIDs); err != nil {
 		return tasks.Job{}, false, err
 	}
 	job, err = s.store.Submit(ctx, submission)
@@ -150,14 +150,19 @@ func (s *server) stands(err error) error {
 }
 
 // checkOwnership refuses the whole batch if one instance is not the tenant's or
-// is protected. The worker asks again before each attempt.
-func (s *server) checkOwnership(ctx context.Context, tenant string, instances []string) error {
+// is protected. The worker asks again before each attempt. It returns the drivers of those
+// instances that do not have the default one.
+func (s *server) checkOwnership(ctx context.Context, tenant string, instances []string) (drivers map[string]string, err error) {
 	fleet, err := s.store.Registered(ctx, instances)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	drivers = map[string]string{}
 	var foreign, protected []string
 	for _, id := range instances {
+		if driver := fleet[id].Driver; driver != "" {
+			drivers[id] = driver
+		}
 		switch in, registered := fleet[id]; s.verdict(in, registered, tenant) {
 		case tasks.VerdictUnknown:
 			foreign = append(foreign, id)
@@ -166,12 +171,12 @@ func (s *server) checkOwnership(ctx context.Context, tenant string, instances []
 		}
 	}
 	if foreign != nil {
-		return tasks.Errorf(tasks.NotYourInstance, "no permission on instances: %s", strings.Join(foreign, ", "))
+		return nil, tasks.Errorf(tasks.NotYourInstance, "no permission on instances: %s", strings.Join(foreign, ", "))
 	}
 	if protected != nil {
-		return tasks.Errorf(tasks.Protected, "protected instances: %s", strings.Join(protected, ", "))
+		return nil, tasks.Errorf(tasks.Protected, "protected instances: %s", strings.Join(protected, ", "))
 	}
-	return nil
+	return drivers, nil
 }
 
 // taskQuery is KooPhone's GET /v1/instances/tasks/{task_id}.

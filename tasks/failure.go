@@ -4,8 +4,7 @@ import "time"
 
 // FailureKind is what failures have in common.
 type FailureKind struct {
-	// Driver is empty for items that ended with their job, not by an attempt.
-	Driver string
+	Driver string // name of the one that was to reset the instance
 	Code   Code
 }
 

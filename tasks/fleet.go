@@ -13,7 +13,9 @@ type Instance struct {
 	ID        string `json:"instance_id"`
 	Tenant    string `json:"tenant"`
 	Protected bool   `json:"protected,omitempty"`
-	// Address is where a driver finds the device; empty: by its ID.
+	// Driver is the name of the driver that resets the device; empty: DefaultDriver.
+	Driver string `json:"driver,omitempty"`
+	// Address is where that driver finds it; empty: by its ID.
 	Address string            `json:"address,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
 }
@@ -53,6 +55,8 @@ type FleetChange struct {
 	Tenant string
 	// Protected is nil if protection stays as it is. A new instance is not protected.
 	Protected *bool
+	// Driver is nil if the driver stays; empty: DefaultDriver.
+	Driver *string
 	// Address is nil if the address stays; empty: the instance has none any more.
 	Address *string
 	// Labels is nil if the labels stay; empty: the instance has none any more.
@@ -62,7 +66,7 @@ type FleetChange struct {
 // FleetReport is what an import has done.
 type FleetReport struct {
 	New, Moved, Protected, Unprotected int // instances
-	Readdressed                        int // instances that had another address, or none
+	Readdressed                        int // instances that had another driver or address, or none
 }
 
 // Add adds what another part of the import has done.

@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,6 +26,7 @@ type Job struct {
 	Items      []Item   `json:"items,omitempty"`
 	// NotBefore is when the first attempt may begin.
 	NotBefore Time              `json:"not_before,omitzero"`
+	Held      Held              `json:"held,omitzero"`
 	Reason    string            `json:"reason,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`
 
@@ -52,6 +54,12 @@ type Job struct {
 	Told int `json:"-"`
 }
 
+// Held says why items that could begin do not, if the sweeper has found a reason that is not their own.
+type Held struct {
+	Reason string `json:"reason"`
+	Since  Time   `json:"since"`
+}
+
 // Item is one instance within a job.
 type Item struct {
 	ID         string    `json:"item_id"`
@@ -76,14 +84,16 @@ type Item struct {
 	Checkpoint string `json:"-"`
 	// Delivery is the number of the item's current delivery, from 1.
 	Delivery int `json:"-"`
-	// Driver is the driver of the attempt that failed last; empty if the item succeeded or was
-	// cancelled, or if nobody could write it down.
+	// Driver is the name of the driver that is to reset the instance; empty: DefaultDriver.
 	Driver string `json:"-"`
 	// Address is where the driver of the last attempt found the instance, if the fleet says so.
 	Address string `json:"-"`
 	// Told is the delivery whose failure endpoints were told of last.
 	Told int `json:"-"`
 }
+
+// DriverName is the name of the driver that is to reset the instance.
+func (it Item) DriverName() string { return cmp.Or(it.Driver, DefaultDriver) }
 
 // PastAttempt is an attempt that has ended without success.
 type PastAttempt struct {
@@ -103,6 +113,8 @@ type Submission struct {
 	InstanceIDs []string // checked, without repeats
 	// AllowUnregistered allows instances that are not registered in the fleet.
 	AllowUnregistered bool
+	// Drivers are those of the instances that do not have the default one.
+	Drivers map[string]string
 	// MaxFailures stops the rest of the job once so many items failed; 0 = never.
 	MaxFailures int
 	NotBefore   Time // zero: at once
@@ -185,12 +197,15 @@ func (j Job) Deliveries() []Delivery {
 		if !it.State.Final() {
 			ds = append(ds, Delivery{
 				ItemID: it.ID, Number: it.Delivery, InstanceID: it.InstanceID,
-				Tenant: j.Tenant, AllowUnregistered: j.AllowUnregistered, Epoch: j.Epoch,
+				Tenant: j.Tenant, Driver: it.Driver, AllowUnregistered: j.AllowUnregistered, Epoch: j.Epoch,
 			})
 		}
 	}
 	return ds
 }
+
+// QueueOf is the queue of a delivery.
+func (j Job) QueueOf(d Delivery) string { return QueueOf(j.Queue, d.Driver) }
 
 // Time is a moment on the wire and in the record: RFC 3339, UTC, milliseconds.
 // The zero Time means "not yet known".

@@ -21,6 +21,8 @@ type Overview struct {
 	OpenJobs int64
 	Queues   []QueueState
 	Workers  []WorkerProcess
+	// Unserved are drivers that instances wait for and that no living worker has.
+	Unserved []string
 	Redis    []RedisNode
 }
 

@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -21,6 +22,8 @@ type Delivery struct {
 	Number     int    `json:"delivery"`
 	InstanceID string `json:"instance_id"`
 	Tenant     string `json:"tenant"`
+	// Driver is the name of the driver whose queue the task is in; empty: DefaultDriver.
+	Driver string `json:"driver,omitempty"`
 	// AllowUnregistered says that the job was accepted without asking that its instances are
 	// registered, so the worker does not ask either.
 	AllowUnregistered bool `json:"open,omitempty"`
@@ -47,6 +50,9 @@ func EpochOf(taskID string) string {
 	return ""
 }
 
+// DriverName is the name of the driver.
+func (d Delivery) DriverName() string { return cmp.Or(d.Driver, DefaultDriver) }
+
 // Encode returns the task payload.
 func (d Delivery) Encode() []byte {
 	b, err := json.Marshal(d)
@@ -67,6 +73,11 @@ func DecodeDelivery(payload []byte) (Delivery, error) {
 	}
 	if err := CheckInstanceID(d.InstanceID); err != nil {
 		return Delivery{}, fmt.Errorf("task payload: instance_id %w", err)
+	}
+	if d.Driver != "" {
+		if err := CheckDriver(d.Driver); err != nil {
+			return Delivery{}, fmt.Errorf("task payload: driver %w", err)
+		}
 	}
 	if d.Number < 1 || d.Tenant == "" {
 		return Delivery{}, fmt.Errorf("task payload: delivery or tenant is missing")

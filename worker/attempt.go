@@ -23,6 +23,12 @@ type Store struct {
 	Policies
 	Quotas
 	Notices
+	Routes
+}
+
+// Routes finds the driver of an item anew.
+type Routes interface {
+	Reroute(ctx context.Context, d tasks.Delivery) error
 }
 
 // Attempts are the record and the locks.
@@ -86,9 +92,10 @@ const (
 // attempt is one run through process.
 type attempt struct {
 	*Worker
-	d      tasks.Delivery
-	token  string
-	policy tasks.Policy // of the tenant, before the attempt began
+	*equipment // the driver of the delivery
+	d          tasks.Delivery
+	token      string
+	policy     tasks.Policy // of the tenant, before the attempt began
 
 	begun    tasks.Begun // once it has
 	deadline time.Time   // counted from before the lock, which outlives it
@@ -136,6 +143,9 @@ func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 		w.log.Error("task dropped", "error", err)
 		return requeue.Archived(err.Error())
 	}
+	if a.equipment == nil { // somebody has put it into a queue that is not its driver's
+		return &requeue.Later{Delay: aliveDelay, Reason: "this worker does not have the driver " + a.d.DriverName()}
+	}
 	if id, ok := asynq.GetTaskID(ctx); ok {
 		a.d.Epoch = tasks.EpochOf(id)
 	}
@@ -153,7 +163,7 @@ func (w *Worker) attempt(task *asynq.Task) (*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &attempt{Worker: w, d: d, token: w.newToken(), traceparent: task.Headers()["traceparent"]}, nil
+	return &attempt{Worker: w, equipment: w.drivers[d.DriverName()], d: d, token: w.newToken(), traceparent: task.Headers()["traceparent"]}, nil
 }
 
 // answer is what asynq is told: a task that its record refused is done with.
@@ -183,7 +193,7 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.deadline, a.stalls = time.Now().Add(a.cfg.AttemptTimeout), a.pulse.beat()
+	a.deadline, a.stalls = time.Now().Add(a.timeout), a.pulse.beat()
 	if err := a.begin(ctx); err != nil {
 		if _, refused := errors.AsType[tasks.Refusal](err); refused {
 			unspend()
@@ -209,6 +219,8 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 		return a.wait(ctx)
 	case errors.Is(err, tasks.NotAllowed):
 		return a.abandon(ctx, tasks.NoLongerAllowed, string(tasks.NotAllowed))
+	case errors.Is(err, tasks.Rerouted):
+		return a.reroute(ctx)
 	case errors.Is(err, tasks.Moved): // a call to its old address is in doubt, and nobody can ask there
 		return a.abandon(ctx, tasks.NoLongerAllowed, string(tasks.Moved))
 	case errors.Is(err, tasks.TooEarly):
@@ -231,6 +243,21 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 	}
 }
 
+// reroute gives the item to the driver that its instance has now.
+func (a *attempt) reroute(ctx context.Context) error {
+	err := a.store.Reroute(ctx, a.d)
+	switch _, refused := errors.AsType[tasks.Refusal](err); {
+	case errors.Is(err, tasks.InPlace), errors.Is(err, tasks.AttemptAlive): // by now
+		return &requeue.Later{Delay: time.Second, Reason: err.Error()}
+	case refused:
+		return err
+	case err != nil:
+		return a.redisTrouble(err)
+	}
+	a.say(slog.LevelInfo, "item goes to another driver", slog.String("from", a.d.DriverName()))
+	return nil
+}
+
 // end writes how the attempt ended and says what becomes of the task.
 func (a *attempt) end(ctx context.Context, start time.Time, result result, interrupted bool) error {
 	end := judge(failureOf(result.err), circumstances{
@@ -244,7 +271,7 @@ func (a *attempt) end(ctx context.Context, start time.Time, result result, inter
 	if !end.outcome.Busy { // a busy item is judged by how long it has been busy
 		end.outcome.Delay = end.delay
 	}
-	a.metrics.attempt(end.outcome.Transition, start)
+	a.durations[end.outcome.Transition].Observe(time.Since(start).Seconds())
 	ended, err := a.finish(ctx, end)
 	if a.span != nil {
 		a.endSpan(end.outcome, ended.State)

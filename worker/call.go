@@ -48,7 +48,7 @@ func (a *attempt) start(ctx context.Context, turn Turn) <-chan result {
 		},
 	}
 	returned := make(chan result, 1) // buffered: a driver left behind must be able to end
-	a.drivers.Go(func() {
+	a.calls.Go(func() {
 		defer turn.Leave()
 		returned <- a.reset(ctx, input)
 	})

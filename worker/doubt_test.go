@@ -320,7 +320,7 @@ func TestTheLastLookIsAtTheRecordAndTheFleet(t *testing.T) {
 				return nil
 			}})
 			job := b.submit(t, "phone-1")
-			b.driver = askLater{func(ctx context.Context, a Attempt) error {
+			b.drivers[tasks.DefaultDriver].driver = askLater{func(ctx context.Context, a Attempt) error {
 				if err := row.change(b, job); err != nil {
 					t.Error(err)
 				}
@@ -467,7 +467,7 @@ func TestAnAttemptThatItsWorkerKnowsNothingOfEndsWithItsLock(t *testing.T) {
 	_ = wantAgain(t, b.deliver(t, job))
 	server.FastForward(16 * time.Second)
 	b.rdb.Set(t.Context(), "reset:worker:{"+b.id+"}", "", time.Minute)
-	other := newBenchOn(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true}, b.driver) // which judges at once
+	other := newBenchOn(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true}, b.drivers[tasks.DefaultDriver].driver) // which judges at once
 	if err := other.deliver(t, job); err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,6 @@
 package worker
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -18,9 +16,8 @@ var outcomes = map[tasks.Transition]string{
 // thousand attempts a second.
 type workerMetrics struct {
 	prometheus.Collector
-	slots, busy  prometheus.Gauge
-	durations    *prometheus.HistogramVec
-	byTransition map[tasks.Transition]prometheus.Observer
+	slots, busy prometheus.Gauge
+	durations   *prometheus.HistogramVec
 }
 
 func newWorkerMetrics() workerMetrics {
@@ -35,18 +32,18 @@ func newWorkerMetrics() workerMetrics {
 			Name: "batchreset_worker_slots_busy", Help: "Items that this worker is working on.",
 		}),
 		durations: factory.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "batchreset_attempt_duration_seconds", Help: "Attempts that have ended: how long the driver took, by outcome.",
+			Name: "batchreset_attempt_duration_seconds", Help: "Attempts that have ended: how long the driver took, by driver and outcome.",
 			Buckets: []float64{.01, .05, .1, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200},
-		}, []string{"outcome"}),
-		byTransition: map[tasks.Transition]prometheus.Observer{},
-	}
-	for event, outcome := range outcomes {
-		m.byTransition[event] = m.durations.WithLabelValues(outcome)
+		}, []string{"driver", "outcome"}),
 	}
 	return m
 }
 
-// attempt counts an attempt that has ended.
-func (m workerMetrics) attempt(e tasks.Transition, start time.Time) {
-	m.byTransition[e].Observe(time.Since(start).Seconds())
+// of are the durations of a driver's attempts, by how they end.
+func (m workerMetrics) of(driver string) map[tasks.Transition]prometheus.Observer {
+	durations := map[tasks.Transition]prometheus.Observer{}
+	for event, outcome := range outcomes {
+		durations[event] = m.durations.WithLabelValues(driver, outcome)
+	}
+	return durations
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,9 +50,10 @@ const (
 	stepTask    = "look up task"
 	stepDeliver = "deliver again"
 	stepPutOff  = "put off"
+	stepServed  = "list workers"
 )
 
-var sweepSteps = []string{stepQueues, stepActive, stepHolder, stepRead, stepTell, stepTask, stepDeliver, stepPutOff}
+var sweepSteps = []string{stepQueues, stepActive, stepHolder, stepRead, stepTell, stepTask, stepDeliver, stepPutOff, stepServed}
 
 // SweepStore is what the sweeper needs of the open jobs, their tasks, and what follows when they
 // have ended. A question about many has an answer, or an error, for each.
@@ -71,6 +74,11 @@ type OpenJobs interface {
 	Claim(ctx context.Context, n int, lasts time.Duration) (due []tasks.OpenJob, now time.Time, err error)
 	LookUp(ctx context.Context, queue string, ids []string) []tasks.TaskLook
 	Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, delay func(lost int) time.Duration) error
+	// Reroute delivers an item to the driver that its instance has now, Hold says why a job waits.
+	Reroute(ctx context.Context, d tasks.Delivery) error
+	Hold(ctx context.Context, job, reason string) error
+	// Served are the drivers that living workers have.
+	Served(ctx context.Context) (map[string]bool, error)
 	Reschedule(ctx context.Context, j tasks.OpenJob, next time.Time) error
 	Unlist(ctx context.Context, j tasks.OpenJob) error
 }
@@ -199,7 +207,48 @@ func (s *Sweeper) sweep(ctx context.Context, due []tasks.OpenJob, now time.Time)
 		jobs[i] = openJob{OpenJob: due[i], Read: read}
 	}
 	s.lookUp(ctx, jobs)
-	sideBySide(len(jobs), func(i int) { s.check(ctx, &jobs[i], now) })
+	served, err := s.store.Served(ctx)
+	if err != nil {
+		s.trouble(ctx, stepServed, err)
+	}
+	sideBySide(len(jobs), func(i int) {
+		if err == nil && jobs[i].Err == nil {
+			s.route(ctx, &jobs[i], served)
+		}
+		s.check(ctx, &jobs[i], now)
+	})
+}
+
+// route looks after the items whose driver no living worker has: it gives them to the driver that
+// their instance has now, or else says that the job waits for a worker.
+func (s *Sweeper) route(ctx context.Context, j *openJob, served map[string]bool) {
+	var missing []string
+	for _, d := range j.Job.Deliveries() {
+		if served[d.DriverName()] {
+			continue
+		}
+		switch err := s.store.Reroute(ctx, d); {
+		case err == nil:
+			j.lost = slices.DeleteFunc(j.lost, func(l lostTask) bool { return l.ItemID == d.ItemID })
+		case errors.Is(err, tasks.InPlace):
+			if !slices.Contains(missing, d.DriverName()) {
+				missing = append(missing, d.DriverName())
+			}
+		default:
+			if _, moved := errors.AsType[tasks.Refusal](err); !moved {
+				s.trouble(ctx, stepDeliver, err, aboutItem(j.Job, d)...)
+			}
+		}
+	}
+	reason := ""
+	if missing != nil {
+		reason = "no living worker has the driver " + strings.Join(missing, ", ")
+	}
+	if reason != j.Job.Held.Reason {
+		if err := s.store.Hold(ctx, j.ID, reason); err != nil {
+			s.trouble(ctx, stepDeliver, err, aboutJob(j.Job)...)
+		}
+	}
 }
 
 // sideBySide calls f for each number below n, sweepAtOnce at a time.
@@ -225,7 +274,7 @@ func (s *Sweeper) lookUp(ctx context.Context, jobs []openJob) {
 	for i := range jobs {
 		if jobs[i].Err == nil {
 			for _, d := range jobs[i].Job.Deliveries() {
-				queue := jobs[i].Job.Queue
+				queue := jobs[i].Job.QueueOf(d)
 				byQueue[queue] = append(byQueue[queue], wanted{&jobs[i], d})
 			}
 		}

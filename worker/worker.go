@@ -1,10 +1,12 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -13,12 +15,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
+	"batchreset/tasks"
 	"batchreset/worker/requeue"
 )
 
-// Config are the settings of a Worker. Every field but Tracer must be set.
+// Config are the settings of a Worker. Every field but Tracer and Named must be set.
 type Config struct {
-	Queues          Queues        // asynq queues to serve, with equal weight
+	QueuesOf        QueuesOf      // asynq queues of a driver to serve, with equal weight
 	Concurrency     int           // attempts side by side, over all lanes
 	Lanes           int           // asynq servers that share the work
 	MaxAttempts     int           // failures after which an item is given up
@@ -26,11 +29,23 @@ type Config struct {
 	LookPatience    time.Duration // until a look must show what the upstream calls done
 	ShutdownTimeout time.Duration // for running attempts to end by themselves
 	Tracer          trace.Tracer  // makes a span of each attempt in the trace of its job; nil: none
+	// Named are drivers besides the default one, by name. Each has lanes of its own, so that one
+	// whose upstream is slow does not hold up the others.
+	Named map[string]Named
 }
 
-// Queues lists the queues to serve. It is asked again and again, because new ones can
-// turn up.
+// Named is a driver with bounds of its own. What is 0 is as in Config.
+type Named struct {
+	Driver         Driver
+	Concurrency    int
+	AttemptTimeout time.Duration
+}
+
+// Queues lists queues. It is asked again and again, because new ones can turn up.
 type Queues func(context.Context) ([]string, error)
+
+// QueuesOf is Queues for those of a driver.
+type QueuesOf func(ctx context.Context, driver string) ([]string, error)
 
 // Check returns an error that names the first setting that cannot work, by its
 // flag.
@@ -56,28 +71,24 @@ func (c Config) Check() error {
 // prometheus.Collector it tells how busy it is and how attempts end.
 type Worker struct {
 	prometheus.Collector
-	id         string // see newWorkerID
-	cfg        Config
-	store      Store
-	driver     Driver
-	repeatable bool
-	looker     Looker // nil: the driver cannot look
-	lookPause  time.Duration
-	gate       Gate // nil: always open
-	log        *slog.Logger
-	pulse      *pulse
-	metrics    workerMetrics
+	id        string // see newWorkerID
+	cfg       Config
+	store     Store
+	drivers   map[string]*equipment // by name
+	lookPause time.Duration
+	log       *slog.Logger
+	pulse     *pulse
+	metrics   workerMetrics
 
 	draining  context.Context // ends when no attempt may begin any more
 	drain     context.CancelFunc
 	stop      context.Context // ends when running attempts must end
 	interrupt context.CancelFunc
-	drivers   sync.WaitGroup // driver calls, those left behind included
+	calls     sync.WaitGroup // of drivers, those left behind included
 	// attempts are those under way, with those that asynq does not know of any more: it
 	// forgets a task whose lease is over, because Redis was away for half a minute.
 	attempts sync.WaitGroup
 	lanes    []Server
-	served   map[string]bool // queues
 
 	newServer func(asynq.Config) Server
 }
@@ -88,18 +99,45 @@ type Server interface {
 	Shutdown() // hands out nothing new, and waits for what is under way
 }
 
-// New makes a worker; newServer makes an asynq server on the Redis of store.
+// equipment is a driver with what the worker knows of it.
+type equipment struct {
+	name        string
+	driver      Driver
+	repeatable  bool
+	looker      Looker // nil: the driver cannot look
+	gate        Gate   // nil: always open
+	concurrency int
+	timeout     time.Duration
+	served      map[string]bool // queues
+	durations   map[tasks.Transition]prometheus.Observer
+}
+
+// equip makes ready a driver.
+func (w *Worker) equip(name string, d Named) {
+	e := &equipment{
+		name: name, driver: d.Driver, looker: lookerOf(d.Driver), concurrency: cmp.Or(d.Concurrency, w.cfg.Concurrency),
+		timeout: cmp.Or(d.AttemptTimeout, w.cfg.AttemptTimeout), served: map[string]bool{}, durations: w.metrics.of(name),
+	}
+	if r, ok := d.Driver.(Repeater); ok {
+		e.repeatable = r.Repeatable()
+	}
+	e.gate, _ = d.Driver.(Gate)
+	w.drivers[name] = e
+}
+
+// New makes a worker. driver is the default one; nil: it has only those of cfg.Named. newServer makes an asynq server on the Redis of store.
 func New[S Server](cfg Config, store Store, driver Driver, newServer func(asynq.Config) S, log *slog.Logger) (*Worker, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	w := &Worker{id: newWorkerID(), cfg: cfg, store: store, driver: driver, log: log, pulse: newPulse(), metrics: newWorkerMetrics(), served: map[string]bool{}}
+	w := &Worker{id: newWorkerID(), cfg: cfg, store: store, drivers: map[string]*equipment{}, lookPause: lookFirst, log: log, pulse: newPulse(), metrics: newWorkerMetrics()}
 	w.Collector = w.metrics
-	if r, ok := driver.(Repeater); ok {
-		w.repeatable = r.Repeatable()
+	if driver != nil {
+		w.equip(tasks.DefaultDriver, Named{Driver: driver})
 	}
-	w.gate, _ = driver.(Gate)
-	w.looker, w.lookPause = lookerOf(driver), lookFirst
+	for name, d := range cfg.Named {
+		w.equip(name, d)
+	}
 	w.draining, w.drain = context.WithCancel(context.Background())
 	w.stop, w.interrupt = context.WithCancel(context.Background())
 	w.newServer = func(cfg asynq.Config) Server { return newServer(cfg) }
@@ -113,15 +151,15 @@ const (
 	never = 24 * time.Hour
 )
 
-// startLanes starts asynq servers on the given queues.
-func (w *Worker) startLanes(lanes int, queues []string) error {
+// startLanes starts asynq servers on queues of a driver.
+func (w *Worker) startLanes(e *equipment, lanes int, queues []string) error {
 	served := make(map[string]int, len(queues))
 	for _, q := range queues {
 		served[q] = 1
 	}
 	for lane := range lanes {
 		cfg := asynq.Config{
-			Concurrency: (w.cfg.Concurrency + lane) / lanes,
+			Concurrency: (e.concurrency + lane) / lanes,
 			Queues:      served,
 			// An idle lane looks for tasks every half to one and a half of this. It
 			// looks into its own process first: see wire.Client.Listen.
@@ -146,8 +184,22 @@ func (w *Worker) startLanes(lanes int, queues []string) error {
 		w.metrics.slots.Add(float64(cfg.Concurrency))
 	}
 	for _, q := range queues {
-		w.served[q] = true
+		e.served[q] = true
 	}
+	return nil
+}
+
+// startDriver starts the lanes of a driver: its share of all.
+func (w *Worker) startDriver(ctx context.Context, e *equipment) error {
+	queues, err := w.cfg.QueuesOf(ctx, e.name)
+	if err != nil {
+		return err
+	}
+	lanes := min(max(w.cfg.Lanes/len(w.drivers), 1), e.concurrency)
+	if err := w.startLanes(e, lanes, queues); err != nil {
+		return err
+	}
+	w.log.Info("worker started", "driver", e.name, "lanes", lanes, "concurrency", e.concurrency, "queues", queues)
 	return nil
 }
 
@@ -169,14 +221,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	beating.Go(func() { w.live(beats) })
 	defer w.shutdown()
 
-	queues, err := w.cfg.Queues(ctx)
-	if err != nil {
-		return err
+	for _, name := range slices.Sorted(maps.Keys(w.drivers)) {
+		if err := w.startDriver(ctx, w.drivers[name]); err != nil {
+			return err
+		}
 	}
-	if err := w.startLanes(w.cfg.Lanes, queues); err != nil {
-		return err
-	}
-	w.log.Info("worker started", "lanes", len(w.lanes), "concurrency", w.cfg.Concurrency, "queues", queues)
 	ticker := time.NewTicker(queuesEvery)
 	defer ticker.Stop()
 	for {
@@ -184,24 +233,26 @@ func (w *Worker) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			w.serveNewQueues(ctx)
+			for _, e := range w.drivers {
+				w.serveNewQueues(ctx, e)
+			}
 		}
 	}
 }
 
 // serveNewQueues starts a lane for queues that have turned up since. A server's queues
 // cannot be changed, so its attempts come on top of --concurrency until the next start.
-func (w *Worker) serveNewQueues(ctx context.Context) {
-	queues, err := w.cfg.Queues(ctx)
+func (w *Worker) serveNewQueues(ctx context.Context, e *equipment) {
+	queues, err := w.cfg.QueuesOf(ctx, e.name)
 	if err != nil {
 		w.log.Warn("queues not listed", "error", err)
 		return
 	}
-	queues = slices.DeleteFunc(queues, func(q string) bool { return w.served[q] })
+	queues = slices.DeleteFunc(queues, func(q string) bool { return e.served[q] })
 	if len(queues) == 0 {
 		return
 	}
-	if err := w.startLanes(1, queues); err != nil {
+	if err := w.startLanes(e, 1, queues); err != nil {
 		w.log.Error("new queues not served", "queues", queues, "error", err)
 		return
 	}
@@ -228,7 +279,7 @@ func (w *Worker) shutdown() {
 	if !waitFor(&w.attempts, w.stopTime()-time.Since(start)) {
 		w.log.Error("an attempt does not end, the worker stops without it")
 	}
-	if !waitFor(&w.drivers, driverGrace) {
+	if !waitFor(&w.calls, driverGrace) {
 		w.log.Error("a driver does not return, the worker stops without it")
 	}
 	w.log.Info("worker stopped")

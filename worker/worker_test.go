@@ -47,7 +47,7 @@ type bench struct {
 
 // StoreOf is what a worker needs of a DB.
 func StoreOf(db *redisdb.DB) Store {
-	return Store{Attempts: db.Attempts, Policies: db.Policies, Quotas: db.Quotas, Notices: db.Notices}
+	return Store{Attempts: db.Attempts, Policies: db.Policies, Quotas: db.Quotas, Notices: db.Notices, Routes: db.Sweep}
 }
 
 // SweepStoreOf is what a sweeper needs of a DB.
@@ -74,7 +74,7 @@ func newBenchOn(t *testing.T, opts redisdb.Options, driver Driver, change ...fun
 	rdb := redis.NewClient(parsed)
 	t.Cleanup(func() { _ = errors.Join(db.Close(), rdb.Close()) })
 	cfg := Config{
-		Queues: db.Queues.Queues, Concurrency: 8, Lanes: 2, MaxAttempts: 3,
+		QueuesOf: db.Queues.Of, Concurrency: 8, Lanes: 2, MaxAttempts: 3,
 		AttemptTimeout: time.Minute, ShutdownTimeout: time.Minute,
 	}
 	for _, f := range change {
@@ -357,7 +357,7 @@ func TestADriverThatIgnoresItsContextDoesNotHoldASlot(t *testing.T) {
 	job := b.submit(t, "phone-1")
 	wantArchived(t, b.deliver(t, job))
 	close(release)
-	b.drivers.Wait()
+	b.calls.Wait()
 	if it := b.item(t, job); it.State != tasks.ItemUnknown || it.Code != tasks.TimedOut {
 		t.Errorf("item %+v", it)
 	}
@@ -575,7 +575,7 @@ func TestShutdownHandsBackWhatDoesNotEnd(t *testing.T) {
 	// Another worker goes on; the only retry has not been used.
 	second := bench{db: b.db, rdb: b.rdb}
 	var err error
-	if second.Worker, err = New(b.cfg, StoreOf(b.db), b.driver, b.db.Redis.NewServer, b.log); err != nil {
+	if second.Worker, err = New(b.cfg, StoreOf(b.db), b.drivers[tasks.DefaultDriver].driver, b.db.Redis.NewServer, b.log); err != nil {
 		t.Fatal(err)
 	}
 	second.start(t)

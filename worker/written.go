@@ -93,4 +93,4 @@ func (a *attempt) giveUp(ctx context.Context) error {
 }
 
 // lockTime is how long an instance stays locked.
-func (a *attempt) lockTime() time.Duration { return a.cfg.AttemptTimeout + lockMargin }
+func (a *attempt) lockTime() time.Duration { return a.timeout + lockMargin }

@@ -36,8 +36,8 @@ func newSite(t *testing.T) (url string) {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	w, err := worker.New(worker.Config{
-		Queues: db.Queues.Queues, Concurrency: 1, Lanes: 1, MaxAttempts: 5, AttemptTimeout: time.Minute,
-	}, worker.Store{Attempts: db.Attempts, Policies: db.Policies, Quotas: db.Quotas, Notices: db.Notices}, driverFunc(func(_ context.Context, a worker.Attempt) error {
+		QueuesOf: db.Queues.Of, Concurrency: 1, Lanes: 1, MaxAttempts: 5, AttemptTimeout: time.Minute,
+	}, worker.Store{Attempts: db.Attempts, Policies: db.Policies, Quotas: db.Quotas, Notices: db.Notices, Routes: db.Sweep}, driverFunc(func(_ context.Context, a worker.Attempt) error {
 		switch a.InstanceID {
 		case "phone-gone":
 			return &worker.DriverError{Verdict: worker.Permanent, Code: "CPS.0005", Message: "Phone not found."}

@@ -27,7 +27,7 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		{"a driver that does not exist", "worker --driver magic", `--driver must be 'http' or 'simulator', not "magic"`},
 		{"a driver that needs a file", "worker --driver http --drivers x.yaml", "--driver and --drivers do not go together"},
 		{"a drivers file that is missing", "worker --drivers /nowhere.yaml", "--drivers /nowhere.yaml: "},
-		{"a drivers file with two drivers", "worker --drivers " + file("drivers:\n  - {name: default, type: simulator}\n  - {name: b, type: simulator}\n"), "a worker has one driver for now"},
+		{"a drivers file with a name twice", "worker --drivers " + file("drivers:\n  - {name: b, type: simulator}\n  - {name: b, type: simulator}\n"), "line 3: name \"b\" is there twice"},
 		{"a setting beside a drivers file", "worker --driver-url http://x/{instance_id} --drivers " + file("drivers:\n  - {name: default, type: simulator}\n"), "--driver-url does not go together with --drivers"},
 		{"an http driver without a URL", "worker --driver http", "--driver-url is missing"},
 		{"an http driver with a URL without a place for the instance", "worker --driver http --driver-url https://x.example/reset", "--driver-url"},

@@ -54,7 +54,7 @@ func pageRow(ctx context.Context, b *bench) ([]result, error) {
 		{"jobs of a time", "/jobs?until=" + time.Now().UTC().Add(time.Minute).Format("2006-01-02T15:04")},
 		{"a job", "/jobs/" + oldest},
 		{"failures", "/failures?window=31d"},
-		{"failures of a kind", "/failures/items?driver=simulator&code=CPS.0003"},
+		{"failures of a kind", "/failures/items?driver=default&code=CPS.0003"},
 		{"an instance", "/instances/" + failing(0)},
 		{"tenants", "/tenants"},
 		{"audit", "/audit"},

@@ -281,7 +281,7 @@ func (w *simWorld) start(p *simProcess, trouble float64) {
 	p.link, p.db = l, db
 	sweeping := simSweepStore{db.Sweep, db.Notices, w}
 	wk, err := worker.New(worker.Config{
-		Queues: queues, Concurrency: 1 + w.rand.IntN(4), Lanes: 1, MaxAttempts: simMaxAttempts, AttemptTimeout: simTimeout,
+		QueuesOf: func(ctx context.Context, _ string) ([]string, error) { return queues(ctx) }, Concurrency: 1 + w.rand.IntN(4), Lanes: 1, MaxAttempts: simMaxAttempts, AttemptTimeout: simTimeout,
 		ShutdownTimeout: time.Second,
 	}, simStoreOf(db), driver, w.queue.newServer(l, skew), log)
 	if err != nil {
@@ -413,7 +413,7 @@ type simStore struct {
 
 func simStoreOf(db *redisdb.DB) worker.Store {
 	s := &simStore{Attempts: db.Attempts, Policies: db.Policies}
-	return worker.Store{Attempts: s, Policies: s, Quotas: db.Quotas, Notices: db.Notices}
+	return worker.Store{Attempts: s, Policies: s, Quotas: db.Quotas, Notices: db.Notices, Routes: db.Sweep}
 }
 
 func (s *simStore) inTurn() func() {
@@ -466,6 +466,11 @@ func (s simSweepStore) EnqueueNotices(ctx context.Context, job tasks.Job) error 
 func (s simSweepStore) Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, delay func(int) time.Duration) error {
 	s.inTurn(d.ItemID, d.Number)
 	return s.OpenJobs.Redeliver(ctx, job, d, delay)
+}
+
+// Served says that there is always a worker: asynq's lists of servers are not simulated.
+func (simSweepStore) Served(context.Context) (map[string]bool, error) {
+	return map[string]bool{tasks.DefaultDriver: true}, nil
 }
 
 func (s simSweepStore) Reschedule(ctx context.Context, j tasks.OpenJob, next time.Time) error {

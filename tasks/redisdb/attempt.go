@@ -17,8 +17,7 @@ import (
 // Attempts are the attempts at items, and what shows that the workers live that make them.
 type Attempts struct {
 	redis        *wire.Client
-	separateLock bool   // a record and the lock of its item are not written by one script
-	driver       string // of this process, see Options
+	separateLock bool // a record and the lock of its item are not written by one script
 	quotas       *registry.Quotas
 	failures     *views.Failures
 	metrics      *metrics
@@ -98,7 +97,7 @@ func (t *Attempts) untilUnlocked(ctx context.Context, d tasks.Delivery) error {
 func (t *Attempts) begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, dead string, l locked, lock ...string) ([]any, error) {
 	record, n := codec.RecordOf(d)
 	args := []any{
-		n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), d.Epoch, dead, codec.Flag(l.held), l.address,
+		n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), d.Epoch, dead, codec.Flag(l.held), l.address, d.Driver,
 	}
 	keys := append([]string{record}, lock...)
 	return reasoned(t.each(ctx, beginScript, keys, args...))
@@ -135,7 +134,7 @@ func (t *Attempts) lock(ctx context.Context, d tasks.Delivery, token string, ttl
 	keys := []string{codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID), givenUpKey(d, token)}
 	// A failover that forgets the lock would let another item in.
 	a, err := reasoned(t.redis.Commit(ctx, lockScript, keys,
-		d.ItemID, token, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), codec.Flag(takeOver)).Slice())
+		d.ItemID, token, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), codec.Flag(takeOver), d.Driver).Slice())
 	switch {
 	case err != nil:
 		return locked{}, err
@@ -157,20 +156,20 @@ func givenUpKey(d tasks.Delivery, token string) string {
 
 // Send looks for the last time before an attempt sends its reset, and marks in the record
 // that it may have: an attempt that is lost without that mark has sent nothing. Errors: a
-// tasks.Refusal, tasks.Moved if the instance has another address than the given one; after any
-// error nothing may be sent.
+// tasks.Refusal, among them tasks.Moved if the instance has another address than the given one; after
+// any error nothing may be sent.
 func (t *Attempts) Send(ctx context.Context, d tasks.Delivery, token, address string) error {
 	record, n := codec.RecordOf(d)
 	keys := []string{record}
 	if t.separateLock {
 		if _, err := reasoned(t.redis.Run(ctx, lookScript, []string{codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID)},
-			d.ItemID, token, d.Tenant, codec.Flag(d.AllowUnregistered), address).Slice()); err != nil {
+			d.ItemID, token, d.Tenant, codec.Flag(d.AllowUnregistered), d.Driver, address).Slice()); err != nil {
 			return fmt.Errorf("last look: %w", err)
 		}
 	} else {
 		keys = append(keys, codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID))
 	}
-	if _, err := reasoned(t.each(ctx, sendScript, keys, n, token, d.ItemID, d.Tenant, codec.Flag(d.AllowUnregistered), address)); err != nil {
+	if _, err := reasoned(t.each(ctx, sendScript, keys, n, token, d.ItemID, d.Tenant, codec.Flag(d.AllowUnregistered), d.Driver, address)); err != nil {
 		return fmt.Errorf("last look: %w", err)
 	}
 	return nil
@@ -234,7 +233,7 @@ func (t *Attempts) finish(ctx context.Context, d tasks.Delivery, token string, o
 	}
 	a, err := t.each(ctx, finishScript, keys,
 		n, token, finishStates[o.Transition], string(o.Code), o.Message,
-		codec.Flag(o.Failure), doubt, codec.Flag(o.Busy), codec.Flag(o.Unanswered), released, o.MaxFailures, o.Delay.Milliseconds(), delivery, t.driver, o.Evidence)
+		codec.Flag(o.Failure), doubt, codec.Flag(o.Busy), codec.Flag(o.Unanswered), released, o.MaxFailures, o.Delay.Milliseconds(), delivery, o.Evidence)
 	switch {
 	case err != nil:
 		return ended, false, fmt.Errorf("finish: %w", err)
@@ -261,7 +260,7 @@ func (t *Attempts) ended(ctx context.Context, d tasks.Delivery, a []any, code ta
 		t.quotas.JobEnded(ctx, d.Tenant, job, codec.Number(a[1]))
 	}
 	if ended.State == tasks.ItemFailed || ended.State == tasks.ItemUnknown {
-		t.failures.Note(ctx, d.ItemID, code, codec.Number(a[1]))
+		t.failures.Note(ctx, d.ItemID, d.DriverName(), code, codec.Number(a[1]))
 	}
 	if len(a) == 5 {
 		t.metrics.stop(a[3:])
@@ -285,7 +284,7 @@ func (t *Attempts) Wait(ctx context.Context, d tasks.Delivery) (time.Duration, e
 func (t *Attempts) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.Ended, error) {
 	record, n := codec.RecordOf(d)
 	a, err := t.overDead(ctx, d, func(dead string) ([]any, error) {
-		return t.answered(ctx, abandonScript, record, n, d.Number, d.InstanceID, string(code), message, maxFailures, dead, t.driver)
+		return t.answered(ctx, abandonScript, record, n, d.Number, d.InstanceID, string(code), message, maxFailures, dead)
 	})
 	if err != nil {
 		return tasks.Ended{}, fmt.Errorf("abandon: %w", err)

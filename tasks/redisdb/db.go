@@ -52,9 +52,6 @@ type Options struct {
 	Audited func(e tasks.AuditEntry, missing error)
 	// LateEntries is how many of the latter are kept until they can be written; 0 = none.
 	LateEntries int
-	// Driver is what this process resets instances with, to say what failed; empty if it
-	// does not.
-	Driver string
 	// MaxBacklog is how many instances may wait to be reset, about, before no more are
 	// accepted; 0 = no bound.
 	MaxBacklog int
@@ -142,12 +139,12 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 	db.Activity = views.NewActivity(client)
 	metrics.activity = db.Activity
 	db.Jobs = views.NewJobs(client, lifetime(opts), db.Quotas.Charge, leftOut)
-	db.Failures = views.NewFailures(client, db.Jobs, opts.Driver, leftOut)
+	db.Failures = views.NewFailures(client, db.Jobs, leftOut)
 
 	db.Queues = newQueues(client, opts.Queues, opts.MaxBacklog, leftOut)
 	db.Notices = newNotices(client, db.Endpoints, db.Jobs)
-	db.Attempts = &Attempts{redis: client, separateLock: client.Stepwise(), driver: opts.Driver, quotas: db.Quotas, failures: db.Failures, metrics: metrics}
-	db.Sweep = &Sweep{redis: client, attempts: db.Attempts}
+	db.Attempts = &Attempts{redis: client, separateLock: client.Stepwise(), quotas: db.Quotas, failures: db.Failures, metrics: metrics}
+	db.Sweep = &Sweep{redis: client, attempts: db.Attempts, jobs: db.Jobs, fleet: db.Fleet, queues: db.Queues}
 	db.Records = &Records{
 		redis: client, opts: opts, audit: db.Audit, storage: db.Storage, quotas: db.Quotas, jobs: db.Jobs,
 		failures: db.Failures, queues: db.Queues, notices: db.Notices, metrics: metrics,

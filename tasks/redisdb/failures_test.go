@@ -51,7 +51,7 @@ func (w world) kinds(t testing.TB) string {
 }
 
 func TestFailuresAreCountedAndListedByKind(t *testing.T) {
-	both(t, redisdb.Options{Driver: "http"}, func(t *testing.T, w world) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "a", "b", "c", "d", "e", "f", "g")
 		for n, code := range []tasks.Code{"CPS.0005", "CPS.0042", "CPS.0005", "CPS.0005"} {
 			w.fail(t, job, n, code, tasks.Fail)
@@ -61,7 +61,7 @@ func TestFailuresAreCountedAndListedByKind(t *testing.T) {
 		if _, err := w.db.Attempts.Abandon(t.Context(), job.Deliveries()[6], tasks.BusyTooLong, "busy", 0); err != nil {
 			t.Fatal(err)
 		}
-		if got := w.kinds(t); got[:18] != "http CPS.0005 3, h" || len(got) != len("http CPS.0005 3, http CPS.0042 1, http RESET.1001 1, http RESET.1004 1, ") {
+		if got := w.kinds(t); got[:21] != "default CPS.0005 3, d" || len(got) != len("default CPS.0005 3, default CPS.0042 1, default RESET.1001 1, default RESET.1004 1, ") {
 			t.Errorf("kinds %s", got)
 		}
 		// Page by page, newest first, none twice, and as they are now.
@@ -69,7 +69,7 @@ func TestFailuresAreCountedAndListedByKind(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		f := tasks.FailureFilter{FailureKind: tasks.FailureKind{Driver: "http", Code: "CPS.0005"}, Limit: 2}
+		f := tasks.FailureFilter{FailureKind: tasks.FailureKind{Driver: "default", Code: "CPS.0005"}, Limit: 2}
 		for pages := 0; ; pages++ {
 			page, next, err := w.db.Failures.Failures(t.Context(), f)
 			if err != nil || len(page) > 2 || pages > 2 {
@@ -113,14 +113,14 @@ func sameMembers(got []string, want ...string) bool {
 // A worker may die between the end of an item and its entry; and what ends with its job
 // has no worker.
 func TestFailuresAreListedAgainWhereAnEntryIsMissing(t *testing.T) {
-	both(t, redisdb.Options{Driver: "http"}, func(t *testing.T, w world) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		job := w.submit(t, "a", "b")
 		w.fail(t, job, 0, "CPS.0005", tasks.Fail)
 		w.fail(t, job, 1, "CPS.0005", tasks.Fail)
 		want := w.kinds(t)
 		for _, lost := range []func(){
-			func() { w.rdb.ZRem(t.Context(), "reset:failures:{http CPS.0005}", job.ID+"-0") },
-			func() { w.rdb.Del(t.Context(), "reset:failures", "reset:failures:{http CPS.0005}") },
+			func() { w.rdb.ZRem(t.Context(), "reset:failures:{default CPS.0005}", job.ID+"-0") },
+			func() { w.rdb.Del(t.Context(), "reset:failures", "reset:failures:{default CPS.0005}") },
 			func() {},
 		} {
 			lost()
@@ -140,16 +140,20 @@ func TestFailuresAreListedAgainWhereAnEntryIsMissing(t *testing.T) {
 		if err := w.db.Records.Cancel(t.Context(), doubt.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
-		if got := w.kinds(t); got != want+"http RESET.1001 1, " {
+		if got := w.kinds(t); got != want+"default RESET.1001 1, " {
 			t.Errorf("kinds %s", got)
 		}
 	})
 }
 
 // The worker that ended an item dies before it has listed it; a sweeper of another driver does it.
-func TestAFailureIsListedUnderTheDriverThatFailed(t *testing.T) {
-	both(t, redisdb.Options{Driver: "http"}, func(t *testing.T, w world) {
-		failed, abandoned, doubt := w.submit(t, "a"), w.submit(t, "b"), w.submit(t, "c")
+func TestAFailureIsListedUnderTheDriverOfItsItem(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		if err := w.db.Fleet.Register(t.Context(), []tasks.Instance{{ID: "b", Tenant: "acme", Driver: "lab"}, {ID: "c", Tenant: "acme", Driver: "lab"}}, importer); err != nil {
+			t.Fatal(err)
+		}
+		lab := map[string]string{"b": "lab", "c": "lab"}
+		failed, abandoned, doubt := w.submit(t, "a"), w.submitTo(t, lab, "b"), w.submitTo(t, lab, "c")
 		w.fail(t, failed, 0, "CPS.0005", tasks.Fail)
 		if _, err := w.db.Attempts.Abandon(t.Context(), abandoned.Deliveries()[0], tasks.NotInTime, "no", 0); err != nil {
 			t.Fatal(err)
@@ -161,7 +165,7 @@ func TestAFailureIsListedUnderTheDriverThatFailed(t *testing.T) {
 		if err := w.db.Records.Cancel(t.Context(), doubt.ID, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
-		want := []string{"http CPS.0005 1", "http RESET.1001 1", "http RESET.1008 1"}
+		want := []string{"default CPS.0005 1", "lab RESET.1001 1", "lab RESET.1008 1"}
 		listed := func() []string {
 			return slices.Sorted(slices.Values(strings.Split(strings.TrimSuffix(w.kinds(t), ", "), ", ")))
 		}
@@ -171,7 +175,7 @@ func TestAFailureIsListedUnderTheDriverThatFailed(t *testing.T) {
 		for _, key := range w.rdb.Keys(t.Context(), "reset:failures*").Val() {
 			w.rdb.Del(t.Context(), key)
 		}
-		other, err := redisdb.Open(t.Context(), redisdb.Options{URL: "redis://" + w.rdb.Options().Addr, Embedded: true, Driver: "cph"})
+		other, err := redisdb.Open(t.Context(), redisdb.Options{URL: "redis://" + w.rdb.Options().Addr, Embedded: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,29 +191,9 @@ func TestAFailureIsListedUnderTheDriverThatFailed(t *testing.T) {
 	})
 }
 
-func TestAnItemThatSucceedsKeepsNoDriver(t *testing.T) {
-	both(t, redisdb.Options{Driver: "http"}, func(t *testing.T, w world) {
-		job := w.submit(t, "a")
-		d, _ := w.begin(t, job, 0, "t1")
-		if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, Code: "CPS.0003", Failure: true}, true); err != nil {
-			t.Fatal(err)
-		}
-		if got := w.read(t, job.ID).Items[0].Driver; got != "http" {
-			t.Errorf("while it is retried: %q", got)
-		}
-		d, _ = w.begin(t, job, 0, "t2")
-		if _, err := w.db.Attempts.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
-			t.Fatal(err)
-		}
-		if got := w.read(t, job.ID).Items[0].Driver; got != "" {
-			t.Errorf("in the end: %q", got)
-		}
-	})
-}
-
 func TestTheListOfFailuresIsBounded(t *testing.T) {
-	w := open(t, redisdb.Options{URL: redistest.Start(t).URL(), Driver: "http"})
-	ctx, key := t.Context(), "reset:failures:{http CPS.0005}"
+	w := open(t, redisdb.Options{URL: redistest.Start(t).URL()})
+	ctx, key := t.Context(), "reset:failures:{default CPS.0005}"
 	now := float64(time.Now().UnixMilli())
 	for from := range 100 {
 		members := make([]redis.Z, 1000)
@@ -223,7 +207,7 @@ func TestTheListOfFailuresIsBounded(t *testing.T) {
 	month := float64((31*24*time.Hour + time.Minute).Milliseconds())
 	w.rdb.ZAdd(ctx, key, redis.Z{Score: now - month, Member: "old"})
 	for n := range 300 {
-		w.rdb.ZAdd(ctx, "reset:failures", redis.Z{Score: now - 1000, Member: fmt.Sprintf("http made-up-%d", n)})
+		w.rdb.ZAdd(ctx, "reset:failures", redis.Z{Score: now - 1000, Member: fmt.Sprintf("default made-up-%d", n)})
 	}
 	job := w.submit(t, "a")
 	w.fail(t, job, 0, "CPS.0005", tasks.Fail)
@@ -234,7 +218,7 @@ func TestTheListOfFailuresIsBounded(t *testing.T) {
 		t.Errorf("%d kinds are listed", n)
 	}
 	// Those whose record is gone are dropped, in a bounded number of steps.
-	f := tasks.FailureFilter{FailureKind: tasks.FailureKind{Driver: "http", Code: "CPS.0005"}, Limit: 50}
+	f := tasks.FailureFilter{FailureKind: tasks.FailureKind{Driver: "default", Code: "CPS.0005"}, Limit: 50}
 	for want := 1; want >= 0; want-- {
 		page, next, err := w.db.Failures.Failures(ctx, f)
 		if err != nil || len(page) != want || next == "" {

@@ -11,7 +11,7 @@ import (
 
 func TestOverview(t *testing.T) {
 	t.Parallel()
-	both(t, redisdb.Options{Driver: "http", Queues: 12}, func(t *testing.T, w world) {
+	both(t, redisdb.Options{Queues: 12}, func(t *testing.T, w world) {
 		ctx, stop := context.WithCancel(t.Context())
 		written := make(chan error, 1)
 		go func() { written <- w.db.Activity.WriteActivity(ctx) }()

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -45,20 +46,22 @@ func (q *Queues) close() {
 	q.looks.Wait()
 }
 
-// queueName is the name of queue n.
-func queueName(n int) string { return fmt.Sprintf("%s%d", codec.QueuePrefix, n) }
-
 // enqueue hands the job's open items to the workers. It may be repeated: asynq
 // refuses the ID of a task that it still knows, which is as good as enqueued.
 func (q *Queues) enqueue(ctx context.Context, job tasks.Job) error {
 	// The record is committed, so a caller who hangs up must not stop this half-way.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	deliveries := job.Deliveries()
-	if err := q.redis.Enqueue(ctx, job.Queue, len(deliveries), func(ctx context.Context, client *asynq.Client, i int) error {
-		return enqueueOne(ctx, client, job, deliveries[i], asynq.ProcessAt(startOf(job)))
-	}); err != nil {
-		return &tasks.UndeliveredError{Job: job.ID, Cause: err}
+	byDriver := map[string][]tasks.Delivery{}
+	for _, d := range job.Deliveries() {
+		byDriver[d.Driver] = append(byDriver[d.Driver], d)
+	}
+	for driver, deliveries := range byDriver {
+		if err := q.redis.Enqueue(ctx, tasks.QueueOf(job.Queue, driver), len(deliveries), func(ctx context.Context, client *asynq.Client, i int) error {
+			return enqueueOne(ctx, client, job, deliveries[i], asynq.ProcessAt(startOf(job)))
+		}); err != nil {
+			return &tasks.UndeliveredError{Job: job.ID, Cause: err}
+		}
 	}
 	return nil
 }
@@ -70,7 +73,7 @@ func startOf(job tasks.Job) time.Time { return job.NotBefore.Add(time.Second - t
 func enqueueOne(ctx context.Context, client *asynq.Client, job tasks.Job, d tasks.Delivery, when asynq.Option) error {
 	_, err := client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(tasks.TypeReset, d.Encode(), headers(job)),
 		asynq.TaskID(d.TaskID()),
-		asynq.Queue(job.Queue),
+		asynq.Queue(tasks.QueueOf(job.Queue, d.Driver)),
 		asynq.MaxRetry(math.MaxInt32),
 		asynq.Timeout(unlimited),
 		asynq.Retention(job.TaskRetention),
@@ -90,16 +93,31 @@ func headers(job tasks.Job) map[string]string {
 	return map[string]string{"traceparent": job.Traceparent}
 }
 
-// Queues returns the names of the queues that workers serve: those that jobs are now
-// put into, and every other one of ours that asynq knows, from when there were more.
+// Of returns the names of the queues that workers with a driver serve: those that jobs are now
+// put into, and every other one of this driver that asynq knows, from when there were more.
+func (q *Queues) Of(_ context.Context, driver string) ([]string, error) {
+	known, err := q.redis.NewInspector().Queues()
+	if err != nil {
+		return nil, fmt.Errorf("list queues: %w", err)
+	}
+	queues := slices.DeleteFunc(known, func(q string) bool { of, ours := tasks.DriverOf(q); return !ours || of != driver })
+	for n := range q.number {
+		queues = append(queues, tasks.QueueName(driver, n))
+	}
+	slices.Sort(queues)
+	return slices.Compact(queues), nil
+}
+
+// Queues returns the names of all queues that there are: those of the default driver that jobs are
+// now put into, and every other one of ours that asynq knows.
 func (q *Queues) Queues(context.Context) ([]string, error) {
 	known, err := q.redis.NewInspector().Queues()
 	if err != nil {
 		return nil, fmt.Errorf("list queues: %w", err)
 	}
-	queues := slices.DeleteFunc(known, func(q string) bool { return !strings.HasPrefix(q, codec.QueuePrefix) })
+	queues := slices.DeleteFunc(known, func(q string) bool { return !strings.HasPrefix(q, tasks.QueuePrefix) })
 	for n := range q.number {
-		queues = append(queues, queueName(n))
+		queues = append(queues, tasks.QueueName(tasks.DefaultDriver, n))
 	}
 	slices.Sort(queues)
 	return slices.Compact(queues), nil
@@ -121,7 +139,7 @@ func candidates(tenant string, queues int) []int {
 func (q *Queues) place(tenant string, items int) string {
 	ours := candidates(tenant, q.number)
 	rand.Shuffle(len(ours), func(i, j int) { ours[i], ours[j] = ours[j], ours[i] })
-	return queueName(q.backlog().shortest(ours, items))
+	return tasks.QueueName(tasks.DefaultDriver, q.backlog().shortest(ours, items))
 }
 
 const (
@@ -171,11 +189,19 @@ func (q *Queues) backlog() *backlog {
 func (q *Queues) measureBacklogs(context.Context, **backlog) (*backlog, error) {
 	inspector := q.redis.NewInspector()
 	b := &backlog{ready: map[int]int{}}
-	for n := range q.number {
-		if info, err := inspector.GetQueueInfo(queueName(n)); err == nil {
-			b.ready[n] = info.Pending + info.Active
-			b.all += b.ready[n] + info.Scheduled + info.Retry
+	known, err := inspector.Queues()
+	if err != nil {
+		return b, nil //nolint:nilerr // what asynq does not answer counts as empty
+	}
+	for _, queue := range known {
+		_, ours := tasks.DriverOf(queue)
+		info, err := inspector.GetQueueInfo(queue)
+		if !ours || err != nil {
+			continue
 		}
+		n, _ := strconv.Atoi(queue[strings.LastIndexByte(queue, '-')+1:])
+		b.ready[n] += info.Pending + info.Active
+		b.all += info.Pending + info.Active + info.Scheduled + info.Retry
 	}
 	return b, nil
 }

@@ -22,6 +22,8 @@ var (
 		"How long the task has been waiting that a worker takes next.", []string{"queue"}, nil)
 	queuePaused = prometheus.NewDesc("batchreset_queue_paused",
 		"1 if nothing is taken from the queue because somebody paused it, else 0.", []string{"queue"}, nil)
+	driverServed = prometheus.NewDesc("batchreset_driver_served",
+		"1 if a living worker has the driver, else 0; for each driver that has queues.", []string{"driver"}, nil)
 	jobsOpen = prometheus.NewDesc("batchreset_jobs_open",
 		"Jobs that have not ended, and those that ended in the last minutes and that the sweeper has not looked at since.", nil, nil)
 )
@@ -41,7 +43,7 @@ func (q *Queues) QueueMetrics() *QueueMetrics { return &QueueMetrics{queues: q} 
 
 // Describe implements prometheus.Collector.
 func (q *QueueMetrics) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueTasks, queueOldest, queuePaused, jobsOpen} {
+	for _, d := range []*prometheus.Desc{queueTasks, queueOldest, queuePaused, driverServed, jobsOpen} {
 		c <- d
 	}
 }
@@ -80,7 +82,18 @@ func (q *QueueMetrics) look() []prometheus.Metric {
 	if err != nil {
 		return nil
 	}
+	served, err := q.queues.served()
+	if err != nil {
+		return nil
+	}
 	seen := []prometheus.Metric{gauge(jobsOpen, float64(open))}
+	for _, driver := range driversOf(queues) {
+		value := 0.0
+		if served[driver] {
+			value = 1
+		}
+		seen = append(seen, gauge(driverServed, value, driver))
+	}
 	for _, queue := range append(queues, WebhookQueue) {
 		info := &asynq.QueueInfo{Queue: queue}
 		if slices.Contains(known, queue) { // something has been in it

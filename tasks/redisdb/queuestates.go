@@ -3,6 +3,7 @@ package redisdb
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -56,7 +57,7 @@ func (q *Queues) Workers() ([]tasks.WorkerProcess, error) {
 	byName := map[name]*tasks.WorkerProcess{}
 	var workers []*tasks.WorkerProcess
 	for _, s := range servers {
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(s.Queues)), func(q string) bool { return strings.HasPrefix(q, codec.QueuePrefix) }) {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(s.Queues)), func(q string) bool { return strings.HasPrefix(q, tasks.QueuePrefix) }) {
 			continue // it sends webhooks
 		}
 		w := byName[name{s.Host, s.PID}]
@@ -74,4 +75,46 @@ func (q *Queues) Workers() ([]tasks.WorkerProcess, error) {
 		processes[i] = *w
 	}
 	return processes, nil
+}
+
+// served are the drivers that living workers have.
+func (q *Queues) served() (map[string]bool, error) {
+	servers, err := q.redis.NewInspector().Servers()
+	if err != nil {
+		return nil, fmt.Errorf("list workers: %w", err)
+	}
+	served := map[string]bool{}
+	for _, s := range servers {
+		for queue := range s.Queues {
+			if driver, ours := tasks.DriverOf(queue); ours {
+				served[driver] = true
+			}
+		}
+	}
+	return served, nil
+}
+
+// driversOf are the drivers that have these queues.
+func driversOf(queues []string) (drivers []string) {
+	for _, queue := range queues {
+		if driver, ours := tasks.DriverOf(queue); ours && !slices.Contains(drivers, driver) {
+			drivers = append(drivers, driver)
+		}
+	}
+	return drivers
+}
+
+// Unserved are the drivers that instances wait for and that no living worker has.
+func (q *Queues) Unserved(states []tasks.QueueState) ([]string, error) {
+	served, err := q.served()
+	if err != nil {
+		return nil, err
+	}
+	var waiting []string
+	for _, s := range states {
+		if s.Pending+s.Later > 0 {
+			waiting = append(waiting, s.Name)
+		}
+	}
+	return slices.DeleteFunc(driversOf(waiting), func(driver string) bool { return served[driver] }), nil
 }

@@ -90,11 +90,20 @@ func (r *Records) submit(ctx context.Context, s tasks.Submission) (tasks.Job, er
 		r.audit.Announce(s.Audited(id), nil)
 	default:
 		r.jobs.IndexAt(ctx, created, s.Tenant, id) // another sending of this request made the record
+		return r.again(ctx, id)
 	}
 	job := r.jobOf(s, id, tasks.FromMillis(created))
-	// The queue and the epoch are the record's: the same job must not get into two queues,
-	// where its tasks would not be known to each other.
 	job.Queue, job.Epoch = codec.Text(answer[1]), codec.Text(answer[2])
+	return job, r.queues.enqueue(ctx, job)
+}
+
+// again enqueues a job as its record is: the same job must not get into two queues, where its tasks
+// would not be known to each other.
+func (r *Records) again(ctx context.Context, id string) (tasks.Job, error) {
+	job, err := r.jobs.Job(ctx, id)
+	if err != nil {
+		return job, fmt.Errorf("read the job record of an earlier sending: %w", err)
+	}
 	return job, r.queues.enqueue(ctx, job)
 }
 
@@ -117,7 +126,7 @@ func (r *Records) createArgs(s tasks.Submission, listed time.Time) ([]any, error
 		epoch,
 	}
 	for _, instance := range s.InstanceIDs {
-		args = append(args, instance)
+		args = append(args, strings.TrimSpace(instance+" "+s.Drivers[instance]))
 	}
 	return args, nil
 }
@@ -132,7 +141,7 @@ func (r *Records) jobOf(s tasks.Submission, id string, created tasks.Time) tasks
 	job.EndBefore = tasks.Time{Time: latest(job.CreatedAt, job.NotBefore).Add(r.opts.GiveUpAfter)}
 	for n, instance := range s.InstanceIDs {
 		job.Items = append(job.Items, tasks.Item{
-			ID: tasks.ItemID(id, n), InstanceID: instance, State: tasks.ItemPending, Delivery: 1,
+			ID: tasks.ItemID(id, n), InstanceID: instance, State: tasks.ItemPending, Delivery: 1, Driver: s.Drivers[instance],
 		})
 	}
 	job.Counts = tasks.Count(job.Items)

@@ -57,8 +57,14 @@ func open(t testing.TB, opts redisdb.Options) world {
 
 func (w world) submit(t testing.TB, instances ...string) tasks.Job {
 	t.Helper()
+	return w.submitTo(t, nil, instances...)
+}
+
+// submitTo submits instances some of which have another driver than the default one.
+func (w world) submitTo(t testing.TB, drivers map[string]string, instances ...string) tasks.Job {
+	t.Helper()
 	job, err := w.db.Records.Submit(t.Context(), tasks.Submission{
-		Tenant: "acme", RequestID: "req-1", InstanceIDs: instances, AllowUnregistered: true,
+		Tenant: "acme", RequestID: "req-1", InstanceIDs: instances, AllowUnregistered: true, Drivers: drivers,
 	})
 	if err != nil {
 		t.Fatal(err)

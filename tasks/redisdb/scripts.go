@@ -35,6 +35,7 @@ var (
 	finishScript     = scripts.Many("finish")
 	waitScript       = scripts.Script("wait")
 	abandonScript    = scripts.Script("abandon")
+	holdScript       = scripts.Script("hold")
 	deliverScript    = scripts.Script("deliver")
 	cancelScript     = scripts.Script("cancel")
 	reopenScript     = scripts.Script("reopen")
@@ -54,6 +55,7 @@ var refusals = map[string]tasks.Refusal{
 	"busy":        tasks.InstanceBusy,
 	"not allowed": tasks.NotAllowed,
 	"moved":       tasks.Moved,
+	"rerouted":    tasks.Rerouted,
 	"gone":        tasks.JobGone,
 	"instance":    tasks.WrongInstance,
 	"final":       tasks.AlreadyFinal,

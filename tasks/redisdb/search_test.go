@@ -10,7 +10,7 @@ import (
 )
 
 func TestJobsOfAllTenantsAreSearched(t *testing.T) {
-	both(t, redisdb.Options{Driver: "http"}, func(t *testing.T, w world) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		submit := func(tenant string, labels map[string]string, instances ...string) tasks.Job {
 			job, err := w.db.Records.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: instances, AllowUnregistered: true, Labels: labels})
 			if err != nil {

@@ -13,6 +13,8 @@ import (
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/registry"
+	"batchreset/tasks/redisdb/views"
 	"batchreset/tasks/redisdb/wire"
 )
 
@@ -22,6 +24,9 @@ const sweeperKey = "reset:sweeper"
 type Sweep struct {
 	redis    *wire.Client
 	attempts *Attempts
+	jobs     *views.Jobs
+	fleet    *registry.Fleet
+	queues   *Queues
 }
 
 // Lead makes the process with this token the only sweeper until ttl has passed,
@@ -72,10 +77,46 @@ func (s *Sweep) reschedule(ctx context.Context, j tasks.OpenJob, score string) e
 // before. Errors: a tasks.Refusal if the item has moved on, or tasks.AttemptAlive if its
 // attempt is still at work.
 func (s *Sweep) Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, delay func(lost int) time.Duration) error {
+	return s.redeliver(ctx, job, d, "", delay)
+}
+
+// Reroute hands an open item to the workers with the driver that the fleet has for its instance now.
+// Errors: a tasks.Refusal, tasks.InPlace if that is the driver it waits for already.
+func (s *Sweep) Reroute(ctx context.Context, d tasks.Delivery) error {
+	fleet, err := s.fleet.Registered(ctx, []string{d.InstanceID})
+	if err != nil {
+		return fmt.Errorf("reroute: %w", err)
+	}
+	driver := fleet[d.InstanceID].Driver
+	if driver == d.Driver {
+		return tasks.InPlace
+	}
+	id, _, _ := tasks.ParseItemID(d.ItemID)
+	job, err := s.jobs.Job(ctx, id)
+	if err != nil {
+		return fmt.Errorf("reroute: %w", err)
+	}
+	d.Driver = driver
+	return s.redeliver(ctx, job, d, "="+driver, func(int) time.Duration { return 0 })
+}
+
+// Hold says in a job's record why its items wait, and since when; empty: nothing holds them.
+func (s *Sweep) Hold(ctx context.Context, job, reason string) error {
+	if err := s.redis.Run(ctx, holdScript, []string{codec.JobKey(job)}, reason).Err(); err != nil {
+		return fmt.Errorf("hold: %w", err)
+	}
+	return nil
+}
+
+// Served are the drivers that living workers have.
+func (s *Sweep) Served(context.Context) (map[string]bool, error) { return s.queues.served() }
+
+// redeliver delivers an item to the driver of d, which deliver.lua writes down as reroute says.
+func (s *Sweep) redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, reroute string, delay func(lost int) time.Duration) error {
 	record, n := codec.RecordOf(d)
 	wait := time.Duration(0)
 	a, err := s.attempts.overDead(ctx, d, func(dead string) ([]any, error) {
-		a, err := s.attempts.answered(ctx, deliverScript, record, n, d.Number, d.InstanceID, dead, wait.Milliseconds())
+		a, err := s.attempts.answered(ctx, deliverScript, record, n, d.Number, d.InstanceID, dead, wait.Milliseconds(), reroute)
 		if running, ok := errors.AsType[*runningError](err); ok {
 			wait = delay(running.lost)
 		}
@@ -89,7 +130,7 @@ func (s *Sweep) Redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, 
 	if left := codec.Number(a[1]); left > 0 {
 		when = asynq.ProcessIn(time.Duration(left) * time.Millisecond)
 	}
-	if err := s.redis.Enqueue(ctx, job.Queue, 1, func(ctx context.Context, client *asynq.Client, _ int) error {
+	if err := s.redis.Enqueue(ctx, tasks.QueueOf(job.Queue, d.Driver), 1, func(ctx context.Context, client *asynq.Client, _ int) error {
 		return enqueueOne(ctx, client, job, d, when)
 	}); err != nil {
 		return fmt.Errorf("deliver again: %w", err)

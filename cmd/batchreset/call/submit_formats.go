@@ -150,6 +150,7 @@ func (l *instanceList) readObjects(raw []byte, name string) error {
 
 			Tenant    string            `json:"tenant"`
 			Protected bool              `json:"protected"`
+			Driver    string            `json:"driver"`
 			Address   string            `json:"address"`
 			Labels    map[string]string `json:"labels"`
 		}

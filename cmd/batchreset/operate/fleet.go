@@ -45,15 +45,17 @@ anything is written. Columns and fields that are not known are refused, and so a
 entries of one instance that differ. Protections that end by this, and instances that
 move to another tenant, are counted, and in the audit trail.
 
+The driver is the name of one that workers have ('worker --drivers'); without one it is
+the driver called default. Where no living worker has it, the instance's items wait.
 The address is where the driver finds the instance: what that is depends on the driver, such
 as a container or a serial number; without one it looks for the instance's ID. An
 attempt whose call may still be going on at an old address ends as unknown. Labels are
 given to the driver.
 
-CSV:   a header line instance_id[,tenant][,protected][,address][,labels], then one instance
-       per line; labels are like rack=7;site=lab
-JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false,"address":"10.0.0.7:5555",
-       "labels":{"rack":"7"}}, …]; an empty address or {} removes what there was`,
+CSV:   a header line instance_id[,tenant][,protected][,driver][,address][,labels], then one
+       instance per line; labels are like rack=7;site=lab
+JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false,"driver":"lab",
+       "address":"10.0.0.7:5555","labels":{"rack":"7"}}, …]; an empty address or {} removes what there was`,
 		Example:           "  batchreset fleet import fleet.csv --redis-file redis-url.txt",
 		Args:              terminal.ArgsFromUsage,
 		ValidArgsFunction: cobra.FixedCompletions([]string{"csv", "json"}, cobra.ShellCompDirectiveFilterFileExt),
@@ -106,7 +108,7 @@ func (i imported) write(w io.Writer) {
 		{"protection begun", i.Protected},
 		{"protection ended", i.Unprotected},
 		{"moved to another tenant", i.Moved},
-		{"another address", i.Readdressed},
+		{"another driver or address", i.Readdressed},
 		{"identical rows left out", i.Repeats},
 	} {
 		if line.n > 0 {
@@ -145,9 +147,9 @@ to 'batchreset fleet import'.`,
 						return db.Fleet.All(cmd.Context(), func(in tasks.Instance) error { return add(in) })
 					},
 					Table: func(w io.Writer) error {
-						table := terminal.NewTable(w, "INSTANCE", "TENANT", "PROTECTED", "ADDRESS", "LABELS")
+						table := terminal.NewTable(w, "INSTANCE", "TENANT", "PROTECTED", "DRIVER", "ADDRESS", "LABELS")
 						err := db.Fleet.All(cmd.Context(), func(in tasks.Instance) error {
-							table.Row(in.ID, in.Tenant, strconv.FormatBool(in.Protected), in.Address, labelText(in.Labels))
+							table.Row(in.ID, in.Tenant, strconv.FormatBool(in.Protected), in.Driver, in.Address, labelText(in.Labels))
 							return nil
 						})
 						return errors.Join(err, table.Flush())

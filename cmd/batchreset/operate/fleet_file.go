@@ -102,7 +102,7 @@ func (f *fleetFile) checkTenants(ctx context.Context, db *redisdb.DB) error {
 	return nil
 }
 
-var fleetColumns = []string{"instance_id", "tenant", "protected", "address", "labels"}
+var fleetColumns = []string{"instance_id", "tenant", "protected", "driver", "address", "labels"}
 
 func (f *fleetFile) readCSV(raw []byte) error {
 	rows := csv.NewReader(bytes.NewReader(raw))
@@ -115,7 +115,7 @@ func (f *fleetFile) readCSV(raw []byte) error {
 	}
 	columns, err := terminal.CSVColumns(header, fleetColumns)
 	if err != nil {
-		return fmt.Errorf("line 1: %w; it must name the columns instance_id, tenant, protected, address and labels, of which only the first must be there", err)
+		return fmt.Errorf("line 1: %w; it must name the columns instance_id, tenant, protected, driver, address and labels, of which only the first must be there", err)
 	}
 	if _, ok := columns["instance_id"]; !ok {
 		return errors.New("line 1 must name the columns, among them instance_id")
@@ -163,6 +163,9 @@ func fleetRow(cell func(column string) (string, bool)) (c tasks.FleetChange, err
 	default:
 		return c, fmt.Errorf("protected must be true or false, or empty to leave it as it is, not %.80q", text)
 	}
+	if text, _ := cell("driver"); text != "" {
+		c.Driver = &text
+	}
 	if text, _ := cell("address"); text != "" {
 		c.Address = &text
 	}
@@ -174,8 +177,16 @@ func fleetRow(cell func(column string) (string, bool)) (c tasks.FleetChange, err
 	return c, checkWhere(c)
 }
 
-// checkWhere checks the address and the labels of a change.
+// checkWhere checks driver, address and labels of a change. The default driver is not written down.
 func checkWhere(c tasks.FleetChange) error {
+	if c.Driver != nil && *c.Driver != "" {
+		if err := tasks.CheckDriver(*c.Driver); err != nil {
+			return fmt.Errorf("driver %w", err)
+		}
+		if *c.Driver == tasks.DefaultDriver {
+			*c.Driver = ""
+		}
+	}
 	if c.Address != nil {
 		if err := tasks.CheckAddress(*c.Address); err != nil {
 			return fmt.Errorf("address %w", err)
@@ -211,6 +222,7 @@ func (f *fleetFile) readJSON(raw []byte) error {
 		ID        jsontext.Value `json:"instance_id"`
 		Tenant    jsontext.Value `json:"tenant"`
 		Protected jsontext.Value `json:"protected"`
+		Driver    jsontext.Value `json:"driver"`
 		Address   jsontext.Value `json:"address"`
 		Labels    jsontext.Value `json:"labels"`
 	}
@@ -239,6 +251,9 @@ func (f *fleetFile) readJSON(raw []byte) error {
 		}
 		if !given(e.Protected, &c.Protected) {
 			return fmt.Errorf("%s: protected must be true or false", place)
+		}
+		if !given(e.Driver, &c.Driver) {
+			return fmt.Errorf("%s: driver must be a string", place)
 		}
 		if !given(e.Address, &c.Address) {
 			return fmt.Errorf("%s: address must be a string", place)

@@ -127,11 +127,11 @@ func TestFleetCommands(t *testing.T) {
 	if out := command(t, environment, "fleet", "list", "--output", "jsonl").OK(t).Out; out != want {
 		t.Errorf("list after protect and unprotect:\n%s", out)
 	}
-	imports("f.csv", "instance_id,address,labels\nphone-1,10.0.0.7:5555,rack=7;site=lab\nphone-2,,\n", "registered 2 instances", "another address: 1")
-	imports("f.json", `[{"instance_id":"phone-2","address":"b","labels":{"site":"lab = 2"}}]`, "registered 1 instance", "another address: 1")
+	imports("f.csv", "instance_id,address,labels\nphone-1,10.0.0.7:5555,rack=7;site=lab\nphone-2,,\n", "registered 2 instances", "another driver or address: 1")
+	imports("f.json", `[{"instance_id":"phone-2","address":"b","labels":{"site":"lab = 2"}}]`, "registered 1 instance", "another driver or address: 1")
 	exported := command(t, environment, "fleet", "list", "--output", "csv").OK(t).Out
 	imports("again.csv", exported, "registered 3 instances") // nothing has changed
-	imports("f.json", `[{"instance_id":"phone-1","address":"","labels":{}}]`, "registered 1 instance", "another address: 1")
+	imports("f.json", `[{"instance_id":"phone-1","address":"","labels":{}}]`, "registered 1 instance", "another driver or address: 1")
 	want = `{"instance_id":"phone-1","tenant":"acme","protected":true}
 {"instance_id":"phone-2","tenant":"acme","address":"b","labels":{"site":"lab = 2"}}
 {"instance_id":"phone-3","tenant":"other"}

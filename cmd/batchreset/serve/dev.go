@@ -16,7 +16,6 @@ import (
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
-	"batchreset/worker"
 	"batchreset/worker/webhook"
 )
 
@@ -56,11 +55,11 @@ operators' commands work on the Redis inside with the --redis that it prints.`,
 					return fmt.Errorf("--webhook-url %w", err)
 				}
 			}
-			driver, err := work.newDriver()
+			drivers, err := work.newDrivers()
 			if err != nil {
 				return err
 			}
-			return terminal.WithCode(terminal.ExitOther, runDev(cmd.Context(), std, redis, api, work, driver, ops, hook))
+			return terminal.WithCode(terminal.ExitOther, runDev(cmd.Context(), std, redis, api, work, drivers, ops, hook))
 		},
 	}
 	redis.Define(cmd.Flags(), "")
@@ -75,16 +74,16 @@ operators' commands work on the Redis inside with the --redis that it prints.`,
 	return cmd
 }
 
-func runDev(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, api apiFlags, work workerFlags, driver worker.Driver, ops opsFlags, hook string) error {
+func runDev(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, api apiFlags, work workerFlags, drivers []driverEntry, ops opsFlags, hook string) error {
 	d := &dev{process: newProcess("dev", std, ops), redis: redis, token: demoToken, hook: hook}
-	api.db.Driver, api.db.Roles = work.driver, []redisdb.Role{redisdb.RoleAPI, redisdb.RoleWorker}
+	api.db.Roles = []redisdb.Role{redisdb.RoleAPI, redisdb.RoleWorker}
 	api.db.Embedded = !redis.Given()
 	return d.run(ctx,
 		d.startRedis,
 		d.openRedis(&d.redis, api.db),
 		d.addCaller,
 		d.startTracing(attribute.String("batchreset.driver", work.driver)),
-		d.addWorker(work, driver),
+		d.addWorker(work, drivers),
 		d.addAPI(api),
 		d.addSite,
 		d.greet,

@@ -30,10 +30,18 @@ simulator. A file has room for all settings of every type:
       definite: [500]
       words: [done=wiped, failed=broken]
 
+    - name: lab
+      type: simulator
+      latency: 2s
+
 Everything from url on is a setting of the type. Each type has a document of its own with
-its settings and an example: worker/<type> in the source.
-A key that is not known is refused, and so is one that is there twice. Secrets are in files
-of their own. A worker has one driver for now, and its name is default.`,
+its settings and an example: worker/<type> in the source. A key that is not known is refused,
+and so is one that is there twice. Secrets are in files of their own.
+
+The fleet says which driver an instance has ('batchreset fleet import', column driver). The
+one called default is for all that name none. Each driver has queues, lanes, bounds and a
+breaker of its own. Workers may have different drivers: an instance waits for a worker that
+has its driver, and its job says so. An instance that gets another driver goes to that one.`,
 		Args: terminal.NoArgs,
 	}
 	cmd.AddCommand(newDriversCheckCommand(std))

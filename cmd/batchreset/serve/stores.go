@@ -24,7 +24,7 @@ func opsStore(db *redisdb.DB) ops.Store {
 }
 
 func workerStore(db *redisdb.DB) worker.Store {
-	return worker.Store{Attempts: db.Attempts, Policies: db.Policies, Quotas: db.Quotas, Notices: db.Notices}
+	return worker.Store{Attempts: db.Attempts, Policies: db.Policies, Quotas: db.Quotas, Notices: db.Notices, Routes: db.Sweep}
 }
 
 func sweepStore(db *redisdb.DB) worker.SweepStore {

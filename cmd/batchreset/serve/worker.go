@@ -1,14 +1,17 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"go.opentelemetry.io/otel/attribute"
 
 	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/worker"
 	"batchreset/worker/webhook"
@@ -58,15 +61,15 @@ says 503. A second signal stops it at once.`,
 			if err := flags.checkDriver(cmd.Flags()); err != nil {
 				return err
 			}
-			driver, err := flags.newDriver()
+			drivers, err := flags.newDrivers()
 			if err != nil {
 				return err
 			}
 			if err := errors.Join(flags.check(), redisflags.CheckShared(db), ops.check()); err != nil {
 				return err
 			}
-			db.Driver, db.Roles = flags.driver, []redisdb.Role{redisdb.RoleWorker}
-			return terminal.WithCode(terminal.ExitOther, runWorker(cmd.Context(), std, redis, db, flags, driver, ops))
+			db.Roles = []redisdb.Role{redisdb.RoleWorker}
+			return terminal.WithCode(terminal.ExitOther, runWorker(cmd.Context(), std, redis, db, flags, drivers, ops))
 		},
 	}
 	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
@@ -81,12 +84,12 @@ says 503. A second signal stops it at once.`,
 	return cmd
 }
 
-func runWorker(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, opts redisdb.Options, flags workerFlags, driver worker.Driver, ops opsFlags) error {
+func runWorker(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, opts redisdb.Options, flags workerFlags, drivers []driverEntry, ops opsFlags) error {
 	p := newProcess("worker", std, ops)
 	return p.run(ctx,
 		p.awaitRedis(redis, opts),
 		p.startTracing(attribute.String("batchreset.driver", flags.driver)),
-		p.addWorker(flags, driver),
+		p.addWorker(flags, drivers),
 		p.addSite,
 		func(ctx context.Context) error {
 			sayFiles(p.log, 2*flags.Concurrency)
@@ -98,18 +101,18 @@ func runWorker(ctx context.Context, std *terminal.Streams, redis redisflags.Flag
 }
 
 // addWorker adds what resets instances and what sends webhooks.
-func (p *process) addWorker(flags workerFlags, driver worker.Driver) step {
+func (p *process) addWorker(flags workerFlags, drivers []driverEntry) step {
 	return func(context.Context) error {
-		flags.Queues, flags.Tracer = p.db.Queues.Queues, p.tracer
-		upstream := worker.NewUpstream(driver, flags.upstream, p.log)
-		w, err := worker.New(flags.Config, workerStore(p.db), upstream, p.db.Redis.NewServer, p.log)
+		flags.QueuesOf, flags.Tracer = p.db.Queues.Of, p.tracer
+		fallback := p.equip(&flags, drivers)
+		w, err := worker.New(flags.Config, workerStore(p.db), fallback, p.db.Redis.NewServer, p.log)
 		if err != nil {
 			return err
 		}
 		sweeper := worker.NewSweeper(sweepStore(p.db), p.db.Queues.Queues, p.log)
 		sender := webhook.NewSender(terminal.UserAgent(), flags.webhookPrivate, p.db.Redis.Now)
 		dispatcher := webhook.NewDispatcher(redisdb.WebhookQueue, p.db.Endpoints, sender, p.db.Redis.NewServer, p.tracer, p.log)
-		p.metrics = append(p.metrics, flags.metricsOf(w), sweeper, upstream, dispatcher)
+		p.metrics = append(p.metrics, w, sweeper, dispatcher)
 		p.work = append(p.work,
 			part{"signals of work", p.db.Redis.Listen},
 			part{"worker", w.Run},
@@ -118,4 +121,20 @@ func (p *process) addWorker(flags workerFlags, driver worker.Driver) step {
 		)
 		return nil
 	}
+}
+
+// equip puts each driver behind a breaker and bounds of its own. It returns the default one, or nil.
+func (p *process) equip(flags *workerFlags, drivers []driverEntry) (fallback worker.Driver) {
+	flags.Named = map[string]worker.Named{}
+	for _, e := range drivers {
+		upstream := worker.NewUpstream(e.driver, e.upstream(), p.log.With("driver", e.Name))
+		p.metrics = append(p.metrics, prometheus.WrapCollectorWith(prometheus.Labels{"driver": e.Name}, upstream))
+		if e.Name == tasks.DefaultDriver {
+			fallback = upstream
+			flags.AttemptTimeout = cmp.Or(e.AttemptTimeout, flags.AttemptTimeout)
+			continue
+		}
+		flags.Named[e.Name] = worker.Named{Driver: upstream, AttemptTimeout: e.AttemptTimeout}
+	}
+	return fallback
 }

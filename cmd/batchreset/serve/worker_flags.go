@@ -1,14 +1,12 @@
 package serve
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"batchreset/cmd/batchreset/terminal"
@@ -47,7 +45,7 @@ func (f *workerFlags) define(flags *pflag.FlagSet) {
 
 func (f *workerFlags) defineDriver(flags *pflag.FlagSet) {
 	flags.StringVar(&f.driver, "driver", "", "what resets the instances: 'http' or 'simulator'; other types need --drivers")
-	flags.StringVar(&f.drivers, "drivers", "", "YAML `file` with the driver and its settings, instead of --driver and the flags for it: see 'batchreset drivers'")
+	flags.StringVar(&f.drivers, "drivers", "", "YAML `file` with named drivers and their settings, instead of --driver and the flags for it: see 'batchreset drivers'")
 	terminal.Alternatives(flags, "driver", "drivers")
 	flags.StringVar(&f.http.URL, "driver-url", "", "http: `template` of the URL that resets an instance, with {instance_id}")
 	flags.StringVar(&f.http.LookURL, "driver-look-url", "", "http: `template` of a URL on the same host that says whether an instance is in its initial state, with {instance_id}: a GET answers {\"initial\":true|false,\"evidence\":…}; a reset counts as done only once it is seen there")
@@ -104,11 +102,25 @@ func (f *workerFlags) checkDriver(flags *pflag.FlagSet) (err error) {
 	return err
 }
 
-// newDriver makes the driver of the flags, or of the file that they name.
+// newDrivers makes the drivers: the default one of the flags, or those of the file that they name.
+func (f *workerFlags) newDrivers() ([]driverEntry, error) {
+	if f.drivers != "" {
+		entries, err := readDrivers(f.drivers)
+		if err != nil {
+			return nil, fmt.Errorf("--drivers %s: %w", f.drivers, err)
+		}
+		f.driver = tasks.DefaultDriver
+		return entries, nil
+	}
+	driver, err := f.newDriver()
+	return []driverEntry{{
+		Name: tasks.DefaultDriver, Type: f.driver, Concurrency: f.upstream.Concurrency, Rate: f.upstream.Rate, driver: driver,
+	}}, err
+}
+
+// newDriver makes the driver of the flags.
 func (f *workerFlags) newDriver() (d worker.Driver, err error) {
 	switch {
-	case f.drivers != "":
-		return f.fromFile()
 	case f.driver == "simulator":
 		d, err = f.simulator.driver()
 		return d, asFlag("--simulator-", err)
@@ -143,23 +155,3 @@ type rest struct {
 func (e *rest) Error() string { return e.error.Error()[e.from:] }
 
 func (e *rest) Unwrap() error { return e.error }
-
-// fromFile makes the driver of a drivers file, and takes its bounds.
-func (f *workerFlags) fromFile() (worker.Driver, error) {
-	entries, err := readDrivers(f.drivers)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("--drivers %s: %w", f.drivers, err)
-	case len(entries) > 1 || entries[0].Name != tasks.DefaultDriver:
-		return nil, fmt.Errorf("--drivers %s: a worker has one driver for now, and its name is %s", f.drivers, tasks.DefaultDriver)
-	}
-	only := entries[0]
-	f.driver, f.upstream = only.Type, only.upstream()
-	f.AttemptTimeout = cmp.Or(only.AttemptTimeout, f.AttemptTimeout)
-	return only.driver, nil
-}
-
-// metricsOf is a worker's metrics with its driver's name.
-func (f *workerFlags) metricsOf(w *worker.Worker) prometheus.Collector {
-	return prometheus.WrapCollectorWith(prometheus.Labels{"driver": f.driver}, w)
-}

@@ -51,6 +51,3 @@ func ItemToldField(n int) string { return ToldField + ":" + strconv.Itoa(n) }
 // listing without a record is dropped after this time, and a create refuses to
 // run after half of it, so that no job can exist unlisted.
 const ListingGrace = time.Minute
-
-// QueuePrefix begins the names of the asynq queues that instances are reset from.
-const QueuePrefix = "reset-"

@@ -20,7 +20,7 @@ type storedRest struct {
 	Delivery   int        `json:"d"`
 	Code       tasks.Code `json:"c"`
 	Message    string     `json:"m"`
-	Driver     string     `json:"n"`
+	Driver     string     `json:"y"`
 	Evidence   string     `json:"o"`
 	Address    string     `json:"j"`
 	Checkpoint string     `json:"p"`
@@ -85,12 +85,14 @@ func decodeHash(id string, hash map[string]string) (tasks.Job, error) {
 		Reason:            hash["reason"],
 		Traceparent:       hash["trace"],
 	}
+	since, reason, _ := strings.Cut(hash["held"], " ")
 	end, notBefore, _ := strings.Cut(hash["end"], " ")
-	f := numbers{fields: []string{hash["created"], end, hash["tasks"], hash["total"], hash["rev"], notBefore, hash[ToldField]}}
+	f := numbers{fields: []string{hash["created"], end, hash["tasks"], hash["total"], hash["rev"], notBefore, hash[ToldField], since}}
 	job.CreatedAt, job.EndBefore = tasks.FromMillis(f.count(0)), tasks.FromMillis(f.count(1))
 	job.TaskRetention, job.Total = time.Duration(f.count(2))*time.Second, int(f.count(3))
 	job.Revision = f.count(4)
 	job.NotBefore, job.Told = tasks.FromMillis(f.count(5)), int(f.count(6))
+	job.Held = tasks.Held{Reason: reason, Since: tasks.FromMillis(f.count(7))}
 	if f.err != nil {
 		return tasks.Job{}, fmt.Errorf("job %s: header: %w", id, f.err)
 	}
@@ -119,6 +121,8 @@ func decodeHash(id string, hash map[string]string) (tasks.Job, error) {
 	job.State = job.Counts.State()
 	if !job.State.Final() {
 		job.FinishedAt = tasks.Time{}
+	} else {
+		job.Held = tasks.Held{}
 	}
 	return job, nil
 }

@@ -6,7 +6,6 @@
 -- ARGV[4] error code    ARGV[5] error message
 -- ARGV[6] how many items may fail before the rest is stopped, besides what the job says; 0 = all
 -- ARGV[7] token of a running attempt whose worker is dead, or ''
--- ARGV[8] name of the worker's driver, see finish.lua
 -- returns {'', the item's state, when it ended (ms), 1 if the job is final}; then as finish.lua
 --         {reason}: gone, instance, final, delivery
 --         {'running', token, lost}: an attempt runs, and ARGV[7] is not its token
@@ -21,6 +20,5 @@ if item.s == 'r' then lose(item, item.e) end
 item.t, item.x, item.r, item.u, item.v, item.w = nil, nil, nil, nil, nil, nil
 item.c, item.m = ARGV[4], ARGV[5]
 local state = (item.k or item.q) and 'u' or stopped and 'c' or 'f'
-item.n = state ~= 'c' and ARGV[8] ~= '' and ARGV[8] or nil
 if state == 'c' then item.c, item.m = stopped, 'the job was stopped' end
 return {'', state, now, finish(ARGV[1], item, state, now, tonumber(ARGV[6]))}

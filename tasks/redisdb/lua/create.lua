@@ -12,7 +12,8 @@
 -- ARGV[13] reason   ARGV[14] labels (JSON); each may be ''
 -- ARGV[15] trace context, or ''
 -- ARGV[16] epoch (see record.lua)
--- ARGV[17…] instances, in order
+-- ARGV[17…] instances, in order; one that has not the default driver is followed by a space and its
+--          driver
 -- returns  {created (ms), queue, epoch}, also for a job that exists and has the same
 --          fingerprint: the same request, or a first sending of this command whose
 --          answer was lost; {0} when the listing is too old, and nothing is stored;
@@ -39,7 +40,8 @@ if ARGV[10] ~= '0' then
 end
 for n = 1, total do
   fields[#fields + 1] = n - 1
-  fields[#fields + 1] = 'p    ' .. ARGV[16 + n]
+  local instance, driver = string.match(ARGV[16 + n], '^(%S+) ?(%S*)$')
+  fields[#fields + 1] = 'p    ' .. instance .. (driver ~= '' and ' {"y":"' .. driver .. '"}' or '')
 end
 for n, name in ipairs({'reason', 'labels', 'trace'}) do
   if ARGV[12 + n] ~= '' then

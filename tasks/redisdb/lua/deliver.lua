@@ -6,6 +6,7 @@
 -- ARGV[1] item number   ARGV[2] delivery that is lost   ARGV[3] instance
 -- ARGV[4] token of a running attempt whose worker is dead, or ''
 -- ARGV[5] ms to leave the item alone if so
+-- ARGV[6] '=' and the driver that is to have it now ('' for the default one), or '' for the same
 -- returns {'', new delivery, ms until the item may begin}
 --         {reason}: gone, instance, final, delivery
 --         {'running', token, lost}: an attempt runs, and ARGV[4] is not its token
@@ -20,6 +21,11 @@ if item.s == 'r' then
   item.s, item.t, item.x, item.r = 'w', nil, nil, nil
   if item.k then item.c, item.m = WORKER_LOST, 'the worker was lost' end
   if ARGV[5] ~= '0' then item.w = at + ARGV[5] end
+end
+if ARGV[6] == '=' then
+  item.y = nil
+elseif ARGV[6] ~= '' then
+  item.y = string.sub(ARGV[6], 2)
 end
 item.d = (item.d or 1) + 1
 item.z = nil -- a late begin has the number of before

@@ -12,9 +12,7 @@
 -- ARGV[11] how many items may fail before the rest is stopped, besides what the job says; 0 = all
 -- ARGV[12] ms until the next try is due, 0 = none that is known
 -- ARGV[13] '' or, to give up, the delivery: if the attempt has not begun, it never will
--- ARGV[14] name of the worker's driver: kept unless the item succeeds, so that whoever lists its
---          failure lists it under this driver
--- ARGV[15] what was seen of the instance, or ''
+-- ARGV[14] what was seen of the instance, or ''
 -- returns {1, or 2 if a call stays in doubt, ms the item has been waiting for a busy instance, the item's state, when it
 --          ended (ms), 1 if the job is final}: a stopped job has no other attempt, so w becomes u if the call is
 --          in doubt, f if it failed, c if it came to nothing. If the job was stopped because
@@ -56,8 +54,7 @@ local waited = 0
 if ARGV[8] == '1' then waited = busy(item, at) else item.u, item.v = nil, nil end
 item.c = ARGV[4] ~= '' and ARGV[4] or nil
 item.m = ARGV[5] ~= '' and ARGV[5] or nil
-item.n = state ~= 's' and state ~= 'c' and ARGV[14] ~= '' and ARGV[14] or nil
-item.o = ARGV[15] ~= '' and ARGV[15] or nil
+item.o = ARGV[14] ~= '' and ARGV[14] or nil
 if came_to_nothing then
   item.c, item.u, item.v = stopped, nil, nil
   item.m = stopped == CANCELLED and 'cancelled' or 'stopped after too many failures in the job'

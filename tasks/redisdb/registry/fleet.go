@@ -40,7 +40,7 @@ func (f *Fleet) read(ctx context.Context, instances []string, spoiled func(id st
 	pipe := f.redis.Pipeline()
 	answers := make([]*redis.SliceCmd, len(instances))
 	for i, id := range instances {
-		answers[i] = pipe.HMGet(ctx, codec.FleetKey(id), "tenant", "protected", "address", "labels")
+		answers[i] = pipe.HMGet(ctx, codec.FleetKey(id), "tenant", "protected", "address", "labels", "driver")
 	}
 	_, _ = pipe.Exec(ctx) // each carries its own error
 	fleet := make(map[string]tasks.Instance, len(instances))
@@ -50,7 +50,7 @@ func (f *Fleet) read(ctx context.Context, instances []string, spoiled func(id st
 			if err := spoiled(id, err); err != nil {
 				return nil, fmt.Errorf("read fleet: %w", err)
 			}
-		} else if len(v) == 4 && v[0] != nil {
+		} else if len(v) == 5 && v[0] != nil {
 			labels, err := codec.Labels(codec.Text(v[3]))
 			if err != nil {
 				if err := spoiled(id, fmt.Errorf("labels: %w", err)); err != nil {
@@ -58,7 +58,7 @@ func (f *Fleet) read(ctx context.Context, instances []string, spoiled func(id st
 				}
 				continue
 			}
-			fleet[id] = tasks.Instance{ID: id, Tenant: codec.Text(v[0]), Protected: codec.Text(v[1]) == "1", Address: codec.Text(v[2]), Labels: labels}
+			fleet[id] = tasks.Instance{ID: id, Tenant: codec.Text(v[0]), Protected: codec.Text(v[1]) == "1", Address: codec.Text(v[2]), Labels: labels, Driver: codec.Text(v[4])}
 		}
 	}
 	return fleet, nil
@@ -69,7 +69,7 @@ func (f *Fleet) read(ctx context.Context, instances []string, spoiled func(id st
 func (f *Fleet) Register(ctx context.Context, instances []tasks.Instance, actor tasks.Actor) error {
 	changes := make([]tasks.FleetChange, len(instances))
 	for i, in := range instances {
-		changes[i] = tasks.FleetChange{ID: in.ID, Tenant: in.Tenant, Protected: &in.Protected, Address: &in.Address, Labels: in.Labels}
+		changes[i] = tasks.FleetChange{ID: in.ID, Tenant: in.Tenant, Protected: &in.Protected, Driver: &in.Driver, Address: &in.Address, Labels: in.Labels}
 		if in.Labels == nil {
 			changes[i].Labels = map[string]string{}
 		}
@@ -137,7 +137,7 @@ func effect(c tasks.FleetChange, seen tasks.Instance) (r tasks.FleetReport) {
 	case c.Tenant != "" && c.Tenant != seen.Tenant:
 		r.Moved = 1
 	}
-	if c.Address != nil && *c.Address != seen.Address && seen.Tenant != "" {
+	if seen.Tenant != "" && (c.Address != nil && *c.Address != seen.Address || c.Driver != nil && *c.Driver != seen.Driver) {
 		r.Readdressed = 1
 	}
 	switch {
@@ -226,7 +226,7 @@ func (f *Fleet) register(ctx context.Context, changes []tasks.FleetChange, seen 
 		}
 		from := seen[c.ID]
 		answers[i] = registerScript.Eval(ctx, pipe, []string{codec.FleetKey(c.ID)},
-			c.Tenant, protected, from.Tenant, codec.Flag(from.Protected), address, labels, from.Address)
+			c.Tenant, protected, from.Tenant, codec.Flag(from.Protected), address, labels, from.Address, optional(c.Driver), from.Driver)
 	}
 	_, failed := pipe.Exec(ctx)
 	for i, c := range changes {

@@ -1,7 +1,6 @@
 package views
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,14 +35,12 @@ const (
 type Failures struct {
 	redis   *wire.Client
 	jobs    *Jobs
-	driver  string
 	leftOut *codec.LeftOut
 }
 
-// NewFailures makes Failures. driver is what this process resets instances with, to say what
-// failed; empty if it does not.
-func NewFailures(client *wire.Client, jobs *Jobs, driver string, leftOut *codec.LeftOut) *Failures {
-	return &Failures{client, jobs, driver, leftOut}
+// NewFailures makes Failures.
+func NewFailures(client *wire.Client, jobs *Jobs, leftOut *codec.LeftOut) *Failures {
+	return &Failures{client, jobs, leftOut}
 }
 
 // kindName is a kind as a member of failuresKey. No driver has a space in its name.
@@ -56,9 +53,9 @@ func parseKind(name string) tasks.FailureKind {
 
 // Note lists an item that ended at a time of Redis's clock. The list is for
 // operators, and repeated by IndexFailures: it is not worth failing for.
-func (v *Failures) Note(ctx context.Context, item string, code tasks.Code, at int64) {
+func (v *Failures) Note(ctx context.Context, item, driver string, code tasks.Code, at int64) {
 	pipe := v.redis.Pipeline()
-	listFailure(ctx, pipe, kindName(tasks.FailureKind{Driver: v.driver, Code: code}), item, at)
+	listFailure(ctx, pipe, kindName(tasks.FailureKind{Driver: driver, Code: code}), item, at)
 	_, _ = pipe.Exec(ctx)
 }
 
@@ -100,10 +97,8 @@ func (v *Failures) IndexFailures(ctx context.Context, job tasks.Job) error {
 	}
 	pipe = v.redis.Pipeline()
 	for i, it := range job.Items {
-		// The record names no driver if the last attempt was lost with its worker.
-		driver := cmp.Or(it.Driver, v.driver)
 		if hasFailed(it) && !slices.ContainsFunc(listed[i], func(c *redis.FloatCmd) bool { return c.Err() == nil }) {
-			listFailure(ctx, pipe, kindName(tasks.FailureKind{Driver: driver, Code: it.Code}), it.ID, it.FinishedAt.UnixMilli())
+			listFailure(ctx, pipe, kindName(tasks.FailureKind{Driver: it.DriverName(), Code: it.Code}), it.ID, it.FinishedAt.UnixMilli())
 		}
 	}
 	if _, err := pipe.Exec(ctx); err != nil {

@@ -22,6 +22,7 @@ type Overview struct {
 type Queues interface {
 	States(ctx context.Context) ([]tasks.QueueState, error)
 	Workers() ([]tasks.WorkerProcess, error)
+	Unserved(states []tasks.QueueState) ([]string, error)
 }
 
 // NewOverview makes an Overview. accepting says
@@ -47,6 +48,9 @@ func (v *Overview) Overview(ctx context.Context) (tasks.Overview, error) {
 	}
 	if err == nil {
 		seen.Workers, err = v.queues.Workers()
+	}
+	if err == nil {
+		seen.Unserved, err = v.queues.Unserved(seen.Queues)
 	}
 	if err == nil {
 		seen.Redis, err = v.servers.Nodes(ctx)

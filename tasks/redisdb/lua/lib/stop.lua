@@ -16,7 +16,7 @@ local function stop(code, message, now)
         item.c, item.m = item.c or code, item.m or message
         unknown = unknown + 1
       else
-        item.s, item.c, item.m, item.n = 'c', code, message, nil
+        item.s, item.c, item.m = 'c', code, message
         cancelled = cancelled + 1
       end
       item.u, item.v, item.w, item.z = nil, nil, nil, nil
