@@ -116,7 +116,7 @@ func runChild(text string) error {
 // config leaves no failure to an item: a lost attempt must not be one.
 func config(timeout time.Duration) worker.Config {
 	return worker.Config{
-		Queues:      func(context.Context) ([]string, error) { return []string{queue}, nil },
+		QueuesOf:    func(context.Context, string) ([]string, error) { return []string{queue}, nil },
 		Concurrency: 2, Lanes: 1, MaxAttempts: 1,
 		AttemptTimeout: timeout, ShutdownTimeout: time.Minute,
 	}

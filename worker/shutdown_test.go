@@ -35,7 +35,7 @@ func TestStoppingWaitsForAttemptsThatAsynqHasForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		cfg := Config{
-			Queues:      func(context.Context) ([]string, error) { return nil, nil },
+			QueuesOf:    func(context.Context, string) ([]string, error) { return nil, nil },
 			Concurrency: 1, Lanes: 1, MaxAttempts: 1, AttemptTimeout: time.Minute, ShutdownTimeout: time.Minute,
 		}
 		reset := driverFunc(func(context.Context, Attempt) error { return nil })

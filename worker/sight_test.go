@@ -45,7 +45,7 @@ var (
 	seenInitial    = Sight{Initial, "boot 2"}
 	seenNotInitial = Sight{NotInitial, "boot 1"}
 	seenUnclear    = Sight{Unclear, "no boot"}
-	errBlind       = errors.New("the look was lost")
+	errNoSight     = errors.New("the look was lost")
 )
 
 func resets(err error) driverFunc { return func(context.Context, Attempt) error { return err } }
@@ -62,14 +62,14 @@ func TestWhatIsCalledDoneIsLookedAt(t *testing.T) {
 		locked   bool
 	}{
 		{"done and seen", nil, []any{seenInitial}, tasks.ItemSucceeded, "", "boot 2", false},
-		{"done and seen later", nil, []any{errBlind, seenNotInitial, seenUnclear, seenInitial}, tasks.ItemSucceeded, "", "boot 2", false},
+		{"done and seen later", nil, []any{errNoSight, seenNotInitial, seenUnclear, seenInitial}, tasks.ItemSucceeded, "", "boot 2", false},
 		{"done and never seen", nil, []any{seenNotInitial}, tasks.ItemRetrying, tasks.NotConfirmed, "boot 1", false},
 		{"done, and nothing shows it", nil, []any{seenUnclear}, tasks.ItemRetrying, tasks.NotConfirmed, "no boot", true},
-		{"done, and nobody can look", nil, []any{errBlind}, tasks.ItemRetrying, tasks.NotConfirmed, "", true},
+		{"done, and nobody can look", nil, []any{errNoSight}, tasks.ItemRetrying, tasks.NotConfirmed, "", true},
 		{"done, and the look panics", nil, []any{"out of cheese"}, tasks.ItemRetrying, tasks.ResetFailed, "", true},
 		{"in doubt and seen", unknown, []any{seenNotInitial, seenInitial}, tasks.ItemSucceeded, "", "boot 2", true},
 		{"in doubt and not seen", unknown, []any{seenNotInitial}, tasks.ItemRetrying, tasks.TimedOut, "boot 1", true},
-		{"in doubt, and nobody can look", errors.New("odd"), []any{errBlind}, tasks.ItemRetrying, tasks.TimedOut, "", true},
+		{"in doubt, and nobody can look", errors.New("odd"), []any{errNoSight}, tasks.ItemRetrying, tasks.TimedOut, "", true},
 		{"refused", &DriverError{Verdict: Retryable, Code: "CPS.0003"}, []any{seenInitial}, tasks.ItemRetrying, "CPS.0003", "", false},
 		{"busy", &DriverError{Verdict: Busy}, []any{seenInitial}, tasks.ItemRetrying, tasks.ResetFailed, "", false},
 	} {
@@ -137,7 +137,7 @@ func TestAnAmbiguousAttemptLooksBeforeAnythingElse(t *testing.T) {
 	}{
 		{"it has happened", "", []any{seenInitial}, 0},
 		{"it has not happened", "", []any{seenNotInitial, seenInitial}, 1},
-		{"nobody can look", "", []any{errBlind, seenInitial}, 1},
+		{"nobody can look", "", []any{errNoSight, seenInitial}, 1},
 		{"the call can be asked about", "job 7", []any{seenInitial}, 1},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -18,6 +18,7 @@ type Job struct {
 	StartedAt  time.Time         `json:"started_at"` // zero until known, like FinishedAt
 	FinishedAt time.Time         `json:"finished_at"`
 	NotBefore  time.Time         `json:"not_before"` // zero: at once
+	Held       Held              `json:"held"`
 	Total      int               `json:"total"`
 	Counts     Counts            `json:"counts"`
 	Items      []Item            `json:"items"` // none in a list of jobs
@@ -26,6 +27,12 @@ type Job struct {
 
 	// Record is the whole record as the server sent it, newer fields included.
 	Record json.RawMessage `json:"-"`
+}
+
+// Held says why instances that could begin do not.
+type Held struct {
+	Reason string    `json:"reason"` // empty: nothing holds them
+	Since  time.Time `json:"since"`
 }
 
 // UnmarshalJSON reads a record and keeps it as it is, too.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"syscall"
+	"time"
 
 	"batchreset/cmd/chaos/fault"
 	"batchreset/cmd/chaos/history"

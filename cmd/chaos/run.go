@@ -142,7 +142,7 @@ func run(ctx context.Context, p plan) (res result, err error) {
 	later := func(f func()) { closers = append(closers, f) }
 
 	later(http.DefaultClient.CloseIdleConnections) // of ready
-	if err := w.start(ctx, interrupted, later); err != nil {
+	if err := w.startAll(ctx, interrupted, later); err != nil {
 		return res, err
 	}
 	faults := fault.Schedule(r, p.duration, p.faults, map[string][]string{
@@ -168,9 +168,9 @@ func run(ctx context.Context, p plan) (res result, err error) {
 	return res, err
 }
 
-// start starts everything: Redis, the control plane behind its gateway, the receiver of webhooks,
+// startAll starts everything: Redis, the control plane behind its gateway, the receiver of webhooks,
 // and the service. interrupted ends the resets that take minutes.
-func (w *world) start(ctx context.Context, interrupted <-chan struct{}, later func(func())) error {
+func (w *world) startAll(ctx context.Context, interrupted <-chan struct{}, later func(func())) error {
 	if err := w.startStore(ctx, w.setup, later); err != nil {
 		return err
 	}

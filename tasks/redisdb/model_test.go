@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -223,7 +224,7 @@ func (m *model) Begin(t *rapid.T) {
 		Number: it.attempts, Failures: it.failures, Unanswered: it.silences, Lost: it.lost,
 		Key: it.key, Checkpoint: it.saved, Ambiguous: ambiguous,
 	}
-	if begun != want {
+	if !reflect.DeepEqual(begun, want) {
 		t.Fatalf("item %d begun as %+v, want %+v", n, begun, want)
 	}
 }

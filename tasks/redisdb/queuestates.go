@@ -11,7 +11,6 @@ import (
 	"github.com/hibiken/asynq"
 
 	"batchreset/tasks"
-	"batchreset/tasks/redisdb/codec"
 )
 
 // States returns how the queues are that workers serve, by number.

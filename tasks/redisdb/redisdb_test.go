@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -225,7 +226,7 @@ func TestTheSameCommandTwiceIsOneAttempt(t *testing.T) {
 		job := w.submit(t, "phone-1")
 		d, first := w.begin(t, job, 0, "t1")
 		second, err := w.db.Attempts.Begin(t.Context(), d, "t1", "another key", time.Minute)
-		if err != nil || second != first {
+		if err != nil || !reflect.DeepEqual(second, first) {
 			t.Errorf("the answer to the repeated begin is %+v, %v; the first was %+v", second, err, first)
 		}
 		if got := w.read(t, job.ID).Items[0].Attempts; got != 1 {

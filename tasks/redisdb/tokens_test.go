@@ -2,6 +2,7 @@ package redisdb_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -89,7 +90,7 @@ func TestFleet(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(listed, fleet) {
+		if !reflect.DeepEqual(listed, fleet) {
 			t.Errorf("%d instances listed, %d registered, or they differ", len(listed), len(fleet))
 		}
 		if missing, err := w.db.Fleet.Unregister(ctx, []string{"phone-007"}, tasks.Actor{}); err != nil || missing != nil {

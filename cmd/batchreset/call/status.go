@@ -74,6 +74,9 @@ func writeJob(w io.Writer, job client.Job) error {
 	head.Row("Started", terminal.Clock(job.StartedAt))
 	head.Row("Finished", terminal.Clock(job.FinishedAt))
 	head.Row("Request ID", job.RequestID)
+	if job.Held.Reason != "" {
+		head.Row("Waits", job.Held.Reason+", since "+terminal.Clock(job.Held.Since))
+	}
 	if job.Reason != "" {
 		head.Row("Reason", job.Reason)
 	}
