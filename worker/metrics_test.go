@@ -27,7 +27,7 @@ func measured(t *testing.T, w *Worker) (slots, busy float64, attempts map[string
 			case "batchreset_worker_slots_busy":
 				busy = m.GetGauge().GetValue()
 			case "batchreset_attempt_duration_seconds":
-				attempts[m.GetLabel()[0].GetValue()] = m.GetHistogram().GetSampleCount()
+				attempts[m.GetLabel()[1].GetValue()] = m.GetHistogram().GetSampleCount()
 			}
 		}
 	}

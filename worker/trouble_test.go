@@ -33,7 +33,9 @@ func newTroubleBench(t *testing.T, queues int) troubleBench {
 	b := newBenchOn(t, redisdb.Options{URL: url, Queues: queues, TaskRetention: time.Hour},
 		repeatable{func(context.Context, Attempt) error { return nil }})
 	var log bytes.Buffer
-	s := NewSweeper(SweepStoreOf(b.db), b.db.Queues.Queues, slog.New(slog.NewJSONHandler(&log, nil)))
+	store := SweepStoreOf(b.db)
+	store.OpenJobs = presence{store.OpenJobs, map[string]bool{tasks.DefaultDriver: true}}
+	s := NewSweeper(store, b.db.Queues.Queues, slog.New(slog.NewJSONHandler(&log, nil)))
 	s.SuspectFor(0)
 	return troubleBench{b, s, &log}
 }

@@ -170,7 +170,7 @@ func TestOperatorsOutput(t *testing.T) {
 	}
 	t.Run("a fleet goes out and in", func(t *testing.T) {
 		out := command(t, environment, "fleet", "list", "-o", "csv").OK(t).Out
-		if out != "instance_id,tenant,protected\nphone-1,acme,true\n" {
+		if out != "instance_id,tenant,protected,driver,address,labels\nphone-1,acme,true,,,\n" {
 			t.Errorf("CSV %q", out)
 		}
 		if err := os.WriteFile(fleet, []byte(out), 0o600); err != nil {

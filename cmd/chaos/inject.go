@@ -76,7 +76,9 @@ func (w *world) inject(ctx, load context.Context, f fault.Planned, r *rand.Rand)
 	case fault.RedisKill, fault.Failover:
 		err = w.killPrimary(load, f, r)
 	case fault.RedisFull:
-		err = w.store.limitMemory(load, "1mb")
+		if err = w.store.limitMemory(load, "1mb"); load.Err() != nil {
+			err = nil // the load ended meanwhile
+		}
 		harness.Pause(load, f.Length)
 		err = errors.Join(err, w.store.limitMemory(ctx, "0"))
 	default:

@@ -75,7 +75,7 @@ func TestListsGoOnWithoutWhatCannotBeRead(t *testing.T) {
 			found, _, err = w.db.Jobs.SearchJobs(t.Context(), tasks.JobSearch{Code: tasks.BusyTooLong, JobFilter: tasks.JobFilter{Limit: 10}})
 			check("by error code", found, err)
 			for range 2 { // what is left out stays in the index: it may be repaired
-				failures, _, err := w.db.Failures.Failures(t.Context(), tasks.FailureFilter{FailureKind: tasks.FailureKind{Code: tasks.BusyTooLong}, Limit: 10})
+				failures, _, err := w.db.Failures.Failures(t.Context(), tasks.FailureFilter{FailureKind: tasks.FailureKind{Driver: tasks.DefaultDriver, Code: tasks.BusyTooLong}, Limit: 10})
 				if err != nil || len(failures) != 2 {
 					t.Errorf("%d failures, %v", len(failures), err)
 				}

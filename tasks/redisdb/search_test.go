@@ -111,7 +111,7 @@ func operatorsSee(t *testing.T, db *redisdb.DB) {
 			t.Errorf("%+v: %d jobs, %v", search, len(found), err)
 		}
 	}
-	kind := tasks.FailureKind{Code: tasks.BusyTooLong}
+	kind := tasks.FailureKind{Driver: tasks.DefaultDriver, Code: tasks.BusyTooLong}
 	kinds, err := db.Failures.FailureKinds(ctx, time.Hour, 2)
 	if err != nil || !slices.ContainsFunc(kinds, func(c tasks.FailureCount) bool { return c.FailureKind == kind }) {
 		t.Errorf("kinds %+v, %v", kinds, err)

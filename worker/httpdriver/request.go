@@ -10,8 +10,8 @@ import (
 	"batchreset/worker"
 )
 
-// maxBody is how many bytes the body of a request may have.
-const maxBody = 64 << 10
+// maxBody is how many bytes the body of a request may have: far more than an attempt can fill in.
+const maxBody = 4 << 20
 
 // defaultBody is what a control plane gets that needs no other.
 const defaultBody = `{"instance_id":{{json .InstanceID}},"item_id":{{json .ItemID}},"attempt":{{.Attempt}}}`

@@ -10,7 +10,9 @@ import (
 	"batchreset/cmd/batchreset/terminal"
 )
 
-const resultHead = "instance_id,job_id,item_id,state,attempts,error_code,error_msg,started_at,finished_at\n"
+const resultHead = "instance_id,job_id,item_id,state,attempts,error_code,error_msg,started_at,finished_at\n" // of older versions
+
+var writtenHead = strings.Join(resultColumns, ",") + "\n"
 
 func TestRetryFailedFrom(t *testing.T) {
 	file := func(t *testing.T, name, content string) string {
@@ -159,34 +161,34 @@ func TestRetryFailedFrom(t *testing.T) {
 	})
 	t.Run("has nothing to do where nothing failed", func(t *testing.T) {
 		s := newFakeService(t)
-		s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead)).Wants(t, 0, "", "nothing to reset again (left alone: none)")
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", writtenHead)).Wants(t, 0, "", "nothing to reset again (left alone: none)")
 		if s.Requests() != 0 {
 			t.Error("it asked all the same")
 		}
 	})
 	t.Run("says so to programs, too", func(t *testing.T) {
 		s := newFakeService(t)
-		for form, want := range map[string]string{"csv": resultHead, "jsonl": "", "table": "INSTANCE ID"} {
-			r := s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead), "-o", form)
+		for form, want := range map[string]string{"csv": writtenHead, "jsonl": "", "table": "INSTANCE ID"} {
+			r := s.call(t, "retry", "--failed-from", file(t, "r.csv", writtenHead), "-o", form)
 			if r.Code != 0 || !strings.HasPrefix(r.Out, want) || want == "" && r.Out != "" {
 				t.Errorf("as %s it ends with %d and prints %q", form, r.Code, r.Out)
 			}
 		}
-		r := s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead), "-o", "json")
+		r := s.call(t, "retry", "--failed-from", file(t, "r.csv", writtenHead), "-o", "json")
 		sameJSON(t, r.Out, `{"errors":[],"failed":[],"jobs":[],"not_sent":[]}`)
 	})
 	t.Run("writes the result all the same", func(t *testing.T) {
-		for name, want := range map[string]string{"again.csv": resultHead, "again.jsonl": ""} {
+		for name, want := range map[string]string{"again.csv": writtenHead, "again.jsonl": ""} {
 			s := newFakeService(t)
 			result := filepath.Join(t.TempDir(), name)
-			s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead), "--result", result).Wants(t, 0, "")
+			s.call(t, "retry", "--failed-from", file(t, "r.csv", writtenHead), "--result", result).Wants(t, 0, "")
 			if text, err := os.ReadFile(result); err != nil || string(text) != want {
 				t.Errorf("%s has %q, %v", name, text, err)
 			}
 			s.call(t, "retry", "--failed-from", result).Wants(t, 0, "", "nothing to reset again")
 		}
 		s := newFakeService(t)
-		s.call(t, "retry", "--failed-from", file(t, "r.csv", resultHead), "--result", "-").Wants(t, 0, resultHead)
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", writtenHead), "--result", "-").Wants(t, 0, writtenHead)
 		s = service(t)
 		s.Jobs[0].Advance(0)
 		s.Jobs[0].Items[1].State = "succeeded"

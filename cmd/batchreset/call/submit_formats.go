@@ -17,7 +17,7 @@ import (
 const listColumn = "instance_id"
 
 // listColumns are the columns that a table may have: those of a result and of 'fleet list'.
-var listColumns = append(slices.Clone(resultColumns), "tenant", "protected")
+var listColumns = append(slices.Clone(resultColumns), "tenant", "protected", "driver", "address", "labels")
 
 // howToList says what a list may be.
 const howToList = "give one instance ID per line, or a CSV with commas whose first line names the column " + listColumn

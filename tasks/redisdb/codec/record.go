@@ -20,7 +20,7 @@ type storedRest struct {
 	Delivery   int        `json:"d"`
 	Code       tasks.Code `json:"c"`
 	Message    string     `json:"m"`
-	Driver     string     `json:"y"`
+	Driver     string     `json:"dr"`
 	Evidence   string     `json:"o"`
 	Address    string     `json:"j"`
 	Checkpoint string     `json:"p"`

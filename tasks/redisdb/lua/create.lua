@@ -41,7 +41,7 @@ end
 for n = 1, total do
   fields[#fields + 1] = n - 1
   local instance, driver = string.match(ARGV[16 + n], '^(%S+) ?(%S*)$')
-  fields[#fields + 1] = 'p    ' .. instance .. (driver ~= '' and ' {"y":"' .. driver .. '"}' or '')
+  fields[#fields + 1] = 'p    ' .. instance .. (driver ~= '' and ' {"dr":"' .. driver .. '"}' or '')
 end
 for n, name in ipairs({'reason', 'labels', 'trace'}) do
   if ARGV[12 + n] ~= '' then

@@ -23,9 +23,9 @@ if item.s == 'r' then
   if ARGV[5] ~= '0' then item.w = at + ARGV[5] end
 end
 if ARGV[6] == '=' then
-  item.y = nil
+  item.dr = nil
 elseif ARGV[6] ~= '' then
-  item.y = string.sub(ARGV[6], 2)
+  item.dr = string.sub(ARGV[6], 2)
 end
 item.d = (item.d or 1) + 1
 item.z = nil -- a late begin has the number of before

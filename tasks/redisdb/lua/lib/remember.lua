@@ -4,5 +4,5 @@
 local function remember(item, at, outcome, code, message)
   item.h = item.h or {}
   if #item.h == 20 then table.remove(item.h, 1) end
-  item.h[#item.h + 1] = {n = item.a, b = item.r, e = at, o = outcome, c = code, m = message, j = item.j, y = item.y}
+  item.h[#item.h + 1] = {n = item.a, b = item.r, e = at, o = outcome, c = code, m = message, j = item.j, dr = item.dr}
 end
