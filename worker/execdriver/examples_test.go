@@ -1,12 +1,15 @@
 package execdriver
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"batchreset/worker"
 )
@@ -113,17 +116,21 @@ func (b *bench) orphaned(t *testing.T, a *worker.Attempt) {
 	a.Number, a.Ambiguous = 2, true
 }
 
+const serial = "10.0.0.7:5555"
+
+// newPhone is a phone that does as wipe says when it is told to wipe itself.
+func newPhone(t *testing.T, wipe string) *bench {
+	t.Helper()
+	return newBench(t, Config{Look: true}, map[string]string{
+		"serial": serial, "boot": "boot-1\n", "uptime": "1000.00 9.00\n", "booted": "1\n", "wipe": wipe, "data/local/tmp/photo": "x",
+	}, "adb_testharness.py")
+}
+
 func TestTheExampleForADB(t *testing.T) {
 	t.Parallel()
-	const serial = "10.0.0.7:5555"
-	phone := func(t *testing.T, wipe string) *bench {
-		return newBench(t, Config{Look: true}, map[string]string{
-			"serial": serial, "boot": "boot-1\n", "uptime": "1000.00 9.00\n", "booted": "1\n", "wipe": wipe, "data/local/tmp/photo": "x",
-		}, "adb_testharness.py")
-	}
 	t.Run("wipes the phone, waits for it and sees that its data is gone", func(t *testing.T) {
 		t.Parallel()
-		b := phone(t, "wipes")
+		b := newPhone(t, "wipes")
 		a := b.attempt(serial)
 		b.wantDone(t, a)
 		if left, err := os.ReadDir(b.state + "/data/local/tmp"); err != nil || len(left) != 0 || b.read(t, "wipes") != "wiped\n" {
@@ -139,7 +146,7 @@ func TestTheExampleForADB(t *testing.T) {
 	})
 	t.Run("is not fooled by a phone that does nothing", func(t *testing.T) {
 		t.Parallel()
-		b := phone(t, "lies")
+		b := newPhone(t, "lies")
 		a := b.attempt(serial)
 		wantVerdict(t, b.reset(t, a), worker.Retryable)
 		if b.read(t, "data/local/tmp/photo") == "" || strings.Contains(b.read(t, "wipes"), "wiped") {
@@ -148,14 +155,14 @@ func TestTheExampleForADB(t *testing.T) {
 	})
 	t.Run("passes on what the phone refuses", func(t *testing.T) {
 		t.Parallel()
-		b := phone(t, "locked")
+		b := newPhone(t, "locked")
 		if e := wantVerdict(t, b.reset(t, b.attempt(serial)), worker.Permanent); !strings.Contains(e.Message, "lock screen") {
 			t.Errorf("got %+v", e)
 		}
 	})
 	t.Run("does nothing to a phone that is not there", func(t *testing.T) {
 		t.Parallel()
-		b := phone(t, "wipes")
+		b := newPhone(t, "wipes")
 		wantVerdict(t, b.reset(t, b.attempt("10.0.0.8:5555")), worker.Unreachable)
 		if b.read(t, "wipes") != "" {
 			t.Error("it was wiped")
@@ -163,7 +170,7 @@ func TestTheExampleForADB(t *testing.T) {
 	})
 	t.Run("is killed before the wipe", func(t *testing.T) {
 		t.Parallel()
-		b := phone(t, "dies-before")
+		b := newPhone(t, "dies-before")
 		a := b.attempt(serial)
 		b.orphaned(t, a)
 		b.wantSight(t, a, worker.Unclear, "wiping") // the command may still have its effect
@@ -175,7 +182,7 @@ func TestTheExampleForADB(t *testing.T) {
 	})
 	t.Run("is killed after the wipe", func(t *testing.T) {
 		t.Parallel()
-		b := phone(t, "dies-after")
+		b := newPhone(t, "dies-after")
 		a := b.attempt(serial)
 		b.orphaned(t, a)
 		b.wantDone(t, a)
@@ -185,14 +192,17 @@ func TestTheExampleForADB(t *testing.T) {
 	})
 }
 
+// newCuttlefish is an instance whose powerwash ends with a status.
+func newCuttlefish(t *testing.T, status string) *bench {
+	t.Helper()
+	return newBench(t, Config{Repeatable: true}, map[string]string{"status": status}, "cuttlefish_powerwash.py")
+}
+
 func TestTheExampleForCuttlefish(t *testing.T) {
 	t.Parallel()
-	bench := func(t *testing.T, status string) *bench {
-		return newBench(t, Config{Repeatable: true}, map[string]string{"status": status}, "cuttlefish_powerwash.py")
-	}
 	t.Run("washes the instance", func(t *testing.T) {
 		t.Parallel()
-		b := bench(t, "0")
+		b := newCuttlefish(t, "0")
 		b.wantDone(t, b.attempt("3"))
 		if calls := b.read(t, "calls"); calls != "--instance_num=3\n" {
 			t.Errorf("called with %q", calls)
@@ -200,14 +210,14 @@ func TestTheExampleForCuttlefish(t *testing.T) {
 	})
 	t.Run("does not know how far a wash has come that failed", func(t *testing.T) {
 		t.Parallel()
-		b := bench(t, "1")
+		b := newCuttlefish(t, "1")
 		if e := wantVerdict(t, b.reset(t, b.attempt("3")), worker.Unknown); e.Message != "The device did not boot" || !e.Repeatable {
 			t.Errorf("got %+v", e)
 		}
 	})
 	t.Run("refuses what is no number", func(t *testing.T) {
 		t.Parallel()
-		b := bench(t, "0")
+		b := newCuttlefish(t, "0")
 		for _, address := range []string{"", "3 4", "-1", "٣"} {
 			wantVerdict(t, b.reset(t, b.attempt(address)), worker.Permanent)
 		}
@@ -217,7 +227,7 @@ func TestTheExampleForCuttlefish(t *testing.T) {
 	})
 	t.Run("does nothing without its tool", func(t *testing.T) {
 		t.Parallel()
-		b := bench(t, "0")
+		b := newCuttlefish(t, "0")
 		python, err := filepath.Abs("../../deploy/examples/exec/cuttlefish_powerwash.py")
 		if err != nil {
 			t.Fatal(err)
@@ -259,13 +269,16 @@ func phonePod(volume map[string]any) map[string]any {
 	}
 }
 
+// newCluster is a cluster with the pod redroid-0.
+func newCluster(t *testing.T, c cluster) *bench {
+	t.Helper()
+	return newBench(t, Config{Look: true}, map[string]string{"cluster.json": c.text(t)}, "kubernetes_statefulset.py")
+}
+
 func TestTheExampleForKubernetes(t *testing.T) {
 	t.Parallel()
 	const address = "phones/redroid-0"
 	claim := map[string]any{"name": "data", "persistentVolumeClaim": map[string]any{"claimName": "data-redroid-0"}}
-	bench := func(t *testing.T, c cluster) *bench {
-		return newBench(t, Config{Look: true}, map[string]string{"cluster.json": c.text(t)}, "kubernetes_statefulset.py")
-	}
 	after := func(t *testing.T, b *bench) (c cluster) {
 		t.Helper()
 		if err := json.Unmarshal([]byte(b.read(t, "cluster.json")), &c); err != nil {
@@ -276,7 +289,7 @@ func TestTheExampleForKubernetes(t *testing.T) {
 	for name, hasty := range map[string]bool{"replaces claim and pod": false, "replaces a pod that has taken the old claim": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := bench(t, cluster{Things: phonePod(claim), Hasty: hasty})
+			b := newCluster(t, cluster{Things: phonePod(claim), Hasty: hasty})
 			a := b.attempt(address)
 			b.wantDone(t, a)
 			if c := after(t, b); c.Wipes != 1 || strings.Contains(c.text(t), "old-") {
@@ -289,7 +302,7 @@ func TestTheExampleForKubernetes(t *testing.T) {
 	}
 	t.Run("replaces a pod that keeps its data in itself", func(t *testing.T) {
 		t.Parallel()
-		b := bench(t, cluster{Things: phonePod(map[string]any{"name": "data", "emptyDir": map[string]any{}})})
+		b := newCluster(t, cluster{Things: phonePod(map[string]any{"name": "data", "emptyDir": map[string]any{}})})
 		b.wantDone(t, b.attempt(address))
 	})
 	for die, seen := range map[string]worker.SightState{
@@ -297,7 +310,7 @@ func TestTheExampleForKubernetes(t *testing.T) {
 	} {
 		t.Run("is killed when it deletes "+die, func(t *testing.T) {
 			t.Parallel()
-			b := bench(t, cluster{Things: phonePod(claim), Die: die})
+			b := newCluster(t, cluster{Things: phonePod(claim), Die: die})
 			a := b.attempt(address)
 			b.orphaned(t, a)
 			b.write(t, "cluster.json", strings.Replace(b.read(t, "cluster.json"), die, "", 1))
@@ -317,7 +330,7 @@ func TestTheExampleForKubernetes(t *testing.T) {
 			"no volume to wipe":  {Things: phonePod(map[string]any{"configMap": map[string]any{}})},
 			"of no StatefulSet":  {Things: alone},
 		} {
-			b := bench(t, c)
+			b := newCluster(t, c)
 			if e := wantVerdict(t, b.reset(t, b.attempt(address)), worker.Permanent); !strings.Contains(e.Message, why) {
 				t.Errorf("%s: got %+v", why, e)
 			}
@@ -326,13 +339,13 @@ func TestTheExampleForKubernetes(t *testing.T) {
 			}
 		}
 		for _, address := range []string{"", "redroid-0", "phones/../pods", "a/b/c", "phones/redroid-0\n"} {
-			b := bench(t, cluster{})
+			b := newCluster(t, cluster{})
 			wantVerdict(t, b.reset(t, b.attempt(address)), worker.Permanent)
 		}
 	})
 	t.Run("waits for a cluster that is away", func(t *testing.T) {
 		t.Parallel()
-		b := bench(t, cluster{Things: phonePod(claim), Away: true})
+		b := newCluster(t, cluster{Things: phonePod(claim), Away: true})
 		a := b.attempt(address)
 		if e := wantVerdict(t, b.reset(t, a), worker.Unreachable); !strings.Contains(e.Message, "connection refused") {
 			t.Errorf("got %+v", e)
@@ -343,16 +356,19 @@ func TestTheExampleForKubernetes(t *testing.T) {
 	})
 }
 
+// newVM is a VM whose rollback goes as rollback says, and which is locked for so many looks at it.
+func newVM(t *testing.T, rollback, locks string) *bench {
+	t.Helper()
+	return newBench(t, Config{Look: true}, map[string]string{
+		"config": "name: phone-1\nparent: clean\ntags: phone;lab\n", "status": "running\n", "rollback": rollback, "locks": locks,
+	}, "proxmox_rollback.py", "clean")
+}
+
 func TestTheExampleForProxmox(t *testing.T) {
 	t.Parallel()
-	vm := func(t *testing.T, rollback, locks string) *bench {
-		return newBench(t, Config{Look: true}, map[string]string{
-			"config": "name: phone-1\nparent: clean\ntags: phone;lab\n", "status": "running\n", "rollback": rollback, "locks": locks,
-		}, "proxmox_rollback.py", "clean")
-	}
 	t.Run("rolls back, starts the VM and sees that the tag is gone", func(t *testing.T) {
 		t.Parallel()
-		b := vm(t, "works", "0")
+		b := newVM(t, "works", "0")
 		a := b.attempt("101")
 		b.wantDone(t, a)
 		if b.read(t, "wipes") != "rolled back\n" || b.read(t, "status") != "running\n" {
@@ -371,7 +387,7 @@ func TestTheExampleForProxmox(t *testing.T) {
 	})
 	t.Run("tries again when the rollback failed, with the tags as they were", func(t *testing.T) {
 		t.Parallel()
-		b := vm(t, "fails", "0")
+		b := newVM(t, "fails", "0")
 		wantVerdict(t, b.reset(t, b.attempt("101")), worker.Retryable)
 		if config := b.read(t, "config"); !strings.Contains(config, "tags: phone;lab\n") {
 			t.Errorf("the settings are %s", config)
@@ -379,7 +395,7 @@ func TestTheExampleForProxmox(t *testing.T) {
 	})
 	t.Run("is killed before the rollback", func(t *testing.T) {
 		t.Parallel()
-		b := vm(t, "dies-before", "0")
+		b := newVM(t, "dies-before", "0")
 		a := b.attempt("101")
 		b.orphaned(t, a)
 		b.wantSight(t, a, worker.NotInitial, "is still there")
@@ -389,7 +405,7 @@ func TestTheExampleForProxmox(t *testing.T) {
 	})
 	t.Run("is killed after the rollback", func(t *testing.T) {
 		t.Parallel()
-		b := vm(t, "dies-after", "0")
+		b := newVM(t, "dies-after", "0")
 		a := b.attempt("101")
 		b.orphaned(t, a)
 		b.wantDone(t, a)
@@ -399,7 +415,7 @@ func TestTheExampleForProxmox(t *testing.T) {
 	})
 	t.Run("leaves a VM alone that is locked, unknown, or without the snapshot", func(t *testing.T) {
 		t.Parallel()
-		b := vm(t, "works", "1")
+		b := newVM(t, "works", "1")
 		wantVerdict(t, b.reset(t, b.attempt("101")), worker.Busy)
 		wantVerdict(t, b.reset(t, b.attempt("102")), worker.Permanent)
 		wantVerdict(t, b.reset(t, b.attempt("101; reboot")), worker.Permanent)
@@ -409,6 +425,36 @@ func TestTheExampleForProxmox(t *testing.T) {
 			t.Error("it was rolled back")
 		}
 	})
+}
+
+func TestTheExamplesDoNotBeginTooLate(t *testing.T) {
+	t.Parallel()
+	claim := map[string]any{"name": "data", "persistentVolumeClaim": map[string]any{"claimName": "data-redroid-0"}}
+	for _, row := range []struct {
+		address, want string
+		bench         *bench
+	}{
+		{"10.0.0.7:5555", "retry", newPhone(t, "wipes")},
+		{"3", "retry", newCuttlefish(t, "0")},
+		{"phones/redroid-0", "unknown", newCluster(t, cluster{Things: phonePod(claim)})},
+		{"101", "retry", newVM(t, "works", "0")},
+	} {
+		a := attempt()
+		a.Address = row.address
+		input, err := encode(a, modeReset, time.Now().Add(-time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(limited(t), row.bench.command[0], row.bench.command[1:]...)
+		cmd.Stdin = bytes.NewReader(input)
+		out, err := cmd.Output()
+		if want := `{"result": "` + row.want + `", "message": "it was too late to begin"}`; err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), want) {
+			t.Errorf("%s says %s, %v", row.address, out, err)
+		}
+		if calls := row.bench.read(t, "calls"); strings.Contains(calls, "enable") || strings.Contains(calls, "instance_num") || strings.Contains(calls, "delete") || strings.Contains(calls, "rollback") {
+			t.Errorf("%s called %s", row.address, calls)
+		}
+	}
 }
 
 func TestTheExampleOfTheReadme(t *testing.T) {

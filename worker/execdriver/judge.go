@@ -84,5 +84,8 @@ func failure(a worker.Attempt, end ending, verdict worker.Verdict) *worker.Drive
 	if watched && (verdict == worker.Busy || verdict == worker.Unreachable) {
 		return &worker.DriverError{Verdict: worker.Unknown, Repeatable: true}
 	}
-	return &worker.DriverError{Verdict: verdict, EndsDoubt: a.Checkpoint != ""}
+	return &worker.DriverError{Verdict: verdict, EndsDoubt: definite(verdict) && a.Checkpoint != ""}
 }
+
+// definite says whether a verdict is about the reset, and not only about this run.
+func definite(v worker.Verdict) bool { return v == worker.Retryable || v == worker.Permanent }

@@ -42,6 +42,9 @@ var verdicts = map[string]worker.Verdict{
 	resultUnknown: worker.Unknown,
 }
 
+// strict refuses a field that is not known; that one is there twice is refused anyway.
+var strict = json.RejectUnknownMembers(true)
+
 // line is one line of a program's output. It has exactly one of the first four.
 type line struct {
 	Checkpoint *string `json:"checkpoint"`
@@ -112,7 +115,7 @@ func (l *listener) take(text []byte) {
 		return
 	}
 	var said line
-	if err := json.Unmarshal(text, &said, json.RejectUnknownMembers(true)); err != nil {
+	if err := json.Unmarshal(text, &said, strict); err != nil {
 		l.doubt(why(err, text))
 		return
 	}

@@ -40,7 +40,7 @@ func (l *looking) Reset(ctx context.Context, a worker.Attempt) error {
 func (l *looking) again(ctx context.Context, a worker.Attempt) error {
 	a.Ambiguous = false
 	err := l.reset(ctx, a)
-	if e, ok := errors.AsType[*worker.DriverError](err); ok {
+	if e, ok := errors.AsType[*worker.DriverError](err); ok && definite(e.Verdict) {
 		e.EndsDoubt = true
 	}
 	return err

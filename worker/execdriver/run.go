@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -130,8 +132,8 @@ func signal(pid int, s syscall.Signal) { _ = syscall.Kill(pid, s) }
 
 // tell passes on what is for people.
 func (p *program) tell(a worker.Attempt, end ending, tail string) {
-	if text := worker.Printable(tail, maxLog); text != "" {
-		p.log(a, text)
+	if text := worker.Printable(tail, math.MaxInt); text != "" {
+		p.log(a, strings.ToValidUTF8(text[max(0, len(text)-maxLog):], ""))
 	}
 	if end.answer != nil && end.answer.Result != nil && end.answer.Evidence != "" {
 		p.log(a, "evidence: "+end.answer.evidence())

@@ -39,8 +39,29 @@ func hasEnded(pid int) bool {
 	return err != nil && runtime.GOOS == "linux" || strings.Contains(string(stat), ") Z ") || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
 }
 
-// leaveGroup is the start of a command that leaves its process group. Not every system has setsid.
-const leaveGroup = `python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])'`
+// leaver is a process that leaves the process group of the program that starts it.
+type leaver struct{ file string }
+
+func newLeaver(t *testing.T) leaver { return leaver{filepath.Join(t.TempDir(), "pid")} }
+
+// script starts it, and waits until it has left. Not every system has setsid.
+func (l leaver) script(does string) string {
+	return `python3 -c 'import os, sys; os.setsid(); os.execvp("sh", ["sh", "-c", sys.argv[1]])' 'echo $$ >` + l.file + `.new; mv ` + l.file + `.new ` + l.file + `; ` + does + `' &
+		while ! [ -e ` + l.file + ` ]; do sleep 0.01; done`
+}
+
+// end ends it, and says whether it had ended already.
+func (l leaver) end(t *testing.T) bool {
+	t.Helper()
+	pid, err := strconv.Atoi(strings.TrimSpace(read(t, l.file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := hasEnded(pid)
+	_ = syscall.Kill(-pid, syscall.SIGKILL)
+	harness.Eventually(t, time.Minute, "the process ends", func() bool { return hasEnded(pid) })
+	return before
+}
 
 // wantEnd waits until the process whose number is in a file has ended.
 func wantEnd(t *testing.T, file string) {
@@ -77,7 +98,7 @@ func TestAProgramWhoseAttemptIsStopped(t *testing.T) {
 		{"is told so, and is in doubt", ready + `exec sleep 600`, Config{}, time.Minute, worker.Unknown, "it was told to stop, and it ended with signal: terminated"},
 		{"is killed if it does not listen", `trap '' TERM; ` + ready + `while :; do sleep 1; done`, Config{}, 10 * time.Millisecond, worker.Unknown, "it ended with signal: killed"},
 		{"can say how far it came", `trap 'echo "{\"result\":\"retry\"}"; exit' TERM; ` + ready + `sleep 600 & wait`, Config{}, time.Minute, worker.Retryable, ""},
-		{"is done if it says so", `trap 'echo "{\"result\":\"done\"}"; exit' TERM; ` + ready + `sleep 600 & wait`, Config{}, time.Minute, isDone, ""},
+		{"is done if it says so", `trap 'echo "{\"result\":\"done\"}"; exit 0' TERM; ` + ready + `sleep 600 & wait`, Config{}, time.Minute, isDone, ""},
 		{"is in doubt if it just exits", `trap 'exit 0' TERM; ` + ready + `sleep 600 & wait`, Config{}, time.Minute, worker.Unknown, "exit status 0"},
 		{"is in doubt if it exits, plain script or not", `trap 'exit 0' TERM; ` + ready + `sleep 600 & wait`, Config{ExitStatus: true}, time.Minute, worker.Unknown, "exit status 0"},
 		{"is in doubt if it exits with a status that has a meaning", `trap 'exit 75' TERM; ` + ready + `sleep 600 & wait`, Config{ExitStatus: true}, time.Minute, worker.Unknown, "exit status 75"},
@@ -164,33 +185,20 @@ func TestWhatAProgramLeavesInItsGroupIsKilled(t *testing.T) {
 
 func TestWhoLeavesTheGroupHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
-	for name, leaver := range map[string]string{
+	for name, does := range map[string]string{
 		"and is silent":   `exec sleep 600`,
 		"and talks on":    `while :; do echo x; sleep 0.1; done`,
 		"and never stops": `exec yes`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			file := filepath.Join(t.TempDir(), "pid")
-			d, _ := open(t, Config{ExitStatus: true}, `
-				`+leaveGroup+` sh -c 'echo $$ >`+file+`.new; mv `+file+`.new `+file+`; `+leaver+`' &
-				while ! [ -e `+file+` ]; do sleep 0.01; done`)
-			start := time.Now()
+			l := newLeaver(t)
+			d, _ := open(t, Config{ExitStatus: true}, l.script(does))
 			err := d.Reset(limited(t), attempt())
-			pid, numberErr := strconv.Atoi(strings.TrimSpace(read(t, file)))
-			if numberErr != nil {
-				t.Fatal(numberErr, err)
+			if l.end(t) && name == "and is silent" { // others notice that nobody listens any more
+				t.Error("it was killed, or waited for")
 			}
-			if hasEnded(pid) && leaver == `exec sleep 600` {
-				t.Error("it was killed")
-			}
-			_ = syscall.Kill(-pid, syscall.SIGKILL) // it may have noticed that nobody listens
-			harness.Eventually(t, time.Minute, "the process ends", func() bool { return hasEnded(pid) })
-			if took := time.Since(start); took > 30*time.Second {
-				t.Errorf("it took %s", took)
-			}
-			// One that writes a lot may have written too much.
-			if e, ok := errors.AsType[*worker.DriverError](err); ok && (e.Verdict != worker.Unknown || leaver != `exec yes`) {
+			if e, ok := errors.AsType[*worker.DriverError](err); ok && (e.Code != worker.NotUnderstood || name != "and never stops") {
 				t.Error(err)
 			}
 		})
@@ -218,8 +226,8 @@ func TestALongOutputIsReadButNotKept(t *testing.T) {
 			if read(t, file) == "" {
 				t.Error("it was stopped half-way")
 			}
-			// All that was ever allocated: a line at a time is garbage at once.
-			if used := after.TotalAlloc - before.TotalAlloc; used > 8<<20 {
+			// All that was ever allocated, most of which is garbage after each line.
+			if used := after.TotalAlloc - before.TotalAlloc; used > 32<<20 {
 				t.Errorf("%d bytes were allocated for it", used)
 			}
 			for _, text := range said.lines {
