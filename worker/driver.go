@@ -30,8 +30,9 @@ type Repeater interface {
 type Looker interface {
 	// Look says what state the instance is in now, and how that is known. It changes nothing, and
 	// may be called at any time: after a reset that the upstream calls done, and before anything
-	// else when an earlier call is in doubt. It must return soon after ctx ends. An error says
-	// that the driver could not look, or did not understand what it saw: the worker looks again.
+	// else when an earlier call is in doubt. a.Checkpoint is the last one of this item, from this
+	// attempt too. It must return soon after ctx ends. An error says that the driver could not
+	// look, or did not understand what it saw: the worker looks again.
 	Look(ctx context.Context, a Attempt) (Sight, error)
 }
 

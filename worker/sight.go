@@ -44,7 +44,7 @@ func (a *attempt) resetAndLook(ctx context.Context, input Attempt) result {
 			return result{evidence: evidence(sight), resolved: true}
 		}
 	}
-	err := a.driver.Reset(ctx, input)
+	err := a.driver.Reset(ctx, remembered(&input))
 	// What was never sent cannot have done what is seen.
 	if err != nil && (!inDoubt(err) || !a.sent.Load() && !input.Ambiguous) {
 		return result{err: err}
@@ -58,6 +58,17 @@ func (a *attempt) resetAndLook(ctx context.Context, input Attempt) result {
 		r.err, r.resolved = nil, true
 	}
 	return r
+}
+
+// remembered is input for a reset whose checkpoints are in input afterwards, stored or not: a driver
+// may have noted there what the instance was like before.
+func remembered(input *Attempt) Attempt {
+	noting, save := *input, input.Save
+	noting.Save = func(ctx context.Context, checkpoint string) error {
+		input.Checkpoint = checkpoint
+		return save(ctx, checkpoint)
+	}
+	return noting
 }
 
 func inDoubt(err error) bool {

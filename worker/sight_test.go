@@ -109,6 +109,26 @@ func TestWhatWasNeverSentIsNotLookedFor(t *testing.T) {
 	}
 }
 
+// noting is a driver that sees only with the checkpoint that it saved.
+type noting struct{ driverFunc }
+
+func (noting) Look(_ context.Context, a Attempt) (Sight, error) {
+	return Sight{Initial, "not as " + a.Checkpoint}, nil
+}
+
+func TestALookKnowsWhatTheResetHasNoted(t *testing.T) {
+	b := newBench(t, noting{func(ctx context.Context, a Attempt) error {
+		return errors.Join(a.Save(ctx, "boot 0"), a.Save(ctx, "boot 1"))
+	}})
+	job := b.submit(t, "phone-1")
+	if err := b.deliver(t, job); err != nil {
+		t.Fatal(err)
+	}
+	if it := b.item(t, job); it.State != tasks.ItemSucceeded || !strings.HasSuffix(it.Evidence, "not as boot 1") {
+		t.Errorf("item %+v", it)
+	}
+}
+
 func TestAControlPlaneThatLiesSucceedsNever(t *testing.T) {
 	keys := map[string]bool{}
 	b, _ := newLooking(t, func(_ context.Context, a Attempt) error {
