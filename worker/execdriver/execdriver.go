@@ -53,7 +53,7 @@ type program struct {
 	times   times
 }
 
-// New returns a driver, which must be closed. log gets what a program has left for people: the
+// New returns a driver, which must be closed if it has been used. log gets what a program has left for people: the
 // end of its standard error, at most 4 KiB in one line, and the evidence of its result. It is
 // called by several attempts at the same time. Errors begin with the key of the setting.
 func New(cfg Config, log func(a worker.Attempt, text string)) (Driver, error) {

@@ -12,23 +12,26 @@ import (
 // must not wait for long behind others: what allowed it may change.
 const starters = 8
 
-// spawner starts programs from one thread that lives as long as the driver. The kernel ends a
-// program when the thread ends that has started it, see attributes, and Go may end any other.
+// spawner starts programs from one thread that lives from the first of them until it is closed. The
+// kernel ends a program when the thread ends that has started it, see attributes, and Go may end
+// any other.
 type spawner struct {
 	turns chan struct{}
 	work  chan func()
+	first sync.Once
 	done  sync.WaitGroup
 }
 
 func newSpawner() *spawner {
-	s := &spawner{turns: make(chan struct{}, starters), work: make(chan func())}
-	s.done.Go(func() {
-		lockThread()
-		for start := range s.work {
-			start()
-		}
-	})
-	return s
+	return &spawner{turns: make(chan struct{}, starters), work: make(chan func())}
+}
+
+// thread starts what it is given, one after the other: the kernel does so anyway.
+func (s *spawner) thread() {
+	lockThread()
+	for start := range s.work {
+		start()
+	}
 }
 
 // start starts a program if allow says so. An error says that it was not started.
@@ -42,6 +45,7 @@ func (s *spawner) start(ctx context.Context, cmd *exec.Cmd, allow func() error) 
 	if err := allow(); err != nil {
 		return notStarted(worker.NotSent, err)
 	}
+	s.first.Do(func() { s.done.Go(s.thread) })
 	started := make(chan error)
 	s.work <- func() { started <- cmd.Start() }
 	if err := <-started; err != nil {
