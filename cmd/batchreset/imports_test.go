@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"cmd/chaos/fault":      {},
 	"cmd/chaos/history":    {"cmd/chaos/fault", "tasks", "api/client"},
 	"cmd/bench":            {everything},
+	"cmd/bench/report":     {},
 
 	"api":           {"tasks", "api/ratelimit", "Echo"},
 	"api/ops":       {"tasks", "api/ratelimit", "Echo", "asynqmon"},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 )
 
@@ -44,22 +45,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	results := make([]result, len(r.Results))
-	for i, j := range r.Results {
-		results[i] = j.result
-	}
-	err = table(stdout, r.Machine, results)
+	err = r.Table(stdout)
 	for _, text := range extras {
 		fmt.Fprint(stdout, "\n", text)
 	}
 	if s.json != "" {
-		err = errors.Join(err, r.write(s.json))
+		err = errors.Join(err, r.Write(s.json))
 	}
-	return errors.Join(err, complaint(results))
+	return errors.Join(err, r.Err())
 }
 
 // measure measures the chosen rows.
-func measure(ctx context.Context, s settings, size sizes, args []string, progress io.Writer) (r report, extras []string, err error) {
+func measure(ctx context.Context, s settings, size sizes, args []string, progress io.Writer) (r report.Report, extras []string, err error) {
 	b := &bench{sizes: size, binary: s.binary, profile: s.profile, progress: progress}
 	if b.dir = s.keep; b.dir == "" {
 		if b.dir, err = os.MkdirTemp("", "batchreset-bench"); err != nil {
@@ -67,7 +64,7 @@ func measure(ctx context.Context, s settings, size sizes, args []string, progres
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	}
-	r = report{Machine: thisMachine(ctx, args), Quick: s.quick}
+	r = report.Report{Machine: report.ThisMachine(ctx, args), Quick: s.quick}
 	fmt.Fprintf(progress, "load of this machine before the start: %s on %d cores\n", r.Machine.Load, r.Machine.Cores)
 	if err := b.prepare(ctx); err != nil {
 		return r, nil, err
@@ -85,9 +82,7 @@ func measure(ctx context.Context, s settings, size sizes, args []string, progres
 		if ctx.Err() != nil {
 			return r, nil, errors.New("stopped")
 		}
-		for _, result := range results {
-			r.Results = append(r.Results, judge(result))
-		}
+		r.Results = append(r.Results, results...)
 		fmt.Fprintf(progress, "%s: done in %.1f s\n", row.name, time.Since(begin).Seconds())
 	}
 	return r, b.extras, nil
@@ -95,7 +90,7 @@ func measure(ctx context.Context, s settings, size sizes, args []string, progres
 
 // measureRow measures a row and ends whatever it has started. A row that fails does not
 // keep the others from being measured.
-func (b *bench) measureRow(ctx context.Context, row row) []result {
+func (b *bench) measureRow(ctx context.Context, row row) []report.Result {
 	limited, cancel := context.WithTimeout(ctx, b.rowLimit)
 	defer cancel()
 	results, err := row.run(limited, b)
@@ -108,7 +103,7 @@ func (b *bench) measureRow(ctx context.Context, row row) []result {
 			err = fmt.Errorf("not done within %s (%w)", b.rowLimit, err)
 		}
 		fmt.Fprintf(b.progress, "%s: %v\n", row.name, err)
-		results = append(results, result{Row: row.name, What: row.what, Failure: err.Error()})
+		results = append(results, report.Result{Row: row.name, What: row.what, Failure: err.Error()})
 	}
 	return results
 }
@@ -159,21 +154,4 @@ func (b *bench) redisVersion(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return infoField(text, "redis_version")
-}
-
-// complaint is an error that names the targets that were missed.
-func complaint(results []result) error {
-	var names []string
-	for _, r := range results {
-		if r.verdict().bad() {
-			names = append(names, fmt.Sprintf("%s (%s)", r.Row, r.What))
-		}
-	}
-	switch len(names) {
-	case 0:
-		return nil
-	case 1:
-		return fmt.Errorf("a target was missed: %s", names[0])
-	}
-	return fmt.Errorf("%d targets were missed: %s", len(names), strings.Join(names, ", "))
 }

@@ -33,15 +33,6 @@ func TestStatusBytes(t *testing.T) {
 	}
 }
 
-func TestCPUModel(t *testing.T) {
-	if got := cpuModel("processor\t: 0\nmodel name\t: Abacus 9\nmodel name\t: Abacus 9\n"); got != "Abacus 9" {
-		t.Errorf("got %q", got)
-	}
-	if got := cpuModel(""); got != unknown {
-		t.Errorf("got %q", got)
-	}
-}
-
 func TestInfoField(t *testing.T) {
 	const info = "# CPU\r\nused_cpu_sys:1.5\r\nused_cpu_user:2.5\r\nused_cpu_user_children:9\r\n"
 	if got, err := infoField(info, "used_cpu_user"); err != nil || got != "2.5" {

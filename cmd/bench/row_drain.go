@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 
+	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 )
 
 // drainRow compares one and two worker processes with asynq plain.
-func drainRow(ctx context.Context, b *bench) ([]result, error) {
+func drainRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	s, err := b.newStack(ctx, "drain")
 	if err != nil {
 		return nil, err
@@ -33,16 +34,16 @@ func drainRow(ctx context.Context, b *bench) ([]result, error) {
 		}
 	}
 	if b.profile != "" {
-		if err := s.profileDrain(ctx, median(one)); err != nil {
+		if err := s.profileDrain(ctx, report.Median(one)); err != nil {
 			return nil, err
 		}
 	}
-	return []result{{
-		What: "one worker process against asynq plain", Unit: "x", Rounds: ratios(one, plain), Target: atLeast(1.5), Stretch: 2,
-		Note: fmt.Sprintf("instances per second: %.0f against %.0f", median(one), median(plain)),
+	return []report.Result{{
+		What: "one worker process against asynq plain", Unit: "x", Rounds: report.Ratios(one, plain), Target: report.AtLeast(1.5), Stretch: 2,
+		Note: fmt.Sprintf("instances per second: %.0f against %.0f", report.Median(one), report.Median(plain)),
 	}, {
-		What: "two worker processes against asynq plain", Unit: "x", Rounds: ratios(two, plain), Target: atLeast(1.7),
-		Note: fmt.Sprintf("instances per second: %.0f", median(two)),
+		What: "two worker processes against asynq plain", Unit: "x", Rounds: report.Ratios(two, plain), Target: report.AtLeast(1.7),
+		Note: fmt.Sprintf("instances per second: %.0f", report.Median(two)),
 	}}, nil
 }
 

@@ -7,12 +7,13 @@ import (
 	"strconv"
 	"time"
 
+	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 )
 
 // fairnessRow measures how long a small job takes while a large tenant has a long queue,
 // against the same on an idle system. Which queues a tenant uses is the service's choice.
-func fairnessRow(ctx context.Context, b *bench) ([]result, error) {
+func fairnessRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	s, err := b.newStack(ctx, "fairness")
 	if err != nil {
 		return nil, err
@@ -44,7 +45,7 @@ func fairnessRow(ctx context.Context, b *bench) ([]result, error) {
 			return nil, err
 		}
 	}
-	return []result{
+	return []report.Result{
 		f.result(apart, "32 beside a large tenant, no queue shared", 2, "no tenant was found that shares no queue with the large one"),
 		f.result(shared, "32 beside a large tenant, a queue shared", 4, "no tenant was found that shares a queue with the large one"),
 	}, nil
@@ -194,7 +195,7 @@ func (f *fairness) crowded(ctx context.Context, t *tenant) error {
 	if t == nil {
 		return nil
 	}
-	limit := time.Duration(20*median(t.idle)) * time.Millisecond
+	limit := time.Duration(20*report.Median(t.idle)) * time.Millisecond
 	for want := f.rounds * f.tries; len(t.busy) < want && t.given <= want/2; {
 		if err := f.fillUp(ctx); err != nil {
 			return err
@@ -255,19 +256,19 @@ func (f *fairness) fillUp(ctx context.Context) error {
 }
 
 // result is what the tries of a tenant come to.
-func (f *fairness) result(t *tenant, what string, limit float64, missing string) result {
-	r := result{What: what, Unit: "x", Target: atMost(limit)}
+func (f *fairness) result(t *tenant, what string, limit float64, missing string) report.Result {
+	r := report.Result{What: what, Unit: "x", Target: report.AtMost(limit)}
 	if t == nil {
 		r.Failure = fmt.Sprintf("%s (%d tried; it uses %d queues)", missing, f.candidates, len(f.large.queues))
 		return r
 	}
-	r.Rounds = ratios(groups(t.busy, f.rounds), groups(t.idle, f.rounds))
+	r.Rounds = report.Ratios(report.Groups(t.busy, f.rounds), report.Groups(t.idle, f.rounds))
 	r.Note = fmt.Sprintf("%.1f ms with %d of another tenant queued, %.1f ms without; of its %d queues %d are shared, and %d of %d jobs went to those",
-		median(t.busy), f.crowd, median(t.idle), len(t.queues), f.sharedQueues(t), t.met, len(t.busy))
+		report.Median(t.busy), f.crowd, report.Median(t.idle), len(t.queues), f.sharedQueues(t), t.met, len(t.busy))
 	if t.given > 0 {
 		r.Note += fmt.Sprintf("; %d tries were given up after 20 x the time without, which counts as theirs", t.given)
 	}
-	if t.dry > 0 && r.verdict() != missed {
+	if t.dry > 0 && r.Verdict() != report.Missed {
 		r.Failure = fmt.Sprintf("the long queue did not last for %d of %d tries", t.dry, len(t.busy))
 	}
 	return r

@@ -7,12 +7,13 @@ import (
 	"syscall"
 	"time"
 
+	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 )
 
 // growthRow compares what an instance costs with few and with many queued. Both exist at
 // the same time, each on a Redis of its own, and take turns of a fraction of a second.
-func growthRow(ctx context.Context, b *bench) ([]result, error) {
+func growthRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	few, err := b.newDeep(ctx, "growth-few", b.few)
 	if err != nil {
 		return nil, err
@@ -32,12 +33,12 @@ func growthRow(ctx context.Context, b *bench) ([]result, error) {
 		}
 	}
 	what := fmt.Sprintf(" cost, %d against %d queued", b.many, b.few)
-	return []result{{
-		What: "submit" + what, Unit: "x", Rounds: groups(ratios(few.submits, many.submits), b.rounds), Target: atMost(1.2),
-		Note: fmt.Sprintf("instances per second: %.0f against %.0f", median(many.submits), median(few.submits)),
+	return []report.Result{{
+		What: "submit" + what, Unit: "x", Rounds: report.Groups(report.Ratios(few.submits, many.submits), b.rounds), Target: report.AtMost(1.2),
+		Note: fmt.Sprintf("instances per second: %.0f against %.0f", report.Median(many.submits), report.Median(few.submits)),
 	}, {
-		What: "drain" + what, Unit: "x", Rounds: groups(ratios(few.drains, many.drains), b.rounds), Target: atMost(1.2),
-		Note: fmt.Sprintf("instances per second: %.0f against %.0f; %d turns of %d", median(many.drains), median(few.drains), b.cycles, b.cycle),
+		What: "drain" + what, Unit: "x", Rounds: report.Groups(report.Ratios(few.drains, many.drains), b.rounds), Target: report.AtMost(1.2),
+		Note: fmt.Sprintf("instances per second: %.0f against %.0f; %d turns of %d", report.Median(many.drains), report.Median(few.drains), b.cycles, b.cycle),
 	}}, nil
 }
 

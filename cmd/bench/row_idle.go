@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 )
 
@@ -15,7 +16,7 @@ const patience = 30 * time.Second
 // idleRow measures one batch at a time on an idle system with default settings, and what
 // the worker costs Redis meanwhile: looking for tasks more often makes the first shorter
 // and the second dearer.
-func idleRow(ctx context.Context, b *bench) ([]result, error) {
+func idleRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	s, err := b.newStack(ctx, "idle")
 	if err != nil {
 		return nil, err
@@ -43,12 +44,12 @@ func idleRow(ctx context.Context, b *bench) ([]result, error) {
 		}
 		redis = append(redis, with-without)
 	}
-	return []result{{
-		What: "one idle batch, POST to final record", Unit: "ms", Rounds: groups(times, b.rounds), Target: atMost(20),
-		Note: fmt.Sprintf("%d batches of 32; single ones took %s .. %s ms", len(times), number(spreadOf(times).Min), number(spreadOf(times).Max)),
+	return []report.Result{{
+		What: "one idle batch, POST to final record", Unit: "ms", Rounds: report.Groups(times, b.rounds), Target: report.AtMost(20),
+		Note: fmt.Sprintf("%d batches of 32; single ones took %s ms", len(times), report.SpreadOf(times).Range()),
 	}, {
-		What: "Redis: idle worker process above none", Unit: "% of a core", Rounds: redis, Target: atMost(1),
-		Note: fmt.Sprintf("over %s each; the worker process itself: %.1f %% of a core", b.idleCPU, median(worker)),
+		What: "Redis: idle worker process above none", Unit: "% of a core", Rounds: redis, Target: report.AtMost(1),
+		Note: fmt.Sprintf("over %s each; the worker process itself: %.1f %% of a core", b.idleCPU, report.Median(worker)),
 	}}, nil
 }
 

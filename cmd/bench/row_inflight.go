@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 )
 
@@ -16,7 +17,7 @@ const queueFlag, queueCount = "--queues", "16"
 
 // inFlightRow measures one worker process with many long resets in flight: its memory,
 // what its leases cost Redis meanwhile, and what asynq's LREM costs when they finish.
-func inFlightRow(ctx context.Context, b *bench) ([]result, error) {
+func inFlightRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	s, err := b.newStack(ctx, "inflight")
 	if err != nil {
 		return nil, err
@@ -66,14 +67,14 @@ func inFlightRow(ctx context.Context, b *bench) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []result{{
-		What: "peak RSS of the worker", Unit: "MiB", Rounds: []float64{float64(rss) / (1 << 20)}, Target: atMost(250),
+	return []report.Result{{
+		What: "peak RSS of the worker", Unit: "MiB", Rounds: []float64{float64(rss) / (1 << 20)}, Target: report.AtMost(250),
 		Note: fmt.Sprintf("%d resets of %s (half to one and a half), %d tenants, %d queues", b.inFlight, b.inFlightLasts, b.inFlightSplit, queues),
 	}, {
-		What: "Redis meanwhile (leases)", Unit: "% of a core", Rounds: []float64{load}, Target: atMost(15),
+		What: "Redis meanwhile (leases)", Unit: "% of a core", Rounds: []float64{load}, Target: report.AtMost(15),
 		Note: fmt.Sprintf("over %s; asynq extends leases every 5 s", b.inFlightWindow),
 	}, {
-		What: "asynq's LREM when they finish", Unit: "us", Rounds: []float64{float64(lrem.usec) / float64(lrem.calls)}, Target: atMost(10),
+		What: "asynq's LREM when they finish", Unit: "us", Rounds: []float64{float64(lrem.usec) / float64(lrem.calls)}, Target: report.AtMost(10),
 		Note: fmt.Sprintf("average of %d calls, from all in flight down to none", lrem.calls),
 	}}, nil
 }

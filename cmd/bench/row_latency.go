@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+
+	"batchreset/cmd/bench/report"
 )
 
 // latencyRow measures how long a submit takes at half of the rate that was measured.
-func latencyRow(ctx context.Context, b *bench) ([]result, error) {
+func latencyRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	s, err := b.newStack(ctx, "latency")
 	if err != nil {
 		return nil, err
@@ -20,7 +22,7 @@ func latencyRow(ctx context.Context, b *bench) ([]result, error) {
 			}
 			rates = append(rates, rate)
 		}
-		b.submitRate = median(rates)
+		b.submitRate = report.Median(rates)
 	}
 	perSecond := b.submitRate / 2 / batchSize
 	var p50, p99, worst, late []float64
@@ -50,11 +52,11 @@ func latencyRow(ctx context.Context, b *bench) ([]result, error) {
 		p50, p99 = append(p50, quantile(latency, 50)), append(p99, quantile(latency, 99))
 		worst, late = append(worst, quantile(latency, 100)), append(late, quantile(lateness, 99))
 	}
-	return []result{{
-		What: "p50 of a batch at half of the submit rate", Unit: "ms", Rounds: p50, Target: atMost(3),
-		Note: fmt.Sprintf("%.0f batches per second that arrive by chance; the generator was late by %.2f ms (its p99), which counts", perSecond, median(late)),
+	return []report.Result{{
+		What: "p50 of a batch at half of the submit rate", Unit: "ms", Rounds: p50, Target: report.AtMost(3),
+		Note: fmt.Sprintf("%.0f batches per second that arrive by chance; the generator was late by %.2f ms (its p99), which counts", perSecond, report.Median(late)),
 	}, {
-		What: "p99 of a batch at half of the submit rate", Unit: "ms", Rounds: p99, Target: atMost(15),
-		Note: fmt.Sprintf("the slowest of a round: %.1f ms (median of the rounds)", median(worst)),
+		What: "p99 of a batch at half of the submit rate", Unit: "ms", Rounds: p99, Target: report.AtMost(15),
+		Note: fmt.Sprintf("the slowest of a round: %.1f ms (median of the rounds)", report.Median(worst)),
 	}}, nil
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
+
+	"batchreset/cmd/bench/report"
 )
 
 // memoryRow measures what an instance takes in Redis while it is queued, and once it is
 // finished and asynq keeps nothing of it. What is there once for all (tokens, scripts,
 // indexes with one entry) does not count.
-func memoryRow(ctx context.Context, b *bench) ([]result, error) {
+func memoryRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	s, err := b.newStack(ctx, "memory")
 	if err != nil {
 		return nil, err
@@ -44,11 +46,11 @@ func memoryRow(ctx context.Context, b *bench) ([]result, error) {
 		return nil, err
 	}
 	finished := (after - float64(open) - before) / n
-	return []result{{
-		What: "queued, record included", Unit: "B", Rounds: []float64{queued}, Target: atMost(750),
+	return []report.Result{{
+		What: "queued, record included", Unit: "B", Rounds: []float64{queued}, Target: report.AtMost(750),
 		Note: fmt.Sprintf("used_memory over %d batches of 32, with default settings", b.memoryBatches),
 	}, {
-		What: "finished, record only (--task-retention 0)", Unit: "B", Rounds: []float64{finished}, Target: atMost(150),
+		What: "finished, record only (--task-retention 0)", Unit: "B", Rounds: []float64{finished}, Target: report.AtMost(150),
 		Note: fmt.Sprintf("without the index of open jobs, which a finished one leaves after a minute (%.1f B)", float64(open)/n),
 	}}, nil
 }

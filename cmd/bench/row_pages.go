@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 	"batchreset/tasks"
 )
@@ -20,7 +21,7 @@ type sitePage struct{ what, path string }
 // pageRow measures how long the pages of the operators' site take while many instances
 // have finished and many are open, a few of them being reset. The oldest job of all has
 // the only failures, and the only label.
-func pageRow(ctx context.Context, b *bench) ([]result, error) {
+func pageRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	s, err := b.newStack(ctx, "pages")
 	if err != nil {
 		return nil, err
@@ -60,14 +61,14 @@ func pageRow(ctx context.Context, b *bench) ([]result, error) {
 		{"audit", "/audit"},
 		{"audit of an instance", "/audit?instance=" + failing(0)},
 	}
-	var results []result
+	var results []report.Result
 	for _, page := range pages {
 		took, err := pageTimes(ctx, "http://"+a.ops+page.path, session, b.looks)
 		if err != nil {
 			return results, err
 		}
-		results = append(results, result{
-			What: page.what, Unit: "ms", Rounds: groups(took, b.rounds), Target: atMost(100),
+		results = append(results, report.Result{
+			What: page.what, Unit: "ms", Rounds: report.Groups(took, b.rounds), Target: report.AtMost(100),
 			Note: fmt.Sprintf("%d looks, slowest %.0f ms; %d instances finished, %d open", b.looks, slices.Max(took), b.pagesEnded, b.pagesOpen),
 		})
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
+
+	"batchreset/cmd/bench/report"
 )
 
 // pollers is how many connections poll at the same time.
@@ -16,7 +18,7 @@ const pollers = 16
 
 // pollRow measures how many status polls of a finished job one api answers. Two simpler
 // things measured in the same rounds say what the machine and the HTTP library allow.
-func pollRow(ctx context.Context, b *bench) ([]result, error) {
+func pollRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	s, err := b.newStack(ctx, "polls")
 	if err != nil {
 		return nil, err
@@ -64,11 +66,11 @@ func pollRow(ctx context.Context, b *bench) ([]result, error) {
 	}
 	compared := func(i int) string {
 		return fmt.Sprintf("%.2f x GET /healthz (%.0f/s), %.2f x HGETALL with go-redis (%.0f/s)",
-			median(ratios(rates[i], rates[2])), median(rates[2]), median(ratios(rates[i], rates[3])), median(rates[3]))
+			report.Median(report.Ratios(rates[i], rates[2])), report.Median(rates[2]), report.Median(report.Ratios(rates[i], rates[3])), report.Median(rates[3]))
 	}
-	return []result{
-		{What: "status polls of a finished job with 32 items", Unit: "/s", Rounds: rates[0], Target: atLeast(10_000), Note: compared(0)},
-		{What: "the same with If-None-Match, answered 304", Unit: "/s", Rounds: rates[1], Target: atLeast(20_000), Note: compared(1)},
+	return []report.Result{
+		{What: "status polls of a finished job with 32 items", Unit: "/s", Rounds: rates[0], Target: report.AtLeast(10_000), Note: compared(0)},
+		{What: "the same with If-None-Match, answered 304", Unit: "/s", Rounds: rates[1], Target: report.AtLeast(20_000), Note: compared(1)},
 	}, nil
 }
 

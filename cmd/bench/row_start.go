@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"batchreset/cmd/bench/report"
 )
 
 // startRow measures the time from the exec of a worker to its first task.
-func startRow(ctx context.Context, b *bench) ([]result, error) {
+func startRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	s, err := b.newStack(ctx, "start")
 	if err != nil {
 		return nil, err
@@ -33,9 +35,9 @@ func startRow(ctx context.Context, b *bench) ([]result, error) {
 		}
 		times = append(times, milliseconds(took))
 	}
-	return []result{{
-		What: "exec of a worker to its first task", Unit: "ms", Rounds: groups(times, b.rounds), Target: atMost(300),
-		Note: fmt.Sprintf("%d starts; single ones took %s .. %s ms", len(times), number(spreadOf(times).Min), number(spreadOf(times).Max)),
+	return []report.Result{{
+		What: "exec of a worker to its first task", Unit: "ms", Rounds: report.Groups(times, b.rounds), Target: report.AtMost(300),
+		Note: fmt.Sprintf("%d starts; single ones took %s ms", len(times), report.SpreadOf(times).Range()),
 	}}, nil
 }
 

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+
+	"batchreset/cmd/bench/report"
 )
 
 // submitRow compares submitting over HTTP with asynq at its best.
-func submitRow(ctx context.Context, b *bench) ([]result, error) {
+func submitRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	s, err := b.newStack(ctx, "submit")
 	if err != nil {
 		return nil, err
@@ -28,15 +30,15 @@ func submitRow(ctx context.Context, b *bench) ([]result, error) {
 			return nil, err
 		}
 	}
-	b.submitRate = median(ours)
+	b.submitRate = report.Median(ours)
 	if b.profile != "" {
 		if err := s.profileSubmit(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return []result{{
-		What: "one api against asynq at its best", Unit: "x", Rounds: ratios(ours, plain), Target: atLeast(0.6), Stretch: 0.8,
-		Note: fmt.Sprintf("instances per second: %.0f against %.0f", median(ours), median(plain)),
+	return []report.Result{{
+		What: "one api against asynq at its best", Unit: "x", Rounds: report.Ratios(ours, plain), Target: report.AtLeast(0.6), Stretch: 0.8,
+		Note: fmt.Sprintf("instances per second: %.0f against %.0f", report.Median(ours), report.Median(plain)),
 	}}, nil
 }
 

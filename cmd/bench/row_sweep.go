@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"batchreset/cmd/bench/report"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/worker"
@@ -18,7 +19,7 @@ import (
 
 // sweepRow measures a pass of one sweeper over many open jobs that are all due, and whose
 // tasks all wait, against reading each of their records once.
-func sweepRow(ctx context.Context, b *bench) ([]result, error) {
+func sweepRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	s, err := b.newStack(ctx, "sweep")
 	if err != nil {
 		return nil, err
@@ -46,14 +47,14 @@ func sweepRow(ctx context.Context, b *bench) ([]result, error) {
 			return nil, err
 		}
 	}
-	return []result{{
-		What: "a pass over all open jobs", Unit: "s", Rounds: passes, Target: atMost(180),
+	return []report.Result{{
+		What: "a pass over all open jobs", Unit: "s", Rounds: passes, Target: report.AtMost(180),
 		Note: fmt.Sprintf("%d jobs of %d, all due, by one process", len(jobs), batchSize),
 	}, {
-		What: "the same, against reading each record once", Unit: "x", Rounds: ratios(passes, floors), Target: atMost(50),
-		Note: fmt.Sprintf("which takes %.1f s; a pass looks up %d tasks, too", median(floors), len(jobs)*batchSize),
+		What: "the same, against reading each record once", Unit: "x", Rounds: report.Ratios(passes, floors), Target: report.AtMost(50),
+		Note: fmt.Sprintf("which takes %.1f s; a pass looks up %d tasks, too", report.Median(floors), len(jobs)*batchSize),
 	}, {
-		What: "round trips for a job", Unit: "", Rounds: trips, Target: atMost(1),
+		What: "round trips for a job", Unit: "", Rounds: trips, Target: report.AtMost(1),
 		Note: "at 1 ms each",
 	}}, nil
 }

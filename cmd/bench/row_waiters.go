@@ -15,6 +15,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sync/errgroup"
 
+	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 	"batchreset/tasks"
 )
@@ -22,7 +23,7 @@ import (
 // waiterRow measures how soon those who wait for jobs are told that these have ended, half
 // of them with Prefer: wait and half by streams, what one of them costs the api, and what
 // stays of them.
-func waiterRow(ctx context.Context, b *bench) ([]result, error) {
+func waiterRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err := enoughFiles(b.waiters); err != nil {
 		return nil, err
 	}
@@ -70,21 +71,21 @@ func waiterRow(ctx context.Context, b *bench) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	line := func(what string, i int) result {
-		return result{
-			What: what, Unit: "ms", Rounds: kinds[i].last, Target: atMost(1000),
-			Note: fmt.Sprintf("p99 %s ms; the api used %s ms of a core for all; the meter reads on the same cores", number(median(kinds[i].p99)), number(median(kinds[i].cpu))),
+	line := func(what string, i int) report.Result {
+		return report.Result{
+			What: what, Unit: "ms", Rounds: kinds[i].last, Target: report.AtMost(1000),
+			Note: fmt.Sprintf("p99 %s ms; the api used %s ms of a core for all; the meter reads on the same cores", report.Number(report.Median(kinds[i].p99)), report.Number(report.Median(kinds[i].cpu))),
 		}
 	}
-	return []result{
+	return []report.Result{
 		line(fmt.Sprintf("one job ends: the last of %d waiters is told", b.waiters), 0),
 		line(fmt.Sprintf("%d jobs end: the last of %d waiters is told", b.waitedJobs, b.waiters), 1),
 		{
-			What: "RSS of the api for each waiter", Unit: "kB", Rounds: memory, Target: atMost(64),
+			What: "RSS of the api for each waiter", Unit: "kB", Rounds: memory, Target: report.AtMost(64),
 			Note: fmt.Sprintf("while all wait, above %.0f MB before the first; peak of the process %.0f MB", float64(before.memory)/1e6, float64(peak)/1e6),
 		},
 		{
-			What: "goroutines left when all have gone", Unit: "", Rounds: []float64{float64(after.goroutines - before.goroutines)}, Target: atMost(0),
+			What: "goroutines left when all have gone", Unit: "", Rounds: []float64{float64(after.goroutines - before.goroutines)}, Target: report.AtMost(0),
 			Note: fmt.Sprintf("%d before the first", before.goroutines),
 		},
 	}, nil

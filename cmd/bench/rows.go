@@ -1,11 +1,15 @@
 package main
 
-import "context"
+import (
+	"context"
+
+	"batchreset/cmd/bench/report"
+)
 
 // row is a part of the benchmark that makes one or more lines of the table.
 type row struct {
 	name, what string
-	run        func(ctx context.Context, b *bench) ([]result, error)
+	run        func(ctx context.Context, b *bench) ([]report.Result, error)
 }
 
 func rows() []row {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"batchreset/cmd/bench/report"
 )
 
 // tiny is only for this: so small that its figures mean nothing.
@@ -49,7 +51,7 @@ func TestEveryRowMeasuresTheService(t *testing.T) {
 	for _, r := range got.Results {
 		names = append(names, r.Row)
 		// On so few candidates there may be no tenant of the kind that is looked for.
-		if r.Verdict == failed && r.Row != "fairness" {
+		if r.Verdict() == report.Failed && r.Row != "fairness" {
 			t.Errorf("%s, %s: %s", r.Row, r.What, r.Failure)
 		}
 		if r.Row == "fairness" && r.Failure != "" && r.Target == nil {
@@ -61,14 +63,14 @@ func TestEveryRowMeasuresTheService(t *testing.T) {
 	}
 
 	file := filepath.Join(dir, "results.json")
-	if err := got.write(file); err != nil {
+	if err := got.Write(file); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var read report
+	var read report.Report
 	if err := json.Unmarshal(text, &read); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"math"
@@ -16,20 +16,20 @@ func TestMedian(t *testing.T) {
 		{[]float64{4, 1, 3, 2}, 2.5},
 	} {
 		given := slices.Clone(row.values)
-		if got := median(row.values); got != row.want {
-			t.Errorf("median(%v) = %v, want %v", row.values, got, row.want)
+		if got := Median(row.values); got != row.want {
+			t.Errorf("Median(%v) = %v, want %v", row.values, got, row.want)
 		}
 		if !slices.Equal(given, row.values) {
 			t.Errorf("%v was reordered to %v", given, row.values)
 		}
 	}
-	if got := median(nil); !math.IsNaN(got) {
+	if got := Median(nil); !math.IsNaN(got) {
 		t.Errorf("the median of nothing is %v", got)
 	}
 }
 
 func TestSpread(t *testing.T) {
-	if got, want := spreadOf([]float64{2, 9, 4}), (spread{Median: 4, Min: 2, Max: 9}); got != want {
+	if got, want := SpreadOf([]float64{2, 9, 4}), (Spread{Median: 4, Min: 2, Max: 9}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -45,14 +45,14 @@ func TestGroupsAreMediansOfNeighbours(t *testing.T) {
 		{[]float64{1, 2}, 5, []float64{1, 2}},
 		{nil, 3, nil},
 	} {
-		if got := groups(row.values, row.n); !slices.Equal(got, row.want) {
-			t.Errorf("groups(%v, %d) = %v, want %v", row.values, row.n, got, row.want)
+		if got := Groups(row.values, row.n); !slices.Equal(got, row.want) {
+			t.Errorf("Groups(%v, %d) = %v, want %v", row.values, row.n, got, row.want)
 		}
 	}
 }
 
 func TestRatios(t *testing.T) {
-	if got, want := ratios([]float64{6, 9}, []float64{2, 3, 5}), []float64{3, 3}; !slices.Equal(got, want) {
+	if got, want := Ratios([]float64{6, 9}, []float64{2, 3, 5}), []float64{3, 3}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

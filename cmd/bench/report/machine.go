@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"context"
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// machine is where and when results were measured, and of what.
-type machine struct {
+// Machine is where and when results were measured, and of what.
+type Machine struct {
 	CPU     string `json:"cpu"`
 	Cores   int    `json:"cores"`
 	Kernel  string `json:"kernel"`
@@ -24,10 +24,11 @@ type machine struct {
 	Command string `json:"command"`
 }
 
-// thisMachine fills in all but the version of Redis. What cannot be found out is unknown.
-func thisMachine(ctx context.Context, args []string) machine {
+// ThisMachine fills in all but the version of Redis. args are the arguments of the
+// benchmark. What cannot be found out is "unknown".
+func ThisMachine(ctx context.Context, args []string) Machine {
 	load, _, _ := strings.Cut(fileText("/proc/loadavg"), " ")
-	return machine{
+	return Machine{
 		CPU:     cpuModel(fileText("/proc/cpuinfo")),
 		Cores:   runtime.NumCPU(),
 		Kernel:  fileText("/proc/sys/kernel/osrelease"),
