@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"cmd/chaos/fault":      {},
 	"cmd/chaos/history":    {"cmd/chaos/fault", "tasks", "api/client"},
 	"cmd/bench":            {everything},
+	"cmd/bench/load":       {"tasks"},
 	"cmd/bench/report":     {},
 
 	"api":           {"tasks", "api/ratelimit", "Echo"},
@@ -85,7 +86,7 @@ var testHelpers = map[string][]string{
 	"cmd/batchreset/call/calltest":         nil,
 	"cmd/batchreset/terminal/terminaltest": nil,
 	"cmd/harness/faketime":                 nil,
-	"cmd/harness":                          {"cmd/bench", "cmd/chaos", "api/nginxtest", "tasks/redisdb/redistest"},
+	"cmd/harness":                          {"cmd/bench", "cmd/bench/load", "cmd/chaos", "api/nginxtest", "tasks/redisdb/redistest"},
 }
 
 // libraries are those that the arrows restrict; others go where they are needed.
@@ -183,7 +184,7 @@ func TestImportArrows(t *testing.T) {
 		{"let the benchmark use the harness", "cmd/bench", "batchreset/cmd/harness", ""},
 		{
 			"keep the harness from what it starts", "cmd/batchreset/serve", "batchreset/cmd/harness",
-			"cmd/batchreset/serve imports batchreset/cmd/harness: only tests, cmd/bench, cmd/chaos, api/nginxtest and tasks/redisdb/redistest may import it",
+			"cmd/batchreset/serve imports batchreset/cmd/harness: only tests, cmd/bench, cmd/bench/load, cmd/chaos, api/nginxtest and tasks/redisdb/redistest may import it",
 		},
 		{
 			"keep callers' commands from the store", "cmd/batchreset/call", "batchreset/tasks/redisdb",

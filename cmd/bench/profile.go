@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/harness"
 )
 
@@ -36,7 +37,7 @@ func (s *stack) profileSubmit(ctx context.Context) error {
 		return err
 	}
 	return s.profiled(ctx, "submit", "api", a.ops, session, profileSize(s.submitRate), func(n int) error {
-		_, err := submitAll(ctx, a, token, n)
+		_, err := load.Submit(ctx, a.addr, token, n)
 		return err
 	})
 }
@@ -72,7 +73,7 @@ func (s *stack) fillAndLogIn(ctx context.Context, n int) (*http.Cookie, error) {
 		return nil, err
 	}
 	defer a.Kill()
-	if _, err := submitAll(ctx, a, token, n); err != nil {
+	if _, err := load.Submit(ctx, a.addr, token, n); err != nil {
 		return nil, err
 	}
 	return s.login(ctx, a.ops)

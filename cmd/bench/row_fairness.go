@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 )
@@ -63,7 +64,8 @@ type fairness struct {
 
 // tenant is one of them.
 type tenant struct {
-	*caller
+	*load.Caller
+	token  string
 	queues map[string]bool // that its jobs were seen in
 	idle   []float64       // milliseconds
 	busy   []float64       // milliseconds
@@ -77,19 +79,19 @@ func (f *fairness) newTenant(ctx context.Context, name string) (*tenant, error) 
 	if err != nil {
 		return nil, err
 	}
-	c, err := dial(ctx, f.api.addr, token)
+	c, err := load.Dial(ctx, f.api.addr, token)
 	if err != nil {
 		return nil, err
 	}
-	return &tenant{caller: c, queues: map[string]bool{}}, nil
+	return &tenant{Caller: c, token: token, queues: map[string]bool{}}, nil
 }
 
 func (f *fairness) close() {
 	if f.large != nil {
-		f.large.close()
+		f.large.Close()
 	}
 	for _, t := range f.small {
-		t.close()
+		t.Close()
 	}
 }
 
@@ -116,7 +118,7 @@ func (f *fairness) meet(ctx context.Context) (err error) {
 		}
 		for _, t := range append([]*tenant{f.large}, f.small...) {
 			for range jobs {
-				queue, err := f.probe(ctx, t.caller)
+				queue, err := f.probe(ctx, t.Caller)
 				if err != nil {
 					return err
 				}
@@ -128,8 +130,8 @@ func (f *fairness) meet(ctx context.Context) (err error) {
 }
 
 // probe submits one instance and returns the queue that it is in.
-func (f *fairness) probe(ctx context.Context, c *caller) (queue string, err error) {
-	job, err := c.submit(nextBatch(1))
+func (f *fairness) probe(ctx context.Context, c *load.Caller) (queue string, err error) {
+	job, err := c.Submit(load.NextBatch(1))
 	if err != nil {
 		return "", err
 	}
@@ -177,13 +179,13 @@ func (f *fairness) idle(ctx context.Context, t *tenant) error {
 	}
 	const warm = 2
 	for i := range f.rounds*f.tries + warm {
-		took, err := t.time(ctx, patience)
+		took, err := t.Time(ctx, patience)
 		if err != nil {
 			return err
 		}
-		f.submitted += batchSize
+		f.submitted += load.BatchSize
 		if i >= warm {
-			t.idle = append(t.idle, took)
+			t.idle = append(t.idle, milliseconds(took))
 		}
 	}
 	return nil
@@ -200,17 +202,17 @@ func (f *fairness) crowded(ctx context.Context, t *tenant) error {
 		if err := f.fillUp(ctx); err != nil {
 			return err
 		}
-		body := nextBatch(batchSize)
+		body := load.NextBatch(load.BatchSize)
 		begin := time.Now()
-		job, err := t.submit(body)
+		job, err := t.Submit(body)
 		if err != nil {
 			return err
 		}
-		f.submitted += batchSize
-		err = t.await(ctx, job, limit)
+		f.submitted += load.BatchSize
+		err = t.Await(ctx, job, limit)
 		t.busy = append(t.busy, milliseconds(time.Since(begin)))
 		switch {
-		case errors.Is(err, errSlow):
+		case errors.Is(err, load.ErrSlow):
 			t.given++
 		case err != nil:
 			return errors.Join(err, f.worker.Check())
@@ -240,18 +242,13 @@ func (f *fairness) fillUp(ctx context.Context) error {
 		return err
 	}
 	missing := f.crowd - (f.submitted - done)
-	if missing < batchSize {
+	if missing < load.BatchSize {
 		return nil
 	}
-	c, err := dialCrowd(ctx, f.api.addr, f.large.token, submitters)
-	if err != nil {
+	if _, err := load.Submit(ctx, f.api.addr, f.large.token, missing); err != nil {
 		return err
 	}
-	defer c.close()
-	if _, err := c.submit(ctx, missing); err != nil {
-		return err
-	}
-	f.submitted += (missing + batchSize - 1) / batchSize * batchSize
+	f.submitted += load.Batches(missing) * load.BatchSize
 	return nil
 }
 

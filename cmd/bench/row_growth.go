@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 )
@@ -49,7 +50,7 @@ type deep struct {
 	*stack
 	depth     int
 	submitted int
-	lanes     crowd
+	lanes     load.Crowd
 	worker    *workerProcess
 
 	submits, drains []float64 // instances per second
@@ -65,7 +66,7 @@ func (b *bench) newDeep(ctx context.Context, name string, depth int) (*deep, err
 		return nil, err
 	}
 	d := &deep{stack: s, depth: depth}
-	if d.lanes, err = dialCrowd(ctx, a.addr, token, submitters); err != nil {
+	if d.lanes, err = load.DialCrowd(ctx, a.addr, token, load.Submitters); err != nil {
 		return nil, err
 	}
 	// And a turn's worth for the worker to get up.
@@ -82,12 +83,12 @@ func (b *bench) newDeep(ctx context.Context, name string, depth int) (*deep, err
 	return d, d.worker.Signal(syscall.SIGSTOP)
 }
 
-func (d *deep) close() { d.lanes.close() }
+func (d *deep) close() { d.lanes.Close() }
 
 func (d *deep) submit(ctx context.Context, n int) error {
-	rate, err := d.lanes.submit(ctx, n)
+	rate, err := d.lanes.Submit(ctx, n)
 	d.submits = append(d.submits, rate)
-	d.submitted += (n + batchSize - 1) / batchSize * batchSize
+	d.submitted += load.Batches(n) * load.BatchSize
 	return err
 }
 

@@ -6,12 +6,10 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 )
-
-// patience is how long a job may take that nothing stands in the way of.
-const patience = 30 * time.Second
 
 // idleRow measures one batch at a time on an idle system with default settings, and what
 // the worker costs Redis meanwhile: looking for tasks more often makes the first shorter
@@ -66,11 +64,11 @@ func (s *stack) idleBatches(ctx context.Context) ([]float64, error) {
 	if err := s.up(ctx, w); err != nil {
 		return nil, err
 	}
-	c, err := dial(ctx, a.addr, token)
+	c, err := load.Dial(ctx, a.addr, token)
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
+	defer c.Close()
 	var times []float64
 	const warm = 3
 	for i := range s.bench.idleBatches + warm {
@@ -78,27 +76,15 @@ func (s *stack) idleBatches(ctx context.Context) ([]float64, error) {
 		if !harness.Pause(ctx, time.Duration(rand.Int64N(int64(2*s.idleGap)))) {
 			return nil, ctx.Err()
 		}
-		took, err := c.time(ctx, patience)
+		took, err := c.Time(ctx, patience)
 		if err != nil {
 			return nil, err
 		}
 		if i >= warm {
-			times = append(times, took)
+			times = append(times, milliseconds(took))
 		}
 	}
 	return times, nil
-}
-
-// time submits a batch and returns how long it takes until it is final, in
-// milliseconds.
-func (c *caller) time(ctx context.Context, limit time.Duration) (float64, error) {
-	body := nextBatch(batchSize)
-	begin := time.Now()
-	job, err := c.submit(body)
-	if err == nil {
-		err = c.await(ctx, job, limit)
-	}
-	return milliseconds(time.Since(begin)), err
 }
 
 // idleWorker returns what Redis and a worker use while the worker has nothing to do, in
@@ -128,5 +114,3 @@ func (s *stack) idleWorker(ctx context.Context) (redis, worker float64, err erro
 	after, err := cpuOf(w.Process)
 	return redis, 100 * (after - before).Seconds() / s.idleCPU.Seconds(), err
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 )
@@ -99,21 +100,21 @@ func (s *stack) submitForMany(ctx context.Context) (n int, err error) {
 	if err := g.Wait(); err != nil {
 		return 0, err
 	}
-	count := (s.inFlight + batchSize - 1) / batchSize
+	count := load.Batches(s.inFlight)
 	for i, token := range tokens {
-		c, err := dial(ctx, a.addr, token)
+		c, err := load.Dial(ctx, a.addr, token)
 		if err != nil {
 			return 0, err
 		}
 		for batch := i; batch < count && err == nil; batch += len(tokens) {
-			_, err = c.submit(nextBatch(batchSize))
+			_, err = c.Submit(load.NextBatch(load.BatchSize))
 		}
-		c.close()
+		c.Close()
 		if err != nil {
 			return 0, err
 		}
 	}
-	return count * batchSize, nil
+	return count * load.BatchSize, nil
 }
 
 // allActive waits until as many are in flight as shall be.

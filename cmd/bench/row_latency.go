@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
 )
 
@@ -24,7 +25,7 @@ func latencyRow(ctx context.Context, b *bench) ([]report.Result, error) {
 		}
 		b.submitRate = report.Median(rates)
 	}
-	perSecond := b.submitRate / 2 / batchSize
+	perSecond := b.submitRate / 2 / load.BatchSize
 	var p50, p99, worst, late []float64
 	for range b.rounds {
 		if err := s.clear(ctx); err != nil {
@@ -34,23 +35,23 @@ func latencyRow(ctx context.Context, b *bench) ([]report.Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		lanes, err := dialCrowd(ctx, a.addr, token, 2*submitters)
+		lanes, err := load.DialCrowd(ctx, a.addr, token, 2*load.Submitters)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := lanes.submit(ctx, 50*batchSize); err != nil { // warm
+		if _, err := lanes.Submit(ctx, 50*load.BatchSize); err != nil { // warm
 			return nil, err
 		}
-		latency, lateness, err := openLoop(ctx, perSecond, b.latency, len(lanes), func(lane int) error {
-			_, err := lanes[lane].submit(nextBatch(batchSize))
+		latency, lateness, err := load.OpenLoop(ctx, perSecond, b.latency, len(lanes), func(lane int) error {
+			_, err := lanes[lane].Submit(load.NextBatch(load.BatchSize))
 			return err
 		})
-		lanes.close()
+		lanes.Close()
 		if err != nil {
 			return nil, err
 		}
-		p50, p99 = append(p50, quantile(latency, 50)), append(p99, quantile(latency, 99))
-		worst, late = append(worst, quantile(latency, 100)), append(late, quantile(lateness, 99))
+		p50, p99 = append(p50, load.Quantile(latency, 50)), append(p99, load.Quantile(latency, 99))
+		worst, late = append(worst, load.Quantile(latency, 100)), append(late, load.Quantile(lateness, 99))
 	}
 	return []report.Result{{
 		What: "p50 of a batch at half of the submit rate", Unit: "ms", Rounds: p50, Target: report.AtMost(3),

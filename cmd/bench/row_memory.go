@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
 )
 
@@ -22,7 +23,7 @@ func memoryRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := float64(b.memoryBatches * batchSize)
+	n := float64(b.memoryBatches * load.BatchSize)
 	// The same again without retention of tasks, and drained.
 	before, err := s.filledMemory(ctx, "--task-retention", "0")
 	if err != nil {
@@ -32,7 +33,7 @@ func memoryRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.redis.drained(ctx, (b.memoryBatches+1)*batchSize, w.Process); err != nil {
+	if _, err := s.redis.drained(ctx, (b.memoryBatches+1)*load.BatchSize, w.Process); err != nil {
 		return nil, err
 	}
 	w.Kill()
@@ -62,7 +63,7 @@ func (s *stack) queuedMemory(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	after, err := s.redis.memory(ctx)
-	return (after - before) / float64(s.memoryBatches*batchSize), err
+	return (after - before) / float64(s.memoryBatches*load.BatchSize), err
 }
 
 // filledMemory submits one batch, and returns the memory that is in use then; and then
@@ -72,11 +73,11 @@ func (s *stack) filledMemory(ctx context.Context, flags ...string) (before float
 	if err := s.clear(ctx); err != nil {
 		return 0, err
 	}
-	if err := s.fill(ctx, batchSize, flags...); err != nil {
+	if err := s.fill(ctx, load.BatchSize, flags...); err != nil {
 		return 0, err
 	}
 	if before, err = s.redis.memory(ctx); err != nil {
 		return 0, err
 	}
-	return before, s.fill(ctx, s.memoryBatches*batchSize, flags...)
+	return before, s.fill(ctx, s.memoryBatches*load.BatchSize, flags...)
 }

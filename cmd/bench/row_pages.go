@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 	"batchreset/tasks"
@@ -80,17 +81,17 @@ func failing(n int) string { return fmt.Sprintf("fails-%d", n) }
 
 // failedJob makes a job whose every instance fails.
 func (s *stack) failedJob(ctx context.Context, a *api, token string) (id string, err error) {
-	c, err := dial(ctx, a.addr, token)
+	c, err := load.Dial(ctx, a.addr, token)
 	if err != nil {
 		return "", err
 	}
-	defer c.close()
-	instances := make([]string, batchSize)
+	defer c.Close()
+	instances := make([]string, load.BatchSize)
 	for n := range instances {
 		instances[n] = failing(n)
 	}
 	body := fmt.Sprintf(`{"instance_ids":["%s"],"labels":{"only":"one"}}`, strings.Join(instances, `","`))
-	if id, err = c.submit([]byte(body)); err != nil {
+	if id, err = c.Submit([]byte(body)); err != nil {
 		return "", err
 	}
 	w, err := s.startWorker(ctx, 0, "--simulator-failure-rate", "1", "--max-attempts", "1")
@@ -99,8 +100,8 @@ func (s *stack) failedJob(ctx context.Context, a *api, token string) (id string,
 	}
 	defer w.Kill()
 	return id, harness.Until(ctx, patience, func(context.Context) error {
-		record, err := c.do(http.MethodGet, "/v1/jobs/"+id, "", nil)
-		if err == nil && !strings.Contains(string(record.body), fmt.Sprintf(`"state":%q`, tasks.JobFailed)) {
+		record, err := c.Do(http.MethodGet, "/v1/jobs/"+id, "", nil)
+		if err == nil && !strings.Contains(string(record.Body), fmt.Sprintf(`"state":%q`, tasks.JobFailed)) {
 			err = errors.New("the job has not failed yet")
 		}
 		return err
@@ -113,14 +114,14 @@ func (s *stack) history(ctx context.Context, a *api, token string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := submitAll(ctx, a, token, s.pagesEnded); err != nil {
+	if _, err := load.Submit(ctx, a.addr, token, s.pagesEnded); err != nil {
 		return err
 	}
 	if _, err := s.redis.drained(ctx, s.pagesEnded, w.Process); err != nil {
 		return err
 	}
 	w.Kill()
-	if _, err := submitAll(ctx, a, token, s.pagesOpen); err != nil {
+	if _, err := load.Submit(ctx, a.addr, token, s.pagesOpen); err != nil {
 		return err
 	}
 	const running = 100

@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"sync/atomic"
-	"time"
 
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/sync/errgroup"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
 )
 
@@ -31,19 +29,19 @@ func pollRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := dialCrowd(ctx, a.addr, token, pollers)
+	c, err := load.DialCrowd(ctx, a.addr, token, pollers)
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
+	defer c.Close()
 	direct := redis.NewClient(&redis.Options{Addr: s.redis.Addr, PoolSize: pollers})
 	defer func() { _ = direct.Close() }()
 
 	get := func(path, header string, status int) func(lane int) error {
 		return func(lane int) error {
-			a, err := c[lane].do(http.MethodGet, path, header, nil)
-			if err == nil && a.status != status {
-				err = fmt.Errorf("GET %s: the api answers %d %.200s", path, a.status, a.body)
+			a, err := c[lane].Do(http.MethodGet, path, header, nil)
+			if err == nil && a.Status != status {
+				err = fmt.Errorf("GET %s: the api answers %d %.200s", path, a.Status, a.Body)
 			}
 			return err
 		}
@@ -57,7 +55,7 @@ func pollRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	rates := make([][]float64, len(kinds))
 	for range b.rounds {
 		for i, poll := range kinds {
-			rate, err := closedLoop(ctx, b.polls, pollers, poll)
+			rate, err := load.ClosedLoop(ctx, b.polls, pollers, poll)
 			if err != nil {
 				return nil, err
 			}
@@ -81,39 +79,17 @@ func (s *stack) finishedJob(ctx context.Context, a *api, token string) (job, tag
 		return "", "", err
 	}
 	defer w.Kill()
-	c, err := dial(ctx, a.addr, token)
+	c, err := load.Dial(ctx, a.addr, token)
 	if err != nil {
 		return "", "", err
 	}
-	defer c.close()
-	if job, err = c.submit(nextBatch(batchSize)); err != nil {
+	defer c.Close()
+	if job, err = c.Submit(load.NextBatch(load.BatchSize)); err != nil {
 		return "", "", err
 	}
-	if err := c.await(ctx, job, patience); err != nil {
+	if err := c.Await(ctx, job, patience); err != nil {
 		return "", "", err
 	}
-	final, err := c.do(http.MethodGet, "/v1/jobs/"+job, "", nil)
-	return job, string(final.etag), err
-}
-
-// closedLoop makes calls on so many lanes for d, each after the answer to the one
-// before, and returns how many a second.
-func closedLoop(ctx context.Context, d time.Duration, lanes int, call func(lane int) error) (perSecond float64, err error) {
-	var calls atomic.Int64
-	g, ctx := errgroup.WithContext(ctx)
-	begin := time.Now()
-	for lane := range lanes {
-		g.Go(func() error {
-			n := int64(0)
-			defer func() { calls.Add(n) }()
-			for ; time.Since(begin) < d && ctx.Err() == nil; n++ {
-				if err := call(lane); err != nil {
-					return err
-				}
-			}
-			return ctx.Err()
-		})
-	}
-	err = g.Wait()
-	return float64(calls.Load()) / time.Since(begin).Seconds(), err
+	final, err := c.Do(http.MethodGet, "/v1/jobs/"+job, "", nil)
+	return job, string(final.ETag), err
 }

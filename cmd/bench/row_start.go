@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
 )
 
@@ -19,17 +20,17 @@ func startRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := dial(ctx, a.addr, token)
+	c, err := load.Dial(ctx, a.addr, token)
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
+	defer c.Close()
 	var times []float64
 	for i := range b.starts {
-		if _, err := c.submit(nextBatch(batchSize)); err != nil {
+		if _, err := c.Submit(load.NextBatch(load.BatchSize)); err != nil {
 			return nil, err
 		}
-		took, err := s.firstTask(ctx, i*batchSize)
+		took, err := s.firstTask(ctx, i*load.BatchSize)
 		if err != nil {
 			return nil, err
 		}
@@ -65,6 +66,6 @@ func (s *stack) firstTask(ctx context.Context, before int) (took time.Duration, 
 	if err != nil {
 		return 0, err
 	}
-	_, err = s.redis.drained(ctx, before+batchSize, w.Process)
+	_, err = s.redis.drained(ctx, before+load.BatchSize, w.Process)
 	return took, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
 )
 
@@ -52,17 +53,5 @@ func (s *stack) submitOurs(ctx context.Context, n int) (perSecond float64, err e
 		return 0, err
 	}
 	defer a.Kill()
-	return submitAll(ctx, a, token, n)
-}
-
-// alternate calls f and g, every other time in the other order: whatever favours the
-// first or the second of two measurements favours both sides.
-func alternate(i int, f, g func() error) error {
-	if i%2 == 1 {
-		f, g = g, f
-	}
-	if err := f(); err != nil {
-		return err
-	}
-	return g()
+	return load.Submit(ctx, a.addr, token, n)
 }

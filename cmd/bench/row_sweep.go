@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
@@ -49,10 +50,10 @@ func sweepRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	}
 	return []report.Result{{
 		What: "a pass over all open jobs", Unit: "s", Rounds: passes, Target: report.AtMost(180),
-		Note: fmt.Sprintf("%d jobs of %d, all due, by one process", len(jobs), batchSize),
+		Note: fmt.Sprintf("%d jobs of %d, all due, by one process", len(jobs), load.BatchSize),
 	}, {
 		What: "the same, against reading each record once", Unit: "x", Rounds: report.Ratios(passes, floors), Target: report.AtMost(50),
-		Note: fmt.Sprintf("which takes %.1f s; a pass looks up %d tasks, too", report.Median(floors), len(jobs)*batchSize),
+		Note: fmt.Sprintf("which takes %.1f s; a pass looks up %d tasks, too", report.Median(floors), len(jobs)*load.BatchSize),
 	}, {
 		What: "round trips for a job", Unit: "", Rounds: trips, Target: report.AtMost(1),
 		Note: "at 1 ms each",
@@ -66,7 +67,7 @@ func submitJobs(ctx context.Context, db *redisdb.DB, n int) ([]string, error) {
 	all.SetLimit(32)
 	for i := range ids {
 		all.Go(func() error {
-			instances := make([]string, batchSize)
+			instances := make([]string, load.BatchSize)
 			for k := range instances {
 				instances[k] = fmt.Sprintf("phone-%d-%d", i, k)
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sync/errgroup"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
 	"batchreset/cmd/harness"
 	"batchreset/tasks"
@@ -39,11 +40,11 @@ func waiterRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := dialCrowd(ctx, a.addr, token, b.waiters)
+	c, err := load.DialCrowd(ctx, a.addr, token, b.waiters)
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
+	defer c.Close()
 	kinds := []struct {
 		jobs           int
 		last, p99, cpu []float64
@@ -58,7 +59,7 @@ func waiterRow(ctx context.Context, b *bench) ([]report.Result, error) {
 			}
 			kind.last = append(kind.last, float64(told.Max())/1000)
 			kind.cpu = append(kind.cpu, milliseconds(during.cpu))
-			kind.p99 = append(kind.p99, quantile(told, 99))
+			kind.p99 = append(kind.p99, load.Quantile(told, 99))
 			memory = append(memory, float64(during.memory-before.memory)/float64(b.waiters)/1000)
 		}
 	}
@@ -66,7 +67,7 @@ func waiterRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.close()
+	c.Close()
 	after, err := a.left(ctx, before.goroutines)
 	if err != nil {
 		return nil, err
@@ -108,10 +109,10 @@ func enoughFiles(connections int) error {
 // tell makes jobs, lets everybody wait for one of them, half by long polls and half by
 // streams, and lets a worker finish them. It returns how long after the end of its job
 // each was told, in microseconds, and what the api used.
-func (s *stack) tell(ctx context.Context, a *api, c crowd, jobs int) (told *hdrhistogram.Histogram, during usage, err error) {
+func (s *stack) tell(ctx context.Context, a *api, c load.Crowd, jobs int) (told *hdrhistogram.Histogram, during usage, err error) {
 	ids := make([]string, jobs)
 	for i := range ids {
-		if ids[i], err = c[0].submit(nextBatch(batchSize)); err != nil {
+		if ids[i], err = c[0].Submit(load.NextBatch(load.BatchSize)); err != nil {
 			return nil, during, err
 		}
 	}
@@ -124,7 +125,7 @@ func (s *stack) tell(ctx context.Context, a *api, c crowd, jobs int) (told *hdrh
 	g.Go(func() (err error) {
 		for i, one := range c {
 			g.Go(func() (err error) {
-				times[i], err = one.wait(ids[i/2%jobs], i%2 == 0)
+				times[i], err = endOf(one, ids[i/2%jobs], i%2 == 0)
 				return err
 			})
 			// Not all come at once: the api would refuse those who wait too long for Redis.
@@ -146,28 +147,28 @@ func (s *stack) tell(ctx context.Context, a *api, c crowd, jobs int) (told *hdrh
 	worker.Kill()
 	after, err := cpuOf(a.Process)
 	during.cpu = after - before
-	told = newHistogram()
+	told = load.NewHistogram()
 	for _, t := range times {
-		record(told, t)
+		load.Record(told, t)
 	}
 	return told, during, err
 }
 
-// wait waits for the end of a job and returns how long ago that was by then.
-func (c *caller) wait(job string, poll bool) (time.Duration, error) {
+// endOf waits for the end of a job and returns how long ago that was by then.
+func endOf(c *load.Caller, job string, poll bool) (time.Duration, error) {
 	path, header := "/v1/jobs/"+job, "Prefer: wait=50\r\n"
 	if !poll {
 		path, header = path+"/events", ""
 	}
-	a, err := c.do(http.MethodGet, path, header, nil)
+	a, err := c.Do(http.MethodGet, path, header, nil)
 	now := time.Now()
 	if err != nil {
 		return 0, err
 	}
 	// A stream ends with the final record.
-	record := a.body[max(0, bytes.LastIndex(a.body, []byte(`{"job_id":"`))):]
+	record := a.Body[max(0, bytes.LastIndex(a.Body, []byte(`{"job_id":"`))):]
 	if !bytes.Contains(record, []byte(`"state":"`+tasks.JobSucceeded+`"`)) {
-		return 0, fmt.Errorf("GET %s: the api answers %d %.200s", path, a.status, record)
+		return 0, fmt.Errorf("GET %s: the api answers %d %.200s", path, a.Status, record)
 	}
 	_, rest, _ := bytes.Cut(record, []byte(`"finished_at":"`))
 	text, _, _ := bytes.Cut(rest, []byte(`"`))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"batchreset/cmd/bench/report"
 )
@@ -36,4 +37,21 @@ func rowNames() []string {
 		names = append(names, r.name)
 	}
 	return names
+}
+
+// patience is how long a job may take that nothing stands in the way of.
+const patience = 30 * time.Second
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// alternate calls f and g, every other time in the other order: whatever favours the
+// first or the second of two measurements favours both sides.
+func alternate(i int, f, g func() error) error {
+	if i%2 == 1 {
+		f, g = g, f
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	return g()
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"batchreset/cmd/bench/load"
 	"batchreset/cmd/harness"
 )
 
@@ -146,4 +147,15 @@ func (s *stack) up(ctx context.Context, w *workerProcess) error {
 		}
 		return err
 	})
+}
+
+// fill submits n instances and leaves no api behind.
+func (s *stack) fill(ctx context.Context, n int, flags ...string) error {
+	a, token, err := s.startTenant(ctx, flags...)
+	if err != nil {
+		return err
+	}
+	defer a.Kill()
+	_, err = load.Submit(ctx, a.addr, token, n)
+	return err
 }

@@ -1,4 +1,4 @@
-package main
+package load
 
 import (
 	"encoding/json"
@@ -22,13 +22,13 @@ func serve(t *testing.T, h http.HandlerFunc) (addr string) {
 	return s.Listener.Addr().String()
 }
 
-func dialTest(t *testing.T, addr string) *caller {
+func dialTest(t *testing.T, addr string) *Caller {
 	t.Helper()
-	c, err := dial(t.Context(), addr, "secret")
+	c, err := Dial(t.Context(), addr, "secret")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.close)
+	t.Cleanup(c.Close)
 	return c
 }
 
@@ -62,12 +62,12 @@ func TestACallerReadsEveryKindOfAnswer(t *testing.T) {
 		{"/other", http.StatusNotFound, "404 page not found\n"},
 		{"/echo", http.StatusOK, "POST secret yes body"},
 	} {
-		a, err := c.do(http.MethodPost, row.path, "X-More: yes\r\n", []byte("body"))
+		a, err := c.Do(http.MethodPost, row.path, "X-More: yes\r\n", []byte("body"))
 		if err != nil {
 			t.Fatalf("%s: %v", row.path, err)
 		}
-		if a.status != row.status || string(a.body) != row.body || string(a.etag) != `"7"` {
-			t.Errorf("%s: %d, tag %s, %.100q", row.path, a.status, a.etag, a.body)
+		if a.Status != row.status || string(a.Body) != row.body || string(a.ETag) != `"7"` {
+			t.Errorf("%s: %d, tag %s, %.100q", row.path, a.Status, a.ETag, a.Body)
 		}
 	}
 }
@@ -92,16 +92,16 @@ func TestSubmitPostsFullBatchesWithoutRepeats(t *testing.T) {
 		}
 		fmt.Fprintf(w, `{"error_code":"0","data":{"task_id":"%032x"}}`, posts)
 	})
-	c, err := dialCrowd(t.Context(), addr, "secret", 4)
+	c, err := DialCrowd(t.Context(), addr, "secret", 4)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.close()
-	rate, err := c.submit(t.Context(), 10*batchSize-5)
+	defer c.Close()
+	rate, err := c.Submit(t.Context(), 10*BatchSize-5)
 	if err != nil || rate <= 0 {
 		t.Fatalf("%v/s, %v", rate, err)
 	}
-	if posts != 10 || len(seen) != 10*batchSize {
+	if posts != 10 || len(seen) != 10*BatchSize {
 		t.Errorf("%d posts of %d instances", posts, len(seen))
 	}
 	for id, n := range seen {
@@ -113,7 +113,7 @@ func TestSubmitPostsFullBatchesWithoutRepeats(t *testing.T) {
 
 func TestARefusedSubmitIsAnError(t *testing.T) {
 	addr := serve(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusTooManyRequests) })
-	if _, err := dialTest(t, addr).submit(nextBatch(1)); err == nil || !strings.Contains(err.Error(), "429 no") {
+	if _, err := dialTest(t, addr).Submit(NextBatch(1)); err == nil || !strings.Contains(err.Error(), "429 no") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -139,13 +139,13 @@ func TestAwaitPollsUntilTheJobIsFinal(t *testing.T) {
 		fmt.Fprintf(w, `{"error_code":"0","data":{"state":%q}}`, state)
 	})
 	c := dialTest(t, addr)
-	if err := c.await(t.Context(), "good", time.Minute); err != nil || polls.Load() != 4 {
+	if err := c.Await(t.Context(), "good", time.Minute); err != nil || polls.Load() != 4 {
 		t.Errorf("%v after %d polls", err, polls.Load())
 	}
-	if err := c.await(t.Context(), "bad", time.Minute); err == nil || !strings.Contains(err.Error(), "ended as partial") {
+	if err := c.Await(t.Context(), "bad", time.Minute); err == nil || !strings.Contains(err.Error(), "ended as partial") {
 		t.Errorf("got %v", err)
 	}
-	if err := c.await(t.Context(), "slow", 5*time.Millisecond); !errors.Is(err, errSlow) {
+	if err := c.Await(t.Context(), "slow", 5*time.Millisecond); !errors.Is(err, ErrSlow) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -161,8 +161,8 @@ func TestAnOpenLoopDoesNotHideAStall(t *testing.T) {
 		}
 	})
 	c := dialTest(t, addr)
-	latency, late, err := openLoop(t.Context(), 500, 400*time.Millisecond, 1, func(int) error {
-		_, err := c.do(http.MethodGet, "/", "", nil)
+	latency, late, err := OpenLoop(t.Context(), 500, 400*time.Millisecond, 1, func(int) error {
+		_, err := c.Do(http.MethodGet, "/", "", nil)
 		return err
 	})
 	if err != nil {
@@ -184,14 +184,14 @@ func TestAnOpenLoopDoesNotHideAStall(t *testing.T) {
 
 func TestAnOpenLoopEndsWithTheFirstError(t *testing.T) {
 	broken := errors.New("broken")
-	if _, _, err := openLoop(t.Context(), 1000, time.Minute, 2, func(int) error { return broken }); !errors.Is(err, broken) {
+	if _, _, err := OpenLoop(t.Context(), 1000, time.Minute, 2, func(int) error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestAClosedLoopCountsCalls(t *testing.T) {
 	var calls atomic.Int64
-	rate, err := closedLoop(t.Context(), 20*time.Millisecond, 2, func(int) error {
+	rate, err := ClosedLoop(t.Context(), 20*time.Millisecond, 2, func(int) error {
 		calls.Add(1)
 		return nil
 	})

@@ -1,4 +1,4 @@
-package main
+package load
 
 import (
 	"context"
@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// openLoop makes calls that arrive by chance (Poisson), perSecond on average, for d,
+// OpenLoop makes calls that arrive by chance (Poisson), perSecond on average, for d,
 // whether or not the ones before have been answered. Each latency counts from the moment
 // at which the call was meant to start, so that a stall is paid by all calls that fell
 // into it. A call is made on the first lane that is free. Both histograms are in
 // microseconds; late is what the generator itself was late by.
-func openLoop(ctx context.Context, perSecond float64, d time.Duration, lanes int, call func(lane int) error) (latency, late *hdrhistogram.Histogram, err error) {
+func OpenLoop(ctx context.Context, perSecond float64, d time.Duration, lanes int, call func(lane int) error) (latency, late *hdrhistogram.Histogram, err error) {
 	arrivals := make(chan time.Time, 2*int(perSecond*d.Seconds())+1000) // the generator never waits
 	g, ctx := errgroup.WithContext(ctx)
 	each := make([]*hdrhistogram.Histogram, lanes)
 	for lane := range lanes {
-		each[lane] = newHistogram()
+		each[lane] = NewHistogram()
 		g.Go(func() error {
 			for meant := range arrivals {
 				if ctx.Err() != nil {
@@ -30,12 +30,12 @@ func openLoop(ctx context.Context, perSecond float64, d time.Duration, lanes int
 				if err := call(lane); err != nil {
 					return err
 				}
-				record(each[lane], time.Since(meant))
+				Record(each[lane], time.Since(meant))
 			}
 			return nil
 		})
 	}
-	late = newHistogram()
+	late = NewHistogram()
 	g.Go(func() error {
 		defer close(arrivals)
 		// Go's own timers are up to a millisecond late.
@@ -50,12 +50,12 @@ func openLoop(ctx context.Context, perSecond float64, d time.Duration, lanes int
 			if err := sleepUntil(ctx, meant); err != nil {
 				return err
 			}
-			record(late, time.Since(meant))
+			Record(late, time.Since(meant))
 			arrivals <- meant
 		}
 	})
 	err = g.Wait()
-	latency = newHistogram()
+	latency = NewHistogram()
 	for _, h := range each {
 		latency.Merge(h)
 	}
@@ -73,18 +73,4 @@ func sleepUntil(ctx context.Context, t time.Time) error {
 		_ = syscall.Nanosleep(&ts, nil) // interrupted: the loop sleeps on
 	}
 	return ctx.Err()
-}
-
-// newHistogram counts from a microsecond to a minute, in microseconds, to three digits.
-func newHistogram() *hdrhistogram.Histogram {
-	return hdrhistogram.New(1, time.Minute.Microseconds(), 3)
-}
-
-func record(h *hdrhistogram.Histogram, d time.Duration) {
-	_ = h.RecordValue(min(max(d.Microseconds(), 1), time.Minute.Microseconds())) // within its range
-}
-
-// quantile is in milliseconds.
-func quantile(h *hdrhistogram.Histogram, q float64) float64 {
-	return float64(h.ValueAtQuantile(q)) / 1000
 }
