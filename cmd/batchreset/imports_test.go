@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 	"cmd/bench":            {everything},
 	"cmd/bench/load":       {"tasks"},
 	"cmd/bench/report":     {},
+	"cmd/bench/stack":      {"go-redis"},
 
 	"api":           {"tasks", "api/ratelimit", "Echo"},
 	"api/ops":       {"tasks", "api/ratelimit", "Echo", "asynqmon"},
@@ -86,7 +87,7 @@ var testHelpers = map[string][]string{
 	"cmd/batchreset/call/calltest":         nil,
 	"cmd/batchreset/terminal/terminaltest": nil,
 	"cmd/harness/faketime":                 nil,
-	"cmd/harness":                          {"cmd/bench", "cmd/bench/load", "cmd/chaos", "api/nginxtest", "tasks/redisdb/redistest"},
+	"cmd/harness":                          {"cmd/bench", "cmd/bench/load", "cmd/bench/stack", "cmd/chaos", "api/nginxtest", "tasks/redisdb/redistest"},
 }
 
 // libraries are those that the arrows restrict; others go where they are needed.
@@ -183,8 +184,12 @@ func TestImportArrows(t *testing.T) {
 		{"let the processes import a driver", "cmd/batchreset/serve", "batchreset/worker/simulator", ""},
 		{"let the benchmark use the harness", "cmd/bench", "batchreset/cmd/harness", ""},
 		{
+			"keep what the benchmark says from what it measures", "cmd/bench/report", "batchreset/cmd/bench/stack",
+			"cmd/bench/report imports batchreset/cmd/bench/stack: cmd/bench/report may import only the standard library",
+		},
+		{
 			"keep the harness from what it starts", "cmd/batchreset/serve", "batchreset/cmd/harness",
-			"cmd/batchreset/serve imports batchreset/cmd/harness: only tests, cmd/bench, cmd/bench/load, cmd/chaos, api/nginxtest and tasks/redisdb/redistest may import it",
+			"cmd/batchreset/serve imports batchreset/cmd/harness: only tests, cmd/bench, cmd/bench/load, cmd/bench/stack, cmd/chaos, api/nginxtest and tasks/redisdb/redistest may import it",
 		},
 		{
 			"keep callers' commands from the store", "cmd/batchreset/call", "batchreset/tasks/redisdb",

@@ -7,25 +7,23 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"batchreset/cmd/bench/report"
-	"batchreset/cmd/harness"
+	"batchreset/cmd/bench/stack"
 )
 
 // bench is what the rows share.
 type bench struct {
 	sizes
 	dir      string // for logs and binaries
-	binary   string // the program under measurement
+	program  *stack.Program
 	profile  string // directory, or empty
 	progress io.Writer
-	help     map[string]string // of the program's commands
 
-	submitRate float64  // instances per second, once it has been measured
-	extras     []string // to be printed below the table
-	stacks     []*stack // open ones
+	submitRate float64        // instances per second, once it has been measured
+	extras     []string       // to be printed below the table
+	stacks     []*stack.Stack // open ones
 }
 
 // run runs the benchmark. Its error says so if a target was missed.
@@ -57,7 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 // measure measures the chosen rows.
 func measure(ctx context.Context, s settings, size sizes, args []string, progress io.Writer) (r report.Report, extras []string, err error) {
-	b := &bench{sizes: size, binary: s.binary, profile: s.profile, progress: progress}
+	b := &bench{sizes: size, profile: s.profile, progress: progress}
 	if b.dir = s.keep; b.dir == "" {
 		if b.dir, err = os.MkdirTemp("", "batchreset-bench"); err != nil {
 			return r, nil, err
@@ -66,7 +64,7 @@ func measure(ctx context.Context, s settings, size sizes, args []string, progres
 	}
 	r = report.Report{Machine: report.ThisMachine(ctx, args), Quick: s.quick}
 	fmt.Fprintf(progress, "load of this machine before the start: %s on %d cores\n", r.Machine.Load, r.Machine.Cores)
-	if err := b.prepare(ctx); err != nil {
+	if err := b.prepare(ctx, s.binary); err != nil {
 		return r, nil, err
 	}
 	if r.Machine.Redis, err = b.redisVersion(ctx); err != nil {
@@ -108,8 +106,8 @@ func (b *bench) measureRow(ctx context.Context, row row) []report.Result {
 	return results
 }
 
-// prepare makes the directories and builds the program under measurement.
-func (b *bench) prepare(ctx context.Context) error {
+// prepare makes the directories, and builds the program under measurement if none is given.
+func (b *bench) prepare(ctx context.Context, binary string) (err error) {
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return err
 	}
@@ -118,40 +116,15 @@ func (b *bench) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if b.binary == "" {
-		var err error
-		if b.binary, err = harness.Build(ctx, "", b.dir); err != nil {
-			return err
-		}
-	}
-	b.help = map[string]string{}
-	for _, command := range []string{"api", "worker"} {
-		out, _, err := harness.Run(ctx, b.binary, command, "--help")
-		if err != nil {
-			return err
-		}
-		b.help[command] = out
-	}
-	return nil
-}
-
-// ifKnown returns the flag with its value if the command has such a flag.
-func (b *bench) ifKnown(command, flag, value string) []string {
-	if !strings.Contains(b.help[command], flag+" ") {
-		return nil
-	}
-	return []string{flag, value}
+	b.program, err = stack.NewProgram(ctx, binary, b.dir)
+	return err
 }
 
 func (b *bench) redisVersion(ctx context.Context) (string, error) {
-	s, err := b.newStack(ctx, "version")
+	s, err := b.newStage(ctx, "version")
 	if err != nil {
 		return "", err
 	}
 	defer b.closeStacks()
-	text, err := s.redis.client.Info(ctx, "server").Result()
-	if err != nil {
-		return "", err
-	}
-	return infoField(text, "redis_version")
+	return s.Redis.Version(ctx)
 }

@@ -9,15 +9,17 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
+
+	"batchreset/cmd/bench/stack"
 )
 
 // payloadSize is that of our own task payload, about, in bytes.
 const payloadSize = 70
 
 // plainSubmit is asynq at its best: 256 goroutines that enqueue through one client.
-func plainSubmit(ctx context.Context, s *server, n int) (perSecond float64, err error) {
+func plainSubmit(ctx context.Context, r *stack.Redis, n int) (perSecond float64, err error) {
 	const goroutines = 256
-	rdb := redis.NewClient(&redis.Options{Addr: s.Addr})
+	rdb := redis.NewClient(&redis.Options{Addr: r.Addr})
 	defer func() { _ = rdb.Close() }()
 	client := asynq.NewClientFromRedisClient(rdb)
 	payload := []byte(strings.Repeat("x", payloadSize))
@@ -40,11 +42,11 @@ func plainSubmit(ctx context.Context, s *server, n int) (perSecond float64, err 
 
 // plainDrain is asynq plain: one server, default settings but concurrency 50, and a
 // handler that does nothing. The queue has been filled with n tasks.
-func plainDrain(ctx context.Context, s *server, n int) (perSecond float64, err error) {
-	srv := asynq.NewServer(asynq.RedisClientOpt{Addr: s.Addr}, asynq.Config{Concurrency: 50, LogLevel: asynq.FatalLevel})
+func plainDrain(ctx context.Context, r *stack.Redis, n int) (perSecond float64, err error) {
+	srv := asynq.NewServer(asynq.RedisClientOpt{Addr: r.Addr}, asynq.Config{Concurrency: 50, LogLevel: asynq.FatalLevel})
 	if err := srv.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })); err != nil {
 		return 0, err
 	}
 	defer srv.Shutdown()
-	return s.drained(ctx, n)
+	return r.Drained(ctx, n)
 }

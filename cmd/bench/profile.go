@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"batchreset/cmd/bench/load"
-	"batchreset/cmd/harness"
+	"batchreset/cmd/bench/stack"
 )
 
 // profileLasts is how long a CPU profile is taken; pprof counts in whole seconds.
@@ -23,28 +23,28 @@ func profileSize(perSecond float64) int {
 }
 
 // profileSubmit profiles an api under load.
-func (s *stack) profileSubmit(ctx context.Context) error {
-	if err := s.clear(ctx); err != nil {
+func (s *stage) profileSubmit(ctx context.Context) error {
+	if err := s.Clear(ctx); err != nil {
 		return err
 	}
-	a, token, err := s.startTenant(ctx)
+	a, token, err := s.StartTenant(ctx)
 	if err != nil {
 		return err
 	}
 	defer a.Kill()
-	session, err := s.login(ctx, a.ops)
+	session, err := s.Login(ctx, a.Ops)
 	if err != nil {
 		return err
 	}
-	return s.profiled(ctx, "submit", "api", a.ops, session, profileSize(s.submitRate), func(n int) error {
-		_, err := load.Submit(ctx, a.addr, token, n)
+	return s.profiled(ctx, "submit", "api", a.Ops, session, profileSize(s.submitRate), func(n int) error {
+		_, err := load.Submit(ctx, a.Addr, token, n)
 		return err
 	})
 }
 
 // profileDrain profiles a worker under load.
-func (s *stack) profileDrain(ctx context.Context, perSecond float64) error {
-	if err := s.clear(ctx); err != nil {
+func (s *stage) profileDrain(ctx context.Context, perSecond float64) error {
+	if err := s.Clear(ctx); err != nil {
 		return err
 	}
 	n := profileSize(perSecond)
@@ -52,37 +52,37 @@ func (s *stack) profileDrain(ctx context.Context, perSecond float64) error {
 	if err != nil {
 		return err
 	}
-	w, err := s.startWorker(ctx, 0)
+	w, err := s.StartWorker(ctx, 0)
 	if err != nil {
 		return err
 	}
 	defer w.Kill()
-	if err := w.WaitReady(ctx, 10*time.Second, func(ctx context.Context) error { return harness.Get(ctx, "http://"+w.ops+"/healthz") }); err != nil {
+	if err := w.WaitHealthy(ctx); err != nil {
 		return err
 	}
-	return s.profiled(ctx, "drain", "worker", w.ops, session, n, func(n int) error {
-		_, err := s.redis.drained(ctx, n, w.Process)
+	return s.profiled(ctx, "drain", "worker", w.Ops, session, n, func(n int) error {
+		_, err := s.Redis.Drained(ctx, n, w.Process)
 		return err
 	})
 }
 
-// fillAndLogIn is fill, and makes a session, which every process knows.
-func (s *stack) fillAndLogIn(ctx context.Context, n int) (*http.Cookie, error) {
-	a, token, err := s.startTenant(ctx)
+// fillAndLogIn is fill, and makes a session.
+func (s *stage) fillAndLogIn(ctx context.Context, n int) (*http.Cookie, error) {
+	a, token, err := s.StartTenant(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer a.Kill()
-	if _, err := load.Submit(ctx, a.addr, token, n); err != nil {
+	if _, err := load.Submit(ctx, a.Addr, token, n); err != nil {
 		return nil, err
 	}
-	return s.login(ctx, a.ops)
+	return s.Login(ctx, a.Ops)
 }
 
 // profiled does the work on n instances while a CPU profile of the process is saved, and
 // keeps what each command has cost Redis per instance for the end of the output.
-func (s *stack) profiled(ctx context.Context, name, process, ops string, session *http.Cookie, n int, work func(n int) error) error {
-	if err := s.redis.client.ConfigResetStat(ctx).Err(); err != nil {
+func (s *stage) profiled(ctx context.Context, name, process, ops string, session *http.Cookie, n int, work func(n int) error) error {
+	if err := s.Redis.Client.ConfigResetStat(ctx).Err(); err != nil {
 		return err
 	}
 	file := filepath.Join(s.profile, name+"-"+process+".cpu.pprof")
@@ -92,12 +92,12 @@ func (s *stack) profiled(ctx context.Context, name, process, ops string, session
 		saved <- download(ctx, url, session, file)
 	}()
 	err := work(n)
-	costs, statsErr := s.redis.commands(ctx)
+	costs, statsErr := s.Redis.Commands(ctx)
 	if err := errors.Join(err, statsErr, <-saved); err != nil {
 		return err
 	}
 	s.extras = append(s.extras, fmt.Sprintf("Redis commands of %s, %d instances (CPU profile of the %s: %s)\n%s",
-		name, n, process, file, commandTable(costs, n)))
+		name, n, process, file, stack.CommandTable(costs, n)))
 	return nil
 }
 

@@ -10,7 +10,7 @@ import (
 
 // drainRow compares one and two worker processes with asynq plain.
 func drainRow(ctx context.Context, b *bench) ([]report.Result, error) {
-	s, err := b.newStack(ctx, "drain")
+	s, err := b.newStage(ctx, "drain")
 	if err != nil {
 		return nil, err
 	}
@@ -47,19 +47,19 @@ func drainRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	}}, nil
 }
 
-func (s *stack) drainPlain(ctx context.Context, n int) (perSecond float64, err error) {
-	if err := s.clear(ctx); err != nil {
+func (s *stage) drainPlain(ctx context.Context, n int) (perSecond float64, err error) {
+	if err := s.Clear(ctx); err != nil {
 		return 0, err
 	}
-	if _, err := plainSubmit(ctx, s.redis, n); err != nil {
+	if _, err := plainSubmit(ctx, s.Redis, n); err != nil {
 		return 0, err
 	}
-	return plainDrain(ctx, s.redis, n)
+	return plainDrain(ctx, s.Redis, n)
 }
 
 // drainOurs returns the rate of so many fresh worker processes, in instances per second.
-func (s *stack) drainOurs(ctx context.Context, n, workers int) (perSecond float64, err error) {
-	if err := s.clear(ctx); err != nil {
+func (s *stage) drainOurs(ctx context.Context, n, workers int) (perSecond float64, err error) {
+	if err := s.Clear(ctx); err != nil {
 		return 0, err
 	}
 	if err := s.fill(ctx, n); err != nil {
@@ -67,12 +67,12 @@ func (s *stack) drainOurs(ctx context.Context, n, workers int) (perSecond float6
 	}
 	var processes []*harness.Process
 	for range workers {
-		w, err := s.startWorker(ctx, 0)
+		w, err := s.StartWorker(ctx, 0)
 		if err != nil {
 			return 0, err
 		}
 		defer w.Kill()
 		processes = append(processes, w.Process)
 	}
-	return s.redis.drained(ctx, n, processes...)
+	return s.Redis.Drained(ctx, n, processes...)
 }

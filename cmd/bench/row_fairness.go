@@ -9,23 +9,24 @@ import (
 
 	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
+	"batchreset/cmd/bench/stack"
 	"batchreset/cmd/harness"
 )
 
 // fairnessRow measures how long a small job takes while a large tenant has a long queue,
 // against the same on an idle system. Which queues a tenant uses is the service's choice.
 func fairnessRow(ctx context.Context, b *bench) ([]report.Result, error) {
-	s, err := b.newStack(ctx, "fairness")
+	s, err := b.newStage(ctx, "fairness")
 	if err != nil {
 		return nil, err
 	}
-	f := &fairness{stack: s}
+	f := &fairness{stage: s}
 	defer f.close()
-	if f.api, err = s.startAPI(ctx); err != nil {
+	if f.api, err = s.StartAPI(ctx); err != nil {
 		return nil, err
 	}
 	// A few milliseconds, so that it is its slots that the worker is short of.
-	if f.worker, err = s.startWorker(ctx, 5*time.Millisecond); err != nil {
+	if f.worker, err = s.StartWorker(ctx, 5*time.Millisecond); err != nil {
 		return nil, err
 	}
 	if err := f.meet(ctx); err != nil {
@@ -54,9 +55,9 @@ func fairnessRow(ctx context.Context, b *bench) ([]report.Result, error) {
 
 // fairness is a large tenant and its neighbours.
 type fairness struct {
-	*stack
-	api       *api
-	worker    *workerProcess
+	*stage
+	api       *stack.API
+	worker    *stack.Worker
 	large     *tenant
 	small     []*tenant
 	submitted int
@@ -75,11 +76,11 @@ type tenant struct {
 }
 
 func (f *fairness) newTenant(ctx context.Context, name string) (*tenant, error) {
-	token, err := f.token(ctx, name)
+	token, err := f.Token(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	c, err := load.Dial(ctx, f.api.addr, token)
+	c, err := load.Dial(ctx, f.api.Addr, token)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +141,7 @@ func (f *fairness) probe(ctx context.Context, c *load.Caller) (queue string, err
 }
 
 func (f *fairness) queueOf(ctx context.Context, job string) (string, error) {
-	queue, err := f.redis.client.HGet(ctx, "reset:{"+job+"}", "queue").Result()
+	queue, err := f.Redis.Client.HGet(ctx, "reset:{"+job+"}", "queue").Result()
 	if err != nil {
 		return "", fmt.Errorf("the record of job %s does not tell its queue: %w", job, err)
 	}
@@ -174,7 +175,7 @@ func (f *fairness) sharedQueues(t *tenant) (n int) {
 
 // idle measures a tenant's jobs while there are no others.
 func (f *fairness) idle(ctx context.Context, t *tenant) error {
-	if _, err := f.redis.drained(ctx, f.submitted, f.worker.Process); err != nil {
+	if _, err := f.Redis.Drained(ctx, f.submitted, f.worker.Process); err != nil {
 		return err
 	}
 	const warm = 2
@@ -224,7 +225,7 @@ func (f *fairness) crowded(ctx context.Context, t *tenant) error {
 		if f.large.queues[queue] {
 			t.met++
 		}
-		done, err := f.redis.processed(ctx)
+		done, err := f.Redis.Processed(ctx)
 		if err != nil {
 			return err
 		}
@@ -237,7 +238,7 @@ func (f *fairness) crowded(ctx context.Context, t *tenant) error {
 
 // fillUp makes the large tenant's queue as long as it shall be.
 func (f *fairness) fillUp(ctx context.Context) error {
-	done, err := f.redis.processed(ctx)
+	done, err := f.Redis.Processed(ctx)
 	if err != nil {
 		return err
 	}
@@ -245,7 +246,7 @@ func (f *fairness) fillUp(ctx context.Context) error {
 	if missing < load.BatchSize {
 		return nil
 	}
-	if _, err := load.Submit(ctx, f.api.addr, f.large.token, missing); err != nil {
+	if _, err := load.Submit(ctx, f.api.Addr, f.large.token, missing); err != nil {
 		return err
 	}
 	f.submitted += load.Batches(missing) * load.BatchSize

@@ -9,6 +9,7 @@ import (
 
 	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
+	"batchreset/cmd/bench/stack"
 	"batchreset/cmd/harness"
 )
 
@@ -47,26 +48,26 @@ func growthRow(ctx context.Context, b *bench) ([]report.Result, error) {
 // (SIGSTOP) but for its turn. It never comes to the bottom of the queue: a worker that
 // finds nothing rests, and that would be measured, too.
 type deep struct {
-	*stack
+	*stage
 	depth     int
 	submitted int
 	lanes     load.Crowd
-	worker    *workerProcess
+	worker    *stack.Worker
 
 	submits, drains []float64 // instances per second
 }
 
 func (b *bench) newDeep(ctx context.Context, name string, depth int) (*deep, error) {
-	s, err := b.newStack(ctx, name)
+	s, err := b.newStage(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	a, token, err := s.startTenant(ctx)
+	a, token, err := s.StartTenant(ctx)
 	if err != nil {
 		return nil, err
 	}
-	d := &deep{stack: s, depth: depth}
-	if d.lanes, err = load.DialCrowd(ctx, a.addr, token, load.Submitters); err != nil {
+	d := &deep{stage: s, depth: depth}
+	if d.lanes, err = load.DialCrowd(ctx, a.Addr, token, load.Submitters); err != nil {
 		return nil, err
 	}
 	// And a turn's worth for the worker to get up.
@@ -74,7 +75,7 @@ func (b *bench) newDeep(ctx context.Context, name string, depth int) (*deep, err
 		return nil, err
 	}
 	d.submits = nil // what begins on an empty Redis is not meant
-	if d.worker, err = s.startWorker(ctx, 0); err != nil {
+	if d.worker, err = s.StartWorker(ctx, 0); err != nil {
 		return nil, err
 	}
 	if err := d.sink(ctx); err != nil {
@@ -97,7 +98,7 @@ func (d *deep) turn(ctx context.Context, n int) error {
 	if err := d.submit(ctx, n); err != nil {
 		return err
 	}
-	before, err := d.redis.processed(ctx)
+	before, err := d.Redis.Processed(ctx)
 	if err != nil {
 		return err
 	}
@@ -112,7 +113,7 @@ func (d *deep) turn(ctx context.Context, n int) error {
 	if err := d.worker.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	after, err := d.redis.processed(ctx)
+	after, err := d.Redis.Processed(ctx)
 	d.drains = append(d.drains, float64(after-before)/took.Seconds())
 	return err
 }
@@ -120,7 +121,7 @@ func (d *deep) turn(ctx context.Context, n int) error {
 // sink waits until the queue is down to its depth.
 func (d *deep) sink(ctx context.Context) error {
 	for begin := time.Now(); ; {
-		done, err := d.redis.processed(ctx)
+		done, err := d.Redis.Processed(ctx)
 		if err != nil || d.submitted-done <= d.depth {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
+	"batchreset/cmd/bench/stack"
 	"batchreset/cmd/harness"
 )
 
@@ -15,7 +16,7 @@ import (
 // the worker costs Redis meanwhile: looking for tasks more often makes the first shorter
 // and the second dearer.
 func idleRow(ctx context.Context, b *bench) ([]report.Result, error) {
-	s, err := b.newStack(ctx, "idle")
+	s, err := b.newStage(ctx, "idle")
 	if err != nil {
 		return nil, err
 	}
@@ -27,10 +28,10 @@ func idleRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	for i := range b.idleRounds {
 		var with, without float64
 		if err := alternate(i, func() (err error) {
-			if err := s.clear(ctx); err != nil {
+			if err := s.Clear(ctx); err != nil {
 				return err
 			}
-			without, err = s.redis.load(ctx, b.idleCPU)
+			without, err = s.Redis.CPUShare(ctx, b.idleCPU)
 			return err
 		}, func() (err error) {
 			var own float64
@@ -52,26 +53,26 @@ func idleRow(ctx context.Context, b *bench) ([]report.Result, error) {
 }
 
 // idleBatches returns the time of each batch in milliseconds.
-func (s *stack) idleBatches(ctx context.Context) ([]float64, error) {
-	a, token, err := s.startTenant(ctx)
+func (s *stage) idleBatches(ctx context.Context) ([]float64, error) {
+	a, token, err := s.StartTenant(ctx)
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.startWorker(ctx, 0)
+	w, err := s.StartWorker(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.up(ctx, w); err != nil {
+	if err := s.WaitUp(ctx, w); err != nil {
 		return nil, err
 	}
-	c, err := load.Dial(ctx, a.addr, token)
+	c, err := load.Dial(ctx, a.Addr, token)
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
 	var times []float64
 	const warm = 3
-	for i := range s.bench.idleBatches + warm {
+	for i := range s.sizes.idleBatches + warm {
 		// At any moment between two looks of the worker.
 		if !harness.Pause(ctx, time.Duration(rand.Int64N(int64(2*s.idleGap)))) {
 			return nil, ctx.Err()
@@ -89,28 +90,28 @@ func (s *stack) idleBatches(ctx context.Context) ([]float64, error) {
 
 // idleWorker returns what Redis and a worker use while the worker has nothing to do, in
 // percent of a core.
-func (s *stack) idleWorker(ctx context.Context) (redis, worker float64, err error) {
-	if err := s.clear(ctx); err != nil {
+func (s *stage) idleWorker(ctx context.Context) (redis, worker float64, err error) {
+	if err := s.Clear(ctx); err != nil {
 		return 0, 0, err
 	}
-	w, err := s.startWorker(ctx, 0)
+	w, err := s.StartWorker(ctx, 0)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer w.Kill()
-	if err := s.up(ctx, w); err != nil {
+	if err := s.WaitUp(ctx, w); err != nil {
 		return 0, 0, err
 	}
 	if !harness.Pause(ctx, time.Second) { // its start is not meant
 		return 0, 0, ctx.Err()
 	}
-	before, err := cpuOf(w.Process)
+	before, err := stack.CPUTime(w.Process)
 	if err != nil {
 		return 0, 0, err
 	}
-	if redis, err = s.redis.load(ctx, s.idleCPU); err != nil {
+	if redis, err = s.Redis.CPUShare(ctx, s.idleCPU); err != nil {
 		return 0, 0, err
 	}
-	after, err := cpuOf(w.Process)
+	after, err := stack.CPUTime(w.Process)
 	return redis, 100 * (after - before).Seconds() / s.idleCPU.Seconds(), err
 }

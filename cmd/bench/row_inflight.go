@@ -10,6 +10,7 @@ import (
 
 	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
+	"batchreset/cmd/bench/stack"
 	"batchreset/cmd/harness"
 )
 
@@ -19,7 +20,7 @@ const queueFlag, queueCount = "--queues", "16"
 // inFlightRow measures one worker process with many long resets in flight: its memory,
 // what its leases cost Redis meanwhile, and what asynq's LREM costs when they finish.
 func inFlightRow(ctx context.Context, b *bench) ([]report.Result, error) {
-	s, err := b.newStack(ctx, "inflight")
+	s, err := b.newStage(ctx, "inflight")
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +28,7 @@ func inFlightRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.startWorker(ctx, b.inFlightLasts, append(b.ifKnown("worker", queueFlag, queueCount), "--concurrency", strconv.Itoa(b.inFlight))...)
+	w, err := s.StartWorker(ctx, b.inFlightLasts, append(b.program.IfKnown("worker", queueFlag, queueCount), "--concurrency", strconv.Itoa(b.inFlight))...)
 	if err != nil {
 		return nil, err
 	}
@@ -37,34 +38,34 @@ func inFlightRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if !harness.Pause(ctx, b.inFlightLasts/60) { // the rush is over
 		return nil, ctx.Err()
 	}
-	if err := s.redis.client.ConfigResetStat(ctx).Err(); err != nil {
+	if err := s.Redis.Client.ConfigResetStat(ctx).Err(); err != nil {
 		return nil, err
 	}
-	load, err := s.redis.load(ctx, b.inFlightWindow)
+	share, err := s.Redis.CPUShare(ctx, b.inFlightWindow)
 	if err != nil {
 		return nil, err
 	}
-	rss, err := peakRSSOf(w.Process)
+	rss, err := stack.PeakRSS(w.Process)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.finished(ctx, submitted, w); err != nil {
 		return nil, err
 	}
-	costs, err := s.redis.commands(ctx)
+	costs, err := s.Redis.Commands(ctx)
 	if err != nil {
 		return nil, err
 	}
-	lrem := commandCost{}
+	lrem := stack.CommandCost{}
 	for _, c := range costs {
-		if c.name == "lrem" {
+		if c.Name == "lrem" {
 			lrem = c
 		}
 	}
-	if lrem.calls == 0 {
+	if lrem.Calls == 0 {
 		return nil, fmt.Errorf("asynq has called no LREM: the way in which it finishes a task has changed")
 	}
-	queues, err := s.redis.client.SCard(ctx, "asynq:queues").Result()
+	queues, err := s.Redis.Client.SCard(ctx, "asynq:queues").Result()
 	if err != nil {
 		return nil, err
 	}
@@ -72,18 +73,18 @@ func inFlightRow(ctx context.Context, b *bench) ([]report.Result, error) {
 		What: "peak RSS of the worker", Unit: "MiB", Rounds: []float64{float64(rss) / (1 << 20)}, Target: report.AtMost(250),
 		Note: fmt.Sprintf("%d resets of %s (half to one and a half), %d tenants, %d queues", b.inFlight, b.inFlightLasts, b.inFlightSplit, queues),
 	}, {
-		What: "Redis meanwhile (leases)", Unit: "% of a core", Rounds: []float64{load}, Target: report.AtMost(15),
+		What: "Redis meanwhile (leases)", Unit: "% of a core", Rounds: []float64{share}, Target: report.AtMost(15),
 		Note: fmt.Sprintf("over %s; asynq extends leases every 5 s", b.inFlightWindow),
 	}, {
-		What: "asynq's LREM when they finish", Unit: "us", Rounds: []float64{float64(lrem.usec) / float64(lrem.calls)}, Target: report.AtMost(10),
-		Note: fmt.Sprintf("average of %d calls, from all in flight down to none", lrem.calls),
+		What: "asynq's LREM when they finish", Unit: "us", Rounds: []float64{float64(lrem.Usec) / float64(lrem.Calls)}, Target: report.AtMost(10),
+		Note: fmt.Sprintf("average of %d calls, from all in flight down to none", lrem.Calls),
 	}}, nil
 }
 
 // submitForMany submits what shall be in flight, for many tenants, so that it spreads
 // over the queues. It returns how many instances.
-func (s *stack) submitForMany(ctx context.Context) (n int, err error) {
-	a, err := s.startAPI(ctx, s.ifKnown("api", queueFlag, queueCount)...)
+func (s *stage) submitForMany(ctx context.Context) (n int, err error) {
+	a, err := s.StartAPI(ctx, s.program.IfKnown("api", queueFlag, queueCount)...)
 	if err != nil {
 		return 0, err
 	}
@@ -93,7 +94,7 @@ func (s *stack) submitForMany(ctx context.Context) (n int, err error) {
 	g.SetLimit(2)
 	for i := range tokens {
 		g.Go(func() (err error) {
-			tokens[i], err = s.token(gctx, "tenant-"+strconv.Itoa(i))
+			tokens[i], err = s.Token(gctx, "tenant-"+strconv.Itoa(i))
 			return err
 		})
 	}
@@ -102,7 +103,7 @@ func (s *stack) submitForMany(ctx context.Context) (n int, err error) {
 	}
 	count := load.Batches(s.inFlight)
 	for i, token := range tokens {
-		c, err := load.Dial(ctx, a.addr, token)
+		c, err := load.Dial(ctx, a.Addr, token)
 		if err != nil {
 			return 0, err
 		}
@@ -118,12 +119,12 @@ func (s *stack) submitForMany(ctx context.Context) (n int, err error) {
 }
 
 // allActive waits until as many are in flight as shall be.
-func (s *stack) allActive(ctx context.Context, w *workerProcess) error {
+func (s *stage) allActive(ctx context.Context, w *stack.Worker) error {
 	return harness.Until(ctx, patience, func(ctx context.Context) error {
 		if err := w.Check(); err != nil {
 			return err
 		}
-		n, err := s.redis.active(ctx)
+		n, err := s.Redis.Active(ctx)
 		if err == nil && n < s.inFlight {
 			err = fmt.Errorf("%d of %d resets are in flight", n, s.inFlight)
 		}
@@ -132,9 +133,9 @@ func (s *stack) allActive(ctx context.Context, w *workerProcess) error {
 }
 
 // finished waits until n tasks are finished, looking seldom.
-func (s *stack) finished(ctx context.Context, n int, w *workerProcess) error {
+func (s *stage) finished(ctx context.Context, n int, w *stack.Worker) error {
 	for {
-		done, err := s.redis.processed(ctx)
+		done, err := s.Redis.Processed(ctx)
 		if err != nil || done >= n {
 			return err
 		}

@@ -10,7 +10,7 @@ import (
 
 // latencyRow measures how long a submit takes at half of the rate that was measured.
 func latencyRow(ctx context.Context, b *bench) ([]report.Result, error) {
-	s, err := b.newStack(ctx, "latency")
+	s, err := b.newStage(ctx, "latency")
 	if err != nil {
 		return nil, err
 	}
@@ -28,14 +28,14 @@ func latencyRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	perSecond := b.submitRate / 2 / load.BatchSize
 	var p50, p99, worst, late []float64
 	for range b.rounds {
-		if err := s.clear(ctx); err != nil {
+		if err := s.Clear(ctx); err != nil {
 			return nil, err
 		}
-		a, token, err := s.startTenant(ctx)
+		a, token, err := s.StartTenant(ctx)
 		if err != nil {
 			return nil, err
 		}
-		lanes, err := load.DialCrowd(ctx, a.addr, token, 2*load.Submitters)
+		lanes, err := load.DialCrowd(ctx, a.Addr, token, 2*load.Submitters)
 		if err != nil {
 			return nil, err
 		}

@@ -15,7 +15,7 @@ import (
 // finished and asynq keeps nothing of it. What is there once for all (tokens, scripts,
 // indexes with one entry) does not count.
 func memoryRow(ctx context.Context, b *bench) ([]report.Result, error) {
-	s, err := b.newStack(ctx, "memory")
+	s, err := b.newStage(ctx, "memory")
 	if err != nil {
 		return nil, err
 	}
@@ -29,20 +29,20 @@ func memoryRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.startWorker(ctx, 0)
+	w, err := s.StartWorker(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.redis.drained(ctx, (b.memoryBatches+1)*load.BatchSize, w.Process); err != nil {
+	if _, err := s.Redis.Drained(ctx, (b.memoryBatches+1)*load.BatchSize, w.Process); err != nil {
 		return nil, err
 	}
 	w.Kill()
-	after, err := s.redis.memory(ctx)
+	after, err := s.Redis.Memory(ctx)
 	if err != nil {
 		return nil, err
 	}
 	// The sweeper takes a finished job out of this index after a minute.
-	open, err := s.redis.client.MemoryUsage(ctx, "reset:open", 0).Result()
+	open, err := s.Redis.Client.MemoryUsage(ctx, "reset:open", 0).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, err
 	}
@@ -57,26 +57,26 @@ func memoryRow(ctx context.Context, b *bench) ([]report.Result, error) {
 }
 
 // queuedMemory returns the bytes of a queued instance, with default settings.
-func (s *stack) queuedMemory(ctx context.Context) (float64, error) {
+func (s *stage) queuedMemory(ctx context.Context) (float64, error) {
 	before, err := s.filledMemory(ctx)
 	if err != nil {
 		return 0, err
 	}
-	after, err := s.redis.memory(ctx)
+	after, err := s.Redis.Memory(ctx)
 	return (after - before) / float64(s.memoryBatches*load.BatchSize), err
 }
 
 // filledMemory submits one batch, and returns the memory that is in use then; and then
 // submits the batches that are to be measured. No api is left behind either time, because
 // connections take memory, too.
-func (s *stack) filledMemory(ctx context.Context, flags ...string) (before float64, err error) {
-	if err := s.clear(ctx); err != nil {
+func (s *stage) filledMemory(ctx context.Context, flags ...string) (before float64, err error) {
+	if err := s.Clear(ctx); err != nil {
 		return 0, err
 	}
 	if err := s.fill(ctx, load.BatchSize, flags...); err != nil {
 		return 0, err
 	}
-	if before, err = s.redis.memory(ctx); err != nil {
+	if before, err = s.Redis.Memory(ctx); err != nil {
 		return 0, err
 	}
 	return before, s.fill(ctx, s.memoryBatches*load.BatchSize, flags...)

@@ -12,6 +12,7 @@ import (
 
 	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
+	"batchreset/cmd/bench/stack"
 	"batchreset/cmd/harness"
 	"batchreset/tasks"
 )
@@ -23,11 +24,11 @@ type sitePage struct{ what, path string }
 // have finished and many are open, a few of them being reset. The oldest job of all has
 // the only failures, and the only label.
 func pageRow(ctx context.Context, b *bench) ([]report.Result, error) {
-	s, err := b.newStack(ctx, "pages")
+	s, err := b.newStage(ctx, "pages")
 	if err != nil {
 		return nil, err
 	}
-	a, token, err := s.startTenant(ctx, "--task-retention", "0")
+	a, token, err := s.StartTenant(ctx, "--task-retention", "0")
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +39,7 @@ func pageRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err := s.history(ctx, a, token); err != nil {
 		return nil, err
 	}
-	session, err := s.login(ctx, a.ops)
+	session, err := s.Login(ctx, a.Ops)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func pageRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	}
 	var results []report.Result
 	for _, page := range pages {
-		took, err := pageTimes(ctx, "http://"+a.ops+page.path, session, b.looks)
+		took, err := pageTimes(ctx, "http://"+a.Ops+page.path, session, b.looks)
 		if err != nil {
 			return results, err
 		}
@@ -80,8 +81,8 @@ func pageRow(ctx context.Context, b *bench) ([]report.Result, error) {
 func failing(n int) string { return fmt.Sprintf("fails-%d", n) }
 
 // failedJob makes a job whose every instance fails.
-func (s *stack) failedJob(ctx context.Context, a *api, token string) (id string, err error) {
-	c, err := load.Dial(ctx, a.addr, token)
+func (s *stage) failedJob(ctx context.Context, a *stack.API, token string) (id string, err error) {
+	c, err := load.Dial(ctx, a.Addr, token)
 	if err != nil {
 		return "", err
 	}
@@ -94,7 +95,7 @@ func (s *stack) failedJob(ctx context.Context, a *api, token string) (id string,
 	if id, err = c.Submit([]byte(body)); err != nil {
 		return "", err
 	}
-	w, err := s.startWorker(ctx, 0, "--simulator-failure-rate", "1", "--max-attempts", "1")
+	w, err := s.StartWorker(ctx, 0, "--simulator-failure-rate", "1", "--max-attempts", "1")
 	if err != nil {
 		return "", err
 	}
@@ -109,27 +110,27 @@ func (s *stack) failedJob(ctx context.Context, a *api, token string) (id string,
 }
 
 // history lets many instances finish and leaves others open.
-func (s *stack) history(ctx context.Context, a *api, token string) error {
-	w, err := s.startWorker(ctx, 0)
+func (s *stage) history(ctx context.Context, a *stack.API, token string) error {
+	w, err := s.StartWorker(ctx, 0)
 	if err != nil {
 		return err
 	}
-	if _, err := load.Submit(ctx, a.addr, token, s.pagesEnded); err != nil {
+	if _, err := load.Submit(ctx, a.Addr, token, s.pagesEnded); err != nil {
 		return err
 	}
-	if _, err := s.redis.drained(ctx, s.pagesEnded, w.Process); err != nil {
+	if _, err := s.Redis.Drained(ctx, s.pagesEnded, w.Process); err != nil {
 		return err
 	}
 	w.Kill()
-	if _, err := load.Submit(ctx, a.addr, token, s.pagesOpen); err != nil {
+	if _, err := load.Submit(ctx, a.Addr, token, s.pagesOpen); err != nil {
 		return err
 	}
 	const running = 100
-	if _, err := s.startWorker(ctx, time.Hour, "--attempt-timeout", "3h"); err != nil {
+	if _, err := s.StartWorker(ctx, time.Hour, "--attempt-timeout", "3h"); err != nil {
 		return err
 	}
 	return harness.Until(ctx, patience, func(ctx context.Context) error {
-		n, err := s.redis.active(ctx)
+		n, err := s.Redis.Active(ctx)
 		if err == nil && n < min(running, s.pagesOpen) {
 			err = fmt.Errorf("%d instances are being reset", n)
 		}

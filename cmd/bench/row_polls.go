@@ -9,6 +9,7 @@ import (
 
 	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
+	"batchreset/cmd/bench/stack"
 )
 
 // pollers is how many connections poll at the same time.
@@ -17,11 +18,11 @@ const pollers = 16
 // pollRow measures how many status polls of a finished job one api answers. Two simpler
 // things measured in the same rounds say what the machine and the HTTP library allow.
 func pollRow(ctx context.Context, b *bench) ([]report.Result, error) {
-	s, err := b.newStack(ctx, "polls")
+	s, err := b.newStage(ctx, "polls")
 	if err != nil {
 		return nil, err
 	}
-	a, token, err := s.startTenant(ctx)
+	a, token, err := s.StartTenant(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -29,12 +30,12 @@ func pollRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := load.DialCrowd(ctx, a.addr, token, pollers)
+	c, err := load.DialCrowd(ctx, a.Addr, token, pollers)
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	direct := redis.NewClient(&redis.Options{Addr: s.redis.Addr, PoolSize: pollers})
+	direct := redis.NewClient(&redis.Options{Addr: s.Redis.Addr, PoolSize: pollers})
 	defer func() { _ = direct.Close() }()
 
 	get := func(path, header string, status int) func(lane int) error {
@@ -73,13 +74,13 @@ func pollRow(ctx context.Context, b *bench) ([]report.Result, error) {
 }
 
 // finishedJob makes a job, lets a worker finish it, and returns its ID and its tag.
-func (s *stack) finishedJob(ctx context.Context, a *api, token string) (job, tag string, err error) {
-	w, err := s.startWorker(ctx, 0)
+func (s *stage) finishedJob(ctx context.Context, a *stack.API, token string) (job, tag string, err error) {
+	w, err := s.StartWorker(ctx, 0)
 	if err != nil {
 		return "", "", err
 	}
 	defer w.Kill()
-	c, err := load.Dial(ctx, a.addr, token)
+	c, err := load.Dial(ctx, a.Addr, token)
 	if err != nil {
 		return "", "", err
 	}

@@ -12,15 +12,15 @@ import (
 
 // startRow measures the time from the exec of a worker to its first task.
 func startRow(ctx context.Context, b *bench) ([]report.Result, error) {
-	s, err := b.newStack(ctx, "start")
+	s, err := b.newStage(ctx, "start")
 	if err != nil {
 		return nil, err
 	}
-	a, token, err := s.startTenant(ctx)
+	a, token, err := s.StartTenant(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c, err := load.Dial(ctx, a.addr, token)
+	c, err := load.Dial(ctx, a.Addr, token)
 	if err != nil {
 		return nil, err
 	}
@@ -44,19 +44,19 @@ func startRow(ctx context.Context, b *bench) ([]report.Result, error) {
 
 // firstTask starts a worker on a queue with one batch, and ends it when that is done, so
 // that the next one finds no task of a dead worker. Before were finished by others.
-func (s *stack) firstTask(ctx context.Context, before int) (took time.Duration, err error) {
+func (s *stage) firstTask(ctx context.Context, before int) (took time.Duration, err error) {
 	begin := time.Now()
-	w, err := s.startWorker(ctx, 0)
+	w, err := s.StartWorker(ctx, 0)
 	if err != nil {
 		return 0, err
 	}
 	defer w.Kill()
 	err = w.WaitReady(ctx, patience, func(ctx context.Context) error {
-		inHand, err := s.redis.active(ctx)
+		inHand, err := s.Redis.Active(ctx)
 		if err != nil {
 			return err
 		}
-		done, err := s.redis.processed(ctx)
+		done, err := s.Redis.Processed(ctx)
 		if err == nil && inHand == 0 && done == before {
 			err = errors.New("no task is taken")
 		}
@@ -66,6 +66,6 @@ func (s *stack) firstTask(ctx context.Context, before int) (took time.Duration, 
 	if err != nil {
 		return 0, err
 	}
-	_, err = s.redis.drained(ctx, before+load.BatchSize, w.Process)
+	_, err = s.Redis.Drained(ctx, before+load.BatchSize, w.Process)
 	return took, err
 }

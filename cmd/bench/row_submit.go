@@ -10,17 +10,17 @@ import (
 
 // submitRow compares submitting over HTTP with asynq at its best.
 func submitRow(ctx context.Context, b *bench) ([]report.Result, error) {
-	s, err := b.newStack(ctx, "submit")
+	s, err := b.newStage(ctx, "submit")
 	if err != nil {
 		return nil, err
 	}
 	var plain, ours []float64
 	for i := range b.rounds {
 		if err := alternate(i, func() error {
-			if err := s.clear(ctx); err != nil {
+			if err := s.Clear(ctx); err != nil {
 				return err
 			}
-			rate, err := plainSubmit(ctx, s.redis, b.submit)
+			rate, err := plainSubmit(ctx, s.Redis, b.submit)
 			plain = append(plain, rate)
 			return err
 		}, func() error {
@@ -44,14 +44,14 @@ func submitRow(ctx context.Context, b *bench) ([]report.Result, error) {
 }
 
 // submitOurs returns the rate of a fresh api on an empty Redis, in instances per second.
-func (s *stack) submitOurs(ctx context.Context, n int) (perSecond float64, err error) {
-	if err := s.clear(ctx); err != nil {
+func (s *stage) submitOurs(ctx context.Context, n int) (perSecond float64, err error) {
+	if err := s.Clear(ctx); err != nil {
 		return 0, err
 	}
-	a, token, err := s.startTenant(ctx)
+	a, token, err := s.StartTenant(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer a.Kill()
-	return load.Submit(ctx, a.addr, token, n)
+	return load.Submit(ctx, a.Addr, token, n)
 }

@@ -21,11 +21,11 @@ import (
 // sweepRow measures a pass of one sweeper over many open jobs that are all due, and whose
 // tasks all wait, against reading each of their records once.
 func sweepRow(ctx context.Context, b *bench) ([]report.Result, error) {
-	s, err := b.newStack(ctx, "sweep")
+	s, err := b.newStage(ctx, "sweep")
 	if err != nil {
 		return nil, err
 	}
-	db, err := redisdb.Open(ctx, redisdb.Options{URL: s.redis.URL(), Queues: 16})
+	db, err := redisdb.Open(ctx, redisdb.Options{URL: s.Redis.URL(), Queues: 16})
 	if err != nil {
 		return nil, err
 	}
@@ -81,12 +81,12 @@ func submitJobs(ctx context.Context, db *redisdb.DB, n int) ([]string, error) {
 
 // pass makes the jobs due and sweeps until none is. It returns how long that took, in
 // seconds, and how many round trips.
-func (s *stack) pass(ctx context.Context, db *redisdb.DB, jobs []string) (seconds, trips float64, err error) {
+func (s *stage) pass(ctx context.Context, db *redisdb.DB, jobs []string) (seconds, trips float64, err error) {
 	due := make([]redis.Z, len(jobs))
 	for i, id := range jobs {
 		due[i] = redis.Z{Member: id}
 	}
-	if err := s.redis.client.ZAdd(ctx, "reset:open", due...).Err(); err != nil {
+	if err := s.Redis.Client.ZAdd(ctx, "reset:open", due...).Err(); err != nil {
 		return 0, 0, err
 	}
 	before, err := roundTrips(db)
@@ -100,7 +100,7 @@ func (s *stack) pass(ctx context.Context, db *redisdb.DB, jobs []string) (second
 			return 0, 0, err
 		}
 		now := strconv.FormatInt(time.Now().UnixMilli(), 10)
-		left, err := s.redis.client.ZCount(ctx, "reset:open", "-inf", now).Result()
+		left, err := s.Redis.Client.ZCount(ctx, "reset:open", "-inf", now).Result()
 		if err != nil {
 			return 0, 0, err
 		}
@@ -114,12 +114,12 @@ func (s *stack) pass(ctx context.Context, db *redisdb.DB, jobs []string) (second
 }
 
 // readAll reads each record once, in pipelines, and returns how long that took.
-func (s *stack) readAll(ctx context.Context, jobs []string) (seconds float64, err error) {
+func (s *stage) readAll(ctx context.Context, jobs []string) (seconds float64, err error) {
 	const together = 200
 	begin := time.Now()
 	for len(jobs) > 0 {
 		some := jobs[:min(together, len(jobs))]
-		if _, err := s.redis.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		if _, err := s.Redis.Client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			for _, id := range some {
 				pipe.HGetAll(ctx, "reset:{"+id+"}")
 			}

@@ -3,12 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -17,6 +13,7 @@ import (
 
 	"batchreset/cmd/bench/load"
 	"batchreset/cmd/bench/report"
+	"batchreset/cmd/bench/stack"
 	"batchreset/cmd/harness"
 	"batchreset/tasks"
 )
@@ -28,19 +25,19 @@ func waiterRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err := enoughFiles(b.waiters); err != nil {
 		return nil, err
 	}
-	s, err := b.newStack(ctx, "waiters")
+	s, err := b.newStage(ctx, "waiters")
 	if err != nil {
 		return nil, err
 	}
-	a, token, err := s.startTenant(ctx)
+	a, token, err := s.StartTenant(ctx)
 	if err != nil {
 		return nil, err
 	}
-	before, err := a.waiting(ctx)
+	before, err := a.Usage(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c, err := load.DialCrowd(ctx, a.addr, token, b.waiters)
+	c, err := load.DialCrowd(ctx, a.Addr, token, b.waiters)
 	if err != nil {
 		return nil, err
 	}
@@ -53,22 +50,22 @@ func waiterRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	for range b.waitRounds {
 		for i := range kinds {
 			kind := &kinds[i]
-			told, during, err := s.tell(ctx, a, c, kind.jobs)
+			t, err := s.tell(ctx, a, c, kind.jobs)
 			if err != nil {
 				return nil, err
 			}
-			kind.last = append(kind.last, float64(told.Max())/1000)
-			kind.cpu = append(kind.cpu, milliseconds(during.cpu))
-			kind.p99 = append(kind.p99, load.Quantile(told, 99))
-			memory = append(memory, float64(during.memory-before.memory)/float64(b.waiters)/1000)
+			kind.last = append(kind.last, float64(t.delays.Max())/1000)
+			kind.cpu = append(kind.cpu, milliseconds(t.cpu))
+			kind.p99 = append(kind.p99, load.Quantile(t.delays, 99))
+			memory = append(memory, float64(t.waiting.Memory-before.Memory)/float64(b.waiters)/1000)
 		}
 	}
-	peak, err := peakRSSOf(a.Process)
+	peak, err := stack.PeakRSS(a.Process)
 	if err != nil {
 		return nil, err
 	}
 	c.Close()
-	after, err := a.left(ctx, before.goroutines)
+	after, err := left(ctx, a, before.Goroutines)
 	if err != nil {
 		return nil, err
 	}
@@ -83,11 +80,11 @@ func waiterRow(ctx context.Context, b *bench) ([]report.Result, error) {
 		line(fmt.Sprintf("%d jobs end: the last of %d waiters is told", b.waitedJobs, b.waiters), 1),
 		{
 			What: "RSS of the api for each waiter", Unit: "kB", Rounds: memory, Target: report.AtMost(64),
-			Note: fmt.Sprintf("while all wait, above %.0f MB before the first; peak of the process %.0f MB", float64(before.memory)/1e6, float64(peak)/1e6),
+			Note: fmt.Sprintf("while all wait, above %.0f MB before the first; peak of the process %.0f MB", float64(before.Memory)/1e6, float64(peak)/1e6),
 		},
 		{
-			What: "goroutines left when all have gone", Unit: "", Rounds: []float64{float64(after.goroutines - before.goroutines)}, Target: report.AtMost(0),
-			Note: fmt.Sprintf("%d before the first", before.goroutines),
+			What: "goroutines left when all have gone", Unit: "", Rounds: []float64{float64(after.Goroutines - before.Goroutines)}, Target: report.AtMost(0),
+			Note: fmt.Sprintf("%d before the first", before.Goroutines),
 		},
 	}, nil
 }
@@ -106,18 +103,24 @@ func enoughFiles(connections int) error {
 	return nil
 }
 
+// telling is what it took to tell everybody who waited.
+type telling struct {
+	waiting stack.Usage             // of the api, while all waited
+	cpu     time.Duration           // of the api, for the telling
+	delays  *hdrhistogram.Histogram // from the end of a job until a waiter was told, in microseconds
+}
+
 // tell makes jobs, lets everybody wait for one of them, half by long polls and half by
-// streams, and lets a worker finish them. It returns how long after the end of its job
-// each was told, in microseconds, and what the api used.
-func (s *stack) tell(ctx context.Context, a *api, c load.Crowd, jobs int) (told *hdrhistogram.Histogram, during usage, err error) {
+// streams, and lets a worker finish them.
+func (s *stage) tell(ctx context.Context, a *stack.API, c load.Crowd, jobs int) (t telling, err error) {
 	ids := make([]string, jobs)
 	for i := range ids {
 		if ids[i], err = c[0].Submit(load.NextBatch(load.BatchSize)); err != nil {
-			return nil, during, err
+			return t, err
 		}
 	}
 	var (
-		worker *workerProcess
+		worker *stack.Worker
 		before time.Duration
 	)
 	times := make([]time.Duration, len(c))
@@ -131,27 +134,27 @@ func (s *stack) tell(ctx context.Context, a *api, c load.Crowd, jobs int) (told 
 			// Not all come at once: the api would refuse those who wait too long for Redis.
 			const atOnce = 500
 			if n := i + 1; n%atOnce == 0 || n == len(c) {
-				if during, err = a.when(ctx, n); err != nil {
+				if t.waiting, err = when(ctx, a, n); err != nil {
 					return err
 				}
 			}
 		}
-		if before, err = cpuOf(a.Process); err == nil {
-			worker, err = s.startWorker(ctx, 0)
+		if before, err = stack.CPUTime(a.Process); err == nil {
+			worker, err = s.StartWorker(ctx, 0)
 		}
 		return err
 	})
 	if err := g.Wait(); err != nil {
-		return nil, during, err
+		return t, err
 	}
 	worker.Kill()
-	after, err := cpuOf(a.Process)
-	during.cpu = after - before
-	told = load.NewHistogram()
-	for _, t := range times {
-		load.Record(told, t)
+	after, err := stack.CPUTime(a.Process)
+	t.cpu = after - before
+	t.delays = load.NewHistogram()
+	for _, d := range times {
+		load.Record(t.delays, d)
 	}
-	return told, during, err
+	return t, err
 }
 
 // endOf waits for the end of a job and returns how long ago that was by then.
@@ -176,64 +179,21 @@ func endOf(c *load.Caller, job string, poll bool) (time.Duration, error) {
 	return now.Sub(ended), err
 }
 
-// usage is what an api uses.
-type usage struct {
-	waiters, goroutines int
-	memory              int64         // resident bytes
-	cpu                 time.Duration // of the telling
-}
-
 // when returns what an api uses as soon as n wait.
-func (a *api) when(ctx context.Context, n int) (u usage, err error) {
+func when(ctx context.Context, a *stack.API, n int) (u stack.Usage, err error) {
 	return u, harness.Until(ctx, patience, func(ctx context.Context) (err error) {
-		if u, err = a.waiting(ctx); err == nil && u.waiters < n {
-			err = fmt.Errorf("%d of %d wait", u.waiters, n)
+		if u, err = a.Usage(ctx); err == nil && u.Waiters < n {
+			err = fmt.Errorf("%d of %d wait", u.Waiters, n)
 		}
 		return err
 	})
 }
 
-// waiting reads from the metrics what an api uses now.
-func (a *api) waiting(ctx context.Context) (u usage, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+a.ops+"/metrics", nil)
-	if err != nil {
-		return u, err
-	}
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return u, err
-	}
-	text, err := io.ReadAll(response.Body)
-	if err := errors.Join(err, response.Body.Close()); err != nil {
-		return u, err
-	}
-	return parseUsage(string(text))
-}
-
-func parseUsage(metrics string) (u usage, err error) {
-	for line := range strings.Lines(metrics) {
-		name, text, _ := strings.Cut(strings.TrimSpace(line), " ")
-		value, _ := strconv.ParseFloat(text, 64) // comments have none
-		switch {
-		case strings.HasPrefix(name, "batchreset_waiting_requests{"):
-			u.waiters += int(value)
-		case name == "go_goroutines":
-			u.goroutines = int(value)
-		case name == "process_resident_memory_bytes":
-			u.memory = int64(value)
-		}
-	}
-	if u.goroutines == 0 || u.memory == 0 {
-		return u, errors.New("the metrics do not say how many goroutines there are, or how much memory")
-	}
-	return u, nil
-}
-
 // left waits until the goroutines are as many as before, or no longer become fewer.
-func (a *api) left(ctx context.Context, before int) (u usage, err error) {
+func left(ctx context.Context, a *stack.API, before int) (u stack.Usage, err error) {
 	const leaveTime = 5 * time.Second
 	for begin := time.Now(); ; {
-		if u, err = a.waiting(ctx); err != nil || u.goroutines <= before || time.Since(begin) > leaveTime {
+		if u, err = a.Usage(ctx); err != nil || u.Goroutines <= before || time.Since(begin) > leaveTime {
 			return u, err
 		}
 		if !harness.Pause(ctx, 20*time.Millisecond) {

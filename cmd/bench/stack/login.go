@@ -1,4 +1,4 @@
-package main
+package stack
 
 import (
 	"context"
@@ -13,17 +13,17 @@ import (
 	"batchreset/cmd/harness"
 )
 
-// login makes an operator and logs in to the site of a process. It returns the session's
-// cookie.
-func (s *stack) login(ctx context.Context, ops string) (*http.Cookie, error) {
+// Login makes an operator and logs in to the site of a process, at its address ops. It
+// returns the session's cookie, which every process on the same Redis knows.
+func (s *Stack) Login(ctx context.Context, ops string) (*http.Cookie, error) {
 	const name = "bench"
 	password := rand.Text()
 	file := filepath.Join(s.dir, "password")
 	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
 		return nil, err
 	}
-	if _, _, err := harness.Run(ctx, s.binary, "operator", "add", name, "--role", "operator",
-		"--redis", s.redis.URL(), "--password-file", file); err != nil {
+	if _, _, err := harness.Run(ctx, s.program.path, "operator", "add", name, "--role", "operator",
+		"--redis", s.Redis.URL(), "--password-file", file); err != nil {
 		return nil, err
 	}
 	form := url.Values{"name": {name}, "password": {password}}

@@ -1,4 +1,4 @@
-package main
+package stack
 
 import (
 	"context"
@@ -13,15 +13,15 @@ import (
 	"batchreset/cmd/harness"
 )
 
-// server is a redis-server of the benchmark.
-type server struct {
+// Redis is a redis-server of the benchmark.
+type Redis struct {
 	*harness.Server
-	client *redis.Client
+	Client *redis.Client // the benchmark's own; it hides the method that would make another
 }
 
 // startRedis starts a redis-server that writes nothing to disk: what the disk costs is
 // the same for everyone.
-func startRedis(ctx context.Context, dir string) (*server, error) {
+func startRedis(ctx context.Context, dir string) (*Redis, error) {
 	r, err := harness.RedisSetup{Dir: dir, Config: []string{"appendonly no"}}.StartSingle(ctx)
 	if err != nil {
 		return nil, err
@@ -29,17 +29,20 @@ func startRedis(ctx context.Context, dir string) (*server, error) {
 	one := r.Servers[0]
 	options := one.Options()
 	options.PoolSize = 64
-	return &server{one, redis.NewClient(options)}, nil
+	return &Redis{one, redis.NewClient(options)}, nil
 }
 
-func (s *server) clear(ctx context.Context) error { return s.client.FlushAll(ctx).Err() }
+// Version is the version of the redis-server.
+func (r *Redis) Version(ctx context.Context) (string, error) {
+	return r.info(ctx, "server", "redis_version")
+}
 
-// memory is what Redis has allocated, in bytes, once nobody but the benchmark is
+// Memory is what Redis has allocated, in bytes, once nobody but the benchmark is
 // connected: a connection may take more than a record.
-func (s *server) memory(ctx context.Context) (float64, error) {
+func (r *Redis) Memory(ctx context.Context) (float64, error) {
 	const own = 2
 	if err := harness.Until(ctx, 10*time.Second, func(ctx context.Context) error {
-		n, err := s.figure(ctx, "clients", "connected_clients")
+		n, err := r.figure(ctx, "clients", "connected_clients")
 		if err == nil && n > own {
 			err = fmt.Errorf("%.0f clients are still connected to Redis", n)
 		}
@@ -47,22 +50,22 @@ func (s *server) memory(ctx context.Context) (float64, error) {
 	}); err != nil {
 		return 0, err
 	}
-	return s.figure(ctx, "memory", "used_memory")
+	return r.figure(ctx, "memory", "used_memory")
 }
 
 // cpuSeconds is the processor time that Redis has used so far.
-func (s *server) cpuSeconds(ctx context.Context) (float64, error) {
-	user, err := s.figure(ctx, "cpu", "used_cpu_user")
+func (r *Redis) cpuSeconds(ctx context.Context) (float64, error) {
+	user, err := r.figure(ctx, "cpu", "used_cpu_user")
 	if err != nil {
 		return 0, err
 	}
-	system, err := s.figure(ctx, "cpu", "used_cpu_sys")
+	system, err := r.figure(ctx, "cpu", "used_cpu_sys")
 	return user + system, err
 }
 
-// load watches Redis for d and returns its share of a core, in percent.
-func (s *server) load(ctx context.Context, d time.Duration) (percent float64, err error) {
-	before, err := s.cpuSeconds(ctx)
+// CPUShare watches Redis for d and returns its share of a core, in percent.
+func (r *Redis) CPUShare(ctx context.Context, d time.Duration) (percent float64, err error) {
+	before, err := r.cpuSeconds(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -70,21 +73,26 @@ func (s *server) load(ctx context.Context, d time.Duration) (percent float64, er
 	if !harness.Pause(ctx, d) {
 		return 0, ctx.Err()
 	}
-	after, err := s.cpuSeconds(ctx)
+	after, err := r.cpuSeconds(ctx)
 	return 100 * (after - before) / time.Since(begin).Seconds(), err
 }
 
 // figure returns a number from INFO.
-func (s *server) figure(ctx context.Context, section, field string) (float64, error) {
-	text, err := s.client.Info(ctx, section).Result()
-	if err != nil {
-		return 0, err
-	}
-	value, err := infoField(text, field)
+func (r *Redis) figure(ctx context.Context, section, field string) (float64, error) {
+	value, err := r.info(ctx, section, field)
 	if err != nil {
 		return 0, err
 	}
 	return strconv.ParseFloat(value, 64)
+}
+
+// info returns a field of INFO.
+func (r *Redis) info(ctx context.Context, section, field string) (string, error) {
+	text, err := r.Client.Info(ctx, section).Result()
+	if err != nil {
+		return "", err
+	}
+	return infoField(text, field)
 }
 
 // infoField finds a field in the text of INFO.
@@ -97,9 +105,9 @@ func infoField(info, field string) (string, error) {
 	return "", fmt.Errorf("the INFO of Redis has no %s", field)
 }
 
-// processed is how many tasks asynq has finished in all queues since the last clear.
-func (s *server) processed(ctx context.Context) (int, error) {
-	queues, err := s.client.SMembers(ctx, "asynq:queues").Result()
+// Processed is how many tasks asynq has finished in all queues since the last Clear.
+func (r *Redis) Processed(ctx context.Context) (int, error) {
+	queues, err := r.Client.SMembers(ctx, "asynq:queues").Result()
 	if err != nil || len(queues) == 0 {
 		return 0, err
 	}
@@ -107,7 +115,7 @@ func (s *server) processed(ctx context.Context) (int, error) {
 	for i, queue := range queues {
 		keys[i] = "asynq:{" + queue + "}:processed"
 	}
-	counts, err := s.client.MGet(ctx, keys...).Result()
+	counts, err := r.Client.MGet(ctx, keys...).Result()
 	sum := 0
 	for _, count := range counts {
 		if text, ok := count.(string); ok {
@@ -119,13 +127,13 @@ func (s *server) processed(ctx context.Context) (int, error) {
 	return sum, err
 }
 
-// active is how many tasks workers have in hand.
-func (s *server) active(ctx context.Context) (int, error) {
-	queues, err := s.client.SMembers(ctx, "asynq:queues").Result()
+// Active is how many tasks workers have in hand.
+func (r *Redis) Active(ctx context.Context) (int, error) {
+	queues, err := r.Client.SMembers(ctx, "asynq:queues").Result()
 	if err != nil {
 		return 0, err
 	}
-	pipe := s.client.Pipeline()
+	pipe := r.Client.Pipeline()
 	var lengths []*redis.IntCmd
 	for _, queue := range queues {
 		lengths = append(lengths, pipe.LLen(ctx, "asynq:{"+queue+"}:active"))
@@ -138,15 +146,16 @@ func (s *server) active(ctx context.Context) (int, error) {
 	return sum, err
 }
 
-// drained waits until n tasks are finished and returns the rate, in tasks per second, of
-// the part between a twentieth and all of them: starting is a row of its own.
-func (s *server) drained(ctx context.Context, n int, workers ...*harness.Process) (perSecond float64, err error) {
+// Drained waits until n tasks are finished and returns the rate, in tasks per second, of
+// the part between a twentieth and all of them: starting is a row of its own. It gives up
+// when one of the workers has ended, or when nothing moves for half a minute.
+func (r *Redis) Drained(ctx context.Context, n int, workers ...*harness.Process) (perSecond float64, err error) {
 	const patience = 30 * time.Second
 	var begin time.Time
 	first, last := 0, 0
 	moved := time.Now()
 	for {
-		done, err := s.processed(ctx)
+		done, err := r.Processed(ctx)
 		if err != nil {
 			return 0, err
 		}

@@ -1,4 +1,4 @@
-package main
+package stack
 
 import (
 	"errors"
@@ -11,17 +11,17 @@ import (
 	"batchreset/cmd/harness"
 )
 
-// cpuOf is the processor time that a process has used so far.
-func cpuOf(p *harness.Process) (time.Duration, error) {
+// CPUTime is the processor time that a process has used so far.
+func CPUTime(p *harness.Process) (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
 	if err != nil {
 		return 0, err
 	}
-	return cpuTime(string(stat))
+	return statCPU(string(stat))
 }
 
-// peakRSSOf is the highest resident memory of a process so far, in bytes.
-func peakRSSOf(p *harness.Process) (int64, error) {
+// PeakRSS is the highest resident memory of a process so far, in bytes.
+func PeakRSS(p *harness.Process) (int64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		return 0, err
@@ -29,8 +29,8 @@ func peakRSSOf(p *harness.Process) (int64, error) {
 	return statusBytes(string(status), "VmHWM")
 }
 
-// cpuTime reads the text of /proc/PID/stat.
-func cpuTime(stat string) (time.Duration, error) {
+// statCPU reads the text of /proc/PID/stat.
+func statCPU(stat string) (time.Duration, error) {
 	// The fields after the command, which stands in parentheses and may contain some.
 	end := strings.LastIndex(stat, ") ")
 	if end < 0 {

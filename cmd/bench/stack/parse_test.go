@@ -1,7 +1,6 @@
-package main
+package stack
 
 import (
-	"io"
 	"strings"
 	"testing"
 	"time"
@@ -10,11 +9,11 @@ import (
 func TestCPUTime(t *testing.T) {
 	// A command may have spaces and parentheses in its name.
 	stat := "4242 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 4 0 100"
-	if got, err := cpuTime(stat); err != nil || got != 2*time.Second {
+	if got, err := statCPU(stat); err != nil || got != 2*time.Second {
 		t.Errorf("got %v, %v", got, err)
 	}
 	for _, bad := range []string{"", "1 (a) S 1 2", "1 (a) S 1 2 3 4 5 6 7 8 9 10 x 50 0"} {
-		if got, err := cpuTime(bad); err == nil {
+		if got, err := statCPU(bad); err == nil {
 			t.Errorf("%q gives %v", bad, got)
 		}
 	}
@@ -50,10 +49,10 @@ func TestCommandStatistics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(costs) != 2 || costs[0] != (commandCost{"lrem", 20, 30}) || costs[1].name != "config|resetstat" {
+	if len(costs) != 2 || costs[0] != (CommandCost{"lrem", 20, 30}) || costs[1].Name != "config|resetstat" {
 		t.Errorf("got %+v", costs)
 	}
-	lines := strings.Split(commandTable(costs, 10), "\n")
+	lines := strings.Split(CommandTable(costs, 10), "\n")
 	if got := strings.Join(strings.Fields(lines[2]), " "); got != "lrem 2.000 1.50 3.00" {
 		t.Errorf("the second most expensive is %q in %q", got, lines)
 	}
@@ -62,45 +61,14 @@ func TestCommandStatistics(t *testing.T) {
 	}
 }
 
-func TestFlags(t *testing.T) {
-	for _, row := range []struct{ args, want string }{
-		{"--rounds 0 --rows submit,start", ""},
-		{"--quick --profile p --json j --keep k", ""},
-		{"--rows submit,finish", `there is no row "finish"; the rows are submit, drain,`},
-		{"--rounds 101", "--rounds must be from 1 to 100, not 101"},
-		{"now", `unexpected argument "now"`},
-	} {
-		_, err := parse(strings.Fields(row.args), io.Discard)
-		if got := errorText(err); row.want == "" && err != nil || !strings.Contains(got, row.want) {
-			t.Errorf("%s: got %q, want %q", row.args, got, row.want)
-		}
-	}
-}
-
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
-}
-
 func TestTheUsageOfAnAPI(t *testing.T) {
 	got, err := parseUsage("# HELP go_goroutines Number of goroutines.\n# TYPE go_goroutines gauge\ngo_goroutines 20018\n" +
 		"batchreset_waiting_requests{kind=\"poll\"} 5000\nbatchreset_waiting_requests{kind=\"stream\"} 4999\n" +
 		"process_resident_memory_bytes 4.06786048e+08\nprocess_resident_memory_bytes_else 1\n")
-	if want := (usage{waiters: 9999, goroutines: 20018, memory: 406786048}); got != want || err != nil {
+	if want := (Usage{Waiters: 9999, Goroutines: 20018, Memory: 406786048}); got != want || err != nil {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
 	if _, err := parseUsage("go_goroutines 3\n"); err == nil {
 		t.Error("metrics without memory are taken")
-	}
-}
-
-func TestTooFewOpenFilesAreSaid(t *testing.T) {
-	if err := enoughFiles(1); err != nil {
-		t.Error(err)
-	}
-	if err := enoughFiles(1 << 40); err == nil || !strings.Contains(err.Error(), "1099511627776 waiters need") || !strings.Contains(err.Error(), "ulimit -Hn") {
-		t.Error(err)
 	}
 }
