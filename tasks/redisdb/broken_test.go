@@ -22,6 +22,8 @@ func TestListsGoOnWithoutWhatCannotBeRead(t *testing.T) {
 		"no hash":               {{"DEL", "KEY"}, {"SET", "KEY", "x"}},
 		"no number in the head": {{"HSET", "KEY", "created", "yesterday"}},
 		"an item of nonsense":   {{"HSET", "KEY", "0", "?"}},
+		"a total below zero":    {{"HSET", "KEY", "total", "-1"}},
+		"a state that is none":  {{"HSET", "KEY", "0", "z 1 0 5 phone-1"}},
 		"a later version":       {{"HSET", "KEY", "v", "99"}},
 		"labels that are none":  {{"HSET", "KEY", "labels", "{"}},
 	} {

@@ -3,6 +3,7 @@ package codec
 import (
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -16,17 +17,18 @@ func (d *Damage) Error() string { return d.Err.Error() }
 // Unwrap returns what is wrong.
 func (d *Damage) Unwrap() error { return d.Err }
 
-// broken reports whether an error is about what is stored, and not about reading it: Redis
-// has answered.
+// broken reports whether an error is about what is stored. What Redis says of itself (it is
+// loading, it has no primary) is not: it may be in the way of everything that is asked for,
+// and a list would look like one with little in it.
 func broken(err error) bool {
 	if _, decoding := errors.AsType[*Damage](err); decoding {
 		return true
 	}
-	_, answered := errors.AsType[interface {
+	said, answered := errors.AsType[interface {
 		error
 		RedisError() // of go-redis
 	}](err)
-	return answered
+	return answered && strings.Contains(said.Error(), "WRONGTYPE ") // by itself, or out of a script
 }
 
 const (

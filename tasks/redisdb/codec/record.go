@@ -96,6 +96,9 @@ func decodeHash(id string, hash map[string]string) (tasks.Job, error) {
 	if f.err != nil {
 		return tasks.Job{}, fmt.Errorf("job %s: header: %w", id, f.err)
 	}
+	if job.Total < 1 || job.Total > len(hash) { // each item has a field
+		return tasks.Job{}, fmt.Errorf("job %s: header: a total of %d, with %d fields", id, job.Total, len(hash))
+	}
 	var err error
 	if job.Labels, err = Labels(hash["labels"]); err != nil {
 		return tasks.Job{}, fmt.Errorf("job %s: labels: %w", id, err)
@@ -171,6 +174,9 @@ func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
 		Evidence:   more.Evidence,
 		Address:    more.Address,
 		Delivery:   max(more.Delivery, 1),
+	}
+	if item.State == "" { // nobody may take what is not understood for done
+		return tasks.Item{}, fmt.Errorf("its state is %q", f.fields[0])
 	}
 	if !item.State.Final() {
 		item.NotBefore = sinceCreated(job.CreatedAt, more.NotBefore)

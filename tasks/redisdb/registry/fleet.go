@@ -53,7 +53,7 @@ func (f *Fleet) read(ctx context.Context, instances []string, spoiled func(id st
 		} else if len(v) == 5 && v[0] != nil {
 			labels, err := codec.Labels(codec.Text(v[3]))
 			if err != nil {
-				if err := spoiled(id, fmt.Errorf("labels: %w", err)); err != nil {
+				if err := spoiled(id, &codec.Damage{Err: fmt.Errorf("labels: %w", err)}); err != nil {
 					return nil, fmt.Errorf("read fleet: %w", err)
 				}
 				continue
