@@ -115,29 +115,42 @@ func (r *Operators) AddFirstOperator(ctx context.Context, secret string, o tasks
 // SetPassword gives the operator with this name another password, which ends the operator's sessions.
 // It reports whether there is one.
 func (r *Operators) SetPassword(ctx context.Context, name, hash string, actor tasks.Actor) (found bool, err error) {
-	o, found, err := r.Operator(ctx, name)
-	if err != nil || !found {
-		return found, err
-	}
-	o.PasswordHash = hash
-	err = r.decide(ctx, actor.Entry(tasks.ActionOperatorPassword), o, func(ctx context.Context, raw []byte) error {
-		return r.redis.HSet(ctx, operatorsKey, o.Name, raw).Err()
-	})
-	return true, err
+	return r.change(ctx, actor.Entry(tasks.ActionOperatorPassword), name, func(o *tasks.Operator) { o.PasswordHash = hash })
 }
 
 // SetRole gives the operator with this name another role, which ends the operator's sessions.
 // It reports whether there is one.
 func (r *Operators) SetRole(ctx context.Context, name string, role tasks.Role, actor tasks.Actor) (found bool, err error) {
-	o, found, err := r.Operator(ctx, name)
-	if err != nil || !found || o.Role == role {
-		return found, err
+	return r.change(ctx, actor.Entry(tasks.ActionOperatorRole), name, func(o *tasks.Operator) { o.Role = role })
+}
+
+// change changes an operator, again if somebody else was faster: what is written must not undo
+// another change, and above all no removal.
+func (r *Operators) change(ctx context.Context, e tasks.AuditEntry, name string, change func(*tasks.Operator)) (found bool, err error) {
+	for done := false; !done; {
+		seen, found, err := r.stored(ctx, name)
+		if err != nil || !found {
+			return found, err
+		}
+		o, err := decodeOperator(seen)
+		if err != nil {
+			return true, err
+		}
+		before := o
+		if change(&o); o == before {
+			return true, nil
+		}
+		if err := r.decide(ctx, e, o, func(ctx context.Context, raw []byte) error {
+			n, err := changeScript.Run(ctx, r.redis, []string{operatorsKey}, name, seen, raw).Int()
+			if done = n == 1; err == nil && !done {
+				err = ErrUnchanged
+			}
+			return err
+		}); err != nil {
+			return true, err
+		}
 	}
-	o.Role = role
-	err = r.decide(ctx, actor.Entry(tasks.ActionOperatorRole), o, func(ctx context.Context, raw []byte) error {
-		return r.redis.HSet(ctx, operatorsKey, o.Name, raw).Err()
-	})
-	return true, err
+	return true, nil
 }
 
 func (r *Operators) decide(ctx context.Context, e tasks.AuditEntry, o tasks.Operator, act func(context.Context, []byte) error) error {
@@ -169,17 +182,24 @@ func (r *Operators) Remove(ctx context.Context, name string, actor tasks.Actor) 
 
 // Operator returns the operator with a name, if there is one.
 func (r *Operators) Operator(ctx context.Context, name string) (o tasks.Operator, found bool, err error) {
-	raw, err := r.redis.HGet(ctx, operatorsKey, name).Result()
-	if errors.Is(err, redis.Nil) {
-		return o, false, nil
+	raw, found, err := r.stored(ctx, name)
+	if err != nil || !found {
+		return o, false, err
 	}
-	if err == nil {
-		o, err = decodeOperator(raw)
+	o, err = decodeOperator(raw)
+	return o, err == nil, err
+}
+
+// stored returns an operator as Redis has it, if there is one with this name.
+func (r *Operators) stored(ctx context.Context, name string) (raw string, found bool, err error) {
+	raw, err = r.redis.HGet(ctx, operatorsKey, name).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return "", false, nil
+	case err != nil:
+		return "", false, fmt.Errorf("read operator: %w", err)
 	}
-	if err != nil {
-		return o, false, fmt.Errorf("read operator: %w", err)
-	}
-	return o, true, nil
+	return raw, true, nil
 }
 
 // List returns every operator, by name.
@@ -211,9 +231,11 @@ func (r *Operators) HasOperators(ctx context.Context) (bool, error) {
 
 func decodeOperator(raw string) (tasks.Operator, error) {
 	var o storedOperator
-	err := json.Unmarshal([]byte(raw), &o)
+	if err := json.Unmarshal([]byte(raw), &o); err != nil {
+		return tasks.Operator{}, fmt.Errorf("read operator: %w", err)
+	}
 	o.PasswordHash = o.Hash
-	return o.Operator, err
+	return o.Operator, nil
 }
 
 // AddSession makes secret a session of an operator who comes from an address. It ends with

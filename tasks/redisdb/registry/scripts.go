@@ -25,6 +25,7 @@ var (
 	sessionScript  = scripts.Script("session")
 	inviteScript   = scripts.Script("invite")
 	firstScript    = scripts.Script("first")
+	changeScript   = scripts.Script("change")
 	paceScript     = scripts.Script("pace")
 	endpointScript = scripts.Script("endpoint")
 	rotateScript   = scripts.Script("rotate")
