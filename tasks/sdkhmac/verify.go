@@ -32,7 +32,8 @@ var (
 type Signature struct {
 	Access string // the access key
 	Date   time.Time
-	// MAC is the signature itself. The same one is the same request, sent again.
+	// MAC is the signature itself. The same one is the same request, sent again; or one like it,
+	// made by the same client in the same second.
 	MAC [sha256.Size]byte
 
 	request *http.Request
