@@ -49,6 +49,7 @@ func TestWhatTheAnswerToAResetMeans(t *testing.T) {
 		{200, refused("CPS.0023"), busy, "CPS.0023"},
 		{200, refused("CPS.0165"), busy, "CPS.0165"},
 		{200, refused("CPS.0003"), doubt, "CPS.0003"},
+		{200, refused("CPS.0011"), doubt, "CPS.0011"},
 
 		// The request is refused.
 		{400, wrong("CPS.0042"), retry, "CPS.0042"},

@@ -31,9 +31,13 @@ func answer(w http.ResponseWriter, status int, body object) {
 	if _, ok := body["request_id"]; !ok {
 		body["request_id"] = newID()
 	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		panic(err) // only our own code can be wrong
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body)
+	_, _ = w.Write(text)
 }
 
 func fail(w http.ResponseWriter, status int, code, message string) {

@@ -148,12 +148,10 @@ func attempt() worker.Attempt {
 	}
 }
 
-func text(s string) *string { return &s }
-
 func order(id string) *model.ResetCloudPhoneRequest {
 	return &model.ResetCloudPhoneRequest{Body: &model.ResetCloudPhoneRequestBody{
-		ImageId: text("image-7"),
-		Phones:  []model.PhoneProperty{{PhoneId: id, Property: text(`{"sys.prop.writewifissid":"lab"}`)}},
+		ImageId: new("image-7"),
+		Phones:  []model.PhoneProperty{{PhoneId: id, Property: new(`{"sys.prop.writewifissid":"lab"}`)}},
 	}}
 }
 
@@ -313,12 +311,12 @@ func TestTheDriverUnderstandsTheSDKsModels(t *testing.T) {
 			if err := d.Decode(&got); err != nil || !reflect.DeepEqual(&got, order(phoneID).Body) {
 				t.Errorf("got %v, %v", got, err)
 			}
-			answer(w, model.ResetCloudPhoneResponse{RequestId: text("request-1"), Jobs: &[]model.PhoneJob{{PhoneId: text(phoneID), JobId: text("job-1")}}})
+			answer(w, model.ResetCloudPhoneResponse{RequestId: new("request-1"), Jobs: &[]model.PhoneJob{{PhoneId: new(phoneID), JobId: new("job-1")}}})
 		case strings.Contains(r.URL.Path, "/jobs/"):
-			answer(w, model.ShowJobResponse{JobId: text("job-1"), PhoneId: text(phoneID), Status: &code, BeginTime: text("2026-01-01T00:00:00Z")})
+			answer(w, model.ShowJobResponse{JobId: new("job-1"), PhoneId: new(phoneID), Status: &code, BeginTime: new("2026-01-01T00:00:00Z")})
 			code = status
 		default:
-			answer(w, model.ShowCloudPhoneDetailResponse{PhoneId: text(phoneID), Status: &status, ImageId: text("image-7"), UpdateTime: text("2026-01-01T00:00:00Z")})
+			answer(w, model.ShowCloudPhoneDetailResponse{PhoneId: new(phoneID), Status: &status, ImageId: new("image-7"), UpdateTime: new("2026-01-01T00:00:00Z")})
 		}
 	}))
 	if err := driver(t, endpoint).Reset(t.Context(), attempt()); err != nil {
