@@ -55,7 +55,7 @@ operators' commands work on the Redis inside with the --redis that it prints.`,
 					return fmt.Errorf("--webhook-url %w", err)
 				}
 			}
-			drivers, err := work.newDrivers()
+			drivers, err := work.newDrivers(newLogger(std.Err))
 			if err != nil {
 				return err
 			}

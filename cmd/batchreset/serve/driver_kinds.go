@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -12,14 +13,25 @@ import (
 
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/worker"
+	"batchreset/worker/cph"
+	"batchreset/worker/execdriver"
 	"batchreset/worker/httpdriver"
 	"batchreset/worker/simulator"
 )
 
 // driverKinds are the types of drivers.
 var driverKinds = map[string]driverKind{
-	"simulator": kindOf(simulatorSettings.driver),
-	"http":      kindOf(httpSettings.driver),
+	"simulator": kindOf(func(s simulatorSettings, _ *slog.Logger) (worker.Driver, error) { return s.driver() }),
+	"http":      kindOf(func(s httpSettings, _ *slog.Logger) (worker.Driver, error) { return s.driver() }),
+	"exec":      kindOf(newExec),
+	"cph":       kindOf(func(c cph.Config, _ *slog.Logger) (worker.Driver, error) { return cph.New(c) }),
+}
+
+// newExec makes an exec driver, which logs what its programs say for people.
+func newExec(c execdriver.Config, log *slog.Logger) (worker.Driver, error) {
+	return execdriver.New(c, func(a worker.Attempt, text string) {
+		log.Info("the program says", "item", a.ItemID, "instance", a.InstanceID, "attempt", a.Number, "text", text)
+	})
 }
 
 func driverTypes() []string { return slices.Sorted(maps.Keys(driverKinds)) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -68,7 +69,7 @@ Exit code: 0 if all can, 4 if one cannot, 64 if the file is wrong.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			entries, err := readDrivers(args[0])
+			entries, err := readDrivers(args[0], slog.New(slog.DiscardHandler))
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
@@ -93,6 +94,7 @@ Exit code: 0 if all can, 4 if one cannot, 64 if the file is wrong.`,
 
 func checkDrivers(ctx context.Context, entries []driverEntry) (results []checked, failed error) {
 	for _, e := range entries {
+		defer e.close()
 		r := checked{Name: e.Name, Type: e.Type, Works: true}
 		if c, ok := e.driver.(interface {
 			Check(ctx context.Context) error

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"reflect"
 	"slices"
@@ -28,6 +29,13 @@ type driverEntry struct {
 	driver worker.Driver
 }
 
+// close gives up what the driver holds. No attempt may be under way.
+func (e driverEntry) close() {
+	if c, ok := e.driver.(interface{ Close() }); ok {
+		c.Close()
+	}
+}
+
 // upstream are the bounds of the driver.
 func (e driverEntry) upstream() worker.UpstreamConfig {
 	return worker.UpstreamConfig{Rate: e.Rate, Concurrency: e.Concurrency}
@@ -36,17 +44,17 @@ func (e driverEntry) upstream() worker.UpstreamConfig {
 // driverKind makes a driver of the settings that a file has for it.
 type driverKind struct {
 	keys []string
-	make func(settings *yaml.Node) (worker.Driver, error)
+	make func(settings *yaml.Node, log *slog.Logger) (worker.Driver, error)
 }
 
 // kindOf is the kind whose settings are a C. Errors of make begin with the key of the setting.
-func kindOf[C any](make func(C) (worker.Driver, error)) driverKind {
-	return driverKind{keysOf(reflect.TypeFor[C]()), func(settings *yaml.Node) (worker.Driver, error) {
+func kindOf[C any](make func(C, *slog.Logger) (worker.Driver, error)) driverKind {
+	return driverKind{keysOf(reflect.TypeFor[C]()), func(settings *yaml.Node, log *slog.Logger) (worker.Driver, error) {
 		var c C
 		if err := settings.Decode(&c); err != nil {
 			return nil, err
 		}
-		return make(c)
+		return make(c, log)
 	}}
 }
 
@@ -69,8 +77,8 @@ var commonKeys = keysOf(reflect.TypeFor[driverEntry]())
 //	    type: http
 //	    url: https://phones.example/{instance_id}/reset
 //
-// Errors name the line.
-func readDrivers(path string) ([]driverEntry, error) {
+// Errors name the line. The drivers log what happens later; those that have a Close must be closed.
+func readDrivers(path string, log *slog.Logger) ([]driverEntry, error) {
 	raw, err := os.ReadFile(path)
 	if pathError, ok := errors.AsType[*os.PathError](err); ok {
 		return nil, pathError.Err // the path is said already
@@ -83,7 +91,7 @@ func readDrivers(path string) ([]driverEntry, error) {
 	}
 	var entries []driverEntry
 	for _, node := range list {
-		e, err := readDriver(node)
+		e, err := readDriver(node, log)
 		if err != nil {
 			return nil, err
 		}
@@ -120,7 +128,7 @@ func driverList(raw []byte) ([]*yaml.Node, error) {
 	return list, nil
 }
 
-func readDriver(node *yaml.Node) (e driverEntry, err error) {
+func readDriver(node *yaml.Node, log *slog.Logger) (e driverEntry, err error) {
 	if node.Kind != yaml.MappingNode {
 		return e, fmt.Errorf("line %d: a driver must be a list of keys and values", node.Line)
 	}
@@ -140,7 +148,7 @@ func readDriver(node *yaml.Node) (e driverEntry, err error) {
 	if err := e.check(); err != nil {
 		return e, atKey(node, firstWord(err), err)
 	}
-	if e.driver, err = kind.make(node); err != nil {
+	if e.driver, err = kind.make(node, log); err != nil {
 		if _, odd := errors.AsType[*yaml.TypeError](err); odd {
 			return e, plainYAML(err)
 		}

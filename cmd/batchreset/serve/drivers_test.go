@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -32,7 +33,7 @@ func TestDriversFilesAreRefusedByLine(t *testing.T) {
 		{"what is no YAML", "drivers: [\n", "line "},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			_, err := readDrivers(terminaltest.File(t, row.file))
+			_, err := readDrivers(terminaltest.File(t, row.file), slog.New(slog.DiscardHandler))
 			if err == nil || !strings.HasPrefix(err.Error(), row.want) {
 				t.Errorf("%v, want %q", err, row.want)
 			}
@@ -48,7 +49,7 @@ drivers:
     type: http
     url: http://127.0.0.1:1/{instance_id}
     words: [done=wiped]
-`))
+`), slog.New(slog.DiscardHandler))
 	if err != nil || len(entries) != 2 {
 		t.Fatalf("%+v, %v", entries, err)
 	}

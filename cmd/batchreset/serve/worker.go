@@ -61,7 +61,7 @@ says 503. A second signal stops it at once.`,
 			if err := flags.checkDriver(cmd.Flags()); err != nil {
 				return err
 			}
-			drivers, err := flags.newDrivers()
+			drivers, err := flags.newDrivers(newLogger(std.Err))
 			if err != nil {
 				return err
 			}
@@ -127,6 +127,7 @@ func (p *process) addWorker(flags workerFlags, drivers []driverEntry) step {
 func (p *process) equip(flags *workerFlags, drivers []driverEntry) (fallback worker.Driver) {
 	flags.Named = map[string]worker.Named{}
 	for _, e := range drivers {
+		p.onClose("driver "+e.Name, func() error { e.close(); return nil })
 		upstream := worker.NewUpstream(e.driver, e.upstream(), p.log.With("driver", e.Name))
 		p.metrics = append(p.metrics, prometheus.WrapCollectorWith(prometheus.Labels{"driver": e.Name}, upstream))
 		if e.Name == tasks.DefaultDriver {

@@ -3,6 +3,7 @@ package serve
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -103,9 +104,9 @@ func (f *workerFlags) checkDriver(flags *pflag.FlagSet) (err error) {
 }
 
 // newDrivers makes the drivers: the default one of the flags, or those of the file that they name.
-func (f *workerFlags) newDrivers() ([]driverEntry, error) {
+func (f *workerFlags) newDrivers(log *slog.Logger) ([]driverEntry, error) {
 	if f.drivers != "" {
-		entries, err := readDrivers(f.drivers)
+		entries, err := readDrivers(f.drivers, log)
 		if err != nil {
 			return nil, fmt.Errorf("--drivers %s: %w", f.drivers, err)
 		}
