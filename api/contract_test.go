@@ -190,14 +190,14 @@ func (c *contract) check(method, path string, status int, header http.Header, bo
 	if _, documented := response.Content[media]; !documented {
 		return fmt.Errorf("%s has no content of type %s", where, media)
 	}
-	if media != "application/json" {
+	if !strings.HasSuffix(media, "json") {
 		return nil
 	}
 	pointer := "/paths/" + escape(template) + "/" + strings.ToLower(method) + "/responses/" + name
 	if response.Ref != "" {
 		pointer = strings.TrimPrefix(response.Ref, "#")
 	}
-	return c.validate(pointer+"/content/application~1json/schema", body)
+	return c.validate(pointer+"/content/"+escape(media)+"/schema", body)
 }
 
 // checkCaching: what a token is needed for is for its holder alone, an error is for now, and

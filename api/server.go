@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"batchreset/tasks"
+	"batchreset/tasks/proof"
 )
 
 // Store is what the API asks of the record store and the registry. Every method fails with a
@@ -119,7 +120,9 @@ type Config struct {
 	MaxWaiters int
 	// Tracer makes a span of each request of the API. nil: none is made.
 	Tracer trace.Tracer
-	// Version of the service, for / and /healthz.
+	// Proofs signs what became of jobs. nil: nobody does.
+	Proofs *proof.Signer
+	// Version of the service, for /, /healthz and proofs.
 	Version string
 	// Stopping is closed when the process is going to stop: it is not ready any more, but
 	// still answers. nil: it is never closed.
@@ -198,6 +201,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	route(http.MethodGet, "/v1/jobs/:job", tasks.ScopeRead, nothing, s.job)
 	route(http.MethodGet, "/v1/jobs/:job/events", tasks.ScopeRead, takes{query: parameters{ticketParameter: false}}, s.events)
 	route(http.MethodPost, "/v1/jobs/:job/ticket", tasks.ScopeRead, nothing, s.ticket)
+	route(http.MethodGet, "/v1/jobs/:job/proof", tasks.ScopeRead, nothing, s.proof)
 	route(http.MethodGet, "/v1/jobs", tasks.ScopeRead, takes{query: jobsParameters}, s.jobs)
 	brake("/v1/jobs/:job/cancel", tasks.ScopeCancel, nothing, s.cancel)
 	route(http.MethodPost, "/v1/jobs/:job/retry", tasks.ScopeSubmit, takes{body: true}, s.retry)
@@ -213,6 +217,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	for _, f := range docsFiles {
 		public(f.path, f.handler(), plain)
 	}
+	public(proofKeysPath, proofKeys(cfg.Proofs), plain)
 	public("/healthz", s.healthz) // probes may add any parameter
 	public("/readyz", s.readyz)
 	s.routes = map[[2]string]bool{}

@@ -103,6 +103,7 @@ func TestEveryRouteTakesWhatItTakes(t *testing.T) {
 		{http.MethodGet, "/v1/whoami", ""},
 		{http.MethodGet, "/v1/jobs/" + id, ""},
 		{http.MethodGet, "/v1/jobs/" + id + "/events", ""},
+		{http.MethodGet, "/v1/jobs/" + id + "/proof", ""},
 		{http.MethodGet, "/v1/instances/tasks/" + id, ""},
 	} {
 		refuses := func(query, body, want string) {

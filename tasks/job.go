@@ -50,6 +50,9 @@ type Job struct {
 	// Traceparent is the W3C trace context of the request that made the job, if that is
 	// traced.
 	Traceparent string `json:"-"`
+	// By and From are who asked for the job, and the address that the request came from: see
+	// AuditEntry. Records of older versions have neither.
+	By, From string `json:"-"`
 	// Told is the number of the last ending that endpoints were told of: see UntoldEvents.
 	Told int `json:"-"`
 }
@@ -120,7 +123,7 @@ type Submission struct {
 	NotBefore   Time // zero: at once
 	Reason      string
 	Labels      map[string]string
-	// By and From are for the audit trail: see AuditEntry.
+	// By and From are for the audit trail and the record: see AuditEntry.
 	By, From string
 	// Traceparent is the Job's.
 	Traceparent string

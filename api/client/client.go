@@ -113,7 +113,7 @@ type answer struct {
 	requestID string
 	status    int
 	header    http.Header
-	data      json.RawMessage // of the envelope; none with a 304
+	data      json.RawMessage // of the envelope, or the whole body if that is signed; none with a 304
 }
 
 // unusable is the error for an answer that is not what the contract says. It
@@ -239,10 +239,16 @@ func (c *Client) try(ctx context.Context, method, path string, header http.Heade
 	if a.status == http.StatusNotModified {
 		return a, nil
 	}
+	if len(raw) > maxAnswer {
+		return answer{}, a.unusable("more than %d bytes", maxAnswer)
+	}
+	if a.signed() {
+		c.reached.Store(true)
+		a.data = raw
+		return a, nil
+	}
 	var e envelope
 	switch {
-	case len(raw) > maxAnswer:
-		return answer{}, a.unusable("more than %d bytes", maxAnswer)
 	case a.status >= 300 && a.status < 400:
 		return answer{}, a.unusable("a redirect to %q; if that is the right server, name it", resp.Header.Get("Location"))
 	case len(raw) == 0:

@@ -167,6 +167,11 @@ func (s *written) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, stream)
 		return
 	}
+	if compact, ok := content.at(typeJOSE)["example"].(string); ok {
+		w.Header().Set("Content-Type", typeJOSE)
+		_, _ = io.WriteString(w, compact)
+		return
+	}
 	answer := content.at("application/json", "examples", example, "value")
 	if answer == nil {
 		fault("no example %q of its answer", example)

@@ -84,6 +84,15 @@ func TestAWrongCommandLineExitsWith64(t *testing.T) {
 		"status " + job1,
 		"status " + job1 + " --token-file /no/such/file",
 		"watch",
+		"proof x --token a",
+		"proof verify",
+		"proof verify /no/such/proof",
+		"proof verify " + unreadable + " --keys /no/such/keys",
+		"proof verify " + unreadable + " --keys " + secret,
+		"proof new-key",
+		"proof new-key " + secret,
+		"api --proof-key-file /no/such/key",
+		"api --proof-key-file " + secret,
 		"jobs --state done --token a",
 		"jobs --limit many",
 		"cancel --since yesterday --token a",
@@ -155,7 +164,7 @@ func TestExitCodesOfWhatIsNotThere(t *testing.T) {
 }
 
 func TestExitCodesByWhatTheServerSays(t *testing.T) {
-	commands := []string{"status " + job1, "watch " + job1, "jobs", "cancel " + job1, "cancel --all", "retry " + job1, "submit phone-1", "submit phone-1 --dry-run"}
+	commands := []string{"status " + job1, "proof " + job1, "watch " + job1, "jobs", "cancel " + job1, "cancel --all", "retry " + job1, "submit phone-1", "submit phone-1 --dry-run"}
 	for answer, code := range map[int]int{
 		400: terminal.ExitRefused, 401: terminal.ExitRefused, 403: terminal.ExitRefused, 404: terminal.ExitRefused, 409: terminal.ExitRefused, 413: terminal.ExitRefused, 422: terminal.ExitRefused, 418: terminal.ExitRefused,
 		200: terminal.ExitAway, 301: terminal.ExitAway, 500: terminal.ExitAway, 502: terminal.ExitAway, 507: terminal.ExitAway,

@@ -21,7 +21,7 @@ const everything = "everything"
 // Nothing means only the standard library.
 var mayImport = map[string][]string{
 	"cmd/batchreset":            {"cmd/batchreset/serve", "cmd/batchreset/call", "cmd/batchreset/operate", "cmd/batchreset/terminal", "tasks/redisdb/wire"}, // main has go-redis keep still
-	"cmd/batchreset/call":       {"cmd/batchreset/terminal", "api", "api/client", "tasks"},
+	"cmd/batchreset/call":       {"cmd/batchreset/terminal", "api", "api/client", "tasks", "tasks/proof"},
 	"cmd/batchreset/redisflags": {"cmd/batchreset/terminal", "tasks/redisdb", "tasks/redisdb/wire", "tasks/redisdb/registry"},
 	"cmd/batchreset/terminal":   {"tasks", "api/client"},
 	"cmd/batchreset/operate": {
@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 		"tasks/redisdb", "tasks/redisdb/registry", "tasks/redisdb/views", "worker/webhook",
 	},
 	"cmd/batchreset/serve": {
-		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/ops", "tasks",
+		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/ops", "tasks", "tasks/proof",
 		"tasks/redisdb", "tasks/redisdb/wire", "tasks/redisdb/registry", "tasks/redisdb/views", "tasks/redisdb/runs",
 		"worker", "worker/webhook", "worker/simulator", "worker/httpdriver", "worker/cph", "worker/docker", "worker/execdriver",
 		"asynqmon", "OpenTelemetry's SDK",
@@ -45,13 +45,14 @@ var mayImport = map[string][]string{
 	"cmd/bench/report":     {},
 	"cmd/bench/stack":      {"go-redis"},
 
-	"api":           {"tasks", "api/ratelimit", "Echo"},
+	"api":           {"tasks", "tasks/proof", "api/ratelimit", "Echo"},
 	"api/ops":       {"tasks", "api/ratelimit", "Echo", "asynqmon"},
 	"api/ratelimit": {},
 	"api/client":    {},
 
 	"tasks":         {},
 	"tasks/sdkhmac": {},
+	"tasks/proof":   {"tasks"},
 	"tasks/redisdb": {
 		"tasks", "go-redis", "asynq",
 		"tasks/redisdb/wire", "tasks/redisdb/codec", "tasks/redisdb/registry", "tasks/redisdb/views", "tasks/redisdb/runs",
@@ -197,11 +198,11 @@ func TestImportArrows(t *testing.T) {
 		},
 		{
 			"keep callers' commands from the store", "cmd/batchreset/call", "batchreset/tasks/redisdb",
-			"cmd/batchreset/call imports batchreset/tasks/redisdb: cmd/batchreset/call may import only cmd/batchreset/terminal, api, api/client and tasks",
+			"cmd/batchreset/call imports batchreset/tasks/redisdb: cmd/batchreset/call may import only cmd/batchreset/terminal, api, api/client, tasks and tasks/proof",
 		},
 		{
 			"keep the commands from each other", "cmd/batchreset/call", "batchreset/cmd/batchreset/operate",
-			"cmd/batchreset/call imports batchreset/cmd/batchreset/operate: cmd/batchreset/call may import only cmd/batchreset/terminal, api, api/client and tasks",
+			"cmd/batchreset/call imports batchreset/cmd/batchreset/operate: cmd/batchreset/call may import only cmd/batchreset/terminal, api, api/client, tasks and tasks/proof",
 		},
 		{
 			"let nothing run up from the terminal", "cmd/batchreset/terminal", "batchreset/cmd/batchreset/call",
@@ -217,7 +218,7 @@ func TestImportArrows(t *testing.T) {
 		},
 		{
 			"keep the api from the workers", "api", "batchreset/worker",
-			"api imports batchreset/worker: api may import only tasks, api/ratelimit and Echo",
+			"api imports batchreset/worker: api may import only tasks, tasks/proof, api/ratelimit and Echo",
 		},
 		{
 			"keep the worker from the store", "worker", "batchreset/tasks/redisdb",

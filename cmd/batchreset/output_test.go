@@ -61,6 +61,7 @@ func TestCallersOutput(t *testing.T) {
 		{"submit a", 0, "errors failed jobs not_sent", 1, "instance_id,"},
 		{"submit a b c --chunk 1 --wait", 0, "errors failed jobs not_sent", 3, "instance_id,"},
 		{"submit a foreign-b c --chunk 1 --wait", 2, "errors failed jobs not_sent", 3, "instance_id,"},
+		{"proof " + job1, 0, "job_id proof", 1, "job_id,proof"},
 		{"whoami", 0, "created_at expires_at scopes server tenant token_id", 1, "server,context,tenant"},
 		{"context list", 0, "contexts", 0, "name,server,current"},
 		{"version", 0, "version", 1, "version"},

@@ -123,7 +123,7 @@ func (r *Records) createArgs(s tasks.Submission, listed time.Time) ([]any, error
 		r.opts.GiveUpAfter.Milliseconds(), int64(r.opts.JobRetention.Seconds()),
 		s.Tenant, queue, codec.Flag(s.AllowUnregistered), s.RequestID, s.Fingerprint(), s.MaxFailures,
 		int64(r.opts.TaskRetention.Seconds()), notBefore, s.Reason, labels, s.Traceparent,
-		epoch,
+		codec.By(s.By, s.From), epoch,
 	}
 	for _, instance := range s.InstanceIDs {
 		args = append(args, strings.TrimSpace(instance+" "+s.Drivers[instance]))
@@ -137,6 +137,7 @@ func (r *Records) jobOf(s tasks.Submission, id string, created tasks.Time) tasks
 		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, AllowUnregistered: s.AllowUnregistered,
 		CreatedAt: created, Total: len(s.InstanceIDs), Revision: 1, Fingerprint: s.Fingerprint(),
 		TaskRetention: r.opts.TaskRetention, NotBefore: s.NotBefore, Reason: s.Reason, Labels: s.Labels, Traceparent: s.Traceparent,
+		By: s.By, From: s.From,
 	}
 	job.EndBefore = tasks.Time{Time: latest(job.CreatedAt, job.NotBefore).Add(r.opts.GiveUpAfter)}
 	for n, instance := range s.InstanceIDs {

@@ -13,7 +13,7 @@ func Commands(std *terminal.Streams) []*cobra.Command {
 	all := []*cobra.Command{
 		newLoginCommand(std), newLogoutCommand(std), newWhoamiCommand(std), newContextCommand(std),
 		newSubmitCommand(std), newStatusCommand(std), newWatchCommand(std), newJobsCommand(std),
-		newCancelCommand(std), newRetryCommand(std),
+		newCancelCommand(std), newRetryCommand(std), newProofCommand(std),
 	}
 	for _, cmd := range all {
 		terminal.EndEarly(cmd)

@@ -26,7 +26,7 @@ func offerToCaller(std *terminal.Streams, cmd *cobra.Command) {
 // offerWhatThereIs is about the jobs, labels and contexts that there are.
 func offerWhatThereIs(std *terminal.Streams, cmd *cobra.Command) {
 	switch cmd.CommandPath() {
-	case "status", "watch", "cancel", "retry":
+	case "status", "watch", "cancel", "retry", "proof":
 		cmd.ValidArgsFunction = std.Completion(jobsOffer(std))
 	case "context use", "context remove":
 		cmd.ValidArgsFunction = std.Completion(contextsOffer(std))
@@ -68,6 +68,8 @@ func jobsOffer(std *terminal.Streams) terminal.Offer {
 				fits = fits && job.Final() && job.Counts.Succeeded < job.Total
 			case "status":
 				fits = len(args) == 0
+			case "proof":
+				fits = len(args) == 0 && job.Final()
 			}
 			if fits {
 				ids = append(ids, fmt.Sprintf("%s\t%s, %s, %s", job.ID, job.State, terminal.Plural(job.Total, "instance"), terminal.Clock(job.CreatedAt)))

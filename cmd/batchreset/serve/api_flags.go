@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -13,6 +14,7 @@ import (
 	"batchreset/api"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
+	"batchreset/tasks/proof"
 	"batchreset/tasks/redisdb"
 )
 
@@ -25,6 +27,8 @@ type apiFlags struct {
 	basePath     string
 	origins      []string
 	drainDelay   time.Duration // of api alone
+	proofKeyFile string
+	proofs       *proof.Signer // of proofKeyFile, once checked; nil: none
 	db           redisdb.Options
 }
 
@@ -34,6 +38,7 @@ func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
 	flags.IntVar(&f.maxInstances, "max-instances", tasks.DefaultMaxInstances, "how many instances one request may list, at most 100")
 	flags.StringVar(&f.basePath, "base-path", "", "the `path` below which callers find the API behind a proxy, such as /reset: addresses in answers begin with it; the proxy may leave it on requests or remove it")
 	flags.StringSliceVar(&f.origins, "cors-origins", nil, "`origins` such as https://app.example whose pages may read the API's answers in a browser; none: only the API's own may")
+	flags.StringVar(&f.proofKeyFile, "proof-key-file", "", "sign proofs of what became of a job with the Ed25519 key in this `file`, which 'batchreset proof new-key' makes; older keys may follow the one that signs; none: there are no proofs")
 	flags.IntVar(&f.maxWaiters, "max-waiters", 20_000, "how many long polls and streams may wait at the same time, at 30 to 55 kB each; one tenant may have as many as are left free, so half of them if no other tenant waits; further ones are told to poll")
 	flags.DurationVar(&f.db.JobRetention, "job-retention", 7*24*time.Hour, "how long a job record is kept after its job has finished")
 	flags.DurationVar(&f.db.GiveUpAfter, "give-up-after", 24*time.Hour, "an item that has not ended after this time never starts again")
@@ -68,13 +73,27 @@ func (f *apiFlags) check() error {
 			return fmt.Errorf("--cors-origins: %w", err)
 		}
 	}
-	return checkPath("base-path", f.basePath)
+	return errors.Join(f.readProofKey(), checkPath("base-path", f.basePath))
+}
+
+func (f *apiFlags) readProofKey() error {
+	if f.proofKeyFile == "" {
+		return nil
+	}
+	text, err := os.ReadFile(f.proofKeyFile)
+	if err != nil {
+		return fmt.Errorf("--proof-key-file: %w", err)
+	}
+	if f.proofs, err = proof.ReadSigner(text); err != nil {
+		return fmt.Errorf("--proof-key-file: %s: %w", f.proofKeyFile, err)
+	}
+	return nil
 }
 
 func (f *apiFlags) handler(stopping <-chan struct{}, db *redisdb.DB, ops opsFlags, tracer trace.Tracer, log *slog.Logger) *api.API {
 	return api.New(api.Config{
 		MaxInstances: f.maxInstances, AllowUnregistered: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(),
-		Tracer: tracer, Version: terminal.Version(), BasePath: f.basePath, Origins: f.origins, Stopping: stopping,
+		Tracer: tracer, Version: terminal.Version(), BasePath: f.basePath, Origins: f.origins, Stopping: stopping, Proofs: f.proofs,
 	}, apiStore(db), log)
 }
 

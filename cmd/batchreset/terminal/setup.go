@@ -28,7 +28,7 @@ func Setup(root *cobra.Command, std *Streams) {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath())
 	})
-	// Nothing of ours but 'fleet import' takes files as arguments.
+	// Commands that take files as arguments say so.
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	completeTheRest(root)
 	leaveNothingOut(root)

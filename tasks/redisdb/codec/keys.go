@@ -42,7 +42,17 @@ const (
 	RevField = "rev"
 	// ToldField has the number of the last ending that the tenant was told, see told.lua.
 	ToldField = "told"
+	// ByField has who asked for the job, see By.
+	ByField = "by"
 )
+
+// By is ByField for somebody who asks from an address; either may be empty.
+func By(by, from string) string {
+	if by == "" && from == "" {
+		return ""
+	}
+	return from + " " + by // no address has a space
+}
 
 // ItemToldField is ToldField for item n.
 func ItemToldField(n int) string { return ToldField + ":" + strconv.Itoa(n) }

@@ -86,6 +86,7 @@ func decodeHash(id string, hash map[string]string) (tasks.Job, error) {
 		Traceparent:       hash["trace"],
 	}
 	since, reason, _ := strings.Cut(hash["held"], " ")
+	job.From, job.By, _ = strings.Cut(hash[ByField], " ") // older versions kept none
 	end, notBefore, _ := strings.Cut(hash["end"], " ")
 	f := numbers{fields: []string{hash["created"], end, hash["tasks"], hash["total"], hash["rev"], notBefore, hash[ToldField], since}}
 	job.CreatedAt, job.EndBefore = tasks.FromMillis(f.count(0)), tasks.FromMillis(f.count(1))

@@ -11,8 +11,9 @@
 -- ARGV[12] when the first attempt may begin (ms), or ''
 -- ARGV[13] reason   ARGV[14] labels (JSON); each may be ''
 -- ARGV[15] trace context, or ''
--- ARGV[16] epoch (see record.lua)
--- ARGV[17…] instances, in order; one that has not the default driver is followed by a space and its
+-- ARGV[16] who asks (see record.lua), or ''
+-- ARGV[17] epoch (see record.lua)
+-- ARGV[18…] instances, in order; one that has not the default driver is followed by a space and its
 --          driver
 -- returns  {created (ms), queue, epoch}, also for a job that exists and has the same
 --          fingerprint: the same request, or a first sending of this command whose
@@ -27,11 +28,11 @@ end
 local time = redis.call('TIME')
 local now = tonumber(ARGV[1]) -- created when listed: the tenant's index has that time
 if time[1] * 1000 - now > tonumber(ARGV[2]) then return {0} end
-local total = #ARGV - 16
+local total = #ARGV - 17
 local finish_by = now + ARGV[3]
 if ARGV[12] ~= '' then finish_by = string.format('%d %s', ARGV[12] + ARGV[3], ARGV[12]) end
 -- What every script looks up comes first: Redis looks through them in order.
-local fields = {'rev', 1, 'left', total, 'stop', '', 'created', now, 'end', finish_by, 'epoch', ARGV[16], 'v', VERSION, 'keep', ARGV[4],
+local fields = {'rev', 1, 'left', total, 'stop', '', 'created', now, 'end', finish_by, 'epoch', ARGV[17], 'v', VERSION, 'keep', ARGV[4],
                 'tenant', ARGV[5], 'queue', ARGV[6], 'open', ARGV[7], 'request_id', ARGV[8], 'fp', ARGV[9],
                 'tasks', ARGV[11], 'total', total}
 if ARGV[10] ~= '0' then
@@ -40,14 +41,14 @@ if ARGV[10] ~= '0' then
 end
 for n = 1, total do
   fields[#fields + 1] = n - 1
-  local instance, driver = string.match(ARGV[16 + n], '^(%S+) ?(%S*)$')
+  local instance, driver = string.match(ARGV[17 + n], '^(%S+) ?(%S*)$')
   fields[#fields + 1] = 'p    ' .. instance .. (driver ~= '' and ' {"dr":"' .. driver .. '"}' or '')
 end
-for n, name in ipairs({'reason', 'labels', 'trace'}) do
+for n, name in ipairs({'reason', 'labels', 'trace', 'by'}) do
   if ARGV[12 + n] ~= '' then
     fields[#fields + 1] = name
     fields[#fields + 1] = ARGV[12 + n]
   end
 end
 redis.call('HSET', KEYS[1], unpack(fields))
-return {now, ARGV[6], ARGV[16]}
+return {now, ARGV[6], ARGV[17]}

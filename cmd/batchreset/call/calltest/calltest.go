@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"batchreset/tasks"
+	"batchreset/tasks/proof"
 )
 
 // Token is the only token that the service takes.
@@ -38,7 +39,8 @@ type Service struct {
 	batches [][]string
 	Bodies  []string // of the batches
 	Keys    []string
-	seen    int      // looks at jobs and lists
+	seen    int // looks at jobs and lists
+	signer  *proof.Signer
 	Retries []string // their bodies
 }
 
@@ -51,13 +53,15 @@ type Job struct {
 // NewService starts a service without jobs. The test ends it.
 func NewService(t *testing.T) *Service {
 	t.Helper()
-	s := &Service{}
+	s := &Service{signer: NewSigner(t)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/instances/batch-reset", s.submit)
 	mux.HandleFunc("GET /v1/jobs/{job}", s.job)
 	mux.HandleFunc("GET /v1/jobs/{job}/events", s.events)
 	mux.HandleFunc("POST /v1/jobs/{job}/cancel", s.cancel)
 	mux.HandleFunc("POST /v1/jobs/{job}/retry", s.retry)
+	mux.HandleFunc("GET /v1/jobs/{job}/proof", s.proof)
+	mux.HandleFunc("GET /v1/proof-keys", s.proofKeys)
 	mux.HandleFunc("GET /v1/jobs", s.list)
 	mux.HandleFunc("GET /v1/whoami", func(w http.ResponseWriter, _ *http.Request) {
 		created := tasks.Time{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
@@ -67,7 +71,7 @@ func NewService(t *testing.T) *Service {
 		})
 	})
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Auth-Token") != Token {
+		if r.Header.Get("X-Auth-Token") != Token && r.URL.Path != "/v1/proof-keys" {
 			AnswerError(w, 401, "APIGW.0301", "X-Auth-Token is not valid")
 			return
 		}
@@ -257,6 +261,40 @@ func (s *Service) cancel(w http.ResponseWriter, r *http.Request) {
 	job.State = job.Counts.State()
 	AnswerOK(w, job)
 }
+
+// NewSigner makes a signer with a key of its own.
+func NewSigner(t *testing.T) *proof.Signer {
+	t.Helper()
+	text, _, err := proof.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := proof.ReadSigner(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
+}
+
+// proof signs what became of a final job, in January 2026.
+func (s *Service) proof(w http.ResponseWriter, r *http.Request) {
+	j := s.look(w, r)
+	if j == nil {
+		return
+	}
+	if !j.State.Final() {
+		AnswerError(w, 409, "RESET.0003", "the job has not ended: there is nothing to prove yet")
+		return
+	}
+	compact, err := s.signer.Sign(proof.Of(*j, "v1.2.3", tasks.Time{Time: time.Date(2026, 1, 2, 4, 0, 0, 0, time.UTC)}))
+	if err != nil {
+		panic(err)
+	}
+	w.Header().Set("Content-Type", "application/jose")
+	_, _ = io.WriteString(w, compact)
+}
+
+func (s *Service) proofKeys(w http.ResponseWriter, _ *http.Request) { encode(w, s.signer.Keys()) }
 
 // retry keeps what it is asked for.
 func (s *Service) retry(w http.ResponseWriter, r *http.Request) {

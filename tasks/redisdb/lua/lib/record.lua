@@ -2,8 +2,9 @@
 -- of them; KEYS[1] is always the job hash.
 --
 -- Fields of the hash: v (schema version), created, end (ms; with not_before, if there is
--- one, behind a space), reason, labels (JSON), trace (context), if any, keep (retention, s), tenant,
--- queue, open, request_id, fp, tasks, total, max_failures (if any), rev (counts changes),
+-- one, behind a space), reason, labels (JSON), trace (context), by (who asked: address,
+-- space, name), if any, keep (retention, s), tenant, queue, open, request_id, fp, tasks,
+-- total, max_failures (if any), rev (counts changes),
 -- left (items that are not final), stop (the error code that no further attempt begins
 -- for), epoch (random; the end of its tasks' IDs, so that a record which is made again under
 -- the same ID meets no old task), cancel, retry (who asked last), told, told:<n> (see
