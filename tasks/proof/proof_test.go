@@ -59,7 +59,7 @@ func partial() tasks.Job {
 			},
 			{
 				ID: jobID + "-1", InstanceID: "phone-10", State: tasks.ItemFailed, Attempts: 2, StartedAt: at(6), FinishedAt: at(12),
-				Code: "CPS.0005", Message: "not in a proof", Driver: "default",
+				Code: "CPS.0005", Message: "not in a proof", Driver: "lab",
 				History: []tasks.PastAttempt{
 					{Number: 1, StartedAt: at(6), FinishedAt: at(9), Outcome: "retrying", Code: "CPS.0042", Message: "not in a proof"},
 					{Number: 2, StartedAt: at(11), FinishedAt: at(12), Outcome: "failed", Code: "CPS.0005"},
@@ -89,9 +89,9 @@ const partialInWords = `{"version":1,"issuer":{"service":"batchreset","version":
 	`"state":"partial","created_at":"2026-01-02T15:04:05.140Z","started_at":"2026-01-02T15:04:06.140Z","finished_at":"2026-01-02T15:04:46.140Z",` +
 	`"total":2,"counts":{"pending":0,"running":0,"retrying":0,"succeeded":1,"failed":1,"unknown":0,"cancelled":0},"items":[` +
 	`{"item_id":"5f9c1f0f3a5e4b0d8c7a6b5c4d3e2f10-0","instance_id":"phone-9","state":"succeeded","attempts":1,` +
-	`"started_at":"2026-01-02T15:04:06.140Z","finished_at":"2026-01-02T15:04:46.140Z","evidence":"2026-01-02T15:04:46Z data born 15:04:40"},` +
+	`"started_at":"2026-01-02T15:04:06.140Z","finished_at":"2026-01-02T15:04:46.140Z","evidence":"2026-01-02T15:04:46Z data born 15:04:40","driver":"default"},` +
 	`{"item_id":"5f9c1f0f3a5e4b0d8c7a6b5c4d3e2f10-1","instance_id":"phone-10","state":"failed","attempts":2,` +
-	`"started_at":"2026-01-02T15:04:06.140Z","finished_at":"2026-01-02T15:04:12.140Z","error_code":"CPS.0005","driver":"default","history":[` +
+	`"started_at":"2026-01-02T15:04:06.140Z","finished_at":"2026-01-02T15:04:12.140Z","error_code":"CPS.0005","driver":"lab","history":[` +
 	`{"attempt":1,"started_at":"2026-01-02T15:04:06.140Z","finished_at":"2026-01-02T15:04:09.140Z","outcome":"retrying","error_code":"CPS.0042"},` +
 	`{"attempt":2,"started_at":"2026-01-02T15:04:11.140Z","finished_at":"2026-01-02T15:04:12.140Z","outcome":"failed","error_code":"CPS.0005"}]}]}`
 

@@ -59,7 +59,7 @@ type Item struct {
 	FinishedAt tasks.Time `json:"finished_at,omitzero"`
 	Code       tasks.Code `json:"error_code,omitempty"`
 	Evidence   string     `json:"evidence,omitempty"`
-	Driver     string     `json:"driver,omitempty"`
+	Driver     string     `json:"driver"`
 	// History lists the attempts that did not succeed, the last 20 of them.
 	History []Attempt `json:"history,omitempty"`
 }
@@ -93,7 +93,7 @@ func Of(job tasks.Job, serviceVersion string, now tasks.Time) Statement {
 func itemOf(it tasks.Item) Item {
 	item := Item{
 		ID: it.ID, InstanceID: it.InstanceID, State: it.State, Attempts: it.Attempts,
-		StartedAt: it.StartedAt, FinishedAt: it.FinishedAt, Code: it.Code, Evidence: it.Evidence, Driver: it.Driver,
+		StartedAt: it.StartedAt, FinishedAt: it.FinishedAt, Code: it.Code, Evidence: it.Evidence, Driver: it.DriverName(),
 	}
 	for _, h := range it.History {
 		item.History = append(item.History, Attempt{h.Number, h.StartedAt, h.FinishedAt, h.Outcome, h.Code})
