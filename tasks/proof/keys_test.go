@@ -16,7 +16,7 @@ import (
 
 // RFC 8037, appendix A.3 and A.4.
 func TestTheKeyOfTheRFC(t *testing.T) {
-	s := signerOf(t, rfcSeed)
+	s := rfcSigner(t)
 	if id := KeyID(s.keys[0]); id != rfcKeyID {
 		t.Errorf("its ID is %s", id)
 	}
@@ -95,8 +95,8 @@ func TestAKeyFileThatIsNoneIsRefused(t *testing.T) {
 	}{
 		"empty":                   {nil, "has no key in PEM"},
 		"text":                    {[]byte("hello"), "has no key in PEM"},
-		"a public key":            {publicPEM(t, signerOf(t, rfcSeed).keys[0]), "begins with a public key"},
-		"a public key first":      {slices.Concat(publicPEM(t, signerOf(t, rfcSeed).keys[0]), good), "begins with a public key"},
+		"a public key":            {publicPEM(t, rfcSigner(t).keys[0]), "begins with a public key"},
+		"a public key first":      {slices.Concat(publicPEM(t, rfcSigner(t).keys[0]), good), "begins with a public key"},
 		"a key of another kind":   {ecText, "key 1: is not for Ed25519"},
 		"an old one of another":   {slices.Concat(good, ecText), "key 2: is not for Ed25519"},
 		"a public one of another": {slices.Concat(good, publicPEM(t, ec.Public())), "key 2: is not for Ed25519"},

@@ -19,9 +19,10 @@ const (
 	rfcKeyID = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
 )
 
-func signerOf(t testing.TB, seed string) *Signer {
+// rfcSigner signs with the key of the RFC.
+func rfcSigner(t testing.TB) *Signer {
 	t.Helper()
-	raw, err := decode(seed)
+	raw, err := decode(rfcSeed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ const partialInWords = `{"version":1,"issuer":{"service":"batchreset","version":
 	`{"attempt":2,"started_at":"2026-01-02T15:04:11.140Z","finished_at":"2026-01-02T15:04:12.140Z","outcome":"failed","error_code":"CPS.0005"}]}]}`
 
 func TestAProofSaysWhatTheRecordHeld(t *testing.T) {
-	s := signerOf(t, rfcSeed)
+	s := rfcSigner(t)
 	statement := Of(partial(), "v1.2.3", at(59))
 	// printf 'phone-10\nphone-9\n' | sha256sum
 	const list = "e86fe595a03631f4c2f0879863105fdcc4904f2c86153ad19ec515f4708d65c0"
@@ -269,7 +270,7 @@ func TestASignedContradictionIsFound(t *testing.T) {
 }
 
 func FuzzOnlyTheProofItselfVerifies(f *testing.F) {
-	s := signerOf(f, rfcSeed)
+	s := rfcSigner(f)
 	compact := signed(f, s, Of(partial(), "v1.2.3", at(59)))
 	f.Add(compact)
 	f.Add("..")
