@@ -123,8 +123,9 @@ func (p presence) Served(context.Context) (map[string]bool, error) { return p.se
 
 func TestAJobSaysThatNoWorkerHasItsDriver(t *testing.T) {
 	b := newSweepBench(t)
-	seen := presence{b.Sweeper.store.OpenJobs, map[string]bool{"default": true}}
-	b.Sweeper.store.OpenJobs = seen
+	sweeper := b.Sweeper
+	seen := presence{sweeper.store.OpenJobs, map[string]bool{"default": true}}
+	sweeper.store.OpenJobs = seen
 	drivers := b.register(t, tasks.Instance{ID: "phone-1", Tenant: "acme", Driver: "lab"}, tasks.Instance{ID: "phone-2", Tenant: "acme", Driver: "attic"})
 	job := b.submitTo(t, drivers, "phone-1", "phone-2", "phone-3")
 	held := func() tasks.Held {
@@ -169,7 +170,8 @@ func (silence) Served(context.Context) (map[string]bool, error) { return nil, er
 
 func TestWithoutAListOfWorkersNothingIsSaidToBeHeld(t *testing.T) {
 	b := newSweepBench(t)
-	b.Sweeper.store.OpenJobs = silence{b.Sweeper.store.OpenJobs}
+	sweeper := b.Sweeper
+	sweeper.store.OpenJobs = silence{sweeper.store.OpenJobs}
 	job := b.submit(t, "phone-1")
 	b.later(2 * time.Minute)
 	b.sweep(t)

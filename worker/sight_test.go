@@ -33,12 +33,11 @@ func (l looking) Look(context.Context, Attempt) (Sight, error) {
 	}
 }
 
-func newLooking(t *testing.T, reset driverFunc, sights ...any) (b bench, looks *int) {
+func newLooking(t *testing.T, reset driverFunc, sights ...any) bench {
 	t.Helper()
-	looks = new(int)
-	b = newBench(t, looking{reset, sights, looks}, func(cfg *Config) { cfg.LookPatience = 50 * time.Millisecond })
+	b := newBench(t, looking{reset, sights, new(int)}, func(cfg *Config) { cfg.LookPatience = 50 * time.Millisecond })
 	b.lookPause = time.Millisecond
-	return b, looks
+	return b
 }
 
 var (
@@ -74,7 +73,7 @@ func TestWhatIsCalledDoneIsLookedAt(t *testing.T) {
 		{"busy", &DriverError{Verdict: Busy}, []any{seenInitial}, tasks.ItemRetrying, tasks.ResetFailed, "", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			b, _ := newLooking(t, resets(row.answer), row.sights...)
+			b := newLooking(t, resets(row.answer), row.sights...)
 			job := b.submit(t, "phone-1")
 			if err := b.deliver(t, job); (err == nil) != (row.state == tasks.ItemSucceeded) {
 				t.Errorf("the task ends with %v", err)
@@ -103,7 +102,7 @@ func TestWhatWasNeverSentIsNotLookedFor(t *testing.T) {
 	looks := 0
 	b := newBench(t, silent{looking{sights: []any{seenInitial}, looks: &looks}})
 	job := b.submit(t, "phone-1")
-	wantAgain(t, b.deliver(t, job))
+	_ = wantAgain(t, b.deliver(t, job))
 	if it := b.item(t, job); it.State == tasks.ItemSucceeded || looks != 0 {
 		t.Errorf("item %+v after %d looks", it, looks)
 	}
@@ -131,13 +130,13 @@ func TestALookKnowsWhatTheResetHasNoted(t *testing.T) {
 
 func TestAControlPlaneThatLiesSucceedsNever(t *testing.T) {
 	keys := map[string]bool{}
-	b, _ := newLooking(t, func(_ context.Context, a Attempt) error {
+	b := newLooking(t, func(_ context.Context, a Attempt) error {
 		keys[a.Key] = true
 		return nil
 	}, seenNotInitial)
 	job := b.submit(t, "phone-1")
 	for range 2 {
-		wantAgain(t, b.deliver(t, job))
+		_ = wantAgain(t, b.deliver(t, job))
 		b.ripen(t, job)
 	}
 	wantArchived(t, b.deliver(t, job))
@@ -162,7 +161,7 @@ func TestAnAmbiguousAttemptLooksBeforeAnythingElse(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			calls := 0
-			b, _ := newLooking(t, func(_ context.Context, a Attempt) error {
+			b := newLooking(t, func(_ context.Context, a Attempt) error {
 				if calls++; !a.Ambiguous || a.Checkpoint != row.checkpoint {
 					t.Errorf("the driver was given %+v", a)
 				}
@@ -199,7 +198,7 @@ func (b bench) loseCall(t *testing.T, job tasks.Job, checkpoint string) {
 }
 
 func TestEvidenceIsShortAndCanBePrinted(t *testing.T) {
-	b, _ := newLooking(t, resets(nil), Sight{Initial, " \x1b" + strings.Repeat("é", 200)})
+	b := newLooking(t, resets(nil), Sight{Initial, " \x1b" + strings.Repeat("é", 200)})
 	job := b.submit(t, "phone-1")
 	if err := b.deliver(t, job); err != nil {
 		t.Fatal(err)

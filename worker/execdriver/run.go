@@ -98,7 +98,7 @@ func (t times) supervise(ctx context.Context, pid int, soft time.Time, ended <-c
 	if !soft.IsZero() {
 		late = time.After(time.Until(soft))
 	}
-	obeys := false
+	var obeys bool
 	select {
 	case <-ended:
 		return ""

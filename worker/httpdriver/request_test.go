@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -32,16 +33,10 @@ func TestTheRequestIsWhatTheTemplatesSay(t *testing.T) {
 			t.Errorf("%s: %v", row.url, err)
 		}
 		_ = json.Unmarshal([]byte(row.body), &want)
-		if path != row.path || query != row.query || !jsonEqual(got, want) {
+		if path != row.path || query != row.query || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %s ? %s with %s", row.url, path, query, body)
 		}
 	}
-}
-
-func jsonEqual(a, b any) bool {
-	x, _ := json.Marshal(a)
-	y, _ := json.Marshal(b)
-	return string(x) == string(y)
 }
 
 func TestAnInstanceWithoutAnAddressIsNotReset(t *testing.T) {

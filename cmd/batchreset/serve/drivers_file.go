@@ -43,25 +43,25 @@ func (e driverEntry) upstream() worker.UpstreamConfig {
 
 // driverKind makes a driver of the settings that a file has for it.
 type driverKind struct {
-	keys []string
-	make func(settings *yaml.Node, log *slog.Logger) (worker.Driver, error)
+	keys  []string
+	build func(settings *yaml.Node, log *slog.Logger) (worker.Driver, error)
 }
 
-// kindOf is the kind whose settings are a C. Errors of make begin with the key of the setting.
-func kindOf[C any](make func(C, *slog.Logger) (worker.Driver, error)) driverKind {
+// kindOf is the kind whose settings are a C. Errors of build begin with the key of the setting.
+func kindOf[C any](build func(C, *slog.Logger) (worker.Driver, error)) driverKind {
 	return driverKind{keysOf(reflect.TypeFor[C]()), func(settings *yaml.Node, log *slog.Logger) (worker.Driver, error) {
 		var c C
 		if err := settings.Decode(&c); err != nil {
 			return nil, err
 		}
-		return make(c, log)
+		return build(c, log)
 	}}
 }
 
 // keysOf are the keys of a struct's fields.
 func keysOf(t reflect.Type) (keys []string) {
-	for i := range t.NumField() {
-		if key, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ","); key != "" {
+	for field := range t.Fields() {
+		if key, _, _ := strings.Cut(field.Tag.Get("yaml"), ","); key != "" {
 			keys = append(keys, key)
 		}
 	}
@@ -119,7 +119,7 @@ func driverList(raw []byte) ([]*yaml.Node, error) {
 		return nil, errors.New("has more than one document")
 	}
 	if len(file.Drivers) == 0 {
-		return nil, errors.New("lists no driver under drivers:")
+		return nil, errors.New("lists no driver under the key drivers")
 	}
 	list := make([]*yaml.Node, len(file.Drivers))
 	for i := range file.Drivers {
@@ -148,7 +148,7 @@ func readDriver(node *yaml.Node, log *slog.Logger) (e driverEntry, err error) {
 	if err := e.check(); err != nil {
 		return e, atKey(node, firstWord(err), err)
 	}
-	if e.driver, err = kind.make(node, log); err != nil {
+	if e.driver, err = kind.build(node, log); err != nil {
 		if _, odd := errors.AsType[*yaml.TypeError](err); odd {
 			return e, plainYAML(err)
 		}

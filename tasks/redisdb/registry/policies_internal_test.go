@@ -21,11 +21,11 @@ func TestAPolicyIsReadPartByPart(t *testing.T) {
 		"umbrella open_instances":    "many",
 		"umbrella max_failures":      "3",
 	})
-	if look.revision != "7" || look.all.Tenant != "" || *look.all.Limits.RequestsPerSecond != 50 {
+	if look.revision != "7" || look.all.Tenant != "" || *look.all.RequestsPerSecond != 50 {
 		t.Errorf("of all: revision %q, %+v", look.revision, look.all)
 	}
 	acme := look.tenants["acme"]
-	if *acme.Limits.InstancesPerHour != 10 || *acme.Limits.MaxFailures != 0 || acme.Limits.OpenInstances != nil {
+	if *acme.InstancesPerHour != 10 || *acme.MaxFailures != 0 || acme.OpenInstances != nil {
 		t.Errorf("limits of acme: %+v", acme.Limits)
 	}
 	if acme.OperatorHalt == nil || acme.OperatorHalt.Reason != "fire" || acme.OwnHalt != nil {

@@ -10,7 +10,8 @@ import (
 )
 
 func TestOnlyAWriteWithoutRoomIsNewWorkThatWasRefused(t *testing.T) {
-	oom := errors.New("OOM command not allowed when used memory > 'maxmemory'.")
+	const text = "OOM command not allowed when used memory > 'maxmemory'."
+	oom := errors.New(text)
 	for _, row := range []struct {
 		name string
 		err  error
@@ -18,7 +19,7 @@ func TestOnlyAWriteWithoutRoomIsNewWorkThatWasRefused(t *testing.T) {
 	}{
 		{"nothing", nil, tasks.OK},
 		{"a Redis without room", fmt.Errorf("create: %w", oom), tasks.StorageFull},
-		{"the same out of a script of Redis 6.2", errors.New("ERR Error running script: @user_script:7: -OOM command not allowed when used memory > 'maxmemory'."), tasks.StorageFull},
+		{"the same out of a script of Redis 6.2", errors.New("ERR Error running script: @user_script:7: -" + text), tasks.StorageFull},
 		{"a job that stands without its tasks was accepted", &tasks.UndeliveredError{Job: "j", Cause: oom}, tasks.Internal},
 		{"a Redis that is away", errors.New("connection refused"), tasks.Internal},
 	} {
