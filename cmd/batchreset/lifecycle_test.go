@@ -225,7 +225,7 @@ func TestAWorkerThatDrainsCanBeLookedAt(t *testing.T) {
 	if status, _ := get(t, site+"/healthz"); status != http.StatusOK {
 		t.Errorf("healthz: %d", status)
 	}
-	if status, body := get(t, site+"/metrics"); status != http.StatusOK || !strings.Contains(body, `batchreset_worker_slots_busy{driver="http"} 1`) {
+	if status, body := get(t, site+"/metrics"); status != http.StatusOK || !strings.Contains(body, "batchreset_worker_slots_busy 1") {
 		t.Errorf("metrics: %d, without the attempt that runs", status)
 	}
 	close(plane.release)
