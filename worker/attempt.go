@@ -221,8 +221,8 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 		return a.abandon(ctx, tasks.NoLongerAllowed, string(tasks.NotAllowed))
 	case errors.Is(err, tasks.Rerouted):
 		return a.reroute(ctx)
-	case errors.Is(err, tasks.Moved): // a call to its old address is in doubt, and nobody can ask there
-		return a.abandon(ctx, tasks.NoLongerAllowed, string(tasks.Moved))
+	case errors.Is(err, tasks.Moved):
+		return a.abandon(ctx, tasks.NoLongerAllowed, movedInDoubt)
 	case errors.Is(err, tasks.TooEarly):
 		early, _ := errors.AsType[*tasks.EarlyError](err)
 		return &requeue.Later{Delay: early.Wait, Reason: err.Error()}
@@ -243,12 +243,17 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 	}
 }
 
+// movedInDoubt is why an item ends: nobody can ask about its call any more.
+const movedInDoubt = "an earlier call may have been sent, and the instance has another driver or address now"
+
 // reroute gives the item to the driver that its instance has now.
 func (a *attempt) reroute(ctx context.Context) error {
 	err := a.store.Reroute(ctx, a.d)
 	switch _, refused := errors.AsType[tasks.Refusal](err); {
 	case errors.Is(err, tasks.InPlace), errors.Is(err, tasks.AttemptAlive): // by now
 		return &requeue.Later{Delay: time.Second, Reason: err.Error()}
+	case errors.Is(err, tasks.Moved):
+		return a.abandon(ctx, tasks.NoLongerAllowed, movedInDoubt)
 	case refused:
 		return err
 	case err != nil:

@@ -138,7 +138,7 @@ func TestAJobSaysThatNoWorkerHasItsDriver(t *testing.T) {
 	}
 	b.later(2 * time.Minute)
 	b.sweep(t)
-	if h := held(); h.Reason != "no living worker has the driver lab, attic" || h.Since.IsZero() {
+	if h := held(); h.Reason != "no living worker has the driver lab, nor attic" || h.Since.IsZero() {
 		t.Errorf("held %+v", h)
 	}
 	// One instance gets a driver that there is, and a worker comes for the other.
@@ -177,5 +177,38 @@ func TestWithoutAListOfWorkersNothingIsSaidToBeHeld(t *testing.T) {
 	b.sweep(t)
 	if got, err := b.db.Jobs.Job(t.Context(), job.ID); err != nil || got.Held.Reason != "" {
 		t.Errorf("%+v, %v", got.Held, err)
+	}
+}
+
+func TestACallInDoubtEndsAsUnknownWhenItsInstanceGetsAnotherDriver(t *testing.T) {
+	first, lab := &named{}, &named{}
+	b := newBench(t, first, func(c *Config) { c.Named = map[string]Named{"lab": {Driver: lab}} })
+	job := b.submitTo(t, b.register(t, tasks.Instance{ID: "phone-1", Tenant: "acme", Driver: "lab"}), "phone-1")
+	b.loseCall(t, job, "job 1")
+	b.register(t, tasks.Instance{ID: "phone-1", Tenant: "acme"})
+	wantArchived(t, b.deliver(t, job))
+	if it := b.item(t, job); it.State != tasks.ItemUnknown || it.Code != tasks.NoLongerAllowed {
+		t.Errorf("item %+v", it)
+	}
+	if len(first.done())+len(lab.done()) > 0 {
+		t.Errorf("reset by %v and %v", first.done(), lab.done())
+	}
+}
+
+// Nobody else ends an item whose driver no worker has.
+func TestAnItemWithoutADriverEndsWhenItsTimeIsOver(t *testing.T) {
+	b := newSweepBench(t)
+	sweeper := b.Sweeper
+	sweeper.store.OpenJobs = presence{sweeper.store.OpenJobs, map[string]bool{"default": true}}
+	job := b.submitTo(t, b.register(t, tasks.Instance{ID: "phone-1", Tenant: "acme", Driver: "lab"}), "phone-1")
+	b.later(2 * time.Minute)
+	b.sweep(t)
+	if it := b.item(t, job); it.State != tasks.ItemPending {
+		t.Errorf("item %+v", it)
+	}
+	b.later(25 * time.Hour)
+	b.sweep(t)
+	if it := b.item(t, job); it.State != tasks.ItemFailed || it.Code != tasks.NotInTime || it.Attempts != 0 {
+		t.Errorf("item %+v", it)
 	}
 }

@@ -35,13 +35,18 @@ func lookerOf(d Driver) Looker {
 }
 
 // resetAndLook resets with a driver that can look. An attempt whose earlier call is in doubt looks
-// before anything else, unless a checkpoint tells of that call: the driver asks about it first.
+// before anything else, unless a checkpoint tells of that call: the driver asks about it first. What
+// is not seen may still come: the call is repeated only where that is harmless.
 // What the upstream calls done, or leaves in doubt, is looked at until it is seen, or
 // Config.LookPatience is over.
 func (a *attempt) resetAndLook(ctx context.Context, input Attempt) result {
 	if input.Ambiguous && input.Checkpoint == "" {
-		if sight, err := a.looker.Look(ctx, input); err == nil && sight.State == Initial {
+		sight, err := a.looker.Look(ctx, input)
+		switch {
+		case err == nil && sight.State == Initial:
 			return result{evidence: evidence(sight), resolved: true}
+		case !a.repeatable:
+			return result{err: unseen(sight, err), evidence: evidence(sight)}
 		}
 	}
 	err := a.driver.Reset(ctx, remembered(&input))
@@ -58,6 +63,15 @@ func (a *attempt) resetAndLook(ctx context.Context, input Attempt) result {
 		r.err, r.resolved = nil, true
 	}
 	return r
+}
+
+// unseen says what a look has not shown of a call that is in doubt.
+func unseen(sight Sight, trouble error) error {
+	what := "a look does not show it: " + sight.Evidence
+	if trouble != nil {
+		what = "the driver could not look: " + trouble.Error()
+	}
+	return &DriverError{Verdict: Unknown, Message: "an earlier call may have been sent, and " + what}
 }
 
 // remembered is input for a reset whose checkpoints are in input afterwards, stored or not: a driver

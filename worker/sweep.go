@@ -77,6 +77,7 @@ type OpenJobs interface {
 	// Reroute delivers an item to the driver that its instance has now, Hold says why a job waits.
 	Reroute(ctx context.Context, d tasks.Delivery) error
 	Hold(ctx context.Context, job, reason string) error
+	Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.Ended, error)
 	// Served are the drivers that living workers have.
 	Served(ctx context.Context) (map[string]bool, error)
 	Reschedule(ctx context.Context, j tasks.OpenJob, next time.Time) error
@@ -213,15 +214,16 @@ func (s *Sweeper) sweep(ctx context.Context, due []tasks.OpenJob, now time.Time)
 	}
 	sideBySide(len(jobs), func(i int) {
 		if err == nil && jobs[i].Err == nil {
-			s.route(ctx, &jobs[i], served)
+			s.route(ctx, &jobs[i], served, now)
 		}
 		s.check(ctx, &jobs[i], now)
 	})
 }
 
 // route looks after the items whose driver no living worker has: it gives them to the driver that
-// their instance has now, or else says that the job waits for a worker.
-func (s *Sweeper) route(ctx context.Context, j *openJob, served map[string]bool) {
+// their instance has now, or else says that the job waits for a worker. Nobody else ends them when
+// their time is over.
+func (s *Sweeper) route(ctx context.Context, j *openJob, served map[string]bool, now time.Time) {
 	var missing []string
 	for _, d := range j.Job.Deliveries() {
 		if served[d.DriverName()] {
@@ -230,6 +232,10 @@ func (s *Sweeper) route(ctx context.Context, j *openJob, served map[string]bool)
 		switch err := s.store.Reroute(ctx, d); {
 		case err == nil:
 			j.lost = slices.DeleteFunc(j.lost, func(l lostTask) bool { return l.ItemID == d.ItemID })
+		case errors.Is(err, tasks.Moved):
+			s.abandon(ctx, j.Job, d, tasks.NoLongerAllowed, movedInDoubt)
+		case errors.Is(err, tasks.InPlace) && !j.Job.EndBefore.IsZero() && now.After(j.Job.EndBefore.Time):
+			s.abandon(ctx, j.Job, d, tasks.NotInTime, "the item did not start in time: no living worker has its driver")
 		case errors.Is(err, tasks.InPlace):
 			if !slices.Contains(missing, d.DriverName()) {
 				missing = append(missing, d.DriverName())
@@ -242,12 +248,20 @@ func (s *Sweeper) route(ctx context.Context, j *openJob, served map[string]bool)
 	}
 	reason := ""
 	if missing != nil {
-		reason = "no living worker has the driver " + strings.Join(missing, ", ")
+		reason = "no living worker has the driver " + strings.Join(missing, ", nor ")
 	}
 	if reason != j.Job.Held.Reason {
 		if err := s.store.Hold(ctx, j.ID, reason); err != nil {
 			s.trouble(ctx, stepDeliver, err, aboutJob(j.Job)...)
 		}
+	}
+}
+
+// abandon ends an item that no worker can.
+func (s *Sweeper) abandon(ctx context.Context, job tasks.Job, d tasks.Delivery, code tasks.Code, message string) {
+	_, err := s.store.Abandon(ctx, d, code, message, 0)
+	if _, moved := errors.AsType[tasks.Refusal](err); err != nil && !moved {
+		s.trouble(ctx, stepDeliver, err, aboutItem(job, d)...)
 	}
 }
 

@@ -145,3 +145,30 @@ func TestAJobSaysWhyItWaits(t *testing.T) {
 		}
 	})
 }
+
+// A driver that is asked about another one's call would look at another phone, or go on from a
+// checkpoint that is not its own.
+func TestACallInDoubtIsNotAskedAboutByAnotherDriver(t *testing.T) {
+	eitherLock(t, func(t *testing.T, w world) {
+		w.drive(t, "farm")
+		job := w.submitTo(t, map[string]string{"phone-1": "farm"}, "phone-1")
+		d, _ := w.begin(t, job, 0, "t1")
+		if err := w.db.Attempts.Send(t.Context(), d, "t1", ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.db.Attempts.Checkpoint(t.Context(), d, "t1", "job 1"); err != nil {
+			t.Fatal(err)
+		}
+		w.drive(t, "other")
+		if err := w.db.Sweep.Reroute(t.Context(), d); !errors.Is(err, tasks.Moved) {
+			t.Fatalf("rerouted: %v", err)
+		}
+		if it := w.read(t, job.ID).Items[0]; it.Driver != "farm" || it.Checkpoint != "job 1" {
+			t.Errorf("item %+v", it)
+		}
+		ended, err := w.db.Attempts.Abandon(t.Context(), d, tasks.NoLongerAllowed, "moved", 0)
+		if err != nil || ended.State != tasks.ItemUnknown {
+			t.Errorf("ended as %+v, %v", ended, err)
+		}
+	})
+}

@@ -108,6 +108,11 @@ func (s *Sweep) Hold(ctx context.Context, job, reason string) error {
 	return nil
 }
 
+// Abandon ends an item that no living worker can take, as Attempts.Abandon does.
+func (s *Sweep) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, message string, maxFailures int) (tasks.Ended, error) {
+	return s.attempts.Abandon(ctx, d, code, message, maxFailures)
+}
+
 // Served are the drivers that living workers have.
 func (s *Sweep) Served(context.Context) (map[string]bool, error) { return s.queues.served() }
 

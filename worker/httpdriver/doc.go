@@ -44,7 +44,7 @@
 //
 // With [Config.LookURL] the driver is [Looking]: a GET of that URL says whether an instance is in its
 // initial state, as {"initial":true|false,"evidence":…}. Evidence is text, or any other JSON.
-// An answer that is not a 200, not JSON, cut off, or without initial says nothing.
+// An answer that is not a 200, not JSON, cut off, without initial, or with other fields says nothing.
 //
 // # Words
 //

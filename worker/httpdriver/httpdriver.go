@@ -110,6 +110,9 @@ func checkTemplate(pattern string) error {
 	if !strings.Contains(pattern, placeholder) && !strings.Contains(pattern, addressPlaceholder) {
 		return fmt.Errorf("must contain %s or %s", placeholder, addressPlaceholder)
 	}
+	if left := strings.NewReplacer(placeholder, "", addressPlaceholder, "").Replace(pattern); strings.ContainsAny(left, "{}") {
+		return fmt.Errorf("has braces that are neither %s nor %s", placeholder, addressPlaceholder)
+	}
 	// An instance may only change the path or the query.
 	a, err := expand(pattern, "a", "a")
 	if err != nil {

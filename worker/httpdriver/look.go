@@ -17,7 +17,7 @@ import (
 type Looking struct{ *Driver }
 
 // Look GETs the look URL of the instance. Only a 200 with a JSON object whose "initial" is true or
-// false is understood; everything else is an error.
+// false, and that has nothing else but "evidence", is understood; everything else is an error.
 func (d Looking) Look(ctx context.Context, a worker.Attempt) (worker.Sight, error) {
 	where, err := expand(d.cfg.LookURL, a.InstanceID, a.Address)
 	if err != nil {
@@ -42,8 +42,8 @@ func seen(said answer, path string) (worker.Sight, error) {
 	case said.broken != nil:
 		return worker.Sight{}, errors.New("the answer to the look is not whole: " + reason(said.broken))
 	}
-	if err := json.Unmarshal(said.body, &told); err != nil || told.Initial == nil {
-		return worker.Sight{}, errors.New(`the answer to the look is not understood: it must be JSON with "initial": true or false`)
+	if err := json.Unmarshal(said.body, &told, json.RejectUnknownMembers(true)); err != nil || told.Initial == nil {
+		return worker.Sight{}, errors.New(`the answer to the look is not understood: it must be JSON with "initial": true or false, perhaps "evidence", and nothing else`)
 	}
 	sight, word := worker.Sight{State: worker.NotInitial}, "not initial"
 	if *told.Initial {

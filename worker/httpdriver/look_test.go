@@ -21,7 +21,9 @@ func TestWhatTheAnswerToALookMeans(t *testing.T) {
 	}{
 		{200, `{"initial":true,"evidence":"boot 2"}`, worker.Initial, "boot 2"},
 		{200, `{"initial":false,"evidence":{"born":"2026-01-01"}}`, worker.NotInitial, `{"born":"2026-01-01"}`},
-		{200, ` {"initial":true,"more":[1]} `, worker.Initial, "initial"},
+		{200, ` {"initial":true} `, worker.Initial, "initial"},
+		{200, `{"initial":true,"error":"not found"}`, "", ""},
+		{200, `{"initial":true,"instance_id":"phone-2"}`, "", ""},
 		{200, `{"initial":false,"evidence":null}`, worker.NotInitial, "not initial"},
 		{200, `{"initial":"true"}`, "", ""},
 		{200, `{"initial":1}`, "", ""},

@@ -32,7 +32,8 @@ func newBody(text string) (*template.Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is not a template: %w", err)
 	}
-	sample := bodyData{InstanceID: "phone-1", Address: "10.0.0.7:5555", ItemID: "item-1", Key: "key-1", Attempt: 1}
+	// With what breaks a value that is written without the function json.
+	sample := bodyData{InstanceID: `p"1`, Address: `a"1`, ItemID: `i"1`, Key: `k"1`, Attempt: 1}
 	if _, err := fill(t, sample); err != nil {
 		return nil, err
 	}

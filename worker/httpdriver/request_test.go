@@ -51,6 +51,7 @@ func TestAnInstanceWithoutAnAddressIsNotReset(t *testing.T) {
 func TestBodiesThatCannotBeAreRefused(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"id":{{.InstanceID}}}`:                            "body is not JSON once it is filled in",
+		`{"at":"{{.Address}}"}`:                             "body is not JSON once it is filled in",
 		`{"id":{{json .InstanceID}`:                         "body is not a template",
 		`{"id":{{json .Serial}}}`:                           "body cannot be filled in",
 		`{"id":{{yaml .InstanceID}}}`:                       "body is not a template",

@@ -132,6 +132,9 @@ func readDriver(node *yaml.Node, log *slog.Logger) (e driverEntry, err error) {
 	if node.Kind != yaml.MappingNode {
 		return e, fmt.Errorf("line %d: a driver must be a list of keys and values", node.Line)
 	}
+	if err := checkWhole(node); err != nil {
+		return e, err
+	}
 	if err := node.Decode(&e); err != nil {
 		return e, plainYAML(err)
 	}
@@ -182,6 +185,22 @@ func checkKeys(node *yaml.Node, kind driverKind) error {
 	for i := 0; i < len(node.Content); i += 2 {
 		if key := node.Content[i]; !slices.Contains(known, key.Value) {
 			return fmt.Errorf("line %d: unknown key %q%s", key.Line, key.Value, tasks.DidYouMean(key.Value, known))
+		}
+	}
+	return nil
+}
+
+// fractions are the keys whose values may be one; of any other number YAML would cut it off.
+var fractions = []string{"rate", "failure_rate", "hang_rate"}
+
+// checkWhole refuses fractions where whole numbers are meant.
+func checkWhole(node *yaml.Node) error {
+	for i := 0; i < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		for _, n := range append([]*yaml.Node{value}, value.Content...) {
+			if n.Tag == "!!float" && !slices.Contains(fractions, key.Value) {
+				return fmt.Errorf("line %d: %s must be a whole number, not %s", key.Line, key.Value, n.Value)
+			}
 		}
 	}
 	return nil

@@ -25,6 +25,8 @@ func TestDriversFilesAreRefusedByLine(t *testing.T) {
 		{"a key of another type", http + "    latency: 1s\n", "line 5: unknown key \"latency\""},
 		{"a key twice", http + "    url: x\n", "line 5: mapping key \"url\" already defined at line 4"},
 		{"a rate that is none", http + "    rate: -1\n", "line 5: rate must be"},
+		{"a fraction of a call", http + "    concurrency: 0.9\n", "line 5: concurrency must be a whole number, not 0.9"},
+		{"a fraction of a status", http + "    definite: [500.5]\n", "line 5: definite must be a whole number, not 500.5"},
 		{"a timeout that is too short", http + "    attempt_timeout: 1ms\n", "line 5: attempt_timeout must be at least 1s"},
 		{"a duration without a unit", http + "    attempt_timeout: soon\n", "line 5: cannot unmarshal"},
 		{"a setting that is wrong", http + "    definite: [404]\n", "line 5: definite must list statuses from 500 to 599, not 404"},

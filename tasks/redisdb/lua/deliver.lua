@@ -8,7 +8,8 @@
 -- ARGV[5] ms to leave the item alone if so
 -- ARGV[6] '=' and the driver that is to have it now ('' for the default one), or '' for the same
 -- returns {'', new delivery, ms until the item may begin}
---         {reason}: gone, instance, final, delivery
+--         {reason}: gone, instance, final, delivery, moved (another driver is to have it, and a call
+--         of the one before is in doubt)
 --         {'running', token, lost}: an attempt runs, and ARGV[4] is not its token
 local item = open(ARGV[1])
 local reason = refusal(item, ARGV[2], ARGV[3])
@@ -22,6 +23,7 @@ if item.s == 'r' then
   if item.k then item.c, item.m = WORKER_LOST, 'the worker was lost' end
   if ARGV[5] ~= '0' then item.w = at + ARGV[5] end
 end
+if ARGV[6] ~= '' and (item.k or item.q) then return {'moved'} end
 if ARGV[6] == '=' then
   item.dr = nil
 elseif ARGV[6] ~= '' then
