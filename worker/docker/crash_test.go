@@ -1,0 +1,170 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"batchreset/worker"
+)
+
+// removesItself is how redroid's own documentation starts phones: docker run --rm.
+func removesItself(_, host fields) {
+	host["AutoRemove"] = true
+	delete(host, "RestartPolicy")
+}
+
+// kinds are the phones of the tables below.
+var kinds = map[string]func(config, host fields){"a phone that stays": nil, "a phone that removes itself": removesItself}
+
+// eachStep runs a test for each call of a reset that changes something, for each kind of phone.
+func eachStep(t *testing.T, test func(t *testing.T, p *phone, step int)) {
+	for kind, change := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			for step := range stepsOf(t, change) {
+				t.Run(fmt.Sprintf("step %d", step+1), func(t *testing.T) {
+					t.Parallel()
+					test(t, newPhone(t, change), step+1)
+				})
+			}
+		})
+	}
+}
+
+// asked counts how often MaySend was asked, and lets the attempt send.
+func asked(a *worker.Attempt) *atomic.Int32 {
+	var times atomic.Int32
+	a.MaySend = func() error { times.Add(1); return nil }
+	return &times
+}
+
+func TestAResetGoesOnWhereACrashHasLeftIt(t *testing.T) {
+	eachStep(t, func(t *testing.T, p *phone, step int) {
+		d := p.e.driver(t, nil)
+		died := dies(d, step)
+		a := p.attempt("KEY1")
+		times := asked(&a)
+		err := d.Reset(t.Context(), a)
+		if !died() && err == nil {
+			t.Log("this time there were fewer steps") // none was repeated
+		} else if e, ok := errors.AsType[*worker.DriverError](err); !ok || (e.Verdict == worker.Unknown) != (times.Load() > 0) {
+			t.Fatalf("asked %d times, ended with %v", times.Load(), err)
+		}
+		next := p.attempt("KEY2") // nothing was sent: the worker takes another key
+		if times.Load() > 0 {
+			next = again(a)
+		}
+		times = asked(&next)
+		resumed := p.e.driver(t, nil)
+		p.mustReset(resumed, next)
+		if times.Load() > 1 {
+			t.Errorf("MaySend was asked %d times", times.Load())
+		}
+		p.mustBeFresh()
+		t.Log(mustLook(t, resumed, next, worker.Initial))
+	})
+}
+
+func TestAWorkerThatThawsTooLateHarmsNobody(t *testing.T) {
+	eachStep(t, func(t *testing.T, p *phone, step int) {
+		late, inTime := p.e.driver(t, nil), p.e.driver(t, nil)
+		frozen, thaw := freezes(late, step)
+		defer thaw()
+		a := p.attempt("KEY1")
+		var gone atomic.Bool
+		a.MaySend = func() error {
+			if gone.Load() {
+				return errors.New("the item is another worker's")
+			}
+			return nil
+		}
+		ended := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { ended <- late.Reset(ctx, a) }()
+		select {
+		case <-frozen:
+		case err := <-ended:
+			t.Logf("this time there were fewer steps: %v", err) // none was repeated
+			return
+		}
+		gone.Store(true)
+		p.mustReset(inTime, p.attempt("KEY2"))
+		fresh := p.mustRun("KEY2")
+		p.use()
+		thaw()
+		t.Log("the late one ended with", <-ended)
+		if now := p.now(); now.ID != fresh.ID || now.State.StartedAt != fresh.State.StartedAt || !exists(p.photo()) {
+			t.Error("the phone of the next user was touched")
+		}
+	})
+}
+
+// mustRun makes sure that the phone's container is that of a key, and runs. Another worker may have
+// left a twin.
+func (p *phone) mustRun(key string) *container {
+	p.t.Helper()
+	for _, c := range p.containers(p.t.Context()) {
+		if c.name() == p.name && c.Labels[labelReset] == key && c.State == "running" {
+			return p.e.inspect(p.t, c.ID)
+		}
+	}
+	p.t.Fatalf("the phone has the containers %v", names(p.containers(p.t.Context())))
+	return nil
+}
+
+func TestTwoWorkersAtOnce(t *testing.T) {
+	for name, keys := range map[string][2]string{"under one key": {"KEY1", "KEY1"}, "under two keys": {"KEY1", "KEY2"}} {
+		for kind, change := range kinds {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				t.Parallel()
+				p := newPhone(t, change)
+				var errs [2]error
+				var both sync.WaitGroup
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				for n := range errs {
+					d := p.e.driver(t, nil)
+					both.Go(func() { errs[n] = d.Reset(ctx, p.attempt(keys[n])) })
+				}
+				both.Wait()
+				t.Log(errs)
+				if errs[0] != nil && errs[1] != nil {
+					t.Error("neither of them did it")
+				}
+				p.mustReset(p.e.driver(t, nil), p.attempt("KEY3"))
+				p.mustBeFresh()
+			})
+		}
+	}
+}
+
+func TestNothingIsSentOnceTheAttemptIsOver(t *testing.T) {
+	eachStep(t, func(t *testing.T, p *phone, step int) {
+		d := p.e.driver(t, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		a := p.attempt("KEY1")
+		times := asked(&a)
+		after := ends(d, step, cancel)
+		began := time.Now()
+		err := d.Reset(ctx, a)
+		e, _ := errors.AsType[*worker.DriverError](err)
+		if err != nil && (e == nil || (e.Verdict == worker.Unknown) != (times.Load() > 0) || e.Verdict == worker.Unknown && !e.Repeatable) {
+			t.Errorf("asked %d times, ended with %v", times.Load(), err)
+		}
+		if ctx.Err() == nil && err == nil {
+			t.Log("this time there were fewer steps") // none was repeated
+		}
+		if after.calls() > 1 { // the one that found the context ended
+			t.Errorf("%d calls after the end", after.calls())
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("returned after %s", took)
+		}
+	})
+}
