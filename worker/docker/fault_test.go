@@ -100,17 +100,6 @@ func freezes(d *Driver, n int) (frozen <-chan struct{}, thaw func()) {
 	return reached, sync.OnceFunc(func() { close(on) })
 }
 
-// stepsOf counts the calls of a whole reset that change something.
-func stepsOf(t *testing.T, change func(config, host fields)) int {
-	t.Helper()
-	p := newPhone(t, change)
-	d := p.e.driver(t, nil)
-	var f fault
-	f.into(d)
-	p.mustReset(d, p.attempt("KEY"))
-	return f.calls()
-}
-
 // ends cancels a context at the nth call that changes something, before it is sent.
 func ends(d *Driver, n int, cancel context.CancelFunc) (after *fault) {
 	after = &fault{n: -1}
