@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -66,9 +68,10 @@ func TestAResetGoesOnWhereACrashHasLeftIt(t *testing.T) {
 		a := p.attempt("KEY1")
 		times := asked(&a)
 		err := d.Reset(t.Context(), a)
-		if !died() && err == nil {
-			t.Log("this time there were fewer steps") // none was repeated
-		} else if e, ok := errors.AsType[*worker.DriverError](err); !ok || (e.Verdict == worker.Unknown) != (times.Load() > 0) {
+		if !died() {
+			t.Fatalf("the reset has no step %d, and ended with %v", step, err)
+		}
+		if e, ok := errors.AsType[*worker.DriverError](err); !ok || (e.Verdict == worker.Unknown) != (times.Load() > 0) {
 			t.Fatalf("asked %d times, ended with %v", times.Load(), err)
 		}
 		next := p.attempt("KEY2") // nothing was sent: the worker takes another key
@@ -108,8 +111,7 @@ func TestAWorkerThatThawsTooLateHarmsNobody(t *testing.T) {
 		select {
 		case <-frozen:
 		case err := <-ended:
-			t.Logf("this time there were fewer steps: %v", err) // none was repeated
-			return
+			t.Fatalf("the reset has no step %d, and ended with %v", step, err)
 		}
 		gone.Store(true)
 		p.mustReset(inTime, p.attempt("KEY2"))
@@ -178,8 +180,8 @@ func TestNothingIsSentOnceTheAttemptIsOver(t *testing.T) {
 		if err != nil && (e == nil || (e.Verdict == worker.Unknown) != (times.Load() > 0) || e.Verdict == worker.Unknown && !e.Repeatable) {
 			t.Errorf("asked %d times, ended with %v", times.Load(), err)
 		}
-		if ctx.Err() == nil && err == nil {
-			t.Log("this time there were fewer steps") // none was repeated
+		if ctx.Err() == nil {
+			t.Errorf("the reset has no step %d, and ended with %v", step, err)
 		}
 		if after.calls() > 1 { // the one that found the context ended
 			t.Errorf("%d calls after the end", after.calls())
@@ -188,4 +190,40 @@ func TestNothingIsSentOnceTheAttemptIsOver(t *testing.T) {
 			t.Errorf("returned after %s", took)
 		}
 	})
+}
+
+func TestAnswersAfterThePhoneWasTouchedLeaveDoubt(t *testing.T) {
+	for name, test := range map[string]struct {
+		call   string // the end of its path
+		answer trip
+		want   string
+	}{
+		"a list that is garbage":          {"/containers/json", says(http.StatusOK, "<html>"), "the list of containers: the answer is not understood"},
+		"an end that is refused":          {"/stop", says(http.StatusInternalServerError, `{"message":"cannot kill it"}`), "500: cannot kill it"},
+		"an exit status that is missing":  {"/wait", says(http.StatusOK, "{}"), "the answer has no exit status"},
+		"an archive that is cut off":      {"/archive", says(http.StatusOK, ""), "the answer is not understood"},
+		"a start that is forbidden":       {"/start", says(http.StatusForbidden, "policy"), "403: policy"},
+		"a name that cannot be given":     {"/rename", says(http.StatusBadGateway, ""), "the renaming of container"},
+		"a container that is another one": {"/json", says(http.StatusOK, `{"Id":"x","Config":{},"HostConfig":{}}`), "not"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPhone(t, nil)
+			d := p.e.driver(t, nil)
+			a := p.attempt("KEY")
+			times := asked(&a)
+			real := d.client.Transport
+			d.client.Transport = trip(func(r *http.Request) (*http.Response, error) {
+				if times.Load() > 0 && strings.HasSuffix(r.URL.Path, test.call) {
+					return test.answer(r)
+				}
+				return real.RoundTrip(r)
+			})
+			if e := mustFail(t, d.Reset(t.Context(), a), worker.Unknown, test.want); !e.Repeatable {
+				t.Error("it is not to be repeated")
+			}
+			p.mustReset(p.e.driver(t, nil), again(a))
+			p.mustBeFresh()
+		})
+	}
 }

@@ -25,7 +25,7 @@
 //	the old container      no          twin
 //	the old container      yes         take away: it is what the twin's name says
 //	another container      yes         none: somebody else has replaced the phone
-//	a helper               yes         wait for its end, remove it, wipe
+//	a helper               yes         wait for its end; if the data is empty, swap
 //	nobody                 yes         wipe, swap
 //	our twin               -           boot
 //

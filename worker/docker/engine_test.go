@@ -217,7 +217,7 @@ func rootOf(program []byte) ([]byte, error) {
 		{Name: "data/", Mode: 0o755, Typeflag: tar.TypeDir},
 		{Name: "system/bin/", Mode: 0o755, Typeflag: tar.TypeDir},
 	}
-	for _, name := range []string{"getprop", "find", "healthy"} {
+	for _, name := range []string{"getprop", "find", "healthy", "boot"} {
 		entries = append(entries, &tar.Header{Name: "system/bin/" + name, Typeflag: tar.TypeSymlink, Linkname: "/init"})
 	}
 	for _, entry := range entries {

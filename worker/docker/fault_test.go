@@ -22,37 +22,45 @@ func changes(r *http.Request) bool {
 	return r.Method != http.MethodGet && r.Method != http.MethodHead && !strings.Contains(r.URL.Path, "/exec")
 }
 
-// fault does something at the nth call of a driver that changes something.
+// fault does something at the nth call of a driver that changes something. A call that is repeated,
+// as long as the engine is still busy with it, counts once.
 type fault struct {
 	n  int
 	do func(r *http.Request, next http.RoundTripper) (*http.Response, error)
 
-	mu    sync.Mutex
-	count int
+	mu   sync.Mutex
+	seen map[string]bool
 }
 
 // into puts the fault between a driver and its engine.
 func (f *fault) into(d *Driver) {
 	next := d.client.Transport
 	d.client.Transport = trip(func(r *http.Request) (*http.Response, error) {
-		if changes(r) && f.add() {
+		if changes(r) && f.hit(r) {
 			return f.do(r, next)
 		}
 		return next.RoundTrip(r)
 	})
 }
 
-func (f *fault) add() (hit bool) {
+func (f *fault) hit(r *http.Request) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.count++
-	return f.count == f.n
+	c := r.Method + " " + r.URL.String()
+	if f.seen[c] {
+		return false
+	}
+	if f.seen == nil {
+		f.seen = map[string]bool{}
+	}
+	f.seen[c] = true
+	return len(f.seen) == f.n
 }
 
 func (f *fault) calls() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.count
+	return len(f.seen)
 }
 
 var errDead = errors.New("the worker is dead")
@@ -111,7 +119,7 @@ func ends(d *Driver, n int, cancel context.CancelFunc) (after *fault) {
 	real := d.client.Transport
 	d.client.Transport = trip(func(r *http.Request) (*http.Response, error) {
 		if r.Context().Err() != nil && changes(r) {
-			after.add()
+			after.hit(r)
 		}
 		return real.RoundTrip(r)
 	})

@@ -73,20 +73,10 @@ func (r *reset) step(ctx context.Context, s scene) (over bool, err error) {
 	if err := r.permit(ctx, s); err != nil {
 		return false, err
 	}
-	switch {
-	case s.phone != nil:
+	if s.phone != nil {
 		return false, r.takeAway(ctx, s.phone.ID)
-	case s.helper != nil:
-		return false, r.outlast(ctx, s.helper.ID)
 	}
-	if err := r.wipe(ctx, s.twin); err != nil {
-		return false, err
-	}
-	err = r.rename(ctx, s.twin.ID, r.name)
-	if answered(err, http.StatusBadRequest) { // it has the name already
-		return false, errMoved
-	}
-	return false, moved(err)
+	return false, r.wipe(ctx, s)
 }
 
 // replaced is what a reset ends with that does not find its phone any more.

@@ -258,6 +258,41 @@ func TestAPhoneThatDoesNotBootLeavesDoubt(t *testing.T) {
 	}
 }
 
+func TestTheNextAttemptGoesOnWaitingForASlowBoot(t *testing.T) {
+	t.Parallel()
+	p := newPhone(t, nil)
+	d := p.e.driver(t, func(c *Config) { c.Properties = map[string]string{"phone.boot": "never"} })
+	a := p.attempt("KEY")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	first := make(chan error, 1)
+	go func() { first <- d.Reset(ctx, a) }()
+	var container string
+	eventually(t, "the new container runs", func() bool {
+		for _, c := range p.containers(t.Context()) {
+			if c.name() == p.name && c.Labels[labelReset] == "KEY" && c.State == "running" {
+				container = c.ID
+			}
+		}
+		return container != ""
+	})
+	cancel()
+	mustFail(t, <-first, worker.Unknown, "has not booted in time")
+	next := again(a)
+	times := asked(&next)
+	second := make(chan error, 1)
+	go func() { second <- d.Reset(t.Context(), next) }()
+	if _, err := p.e.engine.exec(t.Context(), container, "/system/bin/boot"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-second; err != nil || p.now().ID != container {
+		t.Errorf("it ended with %v, in container %s", err, p.now().ID)
+	}
+	if times.Load() > 0 {
+		t.Error("MaySend was asked, and there was nothing to send")
+	}
+}
+
 func noRestart(_, host fields) { delete(host, "RestartPolicy") }
 
 func TestAHealthCheckSaysWhenThePhoneHasBooted(t *testing.T) {

@@ -2,43 +2,75 @@ package docker
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
+
+	"batchreset/worker"
 )
 
-// wipe empties the data of the phone, whose containers are gone but for the twin. The helper has the
-// name of the phone while it does so: whoever comes too late with a helper of his own finds the
-// name taken, by another helper or by the phone, which runs again.
-func (r *reset) wipe(ctx context.Context, twin *container) error {
-	data := r.cfg.data(twin)
-	if len(data) == 0 { // it went with the old container
-		return nil
+// wipe empties the data of the phone, whose containers are gone but for the twin, and gives the twin
+// the phone's name. A helper has the name while it empties the data: whoever comes too late with a
+// helper of his own finds the name taken, by another helper or by the phone, which runs again.
+func (r *reset) wipe(ctx context.Context, s scene) error {
+	if data := r.cfg.data(s.twin); len(data) > 0 { // else it went with the old container
+		id, found, err := r.findHelper(ctx, s, data)
+		if err != nil {
+			return err
+		}
+		err = r.empty(ctx, s.twin.ID, id, data)
+		if left, failed := errors.AsType[*worker.DriverError](err); failed && found { // an earlier attempt's
+			err = fmt.Errorf("%w: %w", errMoved, left)
+			_ = r.remove(ctx, id) // or else it is found again
+		}
+		if err != nil {
+			return err
+		}
+		if err := r.remove(ctx, id); err != nil && !answered(err, http.StatusNotFound) {
+			return moved(err)
+		}
 	}
-	id, err := r.create(ctx, r.name, r.helper(twin, data))
-	if err != nil {
-		return taken(err)
+	// Nothing but the name may lie between the end of the helper and this.
+	err := r.rename(ctx, s.twin.ID, r.name)
+	if answered(err, http.StatusBadRequest) { // it has the name already
+		return errMoved
 	}
-	if err := r.start(ctx, id); err != nil {
-		return gone(err)
+	return moved(err)
+}
+
+// findHelper returns the helper that has the name, or a new one, and sees to it that it was started.
+// One that is found may be another worker's. What counts is what it leaves, and that it has the
+// name until somebody has looked.
+func (r *reset) findHelper(ctx context.Context, s scene, data []mount) (id string, found bool, err error) {
+	if s.helper != nil {
+		id, found = s.helper.ID, true
+	} else if id, err = r.create(ctx, r.name, r.helper(s.twin, data)); err != nil {
+		return "", false, taken(err)
 	}
-	status, err := r.wait(ctx, id)
+	if !found || s.helper.State == "created" {
+		err = gone(r.start(ctx, id))
+	}
+	return id, found, err
+}
+
+// empty waits for the end of a helper, and looks whether the data is empty.
+func (r *reset) empty(ctx context.Context, twin, helper string, data []mount) error {
+	status, err := r.wait(ctx, helper)
 	if err != nil {
 		return gone(err)
 	}
 	if status != 0 {
-		return unknown("the wipe command ended with status %d: %s", status, r.output(ctx, id))
+		return unknown("the wipe command ended with status %d: %s", status, r.output(ctx, helper))
 	}
 	for _, m := range data {
 		// The engine's own look: a command may say what it likes.
-		left, err := r.inside(ctx, twin.ID, m.Destination)
+		left, err := r.inside(ctx, twin, m.Destination)
 		if err != nil {
 			return gone(err)
 		}
 		if left != "" {
 			return unknown("the wipe command ended well and left %.200q", left)
 		}
-	}
-	if err := r.remove(ctx, id); err != nil && !answered(err, http.StatusNotFound) {
-		return moved(err)
 	}
 	return nil
 }
@@ -76,13 +108,4 @@ func (r *reset) helper(twin *container, data []mount) object {
 	body.set("Healthcheck", map[string][]string{"Test": {"NONE"}})
 	body.set("HostConfig", host)
 	return body
-}
-
-// outlast waits for the end of a helper that an earlier attempt, or another worker, has left, and
-// removes it. What it has done is not known, so the data is emptied again.
-func (r *reset) outlast(ctx context.Context, id string) error {
-	if _, err := r.wait(ctx, id); err != nil { // one that never ran counts as ended
-		return gone(err)
-	}
-	return moved(r.remove(ctx, id))
 }
