@@ -167,7 +167,7 @@ func TestTwoWorkersAtOnce(t *testing.T) {
 }
 
 func TestNothingIsSentOnceTheAttemptIsOver(t *testing.T) {
-	eachStep(t, removed, func(t *testing.T, p *phone, step int) {
+	eachStep(t, stays, func(t *testing.T, p *phone, step int) {
 		d := p.e.driver(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

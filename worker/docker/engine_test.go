@@ -29,7 +29,7 @@ const (
 )
 
 // testEngine is a real Docker engine, with its containers, images and networks in a folder of its
-// own. It has no bridge and no firewall rules, so that it leaves nothing behind.
+// own. It has no bridge of its own and no firewall rules, so that it leaves nothing behind.
 type testEngine struct {
 	dir     string
 	tcp     string // where it listens, too, with TLS
