@@ -27,23 +27,36 @@ func (r *reset) boot(ctx context.Context, s scene) (over bool, err error) {
 	if err := r.await(ctx, s.phone.ID); err != nil {
 		return false, err
 	}
-	if len(s.older) > 0 || s.twin != nil {
-		return true, r.clear(ctx, s)
-	}
-	return true, nil
+	return true, r.clear(ctx, s)
 }
 
-// clear removes what is not needed any more once the phone has booted.
+// clear removes what is not needed any more once the phone has booted: its spare twin, and, if that
+// is still this attempt's to do, the twins of resets that never ended.
 func (r *reset) clear(ctx context.Context, s scene) error {
-	if err := r.permit(ctx, s); err != nil {
-		return nil //nolint:nilerr // the phone is reset; the next reset clears
-	}
 	if s.twin != nil {
-		if err := moved(r.remove(ctx, s.twin.ID)); err != nil && !errors.Is(err, errMoved) {
+		if err := r.drop(ctx, s.twin.ID); err != nil {
 			return err
 		}
 	}
-	return r.sweep(ctx)
+	if len(s.older) == 0 || r.permit(ctx, s) != nil { // the phone is reset all the same
+		return nil
+	}
+	// Only a reset whose own twin has the phone's name does this, so that there is always one
+	// container that has the phone's configuration.
+	for _, old := range r.older {
+		if err := r.drop(ctx, old.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop removes a twin, which never ran: one that runs is none any more, and is left alone.
+func (r *reset) drop(ctx context.Context, id string) error {
+	if err := moved(r.remove(ctx, id)); err != nil && !errors.Is(err, errMoved) {
+		return err
+	}
+	return nil
 }
 
 // spare makes a second twin of a phone that is removed when it stops (docker run --rm): if it does

@@ -106,7 +106,7 @@ func (e *testEngine) start(ctx context.Context) (err error) {
 			"--tlscert", filepath.Join(e.dir, "server.pem"), "--tlskey", filepath.Join(e.dir, "server-key.pem"),
 			"--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false",
 		},
-		Env: []string{"PATH=" + path},
+		Env: []string{"PATH=" + path, "TMPDIR=" + e.dir}, // runc leaves files there
 		Log: filepath.Join(e.dir, "log"),
 	})
 	if err != nil {

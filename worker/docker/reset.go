@@ -209,18 +209,6 @@ func (r *reset) takeAway(ctx context.Context, id string) error {
 	}
 }
 
-// sweep removes the twins of resets that never ended. Only a reset whose own twin has the phone's
-// name does so, so that there is always one container that has the phone's configuration. They never
-// ran: one that runs is no twin any more, and is left alone.
-func (r *reset) sweep(ctx context.Context) error {
-	for _, old := range r.older {
-		if err := moved(r.remove(ctx, old.ID)); err != nil && !errors.Is(err, errMoved) {
-			return err
-		}
-	}
-	return nil
-}
-
 // tidy removes the twin of a failed attempt if it is of no use to a later one: nothing was done to
 // the phone, so that the later one has another key and makes its own, or somebody else has put
 // another container in the phone's place.
