@@ -40,7 +40,7 @@ func newPhone(t *testing.T, change func(config, host fields)) *phone {
 	t.Helper()
 	e, n := dockerd(t), phones.Add(1)
 	p := &phone{t: t, e: e, instance: fmt.Sprintf("instance-%d", n), name: fmt.Sprintf("phone-%d", n)}
-	p.folder = filepath.Join(e.dir, "phones", p.name)
+	p.folder = filepath.Join(e.dir, "phones", p.name, "data")
 	host := fields{
 		"Binds": []string{p.folder + ":/data"}, "NetworkMode": "none", "RestartPolicy": fields{"Name": "always"},
 		"Memory": 64 << 20, "Tmpfs": fields{"/cache": ""}, "ExtraHosts": []string{"gateway:10.0.0.1"},
