@@ -13,7 +13,7 @@ BENCH ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint lint-contract clients vulnerabilities sbom fuzz chaos bench bench-quick image clean
+.PHONY: help run test test-docker check lint lint-contract clients vulnerabilities sbom fuzz chaos bench bench-quick image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ test: ## install what the tests need and run them all
 	.ci/setup
 	@$(MAKE) --no-print-directory .bin/npm/installed
 	.ci/test
+
+test-docker: ## run the docker driver against a real Docker engine of its own (Linux, root, Debian's docker.io)
+	@command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || \
+		{ echo "test-docker: dockerd is missing: apt-get install --no-install-recommends docker.io" >&2; exit 1; }
+	go test -race -count=1 -parallel 4 -tags engine ./worker/docker
 
 check: lint vulnerabilities sbom ## what CI looks at beside the tests: lint, vulnerabilities and sbom
 

@@ -1,7 +1,8 @@
+//go:build engine
+
 package docker
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -206,31 +207,6 @@ func (e *testEngine) makeImages(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// rootOf is the archive of an image's files, with one program under several names.
-func rootOf(program []byte) ([]byte, error) {
-	var archive bytes.Buffer
-	w := tar.NewWriter(&archive)
-	entries := []*tar.Header{
-		{Name: "init", Mode: 0o755, Typeflag: tar.TypeReg, Size: int64(len(program))},
-		{Name: "data/", Mode: 0o755, Typeflag: tar.TypeDir},
-		{Name: "system/bin/", Mode: 0o755, Typeflag: tar.TypeDir},
-	}
-	for _, name := range []string{"getprop", "find", "healthy", "boot"} {
-		entries = append(entries, &tar.Header{Name: "system/bin/" + name, Typeflag: tar.TypeSymlink, Linkname: "/init"})
-	}
-	for _, entry := range entries {
-		if err := w.WriteHeader(entry); err != nil {
-			return nil, err
-		}
-		if entry.Size > 0 {
-			if _, err := w.Write(program); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return archive.Bytes(), w.Close()
 }
 
 func (e *testEngine) importImage(ctx context.Context, name string, root []byte, changes []string) error {

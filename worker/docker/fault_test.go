@@ -1,3 +1,5 @@
+//go:build engine
+
 package docker
 
 import (
@@ -11,11 +13,6 @@ import (
 
 	"batchreset/cmd/harness"
 )
-
-// trip is a round trip of a test.
-type trip func(*http.Request) (*http.Response, error)
-
-func (f trip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // changes says whether a call changes something. The calls of programs in the phone only look.
 func changes(r *http.Request) bool {

@@ -1,9 +1,10 @@
+//go:build engine
+
 package docker
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -261,16 +262,6 @@ func mustLook(t *testing.T, d *Driver, a worker.Attempt, want worker.SightState)
 		t.Errorf("%d bytes of evidence", len(sight.Evidence))
 	}
 	return sight.Evidence
-}
-
-// mustFail makes sure that an attempt ended with this verdict, and that its message has this text.
-func mustFail(t *testing.T, err error, want worker.Verdict, text string) *worker.DriverError {
-	t.Helper()
-	e, ok := errors.AsType[*worker.DriverError](err)
-	if !ok || e.Verdict != want || !strings.Contains(e.Message, text) {
-		t.Fatalf("the attempt ended with %v; want %s: …%s…", err, want, text)
-	}
-	return e
 }
 
 func exists(name string) bool {

@@ -14,6 +14,7 @@ import (
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/worker"
 	"batchreset/worker/cph"
+	"batchreset/worker/docker"
 	"batchreset/worker/execdriver"
 	"batchreset/worker/httpdriver"
 	"batchreset/worker/simulator"
@@ -24,6 +25,7 @@ var driverKinds = map[string]driverKind{
 	"simulator": kindOf(func(s simulatorSettings, _ *slog.Logger) (worker.Driver, error) { return s.driver() }),
 	"http":      kindOf(func(s httpSettings, _ *slog.Logger) (worker.Driver, error) { return s.driver() }),
 	"exec":      kindOf(newExec),
+	"docker":    kindOf(func(c docker.Config, _ *slog.Logger) (worker.Driver, error) { return docker.New(c) }),
 	"cph":       kindOf(func(c cph.Config, _ *slog.Logger) (worker.Driver, error) { return cph.New(c) }),
 }
 
