@@ -194,9 +194,11 @@ func (q *Queues) measureBacklogs(context.Context, **backlog) (*backlog, error) {
 		return b, nil //nolint:nilerr // what asynq does not answer counts as empty
 	}
 	for _, queue := range known {
-		_, ours := tasks.DriverOf(queue)
+		if _, ours := tasks.DriverOf(queue); !ours {
+			continue
+		}
 		info, err := inspector.GetQueueInfo(queue)
-		if !ours || err != nil {
+		if err != nil {
 			continue
 		}
 		n, _ := strconv.Atoi(queue[strings.LastIndexByte(queue, '-')+1:])
