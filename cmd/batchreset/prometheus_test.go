@@ -67,17 +67,14 @@ func fetch(ctx context.Context, url string) (string, error) {
 // soon repeats f until it is content.
 func soon(t *testing.T, f func() error) {
 	t.Helper()
-	deadline := time.After(15 * time.Second)
-	for {
+	if err := harness.Until(t.Context(), patience, func(ctx context.Context) error {
 		err := f()
-		if err == nil {
-			return
+		if err != nil {
+			harness.Pause(ctx, 100*time.Millisecond) // Prometheus has other things to do
 		}
-		select {
-		case <-deadline:
-			t.Fatalf("it took too long: %v", err)
-		case <-time.After(100 * time.Millisecond):
-		}
+		return err
+	}); err != nil {
+		t.Fatalf("it took too long: %v", err)
 	}
 }
 
