@@ -1,8 +1,15 @@
 package api
 
 import (
+	"bytes"
+	_ "embed"
 	"encoding/json"
+	"fmt"
+	"html/template"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -58,4 +65,69 @@ func (s *server) proof(c echo.Context) error {
 		return answerCertificate(c, certificateOf(statement, compact, proof.KeyID(s.cfg.Proofs.Keys()[0])))
 	}
 	return c.Blob(http.StatusOK, typeJOSE, []byte(compact))
+}
+
+// certificate is what the page of a proof shows, to be printed and filled in: the fields of the
+// sample certificate of NIST SP 800-88 Rev. 1, appendix G.
+type certificate struct {
+	proof.Statement
+
+	Done, NotDone []proof.Item
+	// Seen is how many of Done have evidence.
+	Seen    int
+	KeyID   string
+	Compact string
+}
+
+func certificateOf(s proof.Statement, compact, keyID string) certificate {
+	page := certificate{Statement: s, KeyID: keyID, Compact: compact}
+	for _, it := range s.Items {
+		if it.State != tasks.ItemSucceeded {
+			page.NotDone = append(page.NotDone, it)
+			continue
+		}
+		page.Done = append(page.Done, it)
+		if it.Evidence != "" {
+			page.Seen++
+		}
+	}
+	return page
+}
+
+//go:embed certificate.html
+var certificateText string
+
+// What callers and drivers say is made visible: a line that is printed must not look like another
+// one.
+var certificatePage = template.Must(template.New("").Funcs(template.FuncMap{
+	"visible": func(text any) string { return tasks.Visible(fmt.Sprint(text)) },
+	"clock": func(t tasks.Time) string {
+		if t.IsZero() {
+			return "–"
+		}
+		return t.UTC().Format("2006-01-02 15:04:05 UTC")
+	},
+	"pairs": func(labels map[string]string) string {
+		var all []string
+		for _, name := range slices.Sorted(maps.Keys(labels)) {
+			all = append(all, name+"="+labels[name])
+		}
+		return strings.Join(all, ", ")
+	},
+}).Parse(certificateText))
+
+// certificatePolicy lets the page load nothing: its style is in it, and it has no script.
+const certificatePolicy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+func answerCertificate(c echo.Context, page certificate) error {
+	var b bytes.Buffer
+	if err := certificatePage.Execute(&b, page); err != nil {
+		return err
+	}
+	h := c.Response().Header()
+	h.Set(echo.HeaderXContentTypeOptions, "nosniff")
+	h.Set(echo.HeaderContentSecurityPolicy, certificatePolicy)
+	h.Set(echo.HeaderReferrerPolicy, "no-referrer")
+	return c.Blob(http.StatusOK, echo.MIMETextHTMLCharsetUTF8, b.Bytes())
 }

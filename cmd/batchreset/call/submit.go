@@ -1,13 +1,16 @@
 package call
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"batchreset/api/client"
 	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
 )
 
 const submitHelp = `Asks the service to reset instances, named as arguments or in a file with one ID
@@ -132,4 +135,15 @@ func (c *submitCommand) run(cmd *cobra.Command, args []string) error {
 		output: c.flags.output, out: c.std.Out, notices: notices,
 	}
 	return s.run(cmd.Context(), service, batch, c.options)
+}
+
+// askFirst has a person look once more at what is about to be destroyed, and whose it is. It
+// fails unless the answer is yes.
+func askFirst(ctx context.Context, std *terminal.Streams, c *client.Client, instances []string) error {
+	who, err := c.WhoAmI(ctx)
+	if err != nil {
+		return err
+	}
+	return terminal.Confirm(ctx, std, fmt.Sprintf("%s: %s\nserver %s, tenant %s\nThis destroys the data on them. Go on?",
+		terminal.Plural(len(instances), "instance"), terminal.SomeIDs(instances), c.Server(), tasks.Visible(who.Tenant)))
 }
