@@ -79,7 +79,7 @@ func TestAnswersBeforeThePhoneIsTouched(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := fake(t, test.engine)
-			mustFail(t, d.Reset(t.Context(), unsent(t)), test.want, test.text)
+			_ = mustFail(t, d.Reset(t.Context(), unsent(t)), test.want, test.text)
 			if _, err := d.Look(t.Context(), unsent(t)); err == nil {
 				t.Error("there is something to see")
 			}
@@ -105,7 +105,7 @@ func TestWhatComesAfterTheEndOfTheAttemptIsNotSent(t *testing.T) {
 			ctx, cancel := test.end(t.Context())
 			defer cancel()
 			d := fake(t, func(r *http.Request) (*http.Response, error) { return nil, r.Context().Err() })
-			mustFail(t, d.Reset(ctx, unsent(t)), test.want, "nothing was done to the phone")
+			_ = mustFail(t, d.Reset(ctx, unsent(t)), test.want, "nothing was done to the phone")
 		})
 	}
 }

@@ -38,8 +38,8 @@ func (r *reset) clear(ctx context.Context, s scene) error {
 			return err
 		}
 	}
-	if len(s.older) == 0 || r.permit(ctx, s) != nil { // the phone is reset all the same
-		return nil
+	if len(s.older) == 0 || r.permit(ctx, s) != nil {
+		return nil //nolint:nilerr // the phone is reset all the same
 	}
 	// Only a reset whose own twin has the phone's name does this, so that there is always one
 	// container that has the phone's configuration.

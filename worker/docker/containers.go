@@ -26,7 +26,7 @@ func (o object) get(name string, into any) {
 }
 
 // set writes a field. The value is one that JSON can have.
-func (o object) set(name string, value any) { o[name], _ = json.Marshal(value) }
+func (o object) set(name string, value any) { o[name], _ = json.Marshal(value) } //nolint:errchkjson // see above
 
 // container is what the engine tells of a container.
 type container struct {
@@ -219,7 +219,7 @@ func (e engine) wait(ctx context.Context, id string) (status int, err error) {
 // output returns the last lines that a container wrote.
 func (e engine) output(ctx context.Context, id string) string {
 	query := url.Values{"stdout": {"1"}, "stderr": {"1"}, "tail": {"5"}}
-	response, err := e.send(ctx, call{what: "the output of container " + short(id), path: "/containers/" + id + "/logs", query: query})
+	response, err := e.send(ctx, call{what: "the output of container " + short(id), path: "/containers/" + id + "/logs", query: query}) //nolint:bodyclose // output closes it
 	if err != nil {
 		return ""
 	}
@@ -234,7 +234,7 @@ func (e engine) exec(ctx context.Context, id string, program ...string) (string,
 	if err := e.call(ctx, call{what: what, method: http.MethodPost, path: "/containers/" + id + "/exec", body: body}, &said); err != nil {
 		return "", err
 	}
-	response, err := e.send(ctx, call{what: what, method: http.MethodPost, path: "/exec/" + said.ID + "/start", body: map[string]any{}})
+	response, err := e.send(ctx, call{what: what, method: http.MethodPost, path: "/exec/" + said.ID + "/start", body: map[string]any{}}) //nolint:bodyclose // output closes it
 	if err != nil {
 		return "", err
 	}

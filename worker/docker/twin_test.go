@@ -110,7 +110,7 @@ func TestPhonesThatOnlyNewerEnginesHave(t *testing.T) {
 				}
 				return
 			}
-			mustFail(t, err, worker.Permanent, test.want)
+			_ = mustFail(t, err, worker.Permanent, test.want)
 		})
 	}
 }
