@@ -15,11 +15,14 @@ type Worker struct {
 }
 
 // StartWorker starts a worker with default settings but the simulator, whose resets take
-// latency. It does not wait until the worker is up.
+// latency, and which does not look afterwards. It does not wait until the worker is up.
 func (s *Stack) StartWorker(ctx context.Context, latency time.Duration, flags ...string) (*Worker, error) {
 	ops, err := harness.FreeAddr(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if s.program.IfKnown("worker", "--simulator-look", "") != nil {
+		flags = append(flags, "--simulator-look=false")
 	}
 	p, err := s.start(ctx, "worker", append([]string{
 		"--driver", "simulator", "--simulator-latency", latency.String(), "--ops-listen", ops,
