@@ -43,9 +43,11 @@
 // these are run in doubt:
 //
 //   - a program that left a checkpoint: it gets it and goes on from there;
-//   - one that can look: it looks first. If the phone is in its initial state, that is all; if it
-//     certainly is not, the program resets it, and is not told of any doubt;
 //   - one whose operator says that a repeat is harmless ([Config.Repeatable]).
+//
+// One that can look is looked with first, and again until the item's time is over: if the phone is
+// in its initial state, that is all. A phone that is not may still be about to reset, so a look
+// alone does not run the program again.
 //
 // For others the item ends as unknown, and people decide. A failure (retry, permanent) of a run
 // that had a checkpoint to go on from is one of the reset that was in doubt, which ends the

@@ -125,7 +125,7 @@ func (p *program) Repeatable() bool { return p.cfg.Repeatable }
 // would reset the phone twice.
 func (p *program) Reset(ctx context.Context, a worker.Attempt) error {
 	if a.Ambiguous && a.Checkpoint == "" && !p.cfg.Repeatable {
-		return &worker.DriverError{Verdict: worker.Unknown, Message: "an earlier run may have reset the phone, and it is not run again: it left no checkpoint, and has neither look nor repeatable"}
+		return &worker.DriverError{Verdict: worker.Unknown, Message: "an earlier run may have reset the phone, and it is not run again: it left no checkpoint, and is not repeatable"}
 	}
 	return p.reset(ctx, a)
 }

@@ -207,7 +207,7 @@ func TestCheckFindsAProgramThatHasGone(t *testing.T) {
 func TestOnlyAProgramThatSaysSoIsALooker(t *testing.T) {
 	for _, looks := range []bool{false, true} {
 		d, _ := open(t, Config{Look: looks}, "")
-		if _, is := d.(worker.Looker); is != looks || d.Repeatable() != looks {
+		if _, is := d.(worker.Looker); is != looks || d.Repeatable() {
 			t.Errorf("look: %t, and it is a Looker: %t, repeatable: %t", looks, is, d.Repeatable())
 		}
 	}
