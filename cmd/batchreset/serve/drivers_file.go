@@ -229,5 +229,9 @@ func plainYAML(err error) error {
 		text = e.Errors[0]
 	}
 	text, _, _ = strings.Cut(text, " in type ")
+	// What cannot be a list of drivers may be any file, also one with secrets.
+	if line, _, found := strings.Cut(text, ": cannot unmarshal "); found && strings.HasSuffix(text, "}") {
+		text = line + ": must be a list of keys and values with the key drivers"
+	}
 	return errors.New(strings.ReplaceAll(text, "!!", ""))
 }

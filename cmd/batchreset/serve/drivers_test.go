@@ -14,6 +14,7 @@ func TestDriversFilesAreRefusedByLine(t *testing.T) {
 		{"an empty file", "", "is empty"},
 		{"no list", "drivers: []\n", "lists no driver"},
 		{"another key at the top", "driver:\n  - name: a\n", "line 1: field driver not found"},
+		{"another file", "root:x:0:0:root\n", "line 1: must be a list of keys and values with the key drivers"},
 		{"a list that is none", "drivers: http\n", "line 1: cannot unmarshal"},
 		{"a driver that is a word", "drivers:\n  - http\n", "line 2: a driver must be a list of keys and values"},
 		{"no type", "drivers:\n  - name: a\n", "line 2: type is missing: "},
