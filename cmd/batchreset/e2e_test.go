@@ -101,7 +101,13 @@ func startCommand(t *testing.T, environment []string, name string, args ...strin
 		_ = stderr.Close()
 		t.Fatal(err)
 	}
-	t.Cleanup(p.Kill) // if the test did not come to stop
+	t.Cleanup(func() {
+		p.Kill() // if the test did not come to stop
+		if t.Failed() {
+			said := p.said()
+			t.Logf("what %s wrote last: %s", name, said[max(0, len(said)-4000):])
+		}
+	})
 	go func() {
 		lines := bufio.NewScanner(stderr)
 		var races bytes.Buffer

@@ -9,7 +9,10 @@ const told = !url.endsWith('/elsewhere') // the site where it is, without which 
 
 async function everywhere({ page, shot, press, unheard }) {
   const failed = []
-  page.on('requestfailed', r => failed.push(`${r.url()}: ${r.failure().errorText}`))
+  page.on('requestfailed', r => {
+    const reason = r.failure().errorText
+    if (reason !== 'net::ERR_ABORTED') failed.push(`${r.url()}: ${reason}`) // that is what was under way when its page was left
+  })
   page.on('response', r => { if (r.status() >= 400) failed.push(`${r.url()}: ${r.status()}`) })
   await logIn(page, url + '/', 'alice', password)
   const seen = new Set(); const todo = [url + '/']
