@@ -81,6 +81,7 @@ func decodeBatch(body io.Reader, limit int) (batch, error) {
 		NotBefore   jsontext.Value `json:"not_before"`
 		Reason      jsontext.Value `json:"reason"`
 		Labels      jsontext.Value `json:"labels"`
+		Generation  jsontext.Value `json:"generation"`
 	}
 	if err := decodeObject(body, &request); err != nil {
 		return batch{}, err
@@ -106,6 +107,9 @@ func decodeBatch(body io.Reader, limit int) (batch, error) {
 		return batch{}, tasks.Errorf(tasks.BadRequest, "reason %s", err)
 	}
 	if err := decodeLabels(request.Labels, &b.Labels); err != nil {
+		return batch{}, err
+	}
+	if b.Generations, err = decodeGenerations(request.Generation, b.InstanceIDs); err != nil {
 		return batch{}, err
 	}
 	return b, decodeNotBefore(request.NotBefore, &b.NotBefore)
@@ -189,6 +193,33 @@ func decodeLabels(raw jsontext.Value, labels *map[string]string) error {
 		return tasks.Errorf(tasks.BadRequest, "labels %s", err)
 	}
 	return nil
+}
+
+// decodeGenerations reads the generation that all instances must have, or that each must.
+func decodeGenerations(raw jsontext.Value, instances []string) (map[string]int, error) {
+	if raw == nil {
+		return nil, nil //nolint:nilnil // any generation will do
+	}
+	var all int
+	var each map[string]int
+	switch {
+	case optional(raw, &all):
+		each = map[string]int{}
+		for _, id := range instances {
+			each[id] = all
+		}
+	case !optional(raw, &each):
+		return nil, tasks.Errorf(tasks.BadRequest, "generation must be a whole number from 1, or an object of an instance ID and such a number")
+	}
+	for id, n := range each {
+		if n < 1 || n > tasks.MaxGeneration {
+			return nil, tasks.Errorf(tasks.BadRequest, "generation must be from 1 to %d, not %d", tasks.MaxGeneration, n)
+		}
+		if !slices.Contains(instances, id) {
+			return nil, tasks.Errorf(tasks.BadRequest, "generation has the instance %.80q, which instance_ids does not have", id)
+		}
+	}
+	return each, nil
 }
 
 func decodeNotBefore(raw jsontext.Value, notBefore *tasks.Time) error {

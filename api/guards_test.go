@@ -91,6 +91,49 @@ func TestADryRunSaysWhatIsOverQuota(t *testing.T) {
 	}
 }
 
+func TestABatchForAGeneration(t *testing.T) {
+	s := newService(t, api.Config{})
+	fleet := []tasks.Instance{{ID: "a", Tenant: "acme"}, {ID: "b", Tenant: "acme"}}
+	if err := s.db.Fleet.Register(t.Context(), fleet, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.Fleet.Import(t.Context(), []tasks.FleetChange{{ID: "b", Reassigned: true}}, false, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	for body, want := range map[string]string{
+		`{"instance_ids":["a","b"],"dry_run":true,"generation":1}`:             `"instance_id":"a","verdict":"would_reset"},{"instance_id":"b","verdict":"reassigned"`,
+		`{"instance_ids":["a","b"],"dry_run":true,"generation":{"b":2}}`:       `"instance_id":"a","verdict":"would_reset"},{"instance_id":"b","verdict":"would_reset"`,
+		`{"instance_ids":["b","a"],"dry_run":true,"generation":{"b":2,"a":7}}`: `"instance_id":"b","verdict":"would_reset"},{"instance_id":"a","verdict":"reassigned"`,
+	} {
+		if got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(body)); got.Code != tasks.OK || !strings.Contains(string(got.Data), want) {
+			t.Errorf("%s: %+v %s", body, got, got.Data)
+		}
+	}
+	for body, want := range map[string]string{
+		`{"instance_ids":["a"],"generation":null}`:          "generation must be a whole number from 1, or an object",
+		`{"instance_ids":["a"],"generation":"1"}`:           "generation must be a whole number from 1, or an object",
+		`{"instance_ids":["a"],"generation":1.5}`:           "generation must be a whole number from 1, or an object",
+		`{"instance_ids":["a"],"generation":0}`:             "generation must be from 1 to",
+		`{"instance_ids":["a"],"generation":{"a":-1}}`:      "generation must be from 1 to",
+		`{"instance_ids":["a"],"generation":{"b":1}}`:       `generation has the instance "b", which instance_ids does not have`,
+		`{"instance_ids":["a"],"generation":{"a":null}}`:    "generation must be",
+		`{"instance_ids":["a"],"Generation":1}`:             `did you mean "generation"?`,
+		`{"instance_ids":["a"],"generation":{"a":1,"a":2}}`: `twice`,
+	} {
+		if got := s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(body)); got.Code != tasks.BadRequest || !strings.Contains(got.Message, want) {
+			t.Errorf("%s: %+v", body, got)
+		}
+	}
+	// Another generation is another request.
+	with := func(body string) tasks.Code {
+		return s.do(t, http.MethodPost, batchReset, "acme", strings.NewReader(body), "Idempotency-Key", "k").Code
+	}
+	if with(`{"instance_ids":["a"],"generation":1}`) != tasks.OK || with(`{"instance_ids":["a"],"generation":{"a":1}}`) != tasks.OK ||
+		with(`{"instance_ids":["a"],"generation":2}`) != tasks.KeyReused || with(`{"instance_ids":["a"]}`) != tasks.KeyReused {
+		t.Error("the generation is no part of the request")
+	}
+}
+
 func TestEveryRequestCountsAgainstItsRate(t *testing.T) {
 	s := newService(t, testConfig)
 	id := s.submit(t, "phone-1")

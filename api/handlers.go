@@ -101,6 +101,9 @@ func (s *server) dryRun(ctx context.Context, submission tasks.Submission) (dryRu
 	for _, id := range submission.InstanceIDs {
 		in, registered := fleet[id]
 		verdict := s.verdict(in, registered, submission.Tenant)
+		if g := submission.Generations[id]; verdict == tasks.VerdictWouldReset && g != 0 && g != in.Generation {
+			verdict = tasks.VerdictReassigned
+		}
 		if verdict == tasks.VerdictWouldReset {
 			switch {
 			case room == 0:

@@ -70,13 +70,14 @@ type Ended struct {
 // Refusal says why a delivery may not go on with its item.
 type Refusal string
 
-// The refusals. The first five are about the instance; all others say that the record
+// The refusals. The first six are about the instance; all others say that the record
 // has moved on without the delivery, or must not go on.
 const (
 	InstanceBusy  Refusal = "the instance is being reset by another item"
 	NotAllowed    Refusal = "the instance is protected or no longer the tenant's"
 	Moved         Refusal = "the instance has another address now"
 	Rerouted      Refusal = "the instance has another driver now"
+	Reassigned    Refusal = "the instance was assigned again since: it has another generation than the request says"
 	InPlace       Refusal = "the item is where its driver looks for it"
 	JobGone       Refusal = "there is no such job or item"
 	WrongInstance Refusal = "the record names another instance"

@@ -23,6 +23,7 @@ const (
 	ActionRegister         Action = "fleet-register"
 	ActionMove             Action = "fleet-move" // to another tenant
 	ActionReaddress        Action = "fleet-address"
+	ActionReassign         Action = "fleet-reassign" // to another user of the tenant
 	ActionUnregister       Action = "fleet-remove"
 	ActionProtect          Action = "fleet-protect"
 	ActionUnprotect        Action = "fleet-unprotect"
@@ -44,7 +45,7 @@ const (
 
 // Actions lists every action.
 var Actions = []Action{
-	ActionSubmit, ActionCancel, ActionRetry, ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionMove, ActionReaddress, ActionUnregister,
+	ActionSubmit, ActionCancel, ActionRetry, ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionMove, ActionReaddress, ActionReassign, ActionUnregister,
 	ActionProtect, ActionUnprotect, ActionAddToken, ActionRevokeToken,
 	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook,
 	ActionAddOperator, ActionOperatorPassword, ActionOperatorRole, ActionRemoveOperator,

@@ -89,6 +89,8 @@ type Item struct {
 	Delivery int `json:"-"`
 	// Driver is the name of the driver that is to reset the instance; empty: DefaultDriver.
 	Driver string `json:"-"`
+	// Generation is the instance's that the job is for; 0: any.
+	Generation int `json:"-"`
 	// Address is where the driver of the last attempt found the instance, if the fleet says so.
 	Address string `json:"-"`
 	// Told is the delivery whose failure endpoints were told of last.
@@ -118,6 +120,9 @@ type Submission struct {
 	AllowUnregistered bool
 	// Drivers are those of the instances that do not have the default one.
 	Drivers map[string]string
+	// Generations are those of the fleet's counters that the instances must have; without one
+	// any will do.
+	Generations map[string]int
 	// MaxFailures stops the rest of the job once so many items failed; 0 = never.
 	MaxFailures int
 	NotBefore   Time // zero: at once
@@ -163,6 +168,11 @@ func (s Submission) Fingerprint() string {
 	for _, name := range slices.Sorted(maps.Keys(s.Labels)) {
 		parts = append(parts, "label="+name, "="+s.Labels[name])
 	}
+	for _, instance := range s.InstanceIDs {
+		if n := s.Generations[instance]; n != 0 {
+			parts = append(parts, "generation="+strconv.Itoa(n), instance)
+		}
+	}
 	return digest(parts...)
 }
 
@@ -200,7 +210,7 @@ func (j Job) Deliveries() []Delivery {
 		if !it.State.Final() {
 			ds = append(ds, Delivery{
 				ItemID: it.ID, Number: it.Delivery, InstanceID: it.InstanceID,
-				Tenant: j.Tenant, Driver: it.Driver, AllowUnregistered: j.AllowUnregistered, Epoch: j.Epoch,
+				Tenant: j.Tenant, Driver: it.Driver, Generation: it.Generation, AllowUnregistered: j.AllowUnregistered, Epoch: j.Epoch,
 			})
 		}
 	}

@@ -68,7 +68,8 @@ type Verdict string
 
 // The verdicts, the first that fits.
 const (
-	VerdictUnknown    Verdict = "unknown" // not registered, or another tenant's
+	VerdictUnknown    Verdict = "unknown"    // not registered, or another tenant's
+	VerdictReassigned Verdict = "reassigned" // it has another generation than the request says
 	VerdictProtected  Verdict = "protected"
 	VerdictBusy       Verdict = "busy"       // being reset: it would wait
 	VerdictOverQuota  Verdict = "over_quota" // more than the tenant's limits allow now

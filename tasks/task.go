@@ -24,6 +24,8 @@ type Delivery struct {
 	Tenant     string `json:"tenant"`
 	// Driver is the name of the driver whose queue the task is in; empty: DefaultDriver.
 	Driver string `json:"driver,omitempty"`
+	// Generation is the instance's that the job is for; 0: any.
+	Generation int `json:"generation,omitempty"`
 	// AllowUnregistered says that the job was accepted without asking that its instances are
 	// registered, so the worker does not ask either.
 	AllowUnregistered bool `json:"open,omitempty"`

@@ -219,6 +219,8 @@ func (a *attempt) refused(ctx context.Context, err error) error {
 		return a.wait(ctx)
 	case errors.Is(err, tasks.NotAllowed):
 		return a.abandon(ctx, tasks.NoLongerAllowed, string(tasks.NotAllowed))
+	case errors.Is(err, tasks.Reassigned):
+		return a.abandon(ctx, tasks.NoLongerAllowed, string(tasks.Reassigned))
 	case errors.Is(err, tasks.Rerouted):
 		return a.reroute(ctx)
 	case errors.Is(err, tasks.Moved):

@@ -308,6 +308,26 @@ func TestAnInstanceThatChangedHandsIsNotReset(t *testing.T) {
 			}
 		})
 	}
+	t.Run("another user's", func(t *testing.T) {
+		b := newBench(t, driverFunc(func(context.Context, Attempt) error {
+			t.Error("the driver was called")
+			return nil
+		}))
+		if err := b.db.Fleet.Register(t.Context(), []tasks.Instance{{ID: "phone-1", Tenant: "acme"}}, tasks.Actor{}); err != nil {
+			t.Fatal(err)
+		}
+		job, err := b.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"phone-1"}, Generations: map[string]int{"phone-1": 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.db.Fleet.Import(t.Context(), []tasks.FleetChange{{ID: "phone-1", Reassigned: true}}, false, tasks.Actor{}); err != nil {
+			t.Fatal(err)
+		}
+		wantArchived(t, b.deliver(t, job))
+		if it := b.item(t, job); it.State != tasks.ItemFailed || it.Code != tasks.NoLongerAllowed || it.Attempts != 0 || it.Message != string(tasks.Reassigned) {
+			t.Errorf("item %+v", it)
+		}
+	})
 }
 
 func TestAForgedPayloadDoesNotReachTheDriver(t *testing.T) {

@@ -35,6 +35,9 @@ type Batch struct {
 	NotBefore time.Time         `json:"not_before,omitzero"`
 	Reason    string            `json:"reason,omitempty"` // up to 256 characters
 	Labels    map[string]string `json:"labels,omitempty"` // up to 8
+	// Generation is what the fleet's counter of assignments must be for an instance: one that
+	// was assigned again since is not reset. Instances that it does not name may have any.
+	Generation map[string]int `json:"generation,omitempty"`
 	// IdempotencyKey makes the same batch the same job, however often it is
 	// submitted. Empty: Submit makes one up, for its own tries.
 	IdempotencyKey string `json:"-"`
@@ -83,7 +86,7 @@ func (c *Client) Submit(ctx context.Context, b Batch) (Accepted, error) {
 }
 
 // Verdict is what a dry run says of an instance: "would_reset", "unknown" (not
-// registered, or another tenant's), "protected", "busy" (it would wait), or "over_quota".
+// registered, or another tenant's), "protected", "reassigned" (another generation), "busy" (it would wait), or "over_quota".
 type Verdict struct {
 	InstanceID string `json:"instance_id"`
 	Verdict    string `json:"verdict"`

@@ -131,8 +131,8 @@ func TestOperatorsOutput(t *testing.T) {
 	}
 	for _, row := range []struct{ args, keys string }{
 		{"token add --tenant acme", "created_at scopes tenant token token_id"},
-		{"fleet import " + fleet, "identical_rows_left_out moved new protection_begun protection_ended readdressed registered"},
-		{"fleet protect phone-2", "instance_ids not_registered"},
+		{"fleet import " + fleet, "identical_rows_left_out moved new protection_begun protection_ended readdressed reassigned registered"},
+		{"fleet protect phone-2", "instance_ids not_registered unchanged"},
 		{"fleet unprotect phone-2", "instance_ids not_registered"},
 		{"fleet remove phone-2", "instance_ids not_registered"},
 		{"halt --tenant acme", "halted tenant"},
@@ -171,7 +171,7 @@ func TestOperatorsOutput(t *testing.T) {
 	}
 	t.Run("a fleet goes out and in", func(t *testing.T) {
 		out := command(t, environment, "fleet", "list", "-o", "csv").OK(t).Out
-		if out != "instance_id,tenant,protected,driver,address,labels\nphone-1,acme,true,,,\n" {
+		if !strings.HasPrefix(out, "instance_id,tenant,protected,protected_by,protected_reason,protected_since,protected_until,driver,address,labels,generation\nphone-1,acme,true,user ") {
 			t.Errorf("CSV %q", out)
 		}
 		if err := os.WriteFile(fleet, []byte(out), 0o600); err != nil {
@@ -182,7 +182,7 @@ func TestOperatorsOutput(t *testing.T) {
 	t.Run("a list that is partly wrong", func(t *testing.T) {
 		r := command(t, environment, "fleet", "protect", "phone-1", "phone-9", "-o", "json")
 		r.WantError(t, "not registered: phone-9")
-		want := map[string]any{"instance_ids": []any{"phone-1"}, "not_registered": []any{"phone-9"}}
+		want := map[string]any{"instance_ids": []any{"phone-1"}, "not_registered": []any{"phone-9"}, "unchanged": []any{}}
 		if got := oneObject(t, r.Out); !reflect.DeepEqual(got, want) {
 			t.Errorf("object %v", got)
 		}

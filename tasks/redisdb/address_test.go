@@ -96,7 +96,7 @@ func TestAnImportOfAddressesIsInTheTrail(t *testing.T) {
 			{tasks.FleetChange{ID: "phone-1", Address: &one, Labels: map[string]string{}}, tasks.FleetReport{}, tasks.Instance{Address: "b"}},
 			{tasks.FleetChange{ID: "phone-1", Address: &none}, tasks.FleetReport{Readdressed: 1}, tasks.Instance{}},
 		} {
-			report, err := w.db.Fleet.Import(t.Context(), []tasks.FleetChange{row.change}, importer)
+			report, err := w.db.Fleet.Import(t.Context(), []tasks.FleetChange{row.change}, false, importer)
 			if err != nil || report != row.report {
 				t.Errorf("%+v: %+v, %v", row.change, report, err)
 			}

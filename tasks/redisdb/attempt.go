@@ -97,10 +97,18 @@ func (t *Attempts) untilUnlocked(ctx context.Context, d tasks.Delivery) error {
 func (t *Attempts) begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, dead string, l locked, lock ...string) ([]any, error) {
 	record, n := codec.RecordOf(d)
 	args := []any{
-		n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), d.Epoch, dead, codec.Flag(l.held), l.address, d.Driver,
+		n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), d.Epoch, dead, codec.Flag(l.held), l.address, d.Driver, generation(d),
 	}
 	keys := append([]string{record}, lock...)
 	return reasoned(t.each(ctx, beginScript, keys, args...))
+}
+
+// generation is that of the instance that the job is for, as scripts have it.
+func generation(d tasks.Delivery) string {
+	if d.Generation == 0 {
+		return ""
+	}
+	return strconv.Itoa(d.Generation)
 }
 
 // begunParts are the parts of begin.lua's answer after the reason.
@@ -134,7 +142,7 @@ func (t *Attempts) lock(ctx context.Context, d tasks.Delivery, token string, ttl
 	keys := []string{codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID), givenUpKey(d, token)}
 	// A failover that forgets the lock would let another item in.
 	a, err := reasoned(t.redis.Commit(ctx, lockScript, keys,
-		d.ItemID, token, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), codec.Flag(takeOver), d.Driver).Slice())
+		d.ItemID, token, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), codec.Flag(takeOver), d.Driver, generation(d)).Slice())
 	switch {
 	case err != nil:
 		return locked{}, err
@@ -163,13 +171,13 @@ func (t *Attempts) Send(ctx context.Context, d tasks.Delivery, token, address st
 	keys := []string{record}
 	if t.separateLock {
 		if _, err := reasoned(t.redis.Run(ctx, lookScript, []string{codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID)},
-			d.ItemID, token, d.Tenant, codec.Flag(d.AllowUnregistered), d.Driver, address).Slice()); err != nil {
+			d.ItemID, token, d.Tenant, codec.Flag(d.AllowUnregistered), d.Driver, address, generation(d)).Slice()); err != nil {
 			return fmt.Errorf("last look: %w", err)
 		}
 	} else {
 		keys = append(keys, codec.LockKey(d.InstanceID), codec.FleetKey(d.InstanceID))
 	}
-	if _, err := reasoned(t.each(ctx, sendScript, keys, n, token, d.ItemID, d.Tenant, codec.Flag(d.AllowUnregistered), d.Driver, address)); err != nil {
+	if _, err := reasoned(t.each(ctx, sendScript, keys, n, token, d.ItemID, d.Tenant, codec.Flag(d.AllowUnregistered), d.Driver, address, generation(d))); err != nil {
 		return fmt.Errorf("last look: %w", err)
 	}
 	return nil

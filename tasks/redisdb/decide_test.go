@@ -34,7 +34,10 @@ func TestWhatIsRefusedIsNotInTheTrail(t *testing.T) {
 		atOnce(func(int) error { return w.db.Records.Retry(ctx, other.ID, []tasks.ItemState{tasks.ItemFailed}, by) })
 		atOnce(func(int) error { _, err := w.db.Tokens.Revoke(ctx, token.ID, by); return err })
 		atOnce(func(int) error { _, err := w.db.Tokens.Revoke(ctx, "0000000000000000", by); return err })
-		atOnce(func(int) error { _, err := w.db.Fleet.Protect(ctx, []string{"nowhere"}, true, by); return err })
+		atOnce(func(int) error {
+			_, _, err := w.db.Fleet.Protect(ctx, []string{"nowhere"}, tasks.Time{}, by)
+			return err
+		})
 		atOnce(func(int) error { _, err := w.db.Fleet.Unregister(ctx, []string{"nowhere"}, by); return err })
 		atOnce(func(int) error { _, err := w.db.Operators.Remove(ctx, "nobody", by); return err })
 		atOnce(func(int) error { return w.db.Policies.Halt(ctx, "acme", tasks.HaltedByTenant, by) })

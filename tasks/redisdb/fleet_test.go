@@ -72,7 +72,7 @@ func TestAnImportChangesWhatItSaysAndNothingElse(t *testing.T) {
 		} {
 			t.Run(row.name, func(t *testing.T) {
 				w.rdb.Del(t.Context(), "reset:audit")
-				report, err := w.db.Fleet.Import(t.Context(), row.changes, importer)
+				report, err := w.db.Fleet.Import(t.Context(), row.changes, false, importer)
 				if err != nil || report != row.report {
 					t.Errorf("report %+v, %v", report, err)
 				}
@@ -90,8 +90,8 @@ func TestAnImportChangesWhatItSaysAndNothingElse(t *testing.T) {
 		}
 		w.rdb.Del(t.Context(), "reset:audit")
 		before := w.fleet(t)
-		_, err := w.db.Fleet.Import(t.Context(), []tasks.FleetChange{{ID: "a", Protected: new(true)}, {ID: "e"}}, importer)
-		if tasks.CodeOf(err) != tasks.NotYourInstance || !strings.Contains(err.Error(), "without a tenant: e") {
+		_, err := w.db.Fleet.Import(t.Context(), []tasks.FleetChange{{ID: "a", Protected: new(true)}, {ID: "e"}}, false, importer)
+		if err == nil || !strings.Contains(err.Error(), "instance e is not registered yet, and tenant is missing") {
 			t.Errorf("a new one without a tenant: %v", err)
 		}
 		if got := w.fleet(t); got != before || w.trail(t, tasks.AuditFilter{}) != nil {
@@ -120,7 +120,7 @@ func TestAProtectionDuringImports(t *testing.T) {
 					if explicit {
 						c.Protected = new(false)
 					}
-					report, err := w.db.Fleet.Import(t.Context(), []tasks.FleetChange{c}, importer)
+					report, err := w.db.Fleet.Import(t.Context(), []tasks.FleetChange{c}, false, importer)
 					if err != nil {
 						t.Error(err)
 					}
@@ -128,7 +128,7 @@ func TestAProtectionDuringImports(t *testing.T) {
 				})
 			}
 			all.Go(func() {
-				if missing, err := w.db.Fleet.Protect(t.Context(), []string{id}, true, importer); err != nil || missing != nil {
+				if missing, _, err := w.db.Fleet.Protect(t.Context(), []string{id}, tasks.Time{}, importer); err != nil || missing != nil {
 					t.Error(missing, err)
 				}
 			})

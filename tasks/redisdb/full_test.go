@@ -124,7 +124,7 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 			_, err := w.db.Tokens.Token(ctx, "secret")
 			return tasks.CodeOf(err) == tasks.TokenExpired
 		}},
-		{tasks.ActionProtect, func() error { _, err := w.db.Fleet.Protect(ctx, []string{"p1"}, true, by); return err }, func() bool {
+		{tasks.ActionProtect, func() error { _, _, err := w.db.Fleet.Protect(ctx, []string{"p1"}, tasks.Time{}, by); return err }, func() bool {
 			fleet, err := w.db.Fleet.Registered(ctx, []string{"p1"})
 			return err == nil && fleet["p1"].Protected
 		}},

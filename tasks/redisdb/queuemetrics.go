@@ -82,7 +82,7 @@ func (q *QueueMetrics) look() []prometheus.Metric {
 	if err != nil {
 		return nil
 	}
-	served, err := q.queues.served()
+	served, err := q.queues.Served()
 	if err != nil {
 		return nil
 	}

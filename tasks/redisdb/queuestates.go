@@ -76,8 +76,8 @@ func (q *Queues) Workers() ([]tasks.WorkerProcess, error) {
 	return processes, nil
 }
 
-// served are the drivers that living workers have.
-func (q *Queues) served() (map[string]bool, error) {
+// Served are the drivers that living workers have.
+func (q *Queues) Served() (map[string]bool, error) {
 	servers, err := q.redis.NewInspector().Servers()
 	if err != nil {
 		return nil, fmt.Errorf("list workers: %w", err)
@@ -105,7 +105,7 @@ func driversOf(queues []string) (drivers []string) {
 
 // Unserved are the drivers that instances wait for and that no living worker has.
 func (q *Queues) Unserved(states []tasks.QueueState) ([]string, error) {
-	served, err := q.served()
+	served, err := q.Served()
 	if err != nil {
 		return nil, err
 	}

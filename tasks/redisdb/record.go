@@ -126,7 +126,7 @@ func (r *Records) createArgs(s tasks.Submission, listed time.Time) ([]any, error
 		codec.By(s.By, s.From), epoch,
 	}
 	for _, instance := range s.InstanceIDs {
-		args = append(args, strings.TrimSpace(instance+" "+s.Drivers[instance]))
+		args = append(args, codec.NewItem(instance, s.Drivers[instance], s.Generations[instance]))
 	}
 	return args, nil
 }
@@ -142,7 +142,7 @@ func (r *Records) jobOf(s tasks.Submission, id string, created tasks.Time) tasks
 	job.EndBefore = tasks.Time{Time: latest(job.CreatedAt, job.NotBefore).Add(r.opts.GiveUpAfter)}
 	for n, instance := range s.InstanceIDs {
 		job.Items = append(job.Items, tasks.Item{
-			ID: tasks.ItemID(id, n), InstanceID: instance, State: tasks.ItemPending, Delivery: 1, Driver: s.Drivers[instance],
+			ID: tasks.ItemID(id, n), InstanceID: instance, State: tasks.ItemPending, Delivery: 1, Driver: s.Drivers[instance], Generation: s.Generations[instance],
 		})
 	}
 	job.Counts = tasks.Count(job.Items)

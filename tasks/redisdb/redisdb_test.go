@@ -560,7 +560,11 @@ func TestProtectionHoldsForJobsThatAreAccepted(t *testing.T) {
 		d := w.submit(t, "phone-1").Deliveries()[0]
 		protect := func(id string, protected, want bool) {
 			t.Helper()
-			if missing, err := w.db.Fleet.Protect(t.Context(), []string{id}, protected, tasks.Actor{}); err != nil || missing == nil != want {
+			missing, err := w.db.Fleet.Unprotect(t.Context(), []string{id}, tasks.Actor{})
+			if protected {
+				missing, _, err = w.db.Fleet.Protect(t.Context(), []string{id}, tasks.Time{}, tasks.Actor{})
+			}
+			if err != nil || missing == nil != want {
 				t.Errorf("missing %v, %v", missing, err)
 			}
 		}

@@ -56,6 +56,7 @@ var refusals = map[string]tasks.Refusal{
 	"not allowed": tasks.NotAllowed,
 	"moved":       tasks.Moved,
 	"rerouted":    tasks.Rerouted,
+	"reassigned":  tasks.Reassigned,
 	"gone":        tasks.JobGone,
 	"instance":    tasks.WrongInstance,
 	"final":       tasks.AlreadyFinal,

@@ -85,6 +85,10 @@ func TestFleet(t *testing.T) {
 		}
 		var listed []tasks.Instance
 		if err := w.db.Fleet.All(ctx, func(in tasks.Instance) error {
+			if in.Protected != !in.Since.IsZero() || in.Generation != 1 {
+				t.Errorf("listed %+v", in)
+			}
+			in.Protection, in.Generation = tasks.Protection{}, 0
 			listed = append(listed, in)
 			return nil
 		}); err != nil {

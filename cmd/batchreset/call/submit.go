@@ -45,9 +45,13 @@ uncertain (no answer tells whether it was accepted), accepted (and no more is kn
 Ctrl-C writes what is known until then, and so does --timeout. In a CSV an apostrophe
 keeps a spreadsheet from taking a cell for a formula.
 
+A file with the column generation, such as 'batchreset fleet list --output csv' prints, is
+meant for the users that the instances have now: an instance that is assigned to another
+one before its reset begins is not reset, and ends as failed (RESET.1006).
+
 With --dry-run nothing is reset: each instance is listed with would_reset, unknown
-(not registered, or another tenant's), protected, or busy (it would wait for the reset
-that is under way). Exit code 0 then means that none would be refused, 2 that
+(not registered, or another tenant's), reassigned (it has another generation than the
+file says), protected, or busy (it would wait for the reset that is under way). Exit code 0 then means that none would be refused, 2 that
 some would.
 
 ` + exitCodes + `
@@ -109,18 +113,20 @@ func (c *submitCommand) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	instances, repeats, err := readInstances(args, c.file, c.std.In)
+	list, err := readInstances(args, c.file, c.std.In)
 	if err != nil {
 		return err
 	}
+	instances := list.ids
+	batch.Generation = list.generations
 	notices := &notices{w: c.std.Err}
 	service, err := c.flags.connect(notices)
 	if err != nil {
 		return err
 	}
 	defer service.Close()
-	if repeats > 0 {
-		fmt.Fprintf(notices, "%s folded: each instance is reset once\n", terminal.Plural(repeats, "repeated ID"))
+	if list.repeats > 0 {
+		fmt.Fprintf(notices, "%s folded: each instance is reset once\n", terminal.Plural(list.repeats, "repeated ID"))
 	}
 	if c.dryRun {
 		return tryOut(cmd.Context(), c.std.Out, service, chunks(batch, instances, c.options.chunk), c.flags.output)

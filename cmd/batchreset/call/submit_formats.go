@@ -7,17 +7,26 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"batchreset/api"
 	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
 )
 
 // listColumn is the column of a table that has the instances.
 const listColumn = "instance_id"
 
 // listColumns are the columns that a table may have: those of a result and of 'fleet list'.
-var listColumns = append(slices.Clone(resultColumns), "tenant", "protected", "driver", "address", "labels")
+var listColumns = append(slices.Clone(resultColumns), fleetColumns...)
+
+// fleetColumns are those of 'fleet list'.
+var fleetColumns = []string{
+	"tenant", "protected", "protected_by", "protected_reason", "protected_since", "protected_until", "driver", "address", "labels", generationColumn,
+}
+
+const generationColumn = "generation"
 
 // howToList says what a list may be.
 const howToList = "give one instance ID per line, or a CSV with commas whose first line names the column " + listColumn
@@ -133,7 +142,11 @@ func (l *instanceList) readTable(raw []byte, name string) error {
 			return err // it names the line
 		}
 		line, _ := table.FieldPos(0)
-		l.add(terminal.UnescapeFormulas(cells[columns[listColumn]]), fmt.Sprintf("%s line %d", name, line))
+		id, place := terminal.UnescapeFormulas(cells[columns[listColumn]]), fmt.Sprintf("%s line %d", name, line)
+		l.add(id, place)
+		if n, there := columns[generationColumn]; there && cells[n] != "" {
+			l.addGeneration(id, cells[n], place)
+		}
 	}
 }
 
@@ -148,16 +161,23 @@ func (l *instanceList) readObjects(raw []byte, name string) error {
 		var row struct {
 			resultRow
 
-			Tenant    string            `json:"tenant"`
-			Protected bool              `json:"protected"`
-			Driver    string            `json:"driver"`
-			Address   string            `json:"address"`
-			Labels    map[string]string `json:"labels"`
+			tasks.Protection
+
+			Tenant     string            `json:"tenant"`
+			Protected  bool              `json:"protected"`
+			Driver     string            `json:"driver"`
+			Address    string            `json:"address"`
+			Labels     map[string]string `json:"labels"`
+			Generation int               `json:"generation"`
 		}
 		if err := api.ReadJSON(line, &row); err != nil {
 			return fmt.Errorf("line %d is neither a row of a result nor an entry of the fleet: it %w", n, err)
 		}
-		l.add(row.InstanceID, fmt.Sprintf("%s line %d", name, n))
+		place := fmt.Sprintf("%s line %d", name, n)
+		l.add(row.InstanceID, place)
+		if row.Generation != 0 {
+			l.addGeneration(row.InstanceID, strconv.Itoa(row.Generation), place)
+		}
 	}
 	return nil
 }

@@ -27,8 +27,11 @@ func TestLists(t *testing.T) {
 		"no line end at the end":       {"p-1\r\n# p-2", "p-1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ids, _, err := readInstances(nil, terminaltest.File(t, row.text), nil)
-			if got := strings.Join(ids, " "); err != nil || got != row.want {
+			list, err := readInstances(nil, terminaltest.File(t, row.text), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(list.ids, " "); err != nil || got != row.want {
 				t.Errorf("%s, %v, want %s", got, err, row.want)
 			}
 		})
@@ -81,14 +84,14 @@ func TestLists(t *testing.T) {
 	} {
 		t.Run("refuses "+name, func(t *testing.T) {
 			path := terminaltest.File(t, row.text)
-			ids, _, err := readInstances(nil, path, nil)
+			list, err := readInstances(nil, path, nil)
 			if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), "--file "+path) {
-				t.Errorf("%v, %v, want %s", ids, err, row.want)
+				t.Errorf("%+v, %v, want %s", list, err, row.want)
 			}
 		})
 	}
 	t.Run("refuses the name of the column among the arguments", func(t *testing.T) {
-		if _, _, err := readInstances([]string{"p-1", "instance_id"}, "", nil); err == nil || !strings.Contains(err.Error(), "argument 2: instance_id is the name of a column") {
+		if _, err := readInstances([]string{"p-1", "instance_id"}, "", nil); err == nil || !strings.Contains(err.Error(), "argument 2: instance_id is the name of a column") {
 			t.Error(err)
 		}
 	})
@@ -113,7 +116,7 @@ func TestAListThatIsTooLarge(t *testing.T) {
 	if err := os.Truncate(path, maxList+1); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := readInstances(nil, path, nil); err == nil || !strings.Contains(err.Error(), "is larger than 128 MiB") {
+	if _, err := readInstances(nil, path, nil); err == nil || !strings.Contains(err.Error(), "is larger than 128 MiB") {
 		t.Error(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"batchreset/tasks"
@@ -20,18 +21,20 @@ const (
 // instanceList collects the instance IDs of a submit, each once, and what is wrong with
 // others.
 type instanceList struct {
-	ids        []string
-	repeats    int
-	seen       map[string]bool
-	bad        int
-	complaints []error
+	ids []string
+	// generations are what the fleet's counters of assignments must be, of instances whose row says so.
+	generations map[string]int
+	repeats     int
+	seen        map[string]bool
+	bad         int
+	complaints  []error
 }
 
 // readInstances collects the instance IDs of a submit, from its arguments and
-// then its file, without repeats, and says how many repeats there were. Bad IDs
+// then its file, without repeats, and what the file says of them. Bad IDs
 // are refused with their place.
-func readInstances(args []string, file string, stdin io.Reader) (ids []string, repeats int, err error) {
-	l := &instanceList{seen: map[string]bool{}}
+func readInstances(args []string, file string, stdin io.Reader) (*instanceList, error) {
+	l := &instanceList{seen: map[string]bool{}, generations: map[string]int{}}
 	for i, id := range args {
 		l.add(id, fmt.Sprintf("argument %d", i+1))
 	}
@@ -41,7 +44,7 @@ func readInstances(args []string, file string, stdin io.Reader) (ids []string, r
 			err = l.read(raw, "--file "+file)
 		}
 		if err != nil {
-			return nil, 0, fmt.Errorf("--file %s: %w", file, err)
+			return nil, fmt.Errorf("--file %s: %w", file, err)
 		}
 	}
 	if l.bad > maxComplaints {
@@ -49,13 +52,13 @@ func readInstances(args []string, file string, stdin io.Reader) (ids []string, r
 	}
 	switch {
 	case l.bad > 0:
-		return nil, 0, errors.Join(l.complaints...)
+		return nil, errors.Join(l.complaints...)
 	case len(l.ids) == 0 && file != "":
-		return nil, 0, fmt.Errorf("--file %s names no instance", file)
+		return nil, fmt.Errorf("--file %s names no instance", file)
 	case len(l.ids) == 0:
-		return nil, 0, errors.New("there is no instance ID: name some as arguments, or in a file with --file")
+		return nil, errors.New("there is no instance ID: name some as arguments, or in a file with --file")
 	}
-	return l.ids, l.repeats, nil
+	return l, nil
 }
 
 // add adds an ID, unless it is bad or there already.
@@ -72,6 +75,20 @@ func (l *instanceList) add(id, place string) {
 	default:
 		l.seen[id] = true
 		l.ids = append(l.ids, id)
+	}
+}
+
+// addGeneration adds what the fleet's counter must be for an instance.
+func (l *instanceList) addGeneration(id, text, place string) {
+	n, err := strconv.Atoi(text)
+	before, twice := l.generations[id]
+	switch {
+	case err != nil || n < 1 || n > tasks.MaxGeneration:
+		l.complain(fmt.Errorf("%s: %s must be a whole number from 1 to %d, not %.80q", place, generationColumn, tasks.MaxGeneration, text))
+	case twice && before != n:
+		l.complain(fmt.Errorf("%s: instance %s has the generation %d here, and %d before", place, id, n, before))
+	default:
+		l.generations[id] = n
 	}
 }
 

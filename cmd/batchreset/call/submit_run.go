@@ -71,7 +71,15 @@ func chunks(all client.Batch, instances []string, size int) []client.Batch {
 	var list []client.Batch
 	for ids := range slices.Chunk(instances, size) {
 		b := all
-		b.InstanceIDs, b.MaxFailures = ids, min(all.MaxFailures, len(ids))
+		b.InstanceIDs, b.MaxFailures, b.Generation = ids, min(all.MaxFailures, len(ids)), nil
+		for _, id := range ids {
+			if n := all.Generation[id]; n != 0 {
+				if b.Generation == nil {
+					b.Generation = map[string]int{}
+				}
+				b.Generation[id] = n
+			}
+		}
 		list = append(list, b)
 	}
 	return list

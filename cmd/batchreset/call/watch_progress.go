@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"batchreset/api/client"
+	"batchreset/tasks"
 )
 
 // linesEvery is how often progress is told where there is no terminal.
@@ -75,7 +78,22 @@ func (t *tally) progress() (done, total int, line string) {
 	if pace := t.pace.text(time.Now(), done, total); pace != "" {
 		line += "; " + pace
 	}
+	if why := t.held(); why != "" {
+		line += "; some wait: " + why
+	}
 	return done, total, line
+}
+
+// held says why instances wait that could begin.
+func (t *tally) held() string {
+	var reasons []string
+	for _, job := range t.jobs {
+		if why := tasks.Visible(job.Held.Reason); why != "" && !job.Final() && !slices.Contains(reasons, why) {
+			reasons = append(reasons, why)
+		}
+	}
+	slices.Sort(reasons)
+	return strings.Join(reasons, "; ")
 }
 
 func (t *tally) line() string {

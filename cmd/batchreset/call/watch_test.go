@@ -155,6 +155,12 @@ func TestProgressLines(t *testing.T) {
 		faketime.Pass(time.Hour)
 		changed()
 		expect("no change", "")
+		waiting := recordOf(job2, client.Counts{Pending: 10})
+		waiting.Held.Reason = "no living worker has the driver lab"
+		jobs.update(waiting)
+		changed()
+		expect("a reason to wait", "0 of 20 ended: 19 pending, 1 running; some wait: no living worker has the driver lab\n")
+		faketime.Pass(time.Hour)
 		jobs.update(recordOf(job2, client.Counts{Succeeded: 10}))
 		changed()
 		expect("a change", "10 of 20 ended: 9 pending, 1 running, 10 succeeded\n")

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
@@ -27,129 +26,47 @@ func newFleetCommand(std *terminal.Streams) *cobra.Command {
 registered instances can be reset, each by its tenant only. A protected instance
 cannot be reset at all. Both are checked at submit and again before each attempt.`,
 	}
-	cmd.AddCommand(newFleetImportCommand(std), newFleetListCommand(std), newFleetProtectCommand(std),
+	cmd.AddCommand(newFleetImportCommand(std), newFleetSetCommand(std), newFleetListCommand(std), newFleetProtectCommand(std),
 		newFleetUnprotectCommand(std), newFleetRemoveCommand(std))
 	return cmd
 }
 
-func newFleetImportCommand(std *terminal.Streams) *cobra.Command {
-	var op operation
-	cmd := &cobra.Command{
-		Use:   "import FILE.csv|FILE.json",
-		Short: "Register instances from a file, or change their entries",
-		Long: `Registers every instance of the file, or changes the entry that it has; other entries
-stay. What the file does not say stays, too: without the column protected, or where its
-cell is empty, a protected instance is still protected; without the column tenant an
-instance stays its tenant's, and a new one is refused. The whole file is checked before
-anything is written. Columns and fields that are not known are refused, and so are two
-entries of one instance that differ. Protections that end by this, and instances that
-move to another tenant, are counted, and in the audit trail.
-
-The driver is the name of one that workers have ('worker --drivers'); without one it is
-the driver called default. Where no living worker has it, the instance's items wait.
-The address is where the driver finds the instance: what that is depends on the driver, such
-as a container or a serial number; without one it looks for the instance's ID. An
-attempt whose call may still be going on at an old address ends as unknown. Labels are
-given to the driver.
-
-CSV:   a header line instance_id[,tenant][,protected][,driver][,address][,labels], then one
-       instance per line; labels are like rack=7;site=lab
-JSON:  [{"instance_id":"phone-1","tenant":"acme","protected":false,"driver":"lab",
-       "address":"10.0.0.7:5555","labels":{"rack":"7"}}, …]; an empty address or {} removes what there was`,
-		Example:           "  batchreset fleet import fleet.csv --redis-file redis-url.txt",
-		Args:              terminal.ArgsFromUsage,
-		ValidArgsFunction: cobra.FixedCompletions([]string{"csv", "json"}, cobra.ShellCompDirectiveFilterFileExt),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := readFleet(args[0])
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			if err := redisflags.CheckFullAt(op.options.FullAt); err != nil {
-				return err
-			}
-			return op.run(cmd, func(db *redisdb.DB) error {
-				if err := file.checkTenants(cmd.Context(), db); err != nil {
-					return fmt.Errorf("%s: %w", args[0], err)
-				}
-				report, err := register(cmd.Context(), db, file.changes)
-				done := imported{New: report.New, Protected: report.Protected, Unprotected: report.Unprotected, Moved: report.Moved, Readdressed: report.Readdressed, Repeats: file.repeats}
-				if err == nil {
-					done.Registered = len(file.changes)
-				}
-				return errors.Join(err, op.output.Show(std.Out, terminal.View{Document: done, Text: func(io.Writer) error { done.write(std.Err); return nil }}))
-			})
-		},
-	}
-	op.define(cmd)
-	redisflags.DefineFullAt(cmd.Flags(), &op.options.FullAt)
-	return cmd
-}
-
-// imported is what an import did.
-type imported struct {
-	Registered  int `json:"registered"` // 0 if it stopped
-	New         int `json:"new"`
-	Protected   int `json:"protection_begun"`
-	Unprotected int `json:"protection_ended"`
-	Moved       int `json:"moved"`
-	Readdressed int `json:"readdressed"`
-	Repeats     int `json:"identical_rows_left_out"`
-}
-
-func (i imported) write(w io.Writer) {
-	if i.Registered > 0 {
-		fmt.Fprintf(w, "registered %s\n", terminal.Plural(i.Registered, "instance"))
-	}
-	for _, line := range []struct {
-		what string
-		n    int
-	}{
-		{"new", i.New},
-		{"protection begun", i.Protected},
-		{"protection ended", i.Unprotected},
-		{"moved to another tenant", i.Moved},
-		{"another driver or address", i.Readdressed},
-		{"identical rows left out", i.Repeats},
-	} {
-		if line.n > 0 {
-			fmt.Fprintf(w, "%s: %d\n", line.what, line.n)
-		}
-	}
-}
-
-// register is told of what is done even where it stops.
-func register(ctx context.Context, db *redisdb.DB, changes []tasks.FleetChange) (report tasks.FleetReport, err error) {
-	for chunk := range slices.Chunk(changes, fleetChunk) {
-		done, err := db.Fleet.Import(ctx, chunk, terminal.Actor(""))
-		report.Add(done)
-		if err != nil {
-			return report, fmt.Errorf("stopped at instance %s, repeat the import: %w", chunk[0].ID, err)
-		}
-	}
-	return report, nil
-}
-
 func newFleetListCommand(std *terminal.Streams) *cobra.Command {
 	var op operation
+	var only fleetFilter
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the registered instances",
-		Long: `Lists the registered instances by ID. What --output csv prints can be changed and given
-to 'batchreset fleet import'.`,
+		Long: `Lists the registered instances by ID, or those of them that all the flags fit. What
+--output csv prints can be changed and given to 'batchreset fleet import'. The generation
+counts the users that an instance had: it grows when the instance gets another tenant,
+and by 'batchreset fleet set --reassigned'.`,
 		Example: `  batchreset fleet list --output json
+  batchreset fleet list --driver lab --label rack=7
   batchreset fleet list --output csv > fleet.csv`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := only.check(); err != nil {
+				return err
+			}
 			return op.run(cmd, func(db *redisdb.DB) error {
+				visit := func(show func(tasks.Instance) error) error {
+					return db.Fleet.All(cmd.Context(), func(in tasks.Instance) error {
+						if !only.fits(in) {
+							return nil
+						}
+						return show(in)
+					})
+				}
 				return op.output.Show(std.Out, terminal.View{
 					List: "instances", Columns: fleetColumns,
 					Rows: func(add func(any) error) error {
-						return db.Fleet.All(cmd.Context(), func(in tasks.Instance) error { return add(in) })
+						return visit(func(in tasks.Instance) error { return add(in) })
 					},
 					Table: func(w io.Writer) error {
-						table := terminal.NewTable(w, "INSTANCE", "TENANT", "PROTECTED", "DRIVER", "ADDRESS", "LABELS")
-						err := db.Fleet.All(cmd.Context(), func(in tasks.Instance) error {
-							table.Row(in.ID, in.Tenant, strconv.FormatBool(in.Protected), in.Driver, in.Address, labelText(in.Labels))
+						table := terminal.NewTable(w, "INSTANCE", "TENANT", "PROTECTED", "DRIVER", "ADDRESS", "LABELS", "GENERATION")
+						err := visit(func(in tasks.Instance) error {
+							table.Row(in.ID, in.Tenant, protectedText(in), in.Driver, in.Address, labelText(in.Labels), strconv.Itoa(in.Generation))
 							return nil
 						})
 						return errors.Join(err, table.Flush())
@@ -158,8 +75,54 @@ to 'batchreset fleet import'.`,
 			})
 		},
 	}
+	flags := cmd.Flags()
+	flags.StringVar(&only.tenant, "tenant", "", "only instances of this `tenant`")
+	flags.StringVar(&only.driver, "driver", "", "only instances of the driver with this `name`")
+	flags.StringToStringVarP(&only.labels, "label", "l", nil, "only instances with the label `name=value`; may be repeated")
+	flags.BoolVar(&only.protected, "protected", false, "only protected instances")
 	op.define(cmd)
 	return cmd
+}
+
+// fleetFilter selects instances.
+type fleetFilter struct {
+	tenant, driver string
+	labels         map[string]string
+	protected      bool
+}
+
+func (f fleetFilter) check() error {
+	if f.driver != "" {
+		if err := tasks.CheckDriver(f.driver); err != nil {
+			return fmt.Errorf("--driver %w", err)
+		}
+	}
+	if f.tenant != "" {
+		if err := tasks.CheckTenant(f.tenant); err != nil {
+			return fmt.Errorf("--tenant %w", err)
+		}
+	}
+	return nil
+}
+
+func (f fleetFilter) fits(in tasks.Instance) bool {
+	for name, value := range f.labels {
+		if has, there := in.Labels[name]; !there || has != value {
+			return false
+		}
+	}
+	return (f.tenant == "" || in.Tenant == f.tenant) && (f.driver == "" || in.Device().Driver == f.driver) && (!f.protected || in.Protected)
+}
+
+// protectedText says whether and until when an instance is protected.
+func protectedText(in tasks.Instance) string {
+	switch {
+	case !in.Protected:
+		return "no"
+	case in.Until.IsZero():
+		return "yes"
+	}
+	return "until " + terminal.Clock(in.Until.Time)
 }
 
 // labelText is the inverse of parseLabels.
@@ -181,34 +144,60 @@ next attempt are refused then, if their job was accepted for registered instance
 	})
 }
 
-func newFleetProtectCommand(std *terminal.Streams) *cobra.Command {
-	return newFleetChangeCommand(std, "protected", protect(true), &cobra.Command{
-		Use:   "protect ID…",
-		Short: "Let nobody reset instances",
-		Long: `Protects registered instances: a batch with one of them is refused, and items of
-accepted jobs that have not begun their next attempt end as failed (RESET.1006). An
-attempt that is running goes on.`,
-		Example: "  batchreset fleet protect phone-1 phone-2",
-	})
-}
-
 func newFleetUnprotectCommand(std *terminal.Streams) *cobra.Command {
-	return newFleetChangeCommand(std, "no longer protected:", protect(false), &cobra.Command{
+	return newFleetChangeCommand(std, "no longer protected:", (*registry.Fleet).Unprotect, &cobra.Command{
 		Use:     "unprotect ID…",
 		Short:   "Let instances be reset again",
-		Long:    "Ends the protection of registered instances.",
+		Long:    "Ends the protection of registered instances, also one that has an end.",
 		Example: "  batchreset fleet unprotect phone-1 phone-2",
 	})
 }
 
+func newFleetProtectCommand(std *terminal.Streams) *cobra.Command {
+	var op operation
+	var reason, until string
+	cmd := &cobra.Command{
+		Use:   "protect ID…",
+		Short: "Let nobody reset instances",
+		Long: `Protects registered instances: a batch with one of them is refused, and items of
+accepted jobs that have not begun their next attempt end as failed (RESET.1006). An
+attempt that is running goes on.
+
+The protection holds until 'batchreset fleet unprotect', or until the time of --until by
+Redis's clock. One that holds for longer already stays as it is. Who protects, when and
+why is kept with the instance and in the audit trail, so that it can serve as a legal hold.`,
+		Example: `  batchreset fleet protect phone-1 phone-2
+  batchreset fleet protect phone-1 --reason 'legal hold, case 4711' --until 2027-03-31T00:00:00Z
+  batchreset fleet protect phone-1 --reason 'demo for the board' --until 48h`,
+		Args: terminal.ArgsFromUsage,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := tasks.CheckReason(reason); err != nil {
+				return fmt.Errorf("--reason %w", err)
+			}
+			return op.run(cmd, func(db *redisdb.DB) error {
+				end, err := terminal.ComingTime("until", until, db.Redis.Now())
+				if err != nil {
+					return terminal.WithCode(terminal.ExitUsage, err)
+				}
+				missing, kept, err := db.Fleet.Protect(cmd.Context(), args, tasks.Time{Time: end}, terminal.Actor(reason))
+				if err != nil {
+					return err
+				}
+				if kept != nil {
+					fmt.Fprintf(std.Err, "protected for longer already, and unchanged: %s\n", strings.Join(kept, ", "))
+				}
+				return op.changed(std, "protected", args, missing, map[string]any{"unchanged": terminal.NotNil(kept)})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who look")
+	cmd.Flags().StringVar(&until, "until", "", "`time` at which the protection ends, or a duration from now such as 48h (default: never)")
+	op.define(cmd)
+	return cmd
+}
+
 // fleetChange changes the entries of instances, and returns those that have none.
 type fleetChange func(fleet *registry.Fleet, ctx context.Context, instances []string, actor tasks.Actor) (missing []string, err error)
-
-func protect(protected bool) fleetChange {
-	return func(fleet *registry.Fleet, ctx context.Context, instances []string, actor tasks.Actor) ([]string, error) {
-		return fleet.Protect(ctx, instances, protected, actor)
-	}
-}
 
 // newFleetChangeCommand makes a command that changes the entry of each instance that it
 // is given, and names those that have none.
@@ -221,11 +210,18 @@ func newFleetChangeCommand(std *terminal.Streams, done string, change fleetChang
 			if err != nil {
 				return err
 			}
-			changed := slices.DeleteFunc(slices.Clone(args), func(id string) bool { return slices.Contains(missing, id) })
-			err = op.output.Said(std, map[string]any{"instance_ids": changed, "not_registered": terminal.NotNil(missing)}, "%s %d instances", done, len(changed))
-			return errors.Join(err, terminal.NotFound(len(changed), "not registered: %s", missing))
+			return op.changed(std, done, args, missing, nil)
 		})
 	}
 	op.define(cmd)
 	return cmd
+}
+
+// changed says which instances were changed and which are not registered. more is for the document.
+func (op *operation) changed(std *terminal.Streams, done string, ids, missing []string, more map[string]any) error {
+	changed := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return slices.Contains(missing, id) })
+	document := map[string]any{"instance_ids": terminal.NotNil(changed), "not_registered": terminal.NotNil(missing)}
+	maps.Copy(document, more)
+	err := op.output.Said(std, document, "%s %s", done, terminal.Plural(len(changed), "instance"))
+	return errors.Join(err, terminal.NotFound(len(changed), "not registered: %s", missing))
 }

@@ -2,7 +2,6 @@ package operate
 
 import (
 	"bytes"
-	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -10,8 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -19,11 +19,7 @@ import (
 	"batchreset/api"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
-	"batchreset/tasks/redisdb"
 )
-
-// fleetChunk is how many instances one call to Redis is about.
-const fleetChunk = 500
 
 // fleetFile is what a file says of the fleet: each instance once.
 type fleetFile struct {
@@ -41,8 +37,10 @@ func readFleet(path string) (*fleetFile, error) {
 		read = (*fleetFile).readCSV
 	case ".json":
 		read = (*fleetFile).readJSON
+	case ".jsonl":
+		read = (*fleetFile).readLines
 	default:
-		return nil, errors.New("the name must end in .csv or .json")
+		return nil, errors.New("the name must end in .csv, .json or .jsonl")
 	}
 	raw, err := os.ReadFile(path)
 	if pathError, ok := errors.AsType[*os.PathError](err); ok {
@@ -80,29 +78,9 @@ func (f *fleetFile) add(c tasks.FleetChange, place string) error {
 
 func sameChange(a, b tasks.FleetChange) bool { return reflect.DeepEqual(a, b) }
 
-// checkTenants refuses the file if it has new instances and does not say whose they are.
-func (f *fleetFile) checkTenants(ctx context.Context, db *redisdb.DB) error {
-	var without []string
-	for _, c := range f.changes {
-		if c.Tenant == "" {
-			without = append(without, c.ID)
-		}
-	}
-	for chunk := range slices.Chunk(without, fleetChunk) {
-		fleet, err := db.Fleet.Registered(ctx, chunk)
-		if err != nil {
-			return err
-		}
-		for _, id := range chunk {
-			if _, registered := fleet[id]; !registered {
-				return terminal.WithCode(terminal.ExitUsage, fmt.Errorf("%s: tenant is missing, and instance %s is not registered yet", f.places[f.known[id]], id))
-			}
-		}
-	}
-	return nil
+var fleetColumns = []string{
+	"instance_id", "tenant", "protected", "protected_by", "protected_reason", "protected_since", "protected_until", "driver", "address", "labels", "generation",
 }
-
-var fleetColumns = []string{"instance_id", "tenant", "protected", "driver", "address", "labels"}
 
 func (f *fleetFile) readCSV(raw []byte) error {
 	rows := csv.NewReader(bytes.NewReader(raw))
@@ -115,7 +93,7 @@ func (f *fleetFile) readCSV(raw []byte) error {
 	}
 	columns, err := terminal.CSVColumns(header, fleetColumns)
 	if err != nil {
-		return fmt.Errorf("line 1: %w; it must name the columns instance_id, tenant, protected, driver, address and labels, of which only the first must be there", err)
+		return fmt.Errorf("line 1: %w; it must name columns of %s, among them instance_id", err, strings.Join(fleetColumns, ", "))
 	}
 	if _, ok := columns["instance_id"]; !ok {
 		return errors.New("line 1 must name the columns, among them instance_id")
@@ -163,18 +141,69 @@ func fleetRow(cell func(column string) (string, bool)) (c tasks.FleetChange, err
 	default:
 		return c, fmt.Errorf("protected must be true or false, or empty to leave it as it is, not %.80q", text)
 	}
-	if text, _ := cell("driver"); text != "" {
-		c.Driver = &text
+	for column, field := range map[string]**string{
+		"protected_by": &c.ProtectedBy, "protected_reason": &c.ProtectedReason, "driver": &c.Driver, "address": &c.Address,
+	} {
+		if text, _ := cell(column); text != "" {
+			*field = &text
+		}
 	}
-	if text, _ := cell("address"); text != "" {
-		c.Address = &text
+	if text, _ := cell("protected_until"); text != "" {
+		if c.ProtectedUntil, err = untilOf(text); err != nil {
+			return c, err
+		}
+	}
+	if text, _ := cell("generation"); text != "" {
+		if c.Generation, err = strconv.Atoi(text); err != nil || c.Generation < 1 || c.Generation > tasks.MaxGeneration {
+			return c, badGeneration(text)
+		}
 	}
 	if text, _ := cell("labels"); text != "" {
 		if c.Labels, err = parseLabels(text); err != nil {
 			return c, fmt.Errorf("labels %w", err)
 		}
 	}
+	if err := checkProtection(c); err != nil {
+		return c, err
+	}
 	return c, checkWhere(c)
+}
+
+func badGeneration(what string) error {
+	return fmt.Errorf("generation must be a whole number from 1 to %d, not %.80q", tasks.MaxGeneration, what)
+}
+
+// untilOf reads the end of a protection.
+func untilOf(text string) (*tasks.Time, error) {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return nil, fmt.Errorf("protected_until must be a time such as 2027-03-31T00:00:00Z, not %.80q", text)
+	}
+	return &tasks.Time{Time: t.UTC()}, nil
+}
+
+// checkProtection checks what a change says of a protection.
+func checkProtection(c tasks.FleetChange) error {
+	protects := c.Protected != nil && *c.Protected
+	for _, field := range []struct {
+		name  string
+		given bool
+	}{{"protected_by", c.ProtectedBy != nil}, {"protected_reason", c.ProtectedReason != nil}, {"protected_until", c.ProtectedUntil != nil}} {
+		if field.given && !protects {
+			return fmt.Errorf("%s is there, and protected is not true", field.name)
+		}
+	}
+	if c.ProtectedReason != nil {
+		if err := tasks.CheckReason(*c.ProtectedReason); err != nil {
+			return fmt.Errorf("protected_reason %w", err)
+		}
+	}
+	if c.ProtectedBy != nil {
+		if err := tasks.CheckReason(*c.ProtectedBy); err != nil {
+			return fmt.Errorf("protected_by %w", err)
+		}
+	}
+	return nil
 }
 
 // checkWhere checks driver, address and labels of a change. The default driver is not written down.
@@ -217,58 +246,117 @@ func parseLabels(text string) (map[string]string, error) {
 	return labels, nil
 }
 
+// fleetEntry is an entry of a fleet file in JSON.
+type fleetEntry struct {
+	ID         jsontext.Value `json:"instance_id"`
+	Tenant     jsontext.Value `json:"tenant"`
+	Protected  jsontext.Value `json:"protected"`
+	By         jsontext.Value `json:"protected_by"`
+	Reason     jsontext.Value `json:"protected_reason"`
+	Since      jsontext.Value `json:"protected_since"` // which nobody can choose
+	Until      jsontext.Value `json:"protected_until"`
+	Driver     jsontext.Value `json:"driver"`
+	Address    jsontext.Value `json:"address"`
+	Labels     jsontext.Value `json:"labels"`
+	Generation jsontext.Value `json:"generation"`
+}
+
 func (f *fleetFile) readJSON(raw []byte) error {
-	var entries []*struct {
-		ID        jsontext.Value `json:"instance_id"`
-		Tenant    jsontext.Value `json:"tenant"`
-		Protected jsontext.Value `json:"protected"`
-		Driver    jsontext.Value `json:"driver"`
-		Address   jsontext.Value `json:"address"`
-		Labels    jsontext.Value `json:"labels"`
-	}
+	var entries []*fleetEntry
 	if err := api.ReadJSON(raw, &entries); err != nil {
 		return err
 	}
 	for n, e := range entries {
-		place := fmt.Sprintf("entry %d", n)
-		if e == nil {
-			return fmt.Errorf("%s must be an object, not null", place)
-		}
-		var id, tenant *string
-		c := tasks.FleetChange{}
-		if !given(e.ID, &id) || id == nil {
-			return fmt.Errorf("%s: instance_id must be a string", place)
-		}
-		c.ID = *id
-		if !given(e.Tenant, &tenant) {
-			return fmt.Errorf("%s: tenant must be a string", place)
-		}
-		if tenant != nil {
-			c.Tenant = *tenant
-			if err := tasks.CheckTenant(c.Tenant); err != nil {
-				return fmt.Errorf("%s: tenant %w", place, err)
-			}
-		}
-		if !given(e.Protected, &c.Protected) {
-			return fmt.Errorf("%s: protected must be true or false", place)
-		}
-		if !given(e.Driver, &c.Driver) {
-			return fmt.Errorf("%s: driver must be a string", place)
-		}
-		if !given(e.Address, &c.Address) {
-			return fmt.Errorf("%s: address must be a string", place)
-		}
-		if e.Labels != nil && (json.Unmarshal(e.Labels, &c.Labels) != nil || c.Labels == nil) {
-			return fmt.Errorf("%s: labels must be an object of strings", place)
-		}
-		if err := checkWhere(c); err != nil {
-			return fmt.Errorf("%s: %w", place, err)
-		}
-		if err := f.add(c, place); err != nil {
+		if err := f.addEntry(e, fmt.Sprintf("entry %d", n)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// readLines reads JSON lines.
+func (f *fleetFile) readLines(raw []byte) error {
+	n := 0
+	for line := range bytes.Lines(raw) {
+		n++
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		place := fmt.Sprintf("line %d", n)
+		var entry *fleetEntry
+		if err := api.ReadJSON(line, &entry); err != nil {
+			return fmt.Errorf("%s %w", place, err)
+		}
+		if err := f.addEntry(entry, place); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fleetFile) addEntry(e *fleetEntry, place string) error {
+	if e == nil {
+		return fmt.Errorf("%s must be an object, not null", place)
+	}
+	c, err := e.change()
+	if err != nil {
+		return fmt.Errorf("%s: %w", place, err)
+	}
+	return f.add(c, place)
+}
+
+// change is what an entry says.
+func (e fleetEntry) change() (c tasks.FleetChange, err error) {
+	var id, tenant, until *string
+	var generation *int
+	for _, field := range []struct {
+		name string
+		raw  jsontext.Value
+		to   **string
+	}{
+		{"instance_id", e.ID, &id},
+		{"tenant", e.Tenant, &tenant},
+		{"protected_by", e.By, &c.ProtectedBy},
+		{"protected_reason", e.Reason, &c.ProtectedReason},
+		{"protected_until", e.Until, &until},
+		{"driver", e.Driver, &c.Driver},
+		{"address", e.Address, &c.Address},
+	} {
+		if !given(field.raw, field.to) {
+			return c, fmt.Errorf("%s must be a string", field.name)
+		}
+	}
+	if id == nil {
+		return c, errors.New("instance_id must be a string")
+	}
+	c.ID = *id
+	if tenant != nil {
+		c.Tenant = *tenant
+		if err := tasks.CheckTenant(c.Tenant); err != nil {
+			return c, fmt.Errorf("tenant %w", err)
+		}
+	}
+	if !given(e.Protected, &c.Protected) {
+		return c, errors.New("protected must be true or false")
+	}
+	if until != nil {
+		if c.ProtectedUntil, err = untilOf(*until); err != nil {
+			return c, err
+		}
+	}
+	if err := checkProtection(c); err != nil {
+		return c, err
+	}
+	if e.Labels != nil && (json.Unmarshal(e.Labels, &c.Labels) != nil || c.Labels == nil) {
+		return c, errors.New("labels must be an object of strings")
+	}
+	if !given(e.Generation, &generation) || generation != nil && (*generation < 1 || *generation > tasks.MaxGeneration) {
+		return c, badGeneration(string(e.Generation))
+	}
+	if generation != nil {
+		c.Generation = *generation
+	}
+	return c, checkWhere(c)
 }
 
 // given decodes a field, if it is there, and reports whether its type is right: null is no

@@ -3,9 +3,11 @@ package operate
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"batchreset/cmd/batchreset/terminal/terminaltest"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -21,14 +23,14 @@ func TestFleetCommands(t *testing.T) {
 	for _, row := range []struct{ name, file, content, want string }{
 		{"an empty file", "f.csv", "", "is empty"},
 		{"a file without instances", "f.csv", "instance_id,tenant\n", "lists no instance"},
-		{"a file without a header", "f.csv", "phone-1,acme\n", "must name the columns"},
+		{"a file without a header", "f.csv", "phone-1,acme\n", "it must name columns of instance_id, tenant, protected"},
 		{"a bad instance", "f.csv", "instance_id,tenant\nphone-1,acme\na b,acme\n", "line 3: instance_id"},
 		{"a missing tenant", "f.csv", "instance_id,tenant\nphone-1,\n", "line 2: tenant"},
 		{"protection that is neither", "f.csv", "instance_id,tenant,protected\nphone-1,acme,maybe\n", "line 2: protected"},
 		{"a short line", "f.csv", "instance_id,tenant\nphone-1\n", "line 2"},
 		{"JSON that is none", "f.json", "phone-1", "is not JSON"},
 		{"a misspelt field", "f.json", `[{"instance_id":"a","tenant":"b","protect":true}]`, "protect"},
-		{"a bad entry", "f.json", `[{"instance_id":"a"}]`, "entry 0: tenant"},
+		{"a bad entry", "f.json", `[{"instance_id":"a"}]`, "entry 0: instance a is not registered yet, and tenant is missing"},
 		{"two arrays", "f.json", `[][]`, "after top-level value"},
 		{"a column that is not known", "f.csv", "instance_id,tenant,owner\nphone-1,acme,x\n", `line 1: unknown column "owner"`},
 		{"a column in another case", "f.csv", "instance_id,tenant,Protected\nphone-1,acme,true\n", `line 1: unknown column "Protected"; did you mean "protected"?`},
@@ -43,7 +45,7 @@ func TestFleetCommands(t *testing.T) {
 		{"rows that differ", "f.csv", "instance_id,tenant,protected\nphone-1,acme,true\nphone-2,acme,\nphone-1,acme,false\n", "line 4: instance phone-1 is in line 2 already"},
 		{"rows of two tenants", "f.csv", "instance_id,tenant\nphone-1,acme\n\nphone-1,other\n", "line 4: instance phone-1 is in line 2 already"},
 		{"a row that says less", "f.csv", "instance_id,tenant,protected\nphone-1,acme,true\nphone-1,acme,\n", "line 3: instance phone-1 is in line 2 already"},
-		{"no tenant for a new one", "f.csv", "instance_id,protected\nphone-1,true\n", "line 2: tenant is missing, and instance phone-1 is not registered"},
+		{"no tenant for a new one", "f.csv", "instance_id,protected\nphone-1,true\n", "line 2: instance phone-1 is not registered yet, and tenant is missing"},
 		{"a field in another case", "f.json", `[{"instance_id":"a","tenant":"b","Protected":true}]`, `unknown field "Protected" in [0]; did you mean "protected"?`},
 		{"a field twice", "f.json", `[{"instance_id":"a","tenant":"b"},{"instance_id":"c","tenant":"b","protected":true,"protected":false}]`, `the field "protected" twice in [1]`},
 		{"a null", "f.json", `[{"instance_id":"a","tenant":"b","protected":null}]`, "entry 0: protected must be true or false"},
@@ -74,11 +76,15 @@ func TestFleetCommands(t *testing.T) {
 	}
 	command(t, environment, "fleet", "import", file("f.csv", "\ufeffinstance_id,tenant,protected\nphone-1,acme,\nphone-2,acme,true\n")).OK(t)
 	command(t, environment, "fleet", "import", file("f.json", `[{"instance_id":"phone-3","tenant":"other"}]`)).OK(t)
+	unchosen := regexp.MustCompile(`,"protected_(by|since)":"[^"]*"|,"generation":[0-9]+`)
+	list := func() string {
+		return unchosen.ReplaceAllString(command(t, environment, "fleet", "list", "--output", "jsonl").OK(t).Out, "")
+	}
 	want := `{"instance_id":"phone-1","tenant":"acme"}
 {"instance_id":"phone-2","tenant":"acme","protected":true}
 {"instance_id":"phone-3","tenant":"other"}
 `
-	if out := command(t, environment, "fleet", "list", "--output", "jsonl").OK(t).Out; out != want {
+	if out := list(); out != want {
 		t.Errorf("list:\n%s", out)
 	}
 	imports := func(name, content string, lines ...string) {
@@ -91,7 +97,7 @@ func TestFleetCommands(t *testing.T) {
 		t.Helper()
 		var got []string
 		for line := range strings.Lines(command(t, environment, "fleet", "list").OK(t).Out) {
-			if cells := strings.Fields(line); cells[2] == "true" {
+			if cells := strings.Fields(line); cells[2] == "yes" {
 				got = append(got, cells[0])
 			}
 		}
@@ -108,7 +114,7 @@ func TestFleetCommands(t *testing.T) {
 	imports("f.csv", "instance_id,protected\nphone-1,true\nphone-3,true\n", "registered 2 instances", "protection begun: 2")
 	protection("phone-1 phone-2 phone-3")
 	imports("f.csv", "instance_id,protected,tenant\nphone-1,false,acme\nphone-2,true,acme\nphone-3,false,acme\nphone-4,true,acme\n",
-		"registered 4 instances", "new: 1", "protection begun: 1", "protection ended: 2", "moved to another tenant: 1")
+		"registered 4 instances", "new: 1", "protection begun: 1", "protection ended or made shorter: 2", "moved to another tenant: 1")
 	protection("phone-2 phone-4")
 	out := command(t, environment, "audit", "--action", "fleet-unprotect").OK(t).Out + command(t, environment, "audit", "--action", "fleet-move").OK(t).Out
 	for _, want := range []string{"phone-1 phone-3", "from other", "phone-3"} {
@@ -124,7 +130,7 @@ func TestFleetCommands(t *testing.T) {
 {"instance_id":"phone-2","tenant":"acme"}
 {"instance_id":"phone-3","tenant":"other"}
 `
-	if out := command(t, environment, "fleet", "list", "--output", "jsonl").OK(t).Out; out != want {
+	if out := list(); out != want {
 		t.Errorf("list after protect and unprotect:\n%s", out)
 	}
 	imports("f.csv", "instance_id,address,labels\nphone-1,10.0.0.7:5555,rack=7;site=lab\nphone-2,,\n", "registered 2 instances", "another driver or address: 1")
@@ -136,11 +142,134 @@ func TestFleetCommands(t *testing.T) {
 {"instance_id":"phone-2","tenant":"acme","address":"b","labels":{"site":"lab = 2"}}
 {"instance_id":"phone-3","tenant":"other"}
 `
-	if out := command(t, environment, "fleet", "list", "--output", "jsonl").OK(t).Out; out != want {
+	if out := list(); out != want {
 		t.Errorf("list after addresses:\n%s", out)
+	}
+	exportedLines := command(t, environment, "fleet", "list", "--output", "jsonl").OK(t).Out
+	imports("again.jsonl", exportedLines, "registered 3 instances")
+	if out := command(t, environment, "fleet", "list", "--output", "jsonl").OK(t).Out; out != exportedLines {
+		t.Errorf("imported again it is\n%s", out)
 	}
 	command(t, environment, "fleet", "remove", "phone-1", "phone-9").WantError(t, "not registered: phone-9")
 	if out := command(t, environment, "fleet", "list").OK(t).Out; strings.Contains(out, "phone-1") || !strings.Contains(out, "phone-2") {
 		t.Errorf("list:\n%s", out)
+	}
+}
+
+// Who protects an instance, why and until when goes through every command and file.
+func TestProtectionWithReasonAndEnd(t *testing.T) {
+	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
+	run := func(args ...string) terminaltest.Result {
+		t.Helper()
+		return command(t, environment, append([]string{"fleet"}, args...)...)
+	}
+	file := func(name, content string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	run("set", "phone-1", "phone-2", "--tenant", "acme").OK(t)
+	run("protect", "phone-1", "--until", "yesterday").WantError(t, "--until must be a time such as")
+	run("protect", "phone-1", "--until", "-1h").WantError(t, "--until is in the past")
+	run("protect", "phone-1", "--until", "2020-01-01T00:00:00Z").WantError(t, "--until is in the past")
+	run("protect", "phone-1", "--reason", strings.Repeat("x", 257)).WantError(t, "--reason is 257 characters long")
+	run("protect", "phone-1", "--until", "2099-03-31T02:00:00+02:00", "--reason", "legal hold, case 4711").OK(t)
+	if r := run("protect", "phone-1", "phone-2", "--until", "48h").OK(t); !strings.Contains(r.Errs, "protected for longer already, and unchanged: phone-1") {
+		t.Errorf("it says %s", r.Errs)
+	}
+	exported := run("list", "--output", "csv", "--protected").OK(t).Out
+	for _, want := range []string{"phone-1,acme,true,user ", `"legal hold, case 4711"`, "2099-03-31T00:00:00.000Z", "phone-2,acme,true,user "} {
+		if !strings.Contains(exported, want) {
+			t.Errorf("no %s in\n%s", want, exported)
+		}
+	}
+	if out := run("list").OK(t).Out; !strings.Contains(out, "until 2099-03-31T00:00:00Z") {
+		t.Errorf("list:\n%s", out)
+	}
+	all := run("list", "--output", "csv").OK(t).Out
+	if r := run("import", file("again.csv", all)).OK(t); r.Errs != "registered 2 instances\n" {
+		t.Errorf("imported again: %s", r.Errs)
+	}
+	if again := run("list", "--output", "csv").OK(t).Out; again != all {
+		t.Errorf("imported again it is\n%s, was\n%s", again, all)
+	}
+	run("remove", "phone-1", "phone-2").OK(t)
+	run("import", file("restored.csv", all)).OK(t)
+	since := regexp.MustCompile(`,[^,]*Z,2099`) // now
+	if again := run("list", "--output", "csv", "--protected").OK(t).Out; since.ReplaceAllString(strings.SplitN(again, "\n", 3)[1], "") != since.ReplaceAllString(strings.SplitN(all, "\n", 3)[1], "") {
+		t.Errorf("restored it is\n%s, was\n%s", again, all)
+	}
+	if r := run("import", file("shorter.csv", "instance_id,protected,protected_until\nphone-1,true,2098-01-01T00:00:00Z\n")).OK(t); !strings.Contains(r.Errs, "protection ended or made shorter: 1") {
+		t.Errorf("it says %s", r.Errs)
+	}
+	run("unprotect", "phone-1").OK(t)
+	if out := run("list", "--protected", "--output", "jsonl").OK(t).Out; strings.Contains(out, "phone-1") {
+		t.Errorf("still protected: %s", out)
+	}
+	for _, row := range []struct{ name, file, content, want string }{
+		{"an end without protection", "f.csv", "instance_id,protected_until\nphone-1,2099-01-01T00:00:00Z\n", "line 2: protected_until is there, and protected is not true"},
+		{"a reason with no protection", "f.jsonl", `{"instance_id":"phone-1","protected":false,"protected_reason":"x"}`, "line 1: protected_reason is there, and protected is not true"},
+		{"an end in the past", "f.csv", "instance_id,protected,protected_until\nphone-1,true,2020-01-01T00:00:00Z\n", "line 2: instance phone-1 would be protected until 2020-01-01T00:00:00Z, which is in the past"},
+		{"an end in other words", "f.csv", "instance_id,protected,protected_until\nphone-1,true,tomorrow\n", "line 2: protected_until must be a time such as"},
+		{"a generation that is none", "f.csv", "instance_id,generation\nphone-1,x\n", `line 2: generation must be a whole number from 1 to 2147483648, not "x"`},
+		{"a generation of 0", "f.json", `[{"instance_id":"phone-1","generation":0}]`, "entry 0: generation must be a whole number"},
+		{"a broken line", "f.jsonl", "{\"instance_id\":\"phone-1\"}\n{", "line 2"},
+		{"one device twice", "f.csv", "instance_id,address\nphone-1,10.0.0.1\n\nphone-2,10.0.0.1\n", "line 4: instance phone-2 would be the same device as instance phone-1"},
+	} {
+		t.Run("refuses "+row.name, func(t *testing.T) {
+			run("import", file(row.file, row.content)).WantError(t, row.want)
+		})
+	}
+}
+
+func TestFleetSetAndList(t *testing.T) {
+	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
+	run := func(args ...string) terminaltest.Result {
+		t.Helper()
+		return command(t, environment, append([]string{"fleet"}, args...)...)
+	}
+	run("set", "phone-1").WantError(t, "there is nothing to set")
+	run("set", "phone-1", "--driver", "lab").WantError(t, "instance phone-1 is not registered yet, and tenant is missing")
+	run("set", "phone-1", "--tenant", "").WantError(t, "--tenant")
+	run("set", "phone 1", "--tenant", "acme").WantError(t, "argument 1: instance_id")
+	run("set", "phone-1", "--tenant", "acme", "--driver", "Lab").WantError(t, "--driver")
+	run("set", "phone-1", "--tenant", "acme", "--address", "a b").WantError(t, "--address")
+	run("set", "phone-1", "--tenant", "acme", "--label", "rack").WantError(t, "rack")
+	run("set", "phone-1", "--label", "a=1", "--no-labels").WantError(t, "--no-labels")
+	run("set", "phone-1", "phone-2", "--tenant", "acme", "--driver", "lab", "--address", "10.0.0.1").WantError(t, "the same device")
+	run("set", "phone-1", "--tenant", "acme", "--driver", "lab", "--address", "10.0.0.1", "--label", "rack=7", "--label", "site=a b").OK(t)
+	run("set", "phone-2", "--tenant", "acme", "--driver", "lab", "--label", "rack=7").OK(t)
+	run("set", "phone-3", "--tenant", "globex").OK(t)
+	if r := run("set", "phone-1", "phone-3", "--reassigned").OK(t); !strings.Contains(r.Errs, "another generation: 2") {
+		t.Errorf("it says %s", r.Errs)
+	}
+	listed := func(want string, flags ...string) {
+		t.Helper()
+		var ids []string
+		for line := range strings.Lines(run(append([]string{"list", "--output", "jsonl"}, flags...)...).OK(t).Out) {
+			ids = append(ids, strings.Split(line, `"`)[3])
+		}
+		if got := strings.Join(ids, " "); got != want {
+			t.Errorf("list %v: %s, want %s", flags, got, want)
+		}
+	}
+	listed("phone-1 phone-2 phone-3")
+	listed("phone-1 phone-2", "--driver", "lab")
+	listed("phone-3", "--driver", "default")
+	listed("phone-1 phone-2", "--label", "rack=7")
+	listed("phone-1", "--label", "rack=7", "--label", "site=a b")
+	listed("", "--label", "rack=8")
+	listed("phone-3", "--tenant", "globex")
+	listed("", "--tenant", "globex", "--driver", "lab")
+	run("list", "--driver", "L").WantError(t, "--driver")
+	run("set", "phone-1", "--driver", "", "--address", "", "--no-labels").OK(t)
+	listed("phone-1 phone-3", "--driver", "default")
+	if out := run("list", "--output", "jsonl").OK(t).Out; !strings.Contains(out, `{"instance_id":"phone-1","tenant":"acme","generation":2}`) {
+		t.Errorf("list: %s", out)
+	}
+	if out := command(t, environment, "audit", "--action", "fleet-reassign", "--output", "jsonl").OK(t).Out; !strings.Contains(out, `"instance_ids":["phone-1","phone-3"]`) {
+		t.Errorf("trail: %s", out)
 	}
 }

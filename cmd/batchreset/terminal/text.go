@@ -34,6 +34,25 @@ func PastTime(flag, text string, now time.Time) (time.Time, error) {
 	return now.Add(-ago), nil
 }
 
+// ComingTime reads a time, or a duration from now; the zero time if text is empty.
+func ComingTime(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		var ahead time.Duration
+		if ahead, err = time.ParseDuration(text); err != nil {
+			return time.Time{}, fmt.Errorf("--%s must be a time such as 2027-01-02T15:04:05Z or a duration such as 48h, not %q", flag, text)
+		}
+		t = now.Add(ahead)
+	}
+	if !t.After(now) {
+		return time.Time{}, fmt.Errorf("--%s is in the past", flag)
+	}
+	return t.UTC(), nil
+}
+
 // Clock prints a time of a record, or a dash while it is not known.
 func Clock(t time.Time) string {
 	if t.IsZero() {

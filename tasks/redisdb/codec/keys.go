@@ -26,6 +26,9 @@ func LockKey(instance string) string { return "reset:lock:{" + instance + "}" }
 // FleetKey is an instance's entry in the fleet.
 func FleetKey(instance string) string { return "reset:fleet:{" + instance + "}" }
 
+// DeviceKey has the instances that claimed a device, by when.
+func DeviceKey(d tasks.Device) string { return "reset:address:" + d.Driver + ":" + d.Address }
+
 // LockValue is what the lock of an instance holds while an attempt has it.
 func LockValue(d tasks.Delivery, token string) string { return d.ItemID + " " + token }
 

@@ -21,6 +21,7 @@ type storedRest struct {
 	Code       tasks.Code `json:"c"`
 	Message    string     `json:"m"`
 	Driver     string     `json:"dr"`
+	Generation int        `json:"gn"`
 	Evidence   string     `json:"o"`
 	Address    string     `json:"j"`
 	Checkpoint string     `json:"p"`
@@ -172,6 +173,7 @@ func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
 		Message:    more.Message,
 		Checkpoint: more.Checkpoint,
 		Driver:     more.Driver,
+		Generation: more.Generation,
 		Evidence:   more.Evidence,
 		Address:    more.Address,
 		Delivery:   max(more.Delivery, 1),
@@ -193,6 +195,21 @@ func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
 		})
 	}
 	return item, f.err
+}
+
+// NewItem is an item that was never tried, as create.lua takes it.
+func NewItem(instance, driver string, generation int) string {
+	if driver == "" && generation == 0 {
+		return instance
+	}
+	rest, err := json.Marshal(struct {
+		Driver     string `json:"dr,omitempty"`
+		Generation int    `json:"gn,omitempty"`
+	}{driver, generation})
+	if err != nil {
+		panic(err) // a string and a number always encode
+	}
+	return instance + " " + string(rest)
 }
 
 func sinceCreated(created tasks.Time, ms *int64) tasks.Time {

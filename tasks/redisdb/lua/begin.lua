@@ -13,16 +13,17 @@
 -- ARGV[12] '1' = without KEYS[2]: another attempt at the same item has the lock
 -- ARGV[13] without KEYS[2]: address of the instance, or ''
 -- ARGV[14] driver of the delivery, or '' for the default one
+-- ARGV[15] generation of the instance that the job is for, or ''
 -- returns {'', attempts, failures, lost, driver key, checkpoint, 1 if ambiguous,
 --          attempts without an answer, address, labels (JSON)}
---         {reason}: busy, not allowed, rerouted, gone, instance, final, delivery, late, stopped,
+--         {reason}: busy, not allowed, reassigned, rerouted, gone, instance, final, delivery, late, stopped,
 --         given up, moved (a call is in doubt, and the instance has another address now)
 --         {'early', ms until it may begin; 0 = when the lock has lapsed}
 --         {'running', token, lost}: another attempt runs, and ARGV[11] is not its token
 local held, address, labels = ARGV[12] == '1', ARGV[13], ''
 if KEYS[2] then
   local reason
-  reason, held, address, labels = barred(KEYS[2], KEYS[3], ARGV[6], ARGV[4], ARGV[8], ARGV[9], ARGV[14])
+  reason, held, address, labels = barred(KEYS[2], KEYS[3], ARGV[6], ARGV[4], ARGV[8], ARGV[9], ARGV[14], ARGV[15])
   if reason then return {reason} end
 end
 local item = open(ARGV[1])

@@ -13,8 +13,7 @@
 -- ARGV[15] trace context, or ''
 -- ARGV[16] who asks (see record.lua), or ''
 -- ARGV[17] epoch (see record.lua)
--- ARGV[18…] instances, in order; one that has not the default driver is followed by a space and its
---          driver
+-- ARGV[18…] items, in order, as record.lua has them after their state
 -- returns  {created (ms), queue, epoch}, also for a job that exists and has the same
 --          fingerprint: the same request, or a first sending of this command whose
 --          answer was lost; {0} when the listing is too old, and nothing is stored;
@@ -41,8 +40,7 @@ if ARGV[10] ~= '0' then
 end
 for n = 1, total do
   fields[#fields + 1] = n - 1
-  local instance, driver = string.match(ARGV[17 + n], '^(%S+) ?(%S*)$')
-  fields[#fields + 1] = 'p    ' .. instance .. (driver ~= '' and ' {"dr":"' .. driver .. '"}' or '')
+  fields[#fields + 1] = 'p    ' .. ARGV[17 + n]
 end
 for n, name in ipairs({'reason', 'labels', 'trace', 'by'}) do
   if ARGV[12 + n] ~= '' then

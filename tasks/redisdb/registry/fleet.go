@@ -1,12 +1,11 @@
 package registry
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
+	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -32,237 +31,133 @@ func NewFleet(client *wire.Client, audit *Audit, storage *Storage, leftOut *code
 
 // Registered returns the fleet entries of those instances that have one.
 func (f *Fleet) Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error) {
-	return f.read(ctx, instances, func(_ string, err error) error { return err })
+	found, err := f.read(ctx, instances, func(_ string, err error) error { return err })
+	fleet := make(map[string]tasks.Instance, len(found))
+	for id, e := range found {
+		fleet[id] = e.Instance
+	}
+	return fleet, err
 }
 
-// read asks spoiled what becomes of an entry that cannot be read: nil leaves it out.
-func (f *Fleet) read(ctx context.Context, instances []string, spoiled func(id string, err error) error) (map[string]tasks.Instance, error) {
+// entry is an instance as it is stored. The zero entry is that of none.
+type entry struct {
+	tasks.Instance
+	rev string // another one after each change
+}
+
+var entryFields = []string{"tenant", "protected", "protected_until", "protection", "driver", "address", "labels", "generation", "rev"}
+
+// protection is what is stored of one, besides whether there is one and its end.
+type protection struct {
+	By     string `json:"by,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Since  int64  `json:"since,omitempty"` // ms
+}
+
+func encodeProtection(p tasks.Protection) (string, error) {
+	stored := protection{By: p.By, Reason: p.Reason}
+	if !p.Since.IsZero() {
+		stored.Since = p.Since.UnixMilli()
+	}
+	text, err := json.Marshal(stored)
+	return string(text), err
+}
+
+// until is the end of a protection as it is stored, "" for none.
+func until(p tasks.Protection) string {
+	if p.Until.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(p.Until.UnixMilli(), 10)
+}
+
+// decodeEntry reads the values of entryFields, which has the time by Redis's clock.
+func decodeEntry(id string, v []any, now time.Time) (e entry, err error) {
+	e.ID, e.Tenant, e.Driver, e.Address, e.rev = id, codec.Text(v[0]), codec.Text(v[4]), codec.Text(v[5]), codec.Text(v[8])
+	if e.Labels, err = codec.Labels(codec.Text(v[6])); err != nil {
+		return e, &codec.Damage{Err: fmt.Errorf("labels: %w", err)}
+	}
+	e.Generation = 1 // of entries of older versions
+	if text := codec.Text(v[7]); text != "" {
+		if e.Generation, err = strconv.Atoi(text); err != nil {
+			return e, &codec.Damage{Err: fmt.Errorf("generation: %w", err)}
+		}
+	}
+	end := codec.Millis(codec.Text(v[2]))
+	if codec.Text(v[1]) != "1" || !end.IsZero() && !now.Before(end.Time) {
+		return e, nil
+	}
+	e.Protected, e.Until = true, end
+	if text := codec.Text(v[3]); text != "" {
+		var p protection
+		if err := json.Unmarshal([]byte(text), &p); err != nil {
+			return e, &codec.Damage{Err: fmt.Errorf("protection: %w", err)}
+		}
+		e.By, e.Reason, e.Since = p.By, p.Reason, tasks.FromMillis(p.Since)
+	}
+	return e, nil
+}
+
+// read reads entries. It asks spoiled what becomes of one that cannot be read: nil leaves it out.
+func (f *Fleet) read(ctx context.Context, instances []string, spoiled func(id string, err error) error) (map[string]entry, error) {
 	pipe := f.redis.Pipeline()
 	answers := make([]*redis.SliceCmd, len(instances))
 	for i, id := range instances {
-		answers[i] = pipe.HMGet(ctx, codec.FleetKey(id), "tenant", "protected", "address", "labels", "driver")
+		answers[i] = pipe.HMGet(ctx, codec.FleetKey(id), entryFields...)
 	}
 	_, _ = pipe.Exec(ctx) // each carries its own error
-	fleet := make(map[string]tasks.Instance, len(instances))
+	fleet := make(map[string]entry, len(instances))
 	for i, id := range instances {
 		v, err := answers[i].Result()
-		if err != nil {
-			if err := spoiled(id, err); err != nil {
-				return nil, fmt.Errorf("read fleet: %w", err)
-			}
-		} else if len(v) == 5 && v[0] != nil {
-			labels, err := codec.Labels(codec.Text(v[3]))
-			if err != nil {
-				if err := spoiled(id, &codec.Damage{Err: fmt.Errorf("labels: %w", err)}); err != nil {
-					return nil, fmt.Errorf("read fleet: %w", err)
-				}
-				continue
-			}
-			fleet[id] = tasks.Instance{ID: id, Tenant: codec.Text(v[0]), Protected: codec.Text(v[1]) == "1", Address: codec.Text(v[2]), Labels: labels, Driver: codec.Text(v[4])}
+		if err == nil && (len(v) != len(entryFields) || v[0] == nil) {
+			continue
+		}
+		var e entry
+		if err == nil {
+			e, err = decodeEntry(id, v, f.redis.Now())
+		}
+		if err == nil {
+			fleet[id] = e
+		} else if err := spoiled(id, err); err != nil {
+			return nil, fmt.Errorf("read fleet: %w", err)
 		}
 	}
 	return fleet, nil
 }
 
-// Register adds instances to the fleet, or changes the entries they have, wholly. The
-// caller has checked them.
-func (f *Fleet) Register(ctx context.Context, instances []tasks.Instance, actor tasks.Actor) error {
-	changes := make([]tasks.FleetChange, len(instances))
-	for i, in := range instances {
-		changes[i] = tasks.FleetChange{ID: in.ID, Tenant: in.Tenant, Protected: &in.Protected, Driver: &in.Driver, Address: &in.Address, Labels: in.Labels}
-		if in.Labels == nil {
-			changes[i].Labels = map[string]string{}
+// Protect protects registered instances from every attempt that has not begun. It returns those that
+// are not registered, and those that are protected for longer already, which stay as they are.
+func (f *Fleet) Protect(ctx context.Context, instances []string, until tasks.Time, actor tasks.Actor) (missing, kept []string, err error) {
+	p := tasks.Protection{By: actor.By, Reason: actor.Reason, Since: tasks.FromMillis(f.redis.Now().UnixMilli()), Until: until}
+	e := actor.Entry(tasks.ActionProtect)
+	if !until.IsZero() {
+		e.Detail = "until " + until.UTC().Format(time.RFC3339)
+	}
+	missing, err = f.change(ctx, e, instances, func(ctx context.Context, instance string) (bool, error) {
+		const longer = 2
+		done, err := f.protect(ctx, instance, true, p)
+		if done == longer {
+			kept = append(kept, instance)
 		}
-	}
-	_, err := f.Import(ctx, changes, actor)
-	return err
-}
-
-// Import registers instances, each of them once in the list, or changes their entries in
-// what is said of them. The caller has checked them. The trail has entries for protections
-// that end and for instances that move to another tenant, besides the one for all.
-// What the report says is done, also after an error, which names instances that are new and
-// have no tenant, tasks.NotYourInstance, before anything is done. Errors: also
-// tasks.StorageFull.
-func (f *Fleet) Import(ctx context.Context, changes []tasks.FleetChange, actor tasks.Actor) (report tasks.FleetReport, err error) {
-	if err := f.storage.Refuse(ctx); err != nil {
-		return report, err
-	}
-	report, err = f.importAll(ctx, changes, actor)
-	return report, OrFull(err)
-}
-
-func (f *Fleet) importAll(ctx context.Context, changes []tasks.FleetChange, actor tasks.Actor) (report tasks.FleetReport, err error) {
-	for len(changes) > 0 {
-		ids := make([]string, len(changes))
-		for i, c := range changes {
-			ids[i] = c.ID
-		}
-		seen, err := f.Registered(ctx, ids)
-		if err != nil {
-			return report, err
-		}
-		if missing := withoutTenant(changes, seen); missing != nil {
-			return report, tasks.Errorf(tasks.NotYourInstance, "not registered, and without a tenant: %s", strings.Join(missing, ", "))
-		}
-		var again []tasks.FleetChange // whose entry somebody else changed just now
-		if err := f.audit.decideAll(ctx, importEntries(changes, seen, actor), func(ctx context.Context) error {
-			var done tasks.FleetReport
-			again, done, err = f.register(ctx, changes, seen)
-			report.Add(done)
-			return err
-		}); err != nil {
-			return report, err
-		}
-		changes = again
-	}
-	return report, nil
-}
-
-// withoutTenant are the instances that cannot be registered.
-func withoutTenant(changes []tasks.FleetChange, seen map[string]tasks.Instance) (missing []string) {
-	for _, c := range changes {
-		if _, registered := seen[c.ID]; !registered && c.Tenant == "" {
-			missing = append(missing, c.ID)
-		}
-	}
-	return missing
-}
-
-// effect is what a change makes of an entry that was seen.
-func effect(c tasks.FleetChange, seen tasks.Instance) (r tasks.FleetReport) {
-	switch {
-	case seen.Tenant == "":
-		r.New = 1
-	case c.Tenant != "" && c.Tenant != seen.Tenant:
-		r.Moved = 1
-	}
-	if seen.Tenant != "" && (c.Address != nil && *c.Address != seen.Address || c.Driver != nil && *c.Driver != seen.Driver) {
-		r.Readdressed = 1
-	}
-	switch {
-	case c.Protected == nil || *c.Protected == seen.Protected:
-	case *c.Protected:
-		r.Protected = 1
-	default:
-		r.Unprotected = 1
-	}
-	return r
-}
-
-// importEntries are those of the audit trail for changes of entries that were seen.
-func importEntries(changes []tasks.FleetChange, seen map[string]tasks.Instance, actor tasks.Actor) []tasks.AuditEntry {
-	var all, unprotected, readdressed []string
-	protected, said := 0, false
-	moved := map[[2]string][]string{}
-	tenants := map[string]bool{}
-	for _, c := range changes {
-		all = append(all, c.ID)
-		from := seen[c.ID]
-		tenants[cmp.Or(c.Tenant, from.Tenant)] = true
-		does := effect(c, from)
-		if does.Moved > 0 {
-			between := [2]string{from.Tenant, c.Tenant}
-			moved[between] = append(moved[between], c.ID)
-		}
-		if c.Protected != nil {
-			said = true
-			if *c.Protected {
-				protected++
-			}
-		}
-		if does.Unprotected > 0 {
-			unprotected = append(unprotected, c.ID)
-		}
-		if does.Readdressed > 0 {
-			readdressed = append(readdressed, c.ID)
-		}
-	}
-	e := actor.Entry(tasks.ActionRegister).About(all)
-	if len(tenants) == 1 {
-		e.Tenant = slices.Collect(maps.Keys(tenants))[0]
-	}
-	if said { // else their protection stays what it is
-		e.Detail = fmt.Sprintf("%d of them protected", protected)
-	}
-	entries := []tasks.AuditEntry{e}
-	if readdressed != nil {
-		e := actor.Entry(tasks.ActionReaddress).About(readdressed)
-		e.Detail = "by an import"
-		entries = append(entries, e)
-	}
-	if unprotected != nil {
-		e := actor.Entry(tasks.ActionUnprotect).About(unprotected)
-		e.Detail = "by an import"
-		entries = append(entries, e)
-	}
-	for _, between := range slices.SortedFunc(maps.Keys(moved), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
-		e := actor.Entry(tasks.ActionMove).About(moved[between])
-		e.Tenant, e.Detail = between[1], "by an import, from "+between[0]
-		entries = append(entries, e)
-	}
-	return entries
-}
-
-// register makes changes of entries that were seen. It returns those whose entry is another
-// by now, and what the others have come to.
-func (f *Fleet) register(ctx context.Context, changes []tasks.FleetChange, seen map[string]tasks.Instance) (again []tasks.FleetChange, done tasks.FleetReport, err error) {
-	pipe := f.redis.Pipeline()
-	answers := make([]*redis.Cmd, len(changes))
-	for i, c := range changes {
-		// Indexed first: an entry that exists is always listed.
-		pipe.ZAdd(ctx, fleetIndex, redis.Z{Member: c.ID})
-		protected := ""
-		if c.Protected != nil {
-			protected = codec.Flag(*c.Protected)
-		}
-		address, labels := optional(c.Address), ""
-		if c.Labels != nil {
-			text, err := codec.EncodeLabels(c.Labels)
-			if err != nil {
-				return nil, done, fmt.Errorf("register instance %s: %w", c.ID, err)
-			}
-			labels = optional(&text)
-		}
-		from := seen[c.ID]
-		answers[i] = registerScript.Eval(ctx, pipe, []string{codec.FleetKey(c.ID)},
-			c.Tenant, protected, from.Tenant, codec.Flag(from.Protected), address, labels, from.Address, optional(c.Driver), from.Driver)
-	}
-	_, failed := pipe.Exec(ctx)
-	for i, c := range changes {
-		switch n, err := answers[i].Int(); {
-		case err != nil:
-		case n == 0:
-			again = append(again, c)
-		default:
-			done.Add(effect(c, seen[c.ID]))
-		}
-	}
-	if failed != nil {
-		return nil, done, fmt.Errorf("register instances: %w", failed)
-	}
-	return again, done, nil
-}
-
-// optional is a text for register.lua, which leaves what it has for nil.
-func optional(text *string) string {
-	if text == nil {
-		return ""
-	}
-	return "=" + *text
-}
-
-// Protect protects registered instances from every attempt that has not begun, or ends
-// that. It returns those that are not registered.
-func (f *Fleet) Protect(ctx context.Context, instances []string, protected bool, actor tasks.Actor) (missing []string, err error) {
-	action := tasks.ActionUnprotect
-	if protected {
-		action = tasks.ActionProtect
-	}
-	return f.change(ctx, actor.Entry(action), instances, func(ctx context.Context, instance string) (bool, error) {
-		found, err := protectScript.Run(ctx, f.redis, []string{codec.FleetKey(instance)}, codec.Flag(protected)).Int()
-		return found == 1, err
+		return done != 0, err
 	})
+	return missing, kept, err
+}
+
+// Unprotect ends the protection of registered instances. It returns those that are not registered.
+func (f *Fleet) Unprotect(ctx context.Context, instances []string, actor tasks.Actor) (missing []string, err error) {
+	return f.change(ctx, actor.Entry(tasks.ActionUnprotect), instances, func(ctx context.Context, instance string) (bool, error) {
+		done, err := f.protect(ctx, instance, false, tasks.Protection{})
+		return done != 0, err
+	})
+}
+
+func (f *Fleet) protect(ctx context.Context, instance string, protected bool, p tasks.Protection) (done int, err error) {
+	detail, err := encodeProtection(p)
+	if err != nil {
+		return 0, err
+	}
+	return protectScript.Run(ctx, f.redis, []string{codec.FleetKey(instance)}, codec.Flag(protected), until(p), detail).Int()
 }
 
 // change changes the entries of those instances that are registered, and returns the
@@ -316,8 +211,8 @@ func (f *Fleet) All(ctx context.Context, visit func(tasks.Instance) error) error
 			return err
 		}
 		for _, id := range ids {
-			if in, ok := fleet[id]; ok {
-				if err := visit(in); err != nil {
+			if e, ok := fleet[id]; ok {
+				if err := visit(e.Instance); err != nil {
 					return err
 				}
 			}

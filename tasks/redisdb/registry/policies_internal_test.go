@@ -3,6 +3,7 @@ package registry
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb/codec"
@@ -48,7 +49,12 @@ func TestAPolicyIsReadPartByPart(t *testing.T) {
 // A change of a fleet entry says in the report, and in the trail, what it does to the entry
 // that is there.
 func TestWhatAChangeDoesToAnEntry(t *testing.T) {
-	free, guarded := tasks.Instance{ID: "a", Tenant: "acme"}, tasks.Instance{ID: "a", Tenant: "acme", Protected: true}
+	now := tasks.FromMillis(1_800_000_000_000)
+	later, latest := tasks.Time{Time: now.Add(time.Hour)}, tasks.Time{Time: now.Add(2 * time.Hour)}
+	free := tasks.Instance{ID: "a", Tenant: "acme", Generation: 3}
+	guarded, limited := free, free
+	guarded.Protected = true
+	limited.Protected, limited.Until = true, later
 	for _, row := range []struct {
 		name   string
 		change tasks.FleetChange
@@ -60,11 +66,18 @@ func TestWhatAChangeDoesToAnEntry(t *testing.T) {
 		{"nothing said", tasks.FleetChange{}, guarded, tasks.FleetReport{}},
 		{"the same said", tasks.FleetChange{Tenant: "acme", Protected: new(true)}, guarded, tasks.FleetReport{}},
 		{"another tenant, and the protection stays", tasks.FleetChange{Tenant: "globex"}, guarded, tasks.FleetReport{Moved: 1}},
+		{"another user", tasks.FleetChange{Reassigned: true}, guarded, tasks.FleetReport{Reassigned: 1}},
+		{"the same generation", tasks.FleetChange{Generation: 3}, guarded, tasks.FleetReport{}},
+		{"another generation", tasks.FleetChange{Generation: 7}, guarded, tasks.FleetReport{Reassigned: 1}},
+		{"an end of protection that had none", tasks.FleetChange{Protected: new(true), ProtectedUntil: &later}, guarded, tasks.FleetReport{Unprotected: 1}},
+		{"a later end", tasks.FleetChange{Protected: new(true), ProtectedUntil: &latest}, limited, tasks.FleetReport{}},
+		{"protection, and its end stays", tasks.FleetChange{Protected: new(true)}, limited, tasks.FleetReport{}},
+		{"no end any more", tasks.FleetChange{Protected: new(true), ProtectedUntil: &tasks.Time{}}, limited, tasks.FleetReport{}},
 		{"protection", tasks.FleetChange{Protected: new(true)}, free, tasks.FleetReport{Protected: 1}},
 		{"the end of protection", tasks.FleetChange{Protected: new(false)}, guarded, tasks.FleetReport{Unprotected: 1}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if got := effect(row.change, row.seen); got != row.want {
+			if got := (step{change: row.change, seen: row.seen, after: row.change.Of(row.seen, tasks.Actor{}, now)}).effect(); got != row.want {
 				t.Errorf("got %+v, want %+v", got, row.want)
 			}
 		})

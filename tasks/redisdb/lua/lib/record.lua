@@ -25,6 +25,7 @@
 --           z tokens that were given up: no attempt begins under them
 --           c error code   m error message
 --           dr driver that is to reset the instance, if not the default one
+--           gn generation of the instance that the job is for, if it says so
 --           j address of the instance at the last attempt, if the fleet has one
 --           o what was seen of the instance after the last attempt
 --           h attempts that did not succeed, the last 20: {n number, b began,
@@ -84,10 +85,10 @@ local function store(n, item)
   if item.k then
     raw = raw .. ' ' .. (item.t or '') .. ' ' .. (item.r or '') .. ' ' .. (item.x or '') .. ' ' .. item.k
   end
-  if item.d or item.f or item.g or item.l or item.u or item.w or item.q or item.z or item.c or item.o or item.j or item.dr or item.h or item.p then
+  if item.d or item.f or item.g or item.l or item.u or item.w or item.q or item.z or item.c or item.o or item.j or item.dr or item.gn or item.h or item.p then
     raw = raw .. ' ' .. cjson.encode({d = item.d, f = item.f, g = item.g, l = item.l, p = item.p,
                                       u = item.u, v = item.v, w = item.w, q = item.q, z = item.z,
-                                      c = item.c, m = item.m, o = item.o, j = item.j, dr = item.dr, h = item.h})
+                                      c = item.c, m = item.m, o = item.o, j = item.j, dr = item.dr, gn = item.gn, h = item.h})
   end
   redis.call('HSET', KEYS[1], 'rev', rev + 1, 'left', left, n, raw)
 end
