@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,6 +19,7 @@ import (
 	"batchreset/api"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/dbtest"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -42,16 +42,7 @@ func newService(t testing.TB, cfg api.Config) service {
 
 func newServiceOn(t testing.TB, cfg api.Config, opts redisdb.Options) service {
 	t.Helper()
-	db, err := redisdb.Open(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := redis.ParseURL(opts.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rdb := redis.NewClient(parsed)
-	t.Cleanup(func() { _ = errors.Join(db.Close(), rdb.Close()) })
+	db, rdb := dbtest.Open(t, opts)
 	for _, tenant := range []string{"acme", "other"} {
 		if _, err := db.Tokens.Add(t.Context(), tenant, tenant, tasks.Scopes, 0, tasks.Actor{}); err != nil {
 			t.Fatal(err)

@@ -32,6 +32,7 @@ import (
 	"batchreset/cmd/harness"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/dbtest"
 	"batchreset/tasks/redisdb/redistest"
 	"batchreset/worker"
 	"batchreset/worker/httpdriver"
@@ -232,16 +233,7 @@ type scene struct {
 
 func newScene(t *testing.T, p *plane, idempotent bool, opts redisdb.Options) *scene {
 	t.Helper()
-	db, err := redisdb.Open(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := redis.ParseURL(opts.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rdb := redis.NewClient(parsed)
-	t.Cleanup(func() { _ = errors.Join(db.Close(), rdb.Close()) })
+	db, rdb := dbtest.Open(t, opts)
 	sweeper := worker.NewSweeper(worker.SweepStoreOf(db), db.Queues.Queues, logOf(t))
 	sweeper.SuspectFor(0)
 	return &scene{

@@ -16,6 +16,7 @@ import (
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/dbtest"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -43,17 +44,8 @@ func both(t *testing.T, opts redisdb.Options, test func(t *testing.T, w world)) 
 
 func open(t testing.TB, opts redisdb.Options) world {
 	t.Helper()
-	db, err := redisdb.Open(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := redis.ParseURL(opts.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := world{db, redis.NewClient(parsed)}
-	t.Cleanup(func() { _ = errors.Join(w.db.Close(), w.rdb.Close()) })
-	return w
+	db, rdb := dbtest.Open(t, opts)
+	return world{db, rdb}
 }
 
 func (w world) submit(t testing.TB, instances ...string) tasks.Job {
