@@ -45,7 +45,7 @@ func TestManyWaitForOneProcess(t *testing.T) {
 		t.Errorf("%d connections subscribe, want 1", n)
 	}
 	l.rdb.ConfigResetStat(t.Context())
-	l.finish(t, id)
+	l.end(t, id, tasks.Outcome{Transition: tasks.Succeed})
 	ended := time.Now()
 	told.Wait()
 	if took := time.Since(ended); took > 5*time.Second {
@@ -144,7 +144,7 @@ func TestA304CostsTwoSmallReads(t *testing.T) {
 		}
 	}
 	// After a change it is no 304.
-	l.finish(t, id)
+	l.end(t, id, tasks.Outcome{Transition: tasks.Succeed})
 	if got := other.do(t, http.MethodGet, "/v1/jobs/"+id, "acme", nil, "If-None-Match", tag); got.status != http.StatusOK || got.Code != tasks.OK {
 		t.Errorf("after a change: %+v", got)
 	}

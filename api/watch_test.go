@@ -75,22 +75,6 @@ func (l *live) getAs(t *testing.T, token, path string, header ...string) *http.R
 	return response
 }
 
-// finish ends the first item of a job that is open.
-func (s service) finish(t *testing.T, id string) {
-	t.Helper()
-	job, err := s.db.Jobs.Job(t.Context(), id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := job.Deliveries()[0]
-	if _, err := s.db.Attempts.Begin(t.Context(), d, "t", "k", time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.db.Attempts.Finish(t.Context(), d, "t", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestPreferWaitAnswersOnFinish(t *testing.T) {
 	l := newLive(t)
 	id := l.submit(t, "phone-1", "phone-2")
@@ -106,13 +90,13 @@ func TestPreferWaitAnswersOnFinish(t *testing.T) {
 		_ = r.Body.Close()
 		answers <- answer{r, string(body), time.Now()}
 	}()
-	l.finish(t, id) // a change, but not the end
+	l.end(t, id, tasks.Outcome{Transition: tasks.Succeed}) // a change, but not the end
 	select {
 	case a := <-answers:
 		t.Fatalf("answered before the end: %s", a.body)
 	case <-time.After(300 * time.Millisecond):
 	}
-	l.finish(t, id)
+	l.end(t, id, tasks.Outcome{Transition: tasks.Succeed})
 	ended := time.Now()
 	a := <-answers
 	if a.StatusCode != http.StatusOK || !strings.Contains(a.body, `"state":"succeeded"`) || a.Header.Get("Preference-Applied") != "wait=50" {
@@ -206,7 +190,7 @@ func TestEventsTellEveryChangeUntilTheLast(t *testing.T) {
 			}
 		}
 		if len(ids) < 2 { // ends one item after each of the first two
-			l.finish(t, id)
+			l.end(t, id, tasks.Outcome{Transition: tasks.Succeed})
 		}
 		ids = append(ids, e.id)
 	})

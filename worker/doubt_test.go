@@ -347,17 +347,9 @@ func (d askLater) Reset(ctx context.Context, a Attempt) error { return d.f(ctx, 
 
 // Time that an item is held is not time that its instance is busy.
 func TestHeldTimeIsNotBusyTime(t *testing.T) {
-	server := miniredis.RunT(t)
-	b := newBenchOn(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true},
-		driverFunc(func(context.Context, Attempt) error { return nil }))
-	now := time.Now()
-	server.SetTime(now)
-	if _, err := b.db.Attempts.Begin(t.Context(), b.submit(t, "phone-1").Deliveries()[0], "holder", "k", time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	job := b.submit(t, "phone-1")
+	b, job, at := newBusyBench(t)
 	_ = wantAgain(t, b.deliver(t, job))
-	server.SetTime(now.Add(31 * time.Minute)) // of a halt, say
+	at(31 * time.Minute) // of a halt, say
 	if a := wantAgain(t, b.deliver(t, job)); a.Delay > 2*time.Minute {
 		t.Errorf("put back for %s", a.Delay)
 	}

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -8,6 +10,32 @@ import (
 
 	"batchreset/tasks"
 )
+
+// Answer is what an upstream said to a driver over HTTP.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+	Broken error     // why the body is not whole
+	At     time.Time // when it came
+}
+
+// ReadAnswer reads a response to its end. A body of more than limit bytes is broken, and not read
+// further. The caller closes it.
+func ReadAnswer(response *http.Response, limit int64) Answer {
+	said := Answer{Status: response.StatusCode, Header: response.Header, At: time.Now()}
+	// After 101 there is no body but a connection, which no context ends.
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		said.Body, said.Broken = io.ReadAll(io.LimitReader(response.Body, limit+1))
+	}
+	if int64(len(said.Body)) > limit {
+		said.Broken = fmt.Errorf("it is longer than %d bytes", limit)
+	}
+	return said
+}
+
+// RetryAfter is the delay that the answer asks for, see the function RetryAfter.
+func (a Answer) RetryAfter() (wait time.Duration, ok bool) { return RetryAfter(a.Header, a.At) }
 
 // maxRetryAfter is the longest delay that an answer can ask for. An item ends after a day, and an
 // upstream may ask for a year by mistake.

@@ -1,9 +1,12 @@
 package worker
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 )
 
@@ -58,5 +61,34 @@ func TestRetryAfter(t *testing.T) {
 	}
 	if _, ok := RetryAfter(http.Header{}, now); ok {
 		t.Error("a header that is not there is read")
+	}
+}
+
+func TestReadAnswer(t *testing.T) {
+	cut := io.MultiReader(strings.NewReader("12"), iotest.ErrReader(io.ErrUnexpectedEOF))
+	for _, row := range []struct {
+		name   string
+		status int
+		sent   io.Reader
+		body   string
+		broken string
+	}{
+		{"none", 204, strings.NewReader(""), "", ""},
+		{"as long as may be", 500, strings.NewReader("1234"), "1234", ""},
+		{"too long", 200, strings.NewReader("123456"), "12345", "it is longer than 4 bytes"},
+		{"cut off", 200, cut, "12", "unexpected EOF"},
+		{"a connection", 101, iotest.ErrReader(errors.New("it is read")), "", ""},
+	} {
+		said := ReadAnswer(&http.Response{StatusCode: row.status, Header: http.Header{"Retry-After": {"7"}}, Body: io.NopCloser(row.sent)}, 4)
+		broken := ""
+		if said.Broken != nil {
+			broken = said.Broken.Error()
+		}
+		if said.Status != row.status || string(said.Body) != row.body || broken != row.broken || time.Since(said.At) > time.Minute {
+			t.Errorf("%s: %+v", row.name, said)
+		}
+		if wait, ok := said.RetryAfter(); wait != 7*time.Second || !ok {
+			t.Errorf("%s: asks for %s, %t", row.name, wait, ok)
+		}
 	}
 }

@@ -77,6 +77,13 @@ func (b troubleBench) run(t *testing.T, want string, args ...any) {
 }
 
 func TestTroubleWithOneJobIsItsOwn(t *testing.T) {
+	// field spoils a field of the record.
+	field := func(name, value string) func(*testing.T, troubleBench, tasks.Job) {
+		return func(t *testing.T, b troubleBench, job tasks.Job) {
+			t.Helper()
+			b.run(t, "spoil", "HSET", "reset:{"+job.ID+"}", name, value)
+		}
+	}
 	for name, row := range map[string]struct {
 		spoil func(t *testing.T, b troubleBench, job tasks.Job)
 		step  string // empty: the sweeper can help
@@ -87,18 +94,9 @@ func TestTroubleWithOneJobIsItsOwn(t *testing.T) {
 			b.run(t, "spoil", "DEL", key)
 			b.run(t, "spoil", "SET", key, "x")
 		}, stepRead},
-		"its record has a header that is no number": {func(t *testing.T, b troubleBench, job tasks.Job) {
-			t.Helper()
-			b.run(t, "spoil", "HSET", "reset:{"+job.ID+"}", "created", "yesterday")
-		}, stepRead},
-		"an item of its record cannot be read": {func(t *testing.T, b troubleBench, job tasks.Job) {
-			t.Helper()
-			b.run(t, "spoil", "HSET", "reset:{"+job.ID+"}", "0", "?")
-		}, stepRead},
-		"its record is from the future": {func(t *testing.T, b troubleBench, job tasks.Job) {
-			t.Helper()
-			b.run(t, "spoil", "HSET", "reset:{"+job.ID+"}", "v", "99")
-		}, stepRead},
+		"its record has a header that is no number": {field("created", "yesterday"), stepRead},
+		"an item of its record cannot be read":      {field("0", "?"), stepRead},
+		"its record is from the future":             {field("v", "99"), stepRead},
 		"the scripts cannot change its record": {func(t *testing.T, b troubleBench, job tasks.Job) {
 			t.Helper()
 			b.run(t, "spoil", "HSET", "reset:{"+job.ID+"}", "rev", "9223372036854775807x")

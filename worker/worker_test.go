@@ -18,6 +18,7 @@ import (
 	"batchreset/cmd/harness"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/dbtest"
 	"batchreset/tasks/redisdb/redistest"
 	"batchreset/worker/requeue"
 )
@@ -63,16 +64,7 @@ func newBench(t *testing.T, driver Driver, change ...func(*Config)) bench {
 
 func newBenchOn(t *testing.T, opts redisdb.Options, driver Driver, change ...func(*Config)) bench {
 	t.Helper()
-	db, err := redisdb.Open(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := redis.ParseURL(opts.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rdb := redis.NewClient(parsed)
-	t.Cleanup(func() { _ = errors.Join(db.Close(), rdb.Close()) })
+	db, rdb := dbtest.Open(t, opts)
 	cfg := Config{
 		QueuesOf: db.Queues.Of, Concurrency: 8, Lanes: 2, MaxAttempts: 3,
 		AttemptTimeout: time.Minute, ShutdownTimeout: time.Minute,
@@ -262,26 +254,34 @@ func TestATaskThatComesEarlyIsPutBackUntilItsTime(t *testing.T) {
 	}
 }
 
-func TestAnInstanceThatIsBusyTooLongFailsTheItem(t *testing.T) {
+// newBusyBench is a bench with a job whose instance another holds. The time that Redis has is
+// what the test says, counted from the beginning.
+func newBusyBench(t *testing.T) (b bench, job tasks.Job, at func(time.Duration)) {
+	t.Helper()
 	server := miniredis.RunT(t)
-	b := newBenchOn(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true},
+	b = newBenchOn(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true},
 		driverFunc(func(context.Context, Attempt) error { return nil }))
-	now := time.Now()
-	server.SetTime(now)
+	begin := time.Now()
+	at = func(passed time.Duration) { server.SetTime(begin.Add(passed)) }
+	at(0)
 	if _, err := b.db.Attempts.Begin(t.Context(), b.submit(t, "phone-1").Deliveries()[0], "holder", "k", time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	job := b.submit(t, "phone-1")
+	return b, b.submit(t, "phone-1"), at
+}
+
+func TestAnInstanceThatIsBusyTooLongFailsTheItem(t *testing.T) {
+	b, job, at := newBusyBench(t)
 	_ = wantAgain(t, b.deliver(t, job))
-	server.SetTime(now.Add(20 * time.Second))
+	at(20 * time.Second)
 	if a := wantAgain(t, b.deliver(t, job)); a.Delay < 10*time.Second || a.Delay > 20*time.Second {
 		t.Errorf("put back for %s", a.Delay)
 	}
 	for waited := time.Minute; waited < busyLimit; waited += time.Minute {
-		server.SetTime(now.Add(waited))
+		at(waited)
 		_ = wantAgain(t, b.deliver(t, job))
 	}
-	server.SetTime(now.Add(busyLimit))
+	at(busyLimit)
 	wantArchived(t, b.deliver(t, job))
 	if it := b.item(t, job); it.State != tasks.ItemFailed || it.Code != tasks.BusyTooLong || it.Attempts != 0 {
 		t.Errorf("item %+v", it)

@@ -1,21 +1,14 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"batchreset/cmd/batchreset/terminal/terminaltest"
 )
 
 func TestBadSettingsAreRefusedByName(t *testing.T) {
 	t.Parallel()
-	file := func(content string) string {
-		path := filepath.Join(t.TempDir(), "file")
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
 	const nowhere = "redis://127.0.0.1:1"
 	for _, row := range []struct {
 		name, args, want string
@@ -27,13 +20,13 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		{"a driver that does not exist", "worker --driver magic", `--driver must be 'http' or 'simulator', not "magic"`},
 		{"a driver that needs a file", "worker --driver http --drivers x.yaml", "--driver and --drivers do not go together"},
 		{"a drivers file that is missing", "worker --drivers /nowhere.yaml", "--drivers /nowhere.yaml: "},
-		{"a drivers file with a name twice", "worker --drivers " + file("drivers:\n  - {name: b, type: simulator}\n  - {name: b, type: simulator}\n"), "line 3: name \"b\" is there twice"},
-		{"a setting beside a drivers file", "worker --driver-url http://x/{instance_id} --drivers " + file("drivers:\n  - {name: default, type: simulator}\n"), "--driver-url does not go together with --drivers"},
+		{"a drivers file with a name twice", "worker --drivers " + terminaltest.File(t, "drivers:\n  - {name: b, type: simulator}\n  - {name: b, type: simulator}\n"), "line 3: name \"b\" is there twice"},
+		{"a setting beside a drivers file", "worker --driver-url http://x/{instance_id} --drivers " + terminaltest.File(t, "drivers:\n  - {name: default, type: simulator}\n"), "--driver-url does not go together with --drivers"},
 		{"an http driver without a URL", "worker --driver http", "--driver-url is missing"},
 		{"an http driver with a URL without a place for the instance", "worker --driver http --driver-url https://x.example/reset", "--driver-url"},
 		{"an http driver with a URL that is not one", "worker --driver http --driver-url phones/{instance_id}", "--driver-url"},
 		{"a token file that is missing", "worker --driver http --driver-url https://x.example/{instance_id} --driver-token-file /nowhere", "--driver-token-file"},
-		{"a token file that is empty", "worker --driver http --driver-url https://x.example/{instance_id} --driver-token-file " + file("\n"), "is empty"},
+		{"a token file that is empty", "worker --driver http --driver-url https://x.example/{instance_id} --driver-token-file " + terminaltest.File(t, "\n"), "is empty"},
 		{"a definite answer that is a refusal anyway", "worker --driver http --driver-url https://x.example/{instance_id} --driver-definite 500,404", "--driver-definite must list statuses from 500 to 599, not 404"},
 		{"a setting of another driver", "worker --driver simulator --driver-definite 500", "--driver-definite is a setting of --driver http"},
 		{"a simulation of a control plane", "worker --driver http --driver-url https://x.example/{instance_id} --simulator-latency 1s", "--simulator-latency is a setting of --driver simulator"},

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	neturl "net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"batchreset/api/client"
+	"batchreset/cmd/batchreset/terminal/terminaltest"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -121,19 +120,11 @@ func TestOneTraceAndNoSecret(t *testing.T) {
 	if err := server.Client(t).ConfigSet(t.Context(), "requirepass", secrets["Redis's password"]).Err(); err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	file := func(name, content string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	redis := file("redis", strings.Replace(server.URL(), "redis://", "redis://:"+secrets["Redis's password"]+"@", 1))
+	redis := terminaltest.File(t, strings.Replace(server.URL(), "redis://", "redis://:"+secrets["Redis's password"]+"@", 1))
 	api := startIn(t, []string{header}, "api", "--redis-file", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open", "--otlp-endpoint", otlp.URL)
 	started := api.logged("api started")
 	worker := startIn(t, []string{header}, "worker", "--redis-file", redis, "--ops-listen", "127.0.0.1:0", "--driver", "http", "--driver-url", phones.URL+"/{instance_id}",
-		"--driver-token-file", file("plane", secrets["the control plane's token"]), "--otlp-endpoint", otlp.URL+"/", "--webhook-allow-private")
+		"--driver-token-file", terminaltest.File(t, secrets["the control plane's token"]), "--otlp-endpoint", otlp.URL+"/", "--webhook-allow-private")
 	worker.logged("worker started")
 	url, _ := started["api"].(string)
 	site, _ := started["ops"].(string)
@@ -155,7 +146,7 @@ func TestOneTraceAndNoSecret(t *testing.T) {
 			secrets["a webhook's secret"] = line
 		}
 	}
-	say("operator", "add", "alice", "--role", "operator", "--password-file", file("alice", secrets["an operator's password"]))
+	say("operator", "add", "alice", "--role", "operator", "--password-file", terminaltest.File(t, secrets["an operator's password"]))
 	secrets["a session"] = logInto(t, site, "alice", secrets["an operator's password"])
 	say("submit", "--wait", "phone-1", "phone-2")
 	say("jobs", "--output", "json")

@@ -1,18 +1,14 @@
 package harness
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -137,43 +133,15 @@ func TestAProcessDoesNotOutliveAKilledStarter(t *testing.T) {
 		t.Log("only Linux sees to that")
 		return
 	}
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	parent := exec.CommandContext(t.Context(), binary)
-	parent.Env = append(os.Environ(), starter+"=1")
-	out, err := parent.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := parent.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := parent.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_, _ = io.Copy(io.Discard, out)
-	_ = parent.Wait() // it was killed
+	pid, kill := StartAgain(t, starter+"=1")
+	kill()
 	wantEnd(t, pid)
 }
 
 // wantEnd waits until a process that is not our child has ended.
 func wantEnd(t *testing.T, pid int) {
 	t.Helper()
-	Eventually(t, time.Minute, "the process ends", func() bool {
-		// Init may leave it as a zombie for a while.
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		return err != nil && runtime.GOOS == "linux" || strings.Contains(string(stat), ") Z ") || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
-	})
+	Eventually(t, time.Minute, "the process ends", func() bool { return HasEnded(pid) })
 }
 
 func TestChildrenAreKilledToo(t *testing.T) {

@@ -283,3 +283,25 @@ func TestAFullRedisIsNoBrokenRecord(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsInDoubtStaysSoUntilADefiniteAnswer(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1")
+		d, first := w.begin(t, job, 0, "t1")
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", tasks.Outcome{Transition: tasks.Retry, InDoubt: true, Unanswered: true}, false); err != nil {
+			t.Fatal(err)
+		}
+		second, err := w.db.Attempts.Begin(t.Context(), d, "t2", "fresh key", time.Minute)
+		if err != nil || !second.Ambiguous || second.Key != first.Key || second.Unanswered != 1 || second.Failures != 0 {
+			t.Errorf("begun %+v, %v", second, err)
+		}
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t2", tasks.Outcome{Transition: tasks.Retry, InDoubt: true}, false); err != nil {
+			t.Fatal(err)
+		}
+		// Giving the item up now cannot call it failed.
+		ended, err := w.db.Attempts.Abandon(t.Context(), d, tasks.NotInTime, "too late", 0)
+		if err != nil || ended != (tasks.Ended{State: tasks.ItemUnknown, JobFinal: true}) {
+			t.Errorf("abandoned as %+v, %v", ended, err)
+		}
+	})
+}

@@ -101,3 +101,15 @@ func TestNothingOfAJobStaysForEver(t *testing.T) {
 		}
 	}
 }
+
+func TestARecordOfAnotherSchemaIsNotGuessedAt(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1")
+		if err := w.rdb.HSet(t.Context(), "reset:{"+job.ID+"}", "v", "99").Err(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.db.Jobs.Job(t.Context(), job.ID); err == nil || errors.Is(err, tasks.JobGone) {
+			t.Errorf("got %v", err)
+		}
+	})
+}

@@ -186,3 +186,71 @@ func TestARequestThatWasSentTwiceIsListedAtTheTimeOfItsRecord(t *testing.T) {
 		}
 	})
 }
+
+func TestJobsAreListedNewestFirstInPages(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		want := map[string]bool{}
+		for n := range 25 {
+			want[w.submit(t, fmt.Sprintf("phone-%d", n%5)).ID] = true
+		}
+		seen := map[string]bool{}
+		var last tasks.Job
+		cursor := ""
+		for page := 0; page == 0 || cursor != ""; page++ {
+			jobs, next, err := w.db.Jobs.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 10, Cursor: cursor})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, job := range jobs {
+				if last.ID != "" && job.CreatedAt.After(last.CreatedAt.Time) {
+					t.Errorf("%s is newer than the one before it", job.ID)
+				}
+				if seen[job.ID] || !want[job.ID] {
+					t.Errorf("job %s is listed twice or is not ours", job.ID)
+				}
+				seen[job.ID], last = true, job
+			}
+			cursor = next
+		}
+		if len(seen) != 25 {
+			t.Errorf("%d jobs listed, want 25", len(seen))
+		}
+
+		jobs, _, err := w.db.Jobs.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 100, InstanceID: "phone-3"})
+		if err != nil || len(jobs) != 5 {
+			t.Errorf("%d jobs for phone-3, want 5; %v", len(jobs), err)
+		}
+		jobs, _, err = w.db.Jobs.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 100, State: tasks.JobFailed})
+		if err != nil || len(jobs) != 0 {
+			t.Errorf("%d failed jobs, want none; %v", len(jobs), err)
+		}
+		jobs, _, err = w.db.Jobs.Jobs(t.Context(), "other", tasks.JobFilter{Limit: 100})
+		if err != nil || len(jobs) != 0 {
+			t.Errorf("another tenant sees %d jobs; %v", len(jobs), err)
+		}
+		for _, bad := range []string{"x", "1-x", "-", "1-" + strings.Repeat("g", 32)} {
+			if _, _, err := w.db.Jobs.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 1, Cursor: bad}); tasks.CodeOf(err) != tasks.BadRequest {
+				t.Errorf("cursor %q: %v", bad, err)
+			}
+		}
+	})
+}
+
+func TestListingDropsJobsWhoseRecordIsGone(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		old := float64(time.Now().Add(-time.Hour).UnixMilli())
+		fresh := float64(time.Now().UnixMilli())
+		gone, justListed := tasks.NewJobID(), tasks.NewJobID()
+		key := "reset:jobs:{acme}"
+		if err := w.rdb.ZAdd(t.Context(), key, redis.Z{Score: old, Member: gone}, redis.Z{Score: fresh, Member: justListed}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if jobs, _, err := w.db.Jobs.Jobs(t.Context(), "acme", tasks.JobFilter{Limit: 10}); err != nil || len(jobs) != 0 {
+			t.Fatalf("%d jobs, %v", len(jobs), err)
+		}
+		left := w.rdb.ZRange(t.Context(), key, 0, -1).Val()
+		if len(left) != 1 || left[0] != justListed {
+			t.Errorf("left in the index: %v, want the one whose record may still come", left)
+		}
+	})
+}

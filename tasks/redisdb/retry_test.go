@@ -1,6 +1,7 @@
 package redisdb_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -156,6 +157,55 @@ func TestAPartialRetryOfAJobThatWasStopped(t *testing.T) {
 		}
 		if _, err := w.db.Attempts.Begin(t.Context(), job.Deliveries()[2], "t", "k", time.Minute); err == nil {
 			t.Error("a stopped item begins")
+		}
+	})
+}
+
+func TestHistorySurvivesARetry(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "phone-1", "phone-2")
+		_, _ = w.begin(t, job, 0, "lost")
+		d := job.Deliveries()[0]
+		if _, err := w.db.Attempts.Begin(t.Context(), d, "t1", "k", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		outcome := tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0003", Message: "internal error", Failure: true}
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "t1", outcome, true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.db.Attempts.Finish(t.Context(), d, "lost", outcome, true); !errors.Is(err, tasks.WrongToken) {
+			t.Errorf("the lost attempt ends: %v", err)
+		}
+		_, _ = w.begin(t, job, 1, "t2")
+		if _, err := w.db.Attempts.Finish(t.Context(), job.Deliveries()[1], "t2", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.db.Records.Retry(t.Context(), job.ID, tasks.RetryStates, tasks.Actor{}); err != nil {
+			t.Fatal(err)
+		}
+		got := w.read(t, job.ID)
+		if got.Items[1].State != tasks.ItemSucceeded || got.State != tasks.JobRunning || got.Counts.Pending != 1 {
+			t.Errorf("record after the retry: %+v", got)
+		}
+		it := got.Items[0]
+		if it.State != tasks.ItemPending || it.Attempts != 2 || it.Code != "" || it.Delivery != 2 || len(it.History) != 2 {
+			t.Fatalf("item after the retry: %+v", it)
+		}
+		if h := it.History[0]; h.Number != 1 || h.Outcome != "lost" || h.StartedAt.IsZero() || h.FinishedAt.IsZero() {
+			t.Errorf("first attempt: %+v", h)
+		}
+		if h := it.History[1]; h.Number != 2 || h.Outcome != "failed" || h.Code != "CPS.0003" || h.Message != "internal error" {
+			t.Errorf("second attempt: %+v", h)
+		}
+		if ttl := w.rdb.TTL(t.Context(), "reset:{"+job.ID+"}").Val(); ttl >= 0 {
+			t.Errorf("a reopened job expires in %s", ttl)
+		}
+		if _, err := w.db.Attempts.Begin(t.Context(), d, "late", "k", time.Minute); !errors.Is(err, tasks.OldDelivery) {
+			t.Errorf("the delivery before the retry begins: %v", err)
+		}
+		d.Number = 2
+		if begun, err := w.db.Attempts.Begin(t.Context(), d, "t3", "k", time.Minute); err != nil || begun.Failures != 0 || begun.Ambiguous {
+			t.Errorf("begun after the retry: %+v, %v", begun, err)
 		}
 	})
 }

@@ -102,7 +102,7 @@ func (c *client) read(ctx context.Context, path string) (reply, *fault) {
 			c.reader.CloseIdleConnections()
 			return reply{}, unreachable(err)
 		}
-		if said.status != http.StatusUnauthorized || !first || !c.auth.renew(r) {
+		if said.Status != http.StatusUnauthorized || !first || !c.auth.renew(r) {
 			return said, nil
 		}
 	}
@@ -118,7 +118,8 @@ func (c *client) exchange(t *http.Transport, r *http.Request, body []byte) (repl
 	if err != nil {
 		return reply{}, err
 	}
-	return readReply(response), nil
+	defer func() { _ = response.Body.Close() }()
+	return reply{worker.ReadAnswer(response, maxBody)}, nil
 }
 
 // dress sets the headers of every request.

@@ -117,18 +117,18 @@ func classify(said reply, code string) class {
 	if c, known := classOf(code); known {
 		return c
 	}
-	switch _, readable := said.retryAfter(); {
-	case said.status == http.StatusUnauthorized:
+	switch _, readable := said.RetryAfter(); {
+	case said.Status == http.StatusUnauthorized:
 		return shut
-	case said.status == http.StatusRequestTimeout, said.status == http.StatusTooEarly, said.status == http.StatusTooManyRequests:
+	case said.Status == http.StatusRequestTimeout, said.Status == http.StatusTooEarly, said.Status == http.StatusTooManyRequests:
 		return later
-	case said.status == http.StatusServiceUnavailable && readable:
+	case said.Status == http.StatusServiceUnavailable && readable:
 		return later
-	case said.status == http.StatusBadRequest && code == "":
+	case said.Status == http.StatusBadRequest && code == "":
 		return doubtful
-	case said.status == http.StatusBadRequest:
+	case said.Status == http.StatusBadRequest:
 		return later
-	case said.status/100 == 3, said.status/100 == 4:
+	case said.Status/100 == 3, said.Status/100 == 4:
 		return hopeless // redirects are not followed
 	}
 	return doubtful

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"batchreset/worker"
 )
 
 func TestACodeIsFoundHoweverItIsPrinted(t *testing.T) {
@@ -36,7 +38,7 @@ func FuzzNoAnswerIsTooStrange(f *testing.F) {
 	f.Add(200, `{"job_id":"job-1","status":-1}`)
 	f.Add(200, "\xff\xfe{}")
 	f.Fuzz(func(t *testing.T, status int, body string) {
-		said := reply{status: status, header: http.Header{}, body: []byte(body), at: time.Now()}
+		said := reply{worker.Answer{Status: status, Header: http.Header{}, Body: []byte(body), At: time.Now()}}
 		_, job, fault := accepted(said, phoneA)
 		switch {
 		case fault != nil:

@@ -67,11 +67,11 @@ func (d *Driver) Check(ctx context.Context) error {
 // clockDifference is how far our clock is from an answer's, if that is worth a word: signatures
 // are refused for it.
 func clockDifference(said reply) (off time.Duration, ok bool) {
-	date, err := http.ParseTime(said.header.Get("Date"))
+	date, err := http.ParseTime(said.Header.Get("Date"))
 	if err != nil {
 		return 0, false
 	}
-	off = said.at.Sub(date).Round(time.Second)
+	off = said.At.Sub(date).Round(time.Second)
 	return off, off.Abs() > 5*time.Minute
 }
 

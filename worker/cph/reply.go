@@ -3,7 +3,6 @@ package cph
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -28,45 +27,20 @@ const (
 const throttled = time.Minute
 
 // reply is what CPH, or the gateway in front of it, answered.
-type reply struct {
-	status int
-	header http.Header
-	body   []byte
-	broken error     // why the body is not whole
-	at     time.Time // when it came
-}
-
-var errTooLong = fmt.Errorf("it is longer than %d bytes", maxBody)
-
-// readReply reads a response to its end, or as far as maxBody.
-func readReply(response *http.Response) reply {
-	said := reply{status: response.StatusCode, header: response.Header, at: time.Now()}
-	// After 101 there is no body but a connection, which no context ends.
-	if response.StatusCode != http.StatusSwitchingProtocols {
-		said.body, said.broken = io.ReadAll(io.LimitReader(response.Body, maxBody+1))
-	}
-	_ = response.Body.Close()
-	if len(said.body) > maxBody {
-		said.broken = errTooLong
-	}
-	return said
-}
+type reply struct{ worker.Answer }
 
 // ok says whether the call succeeded. CPH documents 200, and 201 for POST.
-func (r reply) ok() bool { return r.status == http.StatusOK || r.status == http.StatusCreated }
-
-// retryAfter is what the answer asks for, if that can be read.
-func (r reply) retryAfter() (wait time.Duration, ok bool) { return worker.RetryAfter(r.header, r.at) }
+func (r reply) ok() bool { return r.Status == http.StatusOK || r.Status == http.StatusCreated }
 
 // decode reads the body. Names must be spelled exactly and stand there once.
 func (r reply) decode(into any) error {
-	if errors.Is(r.broken, io.ErrUnexpectedEOF) {
+	if errors.Is(r.Broken, io.ErrUnexpectedEOF) {
 		return errors.New("it was cut off")
 	}
-	if r.broken != nil {
-		return r.broken
+	if r.Broken != nil {
+		return r.Broken
 	}
-	if err := json.Unmarshal(r.body, into, jsontext.AllowInvalidUTF8(true)); err != nil {
+	if err := json.Unmarshal(r.Body, into, jsontext.AllowInvalidUTF8(true)); err != nil {
 		return errors.New(worker.Printable(err.Error(), 200))
 	}
 	return nil
@@ -88,10 +62,10 @@ func refusal(said reply) *fault {
 		Message string `json:"error_msg"`
 	}
 	_ = said.decode(&told) // without, its status must do
-	f := &fault{class: classify(said, told.Code), status: said.status, code: worker.Printable(told.Code, maxCode)}
-	f.message = cmp.Or(worker.Printable(told.Message, maxMessage), strconv.Itoa(said.status)+" "+http.StatusText(said.status))
-	f.wait, _ = said.retryAfter()
-	if f.wait == 0 && f.class == later && said.status == http.StatusTooManyRequests {
+	f := &fault{class: classify(said, told.Code), status: said.Status, code: worker.Printable(told.Code, maxCode)}
+	f.message = cmp.Or(worker.Printable(told.Message, maxMessage), strconv.Itoa(said.Status)+" "+http.StatusText(said.Status))
+	f.wait, _ = said.RetryAfter()
+	if f.wait == 0 && f.class == later && said.Status == http.StatusTooManyRequests {
 		f.wait = throttled
 	}
 	return f

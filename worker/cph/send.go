@@ -43,7 +43,7 @@ func (d *Driver) send(ctx context.Context, a worker.Attempt, id string) (reply, 
 		return reply{}, lostAnswer(ctx, phase, g, err)
 	case phase != sent: // who refuses need not read all of a request
 		return reply{}, early(said)
-	case said.status == http.StatusUnauthorized:
+	case said.Status == http.StatusUnauthorized:
 		d.client.auth.renew(r) // for the next attempt
 	}
 	return said, nil
@@ -65,7 +65,7 @@ func lostAnswer(ctx context.Context, phase int32, g *gate, err error) *worker.Dr
 // early is an answer to a request whose body has not left.
 func early(said reply) *worker.DriverError {
 	if said.ok() {
-		return notSent(worker.Retryable, fmt.Errorf("the request was answered with %d before that", said.status))
+		return notSent(worker.Retryable, fmt.Errorf("the request was answered with %d before that", said.Status))
 	}
 	return refusal(said).unsent()
 }

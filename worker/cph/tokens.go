@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"batchreset/worker"
 )
 
 const (
@@ -110,12 +112,13 @@ func (t *tokens) fetch(ctx context.Context) (string, *fault) {
 		t.http.CloseIdleConnections()
 		return "", &fault{class: shut, message: "IAM cannot be reached: " + unreachable(err).message}
 	}
-	said := readReply(response)
-	token := said.header.Get("X-Subject-Token")
+	defer func() { _ = response.Body.Close() }()
+	said := reply{worker.ReadAnswer(response, maxBody)}
+	token := said.Header.Get("X-Subject-Token")
 	switch {
-	case said.status != http.StatusCreated:
+	case said.Status != http.StatusCreated:
 		f := refusal(said)
-		return "", &fault{class: shut, status: said.status, code: f.code, message: "IAM gives no token (see iam_domain, iam_user, iam_password_file): " + f.message, wait: f.wait}
+		return "", &fault{class: shut, status: said.Status, code: f.code, message: "IAM gives no token (see iam_domain, iam_user, iam_password_file): " + f.message, wait: f.wait}
 	case token == "" || len(token) > maxToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return "", &fault{class: shut, message: errNoToken.Error()}
 	}

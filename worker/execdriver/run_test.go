@@ -1,13 +1,10 @@
 package execdriver
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -32,13 +29,6 @@ func read(t testing.TB, file string) string {
 	return string(text)
 }
 
-// hasEnded says whether a process that is not our child has ended. Init may leave it as a zombie
-// for a while.
-func hasEnded(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err != nil && runtime.GOOS == "linux" || strings.Contains(string(stat), ") Z ") || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
-}
-
 // leaver is a process that leaves the process group of the program that starts it.
 type leaver struct{ file string }
 
@@ -57,9 +47,9 @@ func (l leaver) end(t *testing.T) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := hasEnded(pid)
+	before := harness.HasEnded(pid)
 	_ = syscall.Kill(-pid, syscall.SIGKILL)
-	harness.Eventually(t, time.Minute, "the process ends", func() bool { return hasEnded(pid) })
+	harness.Eventually(t, time.Minute, "the process ends", func() bool { return harness.HasEnded(pid) })
 	return before
 }
 
@@ -70,7 +60,7 @@ func wantEnd(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	harness.Eventually(t, time.Minute, "the process ends", func() bool { return hasEnded(pid) })
+	harness.Eventually(t, time.Minute, "the process ends", func() bool { return harness.HasEnded(pid) })
 }
 
 // stopped runs a script that writes a checkpoint once it is ready, and then stops its attempt.
@@ -375,35 +365,11 @@ func TestAProgramDoesNotOutliveItsWorker(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dying := exec.CommandContext(t.Context(), binary)
-	dying.Env = append(os.Environ(), workerScript+`=trap "" TERM; echo "{\"checkpoint\":\"$$\"}"; while :; do sleep 0.1; done`)
-	out, err := dying.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := dying.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		t.Fatal(err)
-	}
+	pid, kill := harness.StartAgain(t, workerScript+`=trap "" TERM; echo "{\"checkpoint\":\"$$\"}"; while :; do sleep 0.1; done`)
 	runtime.GC() // threads come and go, and the program stays
-	if hasEnded(pid) {
+	if harness.HasEnded(pid) {
 		t.Error("it ended before its worker")
 	}
-	if err := dying.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_, _ = io.Copy(io.Discard, out)
-	_ = dying.Wait() // it was killed
-	harness.Eventually(t, time.Minute, "the program ends", func() bool { return hasEnded(pid) })
+	kill()
+	harness.Eventually(t, time.Minute, "the program ends", func() bool { return harness.HasEnded(pid) })
 }

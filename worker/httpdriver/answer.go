@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"time"
 
 	"batchreset/worker"
 )
@@ -22,42 +21,17 @@ const (
 )
 
 // answer is what an upstream said.
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-	broken error     // why the body is not whole
-	at     time.Time // when it came
-}
-
-var errTooLong = fmt.Errorf("its answer is longer than %d bytes", maxAnswer)
-
-// readAnswer reads a response to its end, or as far as maxAnswer.
-func readAnswer(response *http.Response) answer {
-	said := answer{status: response.StatusCode, header: response.Header, at: time.Now()}
-	// After 101 there is no body but a connection, which no context ends.
-	if response.StatusCode != http.StatusSwitchingProtocols {
-		said.body, said.broken = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
-	}
-	_ = response.Body.Close()
-	if len(said.body) > maxAnswer {
-		said.broken = errTooLong
-	}
-	return said
-}
-
-// retryAfter is what the answer asks for, if that can be read.
-func (a answer) retryAfter() (wait time.Duration, ok bool) { return worker.RetryAfter(a.header, a.at) }
+type answer struct{ worker.Answer }
 
 // location is where an accepted reset can be followed.
 func (a answer) location() string {
-	return cmp.Or(a.header.Get("Operation-Location"), a.header.Get("Location"))
+	return cmp.Or(a.Header.Get("Operation-Location"), a.Header.Get("Location"))
 }
 
-func (a answer) empty() bool { return a.broken == nil && len(bytes.TrimSpace(a.body)) == 0 }
+func (a answer) empty() bool { return a.Broken == nil && len(bytes.TrimSpace(a.Body)) == 0 }
 
 func (a answer) statusText() string {
-	return strconv.Itoa(a.status) + " " + cmp.Or(http.StatusText(a.status), "(a status that nobody knows)")
+	return strconv.Itoa(a.Status) + " " + cmp.Or(http.StatusText(a.Status), "(a status that nobody knows)")
 }
 
 // rules are what an answer is judged by.
@@ -83,8 +57,8 @@ func newRules(cfg Config) (rules, error) {
 // posted says what the answer to a POST means: done, or accepted and to be followed, or
 // what err says. It depends on nothing but the answer.
 func (r rules) posted(said answer) (accepted bool, err error) {
-	_, readable := said.retryAfter()
-	switch status := said.status; {
+	_, readable := said.RetryAfter()
+	switch status := said.Status; {
 	case status == http.StatusAccepted && said.location() != "":
 		return true, nil
 	case status/100 == 2:
@@ -110,7 +84,7 @@ func notDone(status int) bool {
 
 // succeeded says what a 2xx to a POST means that cannot be followed.
 func (r rules) succeeded(said answer) error {
-	final := slices.Contains([]int{http.StatusOK, http.StatusCreated, http.StatusNoContent}, said.status)
+	final := slices.Contains([]int{http.StatusOK, http.StatusCreated, http.StatusNoContent}, said.Status)
 	if final && said.empty() {
 		return nil
 	}
@@ -124,7 +98,7 @@ func (r rules) succeeded(said answer) error {
 		return r.notUnderstood("the reset was sent and goes on, and there is no way to follow it")
 	case final:
 		return nil
-	case said.status == http.StatusAccepted:
+	case said.Status == http.StatusAccepted:
 		return r.unknown("the control plane accepted the reset and gave no location to follow it")
 	}
 	return r.notUnderstood("the reset was sent and its answer was not understood: its status is " + said.statusText())
@@ -134,13 +108,13 @@ func (r rules) succeeded(said answer) error {
 // it is to be asked again. Then verdict is what remains if this answer was the last.
 func (r rules) polled(said answer) (over bool, verdict *worker.DriverError) {
 	switch {
-	case said.status == http.StatusSeeOther:
+	case said.Status == http.StatusSeeOther:
 		return true, nil // to the result, which there is only after the end
-	case said.status == http.StatusUnauthorized:
+	case said.Status == http.StatusUnauthorized:
 		return false, r.pending(said.statusText()+", see --driver-token-file", true)
-	case notDone(said.status), said.status/100 == 5, said.status == http.StatusAccepted && said.empty():
+	case notDone(said.Status), said.Status/100 == 5, said.Status == http.StatusAccepted && said.empty():
 		return false, r.pending(said.statusText(), false)
-	case said.status/100 != 2, said.empty():
+	case said.Status/100 != 2, said.empty():
 		return false, r.pending(said.statusText(), true)
 	}
 	told, s, why := r.read(said)
@@ -149,9 +123,9 @@ func (r rules) polled(said answer) (over bool, verdict *worker.DriverError) {
 		return false, r.pending(said.statusText()+", which was not understood: "+why, true)
 	case s == failed:
 		return true, failure(said, told, "the control plane accepted the reset and failed: ")
-	case s == done && (said.status == http.StatusOK || said.status == http.StatusCreated):
+	case s == done && (said.Status == http.StatusOK || said.Status == http.StatusCreated):
 		return true, nil
-	case s == running, said.status == http.StatusAccepted:
+	case s == running, said.Status == http.StatusAccepted:
 		return false, r.pending(said.statusText(), false)
 	}
 	return false, r.pending(said.statusText()+", which says nothing of a state", true)
@@ -159,20 +133,20 @@ func (r rules) polled(said answer) (over bool, verdict *worker.DriverError) {
 
 // read reads the body of an answer: its state, or why that is not understood.
 func (r rules) read(said answer) (told account, s state, why string) {
-	if said.broken != nil {
-		return account{}, "", reason(said.broken)
+	if said.Broken != nil {
+		return account{}, "", reason(said.Broken)
 	}
 	if said.empty() {
 		return account{}, "", ""
 	}
-	told = r.words.understand(said.body)
+	told = r.words.understand(said.Body)
 	s, why = told.fold()
 	return told, s, why
 }
 
 // refused makes a DriverError of an answer that is no success. Its body may say more.
 func (r rules) refused(said answer, verdict worker.Verdict, what string) error {
-	e := failure(said, r.words.understand(said.body), what)
+	e := failure(said, r.words.understand(said.Body), what)
 	e.Verdict, e.EndsDoubt = verdict, false
 	e.Repeatable = verdict == worker.Unknown && r.idempotent
 	return e
@@ -180,7 +154,7 @@ func (r rules) refused(said answer, verdict worker.Verdict, what string) error {
 
 // shut is the answer of a control plane that refuses our credentials, not this reset.
 func (r rules) shut(said answer) error {
-	e := failure(said, r.words.understand(said.body), "")
+	e := failure(said, r.words.understand(said.Body), "")
 	e.Verdict, e.EndsDoubt = worker.Unreachable, false
 	e.Message = "the control plane does not let us in, see --driver-token-file: " + e.Message
 	return e
@@ -188,7 +162,7 @@ func (r rules) shut(said answer) error {
 
 // failure is a reset that has failed, in the words of the answer if it has some.
 func failure(said answer, told account, what string) *worker.DriverError {
-	wait, _ := said.retryAfter()
+	wait, _ := said.RetryAfter()
 	return &worker.DriverError{
 		Verdict: worker.Retryable, RetryAfter: wait, EndsDoubt: true,
 		Code: worker.Printable(told.code, maxCode), Message: cmp.Or(worker.Printable(told.message, maxMessage), what+said.statusText()),

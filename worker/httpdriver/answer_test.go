@@ -3,12 +3,12 @@ package httpdriver
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"batchreset/worker"
 )
@@ -36,6 +36,12 @@ var (
 	retryAfter = header("Retry-After", "7")
 	tooLong    = strings.Repeat(" ", maxAnswer) + "{}"
 )
+
+// answered is an answer as the driver reads it.
+func answered(status int, header http.Header, body string) answer {
+	response := &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(body))}
+	return answer{worker.ReadAnswer(response, maxAnswer)}
+}
 
 // What an answer to a POST means, beside "done" and "poll" for those that are neither.
 const (
@@ -223,10 +229,7 @@ func TestWhatTheAnswerToAResetMeans(t *testing.T) {
 		name := http.StatusText(row.status) + " " + row.body[:min(len(row.body), 60)]
 		for _, idempotent := range []bool{false, true} {
 			r := mustRules(t, Config{Idempotent: idempotent, Definite: []int{599}, Words: []string{"done=geputzt", "running=wischt", "failed=kaputt"}})
-			said := answer{status: row.status, header: row.header, body: []byte(row.body), at: time.Now()}
-			if row.body == tooLong {
-				said.broken = errTooLong
-			}
+			said := answered(row.status, row.header, row.body)
 			accepted, err := r.posted(said)
 			e, _ := errors.AsType[*worker.DriverError](err)
 			got := isDone
@@ -243,7 +246,7 @@ func TestWhatTheAnswerToAResetMeans(t *testing.T) {
 			if e == nil {
 				continue
 			}
-			wait, _ := said.retryAfter()
+			wait, _ := said.RetryAfter()
 			if e.Code != row.code || e.Message == "" || len(e.Message) > maxMessage+100 || e.RetryAfter != 0 && e.RetryAfter != wait {
 				t.Errorf("%d %s: %+v, want the code %q", row.status, name, e, row.code)
 			}
@@ -264,7 +267,7 @@ func TestDefiniteStatuses(t *testing.T) {
 		if status == 500 || status == 503 {
 			want = worker.Retryable
 		}
-		_, err := r.posted(answer{status: status})
+		_, err := r.posted(answered(status, nil, ""))
 		wantVerdict(t, err, want)
 	}
 	for _, status := range []int{0, -500, 50, 200, 202, 404, 429, 499, 600, 5000} {
@@ -277,11 +280,11 @@ func TestDefiniteStatuses(t *testing.T) {
 
 func TestARefusalOfUsNamesTheToken(t *testing.T) {
 	r := mustRules(t, Config{})
-	_, err := r.posted(answer{status: 401, body: []byte(`{"error_code":"APIGW.0301","error_msg":"decrypt token fail"}`)})
+	_, err := r.posted(answered(401, nil, `{"error_code":"APIGW.0301","error_msg":"decrypt token fail"}`))
 	if e := wantVerdict(t, err, worker.Unreachable); !strings.Contains(e.Message, "--driver-token-file") || !strings.Contains(e.Message, "decrypt token fail") {
 		t.Errorf("got %+v", e)
 	}
-	if _, e := r.polled(answer{status: 401}); !strings.Contains(e.Message, "--driver-token-file") {
+	if _, e := r.polled(answered(401, nil, "")); !strings.Contains(e.Message, "--driver-token-file") {
 		t.Errorf("a poll: %+v", e)
 	}
 }
@@ -352,10 +355,7 @@ func TestWhatTheAnswerToAPollMeans(t *testing.T) {
 		{410, "", again, odd},
 		{700, "", again, odd},
 	} {
-		said := answer{status: row.status, body: []byte(row.body)}
-		if row.body == tooLong {
-			said.broken = errTooLong
-		}
+		said := answered(row.status, nil, row.body)
 		// What says that a call was not done does not say so of what a poll asks about.
 		over, e := mustRules(t, Config{Definite: []int{500}}).polled(said)
 		got := isDone
@@ -380,12 +380,12 @@ func TestTheUpstreamsOwnWords(t *testing.T) {
 		`<html>`:                                                                         "refused with 400 Bad Request",
 		`{"error_msg":"x` + strings.Repeat("é", 2000) + `"}`:                             "x" + strings.Repeat("é", 511),
 	} {
-		_, err := mustRules(t, Config{}).posted(answer{status: 400, body: []byte(body)})
+		_, err := mustRules(t, Config{}).posted(answered(400, nil, body))
 		if e := wantVerdict(t, err, worker.Permanent); !strings.HasSuffix(e.Message, want) {
 			t.Errorf("%.60s: %q", body, e.Message)
 		}
 	}
-	_, err := mustRules(t, Config{}).posted(answer{status: 400, body: []byte(`{"error_code":"` + strings.Repeat("x", 999) + `"}`)})
+	_, err := mustRules(t, Config{}).posted(answered(400, nil, `{"error_code":"`+strings.Repeat("x", 999)+`"}`))
 	if e := wantVerdict(t, err, worker.Permanent); e.Code != strings.Repeat("x", maxCode) {
 		t.Errorf("a code of %d bytes", len(e.Code))
 	}
@@ -459,7 +459,7 @@ func FuzzDoneIsUnderstood(f *testing.F) {
 	f.Add(503, `{"status":"done"}`)
 	r := mustRules(f, Config{})
 	f.Fuzz(func(t *testing.T, status int, body string) {
-		said := answer{status: status, body: []byte(body)}
+		said := answered(status, nil, body)
 		accepted, err := r.posted(said)
 		if accepted || err == nil && !mayBeDone(status, body, false) {
 			t.Errorf("a POST is done by %d %q", status, body)

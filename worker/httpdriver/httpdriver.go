@@ -217,7 +217,7 @@ func (d *Driver) accepted(ctx context.Context, target *url.URL, a worker.Attempt
 	// Without a checkpoint this attempt can still poll, only no later one.
 	saved := a.Save(saving, where) == nil
 	cancel()
-	wait, _ := said.retryAfter()
+	wait, _ := said.RetryAfter()
 	return d.follow(ctx, where, cmp.Or(wait, d.pollFirst), saved)
 }
 
@@ -241,7 +241,8 @@ func (d *Driver) post(ctx context.Context, target *url.URL, a worker.Attempt) (a
 	r.Header.Set("Idempotency-Key", a.Key)
 	response, err := traced(d.sender, r)
 	if err == nil {
-		return readAnswer(response), nil
+		defer func() { _ = response.Body.Close() }()
+		return answer{worker.ReadAnswer(response, maxAnswer)}, nil
 	}
 	switch s.drop() {
 	case sent:

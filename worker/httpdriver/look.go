@@ -37,12 +37,12 @@ func seen(said answer, path string) (worker.Sight, error) {
 		Evidence jsontext.Value `json:"evidence"`
 	}
 	switch {
-	case said.status != http.StatusOK:
+	case said.Status != http.StatusOK:
 		return worker.Sight{}, errors.New("the control plane answered the look with " + said.statusText())
-	case said.broken != nil:
-		return worker.Sight{}, errors.New("the answer to the look is not whole: " + reason(said.broken))
+	case said.Broken != nil:
+		return worker.Sight{}, errors.New("the answer to the look is not whole: " + reason(said.Broken))
 	}
-	if err := json.Unmarshal(said.body, &told, json.RejectUnknownMembers(true)); err != nil || told.Initial == nil {
+	if err := json.Unmarshal(said.Body, &told, json.RejectUnknownMembers(true)); err != nil || told.Initial == nil {
 		return worker.Sight{}, errors.New(`the answer to the look is not understood: it must be JSON with "initial": true or false, perhaps "evidence", and nothing else`)
 	}
 	sight, word := worker.Sight{State: worker.NotInitial}, "not initial"

@@ -59,7 +59,7 @@ func (d *Driver) follow(ctx context.Context, where string, wait time.Duration, r
 			return verdict
 		}
 		pending = verdict
-		asked, _ := said.retryAfter()
+		asked, _ := said.RetryAfter()
 		wait = cmp.Or(asked, usual)
 	}
 }
@@ -79,5 +79,6 @@ func (d *Driver) ask(ctx context.Context, where string) (answer, error) {
 		d.poller.CloseIdleConnections()
 		return answer{}, err
 	}
-	return readAnswer(response), nil
+	defer func() { _ = response.Body.Close() }()
+	return answer{worker.ReadAnswer(response, maxAnswer)}, nil
 }

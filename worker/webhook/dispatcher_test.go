@@ -18,6 +18,7 @@ import (
 	"batchreset/cmd/harness"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/dbtest"
 	"batchreset/worker/requeue"
 )
 
@@ -43,11 +44,7 @@ type bench struct {
 
 func newBench(t *testing.T, transport transport) bench {
 	t.Helper()
-	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: "redis://" + miniredis.RunT(t).Addr(), Embedded: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db, _ := dbtest.Open(t, redisdb.Options{URL: "redis://" + miniredis.RunT(t).Addr(), Embedded: true})
 	e, err := db.Endpoints.Add(t.Context(), tasks.Endpoint{
 		ID: "ep_1", Tenant: "acme", URL: "https://acme.example", Topics: tasks.Topics, Secret: "whsec_1",
 	}, tasks.Actor{})

@@ -1,27 +1,19 @@
 package operate
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
+	"batchreset/cmd/batchreset/terminal/terminaltest"
 	"batchreset/tasks/redisdb/redistest"
 )
 
 func TestOperatorCommands(t *testing.T) {
 	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
-	file := func(password string) string {
-		path := filepath.Join(t.TempDir(), "password")
-		if err := os.WriteFile(path, []byte(password+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	good := file("correct horse battery")
+	good := terminaltest.File(t, "correct horse battery\n")
 	for _, row := range []struct{ name, args, want string }{
-		{"a short password", "operator add alice --password-file " + file("eleven char"), "--password-file: the password must have at least 12 characters"},
-		{"a password that bcrypt would cut", "operator add alice --password-file " + file(strings.Repeat("x", 73)), "at most 72 bytes"},
+		{"a short password", "operator add alice --password-file " + terminaltest.File(t, "eleven char\n"), "--password-file: the password must have at least 12 characters"},
+		{"a password that bcrypt would cut", "operator add alice --password-file " + terminaltest.File(t, strings.Repeat("x", 73)+"\n"), "at most 72 bytes"},
 		{"a file that is not there", "operator add alice --password-file /nowhere", "--password-file"},
 		{"no terminal", "operator add alice", "--password-file is missing, and there is no terminal"},
 		{"a password for nobody", "operator passwd alice --password-file " + good, `there is no operator "alice"`},
@@ -39,7 +31,7 @@ func TestOperatorCommands(t *testing.T) {
 	command(t, environment, "operator", "add", "alice", "--role", "operator", "--password-file", good).OK(t)
 	command(t, environment, "operator", "add", "alice", "--password-file", good).WantError(t, "alice is there already")
 	command(t, environment, "operator", "add", "wall", "--password-file", good).OK(t)
-	command(t, environment, "operator", "passwd", "alice", "--password-file", file("another horse battery")).OK(t)
+	command(t, environment, "operator", "passwd", "alice", "--password-file", terminaltest.File(t, "another horse battery\n")).OK(t)
 	out := command(t, environment, "operator", "list").OK(t).Out
 	if fields := strings.Fields(out); len(fields) != 9 || fields[3] != "alice" || fields[4] != "operator" || fields[6] != "wall" || fields[7] != "viewer" {
 		t.Errorf("list:\n%s", out)

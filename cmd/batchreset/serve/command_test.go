@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -13,17 +12,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// newRootCommand makes a command line with the commands of this package alone.
-func newRootCommand(std *terminal.Streams) *cobra.Command {
-	root := &cobra.Command{Use: "batchreset"}
-	root.AddCommand(Commands(std)...)
-	root.AddCommand(NewHealthcheckCommand())
-	terminal.Setup(root, std)
-	return root
-}
-
 // command runs a command of this package.
-func command(t *testing.T, environment map[string]string, args ...string) terminaltest.Result {
-	t.Helper()
-	return terminaltest.Run(t.Context(), newRootCommand, &terminal.Streams{In: strings.NewReader(""), Environment: environment}, args...)
-}
+var command = terminaltest.Runner(terminaltest.Root(func(std *terminal.Streams) []*cobra.Command {
+	return append(Commands(std), NewHealthcheckCommand())
+}))

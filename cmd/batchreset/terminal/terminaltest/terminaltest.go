@@ -33,6 +33,24 @@ func Run(ctx context.Context, newRoot func(*terminal.Streams) *cobra.Command, st
 	return Result{err, terminal.ExitCode(err), out.String(), errs.String(), said.String()}
 }
 
+// Root makes a command line that has only these commands.
+func Root(commands func(*terminal.Streams) []*cobra.Command) func(*terminal.Streams) *cobra.Command {
+	return func(std *terminal.Streams) *cobra.Command {
+		root := &cobra.Command{Use: "batchreset"}
+		root.AddCommand(commands(std)...)
+		terminal.Setup(root, std)
+		return root
+	}
+}
+
+// Runner returns what runs a command line that has nothing to read.
+func Runner(newRoot func(*terminal.Streams) *cobra.Command) func(t *testing.T, environment map[string]string, args ...string) Result {
+	return func(t *testing.T, environment map[string]string, args ...string) Result {
+		t.Helper()
+		return Run(t.Context(), newRoot, &terminal.Streams{In: strings.NewReader(""), Environment: environment}, args...)
+	}
+}
+
 // OK ends the test unless the command did what it was to do.
 func (r Result) OK(t *testing.T) Result {
 	t.Helper()
