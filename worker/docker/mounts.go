@@ -34,6 +34,17 @@ func (c *Config) data(phone *container) []mount {
 	return slices.DeleteFunc(phone.lasting(), func(m mount) bool { return !withinAny(m.Destination, c.Data) })
 }
 
+// inData are all mounts of a phone that have data, volumes of its own included: others may use them
+// (--volumes-from), and would keep what the last user wrote there.
+func (c *Config) inData(phone *container) (all []mount) {
+	for _, m := range phone.Mounts {
+		if m.Type != "tmpfs" && withinAny(m.Destination, c.Data) {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
 // checkPhone refuses what cannot be copied, what cannot be emptied, and what nobody has named.
 func (c *Config) checkPhone(phone *container) error {
 	var links, volumesFrom []string
