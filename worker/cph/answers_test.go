@@ -77,6 +77,9 @@ func TestWhatTheAnswerToAResetMeans(t *testing.T) {
 		// Nobody knows.
 		{400, "<html>", doubt, ""},
 		{400, wrong("CPS.0042")[:40], doubt, ""},
+		{400, wrong("CPS.0005") + "x", doubt, ""},
+		{400, `{"error_code":"CPS.0005","error_code":"CPS.0003"}`, doubt, ""},
+		{400, `{"error_code":"CPS.0005","error_msg":7}`, doubt, ""},
 		{400, wrong("CPS.0003"), doubt, "CPS.0003"},
 		{400, wrong("CPS.0011"), doubt, "CPS.0011"},
 		{500, wrong("CPS.7777"), doubt, "CPS.7777"},

@@ -87,7 +87,9 @@ func refusal(said reply) *fault {
 		Code    string `json:"error_code"`
 		Message string `json:"error_msg"`
 	}
-	_ = said.decode(&told) // without, its status must do
+	if said.decode(&told) != nil { // what was read of it until then is no answer: its status must do
+		told.Code, told.Message = "", ""
+	}
 	f := &fault{class: classify(said, told.Code), status: said.status, code: worker.Printable(told.Code, maxCode)}
 	f.message = cmp.Or(worker.Printable(told.Message, maxMessage), strconv.Itoa(said.status)+" "+http.StatusText(said.status))
 	f.wait, _ = said.retryAfter()
