@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -88,7 +89,10 @@ func readProof(in io.Reader, name string) (string, error) {
 		defer func() { _ = f.Close() }()
 		in = f
 	}
-	text, err := io.ReadAll(io.LimitReader(in, maxProof))
+	text, err := io.ReadAll(io.LimitReader(in, maxProof+1))
+	if len(text) > maxProof {
+		err = fmt.Errorf("%s is longer than %d bytes, and is no proof", name, maxProof)
+	}
 	return strings.TrimSuffix(string(text), "\n"), err
 }
 
@@ -109,7 +113,11 @@ func readKeys(ctx context.Context, where string) (keys proof.Keys, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(text, &keys); err != nil {
+	err = json.Unmarshal(text, &keys)
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		err = fmt.Errorf("is no JSON, such as /v1/proof-keys gives: %w", syntax)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", where, err)
 	}
 	return keys, nil
