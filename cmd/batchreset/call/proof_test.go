@@ -133,6 +133,17 @@ func TestProofVerify(t *testing.T) {
 		verify(t, job, "--keys", elsewhere.URL).Wants(t, terminal.ExitAway, "", "answers 302")
 		verify(t, job, "--keys", "http://127.0.0.1:1/").Wants(t, terminal.ExitAway, "", "no answer")
 	})
+	t.Run("does not show a password", func(t *testing.T) {
+		withPassword := strings.Replace(s.URL, "://", "://u:geheim@", 1)
+		for _, r := range []terminaltest.Result{
+			verify(t, job, "--keys", withPassword+"/v1/proof-keys"), verify(t, job, "--keys", withPassword+"/nowhere"),
+			verify(t, job, "--keys", withPassword+"/v1/jobs/"+job1+"/proof"), verify(t, job, "--keys", "http://u:geheim@127.0.0.1:1/"), verify(t, job, "--keys", "http://u:geheim@[/"),
+		} {
+			if strings.Contains(r.Out+r.Said, "geheim") {
+				t.Errorf("%+v", r)
+			}
+		}
+	})
 	t.Run("does not read on and on", func(t *testing.T) {
 		callCommand(t.Context(), strings.NewReader(strings.Repeat("A", maxProof+1)), "proof", "verify", "-", "--keys", keys).Wants(t, terminal.ExitUsage, "", "- is longer than ")
 	})
