@@ -94,7 +94,7 @@ func split(compact string) (p parts, err error) {
 
 // foreign says whether a character is in no proof: see encode.
 func foreign(r rune) bool {
-	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_' || r == '.')
+	return !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.", r)
 }
 
 // readHeader refuses any header but that of a proof, whatever its fields would mean.
