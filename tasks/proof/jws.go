@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 const (
@@ -69,6 +70,13 @@ type parts struct {
 
 // split takes a proof apart, if it is spelled as Sign does.
 func split(compact string) (p parts, err error) {
+	if compact == "" {
+		return p, errors.New("it is no proof: it is empty")
+	}
+	if i := strings.IndexFunc(compact, foreign); i >= 0 {
+		_, length := utf8.DecodeRuneInString(compact[i:])
+		return p, fmt.Errorf("it is no proof: byte %d is %q, which no proof has; the file must have the proof alone, as plain text", i+1, compact[i:i+length])
+	}
 	texts := strings.Split(compact, ".")
 	if len(texts) != 3 {
 		return p, fmt.Errorf("it is no proof: it has %d parts, not 3", len(texts))
@@ -82,6 +90,11 @@ func split(compact string) (p parts, err error) {
 	p = parts{signed: texts[0] + "." + texts[1], payload: decoded[1], signature: decoded[2]}
 	p.header, err = readHeader(decoded[0])
 	return p, err
+}
+
+// foreign says whether a character is in no proof: see encode.
+func foreign(r rune) bool {
+	return !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.", r)
 }
 
 // readHeader refuses any header but that of a proof, whatever its fields would mean.

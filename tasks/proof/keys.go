@@ -63,7 +63,7 @@ func (k Keys) MarshalJSON() ([]byte, error) {
 func (k *Keys) UnmarshalJSON(text []byte) error {
 	var set jwkSet
 	if err := json.Unmarshal(text, &set); err != nil {
-		return fmt.Errorf("is no JWK set: %w", err)
+		return errors.New("is no JWK set: an object with a list called keys")
 	}
 	*k = nil
 	for i, one := range set.Keys {
@@ -125,8 +125,9 @@ func ReadSigner(text []byte) (*Signer, error) {
 		s.keys = append(s.keys, public)
 	}
 	switch {
-	// A block that is damaged would be passed over, and an older key would sign.
-	case strings.Count(string(text), "-----BEGIN ") != len(s.keys):
+	// A block that is damaged would be passed over, and an older key would sign. So would one
+	// with a line that has lost a dash, or is not there.
+	case strings.Count(string(text), "-BEGIN ") != len(s.keys), strings.Count(string(text), "-END ") != len(s.keys):
 		return nil, errors.New("has a PEM block that cannot be read")
 	case len(s.keys) == 0:
 		return nil, errors.New("has no key in PEM: 'batchreset proof new-key' makes one")

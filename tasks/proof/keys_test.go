@@ -103,6 +103,9 @@ func TestAKeyFileThatIsNoneIsRefused(t *testing.T) {
 		"another block":           {bytes.ReplaceAll(good, []byte("PRIVATE KEY"), []byte("ENCRYPTED PRIVATE KEY")), `type "ENCRYPTED PRIVATE KEY"`},
 		"a block cut off":         {good[:len(good)/2], "has a PEM block that cannot be read"},
 		"a damaged first key":     {slices.Concat(bytes.Replace(good, []byte("M"), []byte("!"), 1), good), "has a PEM block that cannot be read"},
+		"a begin without a dash":  {slices.Concat(good[1:], good), "has a PEM block that cannot be read"},
+		"a begin that is lost":    {slices.Concat(good[bytes.IndexByte(good, '\n'):], good), "has a PEM block that cannot be read"},
+		"an end that is lost":     {slices.Concat(good[:bytes.Index(good, []byte("-----END"))], good), "has a PEM block that cannot be read"},
 		"nonsense in a block":     {pem.EncodeToMemory(&pem.Block{Type: privateBlock, Bytes: []byte("x")}), "key 1: "},
 		"nonsense in a public":    {slices.Concat(good, pem.EncodeToMemory(&pem.Block{Type: publicBlock, Bytes: []byte("x")})), "key 2: "},
 	} {

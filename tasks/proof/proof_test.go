@@ -195,7 +195,11 @@ func TestOnlyAProofIsOne(t *testing.T) {
 	}
 	first, second, third := cut(compact)
 	for _, row := range []struct{ name, compact, want string }{
-		{"nothing", "", "it has 1 parts, not 3"},
+		{"nothing", "", "it is no proof: it is empty"},
+		{"a page", "<!doctype html>", `byte 1 is "<", which no proof has`},
+		{"a proof with a byte order mark", "\ufeff" + compact, `byte 1 is "\ufeff"`},
+		{"a proof in UTF-16", "\xff\xfe" + compact, `byte 1 is "\xff"`},
+		{"a proof with a line end of Windows", compact + "\r", `is "\r", which no proof has`},
 		{"text", "hello", "it has 1 parts, not 3"},
 		{"a JSON serialization", `{"payload":"` + second + `","protected":"` + first + `","signature":"` + third + `"}`, "it is no proof"},
 		{"an encrypted JWE", compact + "..", "it has 5 parts, not 3"},

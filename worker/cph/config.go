@@ -107,6 +107,9 @@ func readSecret(key, name string) (string, error) {
 		return "", fmt.Errorf("%s: %w", key, err)
 	}
 	secret := strings.TrimSpace(string(text))
+	if strings.HasPrefix(secret, "\ufeff") {
+		return "", fmt.Errorf("%s: %s begins with a byte order mark: save it as plain UTF-8", key, name)
+	}
 	if secret == "" || strings.ContainsFunc(secret, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return "", fmt.Errorf("%s: %s must hold one line of text", key, name)
 	}

@@ -141,7 +141,7 @@ func (d *Driver) before(ctx context.Context, a worker.Attempt, id string) (mark,
 		return mark{}, notSent(worker.NotSent, ctx.Err())
 	case f != nil:
 		return mark{}, f.unsent()
-	case mark{}.judge(p, false, false) == pending:
+	case mark{}.judge(p, undecided, false) == pending:
 		return mark{}, notSent(worker.Busy, errors.New(p.String()))
 	}
 	m := mark{PhoneID: id, Status: p.Status, Updated: worker.Printable(p.Updated, maxCode)}

@@ -301,6 +301,7 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		"secret_key_file is missing":         func(c *Config) { c.SecretKeyFile = "" },
 		"secret_key_file: open":              func(c *Config) { c.SecretKeyFile = "/nowhere" },
 		"secret_key_file: ":                  func(c *Config) { c.SecretKeyFile = file(t, "a\nb") },
+		"access_key_file: ":                  func(c *Config) { c.AccessKeyFile = file(t, "\ufeffAK\n") },
 		"access_key_file and":                func(c *Config) { c.IAMUser = "robot" },
 		"image_id":                           func(c *Config) { c.ImageID = "a b" },
 		"property":                           func(c *Config) { c.Property = `["a"]` },

@@ -41,8 +41,9 @@
 //	job -1                        failed: permanent if its code is, else retry
 //	job 1; phone 1, 3, 4, 7       asked again
 //	job not found or timed out,   by the phone: seen at 3 and then at 2 or 8 is done; -5 is failed;
-//	or no job                     2 is done if its update_time is later than before the call, and
-//	                              its state the same. Else, after a minute, in doubt for good
+//	or no job                     2 is done if its update_time is later than before the call, its
+//	                              state the same, and the job has not timed out. Else, after a
+//	                              minute, in doubt for good
 //	anything else                 asked again until the attempt's time is over; then in doubt, and
 //	                              the next attempt goes on
 //

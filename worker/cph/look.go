@@ -34,7 +34,7 @@ func (d *Driver) Look(ctx context.Context, a worker.Attempt) (worker.Sight, erro
 
 // state is what a phone and the job of its call say together.
 func (m mark) state(p phone, job finding) worker.SightState {
-	switch says := m.judge(p, job == done, false); {
+	switch says := m.judge(p, job, false); {
 	case says == pending, job == pending:
 		return worker.Unclear
 	case says == failed, job == failed:
@@ -45,7 +45,7 @@ func (m mark) state(p phone, job finding) worker.SightState {
 	return worker.Unclear
 }
 
-var findingNames = map[finding]string{undecided: "not known any more", pending: "running", done: "succeeded", failed: "failed"}
+var findingNames = map[finding]string{undecided: "not known any more", overdue: "timed out", pending: "running", done: "succeeded", failed: "failed"}
 
 // evidence is what was seen, and by which call.
 func (m mark) evidence(p phone, job finding) string {

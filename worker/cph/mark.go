@@ -51,6 +51,7 @@ type finding int
 
 const (
 	undecided finding = iota // it does not say
+	overdue                  // nor does the job: CPH has stopped waiting for it
 	pending                  // something is going on: ask again
 	done
 	failed
@@ -59,10 +60,11 @@ const (
 // judge says what came of the call. By itself a phone that runs looks the same before and after
 // a reset. So it needs to be known that the call's job has succeeded, or that the phone was seen
 // while it was being reset, or that its record has changed since just before the call, and its
-// state has not, which would explain the change. A phone whose reset had failed before the call
+// state has not, which would explain the change. A job that CPH has stopped waiting for explains it,
+// too: the record changes when a reset begins. A phone whose reset had failed before the call
 // must have changed, too.
-func (m mark) judge(p phone, jobDone, seen bool) finding {
-	known := jobDone || seen
+func (m mark) judge(p phone, job finding, seen bool) finding {
+	known := job == done || seen
 	changed := laterThan(p.Updated, m.Updated)
 	switch p.Status {
 	case creating, resetting, restarting, shuttingDown:
@@ -72,7 +74,7 @@ func (m mark) judge(p phone, jobDone, seen bool) finding {
 			return failed
 		}
 	case running, off:
-		if known || changed && p.Status == m.Status {
+		if known || changed && p.Status == m.Status && job != overdue {
 			return done
 		}
 	}

@@ -61,7 +61,9 @@ func refusal(said reply) *fault {
 		Code    string `json:"error_code"`
 		Message string `json:"error_msg"`
 	}
-	_ = said.decode(&told) // without, its status must do
+	if said.decode(&told) != nil { // what was read of it until then is no answer: its status must do
+		told.Code, told.Message = "", ""
+	}
 	f := &fault{class: classify(said, told.Code), status: said.Status, code: worker.Printable(told.Code, maxCode)}
 	f.message = cmp.Or(worker.Printable(told.Message, maxMessage), strconv.Itoa(said.Status)+" "+http.StatusText(said.Status))
 	f.wait, _ = said.RetryAfter()

@@ -70,7 +70,7 @@ func (w *watch) round(ctx context.Context) (over bool, err error) {
 		w.unanswered(ctx, f)
 		return false, nil
 	}
-	return w.judged(p, w.mark.judge(p, said == done, w.seen))
+	return w.judged(p, w.mark.judge(p, said, w.seen))
 }
 
 // judged draws the conclusion from what a phone says.
@@ -129,18 +129,20 @@ func failure(f *fault, what string) error {
 }
 
 // outcome is what the job of a call says: done, pending, failed with why, or undecided with why
-// it could not be asked. Without a job, or when CPH does not know it any more or has stopped
-// waiting for it, it is undecided, and the phone must say it.
+// it could not be asked. Without a job, or when CPH does not know it any more, it is undecided, and
+// overdue when CPH has stopped waiting for it: then the phone must say it.
 func (c *client) outcome(ctx context.Context, m mark) (finding, *fault) {
 	if m.JobID == "" {
 		return undecided, nil
 	}
 	j, f := c.job(ctx, m.JobID, m.PhoneID)
 	switch {
-	case f != nil && f.class == gone, f == nil && j.timedOut():
+	case f != nil && f.class == gone:
 		return undecided, nil
 	case f != nil:
 		return undecided, f
+	case j.timedOut():
+		return overdue, nil
 	case j.Status == jobSucceeded:
 		return done, nil
 	case j.Status == jobFailed:

@@ -70,7 +70,7 @@ func TestAnswersBeforeThePhoneIsTouched(t *testing.T) {
 		"no JSON":                  {after(says(http.StatusOK, "<html>")), worker.Retryable, "not understood"},
 		"JSON that is cut off":     {after(says(http.StatusOK, `[{"Id":"ab`)), worker.Retryable, "not understood"},
 		"JSON of another shape":    {after(says(http.StatusOK, `{"Id":"ab"}`)), worker.Retryable, "not understood"},
-		"an ID that is none":       {after(says(http.StatusOK, `[{"Id":"../x","Names":["/one"],"Labels":{}}]`)), worker.Retryable, "is not the ID of a container"},
+		"an ID that is none":       {after(says(http.StatusOK, `[{"Id":"../x","Names":["/one"],"Labels":{"batchreset.instance":"one"}}]`)), worker.Retryable, "is not the ID of a container"},
 		"no container":             {after(says(http.StatusOK, `[]`)), worker.Permanent, "no container has the label batchreset.instance=one"},
 		"no container, as null":    {after(says(http.StatusOK, `null`)), worker.Permanent, "no container has the label batchreset.instance=one"},
 		"an API that is too old":   {says(http.StatusOK, `{"ApiVersion":"1.40"}`), worker.Unreachable, `version "1.40"`},
@@ -108,6 +108,13 @@ func TestWhatComesAfterTheEndOfTheAttemptIsNotSent(t *testing.T) {
 			_ = mustFail(t, d.Reset(ctx, unsent(t)), test.want, "nothing was done to the phone")
 		})
 	}
+}
+
+func TestAnEngineThatKnowsNoFilters(t *testing.T) {
+	list := `[{"Id":"` + strings.Repeat("a", 64) + `","Names":["/other"],"Labels":{"batchreset.instance":"other"}},
+		{"Id":"` + strings.Repeat("b", 64) + `","Names":["/none"],"Labels":{}}]`
+	d := fake(t, after(says(http.StatusOK, list)))
+	_ = mustFail(t, d.Reset(t.Context(), unsent(t)), worker.Permanent, "no container has the label batchreset.instance=one")
 }
 
 // endless is an answer that never ends.

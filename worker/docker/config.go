@@ -29,7 +29,11 @@ func (c *Config) complete() error {
 	if c.WipeCommand != nil && (len(c.WipeCommand) == 0 || !path.IsAbs(c.WipeCommand[0])) {
 		return errors.New("wipe_command must begin with the path of a program in the image")
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Properties)) {
+	return checkProperties(c.Properties)
+}
+
+func checkProperties(properties map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(properties)) {
 		if name == "" || strings.ContainsAny(name, "= ") {
 			return fmt.Errorf("properties has the name %.80q, which is empty or has a space or an equals sign", name)
 		}

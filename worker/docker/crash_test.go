@@ -193,6 +193,29 @@ func TestNothingIsSentOnceTheAttemptIsOver(t *testing.T) {
 	})
 }
 
+func TestARefusalAfterThePhoneWasTouchedLeavesDoubt(t *testing.T) {
+	t.Parallel()
+	p := newPhone(t, removesItself)
+	image := func(c *Config) { c.Image = otherImage }
+	d := p.e.driver(t, image)
+	a := p.attempt("KEY")
+	times := asked(&a)
+	real := d.client.Transport
+	d.client.Transport = trip(func(r *http.Request) (*http.Response, error) {
+		if times.Load() > 0 && strings.HasSuffix(r.URL.Path, "/images/"+otherImage+"/json") { // somebody has removed it
+			return says(http.StatusNotFound, `{"message":"no such image"}`)(r)
+		}
+		return real.RoundTrip(r)
+	})
+	if e := mustFail(t, d.Reset(t.Context(), a), worker.Unknown, "half-way: the engine has no image "+otherImage); !e.Repeatable {
+		t.Error("it is not to be repeated")
+	}
+	p.mustReset(p.e.driver(t, image), again(a))
+	if exists(p.photo()) {
+		t.Error("the data of the last user is there")
+	}
+}
+
 func TestAnswersAfterThePhoneWasTouchedLeaveDoubt(t *testing.T) {
 	for name, test := range map[string]struct {
 		call   string // the end of its path

@@ -22,7 +22,7 @@ type dialFunc = func(ctx context.Context, network, address string) (net.Conn, er
 func dialer(cfg Config) (dial dialFunc, closer func(), err error) {
 	host, err := url.Parse(cfg.Host)
 	if err != nil {
-		return nil, nil, fmt.Errorf("host %.80q is not a URL", cfg.Host)
+		return nil, nil, errors.New("host is not a URL") // it may have a password in it
 	}
 	if host.RawQuery != "" || host.Fragment != "" {
 		return nil, nil, errors.New("host must not have a query or a fragment")

@@ -34,6 +34,7 @@ func TestSettingsThatAreRefused(t *testing.T) {
 		"no host":                      {Config{}, "host must begin with"},
 		"another scheme":               {Config{Host: "http://a:1"}, "host must begin with"},
 		"no URL":                       {Config{Host: "tcp://a:b:c"}, "host "},
+		"no URL, with a password":      {Config{Host: "ssh://u:geheim@phones.example:x"}, "host is not a URL"},
 		"a socket that is relative":    {Config{Host: "unix://var/run/docker.sock"}, "host must have the path of a socket"},
 		"no port":                      {Config{Host: "tcp://phones.example"}, "host must have a name and a port"},
 		"a path":                       {Config{Host: "tcp://phones.example:2376/x"}, "host must have a name and a port"},

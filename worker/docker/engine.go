@@ -61,6 +61,12 @@ func answered(err error, status int) bool {
 	return ok && e.err == nil && e.status == status
 }
 
+// refused says whether the engine refused a call, with whatever status.
+func refused(err error) bool {
+	e, ok := errors.AsType[*engineError](err)
+	return ok && e.err == nil && e.status != 0
+}
+
 // call makes a call and reads its answer into a value, or drops it if that is nil.
 func (e engine) call(ctx context.Context, c call, into any) error {
 	response, err := e.send(ctx, c)

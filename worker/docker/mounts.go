@@ -2,6 +2,8 @@ package docker
 
 import (
 	"cmp"
+	"encoding/json"
+	"path"
 	"slices"
 	"strings"
 )
@@ -34,6 +36,17 @@ func (c *Config) data(phone *container) []mount {
 	return slices.DeleteFunc(phone.lasting(), func(m mount) bool { return !withinAny(m.Destination, c.Data) })
 }
 
+// inData are all mounts of a phone that have data, volumes of its own included: others may use them
+// (--volumes-from), and would keep what the last user wrote there.
+func (c *Config) inData(phone *container) (all []mount) {
+	for _, m := range phone.Mounts {
+		if m.Type != "tmpfs" && withinAny(m.Destination, c.Data) {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
 // checkPhone refuses what cannot be copied, what cannot be emptied, and what nobody has named.
 func (c *Config) checkPhone(phone *container) error {
 	var links, volumesFrom []string
@@ -47,12 +60,46 @@ func (c *Config) checkPhone(phone *container) error {
 	case len(volumesFrom) > 0:
 		return refuse("the phone has the volumes of another container (--volumes-from)")
 	}
+	if err := phone.checkTold(); err != nil {
+		return err
+	}
 	for _, m := range phone.lasting() {
 		if err := c.checkMount(m, phone); err != nil {
 			return err
 		}
 	}
 	return c.checkSubpaths(phone)
+}
+
+// checkTold refuses a phone of which the engine tells two stories: what it was created with must be
+// among its mounts, or a reset would be called done with the data still there.
+func (c *container) checkTold() error {
+	var binds []string
+	var mounts []struct{ Type, Target string }
+	for field, into := range map[string]any{"Binds": &binds, "Mounts": &mounts} {
+		if value, told := c.HostConfig[field]; told && json.Unmarshal(value, into) != nil {
+			return refuse("what the engine tells of the phone's mounts is not understood: HostConfig.%s is %.80s", field, value)
+		}
+	}
+	var folders []string
+	for _, bind := range binds {
+		if _, rest, named := strings.Cut(bind, ":"); named {
+			bind = rest
+		}
+		folder, _, _ := strings.Cut(bind, ":")
+		folders = append(folders, folder)
+	}
+	for _, m := range mounts {
+		if m.Type == "bind" || m.Type == "volume" {
+			folders = append(folders, m.Target)
+		}
+	}
+	for _, folder := range folders {
+		if !slices.ContainsFunc(c.Mounts, func(m mount) bool { return path.Clean(m.Destination) == path.Clean(folder) }) {
+			return refuse("the phone was created with something mounted at %.80s, and the engine does not tell of it among the mounts", folder)
+		}
+	}
+	return nil
 }
 
 // engines have these folders of the host in many containers; nobody's data is there.

@@ -30,6 +30,9 @@ func (r *reset) run(ctx context.Context, d *Driver) (err error) {
 	if r.a.Key == "" {
 		return refuse("there is no driver key, and the containers of a reset are known by it")
 	}
+	if err := checkProperties(r.cfg.Properties); err != nil { // the fleet's labels are among them
+		return refuse("%v (see the labels docker.property.NAME of the instance)", err)
+	}
 	if r.engine, err = d.connect(ctx); err != nil {
 		return err
 	}
@@ -166,9 +169,9 @@ func (r *reset) check(ctx context.Context, s scene, phone *container) error {
 	}
 	others := slices.DeleteFunc(all, func(l listed) bool { return slices.Contains(s.members, l.ID) || phoneName(l.name()) == r.name })
 	if s.madeOf != nil { // others know it, not its twin
-		return checkNeighbours(s.madeOf, r.cfg.data(phone), others)
+		phone = s.madeOf
 	}
-	return checkNeighbours(phone, r.cfg.data(phone), others)
+	return checkNeighbours(phone, r.cfg.inData(phone), others)
 }
 
 // permit asks, once, whether the phone may be reset still.

@@ -94,6 +94,14 @@ func TestPhonesThatAreRefused(t *testing.T) {
 			},
 			want: "where this phone has its data",
 		},
+		"another container has its volumes": {
+			change: func(config, host fields) {
+				delete(host, "Binds")
+				config["Volumes"] = fields{"/data": fields{}}
+			},
+			beside: func(p *phone) { p.neighbour(fields{"HostConfig": fields{"VolumesFrom": []string{p.name}}}) },
+			want:   "where this phone has its data",
+		},
 		"another container uses its network": {
 			beside: func(p *phone) { p.neighbour(fields{"HostConfig": fields{"NetworkMode": "container:" + p.name}}) },
 			want:   "uses the network of this phone",
@@ -149,6 +157,10 @@ func TestPhonesThatAreRefused(t *testing.T) {
 		"the new image is not there": {
 			cfg:  func(c *Config) { c.Image = "phone:9" },
 			want: "no image phone:9: pull it first",
+		},
+		"a label names no property": {
+			attempt: func(_ *phone, a *worker.Attempt) { a.Labels = map[string]string{"docker.property.": "1"} },
+			want:    "the labels docker.property.NAME of the instance",
 		},
 		"there is no driver key": {
 			attempt: func(_ *phone, a *worker.Attempt) { a.Key = "" },
@@ -222,6 +234,18 @@ func TestAWipeCommandThatLiesIsFoundOut(t *testing.T) {
 			p.mustBeFresh()
 		})
 	}
+}
+
+func TestAWipeCommandThatCannotBeStartedIsInNobodysWay(t *testing.T) {
+	t.Parallel()
+	p := newPhone(t, nil)
+	d := p.e.driver(t, func(c *Config) { c.WipeCommand = []string{"/system/bin/nowhere"} })
+	a := p.attempt("KEY")
+	mustFail(t, d.Reset(t.Context(), a), worker.Unknown, "the start of container")
+	mustFail(t, d.Reset(t.Context(), again(a)), worker.Unknown, "the start of container")
+	// Somebody mends the setting, and asks for another reset.
+	p.mustReset(p.e.driver(t, nil), p.attempt("KEY2"))
+	p.mustBeFresh()
 }
 
 func TestAPhoneThatDoesNotBootLeavesDoubt(t *testing.T) {

@@ -49,7 +49,9 @@ func (e engine) nameOf(ctx context.Context, a worker.Attempt) (string, error) {
 	}
 	var names []string
 	for _, c := range all {
-		names = append(names, phoneName(c.name()))
+		if c.Labels[labelInstance] == a.InstanceID { // an engine, or a proxy, may not know filters
+			names = append(names, phoneName(c.name()))
+		}
 	}
 	slices.Sort(names)
 	switch names = slices.Compact(names); len(names) {

@@ -92,18 +92,25 @@ func TestOnlyNamesOfTwinsAreCut(t *testing.T) {
 	}
 }
 
-func TestPhonesThatOnlyNewerEnginesHave(t *testing.T) {
+func TestPhonesThatOurEngineDoesNotHave(t *testing.T) {
 	cfg := Config{Host: "unix:///nowhere.sock"}
 	if err := cfg.complete(); err != nil {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct{ host, want string }{
-		"a part of a volume": {`{"Mounts":[{"Type":"volume","Source":"all","Target":"/data","VolumeOptions":{"Subpath":"3"}}]}`, "/data is a part of a volume"},
-		"another's part":     {`{"Mounts":[{"Type":"volume","Source":"all","Target":"/other","VolumeOptions":{"Subpath":"3"}}]}`, ""},
-		"links":              {`{"Links":["/db:/phone/db"]}`, "--link"},
+		"a part of a volume":                    {`{"Mounts":[{"Type":"volume","Source":"all","Target":"/data","VolumeOptions":{"Subpath":"3"}}]}`, "/data is a part of a volume"},
+		"another's part":                        {`{"Mounts":[{"Type":"volume","Source":"all","Target":"/other","VolumeOptions":{"Subpath":"3"}}]}`, ""},
+		"links":                                 {`{"Links":["/db:/phone/db"]}`, "--link"},
+		"memory":                                {`{"Binds":null,"Mounts":[{"Type":"tmpfs","Target":"/cache"}]}`, ""},
+		"binds of all kinds":                    {`{"Binds":["/srv/1:/data/:rw,Z","all:/other"]}`, ""},
+		"a folder that is not among the mounts": {`{"Binds":["/srv/1:/data-1:rw"]}`, "something mounted at /data-1, and"},
+		"a volume that is not":                  {`{"Mounts":[{"Type":"volume","Source":"v","Target":"/data-1"}]}`, "something mounted at /data-1, and"},
+		"binds of another shape":                {`{"Binds":[{"Source":"v"}]}`, "HostConfig.Binds is [{"},
+		"mounts of another shape":               {`{"Mounts":"none"}`, "HostConfig.Mounts is \"none\""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := cfg.checkPhone(told(t, `{"Config":{},"HostConfig":`+test.host+`}`))
+			err := cfg.checkPhone(told(t, `{"Config":{},"HostConfig":`+test.host+`,"Mounts":[{"Type":"bind","Source":"/srv/1","Destination":"/data","RW":true},
+				{"Type":"volume","Name":"all","Destination":"/other"}]}`))
 			if test.want == "" {
 				if err != nil {
 					t.Error(err)

@@ -26,10 +26,13 @@ func printable(format string, values ...any) string {
 // judge says what an error means for the item. Before the phone is touched an error is what the
 // engine says; after that it always leaves doubt.
 func judge(ctx context.Context, err error, sent bool) error {
-	if e, ok := errors.AsType[*worker.DriverError](err); ok {
+	e, ok := errors.AsType[*worker.DriverError](err)
+	switch {
+	case ok && sent && e.Verdict != worker.Unknown: // what would be a refusal before
+		return unknown("the reset came to a stop half-way: %s", e.Message)
+	case ok:
 		return e
-	}
-	if sent {
+	case sent:
 		return unknown("the reset came to a stop half-way: %v", err)
 	}
 	return &worker.DriverError{Verdict: untouched(ctx, err), Message: printable("nothing was done to the phone: %v", err)}

@@ -50,6 +50,10 @@ func (r *reset) findHelper(ctx context.Context, s scene, data []mount) (id strin
 	if !found || s.helper.State == "created" {
 		err = gone(r.start(ctx, id))
 	}
+	if found && refused(err) { // it would have the name for good; the next one is made with today's settings
+		err = fmt.Errorf("%w: %w", errMoved, err)
+		_ = r.remove(ctx, id) // or else it is found again
+	}
 	return id, found, err
 }
 

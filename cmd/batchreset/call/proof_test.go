@@ -125,12 +125,27 @@ func TestProofVerify(t *testing.T) {
 		verify(t, job, "--keys", keysFile(t, calltest.NewSigner(t).Keys())).Wants(t, terminal.ExitSome, "", "the proof does not verify: it names the key", "which is not in the key set")
 	})
 	t.Run("says what is wrong with the keys", func(t *testing.T) {
-		verify(t, job, "--keys", job).Wants(t, terminal.ExitUsage, "", "--keys: "+job)
+		verify(t, job, "--keys", job).Wants(t, terminal.ExitUsage, "", "--keys: "+job+": is no JSON")
+		verify(t, job, "--keys", terminaltest.File(t, "[]")).Wants(t, terminal.ExitUsage, "", "is no JWK set: an object with a list called keys")
 		verify(t, job, "--keys", s.URL+"/v1/jobs").Wants(t, terminal.ExitRefused, "", "answers 401")
 		elsewhere := httptest.NewServer(http.RedirectHandler(s.URL+"/v1/proof-keys", http.StatusFound))
 		defer elsewhere.Close()
 		verify(t, job, "--keys", elsewhere.URL).Wants(t, terminal.ExitAway, "", "answers 302")
 		verify(t, job, "--keys", "http://127.0.0.1:1/").Wants(t, terminal.ExitAway, "", "no answer")
+	})
+	t.Run("does not show a password", func(t *testing.T) {
+		withPassword := strings.Replace(s.URL, "://", "://u:geheim@", 1)
+		for _, r := range []terminaltest.Result{
+			verify(t, job, "--keys", withPassword+"/v1/proof-keys"), verify(t, job, "--keys", withPassword+"/nowhere"),
+			verify(t, job, "--keys", withPassword+"/v1/jobs/"+job1+"/proof"), verify(t, job, "--keys", "http://u:geheim@127.0.0.1:1/"), verify(t, job, "--keys", "http://u:geheim@[/"),
+		} {
+			if strings.Contains(r.Out+r.Said, "geheim") {
+				t.Errorf("%+v", r)
+			}
+		}
+	})
+	t.Run("does not read on and on", func(t *testing.T) {
+		callCommand(t.Context(), strings.NewReader(strings.Repeat("A", maxProof+1)), "proof", "verify", "-", "--keys", keys).Wants(t, terminal.ExitUsage, "", "- is longer than ")
 	})
 	t.Run("needs no server", func(t *testing.T) {
 		s.Close()

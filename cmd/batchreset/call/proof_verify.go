@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -51,16 +53,16 @@ instance.`,
 			if err != nil {
 				return err
 			}
-			v := verified{Keys: keys}
-			if v.Keys == "" {
-				if v.Keys, err = flags.keysURL(); err != nil {
+			if keys == "" {
+				if keys, err = flags.keysURL(); err != nil {
 					return err
 				}
 			}
-			set, err := readKeys(cmd.Context(), v.Keys)
+			set, err := readKeys(cmd.Context(), keys)
 			if err != nil {
 				return fmt.Errorf("--keys: %w", err)
 			}
+			v := verified{Keys: redacted(keys)}
 			if v.Statement, v.KeyID, err = set.Verify(text); err != nil {
 				return terminal.WithCode(terminal.ExitSome, fmt.Errorf("the proof does not verify: %w", err))
 			}
@@ -88,7 +90,10 @@ func readProof(in io.Reader, name string) (string, error) {
 		defer func() { _ = f.Close() }()
 		in = f
 	}
-	text, err := io.ReadAll(io.LimitReader(in, maxProof))
+	text, err := io.ReadAll(io.LimitReader(in, maxProof+1))
+	if len(text) > maxProof {
+		err = fmt.Errorf("%s is longer than %d bytes, and is no proof", name, maxProof)
+	}
 	return strings.TrimSuffix(string(text), "\n"), err
 }
 
@@ -109,18 +114,30 @@ func readKeys(ctx context.Context, where string) (keys proof.Keys, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(text, &keys); err != nil {
-		return nil, fmt.Errorf("%s: %w", where, err)
+	err = json.Unmarshal(text, &keys)
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		err = fmt.Errorf("is no JSON, such as /v1/proof-keys gives: %w", syntax)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", redacted(where), err)
 	}
 	return keys, nil
 }
 
+// redacted is a file, or a URL without the password that it may have.
+func redacted(where string) string {
+	if u, err := url.Parse(where); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return where
+}
+
 // fetch reads what everybody may read, without a token. Only the address that was named is asked:
 // whoever can send us elsewhere could choose the keys.
-func fetch(ctx context.Context, url string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func fetch(ctx context.Context, address string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, err
+		return nil, errors.New("the address is not a URL") // which the error would quote, with a password
 	}
 	c := http.Client{
 		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},

@@ -44,12 +44,14 @@ func (e driverEntry) upstream() worker.UpstreamConfig {
 // driverKind makes a driver of the settings that a file has for it.
 type driverKind struct {
 	keys  []string
+	whole []string // those of keys that take whole numbers
 	build func(settings *yaml.Node, log *slog.Logger) (worker.Driver, error)
 }
 
 // kindOf is the kind whose settings are a C. Errors of build begin with the key of the setting.
 func kindOf[C any](build func(C, *slog.Logger) (worker.Driver, error)) driverKind {
-	return driverKind{keysOf(reflect.TypeFor[C]()), func(settings *yaml.Node, log *slog.Logger) (worker.Driver, error) {
+	keys, whole := keysOf(reflect.TypeFor[C]())
+	return driverKind{keys, whole, func(settings *yaml.Node, log *slog.Logger) (worker.Driver, error) {
 		var c C
 		if err := settings.Decode(&c); err != nil {
 			return nil, err
@@ -58,17 +60,26 @@ func kindOf[C any](build func(C, *slog.Logger) (worker.Driver, error)) driverKin
 	}}
 }
 
-// keysOf are the keys of a struct's fields.
-func keysOf(t reflect.Type) (keys []string) {
+// keysOf are the keys of a struct's fields, and those of them that take whole numbers.
+func keysOf(t reflect.Type) (keys, whole []string) {
 	for field := range t.Fields() {
-		if key, _, _ := strings.Cut(field.Tag.Get("yaml"), ","); key != "" {
-			keys = append(keys, key)
+		key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+		if key == "" {
+			continue
+		}
+		keys = append(keys, key)
+		value := field.Type
+		if value.Kind() == reflect.Slice {
+			value = value.Elem()
+		}
+		if value.Kind() == reflect.Int || value.Kind() == reflect.Int64 && value != reflect.TypeFor[time.Duration]() {
+			whole = append(whole, key)
 		}
 	}
-	return keys
+	return keys, whole
 }
 
-var commonKeys = keysOf(reflect.TypeFor[driverEntry]())
+var commonKeys, commonWhole = keysOf(reflect.TypeFor[driverEntry]())
 
 // readDrivers reads a file like
 //
@@ -113,7 +124,7 @@ func driverList(raw []byte) ([]*yaml.Node, error) {
 	if err := decoder.Decode(&file); errors.Is(err, io.EOF) {
 		return nil, errors.New("is empty")
 	} else if err != nil {
-		return nil, plainYAML(err)
+		return nil, plainYAML(nil, tabbed(raw, err))
 	}
 	if decoder.Decode(new(yaml.Node)) == nil {
 		return nil, errors.New("has more than one document")
@@ -132,11 +143,11 @@ func readDriver(node *yaml.Node, log *slog.Logger) (e driverEntry, err error) {
 	if node.Kind != yaml.MappingNode {
 		return e, fmt.Errorf("line %d: a driver must be a list of keys and values", node.Line)
 	}
-	if err := checkWhole(node); err != nil {
+	if err := checkWhole(node, commonWhole); err != nil {
 		return e, err
 	}
 	if err := node.Decode(&e); err != nil {
-		return e, plainYAML(err)
+		return e, plainYAML(node, err)
 	}
 	kind, known := driverKinds[e.Type]
 	switch {
@@ -148,12 +159,15 @@ func readDriver(node *yaml.Node, log *slog.Logger) (e driverEntry, err error) {
 	if err := checkKeys(node, kind); err != nil {
 		return e, err
 	}
+	if err := checkWhole(node, kind.whole); err != nil {
+		return e, err
+	}
 	if err := e.check(); err != nil {
 		return e, atKey(node, firstWord(err), err)
 	}
 	if e.driver, err = kind.build(node, log); err != nil {
 		if _, odd := errors.AsType[*yaml.TypeError](err); odd {
-			return e, plainYAML(err)
+			return e, plainYAML(node, err)
 		}
 		return e, atKey(node, firstWord(err), err)
 	}
@@ -190,15 +204,15 @@ func checkKeys(node *yaml.Node, kind driverKind) error {
 	return nil
 }
 
-// fractions are the keys whose values may be one; of any other number YAML would cut it off.
-var fractions = []string{"rate", "failure_rate", "hang_rate"}
-
-// checkWhole refuses fractions where whole numbers are meant.
-func checkWhole(node *yaml.Node) error {
+// checkWhole refuses fractions where whole numbers are meant: YAML would cut them off.
+func checkWhole(node *yaml.Node, whole []string) error {
 	for i := 0; i < len(node.Content); i += 2 {
 		key, value := node.Content[i], node.Content[i+1]
 		for _, n := range append([]*yaml.Node{value}, value.Content...) {
-			if n.Tag == "!!float" && !slices.Contains(fractions, key.Value) {
+			if n.Kind == yaml.AliasNode {
+				n = n.Alias
+			}
+			if n.Tag == "!!float" && slices.Contains(whole, key.Value) {
 				return fmt.Errorf("line %d: %s must be a whole number, not %s", key.Line, key.Value, n.Value)
 			}
 		}
@@ -220,18 +234,4 @@ func atKey(node *yaml.Node, key string, err error) error {
 func firstWord(err error) string {
 	word, _, _ := strings.Cut(err.Error(), " ")
 	return strings.TrimSuffix(word, ":")
-}
-
-// plainYAML is the first sentence of an error of the YAML library, without what only its users know.
-func plainYAML(err error) error {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	if e, ok := errors.AsType[*yaml.TypeError](err); ok {
-		text = e.Errors[0]
-	}
-	text, _, _ = strings.Cut(text, " in type ")
-	// What cannot be a list of drivers may be any file, also one with secrets.
-	if line, _, found := strings.Cut(text, ": cannot unmarshal "); found && strings.HasSuffix(text, "}") {
-		text = line + ": must be a list of keys and values with the key drivers"
-	}
-	return errors.New(strings.ReplaceAll(text, "!!", ""))
 }

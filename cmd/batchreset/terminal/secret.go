@@ -13,8 +13,11 @@ func ReadSecret(path string) (string, error) {
 		return "", err
 	}
 	secret := strings.TrimSpace(string(b))
-	if secret == "" {
+	switch {
+	case secret == "":
 		return "", fmt.Errorf("%s is empty", path)
+	case strings.HasPrefix(secret, "\ufeff"): // as some editors begin a file; it would count as a part
+		return "", fmt.Errorf("%s begins with a byte order mark: save it as plain UTF-8", path)
 	}
 	return secret, nil
 }
