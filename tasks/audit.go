@@ -27,6 +27,10 @@ const (
 	ActionUnregister       Action = "fleet-remove"
 	ActionProtect          Action = "fleet-protect"
 	ActionUnprotect        Action = "fleet-unprotect"
+	ActionRun              Action = "run"
+	ActionPauseRun         Action = "run-pause"
+	ActionResumeRun        Action = "run-resume"
+	ActionCancelRun        Action = "run-cancel"
 	ActionAddToken         Action = "token-add"
 	ActionAddWebhook       Action = "webhook-add"
 	ActionRotateWebhook    Action = "webhook-rotate"
@@ -45,7 +49,7 @@ const (
 
 // Actions lists every action.
 var Actions = []Action{
-	ActionSubmit, ActionCancel, ActionRetry, ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionMove, ActionReaddress, ActionReassign, ActionUnregister,
+	ActionSubmit, ActionCancel, ActionRetry, ActionRun, ActionPauseRun, ActionResumeRun, ActionCancelRun, ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionMove, ActionReaddress, ActionReassign, ActionUnregister,
 	ActionProtect, ActionUnprotect, ActionAddToken, ActionRevokeToken,
 	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook,
 	ActionAddOperator, ActionOperatorPassword, ActionOperatorRole, ActionRemoveOperator,
@@ -76,6 +80,7 @@ type AuditEntry struct {
 	// Tenant is the tenant that it is about; empty if it is about all of them.
 	Tenant    string `json:"tenant,omitempty"`
 	Job       string `json:"job_id,omitempty"`
+	Run       string `json:"run_id,omitempty"`
 	RequestID string `json:"request_id,omitempty"`
 	// InstanceIDs are what it is about; List tells one list from another, whatever its
 	// order.
@@ -97,7 +102,7 @@ type AuditEntry struct {
 // must always work.
 func (e AuditEntry) Stops() bool {
 	switch e.Action {
-	case ActionLogin, ActionLogout, ActionCancel, ActionHalt, ActionUnregister, ActionProtect, ActionRevokeToken, ActionRemoveWebhook, ActionRemoveOperator:
+	case ActionLogin, ActionLogout, ActionCancel, ActionCancelRun, ActionPauseRun, ActionHalt, ActionUnregister, ActionProtect, ActionRevokeToken, ActionRemoveWebhook, ActionRemoveOperator:
 		return true
 	case ActionDashboard: // "POST /path:what"; there, too, everything else pauses, archives or deletes
 		_, what, _ := strings.Cut(e.Detail, ":")
@@ -145,6 +150,7 @@ func (e AuditEntry) LogAttrs() []slog.Attr {
 		{"from", e.From},
 		{"tenant", e.Tenant},
 		{"job", e.Job},
+		{"run", e.Run},
 		{"request_id", e.RequestID},
 		{"list_sha256", e.List},
 		{"reason", e.Reason},

@@ -17,6 +17,7 @@ import (
 type Job struct {
 	ID         string   `json:"job_id"`
 	State      JobState `json:"state"`
+	RunID      string   `json:"run_id,omitempty"` // of which it is a part
 	RequestID  string   `json:"request_id"`
 	CreatedAt  Time     `json:"created_at,omitzero"`
 	StartedAt  Time     `json:"started_at,omitzero"`
@@ -132,6 +133,9 @@ type Submission struct {
 	By, From string
 	// Traceparent is the Job's.
 	Traceparent string
+	// RunID and Part say of which run the job is a part; that makes its ID, too.
+	RunID string
+	Part  int
 	// IdempotencyKey makes the same request of a tenant the same job, for as long
 	// as the job's record exists. Empty: every request is a new job.
 	IdempotencyKey string
@@ -147,7 +151,10 @@ func (s Submission) Audited(job string) AuditEntry {
 // JobID is the ID of the job that the submission becomes: random, or made from the
 // tenant and the idempotency key, so that the record is the idempotency record.
 func (s Submission) JobID() string {
-	if s.IdempotencyKey == "" {
+	switch {
+	case s.RunID != "":
+		return PartJobID(s.RunID, s.Part)
+	case s.IdempotencyKey == "":
 		return NewJobID()
 	}
 	return digest(s.Tenant, s.IdempotencyKey)
@@ -210,7 +217,7 @@ func (j Job) Deliveries() []Delivery {
 		if !it.State.Final() {
 			ds = append(ds, Delivery{
 				ItemID: it.ID, Number: it.Delivery, InstanceID: it.InstanceID,
-				Tenant: j.Tenant, Driver: it.Driver, Generation: it.Generation, AllowUnregistered: j.AllowUnregistered, Epoch: j.Epoch,
+				Tenant: j.Tenant, Driver: it.Driver, Generation: it.Generation, Run: j.RunID, AllowUnregistered: j.AllowUnregistered, Epoch: j.Epoch,
 			})
 		}
 	}

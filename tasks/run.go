@@ -366,6 +366,13 @@ func (r Run) Tag() string {
 	return fmt.Sprintf("%d.%d.%s", r.CreatedAt.UnixMilli(), r.Revision, digest(fmt.Sprint(r.Counts, r.Stage, r.Failures))[:8])
 }
 
+// RunClaim is a run that a runner has for itself for a while.
+type RunClaim struct {
+	Run   string
+	Token string
+	Until time.Time // as the index of open runs says
+}
+
 // RunGone is the error of a run that does not exist.
 const RunGone Refusal = "there is no such run"
 

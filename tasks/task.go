@@ -24,6 +24,8 @@ type Delivery struct {
 	Tenant     string `json:"tenant"`
 	// Driver is the name of the driver whose queue the task is in; empty: DefaultDriver.
 	Driver string `json:"driver,omitempty"`
+	// Run is the run of which the job is a part, or empty.
+	Run string `json:"run,omitempty"`
 	// Generation is the instance's that the job is for; 0: any.
 	Generation int `json:"generation,omitempty"`
 	// AllowUnregistered says that the job was accepted without asking that its instances are
@@ -80,6 +82,9 @@ func DecodeDelivery(payload []byte) (Delivery, error) {
 		if err := CheckDriver(d.Driver); err != nil {
 			return Delivery{}, fmt.Errorf("task payload: driver %w", err)
 		}
+	}
+	if d.Run != "" && !ValidJobID(d.Run) {
+		return Delivery{}, fmt.Errorf("task payload: run %.80q is not a run ID", d.Run)
 	}
 	if d.Number < 1 || d.Tenant == "" {
 		return Delivery{}, fmt.Errorf("task payload: delivery or tenant is missing")

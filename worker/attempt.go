@@ -49,7 +49,7 @@ type Attempts interface {
 
 // Policies say what operators have decided about a tenant, a moment ago at the most.
 type Policies interface {
-	Policy(ctx context.Context, tenant string) (tasks.Policy, error)
+	PolicyOf(ctx context.Context, tenant, run string) (tasks.Policy, error)
 }
 
 // Quotas count resets that are about to begin.

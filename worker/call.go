@@ -94,7 +94,7 @@ func (a *attempt) maySend(ctx context.Context) error {
 
 // lastLook asks Redis whether the attempt may go on.
 func (a *attempt) lastLook(ctx context.Context) error {
-	policy, err := a.store.Policy(ctx, a.d.Tenant)
+	policy, err := a.store.PolicyOf(ctx, a.d.Tenant, a.d.Run)
 	if err == nil && policy.Halt() != nil {
 		err = errHalted(policy)
 	}

@@ -14,7 +14,7 @@ import (
 // tenant's limit per hour. unspend takes that back.
 func (a *attempt) permitted(ctx context.Context) (unspend func(), err error) {
 	err = a.patiently(ctx, func() (err error) {
-		a.policy, err = a.store.Policy(ctx, a.d.Tenant)
+		a.policy, err = a.store.PolicyOf(ctx, a.d.Tenant, a.d.Run)
 		return err
 	})
 	if err != nil {

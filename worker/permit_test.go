@@ -73,11 +73,11 @@ type blind struct {
 
 var errBlind = errors.New("connection refused")
 
-func (s *blind) Policy(ctx context.Context, tenant string) (tasks.Policy, error) {
+func (s *blind) PolicyOf(ctx context.Context, tenant, run string) (tasks.Policy, error) {
 	if s.after--; s.after < 0 {
 		return tasks.Policy{}, errBlind
 	}
-	return s.Policies.Policy(ctx, tenant)
+	return s.Policies.PolicyOf(ctx, tenant, run)
 }
 
 func TestNothingIsSentWhileNobodyKnowsWhetherTheTenantIsHalted(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 // away is a store whose Redis goes away while the driver works.
 type away struct{ Attempts }
 
-func (away) Policy(context.Context, string) (tasks.Policy, error) {
+func (away) PolicyOf(context.Context, string, string) (tasks.Policy, error) {
 	return tasks.Policy{}.Under(tasks.Policy{}), nil
 }
 

@@ -421,9 +421,9 @@ func (s *simStore) inTurn() func() {
 	return func() { faketime.Pass(turn) }
 }
 
-func (s *simStore) Policy(ctx context.Context, tenant string) (tasks.Policy, error) {
+func (s *simStore) PolicyOf(ctx context.Context, tenant, run string) (tasks.Policy, error) {
 	defer s.inTurn()()
-	return s.Policies.Policy(ctx, tenant)
+	return s.Policies.PolicyOf(ctx, tenant, run)
 }
 
 func (s *simStore) Begin(ctx context.Context, d tasks.Delivery, token, key string, lock time.Duration) (tasks.Begun, error) {

@@ -12,6 +12,7 @@ import (
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb/codec"
 	"batchreset/tasks/redisdb/registry"
+	"batchreset/tasks/redisdb/runs"
 	"batchreset/tasks/redisdb/views"
 	"batchreset/tasks/redisdb/wire"
 )
@@ -72,6 +73,9 @@ type DB struct {
 	// Queues are asynq's, Notices what goes to webhooks through another one.
 	Queues  *Queues
 	Notices *Notices
+
+	// Runs are lists of any length.
+	Runs *runs.Runs
 
 	// What people decide.
 	Audit     *registry.Audit
@@ -149,6 +153,8 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 		redis: client, opts: opts, audit: db.Audit, storage: db.Storage, quotas: db.Quotas, jobs: db.Jobs,
 		failures: db.Failures, queues: db.Queues, notices: db.Notices, metrics: metrics,
 	}
+
+	db.Runs = runs.New(client, db.Jobs, db.Audit, db.Policies, db.Storage.Refuse, opts.JobRetention)
 
 	db.servers = views.NewServers(client, opts.Embedded)
 	db.Overview = views.NewOverview(client, db.servers, db.Activity, db.Queues, db.Storage.Accepting)

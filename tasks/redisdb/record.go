@@ -87,7 +87,9 @@ func (r *Records) submit(ctx context.Context, s tasks.Submission) (tasks.Job, er
 		return tasks.Job{}, fmt.Errorf("create job record: the script answered %v", answer)
 	case created == listed.UnixMilli():
 		r.metrics.accept(r.metrics.submitted, len(s.InstanceIDs))
-		r.audit.Announce(s.Audited(id), nil)
+		if s.RunID == "" {
+			r.audit.Announce(s.Audited(id), nil)
+		}
 	default:
 		r.jobs.IndexAt(ctx, created, s.Tenant, id) // another sending of this request made the record
 		return r.again(ctx, id)
@@ -123,7 +125,7 @@ func (r *Records) createArgs(s tasks.Submission, listed time.Time) ([]any, error
 		r.opts.GiveUpAfter.Milliseconds(), int64(r.opts.JobRetention.Seconds()),
 		s.Tenant, queue, codec.Flag(s.AllowUnregistered), s.RequestID, s.Fingerprint(), s.MaxFailures,
 		int64(r.opts.TaskRetention.Seconds()), notBefore, s.Reason, labels, s.Traceparent,
-		codec.By(s.By, s.From), epoch,
+		codec.By(s.By, s.From), epoch, s.RunID,
 	}
 	for _, instance := range s.InstanceIDs {
 		args = append(args, codec.NewItem(instance, s.Drivers[instance], s.Generations[instance]))
@@ -134,7 +136,7 @@ func (r *Records) createArgs(s tasks.Submission, listed time.Time) ([]any, error
 // jobOf is the job that a submission has just become.
 func (r *Records) jobOf(s tasks.Submission, id string, created tasks.Time) tasks.Job {
 	job := tasks.Job{
-		ID: id, RequestID: s.RequestID, Tenant: s.Tenant, AllowUnregistered: s.AllowUnregistered,
+		ID: id, RunID: s.RunID, RequestID: s.RequestID, Tenant: s.Tenant, AllowUnregistered: s.AllowUnregistered,
 		CreatedAt: created, Total: len(s.InstanceIDs), Revision: 1, Fingerprint: s.Fingerprint(),
 		TaskRetention: r.opts.TaskRetention, NotBefore: s.NotBefore, Reason: s.Reason, Labels: s.Labels, Traceparent: s.Traceparent,
 		By: s.By, From: s.From,
@@ -328,15 +330,19 @@ func (r *Records) list(ctx context.Context, s tasks.Submission, id string, now t
 		if err := r.listOpen(ctx, now, id); err != nil {
 			return "", err
 		}
-		if entry, err = r.audit.Write(ctx, s.Audited(id), now); err != nil {
-			return "", err
+		if s.RunID == "" { // else the run has one
+			if entry, err = r.audit.Write(ctx, s.Audited(id), now); err != nil {
+				return "", err
+			}
 		}
 	} else {
 		// Never earlier, but later: this request has a whole grace of its own, even if an
 		// earlier one of the same key has listed the job and come to nothing.
 		pipe.ZAddArgs(ctx, codec.OpenKey, redis.ZAddArgs{GT: true, Members: []redis.Z{openEntry(now, id)}})
-		if added, err = r.audit.WriteIn(ctx, pipe, s.Audited(id), now); err != nil {
-			return "", err
+		if s.RunID == "" {
+			if added, err = r.audit.WriteIn(ctx, pipe, s.Audited(id), now); err != nil {
+				return "", err
+			}
 		}
 	}
 	r.jobs.Index(ctx, pipe, now, s.Tenant, id, s.InstanceIDs)

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/runs"
 	"batchreset/tasks/redisdb/views"
 	"batchreset/tasks/redisdb/wire"
 )
@@ -30,11 +31,11 @@ const sample = "reset:{rights}"
 var (
 	bothWrite = []string{
 		sample, "reset:open", "reset:audit", "reset:failures", "reset:failures:{rights}", "reset:activity:1",
-		"reset:accepted:{rights}", "reset:held:{rights}", "reset:begun:{rights}", "reset:policies", "reset:session:{rights}",
+		"reset:accepted:{rights}", "reset:held:{rights}", "reset:begun:{rights}", "reset:policies", "reset:runs", "reset:run:{rights}", "reset:run:{rights}:list", "reset:session:{rights}",
 		"asynq:queues", "asynq:servers", "asynq:{reset-0}:pending", "asynq:{webhooks}:pending",
 	}
 	roleWrites = map[Role][]string{
-		RoleAPI: {"reset:jobs", "reset:jobs:{rights}", "reset:instances:1", "reset:pace:{rights}", "reset:ticket-key"},
+		RoleAPI: {"reset:jobs", "reset:jobs:{rights}", "reset:instances:1", "reset:runs:{rights}", "reset:pace:{rights}", "reset:ticket-key"},
 		RoleWorker: {
 			"reset:sweeper", "reset:worker:{rights}", "reset:lock:{rights}", "reset:lock:{rights}:token",
 			"reset:fleet:{rights}", "reset:webhook:{rights}:ep_1",
@@ -44,13 +45,13 @@ var (
 		"reset:tokens", "reset:token:{rights}", "reset:fleet", "reset:fleet:{rights}", "reset:webhooks", "reset:webhook:{rights}",
 		"reset:webhook:{rights}:ep_1", "reset:operators", "reset:worker:{rights}", "reset:lock:{rights}", "reset:jobs", "reset:instances:1",
 	}
-	channels = []string{wire.EnqueuedChannel, views.FinishedChannel, "asynq:cancel"}
+	channels = []string{wire.EnqueuedChannel, views.FinishedChannel, runs.Channel, "asynq:cancel"}
 )
 
 // commands are those of ours, of our scripts, and of asynq with its dashboard, each in a form
 // that could be sent, about a key in place of "@".
 var commands = strings.Split(`PING|TIME|INFO|EVALSHA x 1 @|DEL @|EXISTS @|EXPIRE @ 1|EXPIREAT @ 1|PEXPIRE @ 1|PERSIST @|PTTL @|TTL @|`+
-	`GET @|SET @ v|SETNX @ v|SETEX @ 1 v|MGET @|INCR @|`+
+	`GET @|SET @ v|SETNX @ v|SETEX @ 1 v|MGET @|RENAME @ @|INCR @|`+
 	`HGET @ f|HGETALL @|HMGET @ f|HVALS @|HLEN @|HEXISTS @ f|HSCAN @ 0|HSET @ f v|HSETNX @ f v|HDEL @ f|HINCRBY @ f 1|`+
 	`SADD @ m|SREM @ m|SMEMBERS @|SISMEMBER @ m|SCARD @|LLEN @|LRANGE @ 0 1|LPUSH @ v|RPUSH @ v|LREM @ 1 v|RPOPLPUSH @ @|`+
 	`ZADD @ 1 m|ZREM @ m|ZCARD @|ZSCORE @ m|ZCOUNT @ 0 1|ZRANGE @ 0 1|ZREVRANGE @ 0 1|ZRANGEBYSCORE @ 0 1|ZREVRANGEBYSCORE @ 1 0|`+

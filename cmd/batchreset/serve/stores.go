@@ -27,6 +27,10 @@ func workerStore(db *redisdb.DB) worker.Store {
 	return worker.Store{Attempts: db.Attempts, Policies: db.Policies, Quotas: db.Quotas, Notices: db.Notices, Routes: db.Sweep}
 }
 
+func runnerStore(db *redisdb.DB) worker.RunnerStore {
+	return worker.RunnerStore{Runs: db.Runs, RunHalts: db.Policies, RunJobs: db.Records, RunFleet: db.Fleet}
+}
+
 func sweepStore(db *redisdb.DB) worker.SweepStore {
 	return worker.SweepStore{OpenJobs: db.Sweep, Jobs: db.Jobs, Events: db.Notices, Failures: db.Failures}
 }

@@ -117,6 +117,7 @@ func (p *process) addWorker(flags workerFlags, drivers []driverEntry) step {
 			part{"signals of work", p.db.Redis.Listen},
 			part{"worker", w.Run},
 			part{"sweeper", sweeper.Run},
+			part{"runner", worker.NewRunner(runnerStore(p.db), p.log).Run},
 			part{"webhooks", dispatcher.Run},
 		)
 		return nil

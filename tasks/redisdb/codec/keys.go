@@ -29,6 +29,18 @@ func FleetKey(instance string) string { return "reset:fleet:{" + instance + "}" 
 // DeviceKey has the instances that claimed a device, by when.
 func DeviceKey(d tasks.Device) string { return "reset:address:" + d.Driver + ":" + d.Address }
 
+// OpenRunsKey has the runs that have not ended, by when a runner looks at them next.
+const OpenRunsKey = "reset:runs"
+
+// RunsKey has a tenant's runs by creation time.
+func RunsKey(tenant string) string { return OpenRunsKey + ":{" + tenant + "}" }
+
+// RunKey is the record of a run.
+func RunKey(run string) string { return "reset:run:{" + run + "}" }
+
+// RunListKey is the list of a run, in parts.
+func RunListKey(run string) string { return RunKey(run) + ":list" }
+
 // LockValue is what the lock of an instance holds while an attempt has it.
 func LockValue(d tasks.Delivery, token string) string { return d.ItemID + " " + token }
 

@@ -76,6 +76,7 @@ func decodeHash(id string, hash map[string]string) (tasks.Job, error) {
 	}
 	job := tasks.Job{
 		ID:                id,
+		RunID:             hash["run"],
 		RequestID:         hash["request_id"],
 		Tenant:            hash["tenant"],
 		Queue:             hash["queue"],

@@ -13,7 +13,8 @@
 -- ARGV[15] trace context, or ''
 -- ARGV[16] who asks (see record.lua), or ''
 -- ARGV[17] epoch (see record.lua)
--- ARGV[18…] items, in order, as record.lua has them after their state
+-- ARGV[18] run of which it is a part, or ''
+-- ARGV[19…] items, in order, as record.lua has them after their state
 -- returns  {created (ms), queue, epoch}, also for a job that exists and has the same
 --          fingerprint: the same request, or a first sending of this command whose
 --          answer was lost; {0} when the listing is too old, and nothing is stored;
@@ -27,7 +28,7 @@ end
 local time = redis.call('TIME')
 local now = tonumber(ARGV[1]) -- created when listed: the tenant's index has that time
 if time[1] * 1000 - now > tonumber(ARGV[2]) then return {0} end
-local total = #ARGV - 17
+local total = #ARGV - 18
 local finish_by = now + ARGV[3]
 if ARGV[12] ~= '' then finish_by = string.format('%d %s', ARGV[12] + ARGV[3], ARGV[12]) end
 -- What every script looks up comes first: Redis looks through them in order.
@@ -40,12 +41,12 @@ if ARGV[10] ~= '0' then
 end
 for n = 1, total do
   fields[#fields + 1] = n - 1
-  fields[#fields + 1] = 'p    ' .. ARGV[17 + n]
+  fields[#fields + 1] = 'p    ' .. ARGV[18 + n]
 end
-for n, name in ipairs({'reason', 'labels', 'trace', 'by'}) do
-  if ARGV[12 + n] ~= '' then
+for name, value in pairs({reason = ARGV[13], labels = ARGV[14], trace = ARGV[15], by = ARGV[16], run = ARGV[18]}) do
+  if value ~= '' then
     fields[#fields + 1] = name
-    fields[#fields + 1] = ARGV[12 + n]
+    fields[#fields + 1] = value
   end
 end
 redis.call('HSET', KEYS[1], unpack(fields))

@@ -125,6 +125,54 @@ func (p *Policies) setHalt(ctx context.Context, tenant string, whose tasks.Halte
 	})
 }
 
+// runPolicy is under what name the halt of a run is kept. No tenant has a colon in its name.
+const runPolicy = "run:"
+
+// HaltRun keeps attempts of a run's jobs from beginning. Who decides that has an entry in the trail.
+func (p *Policies) HaltRun(ctx context.Context, run, reason string) error {
+	text, err := json.Marshal(tasks.Halt{Since: tasks.Time{Time: p.redis.Now()}, Reason: reason})
+	if err != nil {
+		return err
+	}
+	return p.haltRun(ctx, run, string(text))
+}
+
+// ReleaseRun ends that.
+func (p *Policies) ReleaseRun(ctx context.Context, run string) error { return p.haltRun(ctx, run, "") }
+
+func (p *Policies) haltRun(ctx context.Context, run, halt string) error {
+	err := p.redis.Commit(ctx, haltScript, []string{PoliciesKey},
+		policyField(runPolicy+run, policyHalt), policyField(runPolicy+run, policyOwnHalt), string(tasks.HaltedByOperator), halt).Err()
+	p.look.Forget()
+	if err != nil {
+		return fmt.Errorf("halt run: %w", err)
+	}
+	return nil
+}
+
+// PolicyOf is Policy for the jobs of a tenant's run, if there is one: the run may be halted, too.
+func (p *Policies) PolicyOf(ctx context.Context, tenant, run string) (tasks.Policy, error) {
+	policy, err := p.Policy(ctx, tenant)
+	if err != nil || run == "" {
+		return policy, err
+	}
+	halt, err := p.RunHalt(ctx, run)
+	policy.OperatorHalt = cmp.Or(policy.OperatorHalt, halt)
+	return policy, err
+}
+
+// RunHalt is the halt of a run, or nil: what it was at most policyFresh ago.
+func (p *Policies) RunHalt(ctx context.Context, run string) (*tasks.Halt, error) {
+	look, err := p.look.Get(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read policies: %w", err)
+	}
+	if err := look.broken[runPolicy+run]; err != nil {
+		return nil, fmt.Errorf("read policies: %w", err) // there may be a halt in it
+	}
+	return look.tenants[runPolicy+run].OperatorHalt, nil
+}
+
 // SetLimits sets those of the limits that are not nil, after it has dropped the ones
 // there are if clearFirst is set.
 func (p *Policies) SetLimits(ctx context.Context, tenant string, limits tasks.Limits, clearFirst bool, actor tasks.Actor) error {
@@ -173,6 +221,9 @@ func (p *Policies) List(ctx context.Context) ([]tasks.Policy, error) {
 	}
 	found := []tasks.Policy{look.all}
 	for _, tenant := range slices.Sorted(maps.Keys(look.tenants)) {
+		if strings.HasPrefix(tenant, runPolicy) {
+			continue
+		}
 		found = append(found, look.tenants[tenant])
 	}
 	return found, nil

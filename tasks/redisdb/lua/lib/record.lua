@@ -3,7 +3,7 @@
 --
 -- Fields of the hash: v (schema version), created, end (ms; with not_before, if there is
 -- one, behind a space), reason, labels (JSON), trace (context), by (who asked: address,
--- space, name), if any, keep (retention, s), tenant, queue, open, request_id, fp, tasks,
+-- space, name), run (of which it is a part), if any, keep (retention, s), tenant, queue, open, request_id, fp, tasks,
 -- total, max_failures (if any), rev (counts changes),
 -- left (items that are not final), stop (the error code that no further attempt begins
 -- for), epoch (random; the end of its tasks' IDs, so that a record which is made again under
@@ -99,6 +99,8 @@ local function close_if_ended()
   if left > 0 then return 0 end
   redis.call('EXPIRE', KEYS[1], redis.call('HGET', KEYS[1], 'keep'))
   redis.call('PUBLISH', 'reset:finished', string.sub(KEYS[1], #'reset:{' + 1, -2)) -- a hint
+  local run = redis.call('HGET', KEYS[1], 'run')
+  if run then redis.call('PUBLISH', 'reset:runs', run) end -- another one
   return 1
 end
 

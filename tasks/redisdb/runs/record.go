@@ -1,0 +1,110 @@
+package runs
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+)
+
+// encodeHeader is what a record has from the beginning, fields and values by turns.
+func encodeHeader(s tasks.RunSubmission, now time.Time, list string) ([]any, error) {
+	labels, err := codec.EncodeLabels(s.Labels)
+	if err != nil {
+		return nil, err
+	}
+	state := tasks.RunRunning
+	notBefore := ""
+	if !s.NotBefore.IsZero() {
+		state, notBefore = tasks.RunWaiting, strconv.FormatInt(s.NotBefore.UnixMilli(), 10)
+	}
+	o := s.Options
+	return []any{
+		"v", version, "state", string(state), "tenant", s.Tenant, "created", now.UnixMilli(), "name", s.Name, "reason", s.Reason,
+		"labels", labels, "request_id", s.RequestID, "by", codec.By(s.By, s.From), "trace", s.Traceparent, "open", codec.Flag(s.AllowUnregistered),
+		"total", len(s.InstanceIDs), "repeats", s.Repeats, "list", list, "not_before", notBefore,
+		"max_parallel", o.MaxParallel, "canary", o.Canary, "soak", time.Duration(o.Soak).Milliseconds(),
+		"growth", strconv.FormatFloat(o.Growth, 'g', -1, 64), "max_failures", o.MaxFailures.String(),
+	}, nil
+}
+
+// decode reads a record. Errors: tasks.RunGone for an empty one, else a *codec.Damage.
+func decode(id string, hash map[string]string) (tasks.Run, error) {
+	if len(hash) == 0 {
+		return tasks.Run{}, tasks.RunGone
+	}
+	if v := hash["v"]; v != version {
+		return tasks.Run{}, &codec.Damage{Err: fmt.Errorf("run %s has record version %q, this program reads %s", id, v, version)}
+	}
+	d := decoder{hash: hash}
+	run := tasks.Run{
+		ID: id, Name: hash["name"], State: tasks.RunState(hash["state"]), RequestID: hash["request_id"], Tenant: hash["tenant"],
+		CreatedAt: d.time("created"), StartedAt: d.time("started"), FinishedAt: d.time("finished"), NotBefore: d.time("not_before"),
+		Total: d.number("total"), Repeats: d.number("repeats"), ListSHA256: hash["list"], Reason: hash["reason"],
+		Fingerprint: hash["fp"], AllowUnregistered: hash["open"] == "1", Traceparent: hash["trace"], Revision: int64(d.number("rev")),
+		Cancelled: hash["cancel"] == "1", Parts: d.number("parts"), Next: d.number("next"), Wave: d.number("wave"),
+		CanaryPassed: hash["canary_passed"] == "1", SoakUntil: d.time("soak_until"),
+		Closed: tasks.Counts{Succeeded: d.number("succeeded"), Failed: d.number("failed"), Unknown: d.number("unknown"), Cancelled: d.number("cancelled")},
+		Open:   map[int]int{}, Codes: map[tasks.Code]int{},
+	}
+	run.From, run.By, _ = strings.Cut(hash["by"], " ")
+	since, reason, _ := strings.Cut(hash["held"], " ")
+	run.Held = tasks.Held{Reason: reason, Since: codec.Millis(since)}
+	run.RunOptions = tasks.RunOptions{
+		MaxParallel: d.number("max_parallel"), Canary: d.number("canary"), Soak: tasks.Duration(time.Duration(d.number("soak")) * time.Millisecond),
+	}
+	var err error
+	if run.Growth, err = strconv.ParseFloat(hash["growth"], 64); err != nil {
+		d.fail("growth", err)
+	}
+	if run.MaxFailures, err = tasks.ParseBudget(hash["max_failures"]); err != nil {
+		d.fail("max_failures", err)
+	}
+	if run.Labels, err = codec.Labels(hash["labels"]); err != nil {
+		d.fail("labels", err)
+	}
+	for field := range hash {
+		if part, open := strings.CutPrefix(field, "o:"); open {
+			n, err := strconv.Atoi(part)
+			if err != nil {
+				d.fail(field, err)
+			}
+			run.Open[n] = d.number(field)
+		} else if code, failed := strings.CutPrefix(field, "c:"); failed {
+			run.Codes[tasks.Code(code)] = d.number(field)
+		}
+	}
+	if d.err != nil {
+		return tasks.Run{}, &codec.Damage{Err: fmt.Errorf("run %s: %w", id, d.err)}
+	}
+	return run, nil
+}
+
+// decoder reads fields of a record and keeps the first error.
+type decoder struct {
+	hash map[string]string
+	err  error
+}
+
+func (d *decoder) fail(field string, err error) {
+	if d.err == nil {
+		d.err = fmt.Errorf("%s: %w", field, err)
+	}
+}
+
+// number is 0 if the field is not there.
+func (d *decoder) number(field string) int {
+	if d.hash[field] == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(d.hash[field])
+	if err != nil {
+		d.fail(field, err)
+	}
+	return n
+}
+
+func (d *decoder) time(field string) tasks.Time { return tasks.FromMillis(int64(d.number(field))) }

@@ -1,0 +1,330 @@
+package runs
+
+import (
+	"context"
+	"crypto/rand"
+	"embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/wire"
+)
+
+//go:embed lua
+var files embed.FS
+
+var (
+	scripts          = wire.NewScripts(files, nil)
+	createScript     = scripts.Script("create")
+	takeScript       = scripts.Script("take")
+	closeScript      = scripts.Script("close")
+	changeScript     = scripts.Script("change")
+	finishScript     = scripts.Script("finish")
+	releaseScript    = scripts.Script("release")
+	rescheduleScript = scripts.Script("reschedule")
+)
+
+// Jobs reads job records; a read has an answer, or an error, for each.
+type Jobs interface {
+	Records(ctx context.Context, ids []string) []tasks.Read
+}
+
+// Audit carries decisions out and has them in the trail: see registry.Audit.
+type Audit interface {
+	Decide(ctx context.Context, e tasks.AuditEntry, act func(context.Context) error) error
+}
+
+// Brake keeps attempts of a run's jobs from beginning.
+type Brake interface {
+	HaltRun(ctx context.Context, run, reason string) error
+	ReleaseRun(ctx context.Context, run string) error
+}
+
+// Runs are the records of runs.
+type Runs struct {
+	redis     *wire.Client
+	jobs      Jobs
+	audit     Audit
+	brake     Brake
+	refuse    func(ctx context.Context) error // while Redis is nearly full
+	retention time.Duration
+}
+
+// New makes Runs. refuse returns an error while nothing new may be stored, retention is how long a
+// record is kept after its end.
+func New(client *wire.Client, jobs Jobs, audit Audit, brake Brake, refuse func(context.Context) error, retention time.Duration) *Runs {
+	return &Runs{redis: client, jobs: jobs, audit: audit, brake: brake, refuse: refuse, retention: retention}
+}
+
+const (
+	// version is written into every record. A record of another version is not read.
+	version = "1"
+	// writeLife is how long a list may take to be written.
+	writeLife = 10 * time.Minute
+	// pushAtOnce is how many parts are written by one command.
+	pushAtOnce = 500
+	// listedFirst is when a runner looks at a run whose creation has not ended.
+	listedFirst = time.Minute
+)
+
+// Create makes a run of the submission, or returns the one that it has become before, by its
+// idempotency key. After an error that is none of these it may exist or not, wholly. Errors:
+// tasks.KeyReused, tasks.StorageFull.
+func (r *Runs) Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, error) {
+	if err := r.refuse(ctx); err != nil {
+		return tasks.Run{}, err
+	}
+	id := s.RunID()
+	switch before, err := r.stored(ctx, id); {
+	case err == nil && before.Fingerprint != s.Fingerprint():
+		return tasks.Run{}, keyReused()
+	case err == nil:
+		return r.Run(ctx, id)
+	case !errors.Is(err, tasks.RunGone):
+		return tasks.Run{}, err
+	}
+	now, err := r.redis.Time(ctx).Result()
+	if err != nil {
+		return tasks.Run{}, fmt.Errorf("create run: %w", err)
+	}
+	// Listed first, so that no crash can hide a run.
+	if err := r.list(ctx, s.Tenant, id, now); err != nil {
+		return tasks.Run{}, err
+	}
+	written, parts, err := r.writeList(ctx, id, s)
+	if err != nil {
+		return tasks.Run{}, err
+	}
+	e := tasks.AuditEntry{
+		Action: tasks.ActionRun, By: s.By, From: s.From, Tenant: s.Tenant, Run: id, RequestID: s.RequestID, Reason: s.Reason,
+		List: tasks.ListHash(s.InstanceIDs), Detail: strconv.Itoa(len(s.InstanceIDs)) + " instances",
+	}
+	if err := r.audit.Decide(ctx, e, func(ctx context.Context) error {
+		return r.create(ctx, id, s, now, written, parts, e.List)
+	}); err != nil {
+		return tasks.Run{}, err
+	}
+	_ = r.Wake(ctx, id) // else a runner comes in a minute
+	return r.Run(ctx, id)
+}
+
+func keyReused() error {
+	return tasks.Errorf(tasks.KeyReused, "Idempotency-Key was used for another request")
+}
+
+func (r *Runs) list(ctx context.Context, tenant, id string, now time.Time) error {
+	pipe := r.redis.Pipeline()
+	pipe.ZAddNX(ctx, codec.OpenRunsKey, redis.Z{Score: float64(now.Add(listedFirst).UnixMilli()), Member: id})
+	pipe.ZAddNX(ctx, codec.RunsKey(tenant), redis.Z{Score: float64(now.UnixMilli()), Member: id})
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("list run: %w", err)
+	}
+	return nil
+}
+
+// writeList writes the parts where nobody else writes.
+func (r *Runs) writeList(ctx context.Context, id string, s tasks.RunSubmission) (key string, parts int, err error) {
+	key = codec.RunListKey(id) + ":" + rand.Text()
+	all := s.Options.Parts(s.InstanceIDs)
+	for chunk := range slices.Chunk(all, pushAtOnce) {
+		texts := make([]any, len(chunk))
+		for i, p := range chunk {
+			texts[i] = encodePart(p)
+		}
+		pipe := r.redis.Pipeline()
+		pipe.RPush(ctx, key, texts...)
+		pipe.Expire(ctx, key, writeLife)
+		if _, err := pipe.Exec(ctx); err != nil {
+			return "", 0, fmt.Errorf("write list of run: %w", err)
+		}
+	}
+	return key, len(all), nil
+}
+
+// encodePart is a part as the list has it.
+func encodePart(p tasks.Part) string {
+	return strconv.Itoa(p.Wave) + " " + strings.Join(p.InstanceIDs, " ")
+}
+
+func decodePart(text string) (tasks.Part, error) {
+	fields := strings.Split(text, " ")
+	wave, err := strconv.Atoi(fields[0])
+	if err != nil || len(fields) < 2 {
+		return tasks.Part{}, &codec.Damage{Err: fmt.Errorf("a part of the list is %.80q", text)}
+	}
+	return tasks.Part{Wave: wave, InstanceIDs: fields[1:]}, nil
+}
+
+func (r *Runs) create(ctx context.Context, id string, s tasks.RunSubmission, now time.Time, written string, parts int, list string) error {
+	fields, err := encodeHeader(s, now, list)
+	if err != nil {
+		return err
+	}
+	args := append([]any{s.Fingerprint(), parts}, fields...)
+	ctx, cancel := wire.Outlive(ctx)
+	defer cancel()
+	made, err := r.redis.Commit(ctx, createScript, []string{codec.RunKey(id), codec.RunListKey(id), written}, args...).Int()
+	switch {
+	case err != nil:
+		return fmt.Errorf("create run: %w", err)
+	case made == -1:
+		return keyReused()
+	case made == 0:
+		return errors.New("create run: Redis took too long")
+	}
+	return nil
+}
+
+// Run returns a run with the counts of this moment. Errors: tasks.RunGone.
+func (r *Runs) Run(ctx context.Context, id string) (tasks.Run, error) {
+	run, err := r.stored(ctx, id)
+	if err != nil {
+		return run, err
+	}
+	return r.sum(ctx, run)
+}
+
+// stored is a record without what the jobs of its open parts say.
+func (r *Runs) stored(ctx context.Context, id string) (tasks.Run, error) {
+	hash, err := r.redis.HGetAll(ctx, codec.RunKey(id)).Result()
+	if err != nil {
+		return tasks.Run{}, fmt.Errorf("read run: %w", err)
+	}
+	return decode(id, hash)
+}
+
+func (r *Runs) sum(ctx context.Context, run tasks.Run) (tasks.Run, error) {
+	jobs, err := r.OpenJobs(ctx, run)
+	if err != nil {
+		return run, err
+	}
+	return run.Sum(jobs, r.redis.Now()), nil
+}
+
+// OpenJobs are the jobs of the open parts of a run, by part. Those that are not made yet are not
+// there.
+func (r *Runs) OpenJobs(ctx context.Context, run tasks.Run) (map[int]tasks.Job, error) {
+	parts := make([]int, 0, len(run.Open))
+	ids := make([]string, 0, len(run.Open))
+	for part := range run.Open {
+		parts, ids = append(parts, part), append(ids, tasks.PartJobID(run.ID, part))
+	}
+	jobs := make(map[int]tasks.Job, len(parts))
+	for i, read := range r.jobs.Records(ctx, ids) {
+		switch {
+		case read.Err == nil:
+			jobs[parts[i]] = read.Job
+		case !errors.Is(read.Err, tasks.JobGone):
+			return nil, fmt.Errorf("read job %s of run %s: %w", ids[i], run.ID, read.Err)
+		}
+	}
+	return jobs, nil
+}
+
+const (
+	// listStep is how many entries of the index a list looks at at once, lookLimit how many in all.
+	listStep  = 100
+	lookLimit = 2000
+)
+
+// Runs returns the tenant's runs that match, newest first, and the cursor of the rest, empty at the end.
+// There may be fewer than the filter's limit before the end. Errors: tasks.BadRequest for a cursor
+// that is not one of ours.
+func (r *Runs) Runs(ctx context.Context, tenant string, f tasks.RunFilter) (found []tasks.Run, cursor string, err error) {
+	by := redis.ZRangeArgs{Key: codec.RunsKey(tenant), Start: "-inf", Stop: "+inf", ByScore: true, Rev: true, Count: listStep}
+	if !f.Since.IsZero() {
+		by.Start = strconv.FormatInt(f.Since.UnixMilli(), 10)
+	}
+	if !f.Until.IsZero() {
+		by.Stop = "(" + strconv.FormatInt(f.Until.UnixMilli(), 10)
+	}
+	if f.Cursor != "" {
+		if by.Offset, err = strconv.ParseInt(f.Cursor, 36, 64); err != nil || by.Offset < 0 {
+			return nil, "", tasks.Errorf(tasks.BadRequest, "cursor is not one that an earlier answer gave")
+		}
+	}
+	for looked := 0; looked < lookLimit; {
+		ids, err := r.redis.ZRangeArgs(ctx, by).Result()
+		if err != nil {
+			return nil, "", fmt.Errorf("list runs: %w", err)
+		}
+		for _, id := range ids {
+			looked++
+			by.Offset++
+			run, err := r.Run(ctx, id)
+			switch {
+			case errors.Is(err, tasks.RunGone): // it has expired, or is about to be made
+				continue
+			case err != nil:
+				return nil, "", err
+			case !f.Match(run):
+				continue
+			}
+			if found = append(found, run); len(found) == f.Limit {
+				return found, strconv.FormatInt(by.Offset, 36), nil
+			}
+		}
+		if len(ids) < listStep {
+			return found, "", nil
+		}
+	}
+	return found, strconv.FormatInt(by.Offset, 36), nil
+}
+
+// partsAtOnce is how many parts are read at once.
+const partsAtOnce = 32
+
+// Parts reads parts of the list.
+func (r *Runs) Parts(ctx context.Context, run string, from, n int) ([]tasks.Part, error) {
+	texts, err := r.redis.LRange(ctx, codec.RunListKey(run), int64(from), int64(from+n-1)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read list of run: %w", err)
+	}
+	parts := make([]tasks.Part, len(texts))
+	for i, text := range texts {
+		if parts[i], err = decodePart(text); err != nil {
+			return nil, err
+		}
+	}
+	return parts, nil
+}
+
+// Instances calls visit for each instance of a run, in the order of its list.
+func (r *Runs) Instances(ctx context.Context, run tasks.Run, visit func(tasks.RunInstance) error) error {
+	for from := 0; from < run.Parts; from += partsAtOnce {
+		parts, err := r.Parts(ctx, run.ID, from, partsAtOnce)
+		if err != nil {
+			return err
+		}
+		ids := make([]string, len(parts))
+		for i := range parts {
+			ids[i] = tasks.PartJobID(run.ID, from+i)
+		}
+		for i, read := range r.jobs.Records(ctx, ids) {
+			if read.Err != nil && !errors.Is(read.Err, tasks.JobGone) {
+				return fmt.Errorf("read job %s of run %s: %w", ids[i], run.ID, read.Err)
+			}
+			for n, instance := range parts[i].InstanceIDs {
+				row := tasks.RunInstance{Item: tasks.Item{InstanceID: instance, State: tasks.ItemPending}}
+				switch {
+				case read.Err == nil && n < len(read.Job.Items):
+					row = tasks.RunInstance{JobID: read.Job.ID, Item: read.Job.Items[n]}
+				case run.Cancelled:
+					row.Item.State, row.Item.Code, row.Item.Message = tasks.ItemCancelled, tasks.Cancelled, "the run was cancelled"
+				}
+				if err := visit(row); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}

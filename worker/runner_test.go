@@ -1,0 +1,483 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/dbtest"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+// course is a run that a test takes step by step.
+type course struct {
+	*testing.T
+	db     *redisdb.DB
+	runner *Runner
+	id     string
+	began  []string // instances, in order
+}
+
+func storeOfRunner(db *redisdb.DB) RunnerStore {
+	return RunnerStore{Runs: db.Runs, RunHalts: db.Policies, RunJobs: db.Records, RunFleet: db.Fleet}
+}
+
+func newRunnerOf(t *testing.T, store RunnerStore) *Runner {
+	return NewRunner(store, slog.New(slog.NewTextHandler(testWriter{t}, nil)))
+}
+
+// newCourse makes a run of phones from 0 to n-1.
+func newCourse(t *testing.T, opts redisdb.Options, n int, o tasks.RunOptions) *course {
+	t.Helper()
+	db, _ := dbtest.Open(t, opts)
+	c := &course{T: t, db: db, runner: newRunnerOf(t, storeOfRunner(db))}
+	s := tasks.RunSubmission{Tenant: "acme", AllowUnregistered: true, Options: o, By: "token 7"}
+	for i := range n {
+		s.InstanceIDs = append(s.InstanceIDs, fmt.Sprintf("phone-%d", i))
+	}
+	if s.Options.MaxParallel == 0 {
+		s.Options.MaxParallel = tasks.DefaultMaxParallel
+	}
+	if s.Options.Canary > 0 && s.Options.Growth == 0 {
+		s.Options.Growth = tasks.DefaultGrowth
+	}
+	if err := s.Options.Check(n); err != nil {
+		t.Fatal(err)
+	}
+	run, err := db.Runs.Create(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.id = run.ID
+	return c
+}
+
+func embedded(t *testing.T) redisdb.Options {
+	return redisdb.Options{URL: "redis://" + miniredis.RunT(t).Addr(), Embedded: true}
+}
+
+// run is the run now. Its counts must be those of its total.
+func (c *course) run() tasks.Run {
+	c.Helper()
+	run, err := c.db.Runs.Run(c.Context(), c.id)
+	if err != nil {
+		c.Fatal(err)
+	}
+	if run.Counts.Total() != run.Total {
+		c.Fatalf("the counts %+v are not of %d", run.Counts, run.Total)
+	}
+	return run
+}
+
+// rounds has the runner go on until nothing changes.
+func (c *course) rounds() tasks.Run {
+	c.Helper()
+	for range 20 {
+		before := c.run().Revision
+		if err := c.db.Runs.Hurry(c.Context(), c.id); err != nil {
+			c.Fatal(err)
+		}
+		if err := c.runner.Round(c.Context()); err != nil {
+			c.Fatal(err)
+		}
+		if run := c.run(); run.Revision == before && (run.State.Final() || len(run.Open) > 0 || run.State != tasks.RunRunning) {
+			return run
+		}
+	}
+	return c.run()
+}
+
+// open are the instances of the run's open jobs that have not ended, in order.
+func (c *course) open() (open []tasks.Delivery) {
+	c.Helper()
+	jobs, err := c.db.Runs.OpenJobs(c.Context(), c.run())
+	if err != nil {
+		c.Fatal(err)
+	}
+	for _, job := range jobs {
+		open = append(open, job.Deliveries()...)
+	}
+	slices.SortFunc(open, func(a, b tasks.Delivery) int {
+		return strings.Compare(fmt.Sprintf("%09s", a.InstanceID), fmt.Sprintf("%09s", b.InstanceID))
+	})
+	return open
+}
+
+// end ends attempts at all that is open, with a failure for those that fail.
+func (c *course) end(fails func(instance string) bool) {
+	c.Helper()
+	for _, d := range c.open() {
+		token := "token-" + d.ItemID
+		if _, err := c.db.Attempts.Begin(c.Context(), d, token, "key", time.Minute); err != nil {
+			c.Fatalf("%s: %v", d.InstanceID, err)
+		}
+		c.began = append(c.began, d.InstanceID)
+		o := tasks.Outcome{Transition: tasks.Succeed}
+		if fails != nil && fails(d.InstanceID) {
+			o = tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0005", Failure: true}
+		}
+		if _, err := c.db.Attempts.Finish(c.Context(), d, token, o, true); err != nil {
+			c.Fatal(err)
+		}
+	}
+}
+
+func (c *course) wantOpen(stage string, n int) {
+	c.Helper()
+	if run := c.run(); run.Stage != stage || len(c.open()) != n {
+		c.Errorf("stage %q with %d open (%+v, held %q), want %q with %d", run.Stage, len(c.open()), run.Counts, run.Held.Reason, stage, n)
+	}
+}
+
+func TestARunGoesInWaves(t *testing.T) {
+	c := newCourse(t, redisdb.Options{URL: redistest.Start(t).URL()}, 100, tasks.RunOptions{Canary: 3, Growth: 3, MaxParallel: 40})
+	c.rounds()
+	c.wantOpen("canary", 3)
+	c.end(nil)
+	c.rounds()
+	c.wantOpen("wave 1", 9)
+	c.end(nil)
+	c.rounds()
+	c.wantOpen("wave 2", 27)
+	c.end(nil)
+	c.rounds()
+	c.wantOpen("wave 3", 32) // of 61, and no more at a time than 40
+	c.end(nil)
+	run := c.rounds()
+	c.wantOpen("draining", 29)
+	if run.Counts.Succeeded != 71 {
+		t.Errorf("counts %+v", run.Counts)
+	}
+	c.end(nil)
+	if run := c.rounds(); run.State != tasks.RunSucceeded || run.Counts.Succeeded != 100 || run.FinishedAt.IsZero() || run.Stage != "" {
+		t.Errorf("run %+v", run)
+	}
+	if slices.Sort(c.began); len(c.began) != 100 || len(slices.Compact(c.began)) != 100 {
+		t.Errorf("began %d", len(c.began))
+	}
+	if due, err := c.db.Runs.Due(t.Context(), 10, "x", time.Second); err != nil || due != nil {
+		t.Errorf("still due: %v, %v", due, err)
+	}
+}
+
+func TestACanaryThatFailsPausesTheRun(t *testing.T) {
+	c := newCourse(t, embedded(t), 100, tasks.RunOptions{Canary: 2})
+	c.rounds()
+	c.end(func(instance string) bool { return instance == "phone-1" })
+	run := c.rounds()
+	if run.State != tasks.RunPaused || len(c.began) != 2 || !strings.Contains(run.Held.Reason, "the canary failed: of its 2 instances 1 failed") || run.Failures[0] != (tasks.RunFailure{Code: "CPS.0005", Count: 1}) {
+		t.Fatalf("run %+v", run)
+	}
+	if err := c.db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{By: "token 7"}); err != nil {
+		t.Fatal(err)
+	}
+	c.rounds()
+	c.wantOpen("wave 1", 4)
+	c.end(nil)
+	if run := c.rounds(); run.State != tasks.RunRunning {
+		t.Errorf("run %+v", run)
+	}
+}
+
+func TestABudgetPausesTheRun(t *testing.T) {
+	for name, row := range map[string]struct {
+		budget string
+		fail   int
+		paused bool
+	}{
+		"as many as allowed":  {"3", 3, false},
+		"one more":            {"3", 4, true},
+		"none allowed":        {"0", 1, true},
+		"no budget":           {"", 32, false},
+		"2 of 32 at 10%":      {"10%", 3, false},
+		"4 of 32 at 10%":      {"10%", 4, true},
+		"a percentage of 100": {"100%", 32, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			budget, err := tasks.ParseBudget(row.budget)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := newCourse(t, embedded(t), 100, tasks.RunOptions{MaxParallel: 32, MaxFailures: budget})
+			c.rounds()
+			n := 0
+			c.end(func(string) bool { n++; return n <= row.fail })
+			run := c.rounds()
+			if paused := run.State == tasks.RunPaused; paused != row.paused {
+				t.Fatalf("run %+v", run)
+			}
+			if !row.paused {
+				return
+			}
+			if again := c.db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{}); tasks.CodeOf(again) != tasks.JobFinal || !strings.Contains(again.Error(), "would pause again at once") {
+				t.Errorf("resumed with the same budget: %v", again)
+			}
+			more, _ := tasks.ParseBudget("50")
+			if err := c.db.Runs.Resume(t.Context(), c.id, &more, tasks.Actor{}); err != nil {
+				t.Fatal(err)
+			}
+			if run := c.rounds(); run.State != tasks.RunRunning || len(c.open()) != 32 || run.MaxFailures.String() != "50" {
+				t.Errorf("resumed it is %+v", run)
+			}
+		})
+	}
+}
+
+func TestAPausedRunBeginsNothing(t *testing.T) {
+	c := newCourse(t, embedded(t), 100, tasks.RunOptions{MaxParallel: 40})
+	c.rounds()
+	waiting := c.open()
+	pause := func() error {
+		return c.db.Runs.Pause(t.Context(), c.id, tasks.Actor{By: "token 7", Reason: "a smell of smoke"})
+	}
+	if err := pause(); err != nil {
+		t.Fatal(err)
+	}
+	if err := pause(); tasks.CodeOf(err) != tasks.JobFinal || !strings.Contains(err.Error(), "the run cannot be paused: it is paused") {
+		t.Errorf("paused twice: %v", err)
+	}
+	if policy, err := c.db.Policies.PolicyOf(t.Context(), "acme", c.id); err != nil || policy.Halt() == nil {
+		t.Errorf("policy %+v, %v", policy, err)
+	}
+	if policy, err := c.db.Policies.PolicyOf(t.Context(), "acme", ""); err != nil || policy.Halt() != nil {
+		t.Errorf("other jobs: %+v, %v", policy, err)
+	}
+	if all, err := c.db.Policies.List(t.Context()); err != nil || len(all) != 1 {
+		t.Errorf("the halt of a run is in the list of tenants: %+v, %v", all, err)
+	}
+	if run := c.rounds(); run.Held.Reason != "paused by hand: a smell of smoke" || len(c.open()) != len(waiting) {
+		t.Errorf("run %+v", run)
+	}
+	c.end(nil) // what was running ends
+	if run := c.rounds(); run.State != tasks.RunPaused || run.Counts.Succeeded != len(waiting) || run.Counts.Pending != 100-len(waiting) {
+		t.Errorf("run %+v", run)
+	}
+	if err := c.db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	if policy, err := c.db.Policies.PolicyOf(t.Context(), "acme", c.id); err != nil || policy.Halt() != nil {
+		t.Errorf("policy %+v, %v", policy, err)
+	}
+	if c.rounds(); len(c.open()) == 0 {
+		t.Error("it does not go on")
+	}
+	if err := c.db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal {
+		t.Errorf("resumed twice: %v", err)
+	}
+}
+
+func TestACancelledRun(t *testing.T) {
+	c := newCourse(t, embedded(t), 100, tasks.RunOptions{MaxParallel: 32})
+	c.rounds()
+	d := c.open()[0]
+	if _, err := c.db.Attempts.Begin(t.Context(), d, "token", "key", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := c.db.Runs.Cancel(t.Context(), c.id, tasks.Actor{By: "token 7"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := c.rounds()
+	if run.Counts.Running != 1 || run.Counts.Cancelled != 99 || run.State.Final() || run.Stage != "draining" {
+		t.Errorf("run %+v", run)
+	}
+	if err := c.db.Runs.Pause(t.Context(), c.id, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal {
+		t.Errorf("paused: %v", err)
+	}
+	if _, err := c.db.Attempts.Finish(t.Context(), d, "token", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
+		t.Fatal(err)
+	}
+	run = c.rounds()
+	if run.State != tasks.RunPartial || run.Counts.Succeeded != 1 || run.Counts.Cancelled != 99 {
+		t.Errorf("run %+v", run)
+	}
+	if halt, err := c.db.Policies.RunHalt(t.Context(), c.id); err != nil || halt != nil {
+		t.Errorf("its halt is left: %+v, %v", halt, err)
+	}
+	states := map[tasks.ItemState]int{}
+	if err := c.db.Runs.Instances(t.Context(), run, func(in tasks.RunInstance) error {
+		states[in.Item.State]++
+		return nil
+	}); err != nil || states[tasks.ItemSucceeded] != 1 || states[tasks.ItemCancelled] != 99 {
+		t.Errorf("instances %v, %v", states, err)
+	}
+	if err := c.db.Runs.Cancel(t.Context(), c.id, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal {
+		t.Errorf("cancelled after its end: %v", err)
+	}
+}
+
+// diesAt is a store whose runner dies at a call, before or after it is carried out.
+type diesAt struct {
+	RunJobs
+
+	before bool
+	calls  atomic.Int64 // that it lives for
+}
+
+var errDied = errors.New("the runner died")
+
+func (d *diesAt) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
+	if d.calls.Add(-1) >= 0 {
+		return d.RunJobs.Submit(ctx, s)
+	}
+	if !d.before {
+		_, _ = d.RunJobs.Submit(ctx, s)
+	}
+	return tasks.Job{}, errDied
+}
+
+// Whenever a runner dies, the next one makes each job once.
+func TestARunnerThatDies(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		for calls := range 4 {
+			t.Run(fmt.Sprintf("at job %d, before it was made %t", calls, before), func(t *testing.T) {
+				c := newCourse(t, embedded(t), 100, tasks.RunOptions{MaxParallel: 100})
+				store := storeOfRunner(c.db)
+				dying := &diesAt{RunJobs: c.db.Records, before: before}
+				dying.calls.Store(int64(calls))
+				store.RunJobs = dying
+				if err := newRunnerOf(t, store).Round(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				c.rounds()
+				c.end(nil)
+				if run := c.rounds(); run.State != tasks.RunSucceeded || run.Counts.Succeeded != 100 {
+					t.Errorf("run %+v", run)
+				}
+				if slices.Sort(c.began); len(slices.Compact(c.began)) != 100 {
+					t.Errorf("%d began", len(c.began))
+				}
+			})
+		}
+	}
+}
+
+// frozen is a store whose runner stops before it makes a job, until others have gone on.
+type frozen struct {
+	RunJobs
+
+	meanwhile func()
+}
+
+func (f *frozen) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
+	if meanwhile := f.meanwhile; meanwhile != nil {
+		f.meanwhile = nil
+		meanwhile()
+	}
+	return f.RunJobs.Submit(ctx, s)
+}
+
+// A runner that thaws when its run was cancelled, or paused, lets nothing begin.
+func TestARunnerThatThaws(t *testing.T) {
+	t.Run("after a cancel", func(t *testing.T) {
+		c := newCourse(t, embedded(t), 20, tasks.RunOptions{})
+		store := storeOfRunner(c.db)
+		store.RunJobs = &frozen{c.db.Records, func() {
+			if err := c.db.Runs.Cancel(t.Context(), c.id, tasks.Actor{}); err != nil {
+				t.Error(err)
+			}
+			// Another runner, which need not wait for the claim to lapse.
+			for range 3 {
+				if _, err := c.runner.step(t.Context(), c.id); err != nil {
+					t.Error(err)
+				}
+			}
+			if run := c.run(); run.State != tasks.RunCancelled {
+				t.Errorf("run %+v", run)
+			}
+		}}
+		_ = newRunnerOf(t, store).Round(t.Context())
+		run := c.run()
+		if run.State != tasks.RunCancelled || run.Counts.Cancelled != 20 {
+			t.Errorf("run %+v", run)
+		}
+		job, err := c.db.Jobs.Job(t.Context(), tasks.PartJobID(c.id, 0))
+		if err != nil || job.State != tasks.JobCancelled {
+			t.Errorf("job %+v, %v", job, err)
+		}
+	})
+	t.Run("after a pause", func(t *testing.T) {
+		c := newCourse(t, embedded(t), 20, tasks.RunOptions{})
+		store := storeOfRunner(c.db)
+		store.RunJobs = &frozen{c.db.Records, func() {
+			if err := c.db.Runs.Pause(t.Context(), c.id, tasks.Actor{}); err != nil {
+				t.Error(err)
+			}
+		}}
+		if err := newRunnerOf(t, store).Round(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if policy, err := c.db.Policies.PolicyOf(t.Context(), "acme", c.open()[0].Run); err != nil || policy.Halt() == nil {
+			t.Errorf("the job that it made may begin: %v", err)
+		}
+	})
+}
+
+// What the record says and the workers were not told is made good.
+func TestABrakeThatWasNotToldToTheWorkers(t *testing.T) {
+	c := newCourse(t, embedded(t), 20, tasks.RunOptions{})
+	c.rounds()
+	if err := c.db.Runs.Pause(t.Context(), c.id, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.db.Policies.ReleaseRun(t.Context(), c.id); err != nil {
+		t.Fatal(err)
+	}
+	c.rounds()
+	if halt, err := c.db.Policies.RunHalt(t.Context(), c.id); err != nil || halt == nil {
+		t.Errorf("no halt: %v", err)
+	}
+	if err := c.db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.db.Policies.HaltRun(t.Context(), c.id, "x"); err != nil {
+		t.Fatal(err)
+	}
+	c.rounds()
+	if halt, err := c.db.Policies.RunHalt(t.Context(), c.id); err != nil || halt != nil {
+		t.Errorf("halt %+v, %v", halt, err)
+	}
+}
+
+func TestARunWaitsForItsTimeAndSoaks(t *testing.T) {
+	db, rdb := dbtest.Open(t, embedded(t))
+	c := &course{T: t, db: db, runner: newRunnerOf(t, storeOfRunner(db))}
+	run, err := db.Runs.Create(t.Context(), tasks.RunSubmission{
+		Tenant: "acme", InstanceIDs: []string{"a", "b", "c"}, AllowUnregistered: true, NotBefore: tasks.Time{Time: time.Now().Add(time.Hour).Truncate(time.Millisecond)},
+		Options: tasks.RunOptions{MaxParallel: 10, Canary: 1, Growth: 1, Soak: tasks.Duration(time.Hour)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.id = run.ID
+	c.rounds()
+	c.wantOpen("scheduled", 0)
+	key := "reset:run:{" + c.id + "}"
+	rdb.HSet(t.Context(), key, "not_before", time.Now().Add(-time.Second).UnixMilli())
+	c.rounds()
+	c.wantOpen("canary", 1)
+	c.end(nil)
+	c.rounds()
+	c.wantOpen("soak", 0)
+	rdb.HSet(t.Context(), key, "soak_until", time.Now().Add(-time.Second).UnixMilli())
+	c.rounds()
+	c.wantOpen("wave 1", 1)
+	c.end(nil)
+	c.rounds()
+	c.wantOpen("draining", 1)
+	c.end(nil)
+	if run := c.rounds(); run.State != tasks.RunSucceeded {
+		t.Errorf("run %+v", run)
+	}
+}
