@@ -30,12 +30,12 @@ const sample = "reset:{rights}"
 // bothWrite, roleWrites and bothRead have one key for each pattern of keys.
 var (
 	bothWrite = []string{
-		sample, "reset:open", "reset:audit", "reset:failures", "reset:failures:{rights}", "reset:activity:1",
+		sample, "reset:open", "reset:jobs", "reset:jobs:{rights}", "reset:instances:1", "reset:audit", "reset:failures", "reset:failures:{rights}", "reset:activity:1",
 		"reset:accepted:{rights}", "reset:held:{rights}", "reset:begun:{rights}", "reset:policies", "reset:runs", "reset:run:{rights}", "reset:run:{rights}:list", "reset:session:{rights}",
 		"asynq:queues", "asynq:servers", "asynq:{reset-0}:pending", "asynq:{webhooks}:pending",
 	}
 	roleWrites = map[Role][]string{
-		RoleAPI: {"reset:jobs", "reset:jobs:{rights}", "reset:instances:1", "reset:runs:{rights}", "reset:pace:{rights}", "reset:ticket-key"},
+		RoleAPI: {"reset:runs:{rights}", "reset:pace:{rights}", "reset:ticket-key"},
 		RoleWorker: {
 			"reset:sweeper", "reset:worker:{rights}", "reset:lock:{rights}", "reset:lock:{rights}:token",
 			"reset:fleet:{rights}", "reset:webhook:{rights}:ep_1",

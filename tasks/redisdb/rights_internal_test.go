@@ -92,7 +92,7 @@ func TestWithoutChannels(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Open(t.Context(), Options{URL: server.URLOf("api"), Roles: []Role{RoleAPI}})
-	want := `the Redis user "api" must not publish to the channel reset:enqueued, nor subscribe to the channel reset:enqueued, nor publish to the channel reset:finished, nor subscribe to the channel reset:finished, nor publish to the channel asynq:cancel, nor subscribe to the channel asynq:cancel; deploy/redis/users.acl has the rights that it needs`
+	want := `the Redis user "api" must not publish to the channel reset:enqueued, nor subscribe to the channel reset:enqueued, nor publish to the channel reset:finished, nor subscribe to the channel reset:finished, nor publish to the channel reset:runs, nor subscribe to the channel reset:runs, nor publish to the channel asynq:cancel, nor subscribe to the channel asynq:cancel; deploy/redis/users.acl has the rights that it needs`
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
@@ -114,7 +114,7 @@ func TestWhatAPIAndWorkerMustNotDo(t *testing.T) {
 		},
 		RoleWorker: {
 			"HSET reset:token:{x} tenant acme", "DEL reset:token:{x}", "ZADD reset:tokens 1 x", "HSET reset:operators alice x", "ZADD reset:fleet 1 phone-1",
-			"HSET reset:webhooks ep acme", "SADD reset:webhook:{acme} ep", "ZADD reset:jobs 1 x", "ZADD reset:jobs:{acme} 1 x", "SET reset:pace:{acme} 1",
+			"HSET reset:webhooks ep acme", "SADD reset:webhook:{acme} ep", "ZADD reset:runs:{acme} 1 x", "SET reset:pace:{acme} 1",
 		},
 	} {
 		opts, err := redis.ParseURL(server.URLOf(string(role)))
