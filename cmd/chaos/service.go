@@ -25,6 +25,8 @@ func (w *world) startPlane(ctx context.Context, g *gateway, later func(func())) 
 	address, err := serve(ctx, map[string]http.HandlerFunc{
 		"POST /{worker}/{instance}": g.ServeHTTP,
 		"GET /poll/{id}":            g.poll,
+
+		"GET /{worker}/{instance}/state": g.look,
 	}, later)
 	if err != nil {
 		return err
@@ -109,6 +111,9 @@ func (w *world) startService(ctx context.Context, r *rand.Rand, later func(func(
 		if w.repeatable {
 			args = append(args, "--driver-idempotent")
 		}
+		if w.looks {
+			args = append(args, "--driver-look-url", "http://"+w.links[fault.WorkerToUpstream].addr()+"/"+name+"/{instance_id}/state", "--look-patience", w.lookPatience.String())
+		}
 		if w.slots > 0 {
 			args = append(args, "--driver-concurrency", strconv.Itoa(w.slots))
 		}
@@ -119,6 +124,9 @@ func (w *world) startService(ctx context.Context, r *rand.Rand, later func(func(
 	}
 	if w.caller, err = newCaller(w.rec, r, token, servers); err != nil {
 		return err
+	}
+	if w.looks {
+		w.caller.use = w.gateway.plane.sights.use
 	}
 	later(w.caller.close)
 	return w.healthy(ctx)
@@ -216,6 +224,12 @@ func (w *world) addToken(ctx context.Context) (token, id string, err error) {
 		}
 	}
 	return "", "", fmt.Errorf("batchreset token add does not name the token's ID: %s", said)
+}
+
+// canLook reports whether the binary's workers can look: an older one's cannot.
+func (w *world) canLook(ctx context.Context) (bool, error) {
+	help, _, err := harness.Run(ctx, w.binary, "worker", "--help")
+	return strings.Contains(help, "--driver-look-url "), err
 }
 
 // liftLimits takes away what would refuse the load: the binary may have defaults.
