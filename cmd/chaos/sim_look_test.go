@@ -172,7 +172,7 @@ func (d simLooker) Look(ctx context.Context, a worker.Attempt) (worker.Sight, er
 		back = 3 * time.Second
 		e.Status, err = 0, errNoSight
 	}
-	e.Gone = !d.travel(ctx, back)
+	e.Gone = !d.travel(ctx, back) || fate == lookCrash
 	e.End = d.w.now()
 	d.w.rec.Add(e)
 	switch {
