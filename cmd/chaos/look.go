@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -160,8 +159,7 @@ func (g *gateway) sight(shown bool, e *history.Event) (answer reply, wait time.D
 	if shown {
 		e.Answer = history.SaidInitial
 	}
-	body, _ := json.Marshal(map[string]any{"initial": shown, "evidence": e.Evidence}) // it can always be written
-	return reply{status: http.StatusOK, body: string(body)}, wait
+	return reply{status: http.StatusOK, body: fmt.Sprintf(`{"initial":%t,"evidence":%q}`, shown, e.Evidence)}, wait
 }
 
 // pause waits while somebody waits for the answer.

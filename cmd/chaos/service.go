@@ -22,12 +22,7 @@ func (w *world) startPlane(ctx context.Context, g *gateway, later func(func())) 
 		g.calls.Wait()
 		g.plane.under.Wait()
 	})
-	address, err := serve(ctx, map[string]http.HandlerFunc{
-		"POST /{worker}/{instance}": g.ServeHTTP,
-		"GET /poll/{id}":            g.poll,
-
-		"GET /{worker}/{instance}/state": g.look,
-	}, later)
+	address, err := serve(ctx, routes(g), later)
 	if err != nil {
 		return err
 	}
@@ -35,17 +30,22 @@ func (w *world) startPlane(ctx context.Context, g *gateway, later func(func())) 
 	return w.openLink(fault.WorkerToUpstream, address, later)
 }
 
-// serve serves patterns on an address of its own.
-func serve(ctx context.Context, routes map[string]http.HandlerFunc, later func(func())) (address string, err error) {
+// routes are what the gateway takes.
+func routes(g *gateway) *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.Handle("POST /{worker}/{instance}", g)
+	mux.HandleFunc("GET /poll/{id}", g.poll)
+	mux.HandleFunc("GET /{worker}/{instance}/state", g.look)
+	return mux
+}
+
+// serve serves a handler on an address of its own.
+func serve(ctx context.Context, h http.Handler, later func(func())) (address string, err error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}
-	mux := http.NewServeMux()
-	for pattern, h := range routes {
-		mux.Handle(pattern, h)
-	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	later(func() {

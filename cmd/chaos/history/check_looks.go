@@ -28,11 +28,14 @@ func (f facts) refuted(c Event) bool {
 	return slices.ContainsFunc(f.looksAfter(c), func(l Event) bool { return l.Answer == SaidNotInitial })
 }
 
+// oneReset reports whether two calls of an item are one reset for the control plane.
+func (f facts) oneReset(a, b Event) bool { return f.Repeatable && a.Key == b.Key }
+
 // looksAfter are the looks at an instance from the end of a call's reset to the next reset's call.
 func (f facts) looksAfter(c Event) []Event {
 	next := time.Duration(1<<63 - 1)
 	for _, other := range f.byInstance[c.Instance] {
-		if other.Begin > c.End && other.Answer != TurnedAway && !(f.Repeatable && other.Key == c.Key) {
+		if other.Begin > c.End && other.Answer != TurnedAway && !f.oneReset(c, other) {
 			next = min(next, other.Begin)
 		}
 	}
@@ -193,7 +196,7 @@ func (f facts) checkI12NeverTwice() (vs []Violation) {
 		}
 		wipes := slices.DeleteFunc(slices.Clone(f.byItem[id]), func(c Event) bool { return c.Answer != Success || f.forgettableCall(c) })
 		for i, a := range wipes {
-			next := slices.IndexFunc(wipes[i+1:], func(b Event) bool { return !(f.Repeatable && a.Key == b.Key) })
+			next := slices.IndexFunc(wipes[i+1:], func(b Event) bool { return !f.oneReset(a, b) })
 			if next < 0 || f.missed(a, wipes[i+1+next]) {
 				continue
 			}
