@@ -110,7 +110,7 @@
 //
 // What the simulation finds of these and others by itself, beginning with seed 1, and what
 // redisdb TestARecordIsLinearizable does. Without a change neither finds anything, the
-// simulation in 818 seeds.
+// simulation in 818 seeds. That was before its drivers could look, and seeds were other ones.
 //
 //	broken                                     simulation          linearizability
 //	the instance lock                          I3, seed 8          one item has one phone

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"batchreset/cmd/chaos/history"
+	"batchreset/cmd/harness/faketime"
 	"batchreset/worker"
 )
 
@@ -48,6 +49,7 @@ const (
 	lookCrash             // the driver panics
 	killedBefore          // the worker is killed between the reset and the look
 	killedAfter           // the worker is killed between the look and the commit
+	lookLate              // the driver does not notice that its time is over, or its process stood still
 	lookFalse             // it says that the phone is in its initial state, whatever is true
 )
 
@@ -84,7 +86,7 @@ func (s *simSights) draw() (fate simSight, there, back time.Duration) {
 	if s.rand.Float64() < s.trouble {
 		fate = s.fates[s.rand.IntN(len(s.fates))]
 	}
-	if fate == lookSlow {
+	if fate == lookSlow || fate == lookLate {
 		back += rand1(s.rand, 15*time.Second)
 	}
 	return fate, there, back
@@ -172,7 +174,15 @@ func (d simLooker) Look(ctx context.Context, a worker.Attempt) (worker.Sight, er
 		back = 3 * time.Second
 		e.Status, err = 0, errNoSight
 	}
-	e.Gone = !d.travel(ctx, back) || fate == lookCrash
+	switch fate {
+	case lookLate:
+		e.Gone = !d.outlive(ctx, back+max(0, d.link.frozen()))
+	case lookCrash:
+		_ = d.travel(ctx, back)
+		e.Gone = true
+	default:
+		e.Gone = !d.travel(ctx, back)
+	}
 	e.End = d.w.now()
 	d.w.rec.Add(e)
 	switch {
@@ -184,6 +194,20 @@ func (d simLooker) Look(ctx context.Context, a worker.Attempt) (worker.Sight, er
 		d.w.strike(d.link)
 	}
 	return sight, nil
+}
+
+// outlive lets time pass whatever becomes of ctx, and says whether somebody still takes an answer:
+// a worker waits for its driver for five seconds.
+func (d simLooker) outlive(ctx context.Context, t time.Duration) bool {
+	begin, over := time.Now(), make(chan time.Duration, 1)
+	defer context.AfterFunc(ctx, func() { over <- time.Since(begin) })()
+	faketime.Pass(t)
+	select {
+	case at := <-over:
+		return !d.link.isDead() && time.Since(begin)-at < 5*time.Second
+	default:
+		return !d.link.isDead()
+	}
 }
 
 // strike kills the process at a link in this very moment, if the seed kills processes. The story
