@@ -261,7 +261,11 @@ func fill(t *testing.T, v reflect.Value) {
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		fill(t, v.Index(0))
 	case v.Kind() == reflect.Map:
-		v.Set(reflect.ValueOf(map[string]string{"site": "lab-3"}))
+		name, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(t, name)
+		fill(t, value)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(name, value)
 	case v.Kind() == reflect.Struct:
 		for _, field := range v.Fields() {
 			fill(t, field)
