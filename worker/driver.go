@@ -33,6 +33,10 @@ type Looker interface {
 	// else when an earlier call is in doubt. a.Checkpoint is the last one of this item, from this
 	// attempt too. It must return soon after ctx ends. An error says that the driver could not
 	// look, or did not understand what it saw: the worker looks again.
+	//
+	// A look sees a state, not a deed. Where a call is in doubt, an instance that was in its initial
+	// state before it counts as reset. So Initial must not be said while a reset is under way or
+	// waits for its turn, and a driver that can tell an old wipe from a new one must do so.
 	Look(ctx context.Context, a Attempt) (Sight, error)
 }
 

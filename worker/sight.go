@@ -54,12 +54,12 @@ func (a *attempt) resetAndLook(ctx context.Context, input Attempt) result {
 	if err != nil && (!inDoubt(err) || !a.sent.Load() && !input.Ambiguous) {
 		return result{err: err}
 	}
-	sight, trouble := a.lookUntilInitial(ctx, input)
-	r := result{err: err, evidence: evidence(sight)}
+	seen := a.lookUntilInitial(ctx, input)
+	r := result{err: err, evidence: evidence(seen.Sight)}
 	switch {
 	case err == nil:
-		r.err = confirmed(sight, trouble)
-	case sight.State == Initial:
+		r.err = confirmed(seen)
+	case seen.State == Initial:
 		r.err, r.resolved = nil, true
 	}
 	return r
@@ -90,40 +90,54 @@ func inDoubt(err error) bool {
 	return !ok || e.Verdict == Unknown
 }
 
-// lookUntilInitial looks at least once, and returns what was seen last, or the trouble of the last
-// look. A look that was cut off because the attempt's time was over does not count after others.
-func (a *attempt) lookUntilInitial(ctx context.Context, input Attempt) (sight Sight, trouble error) {
+// looked is what looks have come to.
+type looked struct {
+	Sight
+
+	trouble error // of the last look
+	// patient says that the last look began when Config.LookPatience was over. Until then, what is
+	// not seen may still show.
+	patient bool
+}
+
+// lookUntilInitial looks at least once, and for the last time when the patience is over. It returns
+// what was seen last, or the trouble of the last look. A look that was cut off because the attempt's
+// time was over does not count after others.
+func (a *attempt) lookUntilInitial(ctx context.Context, input Attempt) (l looked) {
 	last := time.Now().Add(a.cfg.LookPatience)
 	for pause := a.lookPause; ; pause = min(pause*3/2, lookLast) {
+		begin := time.Now()
 		seen, err := a.looker.Look(ctx, input)
-		if err == nil || ctx.Err() == nil || sight.State == "" && trouble == nil {
-			sight, trouble = seen, err
+		if err == nil || ctx.Err() == nil || l.State == "" && l.trouble == nil {
+			l = looked{seen, err, !begin.Before(last)}
 		}
-		if sight.State == Initial || time.Now().Add(pause).After(last) {
-			return sight, trouble
+		if l.State == Initial || l.patient || ctx.Err() != nil {
+			return l
 		}
 		select {
 		case <-ctx.Done():
-			return sight, trouble
-		case <-time.After(pause):
+			return l
+		case <-time.After(min(pause, time.Until(last))):
 		}
 	}
 }
 
-// confirmed says what a look means for a reset that the upstream calls done. Its call is over by
+// confirmed says what looks mean for a reset that the upstream calls done. Its call is over by
 // its own word, so nothing is under way where the reset has not happened.
-func confirmed(sight Sight, trouble error) error {
+func confirmed(l looked) error {
 	e := &DriverError{Verdict: Unknown, Code: string(tasks.NotConfirmed)}
 	switch {
-	case trouble != nil:
-		e.Message = "the reset was called done, and the driver could not look: " + trouble.Error()
-	case sight.State == Initial:
+	case l.trouble != nil:
+		e.Message = "the reset was called done, and the driver could not look: " + l.trouble.Error()
+	case l.State == Initial:
 		return nil
-	case sight.State == NotInitial:
+	case l.State == NotInitial && l.patient:
 		e.Verdict, e.EndsDoubt = Retryable, true
-		e.Message = "the reset was called done, and the instance is not in its initial state: " + sight.Evidence
+		e.Message = "the reset was called done, and the instance is not in its initial state: " + l.Evidence
+	case l.State == NotInitial: // a repeat could be a second reset
+		e.Message = "the reset was called done, and the instance was not in its initial state yet when the attempt ended: " + l.Evidence
 	default:
-		e.Message = "the reset was called done, and a look does not show it: " + sight.Evidence
+		e.Message = "the reset was called done, and a look does not show it: " + l.Evidence
 	}
 	return e
 }

@@ -93,6 +93,41 @@ func TestWhatIsCalledDoneIsLookedAt(t *testing.T) {
 	}
 }
 
+func TestThePatienceIsUsedToItsEnd(t *testing.T) {
+	b := newLooking(t, resets(nil), seenNotInitial, seenInitial)
+	b.lookPause = time.Hour // the pauses grow longer than what is left of the patience
+	job := b.submit(t, "phone-1")
+	if err := b.deliver(t, job); err != nil {
+		t.Errorf("a second reset is tried, and the first one shows at the end of the patience: %v", err)
+	}
+}
+
+func TestWhatMayStillShowIsNotResetAgain(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		end  func(bench) // the attempt, before the patience is over
+	}{
+		{"the attempt's time is over", func(b bench) { b.drivers[tasks.DefaultDriver].timeout = 30 * time.Millisecond }},
+		{"the worker stops", func(b bench) { time.AfterFunc(30*time.Millisecond, b.interrupt) }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			calls := 0
+			b := newLooking(t, func(context.Context, Attempt) error { calls++; return nil }, seenNotInitial)
+			b.cfg.LookPatience = time.Hour
+			job := b.submit(t, "phone-1")
+			row.end(b)
+			_ = wantAgain(t, b.deliver(t, job))
+			if it := b.item(t, job); it.Code != tasks.NotConfirmed || !strings.HasSuffix(it.Evidence, "boot 1") || !b.locked(t, "phone-1") {
+				t.Errorf("item %+v, locked: %t", it, b.locked(t, "phone-1"))
+			}
+			_ = wantAgain(t, b.deliver(t, job))
+			if calls != 1 {
+				t.Errorf("%d resets: nobody knows yet whether the first one happened", calls)
+			}
+		})
+	}
+}
+
 // silent is a driver that fails before it asks whether it may send.
 type silent struct{ looking }
 

@@ -125,7 +125,7 @@ func (s *Sweeper) takeOverAll(ctx context.Context, idle []tasks.ActiveTask) {
 		id, _, _ := tasks.ParseItemID(task.Delivery.ItemID)
 		byJob[id] = append(byJob[id], task.Delivery)
 	}
-	for ids := range slices.Chunk(slices.Collect(maps.Keys(byJob)), sliceSize) {
+	for ids := range slices.Chunk(slices.Sorted(maps.Keys(byJob)), sliceSize) {
 		reads := s.store.Records(ctx, ids)
 		sideBySide(len(ids), func(i int) {
 			switch read := reads[i]; {

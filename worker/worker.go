@@ -26,7 +26,7 @@ type Config struct {
 	Lanes           int           // asynq servers that share the work
 	MaxAttempts     int           // failures after which an item is given up
 	AttemptTimeout  time.Duration // for one driver call, from lock to answer
-	LookPatience    time.Duration // until a look must show what the upstream calls done
+	LookPatience    time.Duration // until a look must show what the upstream calls done; if the attempt ends before that, it stays in doubt
 	ShutdownTimeout time.Duration // for running attempts to end by themselves
 	Tracer          trace.Tracer  // makes a span of each attempt in the trace of its job; nil: none
 	// Named are drivers besides the default one, by name. Each has lanes of its own, so that one

@@ -14,7 +14,10 @@
 // without --commit-replicas, or a Cluster of three primaries with a replica each.
 //
 // With an even seed the control plane honours keys and the workers know
-// (--driver-idempotent); with an odd one it does not, and every call is a reset.
+// (--driver-idempotent); with an odd one it does not, and every call is a reset. With two seeds
+// of four the workers look (--driver-look-url). A phone is in its initial state if it was wiped
+// since it was last used, and no reset of it is under way; it is used again when a job is
+// submitted that names it, so that no old wipe passes for a new one.
 //
 // The links caller to api, api to Redis, worker to Redis and worker to the gateway
 // go through toxiproxy (those to Redis only if it is one server). Jobs are submitted in
@@ -32,6 +35,10 @@
 //   - the control plane takes 10 to 30 s, longer than an attempt may, or tells of a reset
 //     in the words of one of several conventions: to those who poll, or as a failure under
 //     status 200;
+//   - where workers look, resets are called done that wipe nothing; looks are slow, are answered
+//     in words that nobody understands, do not show a wipe at once, or call a phone initial that
+//     is not; a worker is killed when it looks, before the answer or right after it. The
+//     gateway does to looks what it does to calls;
 //   - jobs are cancelled and retried, some as soon as a webhook says that an outcome is
 //     unknown; phones of jobs under way are protected or given to another tenant, while
 //     attempts wait for one of few slots; an operator halts everything; batches are sent
@@ -103,7 +110,7 @@
 //
 // What the simulation finds of these and others by itself, beginning with seed 1, and what
 // redisdb TestARecordIsLinearizable does. Without a change neither finds anything, the
-// simulation in 818 seeds.
+// simulation in 818 seeds. That was before its drivers could look, and seeds were other ones.
 //
 //	broken                                     simulation          linearizability
 //	the instance lock                          I3, seed 8          one item has one phone
@@ -121,6 +128,8 @@
 //	MaySend looks at the record and the lock   not in 684 seeds    round 0
 //	a begin without an answer is given up      not in 810 seeds    no part of it
 //	a token that was given up does not begin   not in 452 seeds    round 14
+//
+// README.md has the same for the rules of looks.
 //
 // The last look is seldom too late in the simulation, because between begin and it nothing
 // takes time there; and an attempt that should have been given up ends with its lock.

@@ -20,11 +20,12 @@ type gateway struct {
 	mu    sync.Mutex
 	rand  *rand.Rand
 	moody map[fault.Kind]int
-	calls sync.WaitGroup // that are not recorded yet
+	armed map[string]trap // by worker
+	calls sync.WaitGroup  // that are not recorded yet
 }
 
 func newGateway(rec *history.Recorder, p *plane, r *rand.Rand) *gateway {
-	return &gateway{rec: rec, plane: p, rand: r, moody: map[fault.Kind]int{}}
+	return &gateway{rec: rec, plane: p, rand: r, moody: map[fault.Kind]int{}, armed: map[string]trap{}}
 }
 
 // struckShare is the share of the calls that meet a mood of the gateway.

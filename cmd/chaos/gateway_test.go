@@ -20,10 +20,7 @@ func upstream(t *testing.T, repeatable bool) (g *gateway, url string) {
 	p := newPlane(rec, rand.New(rand.NewPCG(1, 1)), repeatable)
 	p.moods = moods{latency: 100 * time.Millisecond, broken: 1 << 31, gone: 1 << 31}
 	g = newGateway(rec, p, rand.New(rand.NewPCG(1, 2)))
-	mux := http.NewServeMux()
-	mux.Handle("POST /{worker}/{instance}", g)
-	mux.HandleFunc("GET /poll/{id}", g.poll)
-	server := httptest.NewServer(mux)
+	server := httptest.NewServer(routes(g))
 	t.Cleanup(func() {
 		server.Close()
 		g.calls.Wait()

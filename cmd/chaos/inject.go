@@ -51,10 +51,13 @@ func (w *world) inject(ctx, load context.Context, f fault.Planned, r *rand.Rand)
 		w.store.ageLeases(load)
 	case fault.APIFreeze, fault.WorkerFreeze, fault.WorkerSleep:
 		w.freeze(load, f.Target, f.Length)
-	case fault.GatewayTimeout, fault.GatewayRefuse, fault.GatewayLose, fault.GatewayPage:
+	case fault.GatewayTimeout, fault.GatewayRefuse, fault.GatewayLose, fault.GatewayPage, fault.LookSlow, fault.LookTalk, fault.LookLie:
 		defer w.gateway.be(f.Kind)()
 		harness.Pause(load, f.Length)
-	case fault.PlaneSlow, fault.PlaneTalk:
+	case fault.LookKill:
+		defer w.gateway.arm(f.Target, func() { w.killLooking(f.Target) }, r.IntN(2) == 0)()
+		harness.Pause(load, f.Length)
+	case fault.PlaneSlow, fault.PlaneTalk, fault.PlaneLie, fault.LookLate:
 		defer w.gateway.plane.be(f.Kind)()
 		harness.Pause(load, f.Length)
 	case fault.WorkerClock, fault.APIClock, fault.RedisClock:
@@ -85,6 +88,13 @@ func (w *world) inject(ctx, load context.Context, f fault.Planned, r *rand.Rand)
 		err = w.links[f.Target].fault(ctx, load, f)
 	}
 	return err
+}
+
+// killLooking kills a worker in the moment in which it looks.
+func (w *world) killLooking(worker string) {
+	now := w.rec.Now()
+	w.processes[worker].signal(syscall.SIGKILL)
+	w.rec.Add(history.Event{Kind: history.Fault, Fault: fault.WorkerKill, Target: worker, Begin: now, End: w.rec.Now()})
 }
 
 // freeze stops a process for a while.

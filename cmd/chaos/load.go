@@ -37,14 +37,16 @@ type caller struct {
 
 	mu      sync.Mutex
 	rand    *rand.Rand
-	jobs    []string        // acknowledged ones
-	tried   map[string]bool // every job that a request may have made
-	batches []client.Batch  // all that were sent, with their keys
-	open    []openJob       // the last ones that were accepted
+	jobs    []string           // acknowledged ones
+	tried   map[string]bool    // every job that a request may have made
+	sent    map[string]bool    // every batch, with its key
+	use     func(ids []string) // is told that phones are used again, because somebody wants them reset
+	batches []client.Batch     // all that were sent, with their keys
+	open    []openJob          // the last ones that were accepted
 }
 
 func newCaller(rec *history.Recorder, r *rand.Rand, token string, servers []string) (*caller, error) {
-	c := &caller{rec: rec, rand: r, tried: map[string]bool{}, servers: servers, token: token, http: &http.Client{Transport: &http.Transport{}}}
+	c := &caller{rec: rec, rand: r, tried: map[string]bool{}, sent: map[string]bool{}, use: func([]string) {}, servers: servers, token: token, http: &http.Client{Transport: &http.Transport{}}}
 	for _, server := range servers {
 		one, err := client.New(server, token)
 		if err != nil {
@@ -171,6 +173,9 @@ func (c *caller) submit(ctx context.Context, batch client.Batch) error {
 	if !batch.NotBefore.IsZero() {
 		e.NotBefore = batch.NotBefore.Sub(c.rec.Start)
 	}
+	if c.isNew(e) {
+		c.use(e.Instances)
+	}
 	accepted, err := c.clients[c.pick()].Submit(ctx, batch)
 	e.End, e.Job = c.rec.Now(), accepted.JobID
 	c.mu.Lock()
@@ -191,6 +196,16 @@ func (c *caller) submit(ctx context.Context, batch client.Batch) error {
 	}
 	c.rec.Add(e)
 	return err
+}
+
+// isNew reports whether a submit was not sent before.
+func (c *caller) isNew(e history.Event) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	what := fmt.Sprint(e.Key, e.Instances)
+	sent := c.sent[what]
+	c.sent[what] = true
+	return !sent
 }
 
 // unique is what the service makes of a list: repeats are one item.

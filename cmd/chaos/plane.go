@@ -19,6 +19,7 @@ type plane struct {
 	rec        *history.Recorder
 	repeatable bool // it honours keys
 	moods      moods
+	sights     *sights // what looks see; nil: nobody looks
 
 	mu     sync.Mutex
 	rand   *rand.Rand
@@ -49,6 +50,7 @@ func drawMoods(r *rand.Rand) moods {
 const (
 	slowShare   = 0.08
 	strangeTalk = 0.4
+	lyingShare  = 0.4
 )
 
 // reset is one reset of a phone, or what fails to become one.
@@ -93,6 +95,11 @@ func (p *plane) begin(key, instance string) *reset {
 	}
 	p.resets[mine.id] = mine
 	latency, answer := p.draw(instance)
+	if p.sights != nil && answer == history.Success && p.moody[fault.PlaneLie] > 0 && p.rand.Float64() < lyingShare {
+		answer = history.Lie
+	}
+	p.sights.begin(instance, answer)
+	late := p.moody[fault.LookLate] > 0
 	if p.moody[fault.PlaneTalk] > 0 && p.rand.Float64() < strangeTalk {
 		mine.dialect, latency = drawDialect(p.rand, answer, latency)
 	}
@@ -102,6 +109,7 @@ func (p *plane) begin(key, instance string) *reset {
 		case <-p.interrupted:
 		}
 		mine.answer, mine.end = answer, p.rec.Now()
+		p.sights.end(instance, answer, late)
 		close(mine.done)
 	})
 	return mine

@@ -13,7 +13,9 @@ import (
 
 // startReceiver serves the receiver of the tenant's webhooks. It takes them all.
 func (w *world) startReceiver(ctx context.Context, later func(func())) (err error) {
-	w.receiver, err = serve(ctx, map[string]http.HandlerFunc{"POST /": w.receive}, later)
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /", w.receive)
+	w.receiver, err = serve(ctx, mux, later)
 	return err
 }
 

@@ -53,6 +53,8 @@ type character struct {
 	slots          int           // --driver-concurrency; 0 = as many as --concurrency
 	giveUpAfter    time.Duration // 0 = longer than the run
 	rate           int           // instances per second
+	looks          bool          // the workers look afterwards
+	lookPatience   time.Duration
 }
 
 // draw draws the character of a run. Of many kinds of faults, those that change all of it
@@ -61,7 +63,7 @@ func (p plan) draw(r *rand.Rand) character {
 	wanted := func(kind fault.Kind) bool { return p.has(kind) && (len(p.faults) < few || r.IntN(3) == 0) }
 	c := character{
 		apis: 1 + r.IntN(2), workers: 2 + r.IntN(2), rate: 100 + r.IntN(200),
-		repeatable: p.seed%2 == 0, attemptTimeout: 5 * time.Second,
+		repeatable: p.seed%2 == 0, looks: p.seed/2%2 == 1, attemptTimeout: 5 * time.Second,
 	}
 	if slices.ContainsFunc(p.faults, func(k fault.Kind) bool { return k == fault.PlaneSlow || k == fault.GatewayLose || k == fault.PlaneTalk }) {
 		// Attempts take their whole time, and instances stay locked.
@@ -75,6 +77,9 @@ func (p plan) draw(r *rand.Rand) character {
 	}
 	if wanted(fault.GiveUp) {
 		c.giveUpAfter = 20 * time.Second
+	}
+	if c.looks { // most attempts can look to the end of it
+		c.lookPatience = min(c.attemptTimeout/3, 3*time.Second)
 	}
 	return c
 }
@@ -133,7 +138,7 @@ func run(ctx context.Context, p plan) (res result, err error) {
 		}
 		res.history = history.Run{
 			Start: w.rec.Start, Forgets: p.setup.forgets(), MaxAttempts: maxAttempts, AttemptTimeout: w.attemptTimeout,
-			Repeatable: w.repeatable, GiveUpAfter: w.giveUpAfter, Events: w.rec.Events(),
+			Repeatable: w.repeatable, Looks: w.looks, LookPatience: w.lookPatience, GiveUpAfter: w.giveUpAfter, Events: w.rec.Events(),
 		}
 		if w.has(fault.RedisClock) {
 			res.history.Skew = redisSkew
@@ -145,7 +150,10 @@ func run(ctx context.Context, p plan) (res result, err error) {
 	if err := w.startAll(ctx, interrupted, later); err != nil {
 		return res, err
 	}
-	faults := fault.Schedule(r, p.duration, p.faults, map[string][]string{
+	if !w.looks {
+		w.faults = slices.DeleteFunc(slices.Clone(w.faults), func(k fault.Kind) bool { return slices.Contains(fault.Looking(), k) })
+	}
+	faults := fault.Schedule(r, p.duration, w.faults, map[string][]string{
 		"api": w.apis, "worker": w.workers, "link": slices.Sorted(maps.Keys(w.links)),
 		"api's clock": w.apis, "worker's clock": w.workers,
 	})
@@ -176,6 +184,13 @@ func (w *world) startAll(ctx context.Context, interrupted <-chan struct{}, later
 	}
 	plane := newPlane(w.rec, rand.New(rand.NewPCG(w.seed, 1)), w.repeatable)
 	plane.interrupted = interrupted
+	able, err := w.canLook(ctx)
+	if err != nil {
+		return err
+	}
+	if w.looks = w.looks && able; w.looks {
+		plane.sights = newSights(w.rec, rand.New(rand.NewPCG(w.seed, 5)), w.lookPatience)
+	}
 	if !w.has(fault.PlaneSlow) {
 		plane.moods.hanging = 0
 	}

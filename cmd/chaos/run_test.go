@@ -25,6 +25,9 @@ func TestTheCharacterOfARunFollowsFromItsSeed(t *testing.T) {
 		if c.repeatable != (seed%2 == 0) {
 			t.Errorf("seed %d: keys are honoured: %t", seed, c.repeatable)
 		}
+		if looks := seed%4 >= 2; c.looks != looks || looks && (c.lookPatience <= 0 || c.lookPatience > c.attemptTimeout/2) {
+			t.Errorf("seed %d: the workers look: %t, for %s", seed, c.looks, c.lookPatience)
+		}
 		if c.slots > 0 {
 			slots++
 		}

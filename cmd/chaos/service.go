@@ -22,10 +22,7 @@ func (w *world) startPlane(ctx context.Context, g *gateway, later func(func())) 
 		g.calls.Wait()
 		g.plane.under.Wait()
 	})
-	address, err := serve(ctx, map[string]http.HandlerFunc{
-		"POST /{worker}/{instance}": g.ServeHTTP,
-		"GET /poll/{id}":            g.poll,
-	}, later)
+	address, err := serve(ctx, routes(g), later)
 	if err != nil {
 		return err
 	}
@@ -33,17 +30,22 @@ func (w *world) startPlane(ctx context.Context, g *gateway, later func(func())) 
 	return w.openLink(fault.WorkerToUpstream, address, later)
 }
 
-// serve serves patterns on an address of its own.
-func serve(ctx context.Context, routes map[string]http.HandlerFunc, later func(func())) (address string, err error) {
+// routes are what the gateway takes.
+func routes(g *gateway) *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.Handle("POST /{worker}/{instance}", g)
+	mux.HandleFunc("GET /poll/{id}", g.poll)
+	mux.HandleFunc("GET /{worker}/{instance}/state", g.look)
+	return mux
+}
+
+// serve serves a handler on an address of its own.
+func serve(ctx context.Context, h http.Handler, later func(func())) (address string, err error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}
-	mux := http.NewServeMux()
-	for pattern, h := range routes {
-		mux.Handle(pattern, h)
-	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	later(func() {
@@ -109,6 +111,9 @@ func (w *world) startService(ctx context.Context, r *rand.Rand, later func(func(
 		if w.repeatable {
 			args = append(args, "--driver-idempotent")
 		}
+		if w.looks {
+			args = append(args, "--driver-look-url", "http://"+w.links[fault.WorkerToUpstream].addr()+"/"+name+"/{instance_id}/state", "--look-patience", w.lookPatience.String())
+		}
 		if w.slots > 0 {
 			args = append(args, "--driver-concurrency", strconv.Itoa(w.slots))
 		}
@@ -119,6 +124,9 @@ func (w *world) startService(ctx context.Context, r *rand.Rand, later func(func(
 	}
 	if w.caller, err = newCaller(w.rec, r, token, servers); err != nil {
 		return err
+	}
+	if w.looks {
+		w.caller.use = w.gateway.plane.sights.use
 	}
 	later(w.caller.close)
 	return w.healthy(ctx)
@@ -216,6 +224,12 @@ func (w *world) addToken(ctx context.Context) (token, id string, err error) {
 		}
 	}
 	return "", "", fmt.Errorf("batchreset token add does not name the token's ID: %s", said)
+}
+
+// canLook reports whether the binary's workers can look: an older one's cannot.
+func (w *world) canLook(ctx context.Context) (bool, error) {
+	help, _, err := harness.Run(ctx, w.binary, "worker", "--help")
+	return strings.Contains(help, "--driver-look-url "), err
 }
 
 // liftLimits takes away what would refuse the load: the binary may have defaults.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,7 +27,7 @@ type simLink struct {
 
 	mu      sync.Mutex
 	seen    map[string]int // how often something was carried
-	conns   map[*simWire]bool
+	conns   []*simWire
 	dead    bool          // its process is: nothing gets out any more
 	cut     time.Duration // nothing gets through until then, and what was sent comes late
 	trouble float64       // share of requests that something happens to
@@ -43,7 +44,7 @@ type simWire struct {
 var errNoRedis = errors.New("simulated: connection refused")
 
 func (w *simWorld) newLink(name string, trouble float64) *simLink {
-	l := &simLink{w: w, name: name, seen: map[string]int{}, conns: map[*simWire]bool{}, trouble: trouble}
+	l := &simLink{w: w, name: name, seen: map[string]int{}, trouble: trouble}
 	w.mu.Lock()
 	w.links = append(w.links, l)
 	w.mu.Unlock()
@@ -65,7 +66,7 @@ func (l *simLink) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	client, middle := net.Pipe()
 	c := &simWire{link: l, client: middle, server: server}
 	l.mu.Lock()
-	l.conns[c] = true
+	l.conns = append(l.conns, c)
 	l.mu.Unlock()
 	l.w.all.Go(c.requests)
 	l.w.all.Go(c.answers)
@@ -155,9 +156,12 @@ func (c *simWire) requests() {
 	}
 }
 
+// send gives a request to Redis. When it returns, Redis has done it and its answer is on its way
+// back: whoever hung up in the same moment would race with that.
 func (c *simWire) send(request []byte) bool {
 	c.link.w.setClock()
 	_, err := c.server.Write(request)
+	faketime.Pass(time.Nanosecond)
 	return err == nil
 }
 
@@ -194,7 +198,7 @@ func (c *simWire) hangUp() {
 	_, _ = c.client.Close(), c.server.Close()
 	c.link.mu.Lock()
 	defer c.link.mu.Unlock()
-	delete(c.link.conns, c)
+	c.link.conns = slices.DeleteFunc(c.link.conns, func(other *simWire) bool { return other == c })
 }
 
 // apart does a request whose caller is not there any more.
@@ -228,7 +232,7 @@ func (l *simLink) breakDown(how func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	how()
-	for c := range l.conns {
+	for _, c := range l.conns { // in the order in which they were made
 		_ = c.client.Close()
 	}
 }

@@ -27,6 +27,7 @@ type simPlane struct {
 	failing    float64 // share of resets that fail
 	trouble    float64 // share of calls that the gateway or the network spoils
 	fates      []simFate
+	looks      *simSights // nil: nobody can look
 
 	mu     sync.Mutex
 	rand   *rand.Rand
@@ -78,6 +79,8 @@ func (p *simPlane) draw() (fate simFate, there, back, length time.Duration, answ
 		answer = history.Refusal
 	case what < p.failing:
 		answer = history.Failure
+	case p.looks != nil && p.rand.Float64() < p.looks.lying:
+		answer = history.Lie
 	}
 	if p.rand.Float64() < p.trouble {
 		fate = p.fates[p.rand.IntN(len(p.fates))]
@@ -99,10 +102,12 @@ func (p *simPlane) reset(e history.Event, length time.Duration, answer string) *
 	if r == nil || !p.idempotent {
 		r = &simReset{id: fmt.Sprintf("op-%d", len(p.resets)), done: make(chan struct{})}
 		p.resets[e.Key], p.resets[r.id] = r, r
+		p.under(e.Instance, answer)
 		p.w.all.Go(func() {
 			faketime.Pass(length)
 			p.mu.Lock()
 			r.answer = answer
+			p.ended(e.Instance, answer)
 			p.mu.Unlock()
 			close(r.done)
 		})
@@ -124,7 +129,7 @@ func (p *simPlane) record(c *simCall) {
 	p.w.rec.Add(c.e)
 }
 
-var statusOf = map[string]int{history.Success: http.StatusOK, history.Failure: http.StatusServiceUnavailable, history.Refusal: http.StatusNotFound}
+var statusOf = map[string]int{history.Success: http.StatusOK, history.Lie: http.StatusOK, history.Failure: http.StatusServiceUnavailable, history.Refusal: http.StatusNotFound}
 
 // leave notes that nobody waits for a call any more.
 func (p *simPlane) leave(c *simCall) {
@@ -143,6 +148,9 @@ func (p *simPlane) repair() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.trouble = 0
+	if p.looks != nil {
+		p.looks.trouble = 0
+	}
 }
 
 // simDriver is the driver in one worker process.
@@ -161,7 +169,7 @@ func (d *simDriver) Reset(ctx context.Context, a worker.Attempt) error {
 	if a.Checkpoint != "" {
 		return d.poll(ctx, a.Checkpoint, true)
 	}
-	if a.Ambiguous && !d.idempotent {
+	if a.Ambiguous && !d.idempotent && d.looks == nil { // who looks decides for the driver
 		return errInDoubt
 	}
 	if err := a.MaySend(); err != nil {

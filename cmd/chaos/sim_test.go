@@ -53,7 +53,7 @@ func TestSimulation(t *testing.T) {
 		}
 	}
 	t.Logf("%d seeds, %.0f seeds a minute; they met %v", n, float64(n)/time.Since(start).Minutes(), met)
-	for _, what := range []string{"call", "call gone", "call turned", "read", "told", "item succeeded", "item failed", "item unknown", "item cancelled"} {
+	for _, what := range []string{"call", "call gone", "call turned", "call lie", "look initial", "look not initial", "look ", "read", "told", "item succeeded", "item failed", "item unknown", "item cancelled"} {
 		if n >= 20 && met[what] == 0 {
 			t.Errorf("no seed has met: %s", what)
 		}
@@ -86,6 +86,12 @@ func (s simulation) count(met map[string]int) {
 		if e.Kind == history.Call && e.Answer == history.TurnedAway {
 			met["call turned"]++
 		}
+		if e.Kind == history.Call && e.Answer == history.Lie {
+			met["call lie"]++
+		}
+		if e.Kind == history.Look {
+			met["look "+e.Answer]++
+		}
 	}
 	for item := range history.LastItems(s.Run) {
 		met["item "+item.State]++
@@ -108,6 +114,7 @@ func (s simulation) tell(seed uint64, vs []history.Violation) string {
 // wakes goroutines in random order, it could not: hence the build tag of these files.
 func TestASeedIsAHistory(t *testing.T) {
 	wire.LogTo(slog.New(slog.DiscardHandler))
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // its goroutines would come in between
 	for seed := uint64(1); seed <= 4; seed++ {
 		first, again := simulate(t, seed), simulate(t, seed)
 		for i := range max(len(first.Events), len(again.Events)) {

@@ -161,7 +161,7 @@ func (w *simWorld) open(l *simLink) *redisdb.DB {
 // The faults that a seed may have; each has some of them.
 var simFaults = []string{
 	"kill", "stop", "cut", "cancel", "retry", "halt", "protect", "clock", "network", "plane",
-	"early", "recover", "lost", "twin", "remove", "delist",
+	"early", "recover", "lost", "twin", "remove", "delist", "look",
 }
 
 const (
@@ -189,6 +189,9 @@ func simulate(t *testing.T, seed uint64) (s simulation) {
 				GiveUpAfter: w.opts.GiveUpAfter, Skew: w.most, Events: w.rec.Events(),
 			},
 			steps: w.steps,
+		}
+		if looks := w.plane.looks; looks != nil {
+			s.Looks, s.LookPatience = true, looks.patience
 		}
 	})
 	return s
@@ -221,6 +224,7 @@ func (w *simWorld) run() {
 	if w.on("plane") {
 		w.plane.spoil()
 	}
+	w.plane.looks = w.drawSights()
 	w.watcher = w.open(w.newLink("watcher", 0))
 	w.redis.Server().SetPreHook(w.replicas)
 	w.mustDo("add endpoint", func(ctx context.Context) error {
@@ -273,7 +277,13 @@ func (w *simWorld) start(p *simProcess, trouble float64) {
 	db := w.open(l)
 	log := slog.New(slog.DiscardHandler)
 	queues := func(context.Context) ([]string, error) { return []string{resetQueue}, nil }
-	driver := worker.NewUpstream(&simDriver{w.plane, l}, worker.UpstreamConfig{Concurrency: w.slots}, log)
+	plain := &simDriver{w.plane, l}
+	var driver worker.Driver = plain
+	patience := time.Duration(0)
+	if w.plane.looks != nil {
+		driver, patience = simLooker{plain}, w.plane.looks.patience
+	}
+	driver = worker.NewUpstream(driver, worker.UpstreamConfig{Concurrency: w.slots}, log)
 	skew := time.Duration(0)
 	if w.on("recover") {
 		skew = rand1(w.rand, 200*time.Second) - 100*time.Second
@@ -282,7 +292,7 @@ func (w *simWorld) start(p *simProcess, trouble float64) {
 	sweeping := simSweepStore{db.Sweep, db.Notices, w}
 	wk, err := worker.New(worker.Config{
 		QueuesOf: func(ctx context.Context, _ string) ([]string, error) { return queues(ctx) }, Concurrency: 1 + w.rand.IntN(4), Lanes: 1, MaxAttempts: simMaxAttempts, AttemptTimeout: simTimeout,
-		ShutdownTimeout: time.Second,
+		ShutdownTimeout: time.Second, LookPatience: patience,
 	}, simStoreOf(db), driver, w.queue.newServer(l, skew), log)
 	if err != nil {
 		w.t.Fatal(err)
@@ -316,6 +326,7 @@ func (w *simWorld) story(length time.Duration, trouble float64) {
 	w.submit(instances)
 	for w.now() < length {
 		faketime.Pass(rand1(w.rand, 4*time.Second))
+		w.revive(trouble)
 		p := w.workers[w.rand.IntN(len(w.workers))]
 		for range 3 { // what is idle is of less interest
 			if w.queue.atWork(p.link) {
@@ -505,6 +516,7 @@ func (w *simWorld) submit(instances []string) {
 	}
 	if w.keys[e.Key] == nil {
 		w.keys[e.Key] = e.Instances
+		w.plane.use(e.Instances)
 		w.jobs = append(w.jobs, e.Tried())
 	}
 	db := w.api.db
@@ -663,6 +675,7 @@ func (w *simWorld) heal() {
 		l.repair()
 	}
 	w.plane.repair()
+	w.revive(0)
 	faketime.Pass(time.Minute) // halts and protections end, what was late has come
 	w.note("everything is repaired")
 }

@@ -45,6 +45,8 @@
 // With [Config.LookURL] the driver is [Looking]: a GET of that URL says whether an instance is in its
 // initial state, as {"initial":true|false,"evidence":…}. Evidence is text, or any other JSON.
 // An answer that is not a 200, not JSON, cut off, without initial, or with other fields says nothing.
+// While a reset is under way or waits for its turn, initial must be false: where the answer to a
+// POST was lost, true ends the doubt, also if the instance was not used since an earlier wipe.
 //
 // # Words
 //

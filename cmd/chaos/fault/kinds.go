@@ -38,6 +38,14 @@ const (
 	PlaneSlow      Kind = "plane-slow"      // some resets take 10 to 30 s; without this kind none takes more than 4 s
 	PlaneTalk      Kind = "plane-talk"      // resets are polled, or fail under 200, in many words
 
+	// Those of runs in which the workers look.
+	PlaneLie Kind = "plane-lie" // resets are called done that wipe nothing
+	LookLate Kind = "look-late" // looks do not show a wipe at once, some for longer than anybody waits
+	LookSlow Kind = "look-slow" // looks are answered after up to 8 s with what was true at first
+	LookTalk Kind = "look-talk" // looks are answered with what nobody understands
+	LookLie  Kind = "look-lie"  // looks call phones initial that are not
+	LookKill Kind = "look-kill" // SIGKILL of the worker when it looks: before the answer, or right after it
+
 	Protect  Kind = "protect"   // instances of a job under way are protected for a while
 	Move     Kind = "move"      // they are given to another tenant for a while
 	Brake    Kind = "brake"     // Redis is filled up, and an operator stops everything that can be stopped
@@ -50,6 +58,9 @@ const (
 
 // conditions are what a run has from its start to its end, or not.
 var conditions = []Kind{FewSlots, GiveUp}
+
+// Looking are the kinds that only runs have in which the workers look.
+func Looking() []Kind { return []Kind{PlaneLie, LookLate, LookSlow, LookTalk, LookLie, LookKill} }
 
 // The links that can be cut, stalled or delayed. Those to Redis exist if it is one
 // server: replicas and Cluster nodes tell clients their own addresses.

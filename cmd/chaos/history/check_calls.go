@@ -104,7 +104,7 @@ func (f facts) checkI10CrashesAreNoFailures() (vs []Violation) {
 		for _, c := range calls {
 			// A worker that is killed after the answer may have written the failure down before, and
 			// its write may have come late: it may count.
-			if c.Answer == Failure && !c.Gone || !f.killed(c.Worker, c.Begin, c.End) {
+			if (c.Answer == Failure || f.refuted(c)) && !c.Gone || !f.killed(c.Worker, c.Begin, c.End) {
 				failures++
 			}
 		}

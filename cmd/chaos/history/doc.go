@@ -29,8 +29,15 @@
 //   - I11: no call is sent for a phone that is protected or another tenant's, for a job
 //     that was cancelled, before its not_before, or after --give-up-after.
 //   - I12: no item fails or is cancelled while a call of it is under way, or although one
-//     has succeeded, unless a retry was asked for.
+//     has succeeded, unless a retry was asked for. Where the workers look, a phone is not wiped
+//     twice for an item, unless a retry was asked for, or a look between the two wipes said
+//     that the phone is not in its initial state, and that was true or --look-patience was over.
 //   - I13: nobody is told that an item succeeded before a reset of it has ended well.
+//     Where the workers look, nobody is told so unless the look that the record has as its
+//     evidence said that the phone is in its initial state, and, if that was true, the phone
+//     was wiped since the job was submitted. Evidence is what was said at the last look of
+//     its attempt. An item whose reset was called done and wiped nothing does not succeed:
+//     if that call was its last one it fails with RESET.1010, or is unknown.
 //   - I14: a batch whose names are repeated or misspelled resets nothing that it does not
 //     name in every reading.
 //   - I15: while Redis is full, halt, cancel, protect and revoke work at the first try, and
@@ -55,6 +62,8 @@
 //
 // A call may come up to a second after it was sent, and later while the link to the
 // gateway is disturbed. A worker that is killed or frozen may have announced one call that
-// it did not make: that is one unknown item for each of them. What stops something may fail
+// it did not make: that is one unknown item for each of them. Nobody can see through a look that
+// calls a phone initial which is not: then the record has what was said, and no more is
+// promised. A wipe that does not show may fail its item. What stops something may fail
 // while Redis or the api is not there at all, or was not 5 s before.
 package history

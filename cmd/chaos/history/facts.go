@@ -41,12 +41,14 @@ type facts struct {
 	told       map[string][]Event // by job
 	byInstance map[string][]Event // calls
 	byItem     map[string][]Event // calls
+	looks      map[string][]Event // by instance
+	evidence   map[string]Event   // looks by their evidence
 }
 
 func index(h Run) facts {
 	f := facts{
 		Run: h, frees: map[string][]Event{}, reads: map[string][]Event{}, told: map[string][]Event{},
-		byInstance: map[string][]Event{}, byItem: map[string][]Event{},
+		byInstance: map[string][]Event{}, byItem: map[string][]Event{}, looks: map[string][]Event{}, evidence: map[string]Event{},
 	}
 	f.Events = slices.Clone(h.Events)
 	slices.SortStableFunc(f.Events, func(a, b Event) int { return cmp.Compare(a.Begin, b.Begin) })
@@ -73,6 +75,9 @@ func index(h Run) facts {
 			f.told[e.Job] = append(f.told[e.Job], e)
 		case Read:
 			f.reads[e.Job] = append(f.reads[e.Job], e)
+		case Look:
+			f.looks[e.Instance] = append(f.looks[e.Instance], e)
+			f.evidence[e.Evidence] = e
 		case Call:
 			f.byInstance[e.Instance] = append(f.byInstance[e.Instance], e)
 			f.byItem[e.Item] = append(f.byItem[e.Item], e)
@@ -175,7 +180,11 @@ func (f facts) jobStory(job string) []Event {
 // itemStory is what is known of an item: the records are cut down to it.
 func (f facts) itemStory(item string) []Event {
 	job, _, _ := tasks.ParseItemID(item)
-	story := f.story(func(e Event) bool { return e.Job == job || e.Item == item })
+	calls := f.byItem[item]
+	looked := func(e Event) bool {
+		return e.Kind == Look && len(calls) > 0 && e.Instance == calls[0].Instance && e.Begin >= calls[0].Begin
+	}
+	story := f.story(func(e Event) bool { return e.Job == job || e.Item == item || looked(e) })
 	for i, e := range story {
 		if e.Record == nil {
 			continue

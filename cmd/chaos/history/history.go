@@ -25,6 +25,7 @@ const (
 	Cancel Kind = "cancel" // the api was asked to cancel a job
 	Retry  Kind = "retry"  // the api was asked to retry a job
 	Call   Kind = "call"   // the control plane was asked for a reset
+	Look   Kind = "look"   // the control plane was asked what state an instance is in
 	Told   Kind = "told"   // a webhook said that a job has ended
 	Fault  Kind = "fault"  // the harness broke something, and repaired it
 
@@ -41,6 +42,13 @@ const (
 	Failure    = "failure" // worth a retry
 	Refusal    = "refusal" // not worth a retry
 	TurnedAway = "turned"  // the gateway answered by itself: nothing was reset
+	Lie        = "lie"     // it was called done, and nothing was reset
+)
+
+// Answers of the control plane to a look; none if it was not answered in these words.
+const (
+	SaidInitial    = "initial"
+	SaidNotInitial = "not initial"
 )
 
 const (
@@ -87,6 +95,11 @@ type Event struct {
 	Answer string `json:"answer,omitempty"`
 	Gone   bool   `json:"gone,omitempty"`
 
+	// Evidence is what a look was answered beside its Answer, a text of its own for each look, and
+	// Initial what is true: whether the instance was in its initial state when it was looked at.
+	Evidence string `json:"evidence,omitempty"`
+	Initial  bool   `json:"initial,omitempty"`
+
 	// A fault's.
 	Fault  fault.Kind `json:"fault,omitempty"`
 	Target string     `json:"target,omitempty"`
@@ -111,6 +124,11 @@ func (e Event) String() string {
 		if e.Gone {
 			b.WriteString(", the worker had gone")
 		}
+	case Look:
+		fmt.Fprintf(&b, "%s by %s, %s: said %q, initial is %t, told %d", e.Instance, e.Worker, e.Evidence, e.Answer, e.Initial, e.Status)
+		if e.Gone {
+			b.WriteString(", the worker had gone")
+		}
 	case Fault:
 		fmt.Fprintf(&b, "%s %s", e.Fault, e.Target)
 	case Read:
@@ -120,7 +138,7 @@ func (e Event) String() string {
 		}
 		fmt.Fprintf(&b, "%s: %s, %d items, %+v", e.Job, e.Record.State, e.Record.Total, e.Record.Counts)
 		for _, it := range e.Record.Items {
-			fmt.Fprintf(&b, "\n%33s%s %s: %s, %d attempts %s", "", it.ItemID, it.InstanceID, it.State, it.Attempts, it.Code)
+			fmt.Fprintf(&b, "\n%33s%s %s: %s, %d attempts %s %s", "", it.ItemID, it.InstanceID, it.State, it.Attempts, it.Code, it.Evidence)
 		}
 	case Told:
 		fmt.Fprintf(&b, "%s: %s since %s", e.Key, e.Record.State, e.Record.FinishedAt.Format(time.RFC3339Nano))
@@ -145,7 +163,12 @@ type Run struct {
 	MaxAttempts    int           // the workers' --max-attempts
 	AttemptTimeout time.Duration // of the workers; 0 = not known
 	// Repeatable says that the control plane does calls with one key only once.
-	Repeatable  bool
+	Repeatable bool
+	// Looks says that the driver looks, and LookPatience for how long. A phone is used again when a
+	// job is submitted that names it.
+	Looks        bool
+	LookPatience time.Duration
+
 	GiveUpAfter time.Duration // the api's --give-up-after; 0 = longer than the run
 	// Skew is how far Redis's clocks may be from the harness's.
 	Skew   time.Duration

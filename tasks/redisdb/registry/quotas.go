@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -208,7 +210,7 @@ func (q *Quotas) recountNow(ctx context.Context, tenant string) error {
 func (q *Quotas) recountJobs(ctx context.Context, tenant string, held map[string]string) error {
 	pipe := q.redis.Pipeline()
 	left := make(map[string]*redis.SliceCmd, len(held))
-	for job := range held {
+	for _, job := range slices.Sorted(maps.Keys(held)) {
 		left[job] = pipe.HMGet(ctx, codec.JobKey(job), "left")
 	}
 	now := pipe.Time(ctx)
@@ -217,7 +219,8 @@ func (q *Quotas) recountJobs(ctx context.Context, tenant string, held map[string
 		return err
 	}
 	var changed []any
-	for job, was := range held {
+	for _, job := range slices.Sorted(maps.Keys(held)) {
+		was := held[job]
 		if err := left[job].Err(); wire.Answered(err) {
 			continue // what cannot be read counts as open
 		} else if err != nil {

@@ -3,6 +3,8 @@ package views
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -89,8 +91,8 @@ func (a *Activity) Flush(ctx context.Context) {
 	}
 	key := activityKey(now.Unix() / 60)
 	pipe := a.redis.Pipeline()
-	for name, n := range done {
-		pipe.HIncrBy(ctx, key, name, n)
+	for _, name := range slices.Sorted(maps.Keys(done)) {
+		pipe.HIncrBy(ctx, key, name, done[name])
 	}
 	pipe.Expire(ctx, key, activityKept)
 	_, _ = pipe.Exec(ctx)

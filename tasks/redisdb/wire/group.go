@@ -42,6 +42,7 @@ type group struct {
 	size  int
 	cmds  []redis.Cmder
 	items map[Many][]*item
+	order []Many        // of items: chance has no part in what is sent
 	done  chan struct{} // closed when every answer is there
 	err   error         // nothing was sent
 }
@@ -75,7 +76,13 @@ func (c *grouped) do(ctx context.Context, cmd redis.Cmder) error {
 // be on one node.
 func (c *grouped) run(ctx context.Context, script Many, keys []string, args []any) (any, error) {
 	it := &item{keys: keys, args: args}
-	if err := c.join(ctx, func(g *group) { g.items[script] = append(g.items[script], it) }); err != nil {
+	add := func(g *group) {
+		if g.items[script] == nil {
+			g.order = append(g.order, script)
+		}
+		g.items[script] = append(g.items[script], it)
+	}
+	if err := c.join(ctx, add); err != nil {
 		return nil, err
 	}
 	return it.answer, it.err
@@ -151,8 +158,8 @@ func (c *grouped) send(ctx context.Context, g *group) {
 	pipe := c.Pipeline()
 	_ = pipe.BatchProcess(ctx, g.cmds...) // only queues
 	var runs []*manyRun
-	for many, items := range g.items {
-		r := newManyRun(many.script, items)
+	for _, many := range g.order {
+		r := newManyRun(many.script, g.items[many])
 		r.cmd = evalSha(ctx, many.Hash(), r.keys, r.args)
 		_ = pipe.Process(ctx, r.cmd)
 		runs = append(runs, r)
