@@ -1,0 +1,151 @@
+package redisdb_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+)
+
+func ofRun(n int, key string) tasks.RunSubmission {
+	s := tasks.RunSubmission{Tenant: "acme", IdempotencyKey: key, AllowUnregistered: true, Options: tasks.RunOptions{MaxParallel: 64}, Labels: map[string]string{"site": "lab"}}
+	for i := range n {
+		s.InstanceIDs = append(s.InstanceIDs, fmt.Sprintf("phone-%d", i))
+	}
+	return s
+}
+
+func TestARunIsMadeOnce(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		s := ofRun(1000, "k")
+		s.By, s.From, s.Reason = "token 7", "192.0.2.1", "recall"
+		ids := make([]string, 8)
+		var all sync.WaitGroup
+		for i := range ids {
+			all.Go(func() {
+				run, err := w.db.Runs.Create(t.Context(), s)
+				if err != nil {
+					t.Error(err)
+				}
+				ids[i] = run.ID
+			})
+		}
+		all.Wait()
+		if slices.Sort(ids); ids[0] != ids[len(ids)-1] || ids[0] != s.RunID() {
+			t.Errorf("runs %v", ids)
+		}
+		run, err := w.db.Runs.Run(t.Context(), ids[0])
+		if err != nil || run.Total != 1000 || run.Counts.Pending != 1000 || run.Parts != 32 || run.State != tasks.RunRunning || run.By != "token 7" || run.From != "192.0.2.1" {
+			t.Errorf("run %+v, %v", run, err)
+		}
+		if keys := w.rdb.Keys(t.Context(), "reset:run:*").Val(); len(keys) != 2 {
+			t.Errorf("keys %v", keys)
+		}
+		var listed []string
+		if err := w.db.Runs.Instances(t.Context(), run, func(in tasks.RunInstance) error {
+			listed = append(listed, in.Item.InstanceID)
+			return nil
+		}); err != nil || !slices.Equal(listed, s.InstanceIDs) {
+			t.Errorf("%d instances, %v", len(listed), err)
+		}
+		trail := w.trail(t, tasks.AuditFilter{Action: tasks.ActionRun})
+		for _, e := range trail {
+			if e.Run != run.ID || e.List != tasks.ListHash(s.InstanceIDs) || e.Detail != "1000 instances" || e.Reason != "recall" {
+				t.Errorf("entry %+v", e)
+			}
+		}
+		if len(trail) == 0 {
+			t.Error("no entry")
+		}
+		s.InstanceIDs = s.InstanceIDs[1:]
+		if _, err := w.db.Runs.Create(t.Context(), s); tasks.CodeOf(err) != tasks.KeyReused {
+			t.Errorf("another list under the same key: %v", err)
+		}
+		if _, err := w.db.Runs.Run(t.Context(), tasks.NewJobID()); !errors.Is(err, tasks.RunGone) {
+			t.Errorf("no run: %v", err)
+		}
+	})
+}
+
+func TestRunsAreListedNewestFirst(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		var made []string
+		for n := range 7 {
+			s := ofRun(1, "")
+			if n%2 == 1 {
+				s.Labels = nil
+			}
+			run, err := w.db.Runs.Create(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Their times differ, whatever the resolution of a clock.
+			w.rdb.ZIncrBy(t.Context(), "reset:runs:{acme}", float64(n), run.ID)
+			made = append([]string{run.ID}, made...)
+		}
+		other := ofRun(1, "")
+		other.Tenant = "globex"
+		if _, err := w.db.Runs.Create(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		list := func(f tasks.RunFilter) (ids []string) {
+			t.Helper()
+			for {
+				found, cursor, err := w.db.Runs.Runs(t.Context(), "acme", f)
+				if err != nil || len(found) > f.Limit {
+					t.Fatalf("%d found, %v", len(found), err)
+				}
+				for _, run := range found {
+					ids = append(ids, run.ID)
+				}
+				if f.Cursor = cursor; cursor == "" {
+					return ids
+				}
+			}
+		}
+		for _, limit := range []int{1, 3, 100} {
+			if got := list(tasks.RunFilter{Limit: limit}); !slices.Equal(got, made) {
+				t.Errorf("by %d: %v, want %v", limit, got, made)
+			}
+		}
+		if got := list(tasks.RunFilter{Limit: 2, Labels: []string{"site=lab"}}); len(got) != 4 {
+			t.Errorf("with the label: %v", got)
+		}
+		if got := list(tasks.RunFilter{Limit: 2, State: tasks.RunPaused}); len(got) != 0 {
+			t.Errorf("paused: %v", got)
+		}
+		if _, _, err := w.db.Runs.Runs(t.Context(), "acme", tasks.RunFilter{Limit: 1, Cursor: "?"}); tasks.CodeOf(err) != tasks.BadRequest {
+			t.Errorf("a cursor of nobody: %v", err)
+		}
+	})
+}
+
+// What a record cannot be is told as such, and stops no other run.
+func TestARunThatCannotBeRead(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		run, err := w.db.Runs.Create(t.Context(), ofRun(40, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := "reset:run:{" + run.ID + "}"
+		for field, value := range map[string]string{"v": "9", "total": "x", "growth": "", "max_failures": "a lot", "labels": "{", "o:x": "1"} {
+			before := w.rdb.HGet(t.Context(), key, field).Val()
+			w.rdb.HSet(t.Context(), key, field, value)
+			if _, err := w.db.Runs.Run(t.Context(), run.ID); err == nil {
+				t.Errorf("%s=%q is read", field, value)
+			}
+			if before == "" && field == "o:x" {
+				w.rdb.HDel(t.Context(), key, field)
+			} else {
+				w.rdb.HSet(t.Context(), key, field, before)
+			}
+		}
+		if _, err := w.db.Runs.Run(t.Context(), run.ID); err != nil {
+			t.Error(err)
+		}
+	})
+}
