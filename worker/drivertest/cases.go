@@ -12,7 +12,7 @@ import (
 	"batchreset/worker"
 )
 
-// answers has each behaviour of an upstream, and then one that works again.
+// answers has each behaviour of an upstream, a look at what came of it, and then one that works again.
 func answers(t *testing.T, s Subject) {
 	const doubt = worker.Unknown
 	done := func(c *scene) {
@@ -53,6 +53,9 @@ func answers(t *testing.T, s Subject) {
 		s.having(t, b, func(t *testing.T) {
 			c := newScene(t, s, b)
 			test(c)
+			if _, can := c.driver.(worker.Looker); can && b != Away && s.Never[Remembers] == "" {
+				c.lookAfter()
+			}
 			if c.Resets() == 0 || c.ambiguous {
 				c.recover()
 			}
@@ -141,13 +144,10 @@ func inDoubt(t *testing.T, s Subject) {
 				t.Errorf("it was repeated, and ended with %v", err)
 			case e != nil && e.EndsDoubt:
 				t.Errorf("this is no answer about the call in doubt: %v", err)
-			case b == Works && c.repeatable() && err != nil:
-				t.Errorf("a repeat is harmless, and it ended with %v", err)
+			case b == Works && c.repeatable() && e != nil && e.Verdict != worker.Unknown:
+				t.Errorf("nothing stands in the way, and it ended with %v", err)
 			case err == nil && b != Works:
 				t.Error("it is said to be done")
-			}
-			if err != nil {
-				c.recover()
 			}
 		})
 	}
@@ -213,6 +213,12 @@ func crashes(t *testing.T, s Subject) {
 			c.recover()
 		})
 	}
+	t.Run("after its end, before the record has heard", func(t *testing.T) {
+		t.Parallel()
+		c := newScene(t, s, Works)
+		_ = c.resetWithin(limit, func(*worker.Attempt) { c.deaf = true })
+		c.recover()
+	})
 	for n := range steps {
 		crash(fmt.Sprintf("at step %d of the upstream", n+1), func(c *scene) {
 			c.cut = n + 1

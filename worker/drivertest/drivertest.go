@@ -72,8 +72,8 @@ type Upstream interface {
 	// Resets is how often the phone was reset so far. What an upstream does once, because it knows
 	// the key, counts once.
 	Resets() int
-	// Steps counts what was asked of the upstream so far, twice for each question or order: when
-	// it arrives, and when it is done and not answered yet.
+	// Steps counts the moments so far at which the death of a worker makes a difference: when a
+	// question or an order arrives, and when it is done and not answered yet.
 	Steps() int
 	// CutAt has the worker die at a step, as Steps counts them: from there on nothing that it
 	// asks arrives, and it gets no answer. 0 is for the next worker: nobody dies.

@@ -42,65 +42,48 @@ func (c *scene) look() (worker.Sight, error) {
 	return sight, nil
 }
 
-// looks has a driver look, if it can, before and after what may happen to a phone.
+// lookAfter looks at what came of an attempt.
+func (c *scene) lookAfter() {
+	c.t.Helper()
+	sight, trouble := c.look()
+	c.t.Logf("%v; %+v, %v", c.last, sight, trouble)
+	if c.last == nil && (trouble != nil || sight.State != worker.Initial) {
+		c.t.Errorf("it is done, and the driver sees %+v, %v", sight, trouble)
+	}
+}
+
+// looks has a driver look, if it can. That it looks after an attempt is one of answers.
 func looks(t *testing.T, s Subject) {
-	if _, can := newScene(t, s, Works).driver.(worker.Looker); !can {
+	c := newScene(t, s, Works)
+	if _, can := c.driver.(worker.Looker); !can {
 		t.Log("this driver cannot look")
 		return
 	}
-	s.having(t, Remembers, func(t *testing.T) {
-		c := newScene(t, s, Works)
+	if s.Never[Remembers] == "" {
 		c.lastKey = "KEY1"
 		if sight, err := c.look(); err != nil || sight.State == worker.Initial {
 			t.Errorf("nothing has happened yet, and it sees %+v, %v", sight, err)
 		}
-	})
-	seen := []Behaviour{Works, Lies}
-	if s.Never[Remembers] == "" {
-		seen = append(seen, Lost, Dropped, Garbage, Nonsense, Fails)
 	}
-	for _, b := range seen {
-		s.having(t, b, func(t *testing.T) {
-			c := newScene(t, s, b)
-			if b == Lies {
-				c.lie()
-				return
-			}
-			err := c.reset()
-			c.Behave(Works)
-			c.driver = c.Driver(t)
-			sight, trouble := c.look()
-			t.Logf("%v; %+v, %v", err, sight, trouble)
-			if err == nil && (trouble != nil || sight.State != worker.Initial) {
-				t.Errorf("it is done, and the driver sees %+v, %v", sight, trouble)
-			}
-		})
+	if err := c.reset(); err != nil {
+		t.Fatal(err)
 	}
-	t.Run("returns when its time is over", func(t *testing.T) {
-		t.Parallel()
-		c := newScene(t, s, Works)
-		if err := c.reset(); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		began := time.Now()
-		_, _ = c.driver.(worker.Looker).Look(ctx, c.Attempt()) // what needs no time may be seen all the same
-		if took := time.Since(began); took > grace {
-			t.Errorf("it took %s", took)
-		}
-	})
-	s.having(t, Away, func(t *testing.T) {
-		c := newScene(t, s, Works)
-		if err := c.reset(); err != nil {
-			t.Fatal(err)
-		}
+	c.lookAfter()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	began := time.Now()
+	_, _ = c.driver.(worker.Looker).Look(ended, c.Attempt()) // what needs no time may be seen all the same
+	if took := time.Since(began); took > grace {
+		t.Errorf("a look whose time is over took %s", took)
+	}
+	if s.Never[Away] == "" {
 		c.Behave(Away)
 		c.driver = c.Driver(t)
 		if sight, err := c.look(); err == nil && sight.State != worker.Unclear {
 			t.Errorf("nobody is there, and it saw %+v", sight)
 		}
-	})
+	}
+	s.having(t, Lies, func(t *testing.T) { newScene(t, s, Lies).lie() })
 }
 
 // lie makes an attempt with an upstream that lies. Either the driver finds out itself, or a look does.

@@ -39,7 +39,8 @@ type scene struct {
 	sent       bool
 	asked      int
 	calls      int // of the record, in this attempt
-	// lastKey and lastCheckpoint are those of the last attempt, for a look after it.
+	// last is how the last attempt ended, and lastKey and lastCheckpoint are for a look after it.
+	last                    error
 	lastKey, lastCheckpoint string
 
 	// dieAt is the call of the record, from 1, at which the worker dies: half of them before the
@@ -47,6 +48,7 @@ type scene struct {
 	dieAt  int
 	cut    int                // the step of the upstream at which it dies
 	dead   bool               // it has died at dieAt
+	deaf   bool               // it dies when the driver has returned
 	cancel context.CancelFunc // of the attempt under way
 }
 
@@ -159,7 +161,7 @@ func (c *scene) resetWithin(d time.Duration, change func(*worker.Attempt)) error
 	change(&a)
 	err := c.call(ctx, cancel, a)
 	c.mu.Lock()
-	dead := c.isDead()
+	dead := c.isDead() || c.deaf
 	c.mu.Unlock()
 	if dead {
 		c.died()
@@ -202,6 +204,7 @@ func (c *scene) call(ctx context.Context, cancel context.CancelFunc, a worker.At
 func (c *scene) ended(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.last = err
 	e, ok := errors.AsType[*worker.DriverError](err)
 	switch {
 	case err == nil:
@@ -220,7 +223,7 @@ func (c *scene) died() {
 	defer c.mu.Unlock()
 	c.ambiguous = c.ambiguous || c.sent
 	c.forget()
-	c.dieAt, c.cut, c.dead = 0, 0, false
+	c.dieAt, c.cut, c.dead, c.deaf = 0, 0, false, false
 	c.CutAt(0)
 }
 
