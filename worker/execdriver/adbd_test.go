@@ -251,12 +251,12 @@ func (d *adbd) shell(command string) (out []byte, status byte, stays bool) {
 		return packet(1, "1\n"), 0, true
 	case "cat /proc/sys/kernel/random/boot_id /proc/uptime":
 		return packet(1, fmt.Sprintf("boot-%d\n%.2f 9.00\n", d.boot, time.Since(d.since).Seconds())), 0, true
-	case "if [ -e "+file+" ]; then echo old; else echo new; fi":
+	case "if [ -e " + file + " ]; then echo old; else echo new; fi":
 		return packet(1, map[bool]string{true: "old\n", false: "new\n"}[d.files[file]]), 0, true
-	case "echo > "+file+" && sync":
+	case "echo > " + file + " && sync":
 		d.files[file] = true
 		return nil, 0, true
-	case "rm "+file:
+	case "rm " + file:
 		delete(d.files, file)
 		return nil, 0, true
 	}
