@@ -8,7 +8,8 @@ import (
 	"batchreset/tasks"
 )
 
-// Driver is what really resets an instance.
+// Driver is what really resets an instance. Package worker/drivertest has this contract, and that of
+// [Looker], as tests that every driver must pass.
 type Driver interface {
 	// Reset returns the instance to its initial state and blocks until that is
 	// known. It must return soon after ctx ends, and must not send anything once

@@ -73,6 +73,7 @@ var mayImport = map[string][]string{
 	"worker/execdriver": {"worker"},
 
 	"worker/cph/cphtest": {"tasks/sdkhmac"},
+	"worker/drivertest":  {"worker"},
 
 	"api/browsertest":                      {everything},
 	"api/nginxtest":                        {everything},
@@ -90,6 +91,7 @@ var testHelpers = map[string][]string{
 	"api/relaytest":                        nil,
 	"worker/cph/cphtest":                   nil,
 	"tasks/redisdb/dbtest":                 nil,
+	"worker/drivertest":                    nil,
 	"tasks/redisdb/redistest":              nil,
 	"cmd/batchreset/call/calltest":         nil,
 	"cmd/batchreset/terminal/terminaltest": nil,

@@ -32,7 +32,7 @@ func inFlightRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.allActive(ctx, w); err != nil {
+	if err := s.allActive(ctx, w, b.inFlight); err != nil {
 		return nil, err
 	}
 	if !harness.Pause(ctx, b.inFlightLasts/60) { // the rush is over
@@ -118,15 +118,15 @@ func (s *stage) submitForMany(ctx context.Context) (n int, err error) {
 	return count * load.BatchSize, nil
 }
 
-// allActive waits until as many are in flight as shall be.
-func (s *stage) allActive(ctx context.Context, w *stack.Worker) error {
+// allActive waits until so many are in flight.
+func (s *stage) allActive(ctx context.Context, w *stack.Worker, inFlight int) error {
 	return harness.Until(ctx, patience, func(ctx context.Context) error {
 		if err := w.Check(); err != nil {
 			return err
 		}
 		n, err := s.Redis.Active(ctx)
-		if err == nil && n < s.inFlight {
-			err = fmt.Errorf("%d of %d resets are in flight", n, s.inFlight)
+		if err == nil && n < inFlight {
+			err = fmt.Errorf("%d of %d resets are in flight", n, inFlight)
 		}
 		return err
 	})

@@ -23,6 +23,7 @@ func rows() []row {
 		{"waiters", "many who wait for jobs in one api process", waiterRow},
 		{"memory", "Redis memory per instance", memoryRow},
 		{"inflight", "many resets in flight in one worker process", inFlightRow},
+		{"attempts", "memory of an attempt in flight, for each type of driver", attemptsRow},
 		{"growth", "cost per instance with few and with many queued", growthRow},
 		{"fairness", "a small job beside a large tenant", fairnessRow},
 		{"pages", "pages of the operators' site beside many jobs", pageRow},

@@ -30,6 +30,10 @@ type sizes struct {
 	inFlightWindow time.Duration // of looking at Redis while all are in flight; whole beats of 5 s
 	inFlightSplit  int           // tenants, so that the tasks spread over the queues
 
+	attempts       int           // in flight with each type of driver but docker
+	dockerAttempts int           // in flight with docker
+	attemptsSettle time.Duration // before a worker's memory is looked at
+
 	few, many int // queued
 	cycle     int // submitted and drained again in one cycle
 	cycles    int
@@ -56,6 +60,7 @@ func full() sizes {
 		waiters: 10_000, waitedJobs: 100, waitRounds: 3,
 		memoryBatches: 4000,
 		inFlight:      10_000, inFlightLasts: time.Minute, inFlightWindow: 20 * time.Second, inFlightSplit: 64,
+		attempts: 10_000, dockerAttempts: 200, attemptsSettle: 5 * time.Second,
 		few: 1000, many: 1_000_000, cycle: 3200, cycles: 30,
 		crowd: 100_000, tries: 4, candidates: 60,
 		starts:     20,
@@ -74,6 +79,7 @@ func quick() sizes {
 		waiters: 10_000, waitedJobs: 100, waitRounds: 1,
 		memoryBatches: 1000,
 		inFlight:      10_000, inFlightLasts: 12 * time.Second, inFlightWindow: 5 * time.Second, inFlightSplit: 48,
+		attempts: 1000, dockerAttempts: 100, attemptsSettle: 500 * time.Millisecond,
 		few: 1000, many: 100_000, cycle: 3200, cycles: 5,
 		crowd: 20_000, tries: 3, candidates: 20,
 		starts:     6,

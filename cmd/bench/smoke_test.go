@@ -23,6 +23,7 @@ func tiny() sizes {
 		waiters: 100, waitedJobs: 3, waitRounds: 1,
 		memoryBatches: 5,
 		inFlight:      64, inFlightLasts: 500 * time.Millisecond, inFlightWindow: 50 * time.Millisecond, inFlightSplit: 2,
+		attempts: 64, dockerAttempts: 32, attemptsSettle: 10 * time.Millisecond,
 		few: 320, many: 640, cycle: 96, cycles: 2,
 		crowd: 960, tries: 1, candidates: 2,
 		starts:     1,

@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,98 +20,13 @@ import (
 
 var errNo = errors.New("somebody has halted it")
 
-// errDied stands for the death of a worker.
-var errDied = errors.New("the worker died")
-
-// TestAWorkerThatDiesBetweenAnyTwoStepsResetsOnce: whatever the first attempt came to, one that
-// goes on with what was saved sends nothing more.
-func TestAWorkerThatDiesBetweenAnyTwoStepsResetsOnce(t *testing.T) {
-	for _, row := range []struct {
-		name string
-		// stop says before which call of the first worker it dies: it is never answered.
-		stop  func(r *http.Request, call int) bool
-		begun int            // resets in all
-		want  worker.Verdict // of the attempt that goes on; nothing: done
-	}{
-		{"after it may send, before it does", func(r *http.Request, _ int) bool { return r.Method == http.MethodPost }, 0, worker.Unknown},
-		{"before it asks for the job", func(r *http.Request, _ int) bool { return strings.Contains(r.URL.Path, "/jobs/") }, 1, ""},
-		{"while the job runs", func(_ *http.Request, call int) bool { return call == 4 }, 1, ""},
-		{"before it confirms", func(r *http.Request, call int) bool { return call > 3 && !strings.Contains(r.URL.Path, "/jobs/") }, 1, ""},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			fake := newFake()
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			var calls atomic.Int32
-			first := driverFor(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if row.stop(r, int(calls.Add(1))) {
-					_, _ = io.Copy(io.Discard, r.Body)
-					cancel()
-					hangUp(w, r)
-					return
-				}
-				fake.ServeHTTP(w, r)
-			}))
-			var n notes
-			if err := first.Reset(ctx, n.attempt()); err == nil {
-				t.Fatal("it did not die")
-			}
-			err := driverFor(t, fake).Reset(t.Context(), n.again())
-			if p := fake.Phone(phoneA); p.Begun != row.begun || p.Wiped != row.begun {
-				t.Errorf("%+v", p)
-			}
-			if row.want == "" && err != nil {
-				t.Error(err)
-			}
-			if row.want != "" {
-				wantVerdict(t, err, row.want)
-			}
-		})
+func TestACheckpointOfWhatWasNotSentIsNone(t *testing.T) {
+	fake := newFake()
+	a := attempt() // not in doubt: the earlier attempt saved it and never asked for leave
+	a.Checkpoint = `{"phone_id":"` + phoneA + `","status":2}`
+	if err := driverFor(t, fake).Reset(t.Context(), a); err != nil || fake.Phone(phoneA).Begun != 1 {
+		t.Errorf("%v, %+v", err, fake.Phone(phoneA))
 	}
-	t.Run("after it is sent, before its job is saved", func(t *testing.T) {
-		fake := newFake()
-		var n notes
-		a := n.attempt()
-		save := a.Save
-		a.Save = func(ctx context.Context, checkpoint string) error {
-			if strings.Contains(checkpoint, "job_id") {
-				return errDied
-			}
-			return save(ctx, checkpoint)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		first := driverFor(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if strings.Contains(r.URL.Path, "/jobs/") {
-				cancel()
-			}
-			fake.ServeHTTP(w, r)
-		}))
-		if e := wantVerdict(t, first.Reset(ctx, a), worker.Unknown); !e.Repeatable {
-			t.Errorf("%+v", e)
-		}
-		if err := driverFor(t, fake).Reset(t.Context(), n.again()); err != nil || fake.Phone(phoneA).Begun != 1 {
-			t.Errorf("%v, %+v", err, fake.Phone(phoneA))
-		}
-	})
-	t.Run("after everything", func(t *testing.T) {
-		fake := newFake()
-		var n notes
-		if err := driverFor(t, fake).Reset(t.Context(), n.attempt()); err != nil {
-			t.Fatal(err)
-		}
-		if err := driverFor(t, fake).Reset(t.Context(), n.again()); err != nil || fake.Phone(phoneA).Begun != 1 {
-			t.Errorf("%v, %+v", err, fake.Phone(phoneA))
-		}
-	})
-	t.Run("before it may send", func(t *testing.T) {
-		fake := newFake()
-		a := attempt() // the record forgets the checkpoint of an attempt that has sent nothing
-		a.Checkpoint = `{"phone_id":"` + phoneA + `","status":2}`
-		if err := driverFor(t, fake).Reset(t.Context(), a); err != nil || fake.Phone(phoneA).Begun != 1 {
-			t.Errorf("%v, %+v", err, fake.Phone(phoneA))
-		}
-	})
 }
 
 func TestDoubtWithoutACheckpointIsForThePhoneToEnd(t *testing.T) {
@@ -171,7 +85,6 @@ func TestACheckpointThatCannotBeUsedLeavesDoubt(t *testing.T) {
 
 func TestAnAnswerThatIsLostOrCutOffLeavesDoubt(t *testing.T) {
 	for name, lose := range map[string]http.HandlerFunc{
-		"lost": hangUp,
 		"cut off": func(w http.ResponseWriter, _ *http.Request) {
 			if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
 				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
@@ -220,22 +133,16 @@ func TestAnAnswerThatIsLostOrCutOffLeavesDoubt(t *testing.T) {
 }
 
 func TestNothingIsSentThatMayNotBe(t *testing.T) {
-	refuse := func(a *worker.Attempt, _ context.CancelFunc) { a.MaySend = func() error { return errNo } }
 	for name, row := range map[string]struct {
 		change func(a *worker.Attempt, cancel context.CancelFunc)
 		says   string
 	}{
-		"leave is refused at the last moment": {refuse, errNo.Error()},
-		"time is over while it is asked for": {func(a *worker.Attempt, cancel context.CancelFunc) {
-			a.MaySend = func() error { cancel(); return nil }
-		}, ""},
 		"the checkpoint cannot be saved": {func(a *worker.Attempt, _ context.CancelFunc) {
 			a.Save = func(context.Context, string) error { return errNo }
 		}, errNo.Error()},
 		"time is over after the checkpoint": {func(a *worker.Attempt, cancel context.CancelFunc) {
 			a.Save = func(context.Context, string) error { cancel(); return nil }
 		}, ""},
-		"time is over before everything": {func(_ *worker.Attempt, cancel context.CancelFunc) { cancel() }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := newFake()
@@ -274,31 +181,23 @@ func TestALongWayToRedisDoesNotHoldTheDriver(t *testing.T) {
 	}
 }
 
-func TestTimeThatEndsAfterSendingLeavesDoubtThatALaterAttemptEnds(t *testing.T) {
-	for name, at := range map[string]func(r *http.Request) bool{
-		"during the call": func(r *http.Request) bool { return r.Method == http.MethodPost },
-		"during a poll":   func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/jobs/") },
-	} {
-		t.Run(name, func(t *testing.T) {
-			fake := newFake()
-			ctx, cancel := context.WithCancel(t.Context())
-			d := driverFor(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if at(r) && ctx.Err() == nil {
-					fake.ServeHTTP(httptest.NewRecorder(), r)
-					cancel()
-					<-r.Context().Done()
-					return
-				}
-				fake.ServeHTTP(w, r)
-			}))
-			var n notes
-			if e := wantVerdict(t, d.Reset(ctx, n.attempt()), worker.Unknown); !e.Repeatable {
-				t.Errorf("%+v", e)
-			}
-			if err := d.Reset(t.Context(), n.again()); err != nil || fake.Phone(phoneA).Begun != 1 {
-				t.Errorf("%v, %+v", err, fake.Phone(phoneA))
-			}
-		})
+func TestTimeThatEndsBetweenQuestionsLeavesDoubtThatALaterAttemptEnds(t *testing.T) {
+	fake := newFake()
+	ctx, cancel := context.WithCancel(t.Context())
+	d := driverFor(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/jobs/") && ctx.Err() == nil {
+			cancel()
+			<-r.Context().Done()
+			return
+		}
+		fake.ServeHTTP(w, r)
+	}))
+	var n notes
+	if e := wantVerdict(t, d.Reset(ctx, n.attempt()), worker.Unknown); !e.Repeatable {
+		t.Errorf("%+v", e)
+	}
+	if err := d.Reset(t.Context(), n.again()); err != nil || fake.Phone(phoneA).Begun != 1 {
+		t.Errorf("%v, %+v", err, fake.Phone(phoneA))
 	}
 }
 

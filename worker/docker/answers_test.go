@@ -117,6 +117,29 @@ func TestAnEngineThatKnowsNoFilters(t *testing.T) {
 	_ = mustFail(t, d.Reset(t.Context(), unsent(t)), worker.Permanent, "no container has the label batchreset.instance=one")
 }
 
+// TestAPhoneThatOthersWorkAtIsBusy has the attempt's time end in the middle of a call. That is no
+// sign that the engine cannot be reached.
+func TestAPhoneThatOthersWorkAtIsBusy(t *testing.T) {
+	id := strings.Repeat("a", 64)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	moved := false
+	d := fake(t, after(func(r *http.Request) (*http.Response, error) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/"+id+"/json"):
+			moved = true
+			return says(http.StatusOK, `{"Id":"`+id+`","Name":"/renamed","Config":{},"HostConfig":{}}`)(r)
+		case moved:
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		}
+		return says(http.StatusOK, `[{"Id":"`+id+`","Names":["/one"],"Labels":{}}]`)(r)
+	}))
+	a := unsent(t)
+	a.Address = "one"
+	_ = mustFail(t, d.Reset(ctx, a), worker.Busy, "changed by somebody else")
+}
+
 // endless is an answer that never ends.
 type endless struct{ piece string }
 

@@ -39,7 +39,7 @@ func (r *reset) run(ctx context.Context, d *Driver) (err error) {
 	if r.name, err = r.nameOf(ctx, r.a); err != nil {
 		return err
 	}
-	for {
+	for moved := false; ; {
 		s, err := r.survey(ctx, r.name, r.a.Key)
 		over := false
 		if err == nil {
@@ -47,13 +47,22 @@ func (r *reset) run(ctx context.Context, d *Driver) (err error) {
 		}
 		switch {
 		case errors.Is(err, errMoved):
+			moved = true
 			if err := r.rest(ctx); err != nil {
 				return fmt.Errorf("%w: %w", errMoved, err)
 			}
+		case moved && cutOff(ctx, err): // which says nothing about the engine
+			return fmt.Errorf("%w: %w", errMoved, ctx.Err())
 		case err != nil || over:
 			return err
 		}
 	}
+}
+
+// cutOff says whether a call had no answer because ctx has ended.
+func cutOff(ctx context.Context, err error) bool {
+	e, ok := errors.AsType[*engineError](err)
+	return ok && e.status == 0 && ctx.Err() != nil
 }
 
 // step does what comes next, and says whether that was the last.

@@ -116,80 +116,112 @@ func (b *bench) orphaned(t *testing.T, a *worker.Attempt) {
 	a.Number, a.Ambiguous = 2, true
 }
 
-const serial = "10.0.0.7:5555"
-
-// newPhone is a phone that does as wipe says when it is told to wipe itself.
-func newPhone(t *testing.T, wipe string) *bench {
-	t.Helper()
-	return newBench(t, Config{Look: true}, map[string]string{
-		"serial": serial, "boot": "boot-1\n", "uptime": "1000.00 9.00\n", "booted": "1\n", "wipe": wipe, "data/local/tmp/photo": "x",
-	}, "adb_testharness.py")
-}
-
 func TestTheExampleForADB(t *testing.T) {
 	t.Parallel()
-	t.Run("wipes the phone, waits for it and sees that its data is gone", func(t *testing.T) {
-		t.Parallel()
-		b := newPhone(t, "wipes")
-		a := b.attempt(serial)
+	env := adbServer(t)
+	run := func(name string, change func(*adbd), test func(t *testing.T, b *bench, d *adbd)) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, newPhone(t, env), newADBD(t, change))
+		})
+	}
+	wiping := func(how string) func(*adbd) { return func(d *adbd) { d.wipe = how } }
+	run("wipes the phone, waits for it and sees that its data is gone", nil, func(t *testing.T, b *bench, d *adbd) {
+		a := b.attempt(d.addr)
 		b.wantDone(t, a)
-		if left, err := os.ReadDir(b.state + "/data/local/tmp"); err != nil || len(left) != 0 || b.read(t, "wipes") != "wiped\n" {
-			t.Errorf("left %v, %v, wipes %q", left, err, b.read(t, "wipes"))
+		if d.has("/data/local/tmp/photo") || d.wiped() != 1 {
+			t.Errorf("it was wiped %d times", d.wiped())
 		}
 		b.wantSight(t, a, worker.Initial, "batchreset.KEY1, from before the wipe in boot boot-1, is gone")
-		b.write(t, "booted", "")
+		d.pass(-time.Since(d.since) - time.Hour)
 		b.wantSight(t, a, worker.Unclear, "booting")
-		b.write(t, "away", "")
-		b.wantNoSight(t, a, "does not reach")
+		d.leave()
+		b.wantNoSight(t, a, "adb does not reach")
 		a.Checkpoint = ""
 		b.wantSight(t, a, worker.Unclear, "no earlier run")
 	})
-	t.Run("is not fooled by a phone that does nothing", func(t *testing.T) {
-		t.Parallel()
-		b := newPhone(t, "lies")
-		a := b.attempt(serial)
+	run("is not fooled by a phone that does nothing", wiping("lies"), func(t *testing.T, b *bench, d *adbd) {
+		a := b.attempt(d.addr)
 		wantVerdict(t, b.reset(t, a), worker.Retryable)
-		if b.read(t, "data/local/tmp/photo") == "" || strings.Contains(b.read(t, "wipes"), "wiped") {
-			t.Error("it was wiped")
+		if !d.has("/data/local/tmp/photo") || d.has("/data/local/tmp/batchreset.KEY1") {
+			t.Error("the photo is gone, or the mark is not")
 		}
+		b.wantSight(t, b.marked(a, d), worker.NotInitial, "is still there")
 	})
-	t.Run("passes on what the phone refuses", func(t *testing.T) {
-		t.Parallel()
-		b := newPhone(t, "locked")
-		if e := wantVerdict(t, b.reset(t, b.attempt(serial)), worker.Permanent); !strings.Contains(e.Message, "lock screen") {
+	run("passes on what the phone refuses", wiping("locked"), func(t *testing.T, b *bench, d *adbd) {
+		if e := wantVerdict(t, b.reset(t, b.attempt(d.addr)), worker.Permanent); !strings.Contains(e.Message, "lock screen") {
 			t.Errorf("got %+v", e)
 		}
 	})
-	t.Run("does nothing to a phone that is not there", func(t *testing.T) {
-		t.Parallel()
-		b := newPhone(t, "wipes")
-		wantVerdict(t, b.reset(t, b.attempt("10.0.0.8:5555")), worker.Unreachable)
-		if b.read(t, "wipes") != "" {
-			t.Error("it was wiped")
+	for name, row := range map[string]struct {
+		change func(*adbd)
+		says   string
+	}{
+		"that is not there":         {func(d *adbd) { d.addr = "gone" }, "not found"},
+		"that is offline":           {func(d *adbd) { d.mute = true }, "offline"},
+		"that does not know us yet": {func(d *adbd) { d.deny = true }, "unauthorized"},
+	} {
+		run("does nothing to a phone "+name, row.change, func(t *testing.T, b *bench, d *adbd) {
+			if row.says == "not found" {
+				d.leave()
+			}
+			if e := wantVerdict(t, b.reset(t, b.attempt(d.addr)), worker.Unreachable); !strings.Contains(e.Message, row.says) {
+				t.Errorf("got %+v", e)
+			}
+			if d.wiped() > 0 {
+				t.Error("it was wiped")
+			}
+		})
+	}
+	run("leaves a phone in doubt that does not come back", wiping("gone"), func(t *testing.T, b *bench, d *adbd) {
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+		defer cancel()
+		a := b.attempt(d.addr)
+		driver, _ := b.driver(t)
+		if e := wantVerdict(t, driver.Reset(ctx, *a), worker.Unknown); !strings.Contains(e.Message, `its last progress was "away"`) || !e.Repeatable {
+			t.Errorf("got %+v", e)
 		}
-	})
-	t.Run("is killed before the wipe", func(t *testing.T) {
-		t.Parallel()
-		b := newPhone(t, "dies-before")
-		a := b.attempt(serial)
-		b.orphaned(t, a)
-		b.wantSight(t, a, worker.Unclear, "wiping") // the command may still have its effect
-		b.write(t, "uptime", "1400.00 9.00\n")
-		b.wantSight(t, a, worker.NotInitial, "is still there")
-		if e := wantVerdict(t, b.reset(t, a), worker.Retryable); !e.EndsDoubt || b.read(t, "wipes") != "" {
-			t.Errorf("got %+v, wipes %q", e, b.read(t, "wipes"))
-		}
-	})
-	t.Run("is killed after the wipe", func(t *testing.T) {
-		t.Parallel()
-		b := newPhone(t, "dies-after")
-		a := b.attempt(serial)
-		b.orphaned(t, a)
+		b.wantNoSight(t, a, "adb does not reach")
+		// Somebody switches it on.
+		d.listen(d.addr)
+		a.Number, a.Ambiguous = 2, true
 		b.wantDone(t, a)
-		if b.read(t, "wipes") != "wiped\n" {
-			t.Errorf("wipes %q", b.read(t, "wipes"))
+		if d.wiped() != 1 {
+			t.Errorf("it was wiped %d times", d.wiped())
 		}
 	})
+	for name, wipe := range map[string]string{"before": "hears nothing", "after": "wipes"} {
+		run("is stopped "+name+" the wipe", wiping(wipe), func(t *testing.T, b *bench, d *adbd) {
+			ctx, cancel := context.WithCancel(limited(t))
+			defer cancel()
+			d.told = cancel
+			a := b.attempt(d.addr)
+			driver, _ := b.driver(t)
+			wantVerdict(t, driver.Reset(ctx, *a), worker.Unknown)
+			a.Number, a.Ambiguous = 2, true
+			if wipe == "wipes" {
+				b.wantDone(t, a)
+			} else {
+				b.wantSight(t, a, worker.Unclear, "wiping") // the command may still have its effect
+				d.pass(400 * time.Second)
+				b.wantSight(t, a, worker.NotInitial, "is still there")
+				if e := wantVerdict(t, b.reset(t, a), worker.Retryable); !e.EndsDoubt {
+					t.Errorf("got %+v", e)
+				}
+			}
+			if want := map[string]int{"wipes": 1}[wipe]; d.wiped() != want {
+				t.Errorf("it was wiped %d times", d.wiped())
+			}
+		})
+	}
+}
+
+// marked is the attempt with the phone's mark back, as before the program took it away.
+func (b *bench) marked(a *worker.Attempt, d *adbd) *worker.Attempt {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files["/data/local/tmp/batchreset.KEY1"] = true
+	return a
 }
 
 // newCuttlefish is an instance whose powerwash ends with a status.
@@ -430,11 +462,12 @@ func TestTheExampleForProxmox(t *testing.T) {
 func TestTheExamplesDoNotBeginTooLate(t *testing.T) {
 	t.Parallel()
 	claim := map[string]any{"name": "data", "persistentVolumeClaim": map[string]any{"claimName": "data-redroid-0"}}
+	phone := newADBD(t, nil)
 	for _, row := range []struct {
 		address, want string
 		bench         *bench
 	}{
-		{"10.0.0.7:5555", "retry", newPhone(t, "wipes")},
+		{phone.addr, "retry", newPhone(t, adbServer(t))},
 		{"3", "retry", newCuttlefish(t, "0")},
 		{"phones/redroid-0", "unknown", newCluster(t, cluster{Things: phonePod(claim)})},
 		{"101", "retry", newVM(t, "works", "0")},
@@ -451,7 +484,7 @@ func TestTheExamplesDoNotBeginTooLate(t *testing.T) {
 		if want := `{"result": "` + row.want + `", "message": "it was too late to begin"}`; err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), want) {
 			t.Errorf("%s says %s, %v", row.address, out, err)
 		}
-		if calls := row.bench.read(t, "calls"); strings.Contains(calls, "enable") || strings.Contains(calls, "instance_num") || strings.Contains(calls, "delete") || strings.Contains(calls, "rollback") {
+		if calls := row.bench.read(t, "calls"); phone.wiped() > 0 || strings.Contains(calls, "instance_num") || strings.Contains(calls, "delete") || strings.Contains(calls, "rollback") {
 			t.Errorf("%s called %s", row.address, calls)
 		}
 	}

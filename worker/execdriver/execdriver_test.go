@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -216,121 +215,10 @@ func TestOnlyAProgramThatSaysSoIsALooker(t *testing.T) {
 	}
 }
 
-func TestNothingIsStartedThatMayNotBe(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "ran")
-	d, _ := open(t, Config{}, `echo >`+file+`; echo '{"result":"done"}'`)
-	asked := 0
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	ending, end := context.WithCancel(t.Context())
-	for _, row := range []struct {
-		name    string
-		ctx     context.Context
-		maySend func() error
-		asked   int
-	}{
-		{"MaySend says no", t.Context(), func() error { return errors.New("halted") }, 1},
-		{"the context has ended", ended, func() error { return nil }, 0},
-		{"the context ends while MaySend is asked", ending, func() error { end(); return nil }, 1},
-	} {
-		asked = 0
-		a := attempt()
-		a.MaySend = func() error { asked++; return row.maySend() }
-		e := wantVerdict(t, d.Reset(row.ctx, a), worker.NotSent)
-		if _, err := os.Stat(file); err == nil || asked != row.asked || !strings.Contains(e.Message, "was not started") {
-			t.Errorf("%s: asked %d times, %+v, %v", row.name, asked, e, err)
-		}
-	}
-	a := attempt()
-	a.MaySend = func() error {
-		asked++
-		if _, err := os.Stat(file); err == nil {
-			t.Error("it was started before it was allowed")
-		}
-		return nil
-	}
-	asked = 0
-	if err := d.Reset(limited(t), a); err != nil || asked != 1 {
-		t.Errorf("%v, asked %d times", err, asked)
-	}
-}
-
 func TestARequestThatCannotBeWrittenIsPermanent(t *testing.T) {
 	d, _ := open(t, Config{}, "")
 	a := attempt()
 	a.Address = "\xff"
 	a.MaySend = func() error { t.Error("asked"); return nil }
 	wantVerdict(t, d.Reset(limited(t), a), worker.Permanent)
-}
-
-func TestTwoAttemptsOfOneKeyKnowNothingOfEachOther(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	// An upstream that does each key once.
-	d, _ := open(t, Config{Repeatable: true}, `
-		key=$(sed 's/.*"driver_key":"\([A-Z0-9]*\)".*/\1/')
-		mkdir `+dir+`/$key && echo wiped >>`+dir+`/wipes
-		echo '{"result":"done"}'`)
-	var both sync.WaitGroup
-	for n := range 2 {
-		both.Go(func() {
-			a := attempt()
-			a.Number, a.Ambiguous = n+1, n > 0
-			if err := d.Reset(limited(t), a); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	both.Wait()
-	if text, err := os.ReadFile(dir + "/wipes"); string(text) != "wiped\n" || err != nil {
-		t.Errorf("it was wiped so: %q, %v", text, err)
-	}
-}
-
-func TestCrashesBetweenAnyTwoSteps(t *testing.T) {
-	t.Parallel()
-	// A program that resumes, on an upstream that can tell whether its job is done.
-	const script = `
-		step() { n=$((n+1)); if [ "$n" = "$CRASH" ]; then kill -9 $$; fi; }
-		step
-		case $(cat) in *'"checkpoint":""'*) echo '{"checkpoint":"job 1"}'; step; echo wiped >>"$DIR/wipes"; step ;; esac
-		if [ -e "$DIR/wipes" ]; then echo '{"result":"done"}'; else echo '{"result":"retry"}'; fi
-		step
-		exit 0`
-	for crash, want := range map[int]string{1: "unknown", 2: "retryable", 3: "done", 4: "done", 0: "done"} {
-		t.Run(fmt.Sprintf("step %d", crash), func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			run := func(crash int, a worker.Attempt) error { // a new worker each time
-				d, _ := open(t, Config{Command: []string{"env", "DIR=" + dir, fmt.Sprintf("CRASH=%d", crash), "sh", "-c", script}}, "")
-				return d.Reset(limited(t), a)
-			}
-			a := attempt()
-			a.Save = func(_ context.Context, checkpoint string) error { a.Checkpoint = checkpoint; return nil }
-			err := run(crash, a)
-			if crash > 0 {
-				e := wantVerdict(t, err, worker.Unknown)
-				if resumable := a.Checkpoint != ""; e.Repeatable != resumable || resumable != (crash > 1) {
-					t.Errorf("checkpoint %q, %+v", a.Checkpoint, e)
-				}
-				a.Number, a.Ambiguous = 2, true
-				err = run(0, a)
-			}
-			got := "done"
-			if e, ok := errors.AsType[*worker.DriverError](err); ok {
-				got = string(e.Verdict)
-				if e.EndsDoubt != (got == "retryable") {
-					t.Errorf("got %+v", e)
-				}
-			}
-			if got != want {
-				t.Errorf("got %v, want %s", err, want)
-			}
-			wipes, _ := os.ReadFile(dir + "/wipes")
-			if len(wipes) > len("wiped\n") {
-				t.Errorf("wiped so: %q", wipes)
-			}
-		})
-	}
 }

@@ -59,10 +59,15 @@ func (s *send) ask() error {
 	go func() { answer <- s.maySend() }()
 	select {
 	case err := <-answer:
-		return err
+		if err != nil {
+			return err
+		}
 	case <-s.attempt.Done():
 	}
-	if errors.Is(s.attempt.Err(), context.DeadlineExceeded) {
+	switch err := s.attempt.Err(); { // it may have ended at the moment of the answer
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded):
 		return errLate
 	}
 	return errDropped

@@ -64,7 +64,7 @@ func (d *Driver) Reset(ctx context.Context, a worker.Attempt) error {
 	fails := random.Float64() < d.cfg.FailureRate || strings.HasPrefix(a.InstanceID, "flaky-") && a.Number == 1
 	hangs := random.Float64() < d.cfg.HangRate
 
-	if err := a.MaySend(); err != nil {
+	if err := maySend(ctx, a); err != nil {
 		return &worker.DriverError{Verdict: worker.NotSent, Message: "nothing was sent: " + err.Error()}
 	}
 	var answer <-chan time.Time
@@ -82,6 +82,17 @@ func (d *Driver) Reset(ctx context.Context, a worker.Attempt) error {
 		return &worker.DriverError{Verdict: worker.Retryable, Code: "CPS.0003", Message: "simulated failure"}
 	}
 	return nil
+}
+
+// maySend is the last check. Nothing may be sent once ctx has ended.
+func maySend(ctx context.Context, a worker.Attempt) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := a.MaySend(); err != nil {
+		return err
+	}
+	return ctx.Err() // asking took its time
 }
 
 // Looking is a Driver that can look: a [worker.Looker].

@@ -1,8 +1,6 @@
 package simulator_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -106,42 +104,6 @@ func TestTheNextAttemptHasAnOutcomeOfItsOwn(t *testing.T) {
 	}
 	if failed < 30 || failed > 70 {
 		t.Errorf("%d of 100 attempts failed at a rate of 0.5", failed)
-	}
-}
-
-func TestAHangingPhoneAnswersWhenTheContextEnds(t *testing.T) {
-	d, err := simulator.New(simulator.Config{HangRate: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	err = d.Reset(ctx, attempt("phone-1", 1))
-	if e, ok := errors.AsType[*worker.DriverError](err); !ok || e.Verdict != worker.Unknown || !e.Repeatable {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestNothingIsResetThatMayNotBeSent(t *testing.T) {
-	d, err := simulator.New(simulator.Config{HangRate: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // for one that does not ask
-	defer cancel()
-	asked := 0
-	a := attempt("phone-1", 1)
-	a.MaySend = func() error { asked++; return errors.New("halted") }
-	err = d.Reset(ctx, a)
-	if e, ok := errors.AsType[*worker.DriverError](err); !ok || e.Verdict != worker.NotSent || !strings.Contains(e.Message, "halted") || asked != 1 {
-		t.Errorf("got %v, asked %d times", err, asked)
-	}
-	a.MaySend = func() error { asked++; return nil }
-	if d, err = simulator.New(simulator.Config{}); err == nil {
-		err = d.Reset(t.Context(), a)
-	}
-	if err != nil || asked != 2 {
-		t.Errorf("got %v, asked %d times", err, asked)
 	}
 }
 

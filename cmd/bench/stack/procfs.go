@@ -20,13 +20,18 @@ func CPUTime(p *harness.Process) (time.Duration, error) {
 	return statCPU(string(stat))
 }
 
+// RSS is the resident memory of a process, in bytes.
+func RSS(p *harness.Process) (int64, error) { return status(p, "VmRSS") }
+
 // PeakRSS is the highest resident memory of a process so far, in bytes.
-func PeakRSS(p *harness.Process) (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+func PeakRSS(p *harness.Process) (int64, error) { return status(p, "VmHWM") }
+
+func status(p *harness.Process, field string) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		return 0, err
 	}
-	return statusBytes(string(status), "VmHWM")
+	return statusBytes(string(text), field)
 }
 
 // statCPU reads the text of /proc/PID/stat.

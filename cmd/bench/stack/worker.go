@@ -33,6 +33,19 @@ func (s *Stack) StartWorker(ctx context.Context, latency time.Duration, flags ..
 	return &Worker{p, ops}, nil
 }
 
+// StartDrivers starts a worker with the drivers of a file. It does not wait until the worker is up.
+func (s *Stack) StartDrivers(ctx context.Context, file string, flags ...string) (*Worker, error) {
+	ops, err := harness.FreeAddr(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.start(ctx, "worker", append([]string{"--drivers", file, "--ops-listen", ops}, flags...)...)
+	if err != nil {
+		return nil, err
+	}
+	return &Worker{p, ops}, nil
+}
+
 // WaitHealthy waits until the worker answers on its own address.
 func (w *Worker) WaitHealthy(ctx context.Context) error {
 	return w.WaitReady(ctx, upLimit, func(ctx context.Context) error {

@@ -2,7 +2,7 @@
 """Resets an Android phone over adb with Test Harness Mode (Android 10 and later), which wipes all
 data, keeps the adb keys and skips the setup screens.
 
-The address is the phone's serial, as `adb devices` shows it. Settings: look: true, env: [HOME].
+The address is the phone's serial, as `adb devices` shows it, or host:port of one on the network. Settings: look: true, env: [HOME].
 
 How it knows: before the wipe it leaves a mark in /data/local/tmp, which a wipe takes away with all
 other data. The checkpoint says that the mark was there, and in which boot, at what uptime.
@@ -28,6 +28,18 @@ def shell(command):
     return tool("adb", "-s", serial, "shell", command)
 
 
+def troubles():
+    """Why adb does not reach the phone, or nothing. One on the network is called again: adb's server gives
+    up a minute after the phone has gone, and a wipe takes longer."""
+    got = tool("adb", "-s", serial, "get-state")
+    if got.stdout.strip() != "device" and ":" in serial:
+        if "offline" in got.stderr:
+            tool("adb", "disconnect", serial)  # or it counts as connected
+        tool("adb", "connect", serial)
+        got = tool("adb", "-s", serial, "get-state")
+    return "" if got.stdout.strip() == "device" else (got.stderr.strip() or got.stdout).split("\n")[0]
+
+
 def boot():
     """The ID of the present boot, and its uptime in seconds."""
     words = shell("cat /proc/sys/kernel/random/boot_id /proc/uptime").stdout.split()
@@ -36,7 +48,7 @@ def boot():
 
 def state():
     """Away, booting, new (the mark is gone), old (it is there and stays), or wiping (it may go)."""
-    if tool("adb", "-s", serial, "get-state").stdout.strip() != "device":
+    if troubles():
         return "away"
     if shell("getprop sys.boot_completed").stdout.strip() != "1":
         return "booting"
@@ -68,9 +80,11 @@ def look():
 def begin():
     """Leave the mark, and tell the phone to wipe itself."""
     global before
+    if trouble := troubles():
+        end("unreachable", f"adb does not reach {serial}: {trouble}")
     before = boot()
     if before is None or shell("getprop sys.boot_completed").stdout.strip() != "1":
-        end("unreachable", f"adb does not reach {serial}, or it has not booted")
+        end("unreachable", f"{serial} has not booted")
     if shell(f"echo > {mark} && sync").returncode != 0:
         end("retry", f"{mark} could not be written")
     say(checkpoint=json.dumps(before))
