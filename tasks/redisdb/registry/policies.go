@@ -244,6 +244,19 @@ func (p *Policies) Policy(ctx context.Context, tenant string) (tasks.Policy, err
 	return own.Under(look.all), nil
 }
 
+// known is Policy for what may go by older limits: a request must not fail because they cannot be
+// read now. Who was never known has those of all tenants.
+func (p *Policies) known(ctx context.Context, tenant string) tasks.Policy {
+	policy, err := p.Policy(ctx, tenant)
+	if err == nil {
+		return policy
+	}
+	if last, ok := p.look.Last(); ok {
+		return last.tenants[tenant].Under(last.all)
+	}
+	return tasks.Policy{}.Under(tasks.Policy{})
+}
+
 const (
 	// policyFresh is how long a look at the policies is good for.
 	policyFresh = 250 * time.Millisecond
