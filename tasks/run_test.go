@@ -138,7 +138,7 @@ func TestTheSumOfARun(t *testing.T) {
 	if want := []RunFailure{{"B", 2}, {"A", 1}, {"C", 1}}; !slices.Equal(sum.Failures, want) {
 		t.Errorf("failures %+v", sum.Failures)
 	}
-	if sum.Stage != "wave 1" || sum.RatePerSecond != 3.5 || !sum.EstimatedFinishAt.Equal(start.Add(10*time.Second+time.Duration(65.0/3.5*float64(time.Second)))) {
+	if sum.Stage != "wave 1" || sum.RatePerSecond != 3.5 || !sum.EstimatedFinishAt.Equal(start.Add(10*time.Second+time.Duration(65/sum.RatePerSecond*float64(time.Second)))) {
 		t.Errorf("stage %s, rate %v, finish %v", sum.Stage, sum.RatePerSecond, sum.EstimatedFinishAt)
 	}
 	run.Cancelled = true

@@ -239,12 +239,12 @@ const (
 // There may be fewer than the filter's limit before the end. Errors: tasks.BadRequest for a cursor
 // that is not one of ours.
 func (r *Runs) Runs(ctx context.Context, tenant string, f tasks.RunFilter) (found []tasks.Run, cursor string, err error) {
-	by := redis.ZRangeArgs{Key: codec.RunsKey(tenant), Start: "-inf", Stop: "+inf", ByScore: true, Rev: true, Count: listStep}
+	by := redis.ZRangeArgs{Key: codec.RunsKey(tenant), Start: "+inf", Stop: "-inf", ByScore: true, Rev: true, Count: listStep}
 	if !f.Since.IsZero() {
-		by.Start = strconv.FormatInt(f.Since.UnixMilli(), 10)
+		by.Stop = strconv.FormatInt(f.Since.UnixMilli(), 10)
 	}
 	if !f.Until.IsZero() {
-		by.Stop = "(" + strconv.FormatInt(f.Until.UnixMilli(), 10)
+		by.Start = "(" + strconv.FormatInt(f.Until.UnixMilli(), 10)
 	}
 	if f.Cursor != "" {
 		if by.Offset, err = strconv.ParseInt(f.Cursor, 36, 64); err != nil || by.Offset < 0 {
