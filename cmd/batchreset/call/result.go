@@ -143,7 +143,7 @@ func writeRows(w io.Writer, rows []resultRow, extension string) error {
 	table := csv.NewWriter(buffered)
 	_ = table.Write(resultColumns) // Error tells
 	for _, row := range rows {
-		_ = table.Write(terminal.EscapeFormulas(row.cells()))
+		_ = table.Write(tasks.EscapeFormulas(row.cells()))
 	}
 	table.Flush()
 	return errors.Join(table.Error(), buffered.Flush())
