@@ -84,9 +84,9 @@ func TestARunIsRefused(t *testing.T) {
 	past := time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
 	oneBad := strings.Replace(instancesBody(100_000), `"phone-99999"`, `"phone 99999"`, 1)
 	for body, want := range map[string]string{
-		`{"instance_ids":[]}`:      "instance_ids must list at least one instance",
+		`{"instance_ids":[]}`:  "instance_ids must list at least one instance",
 		instancesBody(100_001): "instance_ids lists more than 100000 instances, which is the limit",
-		oneBad:                     `instance_ids[99999] "phone 99999" has characters other than`,
+		oneBad:                 `instance_ids[99999] "phone 99999" has characters other than`,
 		`{"instance_ids":["` + strings.Repeat("x", 65) + `"]}`: `instance_ids[0] "xxx`,
 		`{"instance_ids":["a",""]}`:                            "instance_ids[1] is empty",
 		`{"instance_ids":["a",1]}`:                             "instance_ids[1] must be a string",
