@@ -50,6 +50,9 @@ func newServiceOn(t testing.TB, cfg api.Config, opts redisdb.Options) service {
 	if err := rdb.HSet(t.Context(), "reset:policies", "* requests_per_second", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
+	if cfg.Runs == nil {
+		cfg.Runs = newFakeRuns()
+	}
 	cfg.MaxInstances = tasks.DefaultMaxInstances
 	cfg.MaxWaiters = cmp.Or(cfg.MaxWaiters, 10_000)
 	return service{api.New(cfg, storeOf(db), slog.New(slog.DiscardHandler)), db, rdb}

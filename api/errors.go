@@ -62,8 +62,11 @@ func ok(c echo.Context, data any) error {
 // fail answers with an error. It is Echo's error handler, in place of its own,
 // which does not look through wrapped errors.
 func (s *server) fail(err error, c echo.Context) {
-	if c.Response().Committed {
-		return // half of an answer was sent; the access log has the error
+	if c.Response().Committed { // half of an answer was sent: see accessLog
+		if !errors.Is(err, context.Canceled) {
+			s.log.Warn("an answer broke off", "request_id", requestID(c), "error", err)
+		}
+		return
 	}
 	status, e := answerTo(err)
 	if status == http.StatusTooManyRequests || status == http.StatusInsufficientStorage {

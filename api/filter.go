@@ -26,7 +26,6 @@ func decodeFilter(query url.Values) (f tasks.JobFilter, err error) {
 		State:      tasks.JobState(query.Get("state")),
 		InstanceID: query.Get("instance_id"),
 		Labels:     query["label"],
-		Limit:      defaultJobsLimit,
 		Cursor:     query.Get("cursor"),
 	}
 	if f.State != "" && !slices.Contains(tasks.JobStates, f.State) {
@@ -37,26 +36,33 @@ func decodeFilter(query url.Values) (f tasks.JobFilter, err error) {
 			return f, tasks.Errorf(tasks.BadRequest, "instance_id %s", err)
 		}
 	}
-	if err := tasks.CheckLabelFilter(f.Labels); err != nil {
-		return f, tasks.Errorf(tasks.BadRequest, "label %s", err)
+	f.Since, f.Until, f.Limit, err = decodeBounds(query)
+	return f, err
+}
+
+// decodeBounds reads what the lists of jobs and runs have in common: which times, and how many. It
+// checks the labels, too.
+func decodeBounds(query url.Values) (since, until time.Time, limit int, err error) {
+	if err := tasks.CheckLabelFilter(query["label"]); err != nil {
+		return since, until, 0, tasks.Errorf(tasks.BadRequest, "label %s", err)
 	}
-	if f.Since, err = decodeTime(query, "since"); err != nil {
-		return f, err
+	if since, err = decodeTime(query, "since"); err != nil {
+		return since, until, 0, err
 	}
-	if f.Until, err = decodeTime(query, "until"); err != nil {
-		return f, err
+	if until, err = decodeTime(query, "until"); err != nil {
+		return since, until, 0, err
 	}
-	if err := tasks.CheckTimes(f.Since, f.Until); err != nil {
-		return f, tasks.Errorf(tasks.BadRequest, "since %s", err)
+	if err := tasks.CheckTimes(since, until); err != nil {
+		return since, until, 0, tasks.Errorf(tasks.BadRequest, "since %s", err)
 	}
-	if limit := query.Get("limit"); limit != "" {
-		n, err := strconv.Atoi(limit)
-		if err != nil || n < 1 || n > maxJobsLimit {
-			return f, tasks.Errorf(tasks.BadRequest, "limit must be a number from 1 to %d", maxJobsLimit)
+	limit = defaultJobsLimit
+	if text := query.Get("limit"); text != "" {
+		limit, err = strconv.Atoi(text)
+		if err != nil || limit < 1 || limit > maxJobsLimit {
+			return since, until, 0, tasks.Errorf(tasks.BadRequest, "limit must be a number from 1 to %d", maxJobsLimit)
 		}
-		f.Limit = n
 	}
-	return f, nil
+	return since, until, limit, nil
 }
 
 // decodeTime reads a time of a query; the zero time if there is none.

@@ -145,6 +145,11 @@ func TestEveryRequestCountsAgainstItsRate(t *testing.T) {
 		{http.MethodGet, "/v1/jobs/" + id + "/events", ""},
 		{http.MethodPost, "/v1/jobs/" + id + "/retry", ""},
 		{http.MethodPost, "/v1/resume", ""},
+		{http.MethodPost, "/v1/runs", `{"instance_ids":["a"]}`},
+		{http.MethodGet, "/v1/runs", ""},
+		{http.MethodGet, "/v1/runs/" + id, ""},
+		{http.MethodGet, "/v1/runs/" + id + "/results", ""},
+		{http.MethodPost, "/v1/runs/" + id + "/resume", ""},
 	}
 	s.limit(t, tasks.Limits{RequestsPerSecond: new(1)})
 	if got := s.do(t, http.MethodGet, "/v1/jobs", "acme", nil); got.Code != tasks.OK {
@@ -166,6 +171,11 @@ func TestEveryRequestCountsAgainstItsRate(t *testing.T) {
 	}
 	if got := s.do(t, http.MethodPost, "/v1/jobs/"+id+"/cancel", "acme", nil); got.Code != tasks.OK {
 		t.Errorf("cancel: %+v", got)
+	}
+	for _, path := range []string{"/v1/runs/" + id + "/pause", "/v1/runs/" + id + "/cancel"} {
+		if got := s.do(t, http.MethodPost, path, "acme", nil); got.Code != tasks.NoJob {
+			t.Errorf("%s: %+v", path, got)
+		}
 	}
 }
 

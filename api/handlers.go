@@ -59,7 +59,7 @@ func (s *server) submit(ctx context.Context, submission tasks.Submission) (job t
 			return job, true, err
 		}
 	}
-	if err := s.checkNotBefore(submission); err != nil {
+	if err := s.checkNotBefore(submission.NotBefore); err != nil {
 		return tasks.Job{}, false, err
 	}
 	if submission.Drivers, err = s.checkOwnership(ctx, submission.Tenant, submission.InstanceIDs); err != nil {
@@ -70,11 +70,11 @@ func (s *server) submit(ctx context.Context, submission tasks.Submission) (job t
 }
 
 // checkNotBefore is not done while the request is read, because a replay may come after that time.
-func (s *server) checkNotBefore(submission tasks.Submission) error {
-	if submission.NotBefore.IsZero() {
+func (s *server) checkNotBefore(notBefore tasks.Time) error {
+	if notBefore.IsZero() {
 		return nil
 	}
-	if err := tasks.CheckNotBefore(submission.NotBefore.Time, s.store.Now()); err != nil {
+	if err := tasks.CheckNotBefore(notBefore.Time, s.store.Now()); err != nil {
 		return tasks.Errorf(tasks.BadRequest, "not_before %s", err)
 	}
 	return nil
@@ -82,7 +82,7 @@ func (s *server) checkNotBefore(submission tasks.Submission) error {
 
 // dryRun says for each instance what a submit would do with it now.
 func (s *server) dryRun(ctx context.Context, submission tasks.Submission) (dryRun, error) {
-	if err := s.checkNotBefore(submission); err != nil {
+	if err := s.checkNotBefore(submission.NotBefore); err != nil {
 		return dryRun{}, err
 	}
 	fleet, err := s.store.Registered(ctx, submission.InstanceIDs)
@@ -215,7 +215,9 @@ func noJob(id string) error { return tasks.Errorf(tasks.NoJob, "there is no job 
 
 // cancel cancels the items of a job that have not begun, and answers with the record.
 func (s *server) cancel(c echo.Context) error {
-	return s.change(c, s.store.Cancel)
+	return s.change(c, func(ctx context.Context, job tasks.Job, actor tasks.Actor) error {
+		return s.store.Cancel(ctx, job.ID, actor)
+	})
 }
 
 // retry reopens the items of a final job that are in the states asked for, and answers with the
@@ -228,19 +230,22 @@ func (s *server) retry(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.change(c, func(ctx context.Context, id string, actor tasks.Actor) error {
-		return s.store.Retry(ctx, id, states, actor)
+	return s.change(c, func(ctx context.Context, job tasks.Job, actor tasks.Actor) error {
+		if job.RunID != "" { // whose counts are those of its jobs
+			return tasks.Errorf(tasks.JobFinal, "the job belongs to run %s: it cannot be retried by itself", job.RunID)
+		}
+		return s.store.Retry(ctx, job.ID, states, actor)
 	})
 }
 
-func (s *server) change(c echo.Context, change func(context.Context, string, tasks.Actor) error) error {
+func (s *server) change(c echo.Context, change func(context.Context, tasks.Job, tasks.Actor) error) error {
 	job, err := s.find(c, s.store.Job)
 	if err != nil {
 		return err
 	}
 	linkTo(c.Request().Context(), job)
 	// A record that expires just now is answered like one that was never there.
-	if err := s.stands(change(c.Request().Context(), job.ID, actor(c))); err != nil && !errors.Is(err, tasks.JobGone) {
+	if err := s.stands(change(c.Request().Context(), job, actor(c))); err != nil && !errors.Is(err, tasks.JobGone) {
 		return err
 	}
 	if job, err = s.find(c, s.store.Job); err != nil {

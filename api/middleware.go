@@ -22,6 +22,7 @@ import (
 const (
 	requestIDKey = "request_id"
 	jobKey       = "job"
+	runKey       = "run"
 	codeKey      = "error_code"
 	callerKey    = "caller"
 	tokenKey     = "token"
@@ -80,13 +81,18 @@ func (s *server) accessLog(next echo.HandlerFunc) echo.HandlerFunc {
 		if s.cfg.Tracer != nil {
 			c.Set(startKey, start)
 		}
-		if err := next(c); err != nil {
+		err := next(c)
+		half := err != nil && c.Response().Committed
+		if err != nil {
 			c.Error(err)
 		}
 		if s.cfg.Tracer != nil {
 			s.endSpan(c)
 		}
 		s.logRequest(c, start)
+		if half {
+			panic(http.ErrAbortHandler) // breaks the connection: nobody may take a part for the whole
+		}
 		return nil
 	}
 }
@@ -106,6 +112,9 @@ func (s *server) logRequest(c echo.Context, start time.Time) {
 		slog.Int("status", c.Response().Status), slog.String("code", string(code)), slog.Duration("duration", duration),
 		slog.String("request_id", requestID(c)), slog.String("tenant", token.Tenant), slog.String("token", token.ID), slog.String("job", job),
 		slog.String("remote", c.RealIP()),
+	}
+	if run, _ := c.Get(runKey).(string); run != "" {
+		attrs = append(attrs, slog.String("run", run))
 	}
 	if span := trace.SpanContextFromContext(c.Request().Context()); span.IsValid() {
 		attrs = append(attrs, slog.String("trace_id", span.TraceID().String()))
@@ -133,11 +142,29 @@ func limitBody(next echo.HandlerFunc) echo.HandlerFunc {
 			return tasks.Errorf(tasks.TooLarge, "the body is larger than %d bytes", maxBody)
 		}
 		if err != nil {
-			return tasks.Errorf(tasks.BadRequest, "the body could not be read to its end")
+			return errHalfBody
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 
 		// The time for Redis starts now, so that it does not include the upload.
+		c.Set(callerKey, r.Context())
+		defer timeForRedis(c)()
+		return next(c)
+	}
+}
+
+// errHalfBody is the answer to a request whose body did not come in whole.
+var errHalfBody = tasks.Errorf(tasks.BadRequest, "the body could not be read to its end")
+
+// limitUpload bounds a body that the handler reads as it comes, once the token was checked: nobody
+// without one can make this process keep 8 MiB.
+func limitUpload(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		if r.ContentLength > maxRunBody {
+			return tasks.Errorf(tasks.TooLarge, "the body is larger than %d bytes", maxRunBody)
+		}
+		r.Body = http.MaxBytesReader(c.Response(), r.Body, maxRunBody)
 		c.Set(callerKey, r.Context())
 		defer timeForRedis(c)()
 		return next(c)

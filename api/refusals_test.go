@@ -19,13 +19,13 @@ import (
 // request is one for an operation of the contract.
 type request struct{ method, path string }
 
-// guarded are requests for all operations that ask for a token, about a job.
+// guarded are requests for all operations that ask for a token, about a job, or a run with the same ID.
 func (c *contract) guarded(job string) []request {
 	var all []request
 	for template, methods := range c.paths {
 		for method, op := range methods {
 			if op.guarded() {
-				path := strings.NewReplacer("{job_id}", job, "{task_id}", job).Replace(template)
+				path := strings.NewReplacer("{job_id}", job, "{task_id}", job, "{run_id}", job).Replace(template)
 				all = append(all, request{strings.ToUpper(method), path})
 			}
 		}
@@ -37,7 +37,10 @@ func (c *contract) guarded(job string) []request {
 // a bad body, a job that is not there and a broken Redis are those of the contract.
 func TestEveryOperationRefusesAlike(t *testing.T) {
 	m := miniredis.RunT(t)
-	s := newServiceOn(t, testConfig, redisdb.Options{URL: "redis://" + m.Addr(), Embedded: true})
+	runs := newFakeRuns()
+	cfg := testConfig
+	cfg.Runs = runs
+	s := newServiceOn(t, cfg, redisdb.Options{URL: "redis://" + m.Addr(), Embedded: true})
 	revoked, err := s.db.Tokens.Add(t.Context(), "revoked", "acme", tasks.Scopes, 0, tasks.Actor{})
 	if err == nil {
 		_, err = s.db.Tokens.Revoke(t.Context(), revoked.ID, tasks.Actor{})
@@ -56,7 +59,12 @@ func TestEveryOperationRefusesAlike(t *testing.T) {
 		t.Fatal(err)
 	}
 	job := s.submit(t, "phone-1")
+	runs.kept[job] = tasks.Run{ID: job, Tenant: "acme", State: tasks.RunRunning}
 	for _, r := range c.guarded(job) {
+		limit := 64 << 10
+		if r == (request{http.MethodPost, "/v1/runs"}) {
+			limit = 8 << 20
+		}
 		refuses := func(name, token string, body io.Reader, status int, code tasks.Code) {
 			t.Helper()
 			if got := s.do(t, r.method, r.path, token, body); got.status != status || got.Code != code {
@@ -72,7 +80,7 @@ func TestEveryOperationRefusesAlike(t *testing.T) {
 		if r.path != "/v1/whoami" { // which any token may ask
 			refuses("a token without the scope", narrow, nil, http.StatusForbidden, tasks.Forbidden)
 		}
-		refuses("a large body", "acme", strings.NewReader(strings.Repeat(" ", 64<<10+1)), http.StatusRequestEntityTooLarge, tasks.TooLarge)
+		refuses("a large body", "acme", strings.NewReader(strings.Repeat(" ", limit+1)), http.StatusRequestEntityTooLarge, tasks.TooLarge)
 		refuses("half a body", "acme", iotest.ErrReader(errors.New("gone")), http.StatusBadRequest, tasks.BadRequest)
 		if missing := strings.Replace(r.path, job, tasks.NewJobID(), 1); missing != r.path {
 			r.path = missing
@@ -93,7 +101,9 @@ func TestEveryPathRefusesOtherMethods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := service{Handler: api.New(testConfig, api.Store{}, slog.New(slog.DiscardHandler))}
+	cfg := testConfig
+	cfg.Runs = newFakeRuns()
+	s := service{Handler: api.New(cfg, api.Store{}, slog.New(slog.DiscardHandler))}
 	for template := range c.paths {
 		path := strings.Replace(template, "{file}", "page.js", 1)
 		if got := s.do(t, http.MethodPatch, path, "", nil); got.status != http.StatusMethodNotAllowed || got.Code != tasks.NoRoute {

@@ -1,6 +1,10 @@
+// Package api is the HTTP contract: the KooPhone routes and our own, over the
+// record store. A handler decodes, calls the store once, encodes; it returns its
+// error, and errors.go alone says which status goes with which code.
 package api
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -118,6 +122,10 @@ type Config struct {
 	Origins []string
 	// MaxWaiters is how many requests may wait for jobs at the same time.
 	MaxWaiters int
+	// Runs keeps runs. nil: there are none, nor their routes.
+	Runs RunStore
+	// MaxRunInstances is how many instances a run may list. 0: tasks.DefaultMaxRunInstances.
+	MaxRunInstances int
 	// Tracer makes a span of each request of the API. nil: none is made.
 	Tracer trace.Tracer
 	// Proofs signs what became of jobs. nil: nobody does.
@@ -130,8 +138,9 @@ type Config struct {
 }
 
 const (
-	maxBody   = 64 << 10
-	maxHeader = 64 << 10 // KooPhone tokens alone may take 32 KiB
+	maxBody    = 64 << 10
+	maxRunBody = 8 << 20
+	maxHeader  = 64 << 10 // KooPhone tokens alone may take 32 KiB
 	// storeTimeout bounds what a request waits for Redis in all, so that a caller
 	// has an answer within 2 s while Redis is away.
 	storeTimeout = 1500 * time.Millisecond
@@ -167,6 +176,7 @@ func (a *API) Run(ctx context.Context) error { return a.server.watchers.run(ctx)
 // New returns the public API. Without Run, a waiting request sees a change only when its time to
 // wait is over.
 func New(cfg Config, store Store, log *slog.Logger) *API {
+	cfg.MaxRunInstances = cmp.Or(cfg.MaxRunInstances, tasks.DefaultMaxRunInstances)
 	s := &server{
 		cfg: cfg, store: store, encoded: newEncodedRecords(), log: log,
 		watchers: newWatchers(store, cfg.MaxWaiters, log), strangers: newStrangers(), sendTimeout: sendTimeout,
@@ -207,6 +217,15 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	route(http.MethodPost, "/v1/jobs/:job/retry", tasks.ScopeSubmit, takes{body: true}, s.retry)
 	brake("/v1/halt", tasks.ScopeOperate, takes{body: true}, s.halt)
 	route(http.MethodPost, "/v1/resume", tasks.ScopeOperate, takes{body: true}, s.resume)
+	if cfg.Runs != nil {
+		e.POST("/v1/runs", s.createRun, limitUpload, s.admit(tasks.ScopeSubmit, takes{body: true}, true))
+		route(http.MethodGet, "/v1/runs", tasks.ScopeRead, takes{query: runsParameters}, s.runs)
+		route(http.MethodGet, "/v1/runs/:run", tasks.ScopeRead, nothing, s.run)
+		route(http.MethodGet, "/v1/runs/:run/results", tasks.ScopeRead, takes{query: resultsParameters}, s.runResults)
+		brake("/v1/runs/:run/pause", tasks.ScopeCancel, nothing, s.pauseRun)
+		brake("/v1/runs/:run/cancel", tasks.ScopeCancel, nothing, s.cancelRun)
+		route(http.MethodPost, "/v1/runs/:run/resume", tasks.ScopeCancel, takes{body: true}, s.resumeRun)
+	}
 	route(http.MethodGet, "/v1/whoami", anyScope, nothing, s.whoami)
 	// HEAD is answered like GET, without the body.
 	public := func(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {

@@ -190,10 +190,12 @@ func TestEveryOperationTurnsStrangersAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	for template, methods := range contract.paths {
-		path := strings.NewReplacer("{file}", "page.js", "{job_id}", tasks.NewJobID(), "{task_id}", tasks.NewJobID()).Replace(template)
+		path := strings.NewReplacer("{file}", "page.js", "{job_id}", tasks.NewJobID(), "{task_id}", tasks.NewJobID(), "{run_id}", tasks.NewJobID()).Replace(template)
 		for method := range methods {
 			inOneMoment(t, method+" "+template, func(t *testing.T) {
-				s := service{Handler: api.New(testConfig, oneStore(fewTokens{newBoard(1)}), slog.New(slog.DiscardHandler))}
+				cfg := testConfig
+				cfg.Runs = newFakeRuns()
+				s := service{Handler: api.New(cfg, oneStore(fewTokens{newBoard(1)}), slog.New(slog.DiscardHandler))}
 				crowd{s, t}.exhaust("192.0.2.1") // from where these tests ask
 				got := s.do(t, strings.ToUpper(method), path, "", nil)
 				if template != "/healthz" && template != "/readyz" {

@@ -45,16 +45,21 @@ func ReadJSON(text []byte, v any) error {
 		return fmt.Errorf("has a value of the wrong type%s", within(path))
 	}
 	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		path := syntactic.JSONPointer
-		if errors.Is(err, jsontext.ErrDuplicateName) {
-			return fmt.Errorf("has the field %.80q twice%s", path.LastToken(), within(path.Parent()))
-		}
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return errors.New("is not JSON: it ends too early")
-		}
-		return fmt.Errorf("is not JSON: %w%s (at byte %d)", syntactic.Err, within(path), syntactic.ByteOffset)
+		return syntaxFault(syntactic)
 	}
 	return err
+}
+
+// syntaxFault is a sentence about text that is not JSON, or has a name twice.
+func syntaxFault(err *jsontext.SyntacticError) error {
+	path := err.JSONPointer
+	if errors.Is(err, jsontext.ErrDuplicateName) {
+		return fmt.Errorf("has the field %.80q twice%s", path.LastToken(), within(path.Parent()))
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("is not JSON: it ends too early")
+	}
+	return fmt.Errorf("is not JSON: %w%s (at byte %d)", err.Err, within(path), err.ByteOffset)
 }
 
 func kindOf(t reflect.Type) string {

@@ -50,6 +50,9 @@ func (s *server) endSpan(c echo.Context) {
 	if job, _ := c.Get(jobKey).(string); job != "" {
 		span.SetAttributes(attribute.String("batchreset.job", job))
 	}
+	if run, _ := c.Get(runKey).(string); run != "" {
+		span.SetAttributes(attribute.String("batchreset.run", run))
+	}
 	if code, _ := c.Get(codeKey).(tasks.Code); code != "" && code != tasks.OK {
 		span.SetAttributes(semconv.ErrorTypeKey.String(string(code)))
 	}

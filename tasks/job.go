@@ -17,7 +17,7 @@ import (
 type Job struct {
 	ID         string   `json:"job_id"`
 	State      JobState `json:"state"`
-	RunID      string   `json:"run_id,omitempty"` // of which it is a part
+	RunID      string   `json:"run_id,omitempty"` // of the run that it is a part of, if it is one of any
 	RequestID  string   `json:"request_id"`
 	CreatedAt  Time     `json:"created_at,omitzero"`
 	StartedAt  Time     `json:"started_at,omitzero"`

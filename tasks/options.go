@@ -20,6 +20,9 @@ const (
 // CheckReason returns a sentence that says what is wrong with a reason, or nil.
 func CheckReason(reason string) error { return checkText(reason, MaxReason) }
 
+// CheckRunName returns a sentence that says what is wrong with the name of a run, or nil.
+func CheckRunName(name string) error { return checkText(name, MaxRunName) }
+
 // CheckLabels returns a sentence that says what is wrong with the labels, or nil.
 func CheckLabels(labels map[string]string) error {
 	if len(labels) > MaxLabels {

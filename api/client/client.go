@@ -231,7 +231,12 @@ func (c *Client) try(ctx context.Context, method, path string, header http.Heade
 		return a, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	return c.read(a, resp.Body)
+}
+
+// read reads the rest of an answer that comes as a whole.
+func (c *Client) read(a answer, body io.Reader) (answer, error) {
+	raw, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
 	if err != nil {
 		c.Close()
 		return answer{}, fmt.Errorf("%w from %s that is whole: %w", ErrNoAnswer, c.shown, err)
@@ -250,7 +255,7 @@ func (c *Client) try(ctx context.Context, method, path string, header http.Heade
 	var e envelope
 	switch {
 	case a.status >= 300 && a.status < 400:
-		return answer{}, a.unusable("a redirect to %q; if that is the right server, name it", resp.Header.Get("Location"))
+		return answer{}, a.unusable("a redirect to %q; if that is the right server, name it", a.header.Get("Location"))
 	case len(raw) == 0:
 		return answer{}, a.unusable("nothing, which the service never does")
 	case json.Unmarshal(raw, &e) != nil || e.Code == "":

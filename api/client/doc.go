@@ -12,7 +12,8 @@
 // again only under its idempotency key, so that it stays one job: after a 429, and after an
 // answer that was lost. If no clear answer comes back all the same, the batch may have been
 // accepted, and sending it under another key could reset a phone twice. Such an error has
-// [ErrUncertain] in its chain. A cancel and a retry, which have no key, are sent once.
+// [ErrUncertain] in its chain. A cancel, a retry and the brakes of a run, which have no key, are sent
+// once; so is what asks for the rows of a run's results.
 //
 // # Errors
 //

@@ -13,9 +13,9 @@ import (
 // connection was lost.
 var ErrNoAnswer = errors.New("no answer")
 
-// ErrUncertain says that no answer tells whether a batch was accepted.
-var ErrUncertain = errors.New("the batch may have been accepted all the same; " +
-	"look with 'batchreset jobs --instance ID' before you send it again")
+// ErrUncertain says that no answer tells whether a batch, or a run, was accepted.
+var ErrUncertain = errors.New("it may have been accepted all the same; " +
+	"look with 'batchreset jobs --instance ID' (a run: 'batchreset run list') before you send it again")
 
 // Error is an answer of the server that is not a success.
 type Error struct {

@@ -13,6 +13,7 @@ import (
 type Job struct {
 	ID         string            `json:"job_id"`
 	State      string            `json:"state"`
+	RunID      string            `json:"run_id"` // of the run that it is a part of; empty: of none
 	RequestID  string            `json:"request_id"`
 	CreatedAt  time.Time         `json:"created_at"`
 	StartedAt  time.Time         `json:"started_at"` // zero until known, like FinishedAt

@@ -54,7 +54,16 @@ func (c *Client) Submit(ctx context.Context, b Batch) (Accepted, error) {
 	if err != nil {
 		return Accepted{}, err
 	}
-	key := b.IdempotencyKey
+	var accepted Accepted
+	err = c.submit(ctx, "/v1/instances/batch-reset", b.IdempotencyKey, body, func(a answer) (err error) {
+		accepted, err = a.accepted()
+		return err
+	})
+	return accepted, err
+}
+
+// submit posts a body under a key, which it makes up if there is none, until take has an answer.
+func (c *Client) submit(ctx context.Context, path, key string, body []byte, take func(answer) error) error {
 	if key == "" {
 		key = rand.Text()
 	}
@@ -64,14 +73,13 @@ func (c *Client) Submit(ctx context.Context, b Batch) (Accepted, error) {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { sent.Store(true) },
 	})
-	var accepted Accepted
 	uncertain := false // since a try before
-	_, err = c.retry(ctx,
+	_, err := c.retry(ctx,
 		func() (answer, error) {
 			sent.Store(false)
-			a, err := c.try(ctx, http.MethodPost, "/v1/instances/batch-reset", header, body)
+			a, err := c.try(ctx, http.MethodPost, path, header, body)
 			if err == nil {
-				accepted, err = a.accepted()
+				err = take(a)
 			}
 			uncertain = uncertain || err != nil && sent.Load() && !refused(err)
 			if err != nil && uncertain {
@@ -82,7 +90,7 @@ func (c *Client) Submit(ctx context.Context, b Batch) (Accepted, error) {
 		func(tries int, _ time.Duration, err error) bool {
 			return tooMany(err) || errors.Is(err, ErrUncertain) && !refused(err) && tries < maxTries
 		})
-	return accepted, err
+	return err
 }
 
 // Verdict is what a dry run says of an instance: "would_reset", "unknown" (not

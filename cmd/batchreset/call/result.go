@@ -106,8 +106,23 @@ func (r *resultFile) part() (*os.File, error) {
 	return os.CreateTemp(filepath.Dir(r.path), filepath.Base(r.path)+".*.part")
 }
 
-// write writes the rows, if that is wanted, and puts the file in its place when it is whole.
+// eachRow calls add with rows, one after the other, until there are no more or it fails.
+type eachRow func(add func(resultRow) error) error
+
+// write writes the rows, if that is wanted.
 func (r *resultFile) write(out io.Writer, rows []resultRow) error {
+	return r.writeEach(out, func(add func(resultRow) error) error {
+		for _, row := range rows {
+			if err := add(row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// writeEach does so as they come, and puts the file in its place when it is whole.
+func (r *resultFile) writeEach(out io.Writer, rows eachRow) error {
 	if r == nil {
 		return nil
 	}
@@ -128,25 +143,19 @@ func (r *resultFile) write(out io.Writer, rows []resultRow) error {
 	return nil
 }
 
-func writeRows(w io.Writer, rows []resultRow, extension string) error {
+func writeRows(w io.Writer, rows eachRow, extension string) error {
 	buffered := bufio.NewWriter(w)
 	if extension == ".jsonl" {
 		lines := json.NewEncoder(buffered)
 		lines.SetEscapeHTML(false)
-		for _, row := range rows {
-			if err := lines.Encode(row); err != nil {
-				return err
-			}
-		}
-		return buffered.Flush()
+		err := rows(func(row resultRow) error { return lines.Encode(row) })
+		return errors.Join(err, buffered.Flush())
 	}
 	table := csv.NewWriter(buffered)
 	_ = table.Write(resultColumns) // Error tells
-	for _, row := range rows {
-		_ = table.Write(terminal.EscapeFormulas(row.cells()))
-	}
+	err := rows(func(row resultRow) error { return table.Write(tasks.EscapeFormulas(row.cells())) })
 	table.Flush()
-	return errors.Join(table.Error(), buffered.Flush())
+	return errors.Join(err, table.Error(), buffered.Flush())
 }
 
 // asTheyAre reads the records of jobs that are not final once more, for as long as an

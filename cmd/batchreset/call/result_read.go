@@ -89,7 +89,7 @@ func readCSVRows(raw []byte, add func(row resultRow, line int) error) error {
 			return err // it names the line
 		}
 		line, _ := table.FieldPos(0)
-		row := resultRow{InstanceID: terminal.UnescapeFormulas(cells[column["instance_id"]]), ItemID: cells[column["item_id"]], State: cells[column["state"]]}
+		row := resultRow{InstanceID: tasks.UnescapeFormulas(cells[column["instance_id"]]), ItemID: cells[column["item_id"]], State: cells[column["state"]]}
 		if row.Attempts, err = strconv.Atoi(cells[column["attempts"]]); err != nil {
 			return fmt.Errorf("line %d: attempts is %.80q, not a number", line, cells[column["attempts"]])
 		}

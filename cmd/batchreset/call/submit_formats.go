@@ -142,7 +142,7 @@ func (l *instanceList) readTable(raw []byte, name string) error {
 			return err // it names the line
 		}
 		line, _ := table.FieldPos(0)
-		id, place := terminal.UnescapeFormulas(cells[columns[listColumn]]), fmt.Sprintf("%s line %d", name, line)
+		id, place := tasks.UnescapeFormulas(cells[columns[listColumn]]), fmt.Sprintf("%s line %d", name, line)
 		l.add(id, place)
 		if n, there := columns[generationColumn]; there && cells[n] != "" {
 			l.addGeneration(id, cells[n], place)

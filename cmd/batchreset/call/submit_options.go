@@ -96,18 +96,23 @@ func (o *batchOptions) firstReset(runID string, now time.Time) (time.Time, error
 // tryOut prints what would become of each instance.
 func tryOut(ctx context.Context, out io.Writer, c *client.Client, batches []client.Batch, output terminal.Output) error {
 	var all []client.Verdict
-	refused := 0
 	for _, batch := range batches {
 		verdicts, err := c.DryRun(ctx, batch)
 		if err != nil {
 			return err
 		}
-		for _, v := range verdicts {
-			if v.Verdict != string(tasks.VerdictWouldReset) && v.Verdict != string(tasks.VerdictBusy) {
-				refused++
-			}
-		}
 		all = append(all, verdicts...)
+	}
+	return showVerdicts(out, all, output)
+}
+
+// showVerdicts prints what a dry run says. Its error tells that some instances would be refused.
+func showVerdicts(out io.Writer, all []client.Verdict, output terminal.Output) error {
+	refused := 0
+	for _, v := range all {
+		if v.Verdict != string(tasks.VerdictWouldReset) && v.Verdict != string(tasks.VerdictBusy) {
+			refused++
+		}
 	}
 	err := output.Show(out, terminal.View{
 		Document: map[string]any{"dry_run": true, "instances": terminal.NotNil(all)},

@@ -113,7 +113,7 @@ func (f *fleetFile) readCSV(raw []byte) error {
 			if !ok {
 				return "", false
 			}
-			return terminal.UnescapeFormulas(cells[n]), true
+			return tasks.UnescapeFormulas(cells[n]), true
 		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", place, err)

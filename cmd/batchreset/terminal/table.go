@@ -33,7 +33,7 @@ func CSVColumns(header, known []string) (map[string]int, error) {
 
 func (v View) writeCSV(w io.Writer) error {
 	table := csv.NewWriter(w)
-	err := v.writeCells(func(cells []string) error { return table.Write(EscapeFormulas(cells)) })
+	err := v.writeCells(func(cells []string) error { return table.Write(tasks.EscapeFormulas(cells)) })
 	table.Flush()
 	return errors.Join(err, table.Error())
 }

@@ -36,8 +36,9 @@ type Service struct {
 
 	Mu      sync.Mutex
 	Jobs    []*Job
+	Runs    []*Run
 	batches [][]string
-	Bodies  []string // of the batches
+	Bodies  []string // of the batches and runs, and of what was done to runs
 	Keys    []string
 	seen    int // looks at jobs and lists
 	signer  *proof.Signer
@@ -63,6 +64,7 @@ func NewService(t *testing.T) *Service {
 	mux.HandleFunc("GET /v1/jobs/{job}/proof", s.proof)
 	mux.HandleFunc("GET /v1/proof-keys", s.proofKeys)
 	mux.HandleFunc("GET /v1/jobs", s.list)
+	s.handleRuns(mux)
 	mux.HandleFunc("GET /v1/whoami", func(w http.ResponseWriter, _ *http.Request) {
 		created := tasks.Time{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 		AnswerOK(w, tasks.Token{

@@ -1,0 +1,195 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"iter"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Run is the record of a run: of a list of any length that is reset as one thing.
+type Run struct {
+	ID         string    `json:"run_id"`
+	Name       string    `json:"name"`
+	State      string    `json:"state"` // waiting, running, paused, succeeded, failed, partial or cancelled
+	Stage      string    `json:"stage"` // scheduled, canary, soak, wave n or draining; empty at the end
+	RequestID  string    `json:"request_id"`
+	CreatedAt  time.Time `json:"created_at"`
+	StartedAt  time.Time `json:"started_at"` // zero until known, like FinishedAt
+	FinishedAt time.Time `json:"finished_at"`
+	Total      int       `json:"total"`
+	Repeats    int       `json:"repeats"` // that were folded
+	Counts     Counts    `json:"counts"`
+	// Failures are the most frequent error codes of failed and unknown instances.
+	Failures   []RunFailure      `json:"failures"`
+	ListSHA256 string            `json:"list_sha256"` // of the sorted IDs, each with a line end
+	NotBefore  time.Time         `json:"not_before"`  // zero: at once
+	Held       Held              `json:"held"`
+	Reason     string            `json:"reason"`
+	Labels     map[string]string `json:"labels"`
+
+	MaxParallel int     `json:"max_parallel"`
+	Canary      int     `json:"canary"` // 0: none
+	Soak        string  `json:"soak"`   // such as "30s"
+	Growth      float64 `json:"growth"`
+	MaxFailures Budget  `json:"max_failures"` // empty: any number
+
+	RatePerSecond     float64   `json:"rate_per_second"` // of instances that have ended
+	EstimatedFinishAt time.Time `json:"estimated_finish_at"`
+
+	// Record is the whole record as the server sent it, newer fields included.
+	Record json.RawMessage `json:"-"`
+}
+
+// RunFailure is how many instances ended with a code.
+type RunFailure struct {
+	Code  string `json:"error_code"`
+	Count int    `json:"count"`
+}
+
+// Budget is how many instances may fail: a number such as "5", or a percentage such as "2%".
+type Budget string
+
+// MarshalJSON writes a number, or a string with a percentage.
+func (b Budget) MarshalJSON() ([]byte, error) {
+	if b != "" && strings.Trim(string(b), "0123456789") == "" {
+		return []byte(b), nil
+	}
+	return json.Marshal(string(b))
+}
+
+// UnmarshalJSON reads either of them.
+func (b *Budget) UnmarshalJSON(raw []byte) error {
+	if !bytes.HasPrefix(raw, []byte{'"'}) {
+		*b = Budget(raw)
+		return nil
+	}
+	return json.Unmarshal(raw, (*string)(b))
+}
+
+// UnmarshalJSON reads a record and keeps it as it is, too.
+func (r *Run) UnmarshalJSON(raw []byte) error {
+	type fields Run
+	if err := json.Unmarshal(raw, (*fields)(r)); err != nil {
+		return err
+	}
+	r.Record = bytes.Clone(raw)
+	return nil
+}
+
+// Final reports whether every instance of the run has ended. The zero Run is not final.
+func (r Run) Final() bool {
+	switch r.State {
+	case "", "waiting", "running", "paused":
+		return false
+	}
+	return true
+}
+
+// RunRequest is what to reset as a run. The zero value of an option leaves it to the server.
+type RunRequest struct {
+	InstanceIDs []string `json:"instance_ids"` // 1 to 100,000, unless the server allows another number
+	Name        string   `json:"name,omitempty"`
+	// Canary is how many instances go first: all of them must succeed. Soak is how long to wait
+	// then, such as "30s". Growth is the factor by which each wave after it is larger.
+	Canary int     `json:"canary,omitempty"`
+	Soak   string  `json:"soak,omitempty"`
+	Growth float64 `json:"growth,omitempty"`
+	// MaxParallel is how many instances may be open at a time.
+	MaxParallel int `json:"max_parallel,omitempty"`
+	// MaxFailures pauses the run once more than so many have failed or are unknown. Unlike in a
+	// Batch, "0" allows none; empty allows any number.
+	MaxFailures Budget            `json:"max_failures,omitempty"`
+	NotBefore   time.Time         `json:"not_before,omitzero"`
+	Reason      string            `json:"reason,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	// IdempotencyKey makes the same request the same run, as in a Batch.
+	IdempotencyKey string `json:"-"`
+}
+
+// SubmitRun makes a run, and returns its record. It is repeated, and fails, as Submit does.
+func (c *Client) SubmitRun(ctx context.Context, r RunRequest) (Run, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return Run{}, err
+	}
+	var run Run
+	err = c.submit(ctx, runsPath, r.IdempotencyKey, body, func(a answer) (err error) {
+		run, err = a.run()
+		return err
+	})
+	return run, err
+}
+
+// TryRun asks what SubmitRun would do with each instance now. Nothing is stored. An error is the last
+// that there is.
+func (c *Client) TryRun(ctx context.Context, r RunRequest) iter.Seq2[Verdict, error] {
+	body, err := json.Marshal(struct {
+		RunRequest
+		DryRun bool `json:"dry_run"`
+	}{r, true})
+	if err != nil {
+		return func(yield func(Verdict, error) bool) { yield(Verdict{}, err) }
+	}
+	return lines[Verdict](ctx, c, http.MethodPost, runsPath, body)
+}
+
+const runsPath = "/v1/runs"
+
+func runPath(id string) string { return runsPath + "/" + url.PathEscape(id) }
+
+// Run reads the record of a run.
+func (c *Client) Run(ctx context.Context, id string) (Run, error) {
+	a, err := c.get(ctx, runPath(id), nil)
+	if err != nil {
+		return Run{}, err
+	}
+	return a.run()
+}
+
+// PauseRun begins nothing more of a run, and returns its record. What runs goes on to its end.
+func (c *Client) PauseRun(ctx context.Context, id string) (Run, error) {
+	return c.changeRun(ctx, id, "pause", nil)
+}
+
+// ResumeRun goes on with a run that is paused, and returns its record. A budget that is not empty
+// replaces the run's; it counts from the start of the run.
+func (c *Client) ResumeRun(ctx context.Context, id string, maxFailures Budget) (Run, error) {
+	var body []byte
+	if maxFailures != "" {
+		var err error
+		if body, err = json.Marshal(map[string]Budget{"max_failures": maxFailures}); err != nil {
+			return Run{}, err
+		}
+	}
+	return c.changeRun(ctx, id, "resume", body)
+}
+
+// CancelRun cancels what has not begun of a run, for good, and returns its record.
+func (c *Client) CancelRun(ctx context.Context, id string) (Run, error) {
+	return c.changeRun(ctx, id, "cancel", nil)
+}
+
+func (c *Client) changeRun(ctx context.Context, id, what string, body []byte) (Run, error) {
+	a, err := c.try(ctx, http.MethodPost, runPath(id)+"/"+what, nil, body)
+	if err != nil {
+		return Run{}, err
+	}
+	return a.run()
+}
+
+// run decodes a record.
+func (a answer) run() (Run, error) {
+	var run Run
+	if err := a.decode(&run); err != nil {
+		return Run{}, err
+	}
+	if run.ID == "" || run.State == "" {
+		return Run{}, a.unusable("a record without run_id or state")
+	}
+	return run, nil
+}

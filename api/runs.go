@@ -1,0 +1,265 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// RunStore is what the handlers need of runs. Its methods fail as those of a Store do.
+type RunStore interface {
+	// Create makes a run and writes into the audit trail. The answer for the same key and
+	// request again is the run as it is. Errors: tasks.KeyReused, tasks.StorageFull.
+	Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, error)
+	// Run reads a record, completed by Sum. Errors: tasks.RunGone.
+	Run(ctx context.Context, id string) (tasks.Run, error)
+	// Runs lists the runs of a tenant, newest first.
+	Runs(ctx context.Context, tenant string, f tasks.RunFilter) (found []tasks.Run, cursor string, err error)
+	// Pause, Resume and Cancel fail with tasks.JobFinal where this cannot be done to the run, and
+	// with tasks.RunGone. Without a budget, Resume leaves the run the one that it has.
+	Pause(ctx context.Context, id string, actor tasks.Actor) error
+	Resume(ctx context.Context, id string, budget *tasks.Budget, actor tasks.Actor) error
+	Cancel(ctx context.Context, id string, actor tasks.Actor) error
+	// Instances visits the instances of a run in the order of its list, until visit fails.
+	Instances(ctx context.Context, run tasks.Run, visit func(tasks.RunInstance) error) error
+}
+
+const (
+	// runBatch is how many instances are looked up at a time: it bounds a round trip.
+	runBatch = 500
+	// namedInstances is how many instances an error names; the others are counted.
+	namedInstances = 20
+	// createTimeout is what the store has for an instance of a new run, besides storeTimeout:
+	// a short list is answered within 2 s while Redis is away, a long one has time.
+	createTimeout = 100 * time.Microsecond
+)
+
+// createRun makes a run of a list, or says with dry_run what would become of each instance.
+func (s *server) createRun(c echo.Context) error {
+	if err := checkHeaders(c.Request().Header); err != nil {
+		return err
+	}
+	r, err := decodeRun(c.Request().Body, s.cfg.MaxRunInstances)
+	if err != nil {
+		drain(c)
+		return err
+	}
+	ctx, cancel := patient(c)
+	defer cancel()
+	by := actor(c)
+	r.Tenant, r.RequestID, r.AllowUnregistered = tenant(c), requestID(c), s.cfg.AllowUnregistered
+	r.By, r.From, r.Traceparent = by.By, by.From, traceparent(ctx)
+	if r.IdempotencyKey, err = idempotencyKey(c.Request().Header.Values("Idempotency-Key")); err != nil {
+		return err
+	}
+	if r.dryRun {
+		return s.dryRunOf(ctx, c, r.RunSubmission)
+	}
+	run, err := s.submitRun(ctx, r.RunSubmission)
+	if err != nil {
+		return err
+	}
+	c.Set(runKey, run.ID)
+	c.Response().Header().Set(echo.HeaderLocation, s.cfg.BasePath+"/v1/runs/"+run.ID)
+	return ok(c, run)
+}
+
+// submitRun makes a run, or finds that of an earlier, equal request: such a replay is not checked
+// again, because it was already answered.
+func (s *server) submitRun(ctx context.Context, r tasks.RunSubmission) (tasks.Run, error) {
+	if run, err := s.replayedRun(ctx, r); !errors.Is(err, tasks.RunGone) {
+		return run, err
+	}
+	if err := s.checkNotBefore(r.NotBefore); err != nil {
+		return tasks.Run{}, err
+	}
+	if err := s.checkRunOwnership(ctx, r.Tenant, r.InstanceIDs); err != nil {
+		return tasks.Run{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout+createTimeout*time.Duration(len(r.InstanceIDs)))
+	defer cancel()
+	return s.cfg.Runs.Create(ctx, r)
+}
+
+// replayedRun is the run that an earlier request with the same key has made. RunGone: there is none.
+func (s *server) replayedRun(ctx context.Context, r tasks.RunSubmission) (tasks.Run, error) {
+	if r.IdempotencyKey == "" {
+		return tasks.Run{}, tasks.RunGone
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	run, err := s.cfg.Runs.Run(ctx, r.RunID())
+	if err == nil && run.Fingerprint != r.Fingerprint() {
+		err = tasks.Errorf(tasks.KeyReused, "Idempotency-Key was used for another request")
+	}
+	return run, err
+}
+
+// checkRunOwnership refuses the whole list if one instance is not the tenant's or is protected. The
+// workers ask again before each attempt.
+func (s *server) checkRunOwnership(ctx context.Context, tenant string, instances []string) error {
+	var foreign, guarded someInstances
+	for some := range slices.Chunk(instances, runBatch) {
+		fleet, err := s.registered(ctx, some)
+		if err != nil {
+			return err
+		}
+		for _, id := range some {
+			switch in, registered := fleet[id]; s.verdict(in, registered, tenant) {
+			case tasks.VerdictUnknown:
+				foreign.add(id)
+			case tasks.VerdictProtected:
+				guarded.add(id)
+			}
+		}
+	}
+	switch {
+	case foreign.count > 0:
+		return tasks.Errorf(tasks.NotYourInstance, "no permission on instances: %s", foreign)
+	case guarded.count > 0:
+		return tasks.Errorf(tasks.Protected, "protected instances: %s", guarded)
+	}
+	return nil
+}
+
+// registered looks some instances up, in a time of their own.
+func (s *server) registered(ctx context.Context, some []string) (map[string]tasks.Instance, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return s.store.Registered(ctx, some)
+}
+
+// someInstances counts instances and names the first of them.
+type someInstances struct {
+	count int
+	first []string
+}
+
+func (i *someInstances) add(id string) {
+	if i.count++; i.count <= namedInstances {
+		i.first = append(i.first, id)
+	}
+}
+
+// String is "3: a, b, c", or "37: a, b, … and 17 more".
+func (i someInstances) String() string {
+	text := strconv.Itoa(i.count) + ": " + strings.Join(i.first, ", ")
+	if more := i.count - len(i.first); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// run answers the record of a run, or 304 to a caller who has it already.
+func (s *server) run(c echo.Context) error {
+	run, err := s.findRun(c)
+	if err != nil {
+		return err
+	}
+	h := c.Response().Header()
+	h.Set("ETag", strconv.Quote(run.Tag()))
+	if !run.State.Final() {
+		setRetryAfter(h, paceOfRun(run, s.store.Now()))
+	}
+	if holds(c, run.Tag()) {
+		return c.NoContent(http.StatusNotModified)
+	}
+	return ok(c, run)
+}
+
+// paceOfRun is when it makes sense to ask for a run again. One that is paused waits for people.
+func paceOfRun(run tasks.Run, now time.Time) time.Duration {
+	if run.State == tasks.RunPaused {
+		return maxRetryAfter
+	}
+	p := pace{notBefore: run.NotBefore.Time, since: latest(run.StartedAt.Time, run.CreatedAt.Time)}
+	if !run.EstimatedFinishAt.IsZero() {
+		p.rest = max(1, run.EstimatedFinishAt.Sub(now))
+	}
+	return p.retryAfter(now)
+}
+
+// findRun reads the run of the path, if it is the tenant's. Another tenant's run is answered like one
+// that does not exist.
+func (s *server) findRun(c echo.Context) (tasks.Run, error) {
+	id := c.Param("run")
+	if !tasks.ValidJobID(id) {
+		return tasks.Run{}, noRun(id)
+	}
+	c.Set(runKey, id)
+	run, err := s.cfg.Runs.Run(c.Request().Context(), id)
+	switch {
+	case errors.Is(err, tasks.RunGone):
+		return tasks.Run{}, noRun(id)
+	case err != nil:
+		return tasks.Run{}, err
+	case run.Tenant != tenant(c):
+		return tasks.Run{}, noRun(id)
+	}
+	return run, nil
+}
+
+func noRun(id string) error { return tasks.Errorf(tasks.NoJob, "there is no run %.64q", id) }
+
+// runsPage is the data of a list of runs.
+type runsPage struct {
+	Runs       []tasks.Run `json:"runs"`
+	NextCursor string      `json:"next_cursor,omitempty"`
+}
+
+// runs lists the tenant's runs, newest first.
+func (s *server) runs(c echo.Context) error {
+	filter, err := decodeRunFilter(c.QueryParams())
+	if err != nil {
+		return err
+	}
+	page := runsPage{Runs: []tasks.Run{}}
+	found, cursor, err := s.cfg.Runs.Runs(c.Request().Context(), tenant(c), filter)
+	if err != nil {
+		return err
+	}
+	page.Runs, page.NextCursor = append(page.Runs, found...), cursor
+	return ok(c, page)
+}
+
+// pauseRun begins nothing more of a run; what runs ends by itself.
+func (s *server) pauseRun(c echo.Context) error { return s.changeRun(c, s.cfg.Runs.Pause) }
+
+// cancelRun cancels what has not begun, for good.
+func (s *server) cancelRun(c echo.Context) error { return s.changeRun(c, s.cfg.Runs.Cancel) }
+
+// resumeRun goes on with a run that is paused, maybe with another budget.
+func (s *server) resumeRun(c echo.Context) error {
+	budget, err := decodeResume(c.Request().Body)
+	if err != nil {
+		return err
+	}
+	return s.changeRun(c, func(ctx context.Context, id string, actor tasks.Actor) error {
+		return s.cfg.Runs.Resume(ctx, id, budget, actor)
+	})
+}
+
+// changeRun changes the run of the path and answers with its record.
+func (s *server) changeRun(c echo.Context, change func(context.Context, string, tasks.Actor) error) error {
+	run, err := s.findRun(c)
+	if err != nil {
+		return err
+	}
+	// A record that expires just now is answered like one that was never there.
+	if err := change(c.Request().Context(), run.ID, actor(c)); err != nil && !errors.Is(err, tasks.RunGone) {
+		return err
+	}
+	if run, err = s.findRun(c); err != nil {
+		return err
+	}
+	return ok(c, run)
+}
