@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"batchreset/api/client"
+	"batchreset/cmd/harness"
+	"batchreset/tasks/redisdb/redistest"
+)
+
+// wiper is a control plane that honours keys: it counts what it really wipes.
+type wiper struct {
+	mu    sync.Mutex
+	wiped map[string]int  // by instance
+	keys  map[string]bool // that it has seen
+	fails func(instance string) bool
+}
+
+func (w *wiper) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	instance := r.PathValue("instance")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fails != nil && w.fails(instance) {
+		rw.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	if key := r.Header.Get("Idempotency-Key"); !w.keys[key] {
+		w.keys[key] = true
+		w.wiped[instance]++
+	}
+}
+
+func newWiper(t *testing.T) (*wiper, string) {
+	t.Helper()
+	w := &wiper{wiped: map[string]int{}, keys: map[string]bool{}}
+	mux := http.NewServeMux()
+	mux.Handle("POST /{instance}", w)
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return w, server.URL + "/{instance_id}"
+}
+
+// campaign is an api, and what starts workers and commands for it.
+type campaign struct {
+	environment map[string]string
+	worker      func() *process
+	client      *client.Client
+}
+
+func newCampaign(t *testing.T, driver string, flags ...string) campaign {
+	t.Helper()
+	url := redistest.Start(t).URL()
+	api := start(t, "api", "--redis", url, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open")
+	s := campaign{environment: map[string]string{"BATCHRESET_REDIS": url}}
+	s.environment["BATCHRESET_SERVER"], _ = api.logged("api started")["api"].(string)
+	s.environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, s.environment, "token", "add", "--tenant", "acme").OK(t).Out)
+	s.worker = func() *process {
+		return start(t, append([]string{
+			"worker", "--redis", url, "--ops-listen", "127.0.0.1:0", "--driver", "http", "--driver-url", driver, "--driver-idempotent",
+		}, flags...)...)
+	}
+	c, err := client.New(s.environment["BATCHRESET_SERVER"], s.environment["BATCHRESET_TOKEN"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	s.client = c
+	return s
+}
+
+func phonesList(n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf("phone-%05d", i)
+	}
+	return list
+}
+
+// watchCounts reads a run until it has ended. The counts must add up each time, and what has ended must not
+// become less.
+func watchCounts(ctx context.Context, t *testing.T, c *client.Client, id string) (last client.Run) {
+	t.Helper()
+	final := 0
+	harness.Eventually(t, 3*time.Minute, "the run to end", func() bool {
+		run, err := c.Run(ctx, id)
+		if err != nil {
+			t.Logf("poll: %v", err)
+			return false
+		}
+		n := run.Counts
+		ended := n.Succeeded + n.Failed + n.Unknown + n.Cancelled
+		if ended+n.Pending+n.Running+n.Retrying != run.Total || ended < final {
+			t.Errorf("the counts are %+v of %d, after %d had ended", n, run.Total, final)
+		}
+		last, final = run, ended
+		return run.Final()
+	})
+	return last
+}
+
+// Workers, and with them the runner, are killed while they work on a run. Each instance is reset once.
+func TestARunWhoseWorkersAreKilled(t *testing.T) {
+	t.Parallel()
+	plane, url := newWiper(t)
+	s := newCampaign(t, url, "--concurrency", "50")
+	const instances = 2000
+	list := filepath.Join(t.TempDir(), "list.txt")
+	if err := os.WriteFile(list, []byte(strings.Join(phonesList(instances), "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var made client.Run
+	out := command(t, s.environment, "run", "submit", "--file", list, "--canary", "10", "--growth", "4", "--max-parallel", "320", "--idempotency-key", "k", "--yes", "--output", "json").OK(t).Out
+	if err := json.Unmarshal([]byte(out), &made); err != nil || made.Total != instances {
+		t.Fatalf("%v: %s", err, out)
+	}
+	again := command(t, s.environment, "run", "submit", "--file", list, "--canary", "10", "--growth", "4", "--max-parallel", "320", "--idempotency-key", "k", "--yes", "--output", "json").OK(t).Out
+	if !strings.Contains(again, made.ID) {
+		t.Errorf("the same request again: %s", again)
+	}
+	killed := make(chan struct{})
+	go func() {
+		defer close(killed)
+		for range 4 {
+			workers := []*process{s.worker(), s.worker()}
+			harness.Pause(t.Context(), 1500*time.Millisecond)
+			for _, w := range workers {
+				_ = w.Signal(syscall.SIGKILL)
+			}
+		}
+		s.worker()
+	}()
+	run := watchCounts(t.Context(), t, s.client, made.ID)
+	<-killed
+	if run.State != "succeeded" || run.Counts.Succeeded != instances {
+		t.Errorf("run %s", run.Record)
+	}
+	plane.mu.Lock()
+	defer plane.mu.Unlock()
+	for _, id := range phonesList(instances) {
+		if plane.wiped[id] != 1 {
+			t.Errorf("%s was wiped %d times", id, plane.wiped[id])
+		}
+	}
+	rows := strings.Split(strings.TrimSpace(command(t, s.environment, "run", "results", made.ID, "--output", "csv").OK(t).Out), "\n")
+	if len(rows) != instances+1 || !strings.HasPrefix(rows[1], "phone-00000,") || strings.Count(strings.Join(rows, "\n"), ",succeeded,") != instances {
+		t.Errorf("%d rows, the first %q", len(rows), rows[:2])
+	}
+}
+
+// A canary that fails keeps everything else from beginning, until somebody resumes the run.
+func TestACanaryThatFailsKeepsTheRestSafe(t *testing.T) {
+	t.Parallel()
+	plane, url := newWiper(t)
+	plane.fails = func(instance string) bool { return instance == "phone-00001" }
+	s := newCampaign(t, url, "--concurrency", "50")
+	s.worker()
+	made, err := s.client.SubmitRun(t.Context(), client.RunRequest{InstanceIDs: phonesList(200), Canary: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := func(want string) (run client.Run) {
+		t.Helper()
+		harness.Eventually(t, patience, "the run to be "+want, func() bool {
+			if run, err = s.client.Run(t.Context(), made.ID); err != nil {
+				t.Fatal(err)
+			}
+			return run.State == want
+		})
+		return run
+	}
+	run := state("paused")
+	if !strings.Contains(run.Held.Reason, "the canary failed") || len(run.Failures) != 1 || run.Counts.Pending != 197 {
+		t.Errorf("run %s", run.Record)
+	}
+	command(t, s.environment, "run", "resume", made.ID).OK(t)
+	run = state("partial")
+	if run.Counts.Succeeded != 199 || run.Counts.Failed != 1 {
+		t.Errorf("run %s", run.Record)
+	}
+	plane.mu.Lock()
+	defer plane.mu.Unlock()
+	if len(plane.wiped) != 199 {
+		t.Errorf("%d were wiped", len(plane.wiped))
+	}
+}
+
+// Pause and cancel hold within a second, for what waits in queues, too.
+func TestABrakeOnARun(t *testing.T) {
+	t.Parallel()
+	plane, url := newWiper(t)
+	s := newCampaign(t, url, "--driver-rate", "40", "--concurrency", "2")
+	s.worker()
+	made, err := s.client.SubmitRun(t.Context(), client.RunRequest{InstanceIDs: phonesList(1000)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wiped := func() int {
+		plane.mu.Lock()
+		defer plane.mu.Unlock()
+		return len(plane.wiped)
+	}
+	harness.Eventually(t, patience, "some to be reset", func() bool { return wiped() > 20 })
+	if run, err := s.client.PauseRun(t.Context(), made.ID); err != nil || run.State != "paused" {
+		t.Fatalf("run %s, %v", run.Record, err)
+	}
+	harness.Pause(t.Context(), time.Second)
+	after := wiped()
+	harness.Pause(t.Context(), 2*time.Second)
+	if now := wiped(); now != after {
+		t.Errorf("%d were reset a second after the pause, and %d later", after, now)
+	}
+	if _, err := s.client.ResumeRun(t.Context(), made.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, patience, "it to go on", func() bool { return wiped() > after+20 })
+	if _, err := s.client.CancelRun(t.Context(), made.ID); err != nil {
+		t.Fatal(err)
+	}
+	run := watchCounts(t.Context(), t, s.client, made.ID)
+	if n := wiped(); run.State != "partial" || run.Counts.Succeeded != n || run.Counts.Cancelled != 1000-n || n == 1000 {
+		t.Errorf("%d were reset: %s", n, run.Record)
+	}
+	// A job of a run is not retried by itself.
+	jobs := command(t, s.environment, "jobs", "--output", "jsonl").OK(t).Out
+	var job client.Job
+	if err := json.Unmarshal([]byte(strings.SplitN(jobs, "\n", 2)[0]), &job); err != nil {
+		t.Fatal(err)
+	}
+	command(t, s.environment, "retry", job.ID, "--state", "cancelled").WantError(t, "belongs to run "+made.ID)
+}
