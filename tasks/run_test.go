@@ -102,8 +102,17 @@ func TestBudget(t *testing.T) {
 		failures, ended int
 		want            bool
 	}{
-		{"", 1000, 1000, false}, {"0", 0, 10, false}, {"0", 1, 1, true}, {"5", 5, 5, false}, {"5", 6, 6, true},
-		{"10%", 19, 19, false}, {"10%", 2, 20, false}, {"10%", 3, 20, true}, {"0%", 1, 19, false}, {"0%", 1, 20, true}, {"100%", 50, 50, false},
+		{"", 1000, 1000, false},
+		{"0", 0, 10, false},
+		{"0", 1, 1, true},
+		{"5", 5, 5, false},
+		{"5", 6, 6, true},
+		{"10%", 19, 19, false},
+		{"10%", 2, 20, false},
+		{"10%", 3, 20, true},
+		{"0%", 1, 19, false},
+		{"0%", 1, 20, true},
+		{"100%", 50, 50, false},
 	} {
 		b, err := ParseBudget(row.budget)
 		if err != nil || b.Exceeded(row.failures, row.ended) != row.want {

@@ -61,6 +61,13 @@ func TestCallersOutput(t *testing.T) {
 		{"submit a", 0, "errors failed jobs not_sent", 1, "instance_id,"},
 		{"submit a b c --chunk 1 --wait", 0, "errors failed jobs not_sent", 3, "instance_id,"},
 		{"submit a foreign-b c --chunk 1 --wait", 2, "errors failed jobs not_sent", 3, "instance_id,"},
+		{"run list", 0, "runs", 1, "run_id,name,state"},
+		{"run show " + run1, 0, "counts created_at list_sha256 max_parallel repeats request_id run_id stage started_at state total", 1, "run_id,name,state"},
+		{"run watch " + run1, 2, "counts created_at failures finished_at list_sha256 max_parallel repeats request_id run_id started_at state total", 1, "run_id,name,state"},
+		{"run pause " + run1, 0, "counts created_at list_sha256 max_parallel repeats request_id run_id stage started_at state total", 1, "run_id,name,state"},
+		{"run results " + run1, 0, "instances", 2, "instance_id,job_id,item_id,state"},
+		{"run submit a", 0, "counts created_at list_sha256 max_parallel repeats request_id run_id stage started_at state total", 1, "run_id,name,state"},
+		{"run submit a --dry-run", 0, "dry_run instances", 1, "instance_id,verdict"},
 		{"proof " + job1, 0, "job_id proof", 1, "job_id,proof"},
 		{"whoami", 0, "created_at expires_at scopes server tenant token_id", 1, "server,context,tenant"},
 		{"context list", 0, "contexts", 0, "name,server,current"},
@@ -72,6 +79,8 @@ func TestCallersOutput(t *testing.T) {
 				s.Add("failed-1", "phone-2")
 				s.Add("phone-3")
 				s.Add("phone-4", "phone-5")
+				s.AddRunOf("failed-1", "phone-2")
+				s.Looks = map[bool]int{true: 9}[strings.HasPrefix(row.args, "run show")]
 				s.Jobs[0].Labels, s.Jobs[1].Labels = map[string]string{"run": "7"}, map[string]string{"run": "7"}
 				args := append(strings.Fields(row.args), "-o", form)
 				if name := args[0]; name != "context" && name != "version" {

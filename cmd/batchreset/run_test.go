@@ -43,6 +43,7 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		{"a duration without a unit", "worker --driver simulator --attempt-timeout 5", "--attempt-timeout"},
 		{"a fleet policy that does not exist", "api --fleet closed", "--fleet must be 'registered' or 'open'"},
 		{"too many instances", "api --max-instances 101", "--max-instances must be from 1 to 100"},
+		{"runs of nothing", "api --max-run-instances 0", "--max-run-instances must be from 1 to 1000000"},
 		{"a negative drain delay", "api --drain-delay -1s", "--drain-delay must not be negative"},
 		{"a negative patience", "worker --driver simulator --redis-patience -1s", "--redis-patience must not be negative"},
 		{"fewer waiters than none", "api --max-waiters -1", "--max-waiters must not be negative"},

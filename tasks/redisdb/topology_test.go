@@ -213,6 +213,49 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 		t.Errorf("fleet %+v, %v", got, err)
 	}
 	operatorsWork(t, db)
+	runsWork(t, db)
+}
+
+// runsWork takes a run from its beginning to its end.
+func runsWork(t *testing.T, db *redisdb.DB) {
+	t.Helper()
+	ctx := t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	run, err := db.Runs.Create(ctx, ofRun(100, "topology"))
+	must(err)
+	claims, err := db.Runs.Due(ctx, 10, "runner", time.Minute)
+	if err != nil || len(claims) != 1 || claims[0].Run != run.ID {
+		t.Fatalf("due are %+v, %v", claims, err)
+	}
+	parts, err := db.Runs.Parts(ctx, run.ID, 0, 10)
+	must(err)
+	if taken, err := db.Runs.Take(ctx, run, parts[:1]); err != nil || !taken {
+		t.Fatalf("taken %t, %v", taken, err)
+	}
+	if again, err := db.Runs.Take(ctx, run, parts[:1]); err != nil || again {
+		t.Errorf("taken twice %t, %v", again, err)
+	}
+	counts := tasks.Counts{Succeeded: len(parts[0].InstanceIDs)}
+	for range 2 {
+		must(db.Runs.Close(ctx, run.ID, 0, tasks.Job{Counts: counts}))
+	}
+	must(db.Runs.Pause(ctx, run.ID, tasks.Actor{}))
+	must(db.Runs.Resume(ctx, run.ID, nil, tasks.Actor{}))
+	must(db.Runs.Cancel(ctx, run.ID, tasks.Actor{}))
+	run, err = db.Runs.Run(ctx, run.ID)
+	if err != nil || run.Counts.Succeeded != counts.Succeeded || run.Counts.Cancelled != 100-counts.Succeeded {
+		t.Fatalf("run %+v, %v", run, err)
+	}
+	must(db.Runs.Finish(ctx, run))
+	must(db.Runs.Put(ctx, claims[0], time.Time{}))
+	if found, _, err := db.Runs.Runs(ctx, "acme", tasks.RunFilter{Limit: 10}); err != nil || len(found) != 1 || found[0].State != tasks.RunPartial {
+		t.Errorf("listed are %+v, %v", found, err)
+	}
 }
 
 // operatorsWork makes the first operator with a link, and another one, and removes them.

@@ -23,6 +23,7 @@ type apiFlags struct {
 	listen       string
 	fleet        string
 	maxInstances int
+	maxRun       int
 	maxWaiters   int
 	basePath     string
 	origins      []string
@@ -36,6 +37,7 @@ func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
 	flags.StringVar(&f.listen, "listen", listen, "`address` of the public API")
 	flags.StringVar(&f.fleet, "fleet", fleet, "which instances may be reset: 'registered' = those in the fleet, by their tenant; 'open' = also any that is not registered")
 	flags.IntVar(&f.maxInstances, "max-instances", tasks.DefaultMaxInstances, "how many instances one request may list, at most 100")
+	flags.IntVar(&f.maxRun, "max-run-instances", tasks.DefaultMaxRunInstances, "how many instances one run may list, at most 1000000; its request may have 8 MiB")
 	flags.StringVar(&f.basePath, "base-path", "", "the `path` below which callers find the API behind a proxy, such as /reset: addresses in answers begin with it; the proxy may leave it on requests or remove it")
 	flags.StringSliceVar(&f.origins, "cors-origins", nil, "`origins` such as https://app.example whose pages may read the API's answers in a browser; none: only the API's own may")
 	flags.StringVar(&f.proofKeyFile, "proof-key-file", "", "sign proofs of what became of a job with the Ed25519 key in this `file`, which 'batchreset proof new-key' makes; older keys may follow the one that signs; none: there are no proofs")
@@ -53,6 +55,8 @@ func (f *apiFlags) check() error {
 		return fmt.Errorf("--fleet must be 'registered' or 'open', not %q", f.fleet)
 	case f.maxInstances < 1 || f.maxInstances > tasks.MaxMaxInstances:
 		return fmt.Errorf("--max-instances must be from 1 to %d, not %d", tasks.MaxMaxInstances, f.maxInstances)
+	case f.maxRun < 1 || f.maxRun > maxMaxRun:
+		return fmt.Errorf("--max-run-instances must be from 1 to %d, not %d", maxMaxRun, f.maxRun)
 	case f.maxWaiters < 0:
 		return errors.New("--max-waiters must not be negative")
 	case f.drainDelay < 0:
@@ -92,10 +96,13 @@ func (f *apiFlags) readProofKey() error {
 
 func (f *apiFlags) handler(stopping <-chan struct{}, db *redisdb.DB, ops opsFlags, tracer trace.Tracer, log *slog.Logger) *api.API {
 	return api.New(api.Config{
-		Runs: db.Runs, MaxInstances: f.maxInstances, AllowUnregistered: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(),
+		Runs: db.Runs, MaxInstances: f.maxInstances, MaxRunInstances: f.maxRun, AllowUnregistered: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(),
 		Tracer: tracer, Version: terminal.Version(), BasePath: f.basePath, Origins: f.origins, Stopping: stopping, Proofs: f.proofs,
 	}, apiStore(db), log)
 }
+
+// maxMaxRun is more than a request of 8 MiB can list of IDs in use anywhere.
+const maxMaxRun = 1_000_000
 
 // defaultBacklog is five times what one tenant may have open by default. Queued, each is
 // about 1 kB of Redis.

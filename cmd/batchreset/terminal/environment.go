@@ -32,7 +32,7 @@ func EnvironmentVariable(flag string) string {
 // checkEnvironment refuses variables that were meant to be one of a flag of some command.
 // Others are not ours: Kubernetes makes some for a service that is called batchreset.
 func checkEnvironment(root *cobra.Command, variables map[string]string) error {
-	known := map[string]bool{}
+	known := map[string]bool{"BINARY": true} // people's own, and near to CANARY
 	var collect func(*cobra.Command)
 	collect = func(cmd *cobra.Command) {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { known[strings.TrimPrefix(EnvironmentVariable(f.Name), environmentPrefix)] = true })

@@ -13,10 +13,11 @@ import (
 // change makes fields of a run others, if it is in one of the states. Errors: tasks.RunGone; a
 // *wrongState.
 func (r *Runs) change(ctx context.Context, id string, states []tasks.RunState, uncancelled bool, fields ...any) error {
-	allowed := " "
-	for _, s := range states {
-		allowed += string(s) + " "
+	words := make([]string, len(states))
+	for i, s := range states {
+		words[i] = string(s)
 	}
+	allowed := " " + strings.Join(words, " ") + " "
 	args := append([]any{allowed, codec.Flag(uncancelled)}, fields...)
 	was, err := r.redis.Commit(ctx, changeScript, []string{codec.RunKey(id)}, args...).Text()
 	switch {
