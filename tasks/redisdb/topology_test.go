@@ -229,7 +229,8 @@ func runsWork(t *testing.T, db *redisdb.DB) {
 	run, err := db.Runs.Create(ctx, ofRun(100, ""))
 	must(err)
 	claims, err := db.Runs.Due(ctx, 10, "runner", time.Minute)
-	if err != nil || len(claims) != 1 || claims[0].Run != run.ID {
+	mine := slices.IndexFunc(claims, func(c tasks.RunClaim) bool { return c.Run == run.ID }) // others are due once more after their end
+	if err != nil || mine < 0 {
 		t.Fatalf("due are %+v, %v", claims, err)
 	}
 	parts, err := db.Runs.Parts(ctx, run.ID, 0, 10)
@@ -252,7 +253,7 @@ func runsWork(t *testing.T, db *redisdb.DB) {
 		t.Fatalf("run %+v, %v", run, err)
 	}
 	must(db.Runs.Finish(ctx, run))
-	must(db.Runs.Put(ctx, claims[0], time.Time{}))
+	must(db.Runs.Put(ctx, claims[mine], time.Time{}))
 	if found, _, err := db.Runs.Runs(ctx, "acme", tasks.RunFilter{Limit: 10}); err != nil || len(found) == 0 || found[0].ID != run.ID || found[0].State != tasks.RunPartial {
 		t.Errorf("listed are %+v, %v", found, err)
 	}
