@@ -481,3 +481,15 @@ func TestARunWaitsForItsTimeAndSoaks(t *testing.T) {
 		t.Errorf("run %+v", run)
 	}
 }
+
+// A run has counted the instances of its jobs: none of them opens again by itself, whoever asks.
+func TestAJobOfARunIsNotRetriedByItself(t *testing.T) {
+	c := newCourse(t, embedded(t), 20, tasks.RunOptions{})
+	c.rounds()
+	c.end(func(string) bool { return true })
+	c.rounds()
+	err := c.db.Records.Retry(t.Context(), tasks.PartJobID(c.id, 0), []tasks.ItemState{tasks.ItemFailed}, tasks.Actor{By: "operator alice"})
+	if tasks.CodeOf(err) != tasks.JobFinal || len(c.open()) > 0 {
+		t.Errorf("%v, %d open", err, len(c.open()))
+	}
+}
