@@ -189,6 +189,23 @@ func TestACanaryThatFailsPausesTheRun(t *testing.T) {
 	}
 }
 
+// What was cancelled shows nothing: the waves after such a canary would be the first ones to be tried.
+func TestACanaryThatWasCancelledPausesTheRun(t *testing.T) {
+	c := newCourse(t, embedded(t), 100, tasks.RunOptions{Canary: 2})
+	c.rounds()
+	if err := c.db.Records.Cancel(t.Context(), tasks.PartJobID(c.id, 0), tasks.Actor{By: "token 7"}); err != nil {
+		t.Fatal(err)
+	}
+	if run := c.rounds(); run.State != tasks.RunPaused || !strings.Contains(run.Held.Reason, "2 were cancelled") || len(c.open()) > 0 {
+		t.Fatalf("run %+v", run)
+	}
+	if err := c.db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{By: "token 7"}); err != nil {
+		t.Fatal(err)
+	}
+	c.rounds()
+	c.wantOpen("wave 1", 4)
+}
+
 func TestABudgetPausesTheRun(t *testing.T) {
 	for name, row := range map[string]struct {
 		budget string

@@ -109,7 +109,7 @@ func (r *Runs) Resume(ctx context.Context, id string, budget *tasks.Budget, acto
 		run.MaxFailures = *budget
 		fields = append(fields, "max_failures", budget.String())
 	}
-	if run.Canary > 0 && run.Wave == 0 && run.Counts.Failed+run.Counts.Unknown > 0 {
+	if run.CanaryFailed() {
 		run.CanaryPassed = true
 		fields = append(fields, "canary_passed", "1")
 	}
