@@ -300,6 +300,9 @@ func (r Run) Sum(jobs map[int]Job, now time.Time) Run {
 			codes[code] += n
 		}
 	}
+	if r.State == RunRunning && !r.Cancelled {
+		r.Held = longestHeld(jobs)
+	}
 	if r.Cancelled {
 		r.Counts.Cancelled += r.Total - made
 	} else {
@@ -322,6 +325,16 @@ func (r Run) Sum(jobs map[int]Job, now time.Time) Run {
 		r.EstimatedFinishAt = Time{now.Add(time.Duration(float64(r.Counts.Open()) / r.RatePerSecond * float64(time.Second)))}
 	}
 	return r
+}
+
+// longestHeld is why the job that has been held for longest is.
+func longestHeld(jobs map[int]Job) (held Held) {
+	for _, part := range slices.Sorted(maps.Keys(jobs)) {
+		if h := jobs[part].Held; !h.Since.IsZero() && (held.Since.IsZero() || h.Since.Before(held.Since.Time)) {
+			held = h
+		}
+	}
+	return held
 }
 
 // FailureCodes are the codes of the failed and unknown items.
@@ -375,7 +388,7 @@ func (r Run) Braked() bool { return r.Cancelled || r.State == RunPaused }
 
 // Tag changes with every change of a record that Sum has completed.
 func (r Run) Tag() string {
-	return fmt.Sprintf("%d.%d.%s", r.CreatedAt.UnixMilli(), r.Revision, digest(fmt.Sprint(r.Counts, r.Stage, r.Failures))[:8])
+	return fmt.Sprintf("%d.%d.%s", r.CreatedAt.UnixMilli(), r.Revision, digest(fmt.Sprint(r.Counts, r.Stage, r.Failures, r.Held))[:8])
 }
 
 // RunClaim is a run that a runner has for itself for a while.
