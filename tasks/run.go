@@ -250,6 +250,8 @@ type Run struct {
 	By, From          string `json:"-"`
 	Traceparent       string `json:"-"`
 	Revision          int64  `json:"-"`
+	// Retention is how long the record is kept after the end.
+	Retention time.Duration `json:"-"`
 	// Cancelled says that nothing of it may begin any more.
 	Cancelled bool `json:"-"`
 	// Parts is how many parts the list has, Next the first one that was not made into a job, Wave
@@ -298,6 +300,9 @@ func (r Run) Sum(jobs map[int]Job, now time.Time) Run {
 			codes[code] += n
 		}
 	}
+	if r.State == RunRunning && !r.Cancelled {
+		r.Held = longestHeld(jobs)
+	}
 	if r.Cancelled {
 		r.Counts.Cancelled += r.Total - made
 	} else {
@@ -320,6 +325,16 @@ func (r Run) Sum(jobs map[int]Job, now time.Time) Run {
 		r.EstimatedFinishAt = Time{now.Add(time.Duration(float64(r.Counts.Open()) / r.RatePerSecond * float64(time.Second)))}
 	}
 	return r
+}
+
+// longestHeld is why the job that has been held for longest is.
+func longestHeld(jobs map[int]Job) (held Held) {
+	for _, part := range slices.Sorted(maps.Keys(jobs)) {
+		if h := jobs[part].Held; !h.Since.IsZero() && (held.Since.IsZero() || h.Since.Before(held.Since.Time)) {
+			held = h
+		}
+	}
+	return held
 }
 
 // FailureCodes are the codes of the failed and unknown items.
@@ -353,17 +368,27 @@ func (r Run) stage() string {
 func (r Run) TooManyFailed() string {
 	failures := r.Counts.Failed + r.Counts.Unknown
 	switch {
-	case r.Canary > 0 && r.Wave == 0 && !r.CanaryPassed && failures > 0:
-		return fmt.Sprintf("the canary failed: of its %d instances %d failed and %d are unknown", r.Canary, r.Counts.Failed, r.Counts.Unknown)
+	case r.CanaryFailed() && !r.CanaryPassed:
+		return fmt.Sprintf("the canary failed: of its %d instances %d failed, %d are unknown and %d were cancelled",
+			r.Canary, r.Counts.Failed, r.Counts.Unknown, r.Counts.Cancelled)
 	case r.MaxFailures.Exceeded(failures, failures+r.Counts.Succeeded):
 		return fmt.Sprintf("too many failed: %d failed and %d unknown are more than max_failures %s allows", r.Counts.Failed, r.Counts.Unknown, r.MaxFailures)
 	}
 	return ""
 }
 
+// CanaryFailed reports whether not all of the canary will have succeeded. One that was cancelled, with its job,
+// shows nothing.
+func (r Run) CanaryFailed() bool {
+	return r.Canary > 0 && r.Wave == 0 && !r.Cancelled && r.Counts.Failed+r.Counts.Unknown+r.Counts.Cancelled > 0
+}
+
+// Braked reports whether no attempt at an instance may begin.
+func (r Run) Braked() bool { return r.Cancelled || r.State == RunPaused }
+
 // Tag changes with every change of a record that Sum has completed.
 func (r Run) Tag() string {
-	return fmt.Sprintf("%d.%d.%s", r.CreatedAt.UnixMilli(), r.Revision, digest(fmt.Sprint(r.Counts, r.Stage, r.Failures))[:8])
+	return fmt.Sprintf("%d.%d.%s", r.CreatedAt.UnixMilli(), r.Revision, digest(fmt.Sprint(r.Counts, r.Stage, r.Failures, r.Held))[:8])
 }
 
 // RunClaim is a run that a runner has for itself for a while.

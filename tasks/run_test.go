@@ -184,3 +184,22 @@ func TestTheFingerprintOfARun(t *testing.T) {
 		t.Error("who asks, and how often an instance is named, makes another request")
 	}
 }
+
+// A run whose jobs are held says so, or it would look as if it went on.
+func TestARunIsHeldByWhatHoldsItsJobs(t *testing.T) {
+	at := func(minute int) Time { return Time{time.Date(2026, 1, 1, 0, minute, 0, 0, time.UTC)} }
+	jobs := map[int]Job{
+		0: {Counts: Counts{Running: 1}},
+		1: {Counts: Counts{Pending: 1}, Held: Held{"the driver ghost has no worker", at(2)}},
+		2: {Counts: Counts{Pending: 1}, Held: Held{"halted", at(1)}},
+	}
+	r := Run{State: RunRunning, Total: 3, Parts: 3, Next: 3, Open: map[int]int{0: 1, 1: 1, 2: 1}}
+	free := r.Sum(nil, at(3).Time)
+	if held := r.Sum(jobs, at(3).Time); held.Held != jobs[2].Held || held.Tag() == free.Tag() || free.Held.Reason != "" {
+		t.Errorf("held %+v, %+v", held.Held, free.Held)
+	}
+	r.State, r.Held = RunPaused, Held{"paused by hand", at(3)}
+	if held := r.Sum(jobs, at(3).Time); held.Held != r.Held {
+		t.Errorf("held %+v", held.Held)
+	}
+}

@@ -59,13 +59,14 @@ type Runs interface {
 	Take(ctx context.Context, run tasks.Run, parts []tasks.Part) (taken bool, err error)
 	Close(ctx context.Context, run string, part int, job tasks.Job) error
 	PauseItself(ctx context.Context, run tasks.Run, reason string) error
+	Brake(ctx context.Context, id string) error
 	Finish(ctx context.Context, run tasks.Run) error
+	Retire(ctx context.Context, run tasks.Run) error
 }
 
-// RunHalts keep attempts of a run's jobs from beginning.
+// RunHalts are what keeps attempts of a run's jobs from beginning.
 type RunHalts interface {
 	RunHalt(ctx context.Context, run string) (*tasks.Halt, error)
-	HaltRun(ctx context.Context, run, reason string) error
 	ReleaseRun(ctx context.Context, run string) error
 }
 
@@ -188,7 +189,7 @@ func (r *Runner) step(ctx context.Context, id string) (next time.Time, err error
 	case err != nil:
 		return next, err
 	case run.State.Final():
-		return time.Time{}, r.store.ReleaseRun(ctx, id)
+		return time.Time{}, errors.Join(r.store.ReleaseRun(ctx, id), r.store.Retire(ctx, run))
 	}
 	if err := r.brake(ctx, run); err != nil {
 		return next, err
@@ -206,13 +207,10 @@ func (r *Runner) brake(ctx context.Context, run tasks.Run) error {
 	if err != nil {
 		return err
 	}
-	switch brake := run.Cancelled || run.State == tasks.RunPaused; {
-	case brake && halt == nil:
-		return r.store.HaltRun(ctx, run.ID, run.Held.Reason)
-	case !brake && halt != nil:
-		return r.store.ReleaseRun(ctx, run.ID)
+	if run.Braked() == (halt != nil) {
+		return nil
 	}
-	return nil
+	return r.store.Brake(ctx, run.ID)
 }
 
 // harvest makes the jobs that are missing, cancels those of a run that was cancelled, and counts those that

@@ -189,6 +189,23 @@ func TestACanaryThatFailsPausesTheRun(t *testing.T) {
 	}
 }
 
+// What was cancelled shows nothing: the waves after such a canary would be the first ones to be tried.
+func TestACanaryThatWasCancelledPausesTheRun(t *testing.T) {
+	c := newCourse(t, embedded(t), 100, tasks.RunOptions{Canary: 2})
+	c.rounds()
+	if err := c.db.Records.Cancel(t.Context(), tasks.PartJobID(c.id, 0), tasks.Actor{By: "token 7"}); err != nil {
+		t.Fatal(err)
+	}
+	if run := c.rounds(); run.State != tasks.RunPaused || !strings.Contains(run.Held.Reason, "2 were cancelled") || len(c.open()) > 0 {
+		t.Fatalf("run %+v", run)
+	}
+	if err := c.db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{By: "token 7"}); err != nil {
+		t.Fatal(err)
+	}
+	c.rounds()
+	c.wantOpen("wave 1", 4)
+}
+
 func TestABudgetPausesTheRun(t *testing.T) {
 	for name, row := range map[string]struct {
 		budget string
@@ -424,6 +441,86 @@ func TestARunnerThatThaws(t *testing.T) {
 	})
 }
 
+// halting is somebody who pauses the run once the runner has seen its record, and what the workers know of it.
+type halting struct {
+	RunHalts
+	pause func()
+}
+
+func (h halting) RunHalt(ctx context.Context, run string) (*tasks.Halt, error) {
+	halt, err := h.RunHalts.RunHalt(ctx, run)
+	h.pause()
+	return halt, err
+}
+
+// A runner that makes good what a resume has not done ends no halt of a pause that has come since.
+func TestAPauseWhileARunnerReleases(t *testing.T) {
+	c := newCourse(t, embedded(t), 20, tasks.RunOptions{})
+	c.rounds()
+	if err := c.db.Policies.HaltRun(t.Context(), c.id, "of a pause that was resumed"); err != nil {
+		t.Fatal(err)
+	}
+	store := storeOfRunner(c.db)
+	store.RunHalts = halting{c.db.Policies, func() {
+		if err := c.db.Runs.Pause(t.Context(), c.id, tasks.Actor{}); err != nil {
+			t.Error(err)
+		}
+	}}
+	if _, err := newRunnerOf(t, store).step(t.Context(), c.id); err != nil {
+		t.Fatal(err)
+	}
+	if halt, err := c.db.Policies.RunHalt(t.Context(), c.id); err != nil || halt == nil {
+		t.Errorf("the run is %s, and its jobs may begin: %v", c.run().State, err)
+	}
+}
+
+// The records of a run's jobs are needed until it has ended: one that nobody has counted yet would be made again,
+// and what has become of instances would be forgotten.
+func TestJobsAreKeptAsLongAsTheirRun(t *testing.T) {
+	const week = 7 * 24 * time.Hour
+	server := miniredis.RunT(t)
+	db, rdb := dbtest.Open(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true})
+	c := &course{T: t, db: db, runner: newRunnerOf(t, storeOfRunner(db))}
+	run, err := db.Runs.Create(t.Context(), tasks.RunSubmission{
+		Tenant: "acme", InstanceIDs: []string{"a", "b", "c"}, AllowUnregistered: true, Options: tasks.RunOptions{MaxParallel: 2},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.id = run.ID
+	c.rounds()
+	c.end(nil) // and then there is no worker for a while
+	server.FastForward(week + time.Minute)
+	if run = c.rounds(); run.Counts.Succeeded != 2 || len(c.open()) != 1 {
+		t.Fatalf("run %+v", run)
+	}
+	if err := db.Runs.Pause(t.Context(), c.id, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	server.FastForward(week + time.Minute)
+	var states []tasks.ItemState
+	if err := db.Runs.Instances(t.Context(), c.run(), func(in tasks.RunInstance) error {
+		states = append(states, in.Item.State)
+		return nil
+	}); err != nil || !slices.Equal(states, []tasks.ItemState{tasks.ItemSucceeded, tasks.ItemSucceeded, tasks.ItemPending}) {
+		t.Errorf("states %v, %v", states, err)
+	}
+	if err := db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	c.end(nil)
+	if run = c.rounds(); run.State != tasks.RunSucceeded || len(c.began) != 3 {
+		t.Fatalf("run %+v, attempts at %v", run, c.began)
+	}
+	for _, key := range []string{
+		"reset:run:{" + c.id + "}", "reset:run:{" + c.id + "}:list", "reset:{" + tasks.PartJobID(c.id, 0) + "}", "reset:{" + tasks.PartJobID(c.id, 1) + "}",
+	} {
+		if ttl := rdb.TTL(t.Context(), key).Val(); ttl != week {
+			t.Errorf("%s is kept for %s", key, ttl)
+		}
+	}
+}
+
 // What the record says and the workers were not told is made good.
 func TestABrakeThatWasNotToldToTheWorkers(t *testing.T) {
 	c := newCourse(t, embedded(t), 20, tasks.RunOptions{})
@@ -479,5 +576,17 @@ func TestARunWaitsForItsTimeAndSoaks(t *testing.T) {
 	c.end(nil)
 	if run := c.rounds(); run.State != tasks.RunSucceeded {
 		t.Errorf("run %+v", run)
+	}
+}
+
+// A run has counted the instances of its jobs: none of them opens again by itself, whoever asks.
+func TestAJobOfARunIsNotRetriedByItself(t *testing.T) {
+	c := newCourse(t, embedded(t), 20, tasks.RunOptions{})
+	c.rounds()
+	c.end(func(string) bool { return true })
+	c.rounds()
+	err := c.db.Records.Retry(t.Context(), tasks.PartJobID(c.id, 0), []tasks.ItemState{tasks.ItemFailed}, tasks.Actor{By: "operator alice"})
+	if tasks.CodeOf(err) != tasks.JobFinal || len(c.open()) > 0 {
+		t.Errorf("%v, %d open", err, len(c.open()))
 	}
 }

@@ -148,3 +148,21 @@ func TestAProtectionDuringImports(t *testing.T) {
 		}
 	})
 }
+
+// The counter of assignments ends where a batch can still name it, and an export can be imported again.
+func TestTheLastGeneration(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		last := tasks.FleetChange{ID: "phone-1", Tenant: "acme", Generation: tasks.MaxGeneration}
+		if _, err := w.db.Fleet.Import(t.Context(), []tasks.FleetChange{last}, false, tasks.Actor{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []tasks.FleetChange{{ID: "phone-1", Reassigned: true}, {ID: "phone-1", Tenant: "beta"}} {
+			if _, err := w.db.Fleet.Import(t.Context(), []tasks.FleetChange{c}, false, tasks.Actor{}); err == nil || !strings.Contains(err.Error(), "last generation") {
+				t.Errorf("%+v: %v", c, err)
+			}
+		}
+		if fleet, err := w.db.Fleet.Registered(t.Context(), []string{"phone-1"}); err != nil || fleet["phone-1"].Generation != tasks.MaxGeneration || fleet["phone-1"].Tenant != "acme" {
+			t.Errorf("%+v, %v", fleet, err)
+		}
+	})
+}

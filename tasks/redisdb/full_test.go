@@ -81,8 +81,12 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 	by := tasks.Actor{By: "user x@y", Reason: "flood"}
 	waits := w.submit(t, "phone-1", "phone-2")
 	half := w.submit(t, "phone-3", "phone-4")
+	paused, err := w.db.Runs.Create(ctx, ofRun(50, "paused"))
+	must(t, err)
+	cancelled, err := w.db.Runs.Create(ctx, ofRun(50, "cancelled"))
+	must(t, err)
 	d := half.Deliveries()[0]
-	_, err := w.db.Attempts.Begin(ctx, d, "t", "k", time.Minute)
+	_, err = w.db.Attempts.Begin(ctx, d, "t", "k", time.Minute)
 	must(t, err)
 	token, err := w.db.Tokens.Add(ctx, "secret", "acme", tasks.Scopes, 0, by)
 	must(t, err)
@@ -111,6 +115,15 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 		{tasks.ActionCancel, func() error { return w.db.Records.Cancel(ctx, half.ID, by) }, func() bool {
 			job, err := w.db.Jobs.Job(ctx, half.ID)
 			return err == nil && job.Counts == tasks.Counts{Running: 1, Cancelled: 1}
+		}},
+		{tasks.ActionPauseRun, func() error { return w.db.Runs.Pause(ctx, paused.ID, by) }, func() bool {
+			run, err := w.db.Runs.Run(ctx, paused.ID)
+			halt, unread := w.db.Policies.RunHalt(ctx, paused.ID)
+			return err == nil && run.State == tasks.RunPaused && unread == nil && halt != nil
+		}},
+		{tasks.ActionCancelRun, func() error { return w.db.Runs.Cancel(ctx, cancelled.ID, by) }, func() bool {
+			run, err := w.db.Runs.Run(ctx, cancelled.ID)
+			return err == nil && run.Counts.Cancelled == 50
 		}},
 		{tasks.ActionHalt, func() error { return w.db.Policies.Halt(ctx, "acme", tasks.HaltedByTenant, by) }, func() bool {
 			p, err := w.db.Policies.Policy(ctx, "acme")
@@ -190,7 +203,7 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 			t.Errorf("entry %d: %+v, want %+v", i, e, want)
 		}
 	}
-	if len(late) != 10 || len(heard.never) != 0 {
+	if len(late) != 12 || len(heard.never) != 0 {
 		t.Errorf("%d entries came later, %d never", len(late), len(heard.never))
 	}
 }

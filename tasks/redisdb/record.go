@@ -268,6 +268,9 @@ func (r *Records) retry(ctx context.Context, id string, states []tasks.ItemState
 	if err != nil {
 		return err
 	}
+	if job.RunID != "" { // which has counted its instances
+		return tasks.Errorf(tasks.JobFinal, "the job belongs to run %s: it cannot be retried by itself", job.RunID)
+	}
 	again := job.Counts.In(states)
 	if !job.State.Final() || again == 0 {
 		return job.NothingToRetry(states)

@@ -1,14 +1,17 @@
 package redisdb_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/runs"
 )
 
 func ofRun(n int, key string) tasks.RunSubmission {
@@ -148,4 +151,48 @@ func TestARunThatCannotBeRead(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// decider is an audit trail that lets something happen just before a decision is carried out.
+type decider func()
+
+func (d decider) Decide(ctx context.Context, _ tasks.AuditEntry, act func(context.Context) error) error {
+	d()
+	return act(ctx)
+}
+
+// A run that has no record in time is taken off the list of open ones. What is made after that, no runner would
+// ever look at.
+func TestARunIsNotMadeOnceItIsOffTheList(t *testing.T) {
+	const open = "reset:runs"
+	w, server := skewed(t, 0)
+	s := ofRun(10, "k")
+	var meanwhile func()
+	db := runs.New(w.db.Redis, w.db.Jobs, decider(func() { meanwhile() }), w.db.Policies, func(context.Context) error { return nil }, time.Hour)
+
+	meanwhile = func() { w.set(t, server, time.Now().Add(time.Minute)) } // this sending hangs
+	if run, err := db.Create(t.Context(), s); err == nil {
+		t.Errorf("run %+v", run)
+	}
+	if _, err := db.Run(t.Context(), s.RunID()); !errors.Is(err, tasks.RunGone) {
+		t.Errorf("there is a run: %v", err)
+	}
+
+	meanwhile = func() { // the next one finds itself listed, and a runner comes by
+		claims, err := db.Due(t.Context(), 10, "runner", time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range claims {
+			if err := db.Put(t.Context(), c, time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := db.Create(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.rdb.ZScore(t.Context(), open, s.RunID()).Result(); err != nil {
+		t.Errorf("no runner will look at the run: %v", err)
+	}
 }

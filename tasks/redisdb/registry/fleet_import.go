@@ -106,6 +106,8 @@ func (p plan) steps(ctx context.Context, changes []tasks.FleetChange) ([]step, e
 			return nil, refuse(c.ID, "is not registered yet, and tenant is missing")
 		case s.after.Generation < s.seen.Generation:
 			return nil, refuse(c.ID, "has the generation %d, which does not go back to %d", s.seen.Generation, s.after.Generation)
+		case s.after.Generation > tasks.MaxGeneration:
+			return nil, refuse(c.ID, "has had its last generation, %d", tasks.MaxGeneration)
 		case s.after.Protected && !s.after.Until.IsZero() && !now.Before(s.after.Until.Time):
 			return nil, refuse(c.ID, "would be protected until %s, which is in the past", s.after.Until.Format(time.RFC3339))
 		}

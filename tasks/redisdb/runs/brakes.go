@@ -1,6 +1,7 @@
 package runs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -109,7 +110,7 @@ func (r *Runs) Resume(ctx context.Context, id string, budget *tasks.Budget, acto
 		run.MaxFailures = *budget
 		fields = append(fields, "max_failures", budget.String())
 	}
-	if run.Canary > 0 && run.Wave == 0 && run.Counts.Failed+run.Counts.Unknown > 0 {
+	if run.CanaryFailed() {
 		run.CanaryPassed = true
 		fields = append(fields, "canary_passed", "1")
 	}
@@ -120,9 +121,31 @@ func (r *Runs) Resume(ctx context.Context, id string, budget *tasks.Budget, acto
 		if err := r.change(ctx, id, []tasks.RunState{tasks.RunPaused}, true, fields...); err != nil {
 			return err
 		}
-		return r.brake.ReleaseRun(ctx, id)
+		return r.Brake(ctx, id)
 	})
 }
+
+// Brake tells the workers what the record of a run says: whether attempts may begin.
+func (r *Runs) Brake(ctx context.Context, id string) error {
+	for released := false; ; released = true {
+		run, err := r.stored(ctx, id)
+		switch {
+		case err != nil:
+			return err
+		case run.Braked():
+			return r.brake.HaltRun(ctx, id, cmp.Or(run.Held.Reason, cancelled))
+		case released:
+			return nil
+		}
+		// Somebody may pause the run before this comes to pass, and think that the workers know: so
+		// the record is read once more.
+		if err := r.brake.ReleaseRun(ctx, id); err != nil {
+			return err
+		}
+	}
+}
+
+const cancelled = "the run was cancelled"
 
 // Cancel ends what has not begun, and lets nothing begin any more. Errors: tasks.RunGone; tasks.JobFinal if the
 // run has ended. Twice is the same as once.
@@ -132,6 +155,6 @@ func (r *Runs) Cancel(ctx context.Context, id string, actor tasks.Actor) error {
 			"state", string(tasks.RunRunning), "cancel", "1", "held", ""); err != nil {
 			return err
 		}
-		return r.brake.HaltRun(ctx, id, "the run was cancelled")
+		return r.brake.HaltRun(ctx, id, cancelled)
 	})
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // encodeHeader is what a record has from the beginning, fields and values by turns.
-func encodeHeader(s tasks.RunSubmission, now time.Time, list string) ([]any, error) {
+func encodeHeader(s tasks.RunSubmission, now time.Time, list string, keep time.Duration) ([]any, error) {
 	labels, err := codec.EncodeLabels(s.Labels)
 	if err != nil {
 		return nil, err
@@ -25,7 +25,7 @@ func encodeHeader(s tasks.RunSubmission, now time.Time, list string) ([]any, err
 	return []any{
 		"v", version, "state", string(state), "tenant", s.Tenant, "created", now.UnixMilli(), "name", s.Name, "reason", s.Reason,
 		"labels", labels, "request_id", s.RequestID, "by", codec.By(s.By, s.From), "trace", s.Traceparent, "open", codec.Flag(s.AllowUnregistered),
-		"total", len(s.InstanceIDs), "repeats", s.Repeats, "list", list, "not_before", notBefore,
+		"total", len(s.InstanceIDs), "repeats", s.Repeats, "list", list, "keep", int64(keep.Seconds()), "not_before", notBefore,
 		"max_parallel", o.MaxParallel, "canary", o.Canary, "soak", time.Duration(o.Soak).Milliseconds(),
 		"growth", strconv.FormatFloat(o.Growth, 'g', -1, 64), "max_failures", o.MaxFailures.String(),
 	}, nil
@@ -47,8 +47,9 @@ func decode(id string, hash map[string]string) (tasks.Run, error) {
 		Fingerprint: hash["fp"], AllowUnregistered: hash["open"] == "1", Traceparent: hash["trace"], Revision: int64(d.number("rev")),
 		Cancelled: hash["cancel"] == "1", Parts: d.number("parts"), Next: d.number("next"), Wave: d.number("wave"),
 		CanaryPassed: hash["canary_passed"] == "1", SoakUntil: d.time("soak_until"),
-		Closed: tasks.Counts{Succeeded: d.number("succeeded"), Failed: d.number("failed"), Unknown: d.number("unknown"), Cancelled: d.number("cancelled")},
-		Open:   map[int]int{}, Codes: map[tasks.Code]int{},
+		Closed:    tasks.Counts{Succeeded: d.number("succeeded"), Failed: d.number("failed"), Unknown: d.number("unknown"), Cancelled: d.number("cancelled")},
+		Retention: time.Duration(d.number("keep")) * time.Second,
+		Open:      map[int]int{}, Codes: map[tasks.Code]int{},
 	}
 	run.From, run.By, _ = strings.Cut(hash["by"], " ")
 	since, reason, _ := strings.Cut(hash["held"], " ")

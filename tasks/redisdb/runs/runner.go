@@ -138,12 +138,36 @@ func (r *Runs) Close(ctx context.Context, run string, part int, job tasks.Job) e
 // Finish ends a run of which nothing is open any more, unless it is another by now.
 func (r *Runs) Finish(ctx context.Context, run tasks.Run) error {
 	state := tasks.RunState(run.Counts.State())
-	if err := r.redis.Commit(ctx, finishScript, []string{codec.RunKey(run.ID), codec.RunListKey(run.ID)},
-		string(state), r.redis.Now().UnixMilli(), int64(r.retention.Seconds()), run.Revision).Err(); err != nil {
+	if err := r.redis.Commit(ctx, finishScript, []string{codec.RunKey(run.ID)},
+		string(state), r.redis.Now().UnixMilli(), run.Revision).Err(); err != nil {
 		return fmt.Errorf("finish run: %w", err)
 	}
 	return r.brake.ReleaseRun(ctx, run.ID)
 }
+
+// Retire has the records of a run that has ended expire: those of its jobs, which are kept until then, or a job
+// that nobody has counted could be made again, its list, and at last its own, without which nobody would come back
+// to what is left.
+func (r *Runs) Retire(ctx context.Context, run tasks.Run) error {
+	for from := 0; from < run.Next; from += retireAtOnce {
+		pipe := r.redis.Pipeline()
+		for part := from; part < min(from+retireAtOnce, run.Next); part++ {
+			pipe.Expire(ctx, codec.JobKey(tasks.PartJobID(run.ID, part)), run.Retention)
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return fmt.Errorf("retire jobs of run: %w", err)
+		}
+	}
+	for _, key := range []string{codec.RunListKey(run.ID), codec.RunKey(run.ID)} {
+		if err := r.redis.Expire(ctx, key, run.Retention).Err(); err != nil {
+			return fmt.Errorf("retire run: %w", err)
+		}
+	}
+	return nil
+}
+
+// retireAtOnce is how many jobs are retired by one call.
+const retireAtOnce = 500
 
 // Stored is a run without what the jobs of its open parts say. Errors: tasks.RunGone.
 func (r *Runs) Stored(ctx context.Context, id string) (tasks.Run, error) { return r.stored(ctx, id) }

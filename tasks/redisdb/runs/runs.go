@@ -71,8 +71,6 @@ const (
 	writeLife = 10 * time.Minute
 	// pushAtOnce is how many parts are written by one command.
 	pushAtOnce = 500
-	// listedFirst is when a runner looks at a run whose creation has not ended.
-	listedFirst = time.Minute
 )
 
 // Create makes a run of the submission, or returns the one that it has become before, by its
@@ -91,16 +89,16 @@ func (r *Runs) Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, er
 	case !errors.Is(err, tasks.RunGone):
 		return tasks.Run{}, err
 	}
+	written, parts, err := r.writeList(ctx, id, s)
+	if err != nil {
+		return tasks.Run{}, err
+	}
 	now, err := r.redis.Time(ctx).Result()
 	if err != nil {
 		return tasks.Run{}, fmt.Errorf("create run: %w", err)
 	}
-	// Listed first, so that no crash can hide a run.
+	// Listed before it exists, so that no crash can hide a run.
 	if err := r.list(ctx, s.Tenant, id, now); err != nil {
-		return tasks.Run{}, err
-	}
-	written, parts, err := r.writeList(ctx, id, s)
-	if err != nil {
 		return tasks.Run{}, err
 	}
 	e := tasks.AuditEntry{
@@ -122,7 +120,9 @@ func keyReused() error {
 
 func (r *Runs) list(ctx context.Context, tenant, id string, now time.Time) error {
 	pipe := r.redis.Pipeline()
-	pipe.ZAddNX(ctx, codec.OpenRunsKey, redis.Z{Score: float64(now.Add(listedFirst).UnixMilli()), Member: id})
+	// Never earlier, but later: this request has a whole grace of its own, even if an earlier one of the same key has
+	// listed the run and come to nothing.
+	pipe.ZAddArgs(ctx, codec.OpenRunsKey, redis.ZAddArgs{GT: true, Members: []redis.Z{{Score: float64(now.Add(codec.ListingGrace).UnixMilli()), Member: id}}})
 	pipe.ZAddNX(ctx, codec.RunsKey(tenant), redis.Z{Score: float64(now.UnixMilli()), Member: id})
 	if _, err := pipe.Exec(ctx); err != nil {
 		return fmt.Errorf("list run: %w", err)
@@ -164,11 +164,11 @@ func decodePart(text string) (tasks.Part, error) {
 }
 
 func (r *Runs) create(ctx context.Context, id string, s tasks.RunSubmission, now time.Time, written string, parts int, list string) error {
-	fields, err := encodeHeader(s, now, list)
+	fields, err := encodeHeader(s, now, list, r.retention)
 	if err != nil {
 		return err
 	}
-	args := append([]any{s.Fingerprint(), parts}, fields...)
+	args := append([]any{s.Fingerprint(), parts, now.UnixMilli(), (codec.ListingGrace / 2).Milliseconds()}, fields...)
 	ctx, cancel := wire.Outlive(ctx)
 	defer cancel()
 	made, err := r.redis.Commit(ctx, createScript, []string{codec.RunKey(id), codec.RunListKey(id), written}, args...).Int()

@@ -97,10 +97,13 @@ end
 -- Returns 1 if it is closed.
 local function close_if_ended()
   if left > 0 then return 0 end
-  redis.call('EXPIRE', KEYS[1], redis.call('HGET', KEYS[1], 'keep'))
   redis.call('PUBLISH', 'reset:finished', string.sub(KEYS[1], #'reset:{' + 1, -2)) -- a hint
   local run = redis.call('HGET', KEYS[1], 'run')
-  if run then redis.call('PUBLISH', 'reset:runs', run) end -- another one
+  if run then
+    redis.call('PUBLISH', 'reset:runs', run) -- another one; the run has the record expire, with its own
+  else
+    redis.call('EXPIRE', KEYS[1], redis.call('HGET', KEYS[1], 'keep'))
+  end
   return 1
 end
 
