@@ -300,7 +300,7 @@ func (r Run) Sum(jobs map[int]Job, now time.Time) Run {
 			codes[code] += n
 		}
 	}
-	if r.State == RunRunning && !r.Cancelled {
+	if r.State == RunRunning && !r.Cancelled && r.Held.Reason == "" {
 		r.Held = longestHeld(jobs)
 	}
 	if r.Cancelled {

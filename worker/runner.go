@@ -58,6 +58,8 @@ type Runs interface {
 	Soak(ctx context.Context, id string, until time.Time) error
 	Take(ctx context.Context, run tasks.Run, parts []tasks.Part) (taken bool, err error)
 	Close(ctx context.Context, run string, part int, job tasks.Job) error
+	// Hold says why a run that goes on waits; empty: nothing keeps it.
+	Hold(ctx context.Context, id, reason string) error
 	PauseItself(ctx context.Context, run tasks.Run, reason string) error
 	Brake(ctx context.Context, id string) error
 	Finish(ctx context.Context, run tasks.Run) error
@@ -163,20 +165,24 @@ func (r *Runner) Round(ctx context.Context) error {
 		next, failed := r.step(ctx, c.Run)
 		if failed != nil {
 			next = r.store.Now().Add(runRetry)
-			r.later(c.Run, failed)
+			r.later(ctx, c.Run, failed)
 		}
 		err = errors.Join(err, r.store.Put(ctx, c, next))
 	}
 	return err
 }
 
-// later tells why a run has to wait. Limits of the tenant, and a Redis that is full, are no trouble of ours.
-func (r *Runner) later(run string, err error) {
+// later tells why a run has to wait. Limits of the tenant, and a Redis that is full, are no trouble of ours:
+// they are in the record, for those who wait for the run.
+func (r *Runner) later(ctx context.Context, run string, err error) {
 	level := slog.LevelWarn
-	if code := tasks.CodeOf(err); code == tasks.TooManyRequests || code == tasks.StorageFull {
+	if refused, ok := errors.AsType[*tasks.Error](err); ok && (refused.Code == tasks.TooManyRequests || refused.Code == tasks.StorageFull) {
 		level = slog.LevelInfo
+		if err := r.store.Hold(ctx, run, refused.Message); err != nil {
+			r.log.Debug("why a run waits is not in its record", "run", run, "error", err)
+		}
 	}
-	r.log.Log(context.Background(), level, "run left for later", "run", run, "error", err)
+	r.log.Log(ctx, level, "run left for later", "run", run, "error", err)
 }
 
 // step takes a run as far as it can go now, and says when it is to be looked at next; the zero time
@@ -198,7 +204,10 @@ func (r *Runner) step(ctx context.Context, id string) (next time.Time, err error
 	if s.run, s.jobs, err = r.harvest(ctx, run); err != nil {
 		return next, err
 	}
-	return s.goOn(ctx)
+	if next, err = s.goOn(ctx); err == nil && run.State == tasks.RunRunning && run.Held.Reason != "" {
+		err = r.store.Hold(ctx, id, "") // nothing keeps it any more
+	}
+	return next, err
 }
 
 // brake has the workers told what the record says: whoever decided it may have died before that.

@@ -521,6 +521,30 @@ func TestJobsAreKeptAsLongAsTheirRun(t *testing.T) {
 	}
 }
 
+// A limit of the tenant keeps a run waiting. Its record says so, until it goes on.
+func TestARunWaitsForALimit(t *testing.T) {
+	c := newCourse(t, embedded(t), 100, tasks.RunOptions{MaxParallel: 32})
+	limit := func(n int) {
+		t.Helper()
+		if err := c.db.Policies.SetLimits(t.Context(), "acme", tasks.Limits{OpenInstances: &n}, false, tasks.Actor{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(5)
+	run := c.rounds()
+	if !strings.Contains(run.Held.Reason, "the quota of 5 open instances is used up") || run.Held.Since.IsZero() || run.Counts.Pending != 100 {
+		t.Errorf("run %+v", run)
+	}
+	since := run.Held.Since
+	if run = c.rounds(); run.Held.Since != since {
+		t.Errorf("it waits since %v, and since %v", since, run.Held.Since)
+	}
+	limit(0)
+	if run = c.rounds(); run.Held.Reason != "" || len(c.open()) != 32 {
+		t.Errorf("run %+v", run)
+	}
+}
+
 // What the record says and the workers were not told is made good.
 func TestABrakeThatWasNotToldToTheWorkers(t *testing.T) {
 	c := newCourse(t, embedded(t), 20, tasks.RunOptions{})

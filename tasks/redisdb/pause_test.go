@@ -182,3 +182,20 @@ func eventually(t *testing.T, what string, check func(context.Context) error) {
 		t.Fatalf("%s: %v", what, err)
 	}
 }
+
+// While Redis stands still for a moment, nobody is refused for a limit that cannot be counted.
+func TestARequestThatCannotBeCountedGoesOn(t *testing.T) {
+	server := redistest.Start(t)
+	w := open(t, redisdb.Options{URL: server.URL()})
+	if err := w.db.Quotas.Pace(t.Context(), "acme"); err != nil { // the limit is known
+		t.Fatal(err)
+	}
+	if err := server.Client(t).Do(t.Context(), "CLIENT", "PAUSE", 1500, "ALL").Err(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // as long as a handler has
+	defer cancel()
+	if err := w.db.Quotas.Pace(ctx, "acme"); err != nil {
+		t.Error(err)
+	}
+}

@@ -274,15 +274,21 @@ func (q *Quotas) Unspend(ctx context.Context, tenant string, receipt int64) erro
 	return nil
 }
 
-// Pace counts a request against its tenant's limit per second. Errors:
+// countPatience is how long it may take to count a request.
+const countPatience = 500 * time.Millisecond
+
+// Pace counts a request against its tenant's limit per second. One that cannot be counted in time goes
+// on: a Redis, or a machine, that stands still for a moment must not turn a cancel away. Errors:
 // tasks.TooManyRequests.
 func (q *Quotas) Pace(ctx context.Context, tenant string) error {
 	policy := q.policies.known(ctx, tenant)
 	if *policy.RequestsPerSecond == 0 {
 		return nil
 	}
-	ms, err := q.redis.Run(ctx, paceScript, paceKeys(tenant), *policy.RequestsPerSecond, "").Int64()
-	if SaysFull(err) {
+	counting, cancel := context.WithTimeout(ctx, countPatience)
+	defer cancel()
+	ms, err := q.redis.Run(counting, paceScript, paceKeys(tenant), *policy.RequestsPerSecond, "").Int64()
+	if SaysFull(err) || err != nil && counting.Err() != nil && ctx.Err() == nil {
 		return nil // whoever looks at jobs must not be refused for that; new work is
 	}
 	if err != nil {

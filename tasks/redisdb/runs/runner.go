@@ -2,6 +2,7 @@ package runs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -101,6 +102,23 @@ func (r *Runs) reschedule(ctx context.Context, run string, read int64, next stri
 // Start begins a run whose time has come.
 func (r *Runs) Start(ctx context.Context, id string) error {
 	return r.change(ctx, id, []tasks.RunState{tasks.RunWaiting}, true, "state", string(tasks.RunRunning))
+}
+
+// Hold says why a run that goes on waits, since it was said first; empty: nothing keeps it.
+func (r *Runs) Hold(ctx context.Context, id, reason string) error {
+	run, err := r.stored(ctx, id)
+	if err != nil || run.Held.Reason == reason {
+		return err
+	}
+	held := ""
+	if reason != "" {
+		held = r.held(reason)
+	}
+	err = r.change(ctx, id, []tasks.RunState{tasks.RunRunning}, true, "held", held)
+	if _, paused := errors.AsType[*wrongState](err); paused { // or cancelled meanwhile: then it waits for that
+		return nil
+	}
+	return err
 }
 
 // Soak says until when a run waits after its canary.
