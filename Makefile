@@ -26,10 +26,11 @@ test: ## install what the tests need and run them all
 	@$(MAKE) --no-print-directory .bin/npm/installed
 	.ci/test
 
-test-docker: ## run the docker driver against a real Docker engine of its own (Linux, root, Debian's docker.io)
+test-docker: ## run the docker driver, and a fleet with two other drivers, against a real Docker engine of their own (Linux, root, Debian's docker.io)
 	@command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || \
 		{ echo "test-docker: dockerd is missing: apt-get install --no-install-recommends docker.io" >&2; exit 1; }
 	go test -race -count=1 -parallel 4 -tags engine ./worker/docker
+	go test -race -count=1 -run '^TestOneListOverSeveralDrivers$$' -tags engine ./cmd/batchreset
 
 check: lint vulnerabilities sbom ## what CI looks at beside the tests: lint, vulnerabilities and sbom
 

@@ -75,6 +75,8 @@ var mayImport = map[string][]string{
 	"worker/cph/cphtest": {"tasks/sdkhmac"},
 	"worker/drivertest":  {"worker"},
 
+	"worker/docker/enginetest": {},
+
 	"api/browsertest":                      {everything},
 	"api/nginxtest":                        {everything},
 	"api/relaytest":                        {everything},
@@ -92,11 +94,12 @@ var testHelpers = map[string][]string{
 	"worker/cph/cphtest":                   nil,
 	"tasks/redisdb/dbtest":                 nil,
 	"worker/drivertest":                    nil,
+	"worker/docker/enginetest":             nil,
 	"tasks/redisdb/redistest":              nil,
 	"cmd/batchreset/call/calltest":         nil,
 	"cmd/batchreset/terminal/terminaltest": nil,
 	"cmd/harness/faketime":                 nil,
-	"cmd/harness":                          {"cmd/bench", "cmd/bench/load", "cmd/bench/stack", "cmd/chaos", "api/nginxtest", "tasks/redisdb/redistest"},
+	"cmd/harness":                          {"cmd/bench", "cmd/bench/load", "cmd/bench/stack", "cmd/chaos", "api/nginxtest", "tasks/redisdb/redistest", "worker/docker/enginetest"},
 }
 
 // libraries are those that the arrows restrict; others go where they are needed.
@@ -198,7 +201,7 @@ func TestImportArrows(t *testing.T) {
 		},
 		{
 			"keep the harness from what it starts", "cmd/batchreset/serve", "batchreset/cmd/harness",
-			"cmd/batchreset/serve imports batchreset/cmd/harness: only tests, cmd/bench, cmd/bench/load, cmd/bench/stack, cmd/chaos, api/nginxtest and tasks/redisdb/redistest may import it",
+			"cmd/batchreset/serve imports batchreset/cmd/harness: only tests, cmd/bench, cmd/bench/load, cmd/bench/stack, cmd/chaos, api/nginxtest, tasks/redisdb/redistest and worker/docker/enginetest may import it",
 		},
 		{
 			"keep callers' commands from the store", "cmd/batchreset/call", "batchreset/tasks/redisdb",

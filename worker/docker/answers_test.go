@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"batchreset/worker"
+	"batchreset/worker/docker/enginetest"
 )
 
 // says answers every call with this.
@@ -181,7 +182,7 @@ func TestAnEndlessAnswerIsCutOff(t *testing.T) {
 }
 
 func TestTheFirstThingInAnArchive(t *testing.T) {
-	root, err := rootOf([]byte("program"))
+	root, err := enginetest.Root([]byte("program"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,27 +3,22 @@
 package docker
 
 import (
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"batchreset/worker"
+	"batchreset/worker/docker/enginetest"
 )
 
 func TestSettingsThatAreRefused(t *testing.T) {
@@ -64,9 +59,9 @@ func TestSettingsThatAreRefused(t *testing.T) {
 
 func (e *testEngine) withTLS(who string) func(*Config) {
 	return func(c *Config) {
-		c.Host = "tcp://" + e.tcp
-		c.TLSCAFile = filepath.Join(e.dir, "ca.pem")
-		c.TLSCertFile, c.TLSKeyFile = filepath.Join(e.dir, who+".pem"), filepath.Join(e.dir, who+"-key.pem")
+		c.Host = "tcp://" + e.TCP
+		c.TLSCAFile = filepath.Join(e.Dir, "ca.pem")
+		c.TLSCertFile, c.TLSKeyFile = filepath.Join(e.Dir, who+".pem"), filepath.Join(e.Dir, who+"-key.pem")
 	}
 }
 
@@ -87,7 +82,7 @@ func TestAStrangersCertificateIsRefused(t *testing.T) {
 	mustFail(t, e.driver(t, e.withTLS("stranger")).Reset(t.Context(), a), worker.Unreachable, "")
 	wrong := e.driver(t, func(c *Config) {
 		e.withTLS("client")(c)
-		c.TLSCAFile = filepath.Join(e.dir, "stranger.pem")
+		c.TLSCAFile = filepath.Join(e.Dir, "stranger.pem")
 	})
 	if err := wrong.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("trusted a stranger: %v", err)
@@ -96,7 +91,7 @@ func TestAStrangersCertificateIsRefused(t *testing.T) {
 
 func TestTLSFilesThatDoNotFit(t *testing.T) {
 	dir := t.TempDir()
-	if err := writeCertificates(dir); err != nil {
+	if err := enginetest.WriteCertificates(dir); err != nil {
 		t.Fatal(err)
 	}
 	file := func(name string) string { return filepath.Join(dir, name) }
@@ -111,55 +106,6 @@ func TestTLSFilesThatDoNotFit(t *testing.T) {
 			t.Errorf("%v; want %s…", err, want)
 		}
 	}
-}
-
-// writeCertificates writes those of an authority, a server and a client, and of a stranger that
-// nobody vouches for.
-func writeCertificates(dir string) error {
-	authority, key, err := writeCertificate(dir, "ca", nil, nil)
-	if err != nil {
-		return err
-	}
-	for _, name := range []string{"server", "client"} {
-		if _, _, err := writeCertificate(dir, name, authority, key); err != nil {
-			return err
-		}
-	}
-	_, _, err = writeCertificate(dir, "stranger", nil, nil)
-	return err
-}
-
-func writeCertificate(dir, name string, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: parent == nil, BasicConstraintsValid: true,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	if parent == nil {
-		parent, signer = template, key
-	}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		return nil, nil, err
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := writePEM(filepath.Join(dir, name+".pem"), "CERTIFICATE", certificate); err != nil {
-		return nil, nil, err
-	}
-	return template, key, writePEM(filepath.Join(dir, name+"-key.pem"), "PRIVATE KEY", secret)
-}
-
-func writePEM(name, kind string, content []byte) error {
-	return os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: content}), 0o600)
 }
 
 // sshd lets one key in, and out to Unix sockets, as OpenSSH's does.
@@ -310,7 +256,7 @@ func TestAResetOverSSH(t *testing.T) {
 	client, keyFile := newKey(t, "id")
 	host, _ := newKey(t, "host")
 	server := startSSHD(t, client.PublicKey(), host)
-	d := p.e.driver(t, overSSH(t, server, keyFile, host.PublicKey(), filepath.Join(p.e.dir, "docker.sock")))
+	d := p.e.driver(t, overSSH(t, server, keyFile, host.PublicKey(), filepath.Join(p.e.Dir, "docker.sock")))
 	p.mustReset(d, p.attempt("KEY1"))
 	p.mustBeFresh()
 	if server.loggedIn() != 1 {

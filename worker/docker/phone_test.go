@@ -41,7 +41,7 @@ func newPhone(t *testing.T, change func(config, host fields)) *phone {
 	t.Helper()
 	e, n := dockerd(t), phones.Add(1)
 	p := &phone{t: t, e: e, instance: fmt.Sprintf("instance-%d", n), name: fmt.Sprintf("phone-%d", n)}
-	p.folder = filepath.Join(e.dir, "phones", p.name, "data")
+	p.folder = filepath.Join(e.Dir, "phones", p.name, "data")
 	host := fields{
 		"Binds": []string{p.folder + ":/data"}, "NetworkMode": "none", "RestartPolicy": fields{"Name": "always"},
 		"Memory": 64 << 20, "Tmpfs": fields{"/cache": ""}, "ExtraHosts": []string{"gateway:10.0.0.1"},
@@ -218,7 +218,7 @@ func (e *testEngine) inspect(t *testing.T, id string) *container {
 // driver returns a driver of the engine. change may change its settings.
 func (e *testEngine) driver(t *testing.T, change func(*Config)) *Driver {
 	t.Helper()
-	cfg := Config{Host: e.host()}
+	cfg := Config{Host: e.Host()}
 	if change != nil {
 		change(&cfg)
 	}

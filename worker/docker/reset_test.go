@@ -214,7 +214,7 @@ func (p *phone) removeNeighbour() {
 func TestAMonitorThatReadsTheWholeHostIsNoNeighbour(t *testing.T) {
 	t.Parallel()
 	p := newPhone(t, nil)
-	p.neighbour(fields{"HostConfig": fields{"Binds": []string{p.e.dir + ":/host:ro"}}})
+	p.neighbour(fields{"HostConfig": fields{"Binds": []string{p.e.Dir + ":/host:ro"}}})
 	p.mustReset(p.e.driver(t, nil), p.attempt("KEY"))
 	p.removeNeighbour()
 	p.mustBeFresh()
@@ -414,13 +414,13 @@ func TestATwinDoesNotRunWhenTheEngineStartsAgain(t *testing.T) {
 	dies(d, 1)
 	a := p.attempt("KEY1")
 	mustFail(t, d.Reset(t.Context(), a), worker.Unreachable, "")
-	if err := p.e.process.Stop(30 * time.Second); err != nil {
+	if err := p.e.Process.Stop(30 * time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.e.process.Restart(context.WithoutCancel(t.Context())); err != nil {
+	if err := p.e.Process.Restart(context.WithoutCancel(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.e.process.WaitReady(t.Context(), 30*time.Second, p.e.driver(t, nil).Check); err != nil {
+	if err := p.e.Process.WaitReady(t.Context(), 30*time.Second, p.e.driver(t, nil).Check); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the phone runs", func() bool { return p.e.inspect(t, p.first.ID).State.Running })
