@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -288,7 +289,8 @@ func (q *Quotas) Pace(ctx context.Context, tenant string) error {
 	counting, cancel := context.WithTimeout(ctx, countPatience)
 	defer cancel()
 	ms, err := q.redis.Run(counting, paceScript, paceKeys(tenant), *policy.RequestsPerSecond, "").Int64()
-	if SaysFull(err) || err != nil && counting.Err() != nil && ctx.Err() == nil {
+	late := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+	if SaysFull(err) || late && ctx.Err() == nil {
 		return nil // whoever looks at jobs must not be refused for that; new work is
 	}
 	if err != nil {
