@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"batchreset/cmd/harness"
 	"batchreset/worker"
 	"batchreset/worker/cph/cphtest"
 	"batchreset/worker/drivertest"
@@ -94,7 +95,7 @@ func (h *host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 	case drivertest.Slow:
 		h.fake.ServeHTTP(w, r)
-		time.Sleep(200 * time.Millisecond)
+		harness.Pause(r.Context(), 200*time.Millisecond) // unless the driver hangs up
 	default:
 		h.fake.ServeHTTP(w, r)
 	}

@@ -284,7 +284,9 @@ func (d *adbd) enable() (out []byte, status byte, stays bool) {
 		if d.wipe == "gone" {
 			return
 		}
-		time.Sleep(300 * time.Millisecond)
+		if !harness.Pause(d.t.Context(), 300*time.Millisecond) { // which it takes to wipe itself
+			return
+		}
 		d.mu.Lock()
 		d.since = time.Now()
 		d.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"batchreset/cmd/harness"
 	"batchreset/worker"
 	"batchreset/worker/drivertest"
 )
@@ -107,7 +108,7 @@ func (p *plane) reset(w http.ResponseWriter, r *http.Request) {
 	switch p.does {
 	case drivertest.Slow:
 		p.mu.Unlock()
-		time.Sleep(200 * time.Millisecond)
+		harness.Pause(r.Context(), 200*time.Millisecond) // unless the driver hangs up
 		p.mu.Lock()
 	case drivertest.Hangs:
 		p.mu.Unlock()
