@@ -148,7 +148,7 @@ func limitBody(next echo.HandlerFunc) echo.HandlerFunc {
 
 		// The time for Redis starts now, so that it does not include the upload.
 		c.Set(callerKey, r.Context())
-		defer timeForRedis(c)()
+		defer timeForRedis(c, storeTimeout)()
 		return next(c)
 	}
 }
@@ -166,7 +166,7 @@ func limitUpload(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		r.Body = http.MaxBytesReader(c.Response(), r.Body, maxRunBody)
 		c.Set(callerKey, r.Context())
-		defer timeForRedis(c)()
+		defer timeForRedis(c, storeTimeout)()
 		return next(c)
 	}
 }
@@ -179,9 +179,17 @@ func caller(c echo.Context) context.Context {
 	return c.Request().Context()
 }
 
-// timeForRedis gives the request storeTimeout from now on.
-func timeForRedis(c echo.Context) context.CancelFunc {
-	ctx, cancel := context.WithTimeout(caller(c), storeTimeout)
+// takeBrakeTime gives what stops something more time: it must not fail because Redis stands still.
+func takeBrakeTime(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		defer timeForRedis(c, brakeTimeout)()
+		return next(c)
+	}
+}
+
+// timeForRedis gives the request some time from now on.
+func timeForRedis(c echo.Context, d time.Duration) context.CancelFunc {
+	ctx, cancel := context.WithTimeout(caller(c), d)
 	c.SetRequest(c.Request().WithContext(ctx))
 	return cancel
 }

@@ -125,3 +125,18 @@ func TestTheBrakeIsReachedWhileRedisIsFull(t *testing.T) {
 		}
 	}
 }
+
+// A Redis whose disk is slow answers nobody for two seconds.
+func TestTheBrakeOutwaitsARedisThatStandsStill(t *testing.T) {
+	t.Parallel()
+	s := newServiceOn(t, api.Config{AllowUnregistered: true}, redisdb.Options{URL: redistest.Start(t).URL()})
+	id := s.submit(t, "a")
+	for path, body := range map[string]string{"/v1/jobs/" + id + "/cancel": "", "/v1/halt": "{}"} {
+		if err := s.rdb.Do(t.Context(), "CLIENT", "PAUSE", 2000, "ALL").Err(); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.do(t, http.MethodPost, path, "acme", strings.NewReader(body)); got.status != http.StatusOK {
+			t.Errorf("%s answers %+v", path, got)
+		}
+	}
+}

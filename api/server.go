@@ -144,6 +144,9 @@ const (
 	// storeTimeout bounds what a request waits for Redis in all, so that a caller
 	// has an answer within 2 s while Redis is away.
 	storeTimeout = 1500 * time.Millisecond
+	// brakeTimeout is that of requests that stop something. Redis itself may stand still for 2 s
+	// when the disk is slow to take its appendonly file.
+	brakeTimeout = 5 * time.Second
 )
 
 type server struct {
@@ -204,7 +207,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	// Requests that stop something do not count against the rate limit: a caller who floods
 	// the API by mistake must be able to stop that.
 	brake := func(path string, scope tasks.Scope, t takes, h echo.HandlerFunc) {
-		e.POST(path, h, limitBody, s.admit(scope, t, false))
+		e.POST(path, h, limitBody, takeBrakeTime, s.admit(scope, t, false))
 	}
 	route(http.MethodPost, "/v1/instances/batch-reset", tasks.ScopeSubmit, takes{body: true}, s.batchReset)
 	route(http.MethodGet, "/v1/instances/tasks/:job", tasks.ScopeRead, nothing, s.taskQuery)
