@@ -106,7 +106,7 @@ func (r *Runs) Start(ctx context.Context, id string) error {
 
 // Hold says why a run that goes on waits, since it was said first; empty: nothing keeps it.
 func (r *Runs) Hold(ctx context.Context, id, reason string) error {
-	run, err := r.stored(ctx, id)
+	run, err := r.Stored(ctx, id)
 	if err != nil || run.Held.Reason == reason {
 		return err
 	}
@@ -186,9 +186,6 @@ func (r *Runs) Retire(ctx context.Context, run tasks.Run) error {
 
 // retireAtOnce is how many jobs are retired by one call.
 const retireAtOnce = 500
-
-// Stored is a run without what the jobs of its open parts say. Errors: tasks.RunGone.
-func (r *Runs) Stored(ctx context.Context, id string) (tasks.Run, error) { return r.stored(ctx, id) }
 
 // Now is the time by Redis's clock.
 func (r *Runs) Now() time.Time { return r.redis.Now() }

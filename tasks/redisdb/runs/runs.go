@@ -81,7 +81,7 @@ func (r *Runs) Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, er
 		return tasks.Run{}, err
 	}
 	id := s.RunID()
-	switch before, err := r.stored(ctx, id); {
+	switch before, err := r.Stored(ctx, id); {
 	case err == nil && before.Fingerprint != s.Fingerprint():
 		return tasks.Run{}, keyReused()
 	case err == nil:
@@ -185,15 +185,15 @@ func (r *Runs) create(ctx context.Context, id string, s tasks.RunSubmission, now
 
 // Run returns a run with the counts of this moment. Errors: tasks.RunGone.
 func (r *Runs) Run(ctx context.Context, id string) (tasks.Run, error) {
-	run, err := r.stored(ctx, id)
+	run, err := r.Stored(ctx, id)
 	if err != nil {
 		return run, err
 	}
 	return r.sum(ctx, run)
 }
 
-// stored is a record without what the jobs of its open parts say.
-func (r *Runs) stored(ctx context.Context, id string) (tasks.Run, error) {
+// Stored is a run without what the jobs of its open parts say. Errors: tasks.RunGone.
+func (r *Runs) Stored(ctx context.Context, id string) (tasks.Run, error) {
 	hash, err := r.redis.HGetAll(ctx, codec.RunKey(id)).Result()
 	if err != nil {
 		return tasks.Run{}, fmt.Errorf("read run: %w", err)
