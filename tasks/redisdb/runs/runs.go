@@ -259,7 +259,7 @@ func (r *Runs) Runs(ctx context.Context, tenant string, f tasks.RunFilter) (foun
 		for _, id := range ids {
 			looked++
 			by.Offset++
-			run, err := r.Run(ctx, id)
+			run, err := r.Stored(ctx, id)
 			switch {
 			case errors.Is(err, tasks.RunGone): // it has expired, or is about to be made
 				continue
@@ -267,6 +267,9 @@ func (r *Runs) Runs(ctx context.Context, tenant string, f tasks.RunFilter) (foun
 				return nil, "", err
 			case !f.Match(run):
 				continue
+			}
+			if run, err = r.sum(ctx, run); err != nil {
+				return nil, "", err
 			}
 			if found = append(found, run); len(found) == f.Limit {
 				return found, strconv.FormatInt(by.Offset, 36), nil
