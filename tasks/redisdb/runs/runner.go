@@ -153,14 +153,15 @@ func (r *Runs) Close(ctx context.Context, run string, part int, job tasks.Job) e
 	return nil
 }
 
-// Finish ends a run of which nothing is open any more, unless it is another by now.
+// Finish ends a run of which nothing is open any more, unless it is another by now. Its halt, if it has one, is
+// left to who finds it final.
 func (r *Runs) Finish(ctx context.Context, run tasks.Run) error {
 	state := tasks.RunState(run.Counts.State())
 	if err := r.redis.Commit(ctx, finishScript, []string{codec.RunKey(run.ID)},
 		string(state), r.redis.Now().UnixMilli(), run.Revision).Err(); err != nil {
 		return fmt.Errorf("finish run: %w", err)
 	}
-	return r.brake.ReleaseRun(ctx, run.ID)
+	return nil
 }
 
 // Retire has the records of a run that has ended expire: those of its jobs, which are kept until then, or a job
