@@ -27,7 +27,7 @@ func (f JobFilter) Match(job Job) bool {
 		(f.InstanceID == "" || slices.ContainsFunc(job.Items, func(it Item) bool {
 			return it.InstanceID == f.InstanceID
 		})) &&
-		!slices.ContainsFunc(f.Labels, func(label string) bool { return !job.hasLabel(label) })
+		hasLabels(job.Labels, f.Labels)
 }
 
 // Possible reports whether a job may match, judged by what is known without reading its items:
@@ -43,14 +43,19 @@ func (f JobFilter) Possible(ended, stopped bool) bool {
 	}
 }
 
-// hasLabel compares the text as a whole: a name may have an equals sign in it.
-func (j Job) hasLabel(text string) bool {
-	for name, value := range j.Labels {
-		if name+"="+value == text {
-			return true
+// hasLabels reports whether labels have all of those that a filter says. It compares their texts as a
+// whole: a name may have an equals sign in it.
+func hasLabels(labels map[string]string, texts []string) bool {
+	for _, text := range texts {
+		found := false
+		for name, value := range labels {
+			found = found || name+"="+value == text
+		}
+		if !found {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // Fingerprint differs for filters that select different jobs. Limit and Cursor are not part of

@@ -418,5 +418,5 @@ type RunFilter struct {
 
 // Match reports whether state and labels fit.
 func (f RunFilter) Match(r Run) bool {
-	return (f.State == "" || f.State == r.State) && !slices.ContainsFunc(f.Labels, func(label string) bool { return !Job{Labels: r.Labels}.hasLabel(label) })
+	return (f.State == "" || f.State == r.State) && hasLabels(r.Labels, f.Labels)
 }

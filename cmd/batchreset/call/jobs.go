@@ -23,8 +23,7 @@ func newJobsCommand(std *terminal.Streams) *cobra.Command {
 	var (
 		flags  callerFlags
 		filter jobsFilter
-		limit  int
-		all    bool
+		bound  howMany
 	)
 	cmd := &cobra.Command{
 		Use:   "jobs",
@@ -45,11 +44,9 @@ time at which a job was accepted.`,
 			if err != nil {
 				return err
 			}
-			if limit < 1 {
-				return fmt.Errorf("--limit must be at least 1, not %d", limit)
-			}
-			if all {
-				limit = -1
+			limit, err := bound.read()
+			if err != nil {
+				return err
 			}
 			c, err := flags.connect(&notices{w: std.Err})
 			if err != nil {
@@ -72,23 +69,20 @@ time at which a job was accepted.`,
 	flags.define(cmd.Flags(), std)
 	filter.define(cmd.Flags())
 	cmd.Flags().StringVarP(&filter.State, "state", "s", "", "only jobs in this `state`: pending, running, succeeded, failed, partial or cancelled")
-	cmd.Flags().IntVarP(&limit, "limit", "L", 20, "how many jobs to list at most")
-	cmd.Flags().BoolVar(&all, "all", false, "list every job, however many")
-	terminal.Alternatives(cmd.Flags(), "limit", "all")
+	bound.define(cmd.Flags(), "job")
 	return cmd
 }
 
 // jobsFilter is what the flags say of the jobs that are meant.
 type jobsFilter struct {
 	client.JobsFilter
-	since, until string
+	period
 }
 
 func (f *jobsFilter) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.InstanceID, "instance", "", "only jobs that name the instance with this `ID`")
 	flags.StringArrayVarP(&f.Labels, "label", "l", nil, "only jobs with the label `name=value`; may be repeated, and a job must have all")
-	flags.StringVar(&f.since, "since", "", "only jobs from this `time` on, such as 2026-01-02T15:04:05Z, or 2h for two hours ago")
-	flags.StringVar(&f.until, "until", "", "only jobs before this `time`, in the same forms")
+	f.period.define(flags, "jobs")
 }
 
 // given says whether any of the flags is.
@@ -147,34 +141,14 @@ func (f *jobsFilter) read(now time.Time) (filter client.JobsFilter, err error) {
 	if err := tasks.CheckLabelFilter(f.Labels); err != nil {
 		return filter, fmt.Errorf("--label %w", err)
 	}
-	if filter.Since, err = terminal.PastTime("since", f.since, now); err != nil {
-		return filter, err
-	}
-	if filter.Until, err = terminal.PastTime("until", f.until, now); err != nil {
-		return filter, err
-	}
-	if err := tasks.CheckTimes(filter.Since, filter.Until); err != nil {
-		return filter, fmt.Errorf("--since %s is after --until %s", f.since, f.until)
-	}
-	return filter, nil
+	filter.Since, filter.Until, err = f.period.read(now)
+	return filter, err
 }
 
 // listJobs lists limit jobs at most; all, if limit is negative.
 func listJobs(ctx context.Context, c *client.Client, filter client.JobsFilter, limit int) ([]client.Job, error) {
-	filter.Limit = 100 // the most that the service gives at a time
-	if limit > 0 {
-		filter.Limit = min(filter.Limit, limit)
-	}
-	var jobs []client.Job
-	for job, err := range c.Jobs(ctx, filter) {
-		if err != nil {
-			return nil, err
-		}
-		if jobs = append(jobs, job); len(jobs) == limit {
-			break
-		}
-	}
-	return jobs, nil
+	filter.Limit = pageOf(limit)
+	return firstOf(c.Jobs(ctx, filter), limit)
 }
 
 var jobColumns = []string{

@@ -85,7 +85,7 @@ func TestJobs(t *testing.T) {
 	}
 	t.Run("reads labels and times, in both forms", func(t *testing.T) {
 		got, err := (&jobsFilter{
-			JobsFilter: client.JobsFilter{Labels: []string{"run=a,b", "x=="}}, since: "2h", until: "2026-01-02T04:04:05+01:00",
+			JobsFilter: client.JobsFilter{Labels: []string{"run=a,b", "x=="}}, period: period{since: "2h", until: "2026-01-02T04:04:05+01:00"},
 		}).read(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 		if err != nil || !got.Since.Equal(time.Date(2026, 1, 2, 1, 4, 5, 0, time.UTC)) || !got.Until.Equal(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)) {
 			t.Errorf("%+v, %v", got, err)

@@ -56,11 +56,10 @@ func runArg(cmd *cobra.Command, args []string) error {
 
 func newRunListCommand(std *terminal.Streams) *cobra.Command {
 	var (
-		flags        callerFlags
-		filter       client.RunsFilter
-		since, until string
-		limit        int
-		all          bool
+		flags  callerFlags
+		filter client.RunsFilter
+		made   period
+		bound  howMany
 	)
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -73,14 +72,12 @@ which a run was made.`,
   batchreset run list --label ticket=T-4711 --since 48h --output json`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkRunsFilter(&filter, since, until, time.Now()); err != nil {
+			if err := checkRunsFilter(&filter, made, time.Now()); err != nil {
 				return err
 			}
-			if limit < 1 {
-				return fmt.Errorf("--limit must be at least 1, not %d", limit)
-			}
-			if all {
-				limit = -1
+			limit, err := bound.read()
+			if err != nil {
+				return err
 			}
 			c, err := flags.connect(&notices{w: std.Err})
 			if err != nil {
@@ -107,49 +104,27 @@ which a run was made.`,
 	flags.define(cmd.Flags(), std)
 	cmd.Flags().StringVarP(&filter.State, "state", "s", "", "only runs in this `state`: waiting, running, paused, succeeded, failed, partial or cancelled")
 	cmd.Flags().StringArrayVarP(&filter.Labels, "label", "l", nil, "only runs with the label `name=value`; may be repeated, and a run must have all")
-	cmd.Flags().StringVar(&since, "since", "", "only runs from this `time` on, such as 2026-01-02T15:04:05Z, or 2h for two hours ago")
-	cmd.Flags().StringVar(&until, "until", "", "only runs before this `time`, in the same forms")
-	cmd.Flags().IntVarP(&limit, "limit", "L", 20, "how many runs to list at most")
-	cmd.Flags().BoolVar(&all, "all", false, "list every run, however many")
-	terminal.Alternatives(cmd.Flags(), "limit", "all")
+	made.define(cmd.Flags(), "runs")
+	bound.define(cmd.Flags(), "run")
 	return cmd
 }
 
 // checkRunsFilter checks the flags that select runs, and reads the times.
-func checkRunsFilter(f *client.RunsFilter, since, until string, now time.Time) (err error) {
+func checkRunsFilter(f *client.RunsFilter, made period, now time.Time) (err error) {
 	if f.State != "" && !slices.Contains(tasks.RunStates, tasks.RunState(f.State)) {
 		return fmt.Errorf("--state must be one of %v, not %q", tasks.RunStates, f.State)
 	}
 	if err := tasks.CheckLabelFilter(f.Labels); err != nil {
 		return fmt.Errorf("--label %w", err)
 	}
-	if f.Since, err = terminal.PastTime("since", since, now); err != nil {
-		return err
-	}
-	if f.Until, err = terminal.PastTime("until", until, now); err != nil {
-		return err
-	}
-	if tasks.CheckTimes(f.Since, f.Until) != nil {
-		return fmt.Errorf("--since %s is after --until %s", since, until)
-	}
-	return nil
+	f.Since, f.Until, err = made.read(now)
+	return err
 }
 
 // listRuns lists limit runs at most; all, if limit is negative.
-func listRuns(ctx context.Context, c *client.Client, filter client.RunsFilter, limit int) (runs []client.Run, err error) {
-	filter.Limit = 100 // the most that the service gives at a time
-	if limit > 0 {
-		filter.Limit = min(filter.Limit, limit)
-	}
-	for run, err := range c.Runs(ctx, filter) {
-		if err != nil {
-			return nil, err
-		}
-		if runs = append(runs, run); len(runs) == limit {
-			break
-		}
-	}
-	return runs, nil
+func listRuns(ctx context.Context, c *client.Client, filter client.RunsFilter, limit int) ([]client.Run, error) {
+	filter.Limit = pageOf(limit)
+	return firstOf(c.Runs(ctx, filter), limit)
 }
 
 var runColumns = []string{

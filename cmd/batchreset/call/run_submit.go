@@ -186,11 +186,11 @@ func (c *runSubmitCommand) check(growthGiven bool, now time.Time) error {
 	if c.soak > 0 {
 		r.Soak = c.soak.String()
 	}
-	before := batchOptions{notBefore: c.notBefore}
-	r.NotBefore, err = before.firstReset("", now)
-	if _, isTime := time.Parse(time.RFC3339, c.notBefore); err == nil && c.notBefore != "" && isTime != nil && r.IdempotencyKey != "" {
-		return fmt.Errorf("--not-before must be a time and not %q from now if there is an --idempotency-key: the same command would be another request a moment later", c.notBefore)
+	safe := ""
+	if r.IdempotencyKey != "" {
+		safe = "an --idempotency-key"
 	}
+	r.NotBefore, err = firstReset(c.notBefore, safe, now)
 	return err
 }
 

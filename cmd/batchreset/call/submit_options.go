@@ -66,25 +66,30 @@ func (o *batchOptions) read(runID string, now time.Time) (client.Batch, error) {
 		return batch, fmt.Errorf("--label %w", err)
 	}
 	o.wait = o.wait || o.result != ""
+	safe := ""
+	if runID != "" {
+		safe = "a --run-id"
+	}
 	var err error
-	batch.NotBefore, err = o.firstReset(runID, now)
+	batch.NotBefore, err = firstReset(o.notBefore, safe, now)
 	return batch, err
 }
 
-// firstReset is the time of --not-before, or zero.
-func (o *batchOptions) firstReset(runID string, now time.Time) (time.Time, error) {
-	if o.notBefore == "" {
+// firstReset is the time of --not-before, or zero. safe is what was given to make the command safe to
+// repeat, or empty.
+func firstReset(notBefore, safe string, now time.Time) (time.Time, error) {
+	if notBefore == "" {
 		return time.Time{}, nil
 	}
-	if t, err := time.Parse(time.RFC3339, o.notBefore); err == nil {
+	if t, err := time.Parse(time.RFC3339, notBefore); err == nil {
 		return t.UTC(), nil // whether it is past is for the service to say, by its own clock
 	}
-	d, err := time.ParseDuration(o.notBefore)
+	d, err := time.ParseDuration(notBefore)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("--not-before must be a time such as 2026-01-02T15:04:05Z or a duration such as 10m, not %q", o.notBefore)
+		return time.Time{}, fmt.Errorf("--not-before must be a time such as 2026-01-02T15:04:05Z or a duration such as 10m, not %q", notBefore)
 	}
-	if runID != "" {
-		return time.Time{}, fmt.Errorf("--not-before must be a time and not %q from now if there is a --run-id: the same command would be another request a moment later", o.notBefore)
+	if safe != "" {
+		return time.Time{}, fmt.Errorf("--not-before must be a time and not %q from now if there is %s: the same command would be another request a moment later", notBefore, safe)
 	}
 	t := now.Add(d).Truncate(time.Second) // easy to say again
 	if err := tasks.CheckNotBefore(t, now); err != nil {

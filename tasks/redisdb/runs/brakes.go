@@ -39,7 +39,7 @@ func (e *wrongState) Error() string { return "the run is " + e.state }
 
 // decide carries out what somebody decides about a run.
 func (r *Runs) decide(ctx context.Context, action tasks.Action, id string, actor tasks.Actor, verb string, act func(ctx context.Context) error) error {
-	run, err := r.stored(ctx, id)
+	run, err := r.Stored(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (r *Runs) Resume(ctx context.Context, id string, budget *tasks.Budget, acto
 // Brake tells the workers what the record of a run says: whether attempts may begin.
 func (r *Runs) Brake(ctx context.Context, id string) error {
 	for released := false; ; released = true {
-		run, err := r.stored(ctx, id)
+		run, err := r.Stored(ctx, id)
 		switch {
 		case err != nil:
 			return err

@@ -106,7 +106,7 @@ func (r *Runs) Start(ctx context.Context, id string) error {
 
 // Hold says why a run that goes on waits, since it was said first; empty: nothing keeps it.
 func (r *Runs) Hold(ctx context.Context, id, reason string) error {
-	run, err := r.stored(ctx, id)
+	run, err := r.Stored(ctx, id)
 	if err != nil || run.Held.Reason == reason {
 		return err
 	}
@@ -153,14 +153,15 @@ func (r *Runs) Close(ctx context.Context, run string, part int, job tasks.Job) e
 	return nil
 }
 
-// Finish ends a run of which nothing is open any more, unless it is another by now.
+// Finish ends a run of which nothing is open any more, unless it is another by now. Its halt, if it has one, is
+// left to who finds it final.
 func (r *Runs) Finish(ctx context.Context, run tasks.Run) error {
 	state := tasks.RunState(run.Counts.State())
 	if err := r.redis.Commit(ctx, finishScript, []string{codec.RunKey(run.ID)},
 		string(state), r.redis.Now().UnixMilli(), run.Revision).Err(); err != nil {
 		return fmt.Errorf("finish run: %w", err)
 	}
-	return r.brake.ReleaseRun(ctx, run.ID)
+	return nil
 }
 
 // Retire has the records of a run that has ended expire: those of its jobs, which are kept until then, or a job
@@ -186,9 +187,6 @@ func (r *Runs) Retire(ctx context.Context, run tasks.Run) error {
 
 // retireAtOnce is how many jobs are retired by one call.
 const retireAtOnce = 500
-
-// Stored is a run without what the jobs of its open parts say. Errors: tasks.RunGone.
-func (r *Runs) Stored(ctx context.Context, id string) (tasks.Run, error) { return r.stored(ctx, id) }
 
 // Now is the time by Redis's clock.
 func (r *Runs) Now() time.Time { return r.redis.Now() }

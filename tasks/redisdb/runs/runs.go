@@ -81,7 +81,7 @@ func (r *Runs) Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, er
 		return tasks.Run{}, err
 	}
 	id := s.RunID()
-	switch before, err := r.stored(ctx, id); {
+	switch before, err := r.Stored(ctx, id); {
 	case err == nil && before.Fingerprint != s.Fingerprint():
 		return tasks.Run{}, keyReused()
 	case err == nil:
@@ -185,15 +185,15 @@ func (r *Runs) create(ctx context.Context, id string, s tasks.RunSubmission, now
 
 // Run returns a run with the counts of this moment. Errors: tasks.RunGone.
 func (r *Runs) Run(ctx context.Context, id string) (tasks.Run, error) {
-	run, err := r.stored(ctx, id)
+	run, err := r.Stored(ctx, id)
 	if err != nil {
 		return run, err
 	}
 	return r.sum(ctx, run)
 }
 
-// stored is a record without what the jobs of its open parts say.
-func (r *Runs) stored(ctx context.Context, id string) (tasks.Run, error) {
+// Stored is a run without what the jobs of its open parts say. Errors: tasks.RunGone.
+func (r *Runs) Stored(ctx context.Context, id string) (tasks.Run, error) {
 	hash, err := r.redis.HGetAll(ctx, codec.RunKey(id)).Result()
 	if err != nil {
 		return tasks.Run{}, fmt.Errorf("read run: %w", err)
@@ -259,7 +259,7 @@ func (r *Runs) Runs(ctx context.Context, tenant string, f tasks.RunFilter) (foun
 		for _, id := range ids {
 			looked++
 			by.Offset++
-			run, err := r.Run(ctx, id)
+			run, err := r.Stored(ctx, id)
 			switch {
 			case errors.Is(err, tasks.RunGone): // it has expired, or is about to be made
 				continue
@@ -267,6 +267,9 @@ func (r *Runs) Runs(ctx context.Context, tenant string, f tasks.RunFilter) (foun
 				return nil, "", err
 			case !f.Match(run):
 				continue
+			}
+			if run, err = r.sum(ctx, run); err != nil {
+				return nil, "", err
 			}
 			if found = append(found, run); len(found) == f.Limit {
 				return found, strconv.FormatInt(by.Offset, 36), nil
