@@ -205,7 +205,7 @@ func (s RunSubmission) Fingerprint() string {
 	o := s.Options
 	parts := []string{
 		s.Tenant, s.Name, strconv.Itoa(o.MaxParallel), strconv.Itoa(o.Canary), time.Duration(o.Soak).String(),
-		strconv.FormatFloat(o.Growth, 'g', -1, 64), o.MaxFailures.String(), s.Reason, ListHash(s.InstanceIDs),
+		strconv.FormatFloat(o.Growth, 'g', -1, 64), o.MaxFailures.String(), s.Reason,
 	}
 	if !s.NotBefore.IsZero() {
 		parts = append(parts, "not_before="+strconv.FormatInt(s.NotBefore.UnixMilli(), 10))
