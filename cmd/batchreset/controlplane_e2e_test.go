@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -72,10 +74,12 @@ func jobOf(t *testing.T, environment map[string]string, id string) (job client.J
 	return job
 }
 
-// The example is killed in the middle of resets. What was wiped is seen, and nothing is wiped twice.
+// The example is killed in the middle of resets, whose commands go on. What was wiped is seen once its command has
+// ended, and nothing is wiped twice.
 func TestTheControlPlaneInPython(t *testing.T) {
 	t.Parallel()
-	plane := startPythonPlane(t, `sleep 0.5; echo "$PHONE" >>wiped.txt; echo clean >"$PHONE.state"`, `cat "$PHONE.state"`)
+	plane := startPythonPlane(t, `echo begun >"$PHONE.at-work"; sleep 0.5; echo "$PHONE" >>wiped.txt; echo clean >"$PHONE.state"; sleep 0.5; rm "$PHONE.at-work"`,
+		`test -e "$PHONE.at-work" && echo "seen during the reset"; cat "$PHONE.state"`)
 	environment := plane.through(t, "--concurrency", "4", "--look-patience", "5s")
 	var phones []string
 	for n := range 16 {
@@ -128,5 +132,40 @@ func TestTheControlPlaneInPythonThatLies(t *testing.T) {
 	})
 	if it := job.Items[0]; it.State != "failed" || it.Code != "RESET.1010" || !strings.HasSuffix(it.Evidence, ": its old user is still there") {
 		t.Errorf("item %+v", it)
+	}
+}
+
+func TestTheControlPlaneInPythonIsNotStartedWrongly(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed with the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	for name, row := range map[string]struct {
+		listen, state string
+		commands      []string
+		want          string
+	}{
+		"no commands":         {"127.0.0.1:0", "", nil, "It runs a command for each reset"},
+		"an empty command":    {"127.0.0.1:0", "", []string{"", "true"}, "It runs a command for each reset"},
+		"a port alone":        {"8097", "", []string{"true", "true"}, "LISTEN must be like 127.0.0.1:8090"},
+		"no port":             {"127.0.0.1:", "", []string{"true", "true"}, "LISTEN must be like 127.0.0.1:8090"},
+		"no such port":        {"127.0.0.1:99999", "", []string{"true", "true"}, "LISTEN 127.0.0.1:99999"},
+		"an address in use":   {taken.Addr().String(), "", []string{"true", "true"}, "Address already in use"},
+		"a folder that is no": {"127.0.0.1:0", "/nonexistent", []string{"true", "true"}, "STATE /nonexistent: unable to open database file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			program, err := filepath.Abs("../../deploy/examples/http/controlplane.py")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), "python3", append([]string{program}, row.commands...)...)
+			cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "LISTEN="+row.listen, "STATE="+row.state)
+			out, err := cmd.CombinedOutput()
+			if err == nil || !strings.Contains(string(out), row.want) || strings.Contains(string(out), "Traceback") {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
 	}
 }
