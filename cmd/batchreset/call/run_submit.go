@@ -107,9 +107,6 @@ func (c *runSubmitCommand) run(cmd *cobra.Command, args []string) error {
 	if c.dryRun && (c.wait || c.result != "") {
 		return errors.New("--dry-run does not go together with --wait or --result: a dry run makes no run")
 	}
-	if c.file == "" && cmd.Flags().Changed("file") {
-		return errors.New("--file is empty")
-	}
 	result, err := newResultFile(c.result, c.file, c.flags.output)
 	if err != nil {
 		return err

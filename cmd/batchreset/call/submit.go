@@ -106,9 +106,6 @@ func (c *submitCommand) run(cmd *cobra.Command, args []string) error {
 	if c.dryRun && (c.options.wait || c.options.result != "") {
 		return errors.New("--dry-run does not go together with --wait or --result: a dry run has no job")
 	}
-	if c.file == "" && cmd.Flags().Changed("file") {
-		return errors.New("--file is empty")
-	}
 	result, err := newResultFile(c.options.result, c.file, c.flags.output)
 	if err != nil {
 		return err

@@ -89,6 +89,7 @@ line.`,
 	}
 	op.define(cmd)
 	cmd.Flags().StringVar(&since, "since", "24h", "from this time on: a time such as 2026-01-02T15:04:05Z, or how long ago; '' = from the start")
+	terminal.MayBeEmpty(cmd.Flags(), "since")
 	cmd.Flags().StringVar(&until, "until", "", "up to this time, likewise")
 	cmd.Flags().StringVar(&action, "action", "", "only this action: "+actionNames())
 	cmd.Flags().StringVar(&filter.Tenant, "tenant", "", "only what is about this tenant")

@@ -204,6 +204,7 @@ func (s *fleetSet) define(flags *pflag.FlagSet) {
 	flags.StringVar(&s.tenant, "tenant", "", "`tenant` whose they are")
 	flags.StringVar(&s.driver, "driver", "", "`name` of the driver that resets them")
 	flags.StringVar(&s.address, "address", "", "`address` where the driver finds it; for one instance only, unless addresses are shared")
+	terminal.MayBeEmpty(flags, "driver", "address")
 	flags.StringToStringVarP(&s.labels, "label", "l", nil, "`name=value` for the driver, in place of all labels that there were; may be repeated")
 	flags.BoolVar(&s.noLabels, "no-labels", false, "take the labels away")
 	flags.BoolVar(&s.reassigned, "reassigned", false, "they have other users from now on")

@@ -31,7 +31,7 @@ func onceEach(cmd *cobra.Command) {
 		if _, many := f.Value.(pflag.SliceValue); many || f.Value.Type() == "stringToString" {
 			return
 		}
-		f.Value = &once{Value: f.Value}
+		f.Value = &once{Value: f.Value, flag: f}
 	})
 	for _, sub := range cmd.Commands() {
 		onceEach(sub)
@@ -65,6 +65,7 @@ func leaveNothingOut(cmd *cobra.Command) {
 // once is the value of a flag that can be given once.
 type once struct {
 	pflag.Value
+	flag  *pflag.Flag
 	given bool
 }
 
@@ -74,7 +75,23 @@ func (o *once) Set(value string) error {
 		return errors.New("it is given twice, which one is right?")
 	}
 	o.given = true
+	if value == "" && o.Value.Type() == "string" && !o.mayBeEmpty() {
+		return errors.New("it is empty") // as from a variable of the shell that is not set
+	}
 	return o.Value.Set(value)
+}
+
+const emptyAnnotation = "may be empty"
+
+func (o *once) mayBeEmpty() bool { return len(o.flag.Annotations[emptyAnnotation]) > 0 }
+
+// MayBeEmpty is for flags that mean something when they are empty.
+func MayBeEmpty(flags *pflag.FlagSet, names ...string) {
+	for _, name := range names {
+		if err := flags.SetAnnotation(name, emptyAnnotation, []string{"yes"}); err != nil {
+			panic(err) // only for a flag that is not there
+		}
+	}
 }
 
 // NoArgs refuses arguments by name.
