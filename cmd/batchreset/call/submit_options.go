@@ -113,9 +113,13 @@ func tryOut(ctx context.Context, out io.Writer, c *client.Client, batches []clie
 
 // showVerdicts prints what a dry run says. Its error tells that some instances would be refused.
 func showVerdicts(out io.Writer, all []client.Verdict, output terminal.Output) error {
-	refused := 0
+	refused, reassigned := 0, 0
 	for _, v := range all {
-		if v.Verdict != string(tasks.VerdictWouldReset) && v.Verdict != string(tasks.VerdictBusy) {
+		switch tasks.Verdict(v.Verdict) {
+		case tasks.VerdictWouldReset, tasks.VerdictBusy:
+		case tasks.VerdictReassigned:
+			reassigned++
+		default:
 			refused++
 		}
 	}
@@ -130,8 +134,12 @@ func showVerdicts(out io.Writer, all []client.Verdict, output terminal.Output) e
 			return t.Flush()
 		},
 	})
-	if err == nil && refused > 0 {
+	switch {
+	case err != nil:
+	case refused > 0:
 		err = &terminal.ExitError{Code: terminal.ExitSome, Err: errors.New("a submit would be refused")}
+	case reassigned > 0: // which is found out for each when its turn comes
+		err = &terminal.ExitError{Code: terminal.ExitSome, Err: fmt.Errorf("a submit would be accepted, and %s not reset: assigned again since", terminal.Plural(reassigned, "instance"))}
 	}
 	return err
 }

@@ -66,7 +66,7 @@ func newDriversCheckCommand(std *terminal.Streams) *cobra.Command {
 what it needs is there, can be reached, and lets it in. No instance is touched.
 Exit code: 0 if all can, 4 if one cannot, 64 if the file is wrong.`,
 		Example:           "  batchreset drivers check drivers.yaml",
-		Args:              cobra.ExactArgs(1),
+		Args:              terminal.ArgsFromUsage,
 		ValidArgsFunction: cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			entries, err := readDrivers(args[0], slog.New(slog.DiscardHandler))

@@ -75,7 +75,7 @@ func (o *once) Set(value string) error {
 		return errors.New("it is given twice, which one is right?")
 	}
 	o.given = true
-	if value == "" && o.Value.Type() == "string" && !o.mayBeEmpty() {
+	if value == "" && o.Type() == "string" && !o.mayBeEmpty() {
 		return errors.New("it is empty") // as from a variable of the shell that is not set
 	}
 	return o.Value.Set(value)
