@@ -30,7 +30,7 @@ const (
 	// whether it lives, and how long it may take to answer that.
 	pingAfter = 15 * time.Second
 
-	maxTries    = 4           // of reading from a server that does not answer or is not ready
+	maxTries    = 4           // of reading from a server that does not answer, or with a 5xx
 	patience    = time.Minute // for all waits of one call together
 	firstWait   = 200 * time.Millisecond
 	longestWait = 2 * time.Second
@@ -149,7 +149,7 @@ func (c *Client) get(ctx context.Context, path string, header http.Header) (answ
 				return false
 			case answered && e.HTTPStatus == http.StatusTooManyRequests:
 				return true
-			case answered && e.HTTPStatus != http.StatusServiceUnavailable:
+			case answered && e.HTTPStatus < http.StatusInternalServerError:
 				return false
 			default:
 				return tries < maxTries

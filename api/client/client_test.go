@@ -295,6 +295,10 @@ func TestErrors(t *testing.T) {
 			if e.RequestID == "" || (row.want.RequestID != "" && e.RequestID != row.want.RequestID) {
 				t.Errorf("request ID %q, want %q", e.RequestID, row.want.RequestID)
 			}
+			if row.want.HTTPStatus >= http.StatusInternalServerError {
+				n.expect(t, 200*time.Millisecond, 400*time.Millisecond, 800*time.Millisecond)
+				return
+			}
 			if s.seen() != 1 {
 				t.Errorf("asked %d times, want once", s.seen())
 			}
@@ -347,6 +351,15 @@ func TestReadingIsRepeated(t *testing.T) {
 		if len(n.waits) != 1 || n.waits[0] < 25*time.Second || n.waits[0] > 40*time.Second {
 			t.Errorf("waited %v", n.waits)
 		}
+	})
+	t.Run("after 5xx: a Redis that stood still for a moment, a proxy that lost the server", func(t *testing.T) {
+		s := serve(t, step{status: 500, body: `{"error_code":"KOOPHONE.API.9999","error_msg":"internal error"}`},
+			step{status: 502, body: "<html>"}, step{body: okay(done)})
+		c, n := connect(t, s.URL)
+		if _, err := c.Job(t.Context(), jobID); err != nil {
+			t.Fatal(err)
+		}
+		n.expect(t, 200*time.Millisecond, 400*time.Millisecond)
 	})
 	t.Run("after a lost connection or half an answer", func(t *testing.T) {
 		s := serve(t, step{cut: true}, step{short: true, body: `{"error_code":`}, step{body: okay(done)})
