@@ -23,6 +23,7 @@ var statuses = map[tasks.Code]int{
 	tasks.NoRoute:         http.StatusNotFound,
 	tasks.NoJob:           http.StatusNotFound,
 	tasks.JobFinal:        http.StatusConflict,
+	tasks.OwnRun:          http.StatusForbidden,
 	tasks.TooLarge:        http.StatusRequestEntityTooLarge,
 	tasks.KeyReused:       http.StatusUnprocessableEntity,
 	tasks.TooManyRequests: http.StatusTooManyRequests,

@@ -270,7 +270,7 @@ func TestATenantHaltsItsResets(t *testing.T) {
 
 func TestOnlyATokenMadeForItHalts(t *testing.T) {
 	s := newService(t, testConfig)
-	if _, err := s.db.Tokens.Add(t.Context(), "plain", "acme", tasks.DefaultScopes, 0, tasks.Actor{}); err != nil {
+	if _, err := s.db.Tokens.Add(t.Context(), "plain", tasks.Token{Tenant: "acme", Scopes: tasks.DefaultScopes}, 0, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/v1/halt", "/v1/resume"} {

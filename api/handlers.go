@@ -256,7 +256,8 @@ func (s *server) change(c echo.Context, change func(context.Context, tasks.Job, 
 
 // actor is who sends the request, for the audit trail.
 func actor(c echo.Context) tasks.Actor {
-	return tasks.Actor{By: "token " + tokenOf(c).ID, From: c.RealIP(), RequestID: requestID(c)}
+	token := tokenOf(c)
+	return tasks.Actor{By: "token " + token.ID, Principal: token.Principal(), From: c.RealIP(), RequestID: requestID(c)}
 }
 
 // jobs lists the tenant's jobs, newest first, without their items; or those that are

@@ -41,15 +41,15 @@ func TestEveryOperationRefusesAlike(t *testing.T) {
 	cfg := testConfig
 	cfg.Runs = runs
 	s := newServiceOn(t, cfg, redisdb.Options{URL: "redis://" + m.Addr(), Embedded: true})
-	revoked, err := s.db.Tokens.Add(t.Context(), "revoked", "acme", tasks.Scopes, 0, tasks.Actor{})
+	revoked, err := s.db.Tokens.Add(t.Context(), "revoked", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, 0, tasks.Actor{})
 	if err == nil {
 		_, err = s.db.Tokens.Revoke(t.Context(), revoked.ID, tasks.Actor{})
 	}
 	if err == nil {
-		_, err = s.db.Tokens.Add(t.Context(), "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{})
+		_, err = s.db.Tokens.Add(t.Context(), "reader", tasks.Token{Tenant: "acme", Scopes: []tasks.Scope{tasks.ScopeRead}}, 0, tasks.Actor{})
 	}
 	if err == nil {
-		_, err = s.db.Tokens.Add(t.Context(), "submitter", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0, tasks.Actor{})
+		_, err = s.db.Tokens.Add(t.Context(), "submitter", tasks.Token{Tenant: "acme", Scopes: []tasks.Scope{tasks.ScopeSubmit}}, 0, tasks.Actor{})
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -17,20 +17,36 @@ import (
 
 // RunStore is what the handlers need of runs. Its methods fail as those of a Store do.
 type RunStore interface {
+	RunRecords
+	RunDecisions
+}
+
+// RunRecords are the records of runs.
+type RunRecords interface {
 	// Create makes a run and writes into the audit trail. The answer for the same key and
 	// request again is the run as it is. Errors: tasks.KeyReused, tasks.StorageFull.
 	Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, error)
 	// Run reads a record, completed by Sum. Errors: tasks.RunGone.
 	Run(ctx context.Context, id string) (tasks.Run, error)
-	// Runs lists the runs of a tenant, newest first.
-	Runs(ctx context.Context, tenant string, f tasks.RunFilter) (found []tasks.Run, cursor string, err error)
+	// List lists the runs of a tenant, newest first.
+	List(ctx context.Context, tenant string, f tasks.RunFilter) (found []tasks.Run, cursor string, err error)
+	// Instances visits the instances of a run in the order of its list, until visit fails.
+	Instances(ctx context.Context, run tasks.Run, visit func(tasks.RunInstance) error) error
+}
+
+// RunDecisions are what people decide about runs.
+type RunDecisions interface {
 	// Pause, Resume and Cancel fail with tasks.JobFinal where this cannot be done to the run, and
 	// with tasks.RunGone. Without a budget, Resume leaves the run the one that it has.
 	Pause(ctx context.Context, id string, actor tasks.Actor) error
 	Resume(ctx context.Context, id string, budget *tasks.Budget, actor tasks.Actor) error
 	Cancel(ctx context.Context, id string, actor tasks.Actor) error
-	// Instances visits the instances of a run in the order of its list, until visit fails.
-	Instances(ctx context.Context, run tasks.Run, visit func(tasks.RunInstance) error) error
+	// Approve and Reject fail with tasks.JobFinal where the actor's principal cannot decide about the run, or the list is
+	// another one, and Approve with tasks.OwnRun. The comment is the actor's reason.
+	Approve(ctx context.Context, id, list string, actor tasks.Actor) error
+	Reject(ctx context.Context, id, list string, actor tasks.Actor) error
+	// Retry fails with tasks.JobFinal if there is nothing to retry, and with tasks.StorageFull.
+	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error
 }
 
 const (
@@ -57,7 +73,7 @@ func (s *server) createRun(c echo.Context) error {
 	defer cancel()
 	by := actor(c)
 	r.Tenant, r.RequestID, r.AllowUnregistered = tenant(c), requestID(c), s.cfg.AllowUnregistered
-	r.By, r.From, r.Traceparent = by.By, by.From, traceparent(ctx)
+	r.By, r.From, r.Principal, r.Traceparent = by.By, by.From, by.Principal, traceparent(ctx)
 	if r.IdempotencyKey, err = idempotencyKey(c.Request().Header.Values("Idempotency-Key")); err != nil {
 		return err
 	}
@@ -87,6 +103,11 @@ func (s *server) submitRun(ctx context.Context, r tasks.RunSubmission) (tasks.Ru
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout+createTimeout*time.Duration(len(r.InstanceIDs)))
 	defer cancel()
+	policy, err := s.store.Policy(ctx, r.Tenant)
+	if err != nil {
+		return tasks.Run{}, err
+	}
+	r.Approval = policy.ApprovalFor(len(r.InstanceIDs), r.AskApproval, s.cfg.ApprovalExpiry)
 	return s.cfg.Runs.Create(ctx, r)
 }
 
@@ -223,7 +244,7 @@ func (s *server) runs(c echo.Context) error {
 		return err
 	}
 	page := runsPage{Runs: []tasks.Run{}}
-	found, cursor, err := s.cfg.Runs.Runs(c.Request().Context(), tenant(c), filter)
+	found, cursor, err := s.cfg.Runs.List(c.Request().Context(), tenant(c), filter)
 	if err != nil {
 		return err
 	}
@@ -245,6 +266,43 @@ func (s *server) resumeRun(c echo.Context) error {
 	}
 	return s.changeRun(c, func(ctx context.Context, id string, actor tasks.Actor) error {
 		return s.cfg.Runs.Resume(ctx, id, budget, actor)
+	})
+}
+
+// retryRun begins another round of a run that has ended.
+func (s *server) retryRun(c echo.Context) error {
+	states, err := decodeStates(c.Request().Body)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := patient(c)
+	defer cancel()
+	return s.changeRun(c, func(_ context.Context, id string, actor tasks.Actor) error {
+		return s.cfg.Runs.Retry(ctx, id, states, actor)
+	})
+}
+
+// approveRun is for somebody else than who asked for the run.
+func (s *server) approveRun(c echo.Context) error {
+	return s.judgeRun(c, true, s.cfg.Runs.Approve)
+}
+
+// rejectRun ends a run that waits for approval.
+func (s *server) rejectRun(c echo.Context) error {
+	return s.judgeRun(c, false, s.cfg.Runs.Reject)
+}
+
+func (s *server) judgeRun(c echo.Context, needsList bool, judge func(ctx context.Context, id, list string, actor tasks.Actor) error) error {
+	list, comment, err := decodeJudgement(c.Request().Body, needsList)
+	if err != nil {
+		return err
+	}
+	if tokenOf(c).Owner == "" {
+		return tasks.Errorf(tasks.Forbidden, "the token has no owner, and only a person or a program that is known can decide about a run")
+	}
+	return s.changeRun(c, func(ctx context.Context, id string, actor tasks.Actor) error {
+		actor.Reason = comment
+		return judge(ctx, id, list, actor)
 	})
 }
 

@@ -18,7 +18,7 @@ const instanceIDsField = "instance_ids"
 
 // runFields are the names that a request for a run can have.
 var runFields = []string{
-	instanceIDsField, "name", "reason", "labels", "not_before", "max_parallel", "canary", "soak", "growth", "max_failures", "dry_run",
+	instanceIDsField, "name", "reason", "labels", "not_before", "max_parallel", "canary", "soak", "growth", "max_failures", "approval", "dry_run",
 }
 
 // runBody is the body of a request for a run.
@@ -44,6 +44,9 @@ func decodeRun(body io.Reader, limit int) (runBody, error) {
 	r := runBody{RunSubmission: tasks.RunSubmission{InstanceIDs: list.ids, Repeats: list.repeats}}
 	if !optional(fields["dry_run"], &r.dryRun) {
 		return runBody{}, tasks.Errorf(tasks.BadRequest, "dry_run must be true or false")
+	}
+	if !optional(fields["approval"], &r.AskApproval) {
+		return runBody{}, tasks.Errorf(tasks.BadRequest, "approval must be true or false")
 	}
 	if !optional(fields["name"], &r.Name) {
 		return runBody{}, tasks.Errorf(tasks.BadRequest, "name must be a string")
@@ -142,6 +145,31 @@ func decodeResume(body io.Reader) (*tasks.Budget, error) {
 	}
 	budget, err := decodeBudget(request.MaxFailures)
 	return &budget, err
+}
+
+// decodeJudgement reads what somebody decides about a run.
+func decodeJudgement(body io.Reader, needsList bool) (list, comment string, err error) {
+	var request struct {
+		List    jsontext.Value `json:"list_sha256"`
+		Comment jsontext.Value `json:"comment"`
+	}
+	if err := decodeOptional(body, &request); err != nil {
+		return "", "", err
+	}
+	switch {
+	case request.List == nil && needsList:
+		return "", "", tasks.Errorf(tasks.BadRequest, "list_sha256 is missing: it says which list is decided about")
+	case !optional(request.List, &list) || request.List != nil && !tasks.ValidListHash(list):
+		return "", "", tasks.Errorf(tasks.BadRequest, "list_sha256 must be a string of 64 characters of 0-9 a-f")
+	case request.Comment == nil:
+		return "", "", tasks.Errorf(tasks.BadRequest, "comment is missing: it says why")
+	case !optional(request.Comment, &comment):
+		return "", "", tasks.Errorf(tasks.BadRequest, "comment must be a string")
+	}
+	if err := tasks.CheckComment(comment); err != nil {
+		return "", "", tasks.Errorf(tasks.BadRequest, "comment %s", err)
+	}
+	return list, comment, nil
 }
 
 // readRun reads the fields of a request for a run, and its instances into the list.

@@ -57,7 +57,7 @@ func (f *fakeRuns) Run(_ context.Context, id string) (tasks.Run, error) {
 	return run.Sum(nil, time.Now()), nil
 }
 
-func (f *fakeRuns) Runs(_ context.Context, tenant string, filter tasks.RunFilter) (found []tasks.Run, cursor string, err error) {
+func (f *fakeRuns) List(_ context.Context, tenant string, filter tasks.RunFilter) (found []tasks.Run, cursor string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	skip, err := strconv.Atoi("0" + filter.Cursor)
@@ -116,6 +116,18 @@ func (f *fakeRuns) Cancel(_ context.Context, id string, _ tasks.Actor) error {
 	return f.change(id, "cancel", []tasks.RunState{tasks.RunWaiting, tasks.RunRunning, tasks.RunPaused}, func(r *tasks.Run) {
 		r.State, r.Cancelled = tasks.RunCancelled, true
 	})
+}
+
+func (f *fakeRuns) Approve(_ context.Context, id, _ string, _ tasks.Actor) error {
+	return f.change(id, "approve", []tasks.RunState{tasks.RunWaiting}, func(*tasks.Run) {})
+}
+
+func (f *fakeRuns) Reject(_ context.Context, id, _ string, _ tasks.Actor) error {
+	return f.change(id, "reject", []tasks.RunState{tasks.RunWaiting}, func(r *tasks.Run) { r.State = tasks.RunRejected })
+}
+
+func (f *fakeRuns) Retry(_ context.Context, id string, _ []tasks.ItemState, _ tasks.Actor) error {
+	return f.change(id, "retry", []tasks.RunState{tasks.RunFailed, tasks.RunPartial}, func(r *tasks.Run) { r.State = tasks.RunRunning })
 }
 
 func (f *fakeRuns) Instances(_ context.Context, run tasks.Run, visit func(tasks.RunInstance) error) error {

@@ -126,6 +126,8 @@ type Config struct {
 	Runs RunStore
 	// MaxRunInstances is how many instances a run may list. 0: tasks.DefaultMaxRunInstances.
 	MaxRunInstances int
+	// ApprovalExpiry is how long a run waits for approval. 0: tasks.DefaultApprovalExpiry.
+	ApprovalExpiry time.Duration
 	// Tracer makes a span of each request of the API. nil: none is made.
 	Tracer trace.Tracer
 	// Proofs signs what became of jobs. nil: nobody does.
@@ -180,6 +182,7 @@ func (a *API) Run(ctx context.Context) error { return a.server.watchers.run(ctx)
 // wait is over.
 func New(cfg Config, store Store, log *slog.Logger) *API {
 	cfg.MaxRunInstances = cmp.Or(cfg.MaxRunInstances, tasks.DefaultMaxRunInstances)
+	cfg.ApprovalExpiry = cmp.Or(cfg.ApprovalExpiry, tasks.DefaultApprovalExpiry)
 	s := &server{
 		cfg: cfg, store: store, encoded: newEncodedRecords(), log: log,
 		watchers: newWatchers(store, cfg.MaxWaiters, log), strangers: newStrangers(), sendTimeout: sendTimeout,
@@ -228,6 +231,9 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 		brake("/v1/runs/:run/pause", tasks.ScopeCancel, nothing, s.pauseRun)
 		brake("/v1/runs/:run/cancel", tasks.ScopeCancel, nothing, s.cancelRun)
 		route(http.MethodPost, "/v1/runs/:run/resume", tasks.ScopeCancel, takes{body: true}, s.resumeRun)
+		route(http.MethodPost, "/v1/runs/:run/retry", tasks.ScopeSubmit, takes{body: true}, s.retryRun)
+		route(http.MethodPost, "/v1/runs/:run/approve", tasks.ScopeApprove, takes{body: true}, s.approveRun)
+		brake("/v1/runs/:run/reject", tasks.ScopeApprove, takes{body: true}, s.rejectRun)
 	}
 	route(http.MethodGet, "/v1/whoami", anyScope, nothing, s.whoami)
 	// HEAD is answered like GET, without the body.

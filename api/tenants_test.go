@@ -12,15 +12,15 @@ import (
 func TestTokens(t *testing.T) {
 	s := newService(t, api.Config{AllowUnregistered: true})
 	ctx := t.Context()
-	revoked, err := s.db.Tokens.Add(ctx, "revoked", "acme", tasks.Scopes, 0, tasks.Actor{})
+	revoked, err := s.db.Tokens.Add(ctx, "revoked", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, 0, tasks.Actor{})
 	if err == nil {
 		_, err = s.db.Tokens.Revoke(ctx, revoked.ID, tasks.Actor{})
 	}
 	if err == nil {
-		_, err = s.db.Tokens.Add(ctx, "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{})
+		_, err = s.db.Tokens.Add(ctx, "reader", tasks.Token{Tenant: "acme", Scopes: []tasks.Scope{tasks.ScopeRead}}, 0, tasks.Actor{})
 	}
 	if err == nil {
-		_, err = s.db.Tokens.Add(ctx, "submitter", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0, tasks.Actor{})
+		_, err = s.db.Tokens.Add(ctx, "submitter", tasks.Token{Tenant: "acme", Scopes: []tasks.Scope{tasks.ScopeSubmit}}, 0, tasks.Actor{})
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -124,7 +124,7 @@ func TestATicketEnds(t *testing.T) {
 		}
 	})
 	t.Run("with its token", func(t *testing.T) {
-		token, err := s.db.Tokens.Add(t.Context(), "short", "acme", tasks.Scopes, 0, tasks.Actor{})
+		token, err := s.db.Tokens.Add(t.Context(), "short", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, 0, tasks.Actor{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +135,7 @@ func TestATicketEnds(t *testing.T) {
 		refused(ticket, tasks.TokenExpired)
 	})
 	t.Run("and says when, if its token ends first", func(t *testing.T) {
-		token, err := s.db.Tokens.Add(t.Context(), "brief", "acme", tasks.Scopes, 30*time.Second, tasks.Actor{})
+		token, err := s.db.Tokens.Add(t.Context(), "brief", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, 30*time.Second, tasks.Actor{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +168,7 @@ func TestAStreamByTicketEndsWithItsToken(t *testing.T) {
 		}
 		server.Close()
 	}()
-	token, err := s.db.Tokens.Add(t.Context(), "short", "acme", tasks.Scopes, 0, tasks.Actor{})
+	token, err := s.db.Tokens.Add(t.Context(), "short", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, 0, tasks.Actor{})
 	if err != nil {
 		t.Fatal(err)
 	}

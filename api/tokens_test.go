@@ -150,16 +150,16 @@ func TestRevokedAndChangedTokensEndStreamsAndPolls(t *testing.T) {
 			return err
 		}, tasks.TokenExpired},
 		{"made again for less", func(tasks.Token) error {
-			_, err := l.db.Tokens.Add(t.Context(), "made again for less", "acme", []tasks.Scope{tasks.ScopeSubmit}, 0, tasks.Actor{})
+			_, err := l.db.Tokens.Add(t.Context(), "made again for less", tasks.Token{Tenant: "acme", Scopes: []tasks.Scope{tasks.ScopeSubmit}}, 0, tasks.Actor{})
 			return err
 		}, tasks.Forbidden},
 		{"made again for a moment", func(tasks.Token) error {
-			_, err := l.db.Tokens.Add(t.Context(), "made again for a moment", "acme", tasks.Scopes, 100*time.Millisecond, tasks.Actor{})
+			_, err := l.db.Tokens.Add(t.Context(), "made again for a moment", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, 100*time.Millisecond, tasks.Actor{})
 			return err
 		}, tasks.TokenExpired},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			token, err := l.db.Tokens.Add(t.Context(), row.name, "acme", tasks.Scopes, 0, tasks.Actor{})
+			token, err := l.db.Tokens.Add(t.Context(), row.name, tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, 0, tasks.Actor{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -17,7 +17,7 @@ func TestARequestIsASpanInTheCallersTrace(t *testing.T) {
 	cfg := testConfig
 	cfg.Tracer = provider.Tracer("test")
 	s := newService(t, cfg)
-	if _, err := s.db.Tokens.Add(t.Context(), "reader", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{}); err != nil {
+	if _, err := s.db.Tokens.Add(t.Context(), "reader", tasks.Token{Tenant: "acme", Scopes: []tasks.Scope{tasks.ScopeRead}}, 0, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	const caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -13,7 +13,7 @@ import (
 func TestWhoAmI(t *testing.T) {
 	s := newService(t, testConfig)
 	for name, scopes := range map[string][]tasks.Scope{"reader": {tasks.ScopeRead}, "brake": {tasks.ScopeCancel, tasks.ScopeOperate}} {
-		token, err := s.db.Tokens.Add(t.Context(), name, "acme", scopes, time.Hour, tasks.Actor{})
+		token, err := s.db.Tokens.Add(t.Context(), name, tasks.Token{Tenant: "acme", Scopes: scopes}, time.Hour, tasks.Actor{})
 		if err != nil {
 			t.Fatal(err)
 		}

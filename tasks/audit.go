@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -31,6 +32,10 @@ const (
 	ActionPauseRun         Action = "run-pause"
 	ActionResumeRun        Action = "run-resume"
 	ActionCancelRun        Action = "run-cancel"
+	ActionRetryRun         Action = "run-retry"
+	ActionApproveRun       Action = "run-approve"
+	ActionRejectRun        Action = "run-reject"
+	ActionExpireRun        Action = "run-expire"
 	ActionAddToken         Action = "token-add"
 	ActionAddWebhook       Action = "webhook-add"
 	ActionRotateWebhook    Action = "webhook-rotate"
@@ -49,7 +54,8 @@ const (
 
 // Actions lists every action.
 var Actions = []Action{
-	ActionSubmit, ActionCancel, ActionRetry, ActionRun, ActionPauseRun, ActionResumeRun, ActionCancelRun, ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionMove, ActionReaddress, ActionReassign, ActionUnregister,
+	ActionSubmit, ActionCancel, ActionRetry, ActionRun, ActionPauseRun, ActionResumeRun, ActionCancelRun, ActionRetryRun, ActionApproveRun, ActionRejectRun, ActionExpireRun,
+	ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionMove, ActionReaddress, ActionReassign, ActionUnregister,
 	ActionProtect, ActionUnprotect, ActionAddToken, ActionRevokeToken,
 	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook,
 	ActionAddOperator, ActionOperatorPassword, ActionOperatorRole, ActionRemoveOperator,
@@ -61,11 +67,13 @@ type Actor struct {
 	// By is who: see AuditEntry. From is the address that the request came from, RequestID
 	// its ID, Reason what the actor said; each of them may be empty.
 	By, From, RequestID, Reason string
+	// Principal is the person or program behind By.
+	Principal string
 }
 
 // Entry is the beginning of an entry about something that the actor decides.
 func (a Actor) Entry(action Action) AuditEntry {
-	return AuditEntry{Action: action, By: a.By, From: a.From, RequestID: a.RequestID, Reason: a.Reason}
+	return AuditEntry{Action: action, By: a.By, Principal: a.Principal, From: a.From, RequestID: a.RequestID, Reason: a.Reason}
 }
 
 // AuditEntry is a decision that was allowed. It is written before it is carried out, so
@@ -75,8 +83,10 @@ type AuditEntry struct {
 	Action Action `json:"action"`
 	// By is who: "token <ID>", "user <name>@<host>" for a command,
 	// "operator <name>" on the operators' site, or "dashboard" where nobody is logged in.
-	By   string `json:"by"`
-	From string `json:"from,omitempty"` // the address that the request came from
+	By string `json:"by"`
+	// Principal is the owner of the token, or the operator; empty if By says it all.
+	Principal string `json:"principal,omitempty"`
+	From      string `json:"from,omitempty"` // the address that the request came from
 	// Tenant is the tenant that it is about; empty if it is about all of them.
 	Tenant    string `json:"tenant,omitempty"`
 	Job       string `json:"job_id,omitempty"`
@@ -102,7 +112,7 @@ type AuditEntry struct {
 // must always work.
 func (e AuditEntry) Stops() bool {
 	switch e.Action {
-	case ActionLogin, ActionLogout, ActionCancel, ActionCancelRun, ActionPauseRun, ActionHalt, ActionUnregister, ActionProtect, ActionRevokeToken, ActionRemoveWebhook, ActionRemoveOperator:
+	case ActionLogin, ActionLogout, ActionCancel, ActionCancelRun, ActionPauseRun, ActionRejectRun, ActionExpireRun, ActionHalt, ActionUnregister, ActionProtect, ActionRevokeToken, ActionRemoveWebhook, ActionRemoveOperator:
 		return true
 	case ActionDashboard: // "POST /path:what"; there, too, everything else pauses, archives or deletes
 		_, what, _ := strings.Cut(e.Detail, ":")
@@ -143,10 +153,16 @@ func ListHash(instances []string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+var listHash = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// ValidListHash reports whether text can be a ListHash.
+func ValidListHash(text string) bool { return listHash.MatchString(text) }
+
 // LogAttrs are the fields of an entry for a line of the log.
 func (e AuditEntry) LogAttrs() []slog.Attr {
 	attrs := []slog.Attr{slog.String("action", string(e.Action)), slog.String("by", e.By)}
 	for _, a := range []struct{ name, value string }{
+		{"principal", e.Principal},
 		{"from", e.From},
 		{"tenant", e.Tenant},
 		{"job", e.Job},

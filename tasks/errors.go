@@ -27,6 +27,7 @@ const (
 	KeyReused       Code = "RESET.0002" // Idempotency-Key with another request
 	JobFinal        Code = "RESET.0003" // nothing to cancel or to retry
 	Protected       Code = "RESET.0004" // a listed instance is protected
+	OwnRun          Code = "RESET.0005" // somebody else must approve it
 	StorageFull     Code = "RESET.0006" // Redis is nearly full: no new work
 )
 

@@ -18,6 +18,12 @@ type Limits struct {
 	// MaxFailures stops the rest of a job once so many of its items failed, besides
 	// what the caller said.
 	MaxFailures *int `json:"max_failures,omitempty"`
+	// ApproveAbove is how many instances a run may have without an approval.
+	ApproveAbove *int `json:"approve_above,omitempty"`
+	// Approvers is how many principals must approve a run that needs it, 1 at least.
+	Approvers *int `json:"approvers,omitempty"`
+	// DirectInstancesPerHour bounds how many instances are accepted, in any hour, in jobs that belong to no run.
+	DirectInstancesPerHour *int `json:"direct_instances_per_hour,omitempty"`
 }
 
 // DefaultLimits hold where nothing was set, neither for a tenant nor for all. They are
@@ -28,6 +34,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		InstancesPerHour: new(int), OpenInstances: new(100_000), RequestsPerSecond: new(100), MaxFailures: new(int),
+		ApproveAbove: new(int), Approvers: new(1), DirectInstancesPerHour: new(int),
 	}
 }
 
@@ -81,6 +88,10 @@ func (p Policy) Under(all Policy) Policy {
 			OpenInstances:     cmp.Or(p.OpenInstances, all.OpenInstances, byDefault.OpenInstances),
 			RequestsPerSecond: cmp.Or(p.RequestsPerSecond, all.RequestsPerSecond, byDefault.RequestsPerSecond),
 			MaxFailures:       cmp.Or(p.MaxFailures, all.MaxFailures, byDefault.MaxFailures),
+			ApproveAbove:      cmp.Or(p.ApproveAbove, all.ApproveAbove, byDefault.ApproveAbove),
+			Approvers:         cmp.Or(p.Approvers, all.Approvers, byDefault.Approvers),
+
+			DirectInstancesPerHour: cmp.Or(p.DirectInstancesPerHour, all.DirectInstancesPerHour, byDefault.DirectInstancesPerHour),
 		},
 	}
 }
@@ -88,6 +99,7 @@ func (p Policy) Under(all Policy) Policy {
 // Usage is how much of its limits a tenant uses.
 type Usage struct {
 	AcceptedLastHour int `json:"accepted_last_hour"` // instances
+	DirectLastHour   int `json:"direct_last_hour"`   // instances, accepted without a run
 	BegunLastHour    int `json:"begun_last_hour"`    // resets
 	OpenInstances    int `json:"open_instances"`
 }

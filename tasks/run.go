@@ -1,10 +1,8 @@
 package tasks
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,16 +12,7 @@ import (
 // Limits of a run.
 const (
 	DefaultMaxRunInstances = 100_000
-	DefaultMaxParallel     = 3200
 	MaxRunName             = 128 // characters
-	DefaultGrowth          = 2.0
-	MaxGrowth              = 1000
-	// MaxSoak is how long a run may wait after its canary.
-	MaxSoak = 7 * 24 * time.Hour
-	// partSize is how many instances a part of a run has at most: it becomes one job.
-	partSize = DefaultMaxInstances
-	// budgetFrom is how many instances must have ended before a budget in percent counts.
-	budgetFrom = 20
 )
 
 // RunState says where a run stands.
@@ -31,148 +20,27 @@ type RunState string
 
 // The states of a run. After running and paused it ends as a job does.
 const (
-	RunWaiting   RunState = "waiting" // for its time
+	RunWaiting   RunState = "waiting" // for approval, or for its time
 	RunRunning   RunState = "running"
 	RunPaused    RunState = "paused" // by somebody, or because too many failed
 	RunSucceeded RunState = "succeeded"
 	RunFailed    RunState = "failed"
 	RunPartial   RunState = "partial"
 	RunCancelled RunState = "cancelled"
+	RunRejected  RunState = "rejected" // nothing of it began
+	RunExpired   RunState = "expired"  // nor of this one: nobody decided in time
 )
 
 // RunStates lists every state of a run, in the order of a life.
-var RunStates = []RunState{RunWaiting, RunRunning, RunPaused, RunSucceeded, RunFailed, RunPartial, RunCancelled}
+var RunStates = []RunState{RunWaiting, RunRunning, RunPaused, RunSucceeded, RunFailed, RunPartial, RunCancelled, RunRejected, RunExpired}
 
-// Final reports whether every instance of a run in this state has ended.
+// Final reports whether nothing of a run in this state goes on.
 func (s RunState) Final() bool {
 	switch s {
-	case RunSucceeded, RunFailed, RunPartial, RunCancelled:
+	case RunSucceeded, RunFailed, RunPartial, RunCancelled, RunRejected, RunExpired:
 		return true
 	}
 	return false
-}
-
-// Budget is how many instances may fail, or end as unknown, before a run pauses: a number, or
-// a percentage of those that have ended. The zero Budget is none.
-type Budget struct {
-	text    string // "" = none
-	number  int
-	percent float64
-}
-
-// ParseBudget reads a whole number from 0 on, or a percentage from 0% to 100%; "" is none.
-func ParseBudget(text string) (Budget, error) {
-	b := Budget{text: text}
-	var err error
-	digits, percentage := strings.CutSuffix(text, "%")
-	switch {
-	case text == "":
-		return b, nil
-	case percentage:
-		b.percent, err = strconv.ParseFloat(digits, 64)
-		if err != nil || strings.Trim(digits, "0123456789.") != "" || b.percent > 100 {
-			return Budget{}, fmt.Errorf(`must be a whole number or a percentage from "0%%" to "100%%", not %.80q`, text)
-		}
-	default:
-		b.number, err = strconv.Atoi(text)
-		if err != nil || b.number < 0 || b.number > MaxLimit {
-			return Budget{}, fmt.Errorf(`must be a whole number from 0 to %d, or a percentage such as "2%%", not %.80q`, MaxLimit, text)
-		}
-	}
-	return b, nil
-}
-
-// String is what ParseBudget reads.
-func (b Budget) String() string { return b.text }
-
-// IsZero reports whether there is no budget.
-func (b Budget) IsZero() bool { return b.text == "" }
-
-// Exceeded reports whether so many failed or unknown instances, of those that have ended, are too many.
-func (b Budget) Exceeded(failures, ended int) bool {
-	switch {
-	case b.text == "":
-		return false
-	case strings.HasSuffix(b.text, "%"):
-		return ended >= budgetFrom && float64(failures)*100 > b.percent*float64(ended)
-	}
-	return failures > b.number
-}
-
-// MarshalJSON writes a number, or a string with a percentage.
-func (b Budget) MarshalJSON() ([]byte, error) {
-	if strings.HasSuffix(b.text, "%") {
-		return json.Marshal(b.text)
-	}
-	return json.Marshal(b.number)
-}
-
-// Duration is a time span on the wire, such as "30s".
-type Duration time.Duration
-
-// MarshalText writes it as time.Duration does.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
-
-// RunOptions say how a run goes on.
-type RunOptions struct {
-	MaxParallel int `json:"max_parallel"` // instances that may be open at a time
-	// Canary is how many instances go first; all of them must succeed. 0 = none.
-	Canary int      `json:"canary,omitempty"`
-	Soak   Duration `json:"soak,omitzero"` // after the canary
-	// Growth is the factor by which each wave after the canary is larger; 0 without a canary.
-	Growth      float64 `json:"growth,omitempty"`
-	MaxFailures Budget  `json:"max_failures,omitzero"`
-}
-
-// Check returns a sentence that names the option that is wrong, or nil. total is how many
-// instances there are.
-func (o RunOptions) Check(total int) error {
-	switch {
-	case o.MaxParallel < 1 || o.MaxParallel > MaxLimit:
-		return fmt.Errorf("max_parallel must be from 1 to %d", MaxLimit)
-	case o.Canary < 0:
-		return fmt.Errorf("canary must not be negative")
-	case o.Canary > total:
-		return fmt.Errorf("canary is %d, and there are only %d instances", o.Canary, total)
-	case o.Soak < 0 || time.Duration(o.Soak) > MaxSoak:
-		return fmt.Errorf("soak must be from 0s to %d days", MaxSoak/(24*time.Hour))
-	case o.Canary == 0 && o.Soak > 0:
-		return fmt.Errorf("soak needs a canary")
-	case o.Canary == 0 && o.Growth != 0:
-		return fmt.Errorf("growth needs a canary")
-	case o.Canary > 0 && (math.IsNaN(o.Growth) || o.Growth < 1 || o.Growth > MaxGrowth):
-		return fmt.Errorf("growth must be from 1 to %d", MaxGrowth)
-	}
-	return nil
-}
-
-// Part is some instances of a run, which become one job.
-type Part struct {
-	Wave        int // 0 = the canary, or the first wave of a run without one is 1
-	InstanceIDs []string
-}
-
-// Parts cuts a list, in its order, into parts: no part has instances of two waves, or more of them than
-// may be open at a time.
-func (o RunOptions) Parts(instanceIDs []string) (parts []Part) {
-	size := min(partSize, o.MaxParallel)
-	wave, length := 1, len(instanceIDs)
-	if o.Canary > 0 {
-		wave, length = 0, o.Canary
-	}
-	for len(instanceIDs) > 0 {
-		length = min(length, len(instanceIDs))
-		for part := range slices.Chunk(instanceIDs[:length], size) {
-			parts = append(parts, Part{wave, part})
-		}
-		instanceIDs = instanceIDs[length:]
-		wave++
-		grown := math.Ceil(float64(o.Canary) * math.Pow(o.Growth, float64(wave)))
-		if length = len(instanceIDs); grown < float64(min(length, o.MaxParallel)) {
-			length = int(grown)
-		}
-	}
-	return parts
 }
 
 // RunSubmission is a request that passed every check and is to become a run.
@@ -184,10 +52,13 @@ type RunSubmission struct {
 	Repeats           int      // that were folded
 	AllowUnregistered bool
 	Options           RunOptions
+	AskApproval       bool // the caller wants it, whatever the policy says
+	Approval          ApprovalRule
 	NotBefore         Time
 	Reason            string
 	Labels            map[string]string
 	By, From          string
+	Principal         string
 	Traceparent       string
 	IdempotencyKey    string
 }
@@ -207,6 +78,9 @@ func (s RunSubmission) Fingerprint() string {
 		s.Tenant, s.Name, strconv.Itoa(o.MaxParallel), strconv.Itoa(o.Canary), time.Duration(o.Soak).String(),
 		strconv.FormatFloat(o.Growth, 'g', -1, 64), o.MaxFailures.String(), s.Reason,
 	}
+	if s.AskApproval {
+		parts = append(parts, "approval")
+	}
 	if !s.NotBefore.IsZero() {
 		parts = append(parts, "not_before="+strconv.FormatInt(s.NotBefore.UnixMilli(), 10))
 	}
@@ -221,26 +95,31 @@ func PartJobID(run string, part int) string { return digest("part", run, strconv
 
 // Run is the record of a run, as callers read it.
 type Run struct {
-	ID         string   `json:"run_id"`
-	Name       string   `json:"name,omitempty"`
-	State      RunState `json:"state"`
-	Stage      string   `json:"stage,omitempty"` // scheduled, canary, soak, wave n, or draining; empty at the end
-	RequestID  string   `json:"request_id"`
-	CreatedAt  Time     `json:"created_at,omitzero"`
-	StartedAt  Time     `json:"started_at,omitzero"`
-	FinishedAt Time     `json:"finished_at,omitzero"`
-	Total      int      `json:"total"`
-	Repeats    int      `json:"repeats"`
-	Counts     Counts   `json:"counts"`
+	ID        string   `json:"run_id"`
+	Name      string   `json:"name,omitempty"`
+	State     RunState `json:"state"`
+	Stage     string   `json:"stage,omitempty"` // approval, scheduled, canary, soak, wave n, or draining; empty at the end
+	RequestID string   `json:"request_id"`
+	// Principal is who asked for it.
+	Principal  string `json:"principal,omitempty"`
+	CreatedAt  Time   `json:"created_at,omitzero"`
+	StartedAt  Time   `json:"started_at,omitzero"`
+	FinishedAt Time   `json:"finished_at,omitzero"`
+	Total      int    `json:"total"`
+	Repeats    int    `json:"repeats"`
+	Counts     Counts `json:"counts"`
 	// Failures are the most frequent error codes of failed and unknown instances.
 	Failures   []RunFailure      `json:"failures,omitempty"`
 	ListSHA256 string            `json:"list_sha256"`
+	Approval   *Approval         `json:"approval,omitempty"` // nil: it needs none
 	NotBefore  Time              `json:"not_before,omitzero"`
 	Held       Held              `json:"held,omitzero"`
 	Reason     string            `json:"reason,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	RunOptions `json:",inline"`
-	// RatePerSecond is how many instances ended, and EstimatedFinishAt follows from it.
+	// Round is 1, and one more after each retry.
+	Round int `json:"round"`
+	// RatePerSecond is how many instances of this round ended, and EstimatedFinishAt follows from it.
 	RatePerSecond     float64 `json:"rate_per_second,omitempty"`
 	EstimatedFinishAt Time    `json:"estimated_finish_at,omitzero"`
 
@@ -266,6 +145,11 @@ type Run struct {
 	CanaryPassed bool `json:"-"`
 	// SoakUntil is when they may begin, once the canary has ended.
 	SoakUntil Time `json:"-"`
+	// Retries are the rounds after the first. Before counts the instances that ended in earlier rounds and
+	// stay as they are; this round began to begin at RoundAt.
+	Retries []RunRetry `json:"-"`
+	Before  Counts     `json:"-"`
+	RoundAt Time       `json:"-"`
 }
 
 // RunFailure is how many instances failed with a code.
@@ -303,7 +187,7 @@ func (r Run) Sum(jobs map[int]Job, now time.Time) Run {
 	if r.State == RunRunning && !r.Cancelled && r.Held.Reason == "" {
 		r.Held = longestHeld(jobs)
 	}
-	if r.Cancelled {
+	if r.Over() {
 		r.Counts.Cancelled += r.Total - made
 	} else {
 		r.Counts.Pending += r.Total - made
@@ -320,8 +204,9 @@ func (r Run) Sum(jobs map[int]Job, now time.Time) Run {
 	})
 	r.Failures = r.Failures[:min(len(r.Failures), mostFailures)]
 	r.Stage = r.stage()
-	if ended := r.Total - r.Counts.Open(); r.State == RunRunning && ended > 0 && !r.StartedAt.IsZero() && now.After(r.StartedAt.Time) {
-		r.RatePerSecond = float64(ended) / now.Sub(r.StartedAt.Time).Seconds()
+	round := r.round()
+	if ended := round.Total() - round.Open(); r.State == RunRunning && ended > 0 && !r.RoundAt.IsZero() && now.After(r.RoundAt.Time) {
+		r.RatePerSecond = float64(ended) / now.Sub(r.RoundAt.Time).Seconds()
 		r.EstimatedFinishAt = Time{now.Add(time.Duration(float64(r.Counts.Open()) / r.RatePerSecond * float64(time.Second)))}
 	}
 	return r
@@ -352,9 +237,13 @@ func (r Run) stage() string {
 	switch {
 	case r.State.Final():
 		return ""
+	case r.Cancelled:
+		return "draining"
+	case !r.Approved():
+		return "approval"
 	case r.State == RunWaiting:
 		return "scheduled"
-	case r.Cancelled, r.Next == r.Parts:
+	case r.Next == r.Parts:
 		return "draining"
 	case !r.SoakUntil.IsZero() && r.Wave == 0:
 		return "soak"
@@ -364,15 +253,25 @@ func (r Run) stage() string {
 	return "wave " + strconv.Itoa(max(1, r.Wave))
 }
 
-// TooManyFailed returns why a run, completed by Sum, has to pause, or "".
+// round are the counts of this round alone.
+func (r Run) round() Counts {
+	counts := r.Counts
+	for _, state := range ItemStates {
+		*counts.Of(state) -= *r.Before.Of(state)
+	}
+	return counts
+}
+
+// TooManyFailed returns why a run, completed by Sum, has to pause, or "". A budget is one for each round.
 func (r Run) TooManyFailed() string {
-	failures := r.Counts.Failed + r.Counts.Unknown
+	round := r.round()
+	failures := round.Failed + round.Unknown
 	switch {
 	case r.CanaryFailed() && !r.CanaryPassed:
 		return fmt.Sprintf("the canary failed: of its %d instances %d failed, %d are unknown and %d were cancelled",
-			r.Canary, r.Counts.Failed, r.Counts.Unknown, r.Counts.Cancelled)
-	case r.MaxFailures.Exceeded(failures, failures+r.Counts.Succeeded):
-		return fmt.Sprintf("too many failed: %d failed and %d unknown are more than max_failures %s allows", r.Counts.Failed, r.Counts.Unknown, r.MaxFailures)
+			min(r.Canary, round.Total()), round.Failed, round.Unknown, round.Cancelled)
+	case r.MaxFailures.Exceeded(failures, failures+round.Succeeded):
+		return fmt.Sprintf("too many failed: %d failed and %d unknown are more than max_failures %s allows", round.Failed, round.Unknown, r.MaxFailures)
 	}
 	return ""
 }
@@ -380,11 +279,15 @@ func (r Run) TooManyFailed() string {
 // CanaryFailed reports whether not all of the canary will have succeeded. One that was cancelled, with its job,
 // shows nothing.
 func (r Run) CanaryFailed() bool {
-	return r.Canary > 0 && r.Wave == 0 && !r.Cancelled && r.Counts.Failed+r.Counts.Unknown+r.Counts.Cancelled > 0
+	round := r.round()
+	return r.Canary > 0 && r.Wave == 0 && !r.Cancelled && round.Failed+round.Unknown+round.Cancelled > 0
 }
 
 // Braked reports whether no attempt at an instance may begin.
-func (r Run) Braked() bool { return r.Cancelled || r.State == RunPaused }
+func (r Run) Braked() bool { return r.State == RunPaused || r.Cancelled && !r.State.Final() }
+
+// Over reports whether nothing of a run begins any more that has not begun.
+func (r Run) Over() bool { return r.Cancelled || r.State == RunRejected || r.State == RunExpired }
 
 // Tag changes with every change of a record that Sum has completed.
 func (r Run) Tag() string {

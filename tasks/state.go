@@ -47,12 +47,12 @@ var RetryStates = []ItemState{ItemFailed, ItemUnknown, ItemCancelled}
 // is asked for, or nil.
 func CheckRetryStates(states []ItemState) error {
 	if len(states) == 0 {
-		return fmt.Errorf("must name at least one of %s", inWords(RetryStates))
+		return fmt.Errorf("must name at least one of %s", InWords(RetryStates))
 	}
 	for i, state := range states {
 		switch {
 		case !slices.Contains(RetryStates, state):
-			return fmt.Errorf("has %.80q, which is none of %s%s", string(state), inWords(RetryStates), DidYouMean(string(state), RetryStates))
+			return fmt.Errorf("has %.80q, which is none of %s%s", string(state), InWords(RetryStates), DidYouMean(string(state), RetryStates))
 		case slices.Contains(states[:i], state):
 			return fmt.Errorf("has %q twice", string(state))
 		}
@@ -74,7 +74,7 @@ func (j Job) NothingToRetry(states []ItemState) error {
 			others = append(others, fmt.Sprintf("%d %s %s", n, isOrAre(n), state))
 		}
 	}
-	return Errorf(JobFinal, "no item is %s; %s: name the state to retry them", inWords(states), strings.Join(others, ", "))
+	return Errorf(JobFinal, "no item is %s; %s: name the state to retry them", InWords(states), strings.Join(others, ", "))
 }
 
 func isOrAre(n int) string {
@@ -85,7 +85,8 @@ func isOrAre(n int) string {
 }
 
 // inWords lists states as a sentence does.
-func inWords(states []ItemState) string {
+// InWords is "failed, unknown or cancelled".
+func InWords(states []ItemState) string {
 	words := make([]string, len(states))
 	for i, state := range states {
 		words[i] = string(state)

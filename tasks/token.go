@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -16,24 +17,33 @@ const (
 	// ScopeOperate allows to halt the tenant's resets and to let them go on. A token has
 	// it only if it is asked for.
 	ScopeOperate Scope = "operate"
+	// ScopeApprove allows to approve and to reject runs that others have asked for. A token has it only if it is
+	// asked for, and only with an owner.
+	ScopeApprove Scope = "approve"
 )
 
 // Scopes lists every scope.
-var Scopes = []Scope{ScopeSubmit, ScopeRead, ScopeCancel, ScopeOperate}
+var Scopes = []Scope{ScopeSubmit, ScopeRead, ScopeCancel, ScopeOperate, ScopeApprove}
 
 // DefaultScopes are the scopes of a token that is made without naming any.
 var DefaultScopes = []Scope{ScopeSubmit, ScopeRead, ScopeCancel}
 
 // Token is what the service stores about a caller's token. The token itself is not stored.
 type Token struct {
-	ID        string  `json:"token_id"`
-	Hash      string  `json:"-"` // by which the store finds it
-	Tenant    string  `json:"tenant"`
+	ID     string `json:"token_id"`
+	Hash   string `json:"-"` // by which the store finds it
+	Tenant string `json:"tenant"`
+	// Owner is the person or program that has it; empty: nobody has said.
+	Owner     string  `json:"owner,omitempty"`
 	Scopes    []Scope `json:"scopes"`
 	CreatedAt Time    `json:"created_at,omitzero"`
 	ExpiresAt Time    `json:"expires_at,omitzero"` // zero: never
 	RevokedAt Time    `json:"revoked_at,omitzero"` // zero: not revoked
 }
+
+// Principal is who acts with the token: its owner, however many tokens they have. One without an owner is a
+// principal of its own.
+func (t Token) Principal() string { return cmp.Or(t.Owner, "token "+t.ID) }
 
 // TicketLife is how long a ticket may be used.
 const TicketLife = time.Minute

@@ -38,6 +38,7 @@ const (
 // RunnerStore is what the runner needs.
 type RunnerStore struct {
 	Runs
+	RunProgress
 	RunHalts
 	RunJobs
 	RunFleet
@@ -45,22 +46,28 @@ type RunnerStore struct {
 
 // Runs are the records of runs.
 type Runs interface {
+	Stored(ctx context.Context, id string) (tasks.Run, error)
+	OpenJobs(ctx context.Context, run tasks.Run) (map[int]tasks.Job, error)
+	Parts(ctx context.Context, run string, from, n int) ([]tasks.Part, error)
+}
+
+// RunProgress is how runs go on. What is done to a run that was read is not done if its record is another by now.
+type RunProgress interface {
 	Due(ctx context.Context, n int, token string, lasts time.Duration) ([]tasks.RunClaim, error)
 	Put(ctx context.Context, c tasks.RunClaim, next time.Time) error
 	Hurry(ctx context.Context, run string) error
 	Announced(ctx context.Context, heard func(run string)) error
 	Now() time.Time
 
-	Stored(ctx context.Context, id string) (tasks.Run, error)
-	OpenJobs(ctx context.Context, run tasks.Run) (map[int]tasks.Job, error)
-	Parts(ctx context.Context, run string, from, n int) ([]tasks.Part, error)
-	Start(ctx context.Context, id string) error
-	Soak(ctx context.Context, id string, until time.Time) error
+	Start(ctx context.Context, run tasks.Run) error
+	Expire(ctx context.Context, run tasks.Run) error
+	Soak(ctx context.Context, run tasks.Run, until time.Time) error
 	Take(ctx context.Context, run tasks.Run, parts []tasks.Part) (taken bool, err error)
 	Close(ctx context.Context, run string, part int, job tasks.Job) error
 	// Hold says why a run that goes on waits; empty: nothing keeps it.
 	Hold(ctx context.Context, id, reason string) error
 	PauseItself(ctx context.Context, run tasks.Run, reason string) error
+	// Brake has the workers told what the record says.
 	Brake(ctx context.Context, id string) error
 	Finish(ctx context.Context, run tasks.Run) error
 	Retire(ctx context.Context, run tasks.Run) error
@@ -69,7 +76,6 @@ type Runs interface {
 // RunHalts are what keeps attempts of a run's jobs from beginning.
 type RunHalts interface {
 	RunHalt(ctx context.Context, run string) (*tasks.Halt, error)
-	ReleaseRun(ctx context.Context, run string) error
 }
 
 // RunJobs makes and cancels the jobs of a run.
@@ -195,7 +201,7 @@ func (r *Runner) step(ctx context.Context, id string) (next time.Time, err error
 	case err != nil:
 		return next, err
 	case run.State.Final():
-		return time.Time{}, errors.Join(r.store.ReleaseRun(ctx, id), r.store.Retire(ctx, run))
+		return time.Time{}, errors.Join(r.store.Brake(ctx, id), r.store.Retire(ctx, run))
 	}
 	if err := r.brake(ctx, run); err != nil {
 		return next, err

@@ -28,6 +28,12 @@ func (s *runStep) goOn(ctx context.Context) (next time.Time, err error) {
 		return s.now, nil // once more: the record is final then, or was changed meanwhile
 	case run.Cancelled:
 		return s.recheck(), nil
+	case !run.Approved():
+		if s.now.Before(run.Approval.ExpiresAt.Time) {
+			return run.Approval.ExpiresAt.Time, nil
+		}
+		s.log.Info("run expired", slog.String("run", run.ID))
+		return s.now, s.store.Expire(ctx, run)
 	case run.State == tasks.RunPaused:
 		if len(run.Open) == 0 {
 			return s.now.Add(runIdle), nil
@@ -37,14 +43,11 @@ func (s *runStep) goOn(ctx context.Context) (next time.Time, err error) {
 		if s.now.Before(run.NotBefore.Time) {
 			return run.NotBefore.Time, nil
 		}
-		return s.now, s.store.Start(ctx, run.ID)
+		return s.now, s.store.Start(ctx, run)
 	}
 	if why := run.TooManyFailed(); why != "" {
 		s.log.Warn("run pauses itself", slog.String("run", run.ID), slog.String("reason", why))
-		if err := s.store.PauseItself(ctx, run, why); err != nil && !ended(err) {
-			return next, err
-		}
-		return s.now, nil
+		return s.now, s.store.PauseItself(ctx, run, why)
 	}
 	return s.advance(ctx)
 }
@@ -68,7 +71,7 @@ func (s *runStep) advance(ctx context.Context) (next time.Time, err error) {
 	if err != nil || len(parts) == 0 {
 		return s.recheck(), err
 	}
-	if wave := parts[0].Wave; run.Next > 0 && wave != run.Wave {
+	if wave := parts[0].Wave; run.Next > run.FirstPart() && wave != run.Wave {
 		wait, err := s.betweenWaves(ctx)
 		if err != nil || !wait.IsZero() {
 			return wait, err
@@ -107,7 +110,7 @@ func (s *runStep) betweenWaves(ctx context.Context) (next time.Time, err error) 
 	}
 	if run.SoakUntil.IsZero() {
 		until := s.now.Add(time.Duration(run.Soak))
-		return until, s.store.Soak(ctx, run.ID, until)
+		return until, s.store.Soak(ctx, run, until)
 	}
 	if s.now.Before(run.SoakUntil.Time) {
 		return run.SoakUntil.Time, nil

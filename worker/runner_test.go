@@ -29,7 +29,7 @@ type course struct {
 }
 
 func storeOfRunner(db *redisdb.DB) RunnerStore {
-	return RunnerStore{Runs: db.Runs, RunHalts: db.Policies, RunJobs: db.Records, RunFleet: db.Fleet}
+	return RunnerStore{Runs: db.Runs, RunProgress: db.RunProgress, RunHalts: db.Policies, RunJobs: db.Records, RunFleet: db.Fleet}
 }
 
 func newRunnerOf(t *testing.T, store RunnerStore) *Runner {
@@ -84,7 +84,7 @@ func (c *course) rounds() tasks.Run {
 	c.Helper()
 	for range 20 {
 		before := c.run().Revision
-		if err := c.db.Runs.Hurry(c.Context(), c.id); err != nil {
+		if err := c.db.RunProgress.Hurry(c.Context(), c.id); err != nil {
 			c.Fatal(err)
 		}
 		if err := c.runner.Round(c.Context()); err != nil {
@@ -165,7 +165,7 @@ func TestARunGoesInWaves(t *testing.T) {
 	if slices.Sort(c.began); len(c.began) != 100 || len(slices.Compact(c.began)) != 100 {
 		t.Errorf("began %d", len(c.began))
 	}
-	if due, err := c.db.Runs.Due(t.Context(), 10, "x", time.Second); err != nil || due != nil {
+	if due, err := c.db.RunProgress.Due(t.Context(), 10, "x", time.Second); err != nil || due != nil {
 		t.Errorf("still due: %v, %v", due, err)
 	}
 }
@@ -178,7 +178,7 @@ func TestACanaryThatFailsPausesTheRun(t *testing.T) {
 	if run.State != tasks.RunPaused || len(c.began) != 2 || !strings.Contains(run.Held.Reason, "the canary failed: of its 2 instances 1 failed") || run.Failures[0] != (tasks.RunFailure{Code: "CPS.0005", Count: 1}) {
 		t.Fatalf("run %+v", run)
 	}
-	if err := c.db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{By: "token 7"}); err != nil {
+	if err := c.db.RunDecisions.Resume(t.Context(), c.id, nil, tasks.Actor{By: "token 7"}); err != nil {
 		t.Fatal(err)
 	}
 	c.rounds()
@@ -199,7 +199,7 @@ func TestACanaryThatWasCancelledPausesTheRun(t *testing.T) {
 	if run := c.rounds(); run.State != tasks.RunPaused || !strings.Contains(run.Held.Reason, "2 were cancelled") || len(c.open()) > 0 {
 		t.Fatalf("run %+v", run)
 	}
-	if err := c.db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{By: "token 7"}); err != nil {
+	if err := c.db.RunDecisions.Resume(t.Context(), c.id, nil, tasks.Actor{By: "token 7"}); err != nil {
 		t.Fatal(err)
 	}
 	c.rounds()
@@ -236,11 +236,11 @@ func TestABudgetPausesTheRun(t *testing.T) {
 			if !row.paused {
 				return
 			}
-			if again := c.db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{}); tasks.CodeOf(again) != tasks.JobFinal || !strings.Contains(again.Error(), "would pause again at once") {
+			if again := c.db.RunDecisions.Resume(t.Context(), c.id, nil, tasks.Actor{}); tasks.CodeOf(again) != tasks.JobFinal || !strings.Contains(again.Error(), "would pause again at once") {
 				t.Errorf("resumed with the same budget: %v", again)
 			}
 			more, _ := tasks.ParseBudget("50")
-			if err := c.db.Runs.Resume(t.Context(), c.id, &more, tasks.Actor{}); err != nil {
+			if err := c.db.RunDecisions.Resume(t.Context(), c.id, &more, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 			if run := c.rounds(); run.State != tasks.RunRunning || len(c.open()) != 32 || run.MaxFailures.String() != "50" {
@@ -255,7 +255,7 @@ func TestAPausedRunBeginsNothing(t *testing.T) {
 	c.rounds()
 	waiting := c.open()
 	pause := func() error {
-		return c.db.Runs.Pause(t.Context(), c.id, tasks.Actor{By: "token 7", Reason: "a smell of smoke"})
+		return c.db.RunDecisions.Pause(t.Context(), c.id, tasks.Actor{By: "token 7", Reason: "a smell of smoke"})
 	}
 	if err := pause(); err != nil {
 		t.Fatal(err)
@@ -279,7 +279,7 @@ func TestAPausedRunBeginsNothing(t *testing.T) {
 	if run := c.rounds(); run.State != tasks.RunPaused || run.Counts.Succeeded != len(waiting) || run.Counts.Pending != 100-len(waiting) {
 		t.Errorf("run %+v", run)
 	}
-	if err := c.db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{}); err != nil {
+	if err := c.db.RunDecisions.Resume(t.Context(), c.id, nil, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	if policy, err := c.db.Policies.PolicyOf(t.Context(), "acme", c.id); err != nil || policy.Halt() != nil {
@@ -288,7 +288,7 @@ func TestAPausedRunBeginsNothing(t *testing.T) {
 	if c.rounds(); len(c.open()) == 0 {
 		t.Error("it does not go on")
 	}
-	if err := c.db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal {
+	if err := c.db.RunDecisions.Resume(t.Context(), c.id, nil, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal {
 		t.Errorf("resumed twice: %v", err)
 	}
 }
@@ -301,7 +301,7 @@ func TestACancelledRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := c.db.Runs.Cancel(t.Context(), c.id, tasks.Actor{By: "token 7"}); err != nil {
+		if err := c.db.RunDecisions.Cancel(t.Context(), c.id, tasks.Actor{By: "token 7"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -309,7 +309,7 @@ func TestACancelledRun(t *testing.T) {
 	if run.Counts.Running != 1 || run.Counts.Cancelled != 99 || run.State.Final() || run.Stage != "draining" {
 		t.Errorf("run %+v", run)
 	}
-	if err := c.db.Runs.Pause(t.Context(), c.id, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal {
+	if err := c.db.RunDecisions.Pause(t.Context(), c.id, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal {
 		t.Errorf("paused: %v", err)
 	}
 	if _, err := c.db.Attempts.Finish(t.Context(), d, "token", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
@@ -329,7 +329,7 @@ func TestACancelledRun(t *testing.T) {
 	}); err != nil || states[tasks.ItemSucceeded] != 1 || states[tasks.ItemCancelled] != 99 {
 		t.Errorf("instances %v, %v", states, err)
 	}
-	if err := c.db.Runs.Cancel(t.Context(), c.id, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal {
+	if err := c.db.RunDecisions.Cancel(t.Context(), c.id, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal {
 		t.Errorf("cancelled after its end: %v", err)
 	}
 }
@@ -401,7 +401,7 @@ func TestARunnerThatThaws(t *testing.T) {
 		c := newCourse(t, embedded(t), 20, tasks.RunOptions{})
 		store := storeOfRunner(c.db)
 		store.RunJobs = &frozen{c.db.Records, func() {
-			if err := c.db.Runs.Cancel(t.Context(), c.id, tasks.Actor{}); err != nil {
+			if err := c.db.RunDecisions.Cancel(t.Context(), c.id, tasks.Actor{}); err != nil {
 				t.Error(err)
 			}
 			// Another runner, which need not wait for the claim to lapse.
@@ -428,7 +428,7 @@ func TestARunnerThatThaws(t *testing.T) {
 		c := newCourse(t, embedded(t), 20, tasks.RunOptions{})
 		store := storeOfRunner(c.db)
 		store.RunJobs = &frozen{c.db.Records, func() {
-			if err := c.db.Runs.Pause(t.Context(), c.id, tasks.Actor{}); err != nil {
+			if err := c.db.RunDecisions.Pause(t.Context(), c.id, tasks.Actor{}); err != nil {
 				t.Error(err)
 			}
 		}}
@@ -462,7 +462,7 @@ func TestAPauseWhileARunnerReleases(t *testing.T) {
 	}
 	store := storeOfRunner(c.db)
 	store.RunHalts = halting{c.db.Policies, func() {
-		if err := c.db.Runs.Pause(t.Context(), c.id, tasks.Actor{}); err != nil {
+		if err := c.db.RunDecisions.Pause(t.Context(), c.id, tasks.Actor{}); err != nil {
 			t.Error(err)
 		}
 	}}
@@ -494,7 +494,7 @@ func TestJobsAreKeptAsLongAsTheirRun(t *testing.T) {
 	if run = c.rounds(); run.Counts.Succeeded != 2 || len(c.open()) != 1 {
 		t.Fatalf("run %+v", run)
 	}
-	if err := db.Runs.Pause(t.Context(), c.id, tasks.Actor{}); err != nil {
+	if err := db.RunDecisions.Pause(t.Context(), c.id, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	server.FastForward(week + time.Minute)
@@ -505,7 +505,7 @@ func TestJobsAreKeptAsLongAsTheirRun(t *testing.T) {
 	}); err != nil || !slices.Equal(states, []tasks.ItemState{tasks.ItemSucceeded, tasks.ItemSucceeded, tasks.ItemPending}) {
 		t.Errorf("states %v, %v", states, err)
 	}
-	if err := db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{}); err != nil {
+	if err := db.RunDecisions.Resume(t.Context(), c.id, nil, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	c.end(nil)
@@ -549,7 +549,7 @@ func TestARunWaitsForALimit(t *testing.T) {
 func TestABrakeThatWasNotToldToTheWorkers(t *testing.T) {
 	c := newCourse(t, embedded(t), 20, tasks.RunOptions{})
 	c.rounds()
-	if err := c.db.Runs.Pause(t.Context(), c.id, tasks.Actor{}); err != nil {
+	if err := c.db.RunDecisions.Pause(t.Context(), c.id, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.db.Policies.ReleaseRun(t.Context(), c.id); err != nil {
@@ -559,7 +559,7 @@ func TestABrakeThatWasNotToldToTheWorkers(t *testing.T) {
 	if halt, err := c.db.Policies.RunHalt(t.Context(), c.id); err != nil || halt == nil {
 		t.Errorf("no halt: %v", err)
 	}
-	if err := c.db.Runs.Resume(t.Context(), c.id, nil, tasks.Actor{}); err != nil {
+	if err := c.db.RunDecisions.Resume(t.Context(), c.id, nil, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.db.Policies.HaltRun(t.Context(), c.id, "x"); err != nil {

@@ -140,7 +140,7 @@ func TestTheOverviewSaysWhatStandsStill(t *testing.T) {
 func TestTenantsAndWhatTheyUse(t *testing.T) {
 	g := newGuarded(t, nil)
 	for _, tenant := range []string{"globex", "acme", "initech"} {
-		if _, err := g.db.Tokens.Add(t.Context(), tenant, tenant, tasks.DefaultScopes, 0, tasks.Actor{}); err != nil {
+		if _, err := g.db.Tokens.Add(t.Context(), tenant, tasks.Token{Tenant: tenant, Scopes: tasks.DefaultScopes}, 0, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -167,7 +167,7 @@ func TestTenantsAndWhatTheyUse(t *testing.T) {
 		t.Errorf("rows\n%s", strings.Join(got, "\n"))
 	}
 	for n := range 250 {
-		if _, err := g.db.Tokens.Add(t.Context(), fmt.Sprint("many", n), fmt.Sprint("many", n), tasks.DefaultScopes, 0, tasks.Actor{}); err != nil {
+		if _, err := g.db.Tokens.Add(t.Context(), fmt.Sprint("many", n), tasks.Token{Tenant: fmt.Sprint("many", n), Scopes: tasks.DefaultScopes}, 0, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -148,7 +148,7 @@ func TestRegistersGoOnWithoutWhatCannotBeRead(t *testing.T) {
 	must(w.db.Fleet.Register(ctx, []tasks.Instance{{ID: "phone-1", Tenant: "acme"}, {ID: "phone-2", Tenant: "acme"}, {ID: "phone-3", Tenant: "acme"}}, actor))
 	var hooks []tasks.Endpoint
 	for _, secret := range []string{"one", "two", "three"} {
-		_, err := w.db.Tokens.Add(ctx, secret, "tenant-"+secret, tasks.DefaultScopes, 0, actor)
+		_, err := w.db.Tokens.Add(ctx, secret, tasks.Token{Tenant: "tenant-" + secret, Scopes: tasks.DefaultScopes}, 0, actor)
 		must(err)
 		_, err = w.db.Operators.Add(ctx, tasks.Operator{Name: secret, Role: tasks.RoleViewer, PasswordHash: "x"}, actor)
 		must(err)

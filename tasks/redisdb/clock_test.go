@@ -87,7 +87,7 @@ func TestTimesAreJudgedByRedissClock(t *testing.T) {
 		t.Run(by.String(), func(t *testing.T) {
 			w, server := skewed(t, by)
 			redis := time.Now().Add(by)
-			if _, err := w.db.Tokens.Add(t.Context(), "secret", "acme", tasks.Scopes, time.Hour, tasks.Actor{}); err != nil {
+			if _, err := w.db.Tokens.Add(t.Context(), "secret", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, time.Hour, tasks.Actor{}); err != nil {
 				t.Fatal(err)
 			}
 			o := tasks.Operator{Name: "alice", Role: tasks.RoleOperator, PasswordHash: "x"}

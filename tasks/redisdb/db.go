@@ -74,8 +74,10 @@ type DB struct {
 	Queues  *Queues
 	Notices *Notices
 
-	// Runs are lists of any length.
-	Runs *runs.Runs
+	// Runs are lists of any length; with what people decide about them, and what a runner does.
+	Runs         *runs.Runs
+	RunDecisions *runs.Decisions
+	RunProgress  *runs.Progress
 
 	// What people decide.
 	Audit     *registry.Audit
@@ -154,7 +156,9 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 		failures: db.Failures, queues: db.Queues, notices: db.Notices, metrics: metrics,
 	}
 
-	db.Runs = runs.New(client, db.Jobs, db.Audit, db.Policies, db.Storage.Refuse, opts.JobRetention)
+	db.Runs = runs.New(client, db.Jobs, db.Audit, runs.Options{Refuse: db.Storage.Refuse, Retention: opts.JobRetention})
+	db.RunDecisions = runs.NewDecisions(db.Runs, db.Audit, db.Policies)
+	db.RunProgress = runs.NewProgress(db.Runs, db.Audit, db.Policies)
 
 	db.servers = views.NewServers(client, opts.Embedded)
 	db.Overview = views.NewOverview(client, db.servers, db.Activity, db.Queues, db.Storage.Accepting)

@@ -16,7 +16,7 @@ func TestWhatIsRefusedIsNotInTheTrail(t *testing.T) {
 		ctx := t.Context()
 		by := tasks.Actor{By: "user x@y"}
 		job, other := w.submit(t, "a", "b"), w.submit(t, "c")
-		token, err := w.db.Tokens.Add(ctx, "secret", "acme", tasks.Scopes, 0, by)
+		token, err := w.db.Tokens.Add(ctx, "secret", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, 0, by)
 		must(t, err)
 		atOnce := func(do func(n int) error) {
 			var all sync.WaitGroup

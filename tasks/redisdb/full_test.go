@@ -88,7 +88,7 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 	d := half.Deliveries()[0]
 	_, err = w.db.Attempts.Begin(ctx, d, "t", "k", time.Minute)
 	must(t, err)
-	token, err := w.db.Tokens.Add(ctx, "secret", "acme", tasks.Scopes, 0, by)
+	token, err := w.db.Tokens.Add(ctx, "secret", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, 0, by)
 	must(t, err)
 	must(t, w.db.Fleet.Register(ctx, []tasks.Instance{{ID: "p1", Tenant: "acme"}, {ID: "p2", Tenant: "acme"}}, by))
 	o := tasks.Operator{Name: "alice", Role: tasks.RoleOperator, PasswordHash: "x"}
@@ -116,12 +116,12 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 			job, err := w.db.Jobs.Job(ctx, half.ID)
 			return err == nil && job.Counts == tasks.Counts{Running: 1, Cancelled: 1}
 		}},
-		{tasks.ActionPauseRun, func() error { return w.db.Runs.Pause(ctx, paused.ID, by) }, func() bool {
+		{tasks.ActionPauseRun, func() error { return w.db.RunDecisions.Pause(ctx, paused.ID, by) }, func() bool {
 			run, err := w.db.Runs.Run(ctx, paused.ID)
 			halt, unread := w.db.Policies.RunHalt(ctx, paused.ID)
 			return err == nil && run.State == tasks.RunPaused && unread == nil && halt != nil
 		}},
-		{tasks.ActionCancelRun, func() error { return w.db.Runs.Cancel(ctx, cancelled.ID, by) }, func() bool {
+		{tasks.ActionCancelRun, func() error { return w.db.RunDecisions.Cancel(ctx, cancelled.ID, by) }, func() bool {
 			run, err := w.db.Runs.Run(ctx, cancelled.ID)
 			return err == nil && run.Counts.Cancelled == 50
 		}},

@@ -58,7 +58,7 @@ func TestARecordOfAnUnknownVersionIsLeftAlone(t *testing.T) {
 func TestNothingOfAJobStaysForEver(t *testing.T) {
 	server := miniredis.RunT(t)
 	w := open(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true, JobRetention: time.Hour, GiveUpAfter: time.Hour})
-	if _, err := w.db.Tokens.Add(t.Context(), "secret", "acme", tasks.Scopes, time.Hour, tasks.Actor{}); err != nil {
+	if _, err := w.db.Tokens.Add(t.Context(), "secret", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, time.Hour, tasks.Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	w.limit(t, "", tasks.Limits{OpenInstances: new(9), InstancesPerHour: new(9), RequestsPerSecond: new(9)})

@@ -53,7 +53,7 @@ func (r *Records) submit(ctx context.Context, s tasks.Submission) (tasks.Job, er
 	if err := r.queues.refuseBacklog(); err != nil {
 		return tasks.Job{}, err
 	}
-	listed, err := r.quotas.Accept(ctx, s.Tenant, id, len(s.InstanceIDs), false)
+	listed, err := r.quotas.Accept(ctx, registry.Work{Tenant: s.Tenant, Job: id, Instances: len(s.InstanceIDs), OfRun: s.RunID != ""})
 	if err != nil {
 		return tasks.Job{}, err
 	}
@@ -282,7 +282,7 @@ func (r *Records) retry(ctx context.Context, id string, states []tasks.ItemState
 	if err := r.notices.EnqueueNotices(ctx, job); err != nil {
 		return fmt.Errorf("retry: %w", err)
 	}
-	if _, err := r.quotas.Accept(ctx, job.Tenant, id, again, true); err != nil {
+	if _, err := r.quotas.Accept(ctx, registry.Work{Tenant: job.Tenant, Job: id, Instances: again, Again: true}); err != nil {
 		return err
 	}
 	// Listed as open first: from here on no crash can hide the job.

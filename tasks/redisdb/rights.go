@@ -31,7 +31,7 @@ const sample = "reset:{rights}"
 var (
 	bothWrite = []string{
 		sample, "reset:open", "reset:jobs", "reset:jobs:{rights}", "reset:instances:1", "reset:audit", "reset:failures", "reset:failures:{rights}", "reset:activity:1",
-		"reset:accepted:{rights}", "reset:held:{rights}", "reset:begun:{rights}", "reset:policies", "reset:runs", "reset:run:{rights}", "reset:run:{rights}:list", "reset:session:{rights}",
+		"reset:accepted:{rights}", "reset:direct:{rights}", "reset:held:{rights}", "reset:begun:{rights}", "reset:policies", "reset:runs", "reset:run:{rights}", "reset:run:{rights}:list", "reset:session:{rights}",
 		"asynq:queues", "asynq:servers", "asynq:{reset-0}:pending", "asynq:{webhooks}:pending",
 	}
 	roleWrites = map[Role][]string{

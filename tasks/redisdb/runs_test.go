@@ -98,7 +98,7 @@ func TestRunsAreListedNewestFirst(t *testing.T) {
 		list := func(f tasks.RunFilter) (ids []string) {
 			t.Helper()
 			for {
-				found, cursor, err := w.db.Runs.Runs(t.Context(), "acme", f)
+				found, cursor, err := w.db.Runs.List(t.Context(), "acme", f)
 				if err != nil || len(found) > f.Limit {
 					t.Fatalf("%d found, %v", len(found), err)
 				}
@@ -121,7 +121,7 @@ func TestRunsAreListedNewestFirst(t *testing.T) {
 		if got := list(tasks.RunFilter{Limit: 2, State: tasks.RunPaused}); len(got) != 0 {
 			t.Errorf("paused: %v", got)
 		}
-		if _, _, err := w.db.Runs.Runs(t.Context(), "acme", tasks.RunFilter{Limit: 1, Cursor: "?"}); tasks.CodeOf(err) != tasks.BadRequest {
+		if _, _, err := w.db.Runs.List(t.Context(), "acme", tasks.RunFilter{Limit: 1, Cursor: "?"}); tasks.CodeOf(err) != tasks.BadRequest {
 			t.Errorf("a cursor of nobody: %v", err)
 		}
 	})
@@ -168,7 +168,8 @@ func TestARunIsNotMadeOnceItIsOffTheList(t *testing.T) {
 	w, server := skewed(t, 0)
 	s := ofRun(10, "k")
 	var meanwhile func()
-	db := runs.New(w.db.Redis, w.db.Jobs, decider(func() { meanwhile() }), w.db.Policies, func(context.Context) error { return nil }, time.Hour)
+	db := runs.New(w.db.Redis, w.db.Jobs, decider(func() { meanwhile() }), runs.Options{Refuse: func(context.Context) error { return nil }, Retention: time.Hour})
+	progress := w.db.RunProgress
 
 	meanwhile = func() { w.set(t, server, time.Now().Add(time.Minute)) } // this sending hangs
 	if run, err := db.Create(t.Context(), s); err == nil {
@@ -179,12 +180,12 @@ func TestARunIsNotMadeOnceItIsOffTheList(t *testing.T) {
 	}
 
 	meanwhile = func() { // the next one finds itself listed, and a runner comes by
-		claims, err := db.Due(t.Context(), 10, "runner", time.Minute)
+		claims, err := progress.Due(t.Context(), 10, "runner", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range claims {
-			if err := db.Put(t.Context(), c, time.Time{}); err != nil {
+			if err := progress.Put(t.Context(), c, time.Time{}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 func TestTokens(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		ctx := t.Context()
-		added, err := w.db.Tokens.Add(ctx, "secret-1", "acme", []tasks.Scope{tasks.ScopeRead}, 0, tasks.Actor{})
+		added, err := w.db.Tokens.Add(ctx, "secret-1", tasks.Token{Tenant: "acme", Scopes: []tasks.Scope{tasks.ScopeRead}}, 0, tasks.Actor{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,7 +27,7 @@ func TestTokens(t *testing.T) {
 			t.Errorf("a token that never was: %v", err)
 		}
 
-		if _, err := w.db.Tokens.Add(ctx, "short", "acme", tasks.Scopes, time.Millisecond, tasks.Actor{}); err != nil {
+		if _, err := w.db.Tokens.Add(ctx, "short", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, time.Millisecond, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		for {
@@ -58,7 +58,7 @@ func TestTokens(t *testing.T) {
 func TestTheSecretOfATokenIsNotStored(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		const secret = "brt_very-secret"
-		if _, err := w.db.Tokens.Add(t.Context(), secret, "acme", tasks.Scopes, time.Hour, tasks.Actor{}); err != nil {
+		if _, err := w.db.Tokens.Add(t.Context(), secret, tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, time.Hour, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		for _, key := range w.rdb.Keys(t.Context(), "*").Val() {

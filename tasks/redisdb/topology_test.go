@@ -193,7 +193,7 @@ func everythingWorks(t *testing.T, db *redisdb.DB) {
 		t.Errorf("jobs %+v, %v; want %s, too", found, err, job.ID)
 	}
 
-	token, err := db.Tokens.Add(ctx, "secret", "acme", tasks.Scopes, time.Hour, tasks.Actor{})
+	token, err := db.Tokens.Add(ctx, "secret", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, time.Hour, tasks.Actor{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,33 +228,33 @@ func runsWork(t *testing.T, db *redisdb.DB) {
 	}
 	run, err := db.Runs.Create(ctx, ofRun(100, ""))
 	must(err)
-	claims, err := db.Runs.Due(ctx, 10, "runner", time.Minute)
+	claims, err := db.RunProgress.Due(ctx, 10, "runner", time.Minute)
 	mine := slices.IndexFunc(claims, func(c tasks.RunClaim) bool { return c.Run == run.ID }) // others are due once more after their end
 	if err != nil || mine < 0 {
 		t.Fatalf("due are %+v, %v", claims, err)
 	}
 	parts, err := db.Runs.Parts(ctx, run.ID, 0, 10)
 	must(err)
-	if taken, err := db.Runs.Take(ctx, run, parts[:1]); err != nil || !taken {
+	if taken, err := db.RunProgress.Take(ctx, run, parts[:1]); err != nil || !taken {
 		t.Fatalf("taken %t, %v", taken, err)
 	}
-	if again, err := db.Runs.Take(ctx, run, parts[:1]); err != nil || again {
+	if again, err := db.RunProgress.Take(ctx, run, parts[:1]); err != nil || again {
 		t.Errorf("taken twice %t, %v", again, err)
 	}
 	counts := tasks.Counts{Succeeded: len(parts[0].InstanceIDs)}
 	for range 2 {
-		must(db.Runs.Close(ctx, run.ID, 0, tasks.Job{Counts: counts}))
+		must(db.RunProgress.Close(ctx, run.ID, 0, tasks.Job{Counts: counts}))
 	}
-	must(db.Runs.Pause(ctx, run.ID, tasks.Actor{}))
-	must(db.Runs.Resume(ctx, run.ID, nil, tasks.Actor{}))
-	must(db.Runs.Cancel(ctx, run.ID, tasks.Actor{}))
+	must(db.RunDecisions.Pause(ctx, run.ID, tasks.Actor{}))
+	must(db.RunDecisions.Resume(ctx, run.ID, nil, tasks.Actor{}))
+	must(db.RunDecisions.Cancel(ctx, run.ID, tasks.Actor{}))
 	run, err = db.Runs.Run(ctx, run.ID)
 	if err != nil || run.Counts.Succeeded != counts.Succeeded || run.Counts.Cancelled != 100-counts.Succeeded {
 		t.Fatalf("run %+v, %v", run, err)
 	}
-	must(db.Runs.Finish(ctx, run))
-	must(db.Runs.Put(ctx, claims[mine], time.Time{}))
-	if found, _, err := db.Runs.Runs(ctx, "acme", tasks.RunFilter{Limit: 10}); err != nil || len(found) == 0 || found[0].ID != run.ID || found[0].State != tasks.RunPartial {
+	must(db.RunProgress.Finish(ctx, run))
+	must(db.RunProgress.Put(ctx, claims[mine], time.Time{}))
+	if found, _, err := db.Runs.List(ctx, "acme", tasks.RunFilter{Limit: 10}); err != nil || len(found) == 0 || found[0].ID != run.ID || found[0].State != tasks.RunPartial {
 		t.Errorf("listed are %+v, %v", found, err)
 	}
 }

@@ -43,6 +43,18 @@ var limitFlags = []struct {
 		"max-failures", "failed items after which the rest of a job is stopped, besides what the caller says",
 		func(l *tasks.Limits) **int { return &l.MaxFailures },
 	},
+	{
+		"approve-above", "instances that a run may have without an approval by somebody else",
+		func(l *tasks.Limits) **int { return &l.ApproveAbove },
+	},
+	{
+		"approvers", fmt.Sprintf("how many must approve a run that needs it, 1 to %d", tasks.MaxApprovers),
+		func(l *tasks.Limits) **int { return &l.Approvers },
+	},
+	{
+		"direct-instances-per-hour", "instances that are accepted in any hour without a run: larger work is then sent as one",
+		func(l *tasks.Limits) **int { return &l.DirectInstancesPerHour },
+	},
 }
 
 func newTenantLimitCommand(std *terminal.Streams) *cobra.Command {
@@ -62,9 +74,14 @@ instances open: 'batchreset tenant list' shows which limits apply.
 
 A request beyond a limit is refused with 429 and Retry-After. --instances-per-hour also
 holds for what was accepted before: more resets than that do not begin in any hour, the
-rest waits. --open-instances counts jobs that were accepted while there was such a limit.`,
+rest waits. --open-instances counts jobs that were accepted while there was such a limit.
+
+--approve-above has larger runs wait until --approvers other people have approved them (see
+'batchreset token add --help' for owners). A plain request of up to 32 instances needs no
+approval; --direct-instances-per-hour bounds how much can be done with those.`,
 		Example: `  batchreset tenant limit --all --instances-per-hour 10000 --max-failures 5
   batchreset tenant limit --tenant acme --instances-per-hour 500 --open-instances 200
+  batchreset tenant limit --tenant acme --approve-above 100 --approvers 2
   batchreset tenant limit --tenant acme --inherit`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -106,6 +123,9 @@ func givenLimits(flags *pflag.FlagSet, values []int) (tasks.Limits, error) {
 		}
 		*f.field(&limits) = &values[i]
 	}
+	if n := limits.Approvers; n != nil && (*n < 1 || *n > tasks.MaxApprovers) {
+		return limits, fmt.Errorf("--approvers must be from 1 to %d, not %d", tasks.MaxApprovers, *n)
+	}
 	return limits, nil
 }
 
@@ -122,8 +142,8 @@ func newTenantListCommand(std *terminal.Streams) *cobra.Command {
 		name: "tenants",
 		columns: []string{
 			"tenant", "halt.since", "halt.reason", "own_halt.since", "own_halt.reason",
-			"holds.instances_per_hour", "holds.open_instances", "holds.requests_per_second", "holds.max_failures",
-			"usage.accepted_last_hour", "usage.begun_last_hour", "usage.open_instances",
+			"holds.instances_per_hour", "holds.open_instances", "holds.requests_per_second", "holds.max_failures", "holds.approve_above", "holds.approvers", "holds.direct_instances_per_hour",
+			"usage.accepted_last_hour", "usage.direct_last_hour", "usage.begun_last_hour", "usage.open_instances",
 		},
 		read: tenantStates,
 		head: []string{"TENANT", "HALTED", "BY ITSELF", "PER HOUR", "ACCEPTED", "BEGUN", "OPEN LIMIT", "OPEN", "PER SECOND", "MAX FAILURES", "REASON"},

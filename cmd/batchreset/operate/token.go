@@ -28,6 +28,7 @@ and what else is allowed. Redis keeps only its SHA-256.`,
 func newTokenAddCommand(std *terminal.Streams) *cobra.Command {
 	var (
 		tenant string
+		owner  string
 		ttl    time.Duration
 		scopes []string
 		op     operation
@@ -36,8 +37,13 @@ func newTokenAddCommand(std *terminal.Streams) *cobra.Command {
 		Use:   "add --tenant TENANT",
 		Short: "Make a token and print it, once",
 		Long: `Makes a token for a tenant. The token is the last line of the output and is shown
-only now; what is needed to list and revoke it goes to standard error.`,
+only now; what is needed to list and revoke it goes to standard error.
+
+--owner says which person or program has it. Nobody approves a run that they have asked for
+themselves, whatever token they take, and one owner counts once: so give every token that
+submits or approves runs an owner. The scope approve needs one.`,
 		Example: `  batchreset token add --tenant acme
+  batchreset token add --tenant acme --owner alice --scope read,approve
   TOKEN=$(batchreset token add --tenant acme --ttl 720h --scope read)`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -54,22 +60,44 @@ only now; what is needed to list and revoke it goes to standard error.`,
 			if err := tasks.CheckTenant(tenant); err != nil {
 				return fmt.Errorf("--tenant: %w", err)
 			}
+			if err := checkOwner(owner, granted); err != nil {
+				return fmt.Errorf("--owner: %w", err)
+			}
 			return op.run(cmd, func(db *redisdb.DB) error {
 				secret := "brt_" + rand.Text() + rand.Text()
-				token, err := db.Tokens.Add(cmd.Context(), secret, tenant, granted, ttl, terminal.Actor(""))
+				token, err := db.Tokens.Add(cmd.Context(), secret, tasks.Token{Tenant: tenant, Owner: owner, Scopes: granted}, ttl, terminal.Actor(""))
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(std.Err, "token %s for tenant %s, scopes %s, %s\n", token.ID, token.Tenant, terminal.Join(token.Scopes), expiry(token, db.Redis.Now()))
+				fmt.Fprintf(std.Err, "token %s for tenant %s%s, scopes %s, %s\n", token.ID, token.Tenant, ofOwner(token), terminal.Join(token.Scopes), expiry(token, db.Redis.Now()))
 				return op.output.Show(std.Out, terminal.View{Document: newToken{token, secret}, Text: terminal.Line(secret)})
 			})
 		},
 	}
 	op.define(cmd)
 	cmd.Flags().StringVar(&tenant, "tenant", "", "whose token it is (required)")
+	cmd.Flags().StringVar(&owner, "owner", "", "which person or program has it, such as alice")
 	cmd.Flags().DurationVar(&ttl, "ttl", 0, "time until it expires; 0 = it does not")
 	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "what it allows: "+terminal.Join(tasks.Scopes)+" (default "+terminal.Join(tasks.DefaultScopes)+")")
 	return cmd
+}
+
+// checkOwner says what is wrong with an owner, or nil.
+func checkOwner(owner string, scopes []tasks.Scope) error {
+	if owner != "" {
+		return tasks.CheckOperatorName(owner)
+	}
+	if slices.Contains(scopes, tasks.ScopeApprove) {
+		return fmt.Errorf("is missing: a token with the scope %s needs an owner, who decides by name", tasks.ScopeApprove)
+	}
+	return nil
+}
+
+func ofOwner(t tasks.Token) string {
+	if t.Owner == "" {
+		return ""
+	}
+	return " of " + t.Owner
 }
 
 // newToken is a token with its secret, which is shown once.
@@ -108,13 +136,13 @@ func expiry(t tasks.Token, now time.Time) string {
 func newTokenListCommand(std *terminal.Streams) *cobra.Command {
 	return newListCommand(std, list[tasks.Token]{
 		name:    "tokens",
-		columns: []string{"token_id", "tenant", "scopes", "created_at", "expires_at", "revoked_at"},
+		columns: []string{"token_id", "tenant", "owner", "scopes", "created_at", "expires_at", "revoked_at"},
 		read: func(ctx context.Context, db *redisdb.DB, _ []string) ([]tasks.Token, error) {
 			return db.Tokens.List(ctx)
 		},
-		head: []string{"ID", "TENANT", "SCOPES", "CREATED", "STATE"},
+		head: []string{"ID", "TENANT", "OWNER", "SCOPES", "CREATED", "STATE"},
 		row: func(t tasks.Token, now time.Time) []string {
-			return []string{t.ID, t.Tenant, terminal.Join(t.Scopes), terminal.Clock(t.CreatedAt.Time), expiry(t, now)}
+			return []string{t.ID, t.Tenant, t.Owner, terminal.Join(t.Scopes), terminal.Clock(t.CreatedAt.Time), expiry(t, now)}
 		},
 	}, &cobra.Command{
 		Use:     "list",

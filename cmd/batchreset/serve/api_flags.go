@@ -20,23 +20,25 @@ import (
 
 // apiFlags are the settings of the API.
 type apiFlags struct {
-	listen       string
-	fleet        string
-	maxInstances int
-	maxRun       int
-	maxWaiters   int
-	basePath     string
-	origins      []string
-	drainDelay   time.Duration // of api alone
-	proofKeyFile string
-	proofs       *proof.Signer // of proofKeyFile, once checked; nil: none
-	db           redisdb.Options
+	listen         string
+	fleet          string
+	maxInstances   int
+	maxRun         int
+	approvalExpiry time.Duration
+	maxWaiters     int
+	basePath       string
+	origins        []string
+	drainDelay     time.Duration // of api alone
+	proofKeyFile   string
+	proofs         *proof.Signer // of proofKeyFile, once checked; nil: none
+	db             redisdb.Options
 }
 
 func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
 	flags.StringVar(&f.listen, "listen", listen, "`address` of the public API")
 	flags.StringVar(&f.fleet, "fleet", fleet, "which instances may be reset: 'registered' = those in the fleet, by their tenant; 'open' = also any that is not registered")
 	flags.IntVar(&f.maxInstances, "max-instances", tasks.DefaultMaxInstances, "how many instances one request may list, at most 100")
+	flags.DurationVar(&f.approvalExpiry, "approval-expiry", tasks.DefaultApprovalExpiry, "how long a run waits for approval before it expires")
 	flags.IntVar(&f.maxRun, "max-run-instances", tasks.DefaultMaxRunInstances, "how many instances one run may list, at most 1000000; its request may have 8 MiB")
 	flags.StringVar(&f.basePath, "base-path", "", "the `path` below which callers find the API behind a proxy, such as /reset: addresses in answers begin with it; the proxy may leave it on requests or remove it")
 	flags.StringSliceVar(&f.origins, "cors-origins", nil, "`origins` such as https://app.example whose pages may read the API's answers in a browser; none: only the API's own may")
@@ -59,6 +61,8 @@ func (f *apiFlags) check() error {
 		return fmt.Errorf("--max-run-instances must be from 1 to %d, not %d", maxMaxRun, f.maxRun)
 	case f.maxWaiters < 0:
 		return errors.New("--max-waiters must not be negative")
+	case f.approvalExpiry < time.Minute:
+		return fmt.Errorf("--approval-expiry must be at least 1m, not %s", f.approvalExpiry)
 	case f.drainDelay < 0:
 		return errors.New("--drain-delay must not be negative")
 	case f.db.JobRetention < time.Minute:
@@ -96,7 +100,8 @@ func (f *apiFlags) readProofKey() error {
 
 func (f *apiFlags) handler(stopping <-chan struct{}, db *redisdb.DB, ops opsFlags, tracer trace.Tracer, log *slog.Logger) *api.API {
 	return api.New(api.Config{
-		Runs: db.Runs, MaxInstances: f.maxInstances, MaxRunInstances: f.maxRun, AllowUnregistered: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(),
+		Runs: runStore{db.Runs, db.RunDecisions}, ApprovalExpiry: f.approvalExpiry,
+		MaxInstances: f.maxInstances, MaxRunInstances: f.maxRun, AllowUnregistered: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(),
 		Tracer: tracer, Version: terminal.Version(), BasePath: f.basePath, Origins: f.origins, Stopping: stopping, Proofs: f.proofs,
 	}, apiStore(db), log)
 }

@@ -124,7 +124,7 @@ func (d *dev) addCaller(ctx context.Context) error {
 	if !d.inside {
 		d.token, ttl = rand.Text(), 24*time.Hour
 	}
-	if _, err := d.db.Tokens.Add(ctx, d.token, demoTenant, tasks.Scopes, ttl, terminal.Actor("dev")); err != nil {
+	if _, err := d.db.Tokens.Add(ctx, d.token, tasks.Token{Tenant: demoTenant, Scopes: tasks.Scopes}, ttl, terminal.Actor("dev")); err != nil {
 		return err
 	}
 	if d.hook == "" {

@@ -4,6 +4,7 @@ import (
 	"batchreset/api"
 	"batchreset/api/ops"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/runs"
 	"batchreset/worker"
 )
 
@@ -28,9 +29,15 @@ func workerStore(db *redisdb.DB) worker.Store {
 }
 
 func runnerStore(db *redisdb.DB) worker.RunnerStore {
-	return worker.RunnerStore{Runs: db.Runs, RunHalts: db.Policies, RunJobs: db.Records, RunFleet: db.Fleet}
+	return worker.RunnerStore{Runs: db.Runs, RunProgress: db.RunProgress, RunHalts: db.Policies, RunJobs: db.Records, RunFleet: db.Fleet}
 }
 
 func sweepStore(db *redisdb.DB) worker.SweepStore {
 	return worker.SweepStore{OpenJobs: db.Sweep, Jobs: db.Jobs, Events: db.Notices, Failures: db.Failures}
+}
+
+// runStore is what the API needs of runs.
+type runStore struct {
+	*runs.Runs
+	*runs.Decisions
 }

@@ -19,6 +19,7 @@
 //	reset:webhooks            index of the endpoints: their tenants
 //	reset:policies            halts and limits, of tenants and of all of them
 //	reset:accepted:{<tenant>} instances accepted in the last hour, by minute
+//	reset:direct:{<tenant>}   the same of those that belong to no run
 //	reset:begun:{<tenant>}    resets begun in the last hour, by minute
 //	reset:held:{<tenant>}     open instances, by job
 //	reset:pace:{<tenant>}     when the next request is due, if there is a rate

@@ -32,6 +32,9 @@ const (
 	policyOpen        = "open_instances"
 	policyRate        = "requests_per_second"
 	policyMaxFailures = "max_failures"
+	policyApprove     = "approve_above"
+	policyApprovers   = "approvers"
+	policyDirect      = "direct_instances_per_hour"
 )
 
 func policyField(tenant, what string) string {
@@ -198,6 +201,7 @@ func limitsByName(l *tasks.Limits) map[string]**int {
 	return map[string]**int{
 		policyPerHour: &l.InstancesPerHour, policyOpen: &l.OpenInstances,
 		policyRate: &l.RequestsPerSecond, policyMaxFailures: &l.MaxFailures,
+		policyApprove: &l.ApproveAbove, policyApprovers: &l.Approvers, policyDirect: &l.DirectInstancesPerHour,
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 )
 
 func acceptedKey(tenant string) string { return "reset:accepted:{" + tenant + "}" }
+func directKey(tenant string) string   { return "reset:direct:{" + tenant + "}" }
 func heldKey(tenant string) string     { return "reset:held:{" + tenant + "}" }
 func begunKey(tenant string) string    { return "reset:begun:{" + tenant + "}" }
 func paceKeys(tenant string) []string {
@@ -39,39 +40,58 @@ func NewQuotas(client *wire.Client, policies *Policies) *Quotas {
 	return &Quotas{redis: client, policies: policies}
 }
 
+// Work is what is to be accepted.
+type Work struct {
+	Tenant, Job string
+	Instances   int
+	Again       bool // the job is retried
+	OfRun       bool // the job belongs to a run
+}
+
 // Accept counts the instances of a job against the limits of its tenant, and returns Redis's
-// time. again says that the job is retried. Errors: tasks.TooManyRequests.
-func (q *Quotas) Accept(ctx context.Context, tenant, job string, instances int, again bool) (time.Time, error) {
-	policy, err := q.policies.Policy(ctx, tenant)
+// time. Errors: tasks.TooManyRequests.
+func (q *Quotas) Accept(ctx context.Context, w Work) (time.Time, error) {
+	policy, err := q.policies.Policy(ctx, w.Tenant)
 	if err != nil {
 		return time.Time{}, err
 	}
-	if *policy.InstancesPerHour == 0 && *policy.OpenInstances == 0 {
+	if w.OfRun {
+		policy.DirectInstancesPerHour = new(int)
+	}
+	if *policy.InstancesPerHour == 0 && *policy.OpenInstances == 0 && *policy.DirectInstancesPerHour == 0 {
 		return q.redis.Time(ctx).Result()
 	}
-	said, err := q.askQuota(ctx, policy, job, instances, again)
+	said, err := q.askQuota(ctx, policy, w)
 	if err == nil && said.over == "open" {
-		if err = q.recount(ctx, tenant); err == nil {
-			said, err = q.askQuota(ctx, policy, job, instances, again)
+		if err = q.recount(ctx, w.Tenant); err == nil {
+			said, err = q.askQuota(ctx, policy, w)
 		}
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return time.Time{}, fmt.Errorf("count against quota: %w", err)
-	case said.over == "":
+	}
+	if said.over == "" {
 		return said.now, nil
 	}
-	limit, per, used := *policy.InstancesPerHour, "instances per hour", said.accepted
-	if said.over == "open" {
-		limit, per, used = *policy.OpenInstances, "open instances", said.open
-	}
-	refused := tasks.Errorf(tasks.TooManyRequests, "the quota of %d %s is used up: %d are counted, %d more were asked for", limit, per, used, instances)
-	refused.RetryAfter = said.wait
-	return time.Time{}, refused
+	return time.Time{}, said.refusal(policy, w.Instances)
 }
 
-// Room says how many more instances of a tenant would be accepted now, -1 without a
-// limit.
+// refusal says what is over.
+func (said quotaAnswer) refusal(policy tasks.Policy, more int) error {
+	limit, per, used, hint := *policy.InstancesPerHour, "instances per hour", said.accepted, ""
+	switch said.over {
+	case "open":
+		limit, per, used = *policy.OpenInstances, "open instances", said.open
+	case "direct":
+		limit, per, used, hint = *policy.DirectInstancesPerHour, "instances per hour without a run", said.direct, "; send them as a run: POST /v1/runs"
+	}
+	refused := tasks.Errorf(tasks.TooManyRequests, "the quota of %d %s is used up: %d are counted, %d more were asked for%s", limit, per, used, more, hint)
+	refused.RetryAfter = said.wait
+	return refused
+}
+
+// Room says how many more instances of a tenant would be accepted now in a job of no run, -1 without
+// a limit.
 func (q *Quotas) Room(ctx context.Context, tenant string) (int, error) {
 	policy, err := q.policies.Policy(ctx, tenant)
 	if err != nil {
@@ -84,6 +104,7 @@ func (q *Quotas) Room(ctx context.Context, tenant string) (int, error) {
 	room := -1
 	for _, l := range []struct{ limit, used int }{
 		{*policy.InstancesPerHour, usage.AcceptedLastHour}, {*policy.OpenInstances, usage.OpenInstances},
+		{*policy.DirectInstancesPerHour, usage.DirectLastHour},
 	} {
 		if left := max(0, l.limit-l.used); l.limit > 0 && (room < 0 || left < room) {
 			room = left
@@ -109,7 +130,7 @@ func (q *Quotas) usage(ctx context.Context, policy tasks.Policy) (tasks.Usage, e
 			return usage, err
 		}
 	}
-	said, err := q.askQuota(ctx, policy, "", 0, true)
+	said, err := q.askQuota(ctx, policy, Work{Tenant: policy.Tenant, Again: true})
 	if err != nil {
 		return usage, fmt.Errorf("read quota: %w", err)
 	}
@@ -117,29 +138,29 @@ func (q *Quotas) usage(ctx context.Context, policy tasks.Policy) (tasks.Usage, e
 	if err != nil {
 		return usage, fmt.Errorf("read quota: %w", err)
 	}
-	return tasks.Usage{AcceptedLastHour: said.accepted, OpenInstances: said.open, BegunLastHour: begun}, nil
+	return tasks.Usage{AcceptedLastHour: said.accepted, DirectLastHour: said.direct, OpenInstances: said.open, BegunLastHour: begun}, nil
 }
 
 // quotaAnswer is the answer of accept.lua.
 type quotaAnswer struct {
-	over           string
-	accepted, open int
-	wait           time.Duration
-	now            time.Time
+	over                   string
+	accepted, open, direct int
+	wait                   time.Duration
+	now                    time.Time
 }
 
-func (q *Quotas) askQuota(ctx context.Context, policy tasks.Policy, job string, instances int, again bool) (quotaAnswer, error) {
-	a, err := q.redis.Run(ctx, acceptScript, []string{acceptedKey(policy.Tenant), heldKey(policy.Tenant)},
-		job, instances, *policy.InstancesPerHour, *policy.OpenInstances, codec.Flag(again)).Slice()
+func (q *Quotas) askQuota(ctx context.Context, policy tasks.Policy, w Work) (quotaAnswer, error) {
+	a, err := q.redis.Run(ctx, acceptScript, []string{acceptedKey(w.Tenant), heldKey(w.Tenant), directKey(w.Tenant)},
+		w.Job, w.Instances, *policy.InstancesPerHour, *policy.OpenInstances, codec.Flag(w.Again), *policy.DirectInstancesPerHour).Slice()
 	if err != nil {
 		return quotaAnswer{}, err
 	}
-	if len(a) != 5 {
+	if len(a) != 6 {
 		return quotaAnswer{}, fmt.Errorf("the script answered %v", a)
 	}
 	return quotaAnswer{
 		over: codec.Text(a[0]), accepted: int(codec.Number(a[1])), open: int(codec.Number(a[2])), wait: time.Duration(codec.Number(a[3])) * time.Second,
-		now: time.UnixMilli(codec.Number(a[4])),
+		now: time.UnixMilli(codec.Number(a[4])), direct: int(codec.Number(a[5])),
 	}, nil
 }
 

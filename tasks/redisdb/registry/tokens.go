@@ -48,13 +48,16 @@ func TokenID(secret string) string { return hashToken(secret)[:tokenIDLength] }
 
 func tokenKey(hash string) string { return "reset:token:{" + hash + "}" }
 
-// Add makes secret a token of the tenant. ttl 0 means that it does not
-// expire. The secret itself is not stored.
-func (t *Tokens) Add(ctx context.Context, secret, tenant string, scopes []tasks.Scope, ttl time.Duration, actor tasks.Actor) (token tasks.Token, err error) {
+// Add makes secret a token with the tenant, owner and scopes of n. ttl 0 means that it does not expire. The
+// secret itself is not stored.
+func (t *Tokens) Add(ctx context.Context, secret string, n tasks.Token, ttl time.Duration, actor tasks.Actor) (token tasks.Token, err error) {
 	e := actor.Entry(tasks.ActionAddToken)
-	e.Tenant, e.Detail = tenant, fmt.Sprintf("token %s for %s", TokenID(secret), joinScopes(scopes, ","))
+	e.Tenant, e.Detail = n.Tenant, fmt.Sprintf("token %s for %s", TokenID(secret), joinScopes(n.Scopes, ","))
+	if n.Owner != "" {
+		e.Detail += ", of " + n.Owner
+	}
 	err = t.audit.Decide(ctx, e, func(ctx context.Context) error {
-		token, err = t.add(ctx, secret, tenant, scopes, ttl)
+		token, err = t.add(ctx, secret, n, ttl)
 		return err
 	})
 	return token, err
@@ -68,14 +71,17 @@ func joinScopes(scopes []tasks.Scope, separator string) string {
 	return strings.Join(names, separator)
 }
 
-func (t *Tokens) add(ctx context.Context, secret, tenant string, scopes []tasks.Scope, ttl time.Duration) (tasks.Token, error) {
+func (t *Tokens) add(ctx context.Context, secret string, n tasks.Token, ttl time.Duration) (tasks.Token, error) {
 	now, err := t.redis.Time(ctx).Result()
 	if err != nil {
 		return tasks.Token{}, fmt.Errorf("add token: %w", err)
 	}
 	hash := hashToken(secret)
 	fields := map[string]any{
-		"tenant": tenant, "scopes": joinScopes(scopes, " "), "created": now.UnixMilli(),
+		"tenant": n.Tenant, "scopes": joinScopes(n.Scopes, " "), "created": now.UnixMilli(),
+	}
+	if n.Owner != "" {
+		fields["owner"] = n.Owner
 	}
 	pipe := t.redis.Pipeline()
 	pipe.ZAdd(ctx, tokensIndex, redis.Z{Score: float64(now.UnixMilli()), Member: hash})
@@ -143,7 +149,7 @@ func (t *Tokens) token(ctx context.Context, hash string) (tasks.Token, bool, err
 
 func decodeToken(hash string, h map[string]string) tasks.Token {
 	token := tasks.Token{
-		ID: hash[:tokenIDLength], Hash: hash, Tenant: h["tenant"],
+		ID: hash[:tokenIDLength], Hash: hash, Tenant: h["tenant"], Owner: h["owner"],
 		CreatedAt: codec.Millis(h["created"]), ExpiresAt: codec.Millis(h["expires"]), RevokedAt: codec.Millis(h["revoked"]),
 	}
 	for name := range strings.FieldsSeq(h["scopes"]) {

@@ -1,7 +1,9 @@
 package runs
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,13 +24,18 @@ func encodeHeader(s tasks.RunSubmission, now time.Time, list string, keep time.D
 		state, notBefore = tasks.RunWaiting, strconv.FormatInt(s.NotBefore.UnixMilli(), 10)
 	}
 	o := s.Options
-	return []any{
+	var approval []any
+	if s.Approval.Approvers > 0 {
+		state = tasks.RunWaiting
+		approval = []any{"approvers", s.Approval.Approvers, "approval_until", now.Add(s.Approval.Expiry).UnixMilli()}
+	}
+	return append(approval,
 		"v", version, "state", string(state), "tenant", s.Tenant, "created", now.UnixMilli(), "name", s.Name, "reason", s.Reason,
 		"labels", labels, "request_id", s.RequestID, "by", codec.By(s.By, s.From), "trace", s.Traceparent, "open", codec.Flag(s.AllowUnregistered),
 		"total", len(s.InstanceIDs), "repeats", s.Repeats, "list", list, "keep", int64(keep.Seconds()), "not_before", notBefore,
 		"max_parallel", o.MaxParallel, "canary", o.Canary, "soak", time.Duration(o.Soak).Milliseconds(),
-		"growth", strconv.FormatFloat(o.Growth, 'g', -1, 64), "max_failures", o.MaxFailures.String(),
-	}, nil
+		"growth", strconv.FormatFloat(o.Growth, 'g', -1, 64), "max_failures", o.MaxFailures.String(), "principal", s.Principal,
+	), nil
 }
 
 // decode reads a record. Errors: tasks.RunGone for an empty one, else a *codec.Damage.
@@ -46,8 +53,9 @@ func decode(id string, hash map[string]string) (tasks.Run, error) {
 		Total: d.number("total"), Repeats: d.number("repeats"), ListSHA256: hash["list"], Reason: hash["reason"],
 		Fingerprint: hash["fp"], AllowUnregistered: hash["open"] == "1", Traceparent: hash["trace"], Revision: int64(d.number("rev")),
 		Cancelled: hash["cancel"] == "1", Parts: d.number("parts"), Next: d.number("next"), Wave: d.number("wave"),
-		CanaryPassed: hash["canary_passed"] == "1", SoakUntil: d.time("soak_until"),
-		Closed:    tasks.Counts{Succeeded: d.number("succeeded"), Failed: d.number("failed"), Unknown: d.number("unknown"), Cancelled: d.number("cancelled")},
+		CanaryPassed: hash["canary_passed"] == "1", SoakUntil: d.time("soak_until"), Principal: hash["principal"], RoundAt: d.time("round_at"),
+		Closed:    d.counts(""),
+		Before:    d.counts("before_"),
 		Retention: time.Duration(d.number("keep")) * time.Second,
 		Open:      map[int]int{}, Codes: map[tasks.Code]int{},
 	}
@@ -64,6 +72,11 @@ func decode(id string, hash map[string]string) (tasks.Run, error) {
 	if run.MaxFailures, err = tasks.ParseBudget(hash["max_failures"]); err != nil {
 		d.fail("max_failures", err)
 	}
+	if run.Retries, err = tasks.ParseRunRetries(hash["retries"]); err != nil {
+		d.fail("retries", err)
+	}
+	run.Round = 1 + len(run.Retries)
+	run.Approval = d.approval()
 	if run.Labels, err = codec.Labels(hash["labels"]); err != nil {
 		d.fail("labels", err)
 	}
@@ -106,6 +119,37 @@ func (d *decoder) number(field string) int {
 		d.fail(field, err)
 	}
 	return n
+}
+
+func (d *decoder) counts(prefix string) tasks.Counts {
+	return tasks.Counts{
+		Succeeded: d.number(prefix + "succeeded"), Failed: d.number(prefix + "failed"),
+		Unknown: d.number(prefix + "unknown"), Cancelled: d.number(prefix + "cancelled"),
+	}
+}
+
+// approval is nil if the run needs none.
+func (d *decoder) approval() *tasks.Approval {
+	a := &tasks.Approval{Approvers: d.number("approvers"), ExpiresAt: d.time("approval_until"), Decisions: []tasks.RunDecision{}}
+	if a.Approvers == 0 {
+		return nil
+	}
+	for field, value := range d.hash {
+		principal, decided := strings.CutPrefix(field, "d:")
+		if !decided {
+			continue
+		}
+		at, rest, _ := strings.Cut(value, " ")
+		decision, comment, ok := strings.Cut(rest, " ")
+		if !ok {
+			d.fail(field, fmt.Errorf("%.80q is not a decision", value))
+		}
+		a.Decisions = append(a.Decisions, tasks.RunDecision{Principal: principal, Decision: tasks.Decision(decision), Comment: comment, At: codec.Millis(at)})
+	}
+	slices.SortFunc(a.Decisions, func(x, y tasks.RunDecision) int {
+		return cmp.Or(x.At.Compare(y.At.Time), strings.Compare(x.Principal, y.Principal))
+	})
+	return a
 }
 
 func (d *decoder) time(field string) tasks.Time { return tasks.FromMillis(int64(d.number(field))) }

@@ -30,6 +30,9 @@ var (
 	finishScript     = scripts.Script("finish")
 	releaseScript    = scripts.Script("release")
 	rescheduleScript = scripts.Script("reschedule")
+	judgeScript      = scripts.Script("judge")
+	retryScript      = scripts.Script("retry")
+	retireScript     = scripts.Script("retire")
 )
 
 // Jobs reads job records; a read has an answer, or an error, for each.
@@ -48,20 +51,25 @@ type Brake interface {
 	ReleaseRun(ctx context.Context, run string) error
 }
 
-// Runs are the records of runs.
-type Runs struct {
-	redis     *wire.Client
-	jobs      Jobs
-	audit     Audit
-	brake     Brake
-	refuse    func(ctx context.Context) error // while Redis is nearly full
-	retention time.Duration
+// Options are the settings of Runs.
+type Options struct {
+	// Refuse returns an error while nothing new may be stored.
+	Refuse func(context.Context) error
+	// Retention is how long a record is kept after its end.
+	Retention time.Duration
 }
 
-// New makes Runs. refuse returns an error while nothing new may be stored, retention is how long a
-// record is kept after its end.
-func New(client *wire.Client, jobs Jobs, audit Audit, brake Brake, refuse func(context.Context) error, retention time.Duration) *Runs {
-	return &Runs{redis: client, jobs: jobs, audit: audit, brake: brake, refuse: refuse, retention: retention}
+// Runs are the records of runs: they are made, read, listed.
+type Runs struct {
+	redis *wire.Client
+	jobs  Jobs
+	audit Audit
+	opts  Options
+}
+
+// New makes Runs.
+func New(client *wire.Client, jobs Jobs, audit Audit, opts Options) *Runs {
+	return &Runs{client, jobs, audit, opts}
 }
 
 const (
@@ -77,7 +85,7 @@ const (
 // idempotency key. After an error that is none of these it may exist or not, wholly. Errors:
 // tasks.KeyReused, tasks.StorageFull.
 func (r *Runs) Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, error) {
-	if err := r.refuse(ctx); err != nil {
+	if err := r.opts.Refuse(ctx); err != nil {
 		return tasks.Run{}, err
 	}
 	id := s.RunID()
@@ -89,7 +97,7 @@ func (r *Runs) Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, er
 	case !errors.Is(err, tasks.RunGone):
 		return tasks.Run{}, err
 	}
-	written, parts, err := r.writeList(ctx, id, s)
+	written, parts, err := r.writeList(ctx, id, s.Options.Parts(s.InstanceIDs))
 	if err != nil {
 		return tasks.Run{}, err
 	}
@@ -102,7 +110,7 @@ func (r *Runs) Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, er
 		return tasks.Run{}, err
 	}
 	e := tasks.AuditEntry{
-		Action: tasks.ActionRun, By: s.By, From: s.From, Tenant: s.Tenant, Run: id, RequestID: s.RequestID, Reason: s.Reason,
+		Action: tasks.ActionRun, By: s.By, Principal: s.Principal, From: s.From, Tenant: s.Tenant, Run: id, RequestID: s.RequestID, Reason: s.Reason,
 		List: tasks.ListHash(s.InstanceIDs), Detail: strconv.Itoa(len(s.InstanceIDs)) + " instances",
 	}
 	if err := r.audit.Decide(ctx, e, func(ctx context.Context) error {
@@ -110,7 +118,7 @@ func (r *Runs) Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, er
 	}); err != nil {
 		return tasks.Run{}, err
 	}
-	_ = r.Wake(ctx, id) // else a runner comes in a minute
+	_ = r.wake(ctx, id) // else a runner comes in a minute
 	return r.Run(ctx, id)
 }
 
@@ -131,9 +139,8 @@ func (r *Runs) list(ctx context.Context, tenant, id string, now time.Time) error
 }
 
 // writeList writes the parts where nobody else writes.
-func (r *Runs) writeList(ctx context.Context, id string, s tasks.RunSubmission) (key string, parts int, err error) {
+func (r *Runs) writeList(ctx context.Context, id string, all []tasks.Part) (key string, parts int, err error) {
 	key = codec.RunListKey(id) + ":" + rand.Text()
-	all := s.Options.Parts(s.InstanceIDs)
 	for chunk := range slices.Chunk(all, pushAtOnce) {
 		texts := make([]any, len(chunk))
 		for i, p := range chunk {
@@ -164,7 +171,7 @@ func decodePart(text string) (tasks.Part, error) {
 }
 
 func (r *Runs) create(ctx context.Context, id string, s tasks.RunSubmission, now time.Time, written string, parts int, list string) error {
-	fields, err := encodeHeader(s, now, list, r.retention)
+	fields, err := encodeHeader(s, now, list, r.opts.Retention)
 	if err != nil {
 		return err
 	}
@@ -229,59 +236,6 @@ func (r *Runs) OpenJobs(ctx context.Context, run tasks.Run) (map[int]tasks.Job, 
 	return jobs, nil
 }
 
-const (
-	// listStep is how many entries of the index a list looks at at once, lookLimit how many in all.
-	listStep  = 100
-	lookLimit = 2000
-)
-
-// Runs returns the tenant's runs that match, newest first, and the cursor of the rest, empty at the end.
-// There may be fewer than the filter's limit before the end. Errors: tasks.BadRequest for a cursor
-// that is not one of ours.
-func (r *Runs) Runs(ctx context.Context, tenant string, f tasks.RunFilter) (found []tasks.Run, cursor string, err error) {
-	by := redis.ZRangeArgs{Key: codec.RunsKey(tenant), Start: "+inf", Stop: "-inf", ByScore: true, Rev: true, Count: listStep}
-	if !f.Since.IsZero() {
-		by.Stop = strconv.FormatInt(f.Since.UnixMilli(), 10)
-	}
-	if !f.Until.IsZero() {
-		by.Start = "(" + strconv.FormatInt(f.Until.UnixMilli(), 10)
-	}
-	if f.Cursor != "" {
-		if by.Offset, err = strconv.ParseInt(f.Cursor, 36, 64); err != nil || by.Offset < 0 {
-			return nil, "", tasks.Errorf(tasks.BadRequest, "cursor is not one that an earlier answer gave")
-		}
-	}
-	for looked := 0; looked < lookLimit; {
-		ids, err := r.redis.ZRangeArgs(ctx, by).Result()
-		if err != nil {
-			return nil, "", fmt.Errorf("list runs: %w", err)
-		}
-		for _, id := range ids {
-			looked++
-			by.Offset++
-			run, err := r.Stored(ctx, id)
-			switch {
-			case errors.Is(err, tasks.RunGone): // it has expired, or is about to be made
-				continue
-			case err != nil:
-				return nil, "", err
-			case !f.Match(run):
-				continue
-			}
-			if run, err = r.sum(ctx, run); err != nil {
-				return nil, "", err
-			}
-			if found = append(found, run); len(found) == f.Limit {
-				return found, strconv.FormatInt(by.Offset, 36), nil
-			}
-		}
-		if len(ids) < listStep {
-			return found, "", nil
-		}
-	}
-	return found, strconv.FormatInt(by.Offset, 36), nil
-}
-
 // partsAtOnce is how many parts are read at once.
 const partsAtOnce = 32
 
@@ -300,7 +254,8 @@ func (r *Runs) Parts(ctx context.Context, run string, from, n int) ([]tasks.Part
 	return parts, nil
 }
 
-// Instances calls visit for each instance of a run, in the order of its list.
+// Instances calls visit for each instance of a run: in the order of its list, but for those that were retried, which
+// come at the end, with what became of them last.
 func (r *Runs) Instances(ctx context.Context, run tasks.Run, visit func(tasks.RunInstance) error) error {
 	for from := 0; from < run.Parts; from += partsAtOnce {
 		parts, err := r.Parts(ctx, run.ID, from, partsAtOnce)
@@ -316,17 +271,56 @@ func (r *Runs) Instances(ctx context.Context, run tasks.Run, visit func(tasks.Ru
 				return fmt.Errorf("read job %s of run %s: %w", ids[i], run.ID, read.Err)
 			}
 			for n, instance := range parts[i].InstanceIDs {
-				row := tasks.RunInstance{Item: tasks.Item{InstanceID: instance, State: tasks.ItemPending}}
-				switch {
-				case read.Err == nil && n < len(read.Job.Items):
-					row = tasks.RunInstance{JobID: read.Job.ID, Item: read.Job.Items[n]}
-				case run.Cancelled:
-					row.Item.State, row.Item.Code, row.Item.Message = tasks.ItemCancelled, tasks.Cancelled, "the run was cancelled"
+				row := rowOf(run, from+i, instance, n, read)
+				if run.Retried(from+i, row.Item.State) {
+					continue
 				}
 				if err := visit(row); err != nil {
 					return err
 				}
 			}
+		}
+	}
+	return nil
+}
+
+// rowOf is the nth instance of a part.
+func rowOf(run tasks.Run, part int, instance string, n int, read tasks.Read) tasks.RunInstance {
+	row := tasks.RunInstance{Item: tasks.Item{InstanceID: instance, State: tasks.ItemPending}}
+	switch {
+	case read.Err == nil && n < len(read.Job.Items):
+		return tasks.RunInstance{JobID: read.Job.ID, Item: read.Job.Items[n]}
+	case !run.Made(part) && (run.Over() || part < run.FirstPart()):
+		row.Item.State, row.Item.Code, row.Item.Message = tasks.ItemCancelled, tasks.Cancelled, whyOver(run)
+	}
+	return row
+}
+
+// whyOver is why an instance of a run was never in a job.
+func whyOver(run tasks.Run) string {
+	switch run.State {
+	case tasks.RunRejected:
+		return "the run was rejected"
+	case tasks.RunExpired:
+		return "nobody approved the run in time"
+	}
+	return cancelled
+}
+
+// keptAtOnce is how many jobs are told by one call how long they are kept.
+const keptAtOnce = 500
+
+// keepJobs has the records of a run's jobs expire after a while.
+func (r *Runs) keepJobs(ctx context.Context, run tasks.Run, life time.Duration) error {
+	for from := 0; from < run.Parts; from += keptAtOnce {
+		pipe := r.redis.Pipeline()
+		for part := from; part < min(from+keptAtOnce, run.Parts); part++ {
+			if run.Made(part) {
+				pipe.Expire(ctx, codec.JobKey(tasks.PartJobID(run.ID, part)), life)
+			}
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return fmt.Errorf("keep jobs of run: %w", err)
 		}
 	}
 	return nil

@@ -1,0 +1,92 @@
+package tasks
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// RunRetry is a round of a run after its first: what of it had not succeeded, again.
+type RunRetry struct {
+	First   int         // its first part
+	Skipped int         // how many parts before that never became jobs
+	States  []ItemState // of the instances that it took from the rounds before
+}
+
+// String is what ParseRunRetries reads one of.
+func (r RunRetry) String() string {
+	states := make([]string, len(r.States))
+	for i, state := range r.States {
+		states[i] = string(state)
+	}
+	return fmt.Sprintf("%d %d %s", r.First, r.Skipped, strings.Join(states, ","))
+}
+
+// FormatRunRetries is what ParseRunRetries reads.
+func FormatRunRetries(retries []RunRetry) string {
+	texts := make([]string, len(retries))
+	for i, r := range retries {
+		texts[i] = r.String()
+	}
+	return strings.Join(texts, ";")
+}
+
+// ParseRunRetries reads retries; "" is none.
+func ParseRunRetries(text string) (retries []RunRetry, err error) {
+	if text == "" {
+		return nil, nil
+	}
+	for one := range strings.SplitSeq(text, ";") {
+		fields := strings.Split(one, " ")
+		if len(fields) != 3 {
+			return nil, fmt.Errorf("%.80q is not a retry", one)
+		}
+		var r RunRetry
+		if r.First, err = strconv.Atoi(fields[0]); err != nil {
+			return nil, err
+		}
+		if r.Skipped, err = strconv.Atoi(fields[1]); err != nil {
+			return nil, err
+		}
+		for state := range strings.SplitSeq(fields[2], ",") {
+			r.States = append(r.States, ItemState(state))
+		}
+		retries = append(retries, r)
+	}
+	return retries, nil
+}
+
+// roundOf is in which round a part is, from 1 on.
+func (r Run) roundOf(part int) int {
+	round := 1
+	for round <= len(r.Retries) && part >= r.Retries[round-1].First {
+		round++
+	}
+	return round
+}
+
+// Made reports whether a part was taken to become a job.
+func (r Run) Made(part int) bool {
+	if round := r.roundOf(part); round <= len(r.Retries) {
+		next := r.Retries[round-1]
+		return part < next.First-next.Skipped
+	}
+	return part < r.Next
+}
+
+// Retried reports whether an instance that ended in a state, in a part, was taken into a later round: then that one
+// says what became of it.
+func (r Run) Retried(part int, state ItemState) bool {
+	return slices.ContainsFunc(r.Retries[r.roundOf(part)-1:], func(later RunRetry) bool {
+		return slices.Contains(later.States, state)
+	})
+}
+
+// FirstPart is the first part of this round.
+func (r Run) FirstPart() int {
+	if len(r.Retries) == 0 {
+		return 0
+	}
+	return r.Retries[len(r.Retries)-1].First
+}
