@@ -111,54 +111,60 @@ type RunRequest struct {
 	IdempotencyKey string `json:"-"`
 }
 
-// SubmitRun makes a run, and returns its record. It is repeated, and fails, as Submit does.
-func (c *Client) SubmitRun(ctx context.Context, r RunRequest) (Run, error) {
-	body, err := json.Marshal(r)
+// Runs are the runs of a client's tenant.
+type Runs struct{ client *Client }
+
+// Runs is what can be done with runs.
+func (c *Client) Runs() Runs { return Runs{c} }
+
+// Submit makes a run, and returns its record. It is repeated, and fails, as [Client.Submit] does.
+func (r Runs) Submit(ctx context.Context, request RunRequest) (Run, error) {
+	body, err := json.Marshal(request)
 	if err != nil {
 		return Run{}, err
 	}
 	var run Run
-	err = c.submit(ctx, runsPath, r.IdempotencyKey, body, func(a answer) (err error) {
+	err = r.client.submit(ctx, runsPath, request.IdempotencyKey, body, func(a answer) (err error) {
 		run, err = a.run()
 		return err
 	})
 	return run, err
 }
 
-// TryRun asks what SubmitRun would do with each instance now. Nothing is stored. An error is the last
+// DryRun asks what Submit would do with each instance now. Nothing is stored. An error is the last
 // that there is.
-func (c *Client) TryRun(ctx context.Context, r RunRequest) iter.Seq2[Verdict, error] {
+func (r Runs) DryRun(ctx context.Context, request RunRequest) iter.Seq2[Verdict, error] {
 	body, err := json.Marshal(struct {
 		RunRequest
 		DryRun bool `json:"dry_run"`
-	}{r, true})
+	}{request, true})
 	if err != nil {
 		return func(yield func(Verdict, error) bool) { yield(Verdict{}, err) }
 	}
-	return lines[Verdict](ctx, c, http.MethodPost, runsPath, body)
+	return lines[Verdict](ctx, r.client, http.MethodPost, runsPath, body)
 }
 
 const runsPath = "/v1/runs"
 
 func runPath(id string) string { return runsPath + "/" + url.PathEscape(id) }
 
-// Run reads the record of a run.
-func (c *Client) Run(ctx context.Context, id string) (Run, error) {
-	a, err := c.get(ctx, runPath(id), nil)
+// Get reads the record of a run.
+func (r Runs) Get(ctx context.Context, id string) (Run, error) {
+	a, err := r.client.get(ctx, runPath(id), nil)
 	if err != nil {
 		return Run{}, err
 	}
 	return a.run()
 }
 
-// PauseRun begins nothing more of a run, and returns its record. What runs goes on to its end.
-func (c *Client) PauseRun(ctx context.Context, id string) (Run, error) {
-	return c.changeRun(ctx, id, "pause", nil)
+// Pause begins nothing more of a run, and returns its record. What runs goes on to its end.
+func (r Runs) Pause(ctx context.Context, id string) (Run, error) {
+	return r.change(ctx, id, "pause", nil)
 }
 
-// ResumeRun goes on with a run that is paused, and returns its record. A budget that is not empty
+// Resume goes on with a run that is paused, and returns its record. A budget that is not empty
 // replaces the run's; it counts from the start of the run.
-func (c *Client) ResumeRun(ctx context.Context, id string, maxFailures Budget) (Run, error) {
+func (r Runs) Resume(ctx context.Context, id string, maxFailures Budget) (Run, error) {
 	var body []byte
 	if maxFailures != "" {
 		var err error
@@ -166,16 +172,16 @@ func (c *Client) ResumeRun(ctx context.Context, id string, maxFailures Budget) (
 			return Run{}, err
 		}
 	}
-	return c.changeRun(ctx, id, "resume", body)
+	return r.change(ctx, id, "resume", body)
 }
 
-// CancelRun cancels what has not begun of a run, for good, and returns its record.
-func (c *Client) CancelRun(ctx context.Context, id string) (Run, error) {
-	return c.changeRun(ctx, id, "cancel", nil)
+// Cancel cancels what has not begun of a run, for good, and returns its record.
+func (r Runs) Cancel(ctx context.Context, id string) (Run, error) {
+	return r.change(ctx, id, "cancel", nil)
 }
 
-func (c *Client) changeRun(ctx context.Context, id, what string, body []byte) (Run, error) {
-	a, err := c.try(ctx, http.MethodPost, runPath(id)+"/"+what, nil, body)
+func (r Runs) change(ctx context.Context, id, what string, body []byte) (Run, error) {
+	a, err := r.client.try(ctx, http.MethodPost, runPath(id)+"/"+what, nil, body)
 	if err != nil {
 		return Run{}, err
 	}

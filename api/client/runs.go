@@ -31,13 +31,13 @@ type runsPage struct {
 	NextCursor string `json:"next_cursor"` // empty on the last page
 }
 
-// Runs lists the tenant's runs, newest first. It asks for the next page when the loop has come to it.
+// List lists the tenant's runs, newest first. It asks for the next page when the loop has come to it.
 // An error is the last that there is.
-func (c *Client) Runs(ctx context.Context, f RunsFilter) iter.Seq2[Run, error] {
+func (r Runs) List(ctx context.Context, f RunsFilter) iter.Seq2[Run, error] {
 	return func(yield func(Run, error) bool) {
 		for cursor := ""; ; {
 			query := JobsFilter{State: f.State, Labels: f.Labels, Since: f.Since, Until: f.Until, Limit: f.Limit}.query(cursor)
-			page, err := c.runsPage(ctx, query)
+			page, err := r.page(ctx, query)
 			if err != nil {
 				yield(Run{}, err)
 				return
@@ -54,12 +54,12 @@ func (c *Client) Runs(ctx context.Context, f RunsFilter) iter.Seq2[Run, error] {
 	}
 }
 
-func (c *Client) runsPage(ctx context.Context, query url.Values) (page runsPage, err error) {
+func (r Runs) page(ctx context.Context, query url.Values) (page runsPage, err error) {
 	path := runsPath
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
-	a, err := c.get(ctx, path, nil)
+	a, err := r.client.get(ctx, path, nil)
 	if err != nil {
 		return page, err
 	}
@@ -77,23 +77,23 @@ func (c *Client) runsPage(ctx context.Context, query url.Values) (page runsPage,
 	return page, nil
 }
 
-// WaitRun follows a run until it is final or ctx ends, and returns the last record that it saw.
+// Wait follows a run until it is final or ctx ends, and returns the last record that it saw.
 // onChange, unless nil, is called with the first record and with each one that differs. A run that
 // pauses is followed further: somebody may resume it.
 //
 // It asks every 2 s at most, and less often while the run waits or is paused. It bears with a server
-// that goes away, as Wait does.
-func (c *Client) WaitRun(ctx context.Context, id string, onChange func(Run)) (Run, error) {
+// that goes away, as [Client.Wait] does.
+func (r Runs) Wait(ctx context.Context, id string, onChange func(Run)) (Run, error) {
 	var run Run
 	var etag string
 	for quiet := 1; ; quiet++ {
 		var a answer
-		err := c.outlast(ctx, func() (err error) {
+		err := r.client.outlast(ctx, func() (err error) {
 			header := http.Header{}
 			if etag != "" {
 				header.Set("If-None-Match", etag)
 			}
-			a, err = c.get(ctx, runPath(id), header)
+			a, err = r.client.get(ctx, runPath(id), header)
 			return err
 		})
 		if err != nil {
@@ -117,7 +117,7 @@ func (c *Client) WaitRun(ctx context.Context, id string, onChange func(Run)) (Ru
 		if run.State != "running" {
 			wait = max(wait, parseRetryAfter(a.header))
 		}
-		if err := c.sleep(ctx, spread(wait)); err != nil {
+		if err := r.client.sleep(ctx, spread(wait)); err != nil {
 			return run, err
 		}
 	}
@@ -137,15 +137,15 @@ type RunResult struct {
 	Evidence   string    `json:"evidence,omitempty"`
 }
 
-// RunResults reads a row for each instance of a run, in the order of its list, or for those in one of
+// Results reads a row for each instance of a run, in the order of its list, or for those in one of
 // the states. The rows come while the server reads them, so that any number fits. An error is the last
 // that there is: without one, the loop has seen every row. It asks once.
-func (c *Client) RunResults(ctx context.Context, id string, states ...string) iter.Seq2[RunResult, error] {
+func (r Runs) Results(ctx context.Context, id string, states ...string) iter.Seq2[RunResult, error] {
 	path := runPath(id) + "/results"
 	if len(states) > 0 {
 		path += "?" + url.Values{"state": states}.Encode()
 	}
-	return lines[RunResult](ctx, c, http.MethodGet, path, nil)
+	return lines[RunResult](ctx, r.client, http.MethodGet, path, nil)
 }
 
 // lines reads the lines of an answer without an envelope.

@@ -17,7 +17,7 @@ const (
 func TestSubmitRun(t *testing.T) {
 	s := serve(t, step{cut: true}, step{body: okay(runRunning)})
 	c, _ := connect(t, s.URL)
-	run, err := c.SubmitRun(t.Context(), RunRequest{InstanceIDs: []string{"a", "b"}, Canary: 1, Soak: "30s", MaxFailures: "0"})
+	run, err := c.Runs().Submit(t.Context(), RunRequest{InstanceIDs: []string{"a", "b"}, Canary: 1, Soak: "30s", MaxFailures: "0"})
 	if err != nil || run.ID != jobID || run.Stage != "canary" || run.MaxFailures != "2%" || run.Final() {
 		t.Fatalf("got %+v, %v", run, err)
 	}
@@ -29,16 +29,16 @@ func TestSubmitRun(t *testing.T) {
 	}
 	broken := serve(t, step{status: 500, body: `{"error_code":"KOOPHONE.API.9999","error_msg":"internal error"}`})
 	c, _ = connect(t, broken.URL)
-	if _, err := c.SubmitRun(t.Context(), RunRequest{InstanceIDs: []string{"a"}}); !errors.Is(err, ErrUncertain) {
+	if _, err := c.Runs().Submit(t.Context(), RunRequest{InstanceIDs: []string{"a"}}); !errors.Is(err, ErrUncertain) {
 		t.Errorf("after a 500: %v", err)
 	}
 }
 
-func TestTryRun(t *testing.T) {
+func TestDryRunOfARun(t *testing.T) {
 	s := serve(t, step{header: map[string]string{"Content-Type": typeLines}, body: `{"instance_id":"a","verdict":"busy"}` + "\n" + `{"instance_id":"b","verdict":"unknown"}` + "\n"})
 	c, _ := connect(t, s.URL)
 	var got []Verdict
-	for v, err := range c.TryRun(t.Context(), RunRequest{InstanceIDs: []string{"a", "b"}, MaxFailures: "5%"}) {
+	for v, err := range c.Runs().DryRun(t.Context(), RunRequest{InstanceIDs: []string{"a", "b"}, MaxFailures: "5%"}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func TestResumeRunMayHaveABudget(t *testing.T) {
 	s := serve(t, step{body: okay(runRunning)})
 	c, _ := connect(t, s.URL)
 	for _, budget := range []Budget{"", "0", "2%"} {
-		if _, err := c.ResumeRun(t.Context(), jobID, budget); err != nil {
+		if _, err := c.Runs().Resume(t.Context(), jobID, budget); err != nil {
 			t.Error(err)
 		}
 	}
@@ -66,7 +66,7 @@ func TestRunsGoesThroughThePages(t *testing.T) {
 	s := serve(t, step{body: okay(`{"runs":[` + runDone + `],"next_cursor":"n"}`)}, step{body: okay(`{"runs":[` + runPaused + `]}`)})
 	c, _ := connect(t, s.URL)
 	var states []string
-	for run, err := range c.Runs(t.Context(), RunsFilter{State: "x", Labels: []string{"a=b"}, Limit: 7}) {
+	for run, err := range c.Runs().List(t.Context(), RunsFilter{State: "x", Labels: []string{"a=b"}, Limit: 7}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +84,7 @@ func TestWaitRun(t *testing.T) {
 		step{body: okay(runPaused), header: tag(`"2"`)}, step{body: okay(runDone), header: tag(`"3"`)})
 	c, n := connect(t, s.URL)
 	var states []string
-	run, err := c.WaitRun(t.Context(), jobID, func(r Run) { states = append(states, r.State) })
+	run, err := c.Runs().Wait(t.Context(), jobID, func(r Run) { states = append(states, r.State) })
 	if err != nil || !run.Final() || fmt.Sprint(states) != "[running paused succeeded]" {
 		t.Errorf("got %+v, %v, saw %v", run, err, states)
 	}
@@ -99,7 +99,7 @@ func TestRunResults(t *testing.T) {
 	lines := map[string]string{"Content-Type": typeLines}
 	read := func(s *script) (n int, err error) {
 		c, _ := connect(t, s.URL)
-		for r, err := range c.RunResults(t.Context(), jobID, "failed", "unknown") {
+		for r, err := range c.Runs().Results(t.Context(), jobID, "failed", "unknown") {
 			if err != nil {
 				return n, err
 			}

@@ -93,7 +93,7 @@ func watchCounts(ctx context.Context, t *testing.T, c *client.Client, id string)
 	t.Helper()
 	final := 0
 	harness.Eventually(t, 3*time.Minute, "the run to end", func() bool {
-		run, err := c.Run(ctx, id)
+		run, err := c.Runs().Get(ctx, id)
 		if err != nil {
 			t.Logf("poll: %v", err)
 			return false
@@ -165,14 +165,14 @@ func TestACanaryThatFailsKeepsTheRestSafe(t *testing.T) {
 	plane.fails = func(instance string) bool { return instance == "phone-00001" }
 	s := newCampaign(t, url, "--concurrency", "50")
 	s.worker()
-	made, err := s.client.SubmitRun(t.Context(), client.RunRequest{InstanceIDs: phonesList(200), Canary: 3})
+	made, err := s.client.Runs().Submit(t.Context(), client.RunRequest{InstanceIDs: phonesList(200), Canary: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
 	state := func(want string) (run client.Run) {
 		t.Helper()
 		harness.Eventually(t, patience, "the run to be "+want, func() bool {
-			if run, err = s.client.Run(t.Context(), made.ID); err != nil {
+			if run, err = s.client.Runs().Get(t.Context(), made.ID); err != nil {
 				t.Fatal(err)
 			}
 			return run.State == want
@@ -201,7 +201,7 @@ func TestABrakeOnARun(t *testing.T) {
 	plane, url := newWiper(t)
 	s := newCampaign(t, url, "--driver-rate", "40", "--concurrency", "2")
 	s.worker()
-	made, err := s.client.SubmitRun(t.Context(), client.RunRequest{InstanceIDs: phonesList(1000)})
+	made, err := s.client.Runs().Submit(t.Context(), client.RunRequest{InstanceIDs: phonesList(1000)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestABrakeOnARun(t *testing.T) {
 		return len(plane.wiped)
 	}
 	harness.Eventually(t, patience, "some to be reset", func() bool { return wiped() > 20 })
-	if run, err := s.client.PauseRun(t.Context(), made.ID); err != nil || run.State != "paused" {
+	if run, err := s.client.Runs().Pause(t.Context(), made.ID); err != nil || run.State != "paused" {
 		t.Fatalf("run %s, %v", run.Record, err)
 	}
 	harness.Pause(t.Context(), time.Second)
@@ -220,11 +220,11 @@ func TestABrakeOnARun(t *testing.T) {
 	if now := wiped(); now != after {
 		t.Errorf("%d were reset a second after the pause, and %d later", after, now)
 	}
-	if _, err := s.client.ResumeRun(t.Context(), made.ID, ""); err != nil {
+	if _, err := s.client.Runs().Resume(t.Context(), made.ID, ""); err != nil {
 		t.Fatal(err)
 	}
 	harness.Eventually(t, patience, "it to go on", func() bool { return wiped() > after+20 })
-	if _, err := s.client.CancelRun(t.Context(), made.ID); err != nil {
+	if _, err := s.client.Runs().Cancel(t.Context(), made.ID); err != nil {
 		t.Fatal(err)
 	}
 	run := watchCounts(t.Context(), t, s.client, made.ID)

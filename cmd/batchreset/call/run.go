@@ -124,7 +124,7 @@ func checkRunsFilter(f *client.RunsFilter, made period, now time.Time) (err erro
 // listRuns lists limit runs at most; all, if limit is negative.
 func listRuns(ctx context.Context, c *client.Client, filter client.RunsFilter, limit int) ([]client.Run, error) {
 	filter.Limit = pageOf(limit)
-	return firstOf(c.Runs(ctx, filter), limit)
+	return firstOf(c.Runs().List(ctx, filter), limit)
 }
 
 var runColumns = []string{
@@ -164,7 +164,7 @@ watch' has one that tells.
 With --output json the record is printed just as the service has it.`,
 		Example: `  batchreset run show 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4
   batchreset run show 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4 --output json | jq .counts`,
-	}, (*client.Client).Run)
+	}, client.Runs.Get)
 }
 
 func newRunPauseCommand(std *terminal.Streams) *cobra.Command {
@@ -175,7 +175,7 @@ func newRunPauseCommand(std *terminal.Streams) *cobra.Command {
 to their end. 'run resume' goes on with it, 'run cancel' ends it. Needs a token with the
 scope cancel. Prints the record as it is then.`,
 		Example: `  batchreset run pause 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4`,
-	}, (*client.Client).PauseRun)
+	}, client.Runs.Pause)
 }
 
 func newRunCancelCommand(std *terminal.Streams) *cobra.Command {
@@ -187,7 +187,7 @@ themselves and are not repeated: a reset that was sent cannot be called back. Un
 pause this cannot be undone. Needs a token with the scope cancel. Prints the record as
 it is then.`,
 		Example: `  batchreset run cancel 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4`,
-	}, (*client.Client).CancelRun)
+	}, client.Runs.Cancel)
 }
 
 func newRunResumeCommand(std *terminal.Streams) *cobra.Command {
@@ -202,18 +202,18 @@ have failed already, --max-failures 10 leaves 3. Needs a token with the scope ca
 Prints the record as it is then.`,
 		Example: `  batchreset run resume 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4
   batchreset run resume 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4 --max-failures 5%`,
-	}, func(c *client.Client, ctx context.Context, id string) (client.Run, error) {
+	}, func(runs client.Runs, ctx context.Context, id string) (client.Run, error) {
 		if _, err := tasks.ParseBudget(maxFailures); err != nil {
 			return client.Run{}, fmt.Errorf("--max-failures %w", err)
 		}
-		return c.ResumeRun(ctx, id, client.Budget(maxFailures))
+		return runs.Resume(ctx, id, client.Budget(maxFailures))
 	})
 	cmd.Flags().StringVar(&maxFailures, "max-failures", "", "new `budget`: a number, or a percentage such as 5% (default: the run's)")
 	return cmd
 }
 
 // newRunRecordCommand completes a command that asks for a run and prints its record.
-func newRunRecordCommand(std *terminal.Streams, cmd *cobra.Command, ask func(*client.Client, context.Context, string) (client.Run, error)) *cobra.Command {
+func newRunRecordCommand(std *terminal.Streams, cmd *cobra.Command, ask func(client.Runs, context.Context, string) (client.Run, error)) *cobra.Command {
 	var flags callerFlags
 	cmd.Args = runArg
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -222,7 +222,7 @@ func newRunRecordCommand(std *terminal.Streams, cmd *cobra.Command, ask func(*cl
 			return err
 		}
 		defer c.Close()
-		run, err := ask(c, cmd.Context(), args[0])
+		run, err := ask(c.Runs(), cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}

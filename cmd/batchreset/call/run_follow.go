@@ -102,7 +102,7 @@ func (f runFollower) wait(ctx context.Context, id string) (client.Run, error) {
 	changed, stop := showProgress(f.notices, latest)
 	defer stop()
 	last := ""
-	return f.service.WaitRun(ctx, id, func(run client.Run) {
+	return f.service.Runs().Wait(ctx, id, func(run client.Run) {
 		latest.update(client.Job{ID: run.ID, State: run.State, Total: run.Total, Counts: run.Counts, Held: run.Held})
 		if state := stateOf(run); state != last {
 			last = state
@@ -124,7 +124,7 @@ func (f runFollower) writeSummary(ctx context.Context, w io.Writer, run client.R
 	t := terminal.NewTable(w, "INSTANCE", "STATE", "ATTEMPTS", "CODE", "MESSAGE")
 	told := 0
 	states := []string{string(tasks.ItemFailed), string(tasks.ItemUnknown)}
-	for row, err := range f.service.RunResults(ctx, run.ID, states...) {
+	for row, err := range f.service.Runs().Results(ctx, run.ID, states...) {
 		if err != nil {
 			return err
 		}
@@ -175,7 +175,7 @@ are made as a whole.`,
 				return err
 			}
 			defer c.Close()
-			return showResults(std.Out, flags.output, c.RunResults(cmd.Context(), args[0], states...))
+			return showResults(std.Out, flags.output, c.Runs().Results(cmd.Context(), args[0], states...))
 		},
 	}
 	flags.define(cmd.Flags(), std)
@@ -210,7 +210,7 @@ func showResults(out io.Writer, output terminal.Output, results iter.Seq2[client
 // runRows are the rows of a run's results, as they come.
 func runRows(ctx context.Context, c *client.Client, id string, states []string) eachRow {
 	return func(add func(resultRow) error) error {
-		for row, err := range c.RunResults(ctx, id, states...) {
+		for row, err := range c.Runs().Results(ctx, id, states...) {
 			if err != nil {
 				return err
 			}

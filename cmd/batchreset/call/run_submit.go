@@ -193,7 +193,7 @@ func (c *runSubmitCommand) check(growthGiven bool, now time.Time) error {
 
 func (c *runSubmitCommand) tryOut(ctx context.Context, service *client.Client) error {
 	var all []client.Verdict
-	for verdict, err := range service.TryRun(ctx, c.request) {
+	for verdict, err := range service.Runs().DryRun(ctx, c.request) {
 		if err != nil {
 			return err
 		}
@@ -205,7 +205,7 @@ func (c *runSubmitCommand) tryOut(ctx context.Context, service *client.Client) e
 // submit makes the run. If nobody can say whether it was made, the error says how to find out.
 func (c *runSubmitCommand) submit(ctx context.Context, service *client.Client) (client.Run, error) {
 	c.request.IdempotencyKey = cmp.Or(c.request.IdempotencyKey, newRunID())
-	run, err := service.SubmitRun(ctx, c.request)
+	run, err := service.Runs().Submit(ctx, c.request)
 	if errors.Is(err, client.ErrUncertain) {
 		again := "--idempotency-key " + c.request.IdempotencyKey
 		if !c.request.NotBefore.IsZero() {
