@@ -15,9 +15,10 @@ import (
 type Run struct {
 	ID         string    `json:"run_id"`
 	Name       string    `json:"name"`
-	State      string    `json:"state"` // waiting, running, paused, succeeded, failed, partial or cancelled
-	Stage      string    `json:"stage"` // scheduled, canary, soak, wave n or draining; empty at the end
+	State      string    `json:"state"` // waiting, running, paused, succeeded, failed, partial, cancelled, rejected or expired
+	Stage      string    `json:"stage"` // approval, scheduled, canary, soak, wave n or draining; empty at the end
 	RequestID  string    `json:"request_id"`
+	Principal  string    `json:"principal"` // who asked for it
 	CreatedAt  time.Time `json:"created_at"`
 	StartedAt  time.Time `json:"started_at"` // zero until known, like FinishedAt
 	FinishedAt time.Time `json:"finished_at"`
@@ -27,6 +28,8 @@ type Run struct {
 	// Failures are the most frequent error codes of failed and unknown instances.
 	Failures   []RunFailure      `json:"failures"`
 	ListSHA256 string            `json:"list_sha256"` // of the sorted IDs, each with a line end
+	Approval   *Approval         `json:"approval"`    // nil: it needs none
+	Round      int               `json:"round"`       // 1, and one more after each retry
 	NotBefore  time.Time         `json:"not_before"`  // zero: at once
 	Held       Held              `json:"held"`
 	Reason     string            `json:"reason"`
@@ -43,6 +46,21 @@ type Run struct {
 
 	// Record is the whole record as the server sent it, newer fields included.
 	Record json.RawMessage `json:"-"`
+}
+
+// Approval is what a run needs before anything of it begins.
+type Approval struct {
+	Approvers int           `json:"approvers"` // how many must approve, besides who asked
+	ExpiresAt time.Time     `json:"expires_at"`
+	Decisions []RunDecision `json:"decisions"`
+}
+
+// RunDecision is what somebody decided about a run.
+type RunDecision struct {
+	Principal string    `json:"principal"`
+	Decision  string    `json:"decision"` // approved or rejected
+	Comment   string    `json:"comment"`
+	At        time.Time `json:"at"`
 }
 
 // RunFailure is how many instances ended with a code.
@@ -103,10 +121,12 @@ type RunRequest struct {
 	MaxParallel int `json:"max_parallel,omitempty"`
 	// MaxFailures pauses the run once more than so many have failed or are unknown. Unlike in a
 	// Batch, "0" allows none; empty allows any number.
-	MaxFailures Budget            `json:"max_failures,omitempty"`
-	NotBefore   time.Time         `json:"not_before,omitzero"`
-	Reason      string            `json:"reason,omitempty"`
-	Labels      map[string]string `json:"labels,omitempty"`
+	MaxFailures Budget `json:"max_failures,omitempty"`
+	// Approval has the run wait until somebody else has approved it.
+	Approval  bool              `json:"approval,omitempty"`
+	NotBefore time.Time         `json:"not_before,omitzero"`
+	Reason    string            `json:"reason,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
 	// IdempotencyKey makes the same request the same run, as in a Batch.
 	IdempotencyKey string `json:"-"`
 }
@@ -178,6 +198,38 @@ func (r Runs) Resume(ctx context.Context, id string, maxFailures Budget) (Run, e
 // Cancel cancels what has not begun of a run, for good, and returns its record.
 func (r Runs) Cancel(ctx context.Context, id string) (Run, error) {
 	return r.change(ctx, id, "cancel", nil)
+}
+
+// Retry begins another round of a run that has ended, with its instances in one of the states, and
+// returns its record. Without states, the failed ones are tried again.
+func (r Runs) Retry(ctx context.Context, id string, states ...string) (Run, error) {
+	var body []byte
+	if len(states) > 0 {
+		var err error
+		if body, err = json.Marshal(map[string][]string{"states": states}); err != nil {
+			return Run{}, err
+		}
+	}
+	return r.change(ctx, id, "retry", body)
+}
+
+// Approve approves a run that somebody else has asked for, and returns its record. listSHA256 is that of
+// the list which the caller has seen.
+func (r Runs) Approve(ctx context.Context, id, listSHA256, comment string) (Run, error) {
+	body, err := json.Marshal(map[string]string{"list_sha256": listSHA256, "comment": comment})
+	if err != nil {
+		return Run{}, err
+	}
+	return r.change(ctx, id, "approve", body)
+}
+
+// Reject ends a run that waits for approval, and returns its record.
+func (r Runs) Reject(ctx context.Context, id, comment string) (Run, error) {
+	body, err := json.Marshal(map[string]string{"comment": comment})
+	if err != nil {
+		return Run{}, err
+	}
+	return r.change(ctx, id, "reject", body)
 }
 
 func (r Runs) change(ctx context.Context, id, what string, body []byte) (Run, error) {

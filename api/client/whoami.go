@@ -9,6 +9,7 @@ import (
 type Identity struct {
 	TokenID   string    `json:"token_id"`
 	Tenant    string    `json:"tenant"`
+	Owner     string    `json:"owner,omitempty"` // empty: nobody has said
 	Scopes    []string  `json:"scopes"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
 	ExpiresAt time.Time `json:"expires_at,omitzero"` // zero: it does not
