@@ -41,7 +41,7 @@ func newServiceOn(t testing.TB, cfg api.Config, opts redisdb.Options) service {
 	t.Helper()
 	db, rdb := dbtest.Open(t, opts)
 	for _, tenant := range []string{"acme", "other"} {
-		if _, err := db.Tokens.Add(t.Context(), tenant, tasks.Token{Tenant: tenant, Scopes: tasks.Scopes}, 0, tasks.Actor{}); err != nil {
+		if _, err := db.Tokens.Add(t.Context(), tenant, tasks.Token{Tenant: tenant, Owner: tenant + "-bot", Scopes: tasks.Scopes}, 0, tasks.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 	}

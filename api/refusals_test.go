@@ -84,7 +84,11 @@ func TestEveryOperationRefusesAlike(t *testing.T) {
 		refuses("half a body", "acme", iotest.ErrReader(errors.New("gone")), http.StatusBadRequest, tasks.BadRequest)
 		if missing := strings.Replace(r.path, job, tasks.NewJobID(), 1); missing != r.path {
 			r.path = missing
-			refuses("no such job", "acme", nil, http.StatusNotFound, tasks.NoJob)
+			var body io.Reader
+			if strings.HasSuffix(r.path, "/approve") || strings.HasSuffix(r.path, "/reject") {
+				body = strings.NewReader(`{"list_sha256":"` + tasks.ListHash(nil) + `","comment":"checked"}`)
+			}
+			refuses("no such job", "acme", body, http.StatusNotFound, tasks.NoJob)
 		}
 	}
 	m.SetError("ERR broken")

@@ -37,7 +37,7 @@ func (f *fakeRuns) Create(_ context.Context, s tasks.RunSubmission) (tasks.Run, 
 	run := tasks.Run{
 		ID: s.RunID(), Name: s.Name, State: tasks.RunRunning, RequestID: s.RequestID, CreatedAt: tasks.FromMillis(time.Now().UnixMilli()),
 		Total: len(s.InstanceIDs), Repeats: s.Repeats, ListSHA256: tasks.ListHash(s.InstanceIDs), NotBefore: s.NotBefore,
-		Reason: s.Reason, Labels: s.Labels, RunOptions: s.Options, Tenant: s.Tenant, Fingerprint: s.Fingerprint(), Parts: 1,
+		Reason: s.Reason, Labels: s.Labels, RunOptions: s.Options, Tenant: s.Tenant, Fingerprint: s.Fingerprint(), Parts: 1, Round: 1,
 	}
 	if !s.NotBefore.IsZero() {
 		run.State = tasks.RunWaiting

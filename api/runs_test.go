@@ -416,10 +416,44 @@ func TestTheBrakesOfARun(t *testing.T) {
 			t.Errorf("%s with a parameter: %+v", action, got)
 		}
 	}
-	for _, action := range []string{"retry", "approve", "reject"} { // of the next slices
-		if got := post(action, ""); got.status != http.StatusNotFound || got.Code != tasks.NoRoute {
-			t.Errorf("%s: %+v", action, got)
+}
+
+func TestWhatIsDecidedAboutARun(t *testing.T) {
+	s, runs := newRunService(t, testConfig)
+	if _, err := s.db.Tokens.Add(t.Context(), "nobody", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, 0, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	_, run := s.postRun(t, `{"instance_ids":["a","b"],"approval":true}`)
+	list := `"list_sha256":"` + tasks.ListHash([]string{"a", "b"}) + `"`
+	for _, row := range []struct {
+		token, action, body string
+		status              int
+		says                string
+	}{
+		{"acme", "approve", ``, 400, "list_sha256 is missing"},
+		{"acme", "approve", `{"comment":"x"}`, 400, "list_sha256 is missing"},
+		{"acme", "approve", `{"list_sha256":"abc","comment":"x"}`, 400, "list_sha256 must be a string of 64"},
+		{"acme", "approve", `{"list_sha256":null,"comment":"x"}`, 400, "list_sha256 must be a string of 64"},
+		{"acme", "approve", `{` + list + `}`, 400, "comment is missing"},
+		{"acme", "approve", `{` + list + `,"comment":""}`, 400, "comment must say why"},
+		{"acme", "approve", `{` + list + `,"comment":7}`, 400, "comment must be a string"},
+		{"acme", "approve", `{` + list + `,"comment":"` + strings.Repeat("x", 257) + `"}`, 400, "comment"},
+		{"acme", "approve", `{` + list + `,"comment":"x","force":true}`, 400, `unknown field "force"`},
+		{"acme", "reject", `{}`, 400, "comment is missing"},
+		{"acme", "reject", `{"reason":"x"}`, 400, `unknown field "reason"`},
+		{"acme", "retry", `{"states":["succeeded"]}`, 400, "states"},
+		{"acme", "retry", `{"state":["failed"]}`, 400, `unknown field "state"`},
+		{"nobody", "approve", `{` + list + `,"comment":"x"}`, 403, "the token has no owner"},
+		{"nobody", "reject", `{"comment":"x"}`, 403, "the token has no owner"},
+		{"other", "approve", `{` + list + `,"comment":"x"}`, 404, "no run"},
+	} {
+		got := s.do(t, http.MethodPost, "/v1/runs/"+run.ID+"/"+row.action, row.token, strings.NewReader(row.body))
+		if got.status != row.status || !strings.Contains(got.Message, row.says) {
+			t.Errorf("%s %s by %s: %d %s, want %d with %q", row.action, row.body, row.token, got.status, got.Message, row.status, row.says)
 		}
+	}
+	if len(runs.audited) > 0 {
+		t.Errorf("done: %s", runs.audited)
 	}
 }
 

@@ -614,3 +614,286 @@ func TestAJobOfARunIsNotRetriedByItself(t *testing.T) {
 		t.Errorf("%v, %d open", err, len(c.open()))
 	}
 }
+
+// judged makes a run of n phones that alice has asked for, and that others must approve.
+func judged(t *testing.T, opts redisdb.Options, n, approvers int, expiry time.Duration) *course {
+	t.Helper()
+	db, _ := dbtest.Open(t, opts)
+	c := &course{T: t, db: db, runner: newRunnerOf(t, storeOfRunner(db))}
+	s := tasks.RunSubmission{
+		Tenant: "acme", AllowUnregistered: true, Options: tasks.RunOptions{MaxParallel: 64}, Principal: "alice", By: "token 7",
+		Approval: tasks.ApprovalRule{Approvers: approvers, Expiry: expiry},
+	}
+	for i := range n {
+		s.InstanceIDs = append(s.InstanceIDs, fmt.Sprintf("phone-%d", i))
+	}
+	run, err := db.Runs.Create(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.id = run.ID
+	return c
+}
+
+func by(principal string) tasks.Actor {
+	return tasks.Actor{By: "token of " + principal, Principal: principal, Reason: "looked at it"}
+}
+
+func (c *course) approve(principal string) error {
+	return c.db.RunDecisions.Approve(c.Context(), c.id, c.run().ListSHA256, by(principal))
+}
+
+func (c *course) wantRefused(err error, code tasks.Code, says string) {
+	c.Helper()
+	if tasks.CodeOf(err) != code || !strings.Contains(fmt.Sprint(err), says) {
+		c.Errorf("error %v, want %s with %q", err, code, says)
+	}
+}
+
+func TestARunBeginsWhenSoManyOthersHaveApproved(t *testing.T) {
+	for name, opts := range map[string]redisdb.Options{"embedded": embedded(t), "redis": {URL: redistest.Start(t).URL()}} {
+		t.Run(name, func(t *testing.T) {
+			c := judged(t, opts, 10, 2, time.Hour)
+			if run := c.rounds(); run.State != tasks.RunWaiting || run.Stage != "approval" || len(c.open()) > 0 {
+				t.Fatalf("run %s in stage %q with %d open", run.State, run.Stage, len(c.open()))
+			}
+			c.wantRefused(c.approve("alice"), tasks.OwnRun, "alice has asked for this run")
+			other := c.db.RunDecisions.Approve(t.Context(), c.id, tasks.ListHash([]string{"phone-0"}), by("bob"))
+			c.wantRefused(other, tasks.JobFinal, "list_sha256 is not the hash")
+			if err := c.approve("bob"); err != nil {
+				t.Fatal(err)
+			}
+			c.wantRefused(c.approve("bob"), tasks.JobFinal, "bob has decided")
+			c.wantRefused(c.db.RunDecisions.Reject(t.Context(), c.id, "", by("bob")), tasks.JobFinal, "bob has decided")
+			if run := c.rounds(); run.State != tasks.RunWaiting || len(run.Approval.Decisions) != 1 {
+				t.Fatalf("after one approval: %s, %+v", run.State, run.Approval)
+			}
+			c.wantRefused(c.db.RunDecisions.Retry(t.Context(), c.id, []tasks.ItemState{tasks.ItemCancelled}, by("alice")), tasks.JobFinal, "is waiting")
+			if err := c.approve("carol"); err != nil {
+				t.Fatal(err)
+			}
+			c.wantRefused(c.approve("dave"), tasks.JobFinal, "it is approved")
+			if run := c.rounds(); run.State != tasks.RunRunning || len(c.open()) != 10 {
+				t.Fatalf("after two: %s with %d open", run.State, len(c.open()))
+			}
+			c.wantRefused(c.approve("erin"), tasks.JobFinal, "it is running")
+			c.end(nil)
+			run := c.rounds()
+			if run.State != tasks.RunSucceeded {
+				t.Errorf("run %s", run.State)
+			}
+			for i, want := range []string{"bob", "carol"} {
+				if d := run.Approval.Decisions[i]; d.Principal != want || d.Decision != tasks.Approved || d.Comment != "looked at it" || d.At.IsZero() {
+					t.Errorf("decision %+v", d)
+				}
+			}
+			entries, _, err := c.db.Audit.Recent(t.Context(), tasks.AuditFilter{Action: tasks.ActionApproveRun}, "", 10)
+			if err != nil || len(entries) != 2 || entries[0].List != run.ListSHA256 || entries[0].Principal == "" {
+				t.Errorf("in the trail: %+v, %v", entries, err)
+			}
+		})
+	}
+}
+
+func TestARunThatIsRejected(t *testing.T) {
+	c := judged(t, embedded(t), 10, 2, time.Hour)
+	if err := c.approve("bob"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.db.RunDecisions.Reject(t.Context(), c.id, "", by("carol")); err != nil {
+		t.Fatal(err)
+	}
+	c.wantRefused(c.approve("dave"), tasks.JobFinal, "it is rejected")
+	run := c.rounds()
+	if run.State != tasks.RunRejected || run.Counts.Cancelled != 10 || run.Stage != "" || run.FinishedAt.IsZero() {
+		t.Errorf("run %+v", run)
+	}
+	c.wantRefused(c.db.RunDecisions.Retry(t.Context(), c.id, []tasks.ItemState{tasks.ItemCancelled}, by("alice")), tasks.JobFinal, "never approved")
+	c.wantRefused(c.db.RunDecisions.Cancel(t.Context(), c.id, by("alice")), tasks.JobFinal, "it is rejected")
+	rows := 0
+	err := c.db.Runs.Instances(t.Context(), run, func(in tasks.RunInstance) error {
+		if rows++; in.Item.State != tasks.ItemCancelled || in.Item.Message != "the run was rejected" {
+			t.Errorf("row %+v", in)
+		}
+		return nil
+	})
+	if err != nil || rows != 10 {
+		t.Errorf("%d rows, %v", rows, err)
+	}
+	if left := c.db.Redis.ZCard(t.Context(), "reset:runs").Val(); left != 0 {
+		t.Errorf("%d runs are still looked at", left)
+	}
+}
+
+func TestARunThatNobodyApprovesInTime(t *testing.T) {
+	c := judged(t, embedded(t), 10, 1, time.Nanosecond)
+	if err := c.approve("bob"); tasks.CodeOf(err) != tasks.JobFinal {
+		t.Errorf("approved too late: %v", err)
+	}
+	if run := c.rounds(); run.State != tasks.RunExpired || run.Counts.Cancelled != 10 {
+		t.Errorf("run %s, %+v", run.State, run.Counts)
+	}
+	entries, _, err := c.db.Audit.Recent(t.Context(), tasks.AuditFilter{Action: tasks.ActionExpireRun}, "", 10)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("in the trail: %+v, %v", entries, err)
+	}
+}
+
+// Whatever is done to a run that waits for approval, it does not begin without one.
+func TestNoWayAroundApproval(t *testing.T) {
+	c := judged(t, embedded(t), 10, 1, time.Hour)
+	unapproved := c.run()
+	budget, err := tasks.ParseBudget("50%")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.db.RunDecisions.Pause(t.Context(), c.id, by("alice")); err != nil {
+		t.Fatal(err)
+	}
+	c.wantRefused(c.approve("bob"), tasks.JobFinal, "it is paused")
+	c.wantRefused(c.db.RunDecisions.Resume(t.Context(), c.id, &budget, by("alice")), tasks.JobFinal, "waits for approval with the options that it has")
+	if err := c.db.RunDecisions.Resume(t.Context(), c.id, nil, by("alice")); err != nil {
+		t.Fatal(err)
+	}
+	if run := c.rounds(); run.State != tasks.RunWaiting || run.Stage != "approval" || len(c.open()) > 0 {
+		t.Fatalf("resumed: %s, stage %q", run.State, run.Stage)
+	}
+	// A runner that was frozen when it was about to start another one, as it thought.
+	if err := c.db.RunProgress.Start(t.Context(), unapproved); err != nil {
+		t.Fatal(err)
+	}
+	if run := c.rounds(); run.State != tasks.RunWaiting {
+		t.Fatalf("started by a runner that was frozen: %s", run.State)
+	}
+	if err := c.db.RunDecisions.Cancel(t.Context(), c.id, by("alice")); err != nil {
+		t.Fatal(err)
+	}
+	c.wantRefused(c.approve("bob"), tasks.JobFinal, "cannot be approved")
+	if run := c.rounds(); run.State != tasks.RunCancelled || run.Counts.Cancelled != 10 {
+		t.Fatalf("cancelled: %s, %+v", run.State, run.Counts)
+	}
+	c.wantRefused(c.db.RunDecisions.Retry(t.Context(), c.id, []tasks.ItemState{tasks.ItemCancelled}, by("alice")), tasks.JobFinal, "never approved")
+}
+
+func retryOf(states ...tasks.ItemState) []tasks.ItemState { return states }
+
+func TestARetryIsAnotherRound(t *testing.T) {
+	for name, opts := range map[string]redisdb.Options{"embedded": embedded(t), "redis": {URL: redistest.Start(t).URL()}} {
+		t.Run(name, func(t *testing.T) {
+			c := newCourse(t, opts, 100, tasks.RunOptions{MaxParallel: 64, Canary: 2})
+			odd := func(instance string) bool { return strings.HasSuffix(instance, "7") } // ten of them
+			for range 8 {
+				c.rounds()
+				c.end(odd)
+			}
+			first := c.rounds()
+			if first.State != tasks.RunPartial || first.Counts.Failed != 10 || first.Round != 1 {
+				t.Fatalf("run %s, %+v", first.State, first.Counts)
+			}
+			c.wantRefused(c.db.RunDecisions.Retry(t.Context(), c.id, retryOf(tasks.ItemUnknown), by("alice")), tasks.JobFinal, "none is unknown")
+			if err := c.db.RunDecisions.Retry(t.Context(), c.id, retryOf(tasks.ItemFailed), by("alice")); err != nil {
+				t.Fatal(err)
+			}
+			c.wantRefused(c.db.RunDecisions.Retry(t.Context(), c.id, retryOf(tasks.ItemFailed), by("alice")), tasks.JobFinal, "it is running")
+			run := c.run()
+			if want := (tasks.Counts{Succeeded: 90, Pending: 10}); run.Counts != want || run.Round != 2 || !run.FinishedAt.IsZero() || len(run.Failures) != 0 {
+				t.Errorf("at the start: %+v, %+v", run.Counts, run)
+			}
+			for _, key := range []string{"reset:run:{" + c.id + "}", "reset:run:{" + c.id + "}:list"} {
+				if ttl := c.db.Redis.TTL(t.Context(), key).Val(); ttl >= 0 {
+					t.Errorf("%s expires in %s", key, ttl)
+				}
+			}
+			c.rounds()
+			c.wantOpen("canary", 2)
+			// A runner that was frozen at the end of the first round does no harm.
+			if err := errors.Join(c.db.RunProgress.Finish(t.Context(), first), c.db.RunProgress.Retire(t.Context(), first),
+				c.db.RunProgress.PauseItself(t.Context(), first, "an old reason")); err != nil {
+				t.Error(err)
+			}
+			if taken, err := c.db.RunProgress.Take(t.Context(), first, []tasks.Part{{InstanceIDs: []string{"phone-1"}}}); err != nil || taken {
+				t.Errorf("taken %v, %v", taken, err)
+			}
+			c.wantOpen("canary", 2)
+			c.end(nil)
+			c.rounds()
+			c.wantOpen("wave 1", 4)
+			c.end(func(instance string) bool { return instance == "phone-37" })
+			c.rounds()
+			c.end(nil)
+			run = c.rounds()
+			if want := (tasks.Counts{Succeeded: 99, Failed: 1}); run.State != tasks.RunPartial || run.Counts != want {
+				t.Fatalf("at the end: %s, %+v", run.State, run.Counts)
+			}
+			// Once more, and the last one succeeds.
+			if err := c.db.RunDecisions.Retry(t.Context(), c.id, retryOf(tasks.ItemFailed, tasks.ItemUnknown), by("alice")); err != nil {
+				t.Fatal(err)
+			}
+			c.rounds()
+			c.end(nil)
+			run = c.rounds()
+			if run.State != tasks.RunSucceeded || run.Round != 3 || run.Counts.Succeeded != 100 {
+				t.Fatalf("in the end: %s, round %d, %+v", run.State, run.Round, run.Counts)
+			}
+			rows := map[string]int{}
+			if err := c.db.Runs.Instances(t.Context(), run, func(in tasks.RunInstance) error {
+				if rows[in.Item.InstanceID]++; in.Item.State != tasks.ItemSucceeded || in.JobID == "" {
+					t.Errorf("row %+v", in)
+				}
+				return nil
+			}); err != nil || len(rows) != 100 {
+				t.Errorf("%d instances, %v", len(rows), err)
+			}
+			for instance, n := range rows {
+				if n != 1 {
+					t.Errorf("%s has %d rows", instance, n)
+				}
+			}
+			if len(c.began) != 100+10+1 {
+				t.Errorf("%d attempts", len(c.began))
+			}
+		})
+	}
+}
+
+// What was cancelled before it was in a job is retried as well, and what a retry leaves out stays as it is.
+func TestARetryOfWhatNeverBegan(t *testing.T) {
+	c := newCourse(t, embedded(t), 100, tasks.RunOptions{MaxParallel: 32})
+	c.rounds()
+	c.end(func(instance string) bool { return instance == "phone-3" })
+	if err := c.db.RunDecisions.Cancel(t.Context(), c.id, by("alice")); err != nil {
+		t.Fatal(err)
+	}
+	run := c.rounds()
+	if want := (tasks.Counts{Succeeded: 31, Failed: 1, Cancelled: 68}); run.Counts != want {
+		t.Fatalf("cancelled: %+v", run.Counts)
+	}
+	if err := c.db.RunDecisions.Retry(t.Context(), c.id, retryOf(tasks.ItemCancelled), by("alice")); err != nil {
+		t.Fatal(err)
+	}
+	if halt, err := c.db.Policies.RunHalt(t.Context(), c.id); err != nil || halt != nil {
+		t.Errorf("halt %+v, %v", halt, err)
+	}
+	for range 3 {
+		c.rounds()
+		c.end(nil)
+	}
+	run = c.rounds()
+	if want := (tasks.Counts{Succeeded: 99, Failed: 1}); run.State != tasks.RunPartial || run.Counts != want || len(run.Failures) != 1 {
+		t.Errorf("%s, %+v, %+v", run.State, run.Counts, run.Failures)
+	}
+	states := map[tasks.ItemState]int{}
+	if err := c.db.Runs.Instances(t.Context(), run, func(in tasks.RunInstance) error { states[in.Item.State]++; return nil }); err != nil ||
+		states[tasks.ItemSucceeded] != 99 || states[tasks.ItemFailed] != 1 {
+		t.Errorf("rows %v, %v", states, err)
+	}
+	// A budget is one for each round: the failure of the first does not count in the second.
+	if err := c.db.RunDecisions.Retry(t.Context(), c.id, retryOf(tasks.ItemFailed), by("alice")); err != nil {
+		t.Fatal(err)
+	}
+	c.rounds()
+	c.end(nil)
+	if run = c.rounds(); run.State != tasks.RunSucceeded {
+		t.Errorf("run %s", run.State)
+	}
+}

@@ -282,6 +282,8 @@ func fill(t *testing.T, v reflect.Value) {
 		v.SetInt(1)
 	case v.Kind() == reflect.Float64:
 		v.SetFloat(1)
+	case v.Kind() == reflect.Bool:
+		v.SetBool(true)
 	case v.Kind() == reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		fill(t, v.Index(0))

@@ -28,7 +28,7 @@ type Run struct {
 	// Failures are the most frequent error codes of failed and unknown instances.
 	Failures   []RunFailure      `json:"failures"`
 	ListSHA256 string            `json:"list_sha256"` // of the sorted IDs, each with a line end
-	Approval   *Approval         `json:"approval"`    // nil: it needs none
+	Approval   Approval          `json:"approval"`    // zero: it needs none
 	Round      int               `json:"round"`       // 1, and one more after each retry
 	NotBefore  time.Time         `json:"not_before"`  // zero: at once
 	Held       Held              `json:"held"`
