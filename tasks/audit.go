@@ -73,7 +73,11 @@ type Actor struct {
 
 // Entry is the beginning of an entry about something that the actor decides.
 func (a Actor) Entry(action Action) AuditEntry {
-	return AuditEntry{Action: action, By: a.By, Principal: a.Principal, From: a.From, RequestID: a.RequestID, Reason: a.Reason}
+	e := AuditEntry{Action: action, By: a.By, From: a.From, RequestID: a.RequestID, Reason: a.Reason}
+	if a.Principal != a.By {
+		e.Principal = a.Principal
+	}
+	return e
 }
 
 // AuditEntry is a decision that was allowed. It is written before it is carried out, so
@@ -105,6 +109,14 @@ type AuditEntry struct {
 	Detail string `json:"detail,omitempty"` // more about the action
 	// DecidedAt is when it was decided, if the entry could only be written later.
 	DecidedAt Time `json:"decided_at,omitzero"`
+}
+
+// Who is by whom it was decided, for people: "token 95fc2204aaaea600 (alice)".
+func (e AuditEntry) Who() string {
+	if e.Principal == "" || strings.HasSuffix(e.By, " "+e.Principal) {
+		return e.By
+	}
+	return e.By + " (" + e.Principal + ")"
 }
 
 // Stops reports whether the decision stops or removes something, or lets somebody in who may

@@ -133,7 +133,7 @@ func encode(t *testing.T, v any) string {
 func TestTheSumOfARun(t *testing.T) {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	run := Run{
-		State: RunRunning, Total: 100, Parts: 4, Next: 3, Wave: 1, StartedAt: Time{start}, Open: map[int]int{1: 32, 2: 32},
+		State: RunRunning, Total: 100, Parts: 4, Next: 3, Wave: 1, RoundAt: Time{start}, Open: map[int]int{1: 32, 2: 32},
 		Closed: Counts{Succeeded: 30, Failed: 2}, Codes: map[Code]int{"A": 1, "B": 1},
 	}
 	items := []Item{{State: ItemFailed, Code: "B"}, {State: ItemUnknown, Code: "C"}, {State: ItemSucceeded}}

@@ -90,6 +90,33 @@ func TestInstancesPerHour(t *testing.T) {
 	})
 }
 
+// What is accepted without a run has a bound of its own, which the jobs of runs do not use.
+func TestDirectInstancesPerHour(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		w.limit(t, "", tasks.Limits{OpenInstances: new(0), DirectInstancesPerHour: new(3)})
+		wantRoom(t, w, 3)
+		if _, err := w.trySubmit(t, 2); err != nil {
+			t.Fatal(err)
+		}
+		_, err := w.trySubmit(t, 2)
+		wantTooMany(t, err, time.Hour, 61*time.Minute)
+		if !strings.Contains(fmt.Sprint(err), "3 instances per hour without a run") || !strings.Contains(fmt.Sprint(err), "POST /v1/runs") {
+			t.Errorf("error %v", err)
+		}
+		ofRun := tasks.Submission{Tenant: "acme", InstanceIDs: []string{"r-1", "r-2", "r-3", "r-4"}, AllowUnregistered: true, RunID: tasks.NewJobID()}
+		if _, err := w.db.Records.Submit(t.Context(), ofRun); err != nil {
+			t.Errorf("a job of a run: %v", err)
+		}
+		if usage, err := w.db.Quotas.Usage(t.Context(), "acme"); err != nil || usage.DirectLastHour != 2 {
+			t.Errorf("usage %+v, %v", usage, err)
+		}
+		wantRoom(t, w, 1)
+		if _, err := w.trySubmit(t, 1); err != nil {
+			t.Errorf("what still fits: %v", err)
+		}
+	})
+}
+
 func TestAnHourLaterThereIsRoom(t *testing.T) {
 	server := miniredis.RunT(t)
 	start := time.Unix(1_800_000_000, 0) // the first second of a minute

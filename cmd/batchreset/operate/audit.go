@@ -143,7 +143,7 @@ func someOf(ids []string, n int, what string) string {
 
 // auditLine is an entry for people.
 func auditLine(e tasks.AuditEntry) string {
-	parts := []string{terminal.Clock(e.At.Time), e.By}
+	parts := []string{terminal.Clock(e.At.Time), e.Who()}
 	if e.From != "" {
 		parts = append(parts, "from "+e.From)
 	}

@@ -29,4 +29,10 @@ func TestTokenCommands(t *testing.T) {
 		t.Errorf("list:\n%s", out)
 	}
 	command(t, environment, "token", "revoke", "ffffffffffffffff").WantError(t, "no token with the ID")
+	command(t, environment, "token", "add", "--tenant", "acme", "--scope", "approve,read").WantError(t, "--owner: is missing")
+	command(t, environment, "token", "add", "--tenant", "acme", "--owner", "al ice").WantError(t, "--owner: \"al ice\" is not a name")
+	command(t, environment, "token", "add", "--tenant", "acme", "--owner", "alice", "--scope", "approve,read").OK(t)
+	if out := command(t, environment, "token", "list").OK(t).Out; !strings.Contains(out, "alice") {
+		t.Errorf("list:\n%s", out)
+	}
 }

@@ -61,8 +61,8 @@ func (f *apiFlags) check() error {
 		return fmt.Errorf("--max-run-instances must be from 1 to %d, not %d", maxMaxRun, f.maxRun)
 	case f.maxWaiters < 0:
 		return errors.New("--max-waiters must not be negative")
-	case f.approvalExpiry < time.Minute:
-		return fmt.Errorf("--approval-expiry must be at least 1m, not %s", f.approvalExpiry)
+	case f.approvalExpiry < time.Second:
+		return fmt.Errorf("--approval-expiry must be at least 1s, not %s", f.approvalExpiry)
 	case f.drainDelay < 0:
 		return errors.New("--drain-delay must not be negative")
 	case f.db.JobRetention < time.Minute:

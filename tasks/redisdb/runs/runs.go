@@ -109,10 +109,8 @@ func (r *Runs) Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, er
 	if err := r.list(ctx, s.Tenant, id, now); err != nil {
 		return tasks.Run{}, err
 	}
-	e := tasks.AuditEntry{
-		Action: tasks.ActionRun, By: s.By, Principal: s.Principal, From: s.From, Tenant: s.Tenant, Run: id, RequestID: s.RequestID, Reason: s.Reason,
-		List: tasks.ListHash(s.InstanceIDs), Detail: strconv.Itoa(len(s.InstanceIDs)) + " instances",
-	}
+	e := tasks.Actor{By: s.By, Principal: s.Principal, From: s.From, RequestID: s.RequestID, Reason: s.Reason}.Entry(tasks.ActionRun)
+	e.Tenant, e.Run, e.List, e.Detail = s.Tenant, id, tasks.ListHash(s.InstanceIDs), strconv.Itoa(len(s.InstanceIDs))+" instances"
 	if err := r.audit.Decide(ctx, e, func(ctx context.Context) error {
 		return r.create(ctx, id, s, now, written, parts, e.List)
 	}); err != nil {
