@@ -122,7 +122,7 @@ func offered(t *testing.T, environment map[string]string, words ...string) strin
 func TestCompletionKnowsWhatThereIs(t *testing.T) {
 	t.Parallel()
 	s := calltest.NewService(t)
-	s.AddRun()
+	s.AddLabelled()
 	id := func(n string) string { return strings.Repeat("0", 31) + n }
 	environment := map[string]string{"BATCHRESET_CONFIG_DIR": filepath.Join(t.TempDir(), "config")}
 	command(t, environment, "login", s.URL, "--name", "lab", "--token-file", terminaltest.File(t, calltest.Token)).OK(t)
@@ -135,9 +135,9 @@ func TestCompletionKnowsWhatThereIs(t *testing.T) {
 		{"watch|" + id("1") + "|", id("4") + " " + id("3") + " " + id("2")},
 		{"cancel|", id("3")},
 		{"retry|", id("4") + " " + id("1")},
-		{"jobs|--label|", "run=7 run=8"},
-		{"watch|--label|", "run=7 run=8"},
-		{"retry|--label|", "run=7 run=8"},
+		{"jobs|--label|", "site=7 site=8"},
+		{"watch|--label|", "site=7 site=8"},
+		{"retry|--label|", "site=7 site=8"},
 		{"submit|--label|", ""},
 		{"status|--server|" + s.URL + "|--token|" + calltest.Token + "|", id("4") + " " + id("3") + " " + id("2") + " " + id("1")},
 		{"status|--token|wrong|", ""}, // and no error

@@ -15,7 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -240,34 +240,26 @@ func TestBatchesThroughSeparateProcesses(t *testing.T) {
 	command(t, environment, "fleet", "import", filepath.Join(dir, "fleet.csv")).OK(t)
 	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").OK(t).Out)
 
-	submitted := command(t, environment, "submit", "--file", filepath.Join(dir, "list.txt"), "--wait").OK(t)
-	ids := strings.Fields(submitted.Out)
-	ids = slices.DeleteFunc(ids, func(s string) bool { return !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(s) })
-	if len(ids) != instances/32 {
-		t.Fatalf("%d jobs, want %d", len(ids), instances/32)
-	}
-
-	attempts := 0
-	for _, id := range ids {
-		var job client.Job
-		out := command(t, environment, "status", id, "--output", "json").OK(t).Out
-		if err := json.Unmarshal([]byte(out), &job); err != nil {
-			t.Fatal(err)
-		}
-		if job.State != "succeeded" || job.Counts != (client.Counts{Succeeded: 32}) || len(job.Items) != 32 {
-			t.Errorf("job %s does not add up: %s %+v", id, job.State, job.Counts)
-		}
-		for _, it := range job.Items {
-			attempts += it.Attempts
-			upstream.mu.Lock()
-			if upstream.calls[it.ItemID] != it.Attempts {
-				t.Errorf("item %s has %d attempts, the control plane saw %d calls", it.ItemID, it.Attempts, upstream.calls[it.ItemID])
-			}
-			upstream.mu.Unlock()
-		}
+	result := filepath.Join(dir, "result.csv")
+	command(t, environment, "submit", "--file", filepath.Join(dir, "list.txt"), "--result", result).OK(t)
+	rows, err := readRows(result)
+	if err != nil || len(rows) != instances {
+		t.Fatalf("%d rows, %v", len(rows), err)
 	}
 	upstream.mu.Lock()
 	defer upstream.mu.Unlock()
+	attempts, jobs := 0, map[string]bool{}
+	for _, row := range rows {
+		n, err := strconv.Atoi(row["attempts"])
+		if err != nil || row["state"] != "succeeded" || upstream.calls[row["item_id"]] != n {
+			t.Errorf("row %v; the control plane saw %d calls; %v", row, upstream.calls[row["item_id"]], err)
+		}
+		attempts += n
+		jobs[row["job_id"]] = true
+	}
+	if len(jobs) != instances/32 {
+		t.Errorf("%d jobs, want %d", len(jobs), instances/32)
+	}
 	if upstream.worst != 1 {
 		t.Errorf("%d resets of one instance at a time", upstream.worst)
 	}

@@ -46,7 +46,7 @@ func TestTheCommandLineWins(t *testing.T) {
 		{"WAIT", "true", "submit phone-1 --dry-run --token " + calltest.Token, "no dry run"},
 		{"RESULT", "/nowhere/x.csv", "submit phone-1 --dry-run --token " + calltest.Token, "no dry run"},
 		{"ALL", "true", "cancel " + job2 + " --token " + calltest.Token, ""},
-		{"LABEL", "run=7", "cancel " + "00000000000000000000000000000003" + " --token " + calltest.Token, ""},
+		{"LABEL", "site=7", "cancel " + "00000000000000000000000000000003" + " --token " + calltest.Token, ""},
 		{"ALL", "true", "cancel --instance phone-none --token " + calltest.Token, ""},
 		{"FAILED_FROM", "/nowhere", "retry " + job1 + " --token " + calltest.Token, ""},
 		{"RESULT", "/nowhere/x.csv", "retry " + job1 + " --token " + calltest.Token, ""},

@@ -104,7 +104,7 @@ func TestAWrongCommandLineExitsWith64(t *testing.T) {
 		"submit --file " + dir + " --token a",
 		"submit --file " + unreadable + " --token a",
 		"submit p --result /no/such/folder/r.csv --token a",
-		"submit p --run-id a/b --token a",
+		"submit p --run-id ü --token a",
 		"submit p --not-before soon --token a",
 		"submit p --label = --token a",
 	} {
@@ -164,7 +164,7 @@ func TestExitCodesOfWhatIsNotThere(t *testing.T) {
 }
 
 func TestExitCodesByWhatTheServerSays(t *testing.T) {
-	commands := []string{"status " + job1, "proof " + job1, "watch " + job1, "jobs", "cancel " + job1, "cancel --all", "retry " + job1, "submit phone-1", "submit phone-1 --dry-run"}
+	commands := []string{"status " + job1, "proof " + job1, "watch " + job1, "jobs", "cancel " + job1, "cancel --all", "retry " + job1, "submit phone-1", "submit phone-1 --dry-run", "submit phone-1 --run-id k", "submit phone-1 --run-id k --dry-run"}
 	for answer, code := range map[int]int{
 		400: terminal.ExitRefused, 401: terminal.ExitRefused, 403: terminal.ExitRefused, 404: terminal.ExitRefused, 409: terminal.ExitRefused, 413: terminal.ExitRefused, 422: terminal.ExitRefused, 418: terminal.ExitRefused,
 		200: terminal.ExitAway, 301: terminal.ExitAway, 500: terminal.ExitAway, 502: terminal.ExitAway, 507: terminal.ExitAway,

@@ -54,13 +54,14 @@ func TestCallersOutput(t *testing.T) {
 		{"cancel " + job1, 0, "errors jobs", 2, "instance_id,"},
 		{"cancel " + job1 + " " + job2, 0, "errors jobs", 3, "instance_id,"},
 		{"cancel --instance none", 0, "errors jobs", 0, "instance_id,"},
-		{"watch --label run=7", 2, "errors jobs", 3, "instance_id,"},
+		{"watch --label site=7", 2, "errors jobs", 3, "instance_id,"},
 		{"retry " + job1, 0, "errors jobs", 2, "instance_id,"},
 		{"retry " + job1 + " --wait", 2, "errors jobs", 2, "instance_id,"},
-		{"retry --label run=8", 0, "errors jobs", 0, "instance_id,"},
-		{"submit a", 0, "errors failed jobs not_sent", 1, "instance_id,"},
-		{"submit a b c --chunk 1 --wait", 0, "errors failed jobs not_sent", 3, "instance_id,"},
-		{"submit a foreign-b c --chunk 1 --wait", 2, "errors failed jobs not_sent", 3, "instance_id,"},
+		{"retry --label site=8", 0, "errors jobs", 0, "instance_id,"},
+		{"submit a", 0, "errors jobs", 1, "instance_id,"},
+		{"submit a failed-b c --wait", 2, "errors jobs", 3, "instance_id,"},
+		{"submit a failed-b --run-id k", 2, "counts created_at failures finished_at list_sha256 max_parallel repeats request_id run_id started_at state total", 1, "run_id,name,state"},
+		{"submit a --run-id k --wait=false", 0, "counts created_at list_sha256 max_parallel repeats request_id run_id stage started_at state total", 1, "run_id,name,state"},
 		{"run list", 0, "runs", 1, "run_id,name,state"},
 		{"run show " + run1, 0, "counts created_at list_sha256 max_parallel repeats request_id run_id stage started_at state total", 1, "run_id,name,state"},
 		{"run watch " + run1, 2, "counts created_at failures finished_at list_sha256 max_parallel repeats request_id run_id started_at state total", 1, "run_id,name,state"},
@@ -79,9 +80,9 @@ func TestCallersOutput(t *testing.T) {
 				s.Add("failed-1", "phone-2")
 				s.Add("phone-3")
 				s.Add("phone-4", "phone-5")
-				s.AddRunOf("failed-1", "phone-2")
+				s.AddRun("failed-1", "phone-2")
 				s.Looks = map[bool]int{true: 9}[strings.HasPrefix(row.args, "run show")]
-				s.Jobs[0].Labels, s.Jobs[1].Labels = map[string]string{"run": "7"}, map[string]string{"run": "7"}
+				s.Jobs[0].Labels, s.Jobs[1].Labels = map[string]string{"site": "7"}, map[string]string{"site": "7"}
 				args := append(strings.Fields(row.args), "-o", form)
 				if name := args[0]; name != "context" && name != "version" {
 					args = append(args, "--server", s.URL, "--token", calltest.Token)
@@ -222,12 +223,9 @@ func TestErrorsForPrograms(t *testing.T) {
 			t.Errorf("%s prints %q", row.args, r.Out)
 		}
 	}
-	for _, args := range [][]string{{"submit", "foreign-1"}, {"retry", job1}, {"watch", job1}} { // the errors of a part
+	for _, args := range [][]string{{"retry", job1}, {"watch", job1}} { // the errors of a part
 		document := oneObject(t, command(t, nil, append(args, "-o", "json", "--server", s.URL, "--token", calltest.Token)...).Out)
 		part, _ := document["errors"].([]any)
-		if failed, _ := document["failed"].([]any); len(failed) > 0 {
-			part = failed
-		}
 		if len(part) != 1 {
 			t.Fatalf("%v prints %v", args, document)
 		}

@@ -133,6 +133,8 @@ func TestEveryCommandTeaches(t *testing.T) {
 		{"jobs"},
 		{"cancel"},
 		{"retry"},
+		{"run"},
+		{"run", "submit"},
 		{"token", "add"},
 		{"token", "list"},
 		{"token", "revoke"},

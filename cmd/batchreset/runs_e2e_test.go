@@ -25,10 +25,21 @@ type wiper struct {
 	wiped map[string]int  // by instance
 	keys  map[string]bool // that it has seen
 	fails func(instance string) bool
+	waits func(ctx context.Context) // before it wipes
+}
+
+// count is how many instances were wiped.
+func (w *wiper) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.wiped)
 }
 
 func (w *wiper) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	instance := r.PathValue("instance")
+	if w.waits != nil {
+		w.waits(r.Context())
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.fails != nil && w.fails(instance) {
@@ -120,11 +131,11 @@ func TestARunWhoseWorkersAreKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	var made client.Run
-	out := command(t, s.environment, "run", "submit", "--file", list, "--canary", "10", "--growth", "4", "--max-parallel", "320", "--idempotency-key", "k", "--yes", "--output", "json").OK(t).Out
+	out := command(t, s.environment, "run", "submit", "--file", list, "--canary", "10", "--growth", "4", "--max-parallel", "320", "--run-id", "k", "--yes", "--output", "json").OK(t).Out
 	if err := json.Unmarshal([]byte(out), &made); err != nil || made.Total != instances {
 		t.Fatalf("%v: %s", err, out)
 	}
-	again := command(t, s.environment, "run", "submit", "--file", list, "--canary", "10", "--growth", "4", "--max-parallel", "320", "--idempotency-key", "k", "--yes", "--output", "json").OK(t).Out
+	again := command(t, s.environment, "run", "submit", "--file", list, "--canary", "10", "--growth", "4", "--max-parallel", "320", "--run-id", "k", "--yes", "--output", "json").OK(t).Out
 	if !strings.Contains(again, made.ID) {
 		t.Errorf("the same request again: %s", again)
 	}
@@ -205,11 +216,7 @@ func TestABrakeOnARun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wiped := func() int {
-		plane.mu.Lock()
-		defer plane.mu.Unlock()
-		return len(plane.wiped)
-	}
+	wiped := plane.count
 	harness.Eventually(t, patience, "some to be reset", func() bool { return wiped() > 20 })
 	if run, err := s.client.Runs().Pause(t.Context(), made.ID); err != nil || run.State != "paused" {
 		t.Fatalf("run %s, %v", run.Record, err)

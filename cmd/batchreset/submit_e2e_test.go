@@ -3,134 +3,106 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 
-	"batchreset/cmd/batchreset/terminal"
-	"batchreset/tasks/redisdb/redistest"
+	"batchreset/api/client"
+	"batchreset/cmd/harness"
 )
 
-// TestASubmitThatIsKilledTwice has a long list whose command is killed in the middle,
-// twice, and given again: no phone may be reset twice, and none be forgotten.
-func TestASubmitThatIsKilledTwice(t *testing.T) {
+// TestASubmitThatIsKilledAndInterrupted has the command of a long list killed, given again, interrupted
+// by Ctrl-C and given once more: the run goes on meanwhile, and no phone is reset twice or forgotten.
+func TestASubmitThatIsKilledAndInterrupted(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	resets := map[string]int{}
-	phones := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var body struct {
-			InstanceID string `json:"instance_id"`
-		}
-		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
-			w.WriteHeader(http.StatusBadRequest)
+	const instances = 100
+	plane, url := newWiper(t)
+	released := make(chan struct{})
+	plane.waits = func(ctx context.Context) {
+		if plane.count() < 40 {
 			return
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		resets[body.InstanceID]++
-		if strings.HasSuffix(body.InstanceID, "99") {
-			w.WriteHeader(http.StatusUnprocessableEntity)
-			_, _ = w.Write([]byte(`{"error_code":"CPS.0005","error_msg":"no such phone"}`))
+		select {
+		case <-released:
+		case <-ctx.Done():
 		}
-	}))
-	defer phones.Close()
-	redis := redistest.Start(t).URL()
-	api := start(t, "api", "--redis", redis, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open")
-	environment := map[string]string{"BATCHRESET_REDIS": redis}
-	environment["BATCHRESET_SERVER"], _ = api.logged("api started")["api"].(string)
-	environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, environment, "token", "add", "--tenant", "acme").OK(t).Out)
-	worker := start(t, "worker", "--redis", redis, "--ops-listen", "127.0.0.1:0", "--driver", "http", "--driver-url", phones.URL+"/{instance_id}", "--concurrency", "200")
-	worker.logged("worker started")
-
-	const instances = 5000
-	var list strings.Builder
-	for n := range instances {
-		fmt.Fprintf(&list, "phone-%05d\r\n", n)
 	}
+	s := newCampaign(t, url, "--concurrency", "10")
+	worker := s.worker()
+	worker.logged("worker started")
 	dir := t.TempDir()
 	file, result := filepath.Join(dir, "list.txt"), filepath.Join(dir, "result.csv")
-	if err := os.WriteFile(file, []byte(list.String()), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(strings.Join(phonesList(instances), "\r\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	args := []string{"submit", "--file", file, "--run-id", "recall-7", "--result", result}
-	jobs := map[string]bool{}
-	for _, after := range []int{30, 90} { // job IDs; there are 157
+	for _, number := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT} {
 		submit := exec.CommandContext(t.Context(), binary, args...)
-		for name, value := range environment {
+		for name, value := range s.environment {
 			submit.Env = append(submit.Env, name+"="+value)
 		}
-		out, err := submit.StdoutPipe()
+		says, err := submit.StderrPipe()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := submit.Start(); err != nil {
 			t.Fatal(err)
 		}
-		lines := bufio.NewScanner(out)
-		for n := 0; n < after && lines.Scan(); n++ {
-			jobs[lines.Text()] = true
+		lines, said := bufio.NewScanner(says), ""
+		for lines.Scan() && !strings.Contains(lines.Text(), " ended: ") { // it follows the run
+			said += lines.Text() + "\n"
 		}
-		if err := submit.Process.Kill(); err != nil {
+		harness.Eventually(t, patience, "the first to be wiped", func() bool { return plane.count() >= 40 })
+		if err := submit.Process.Signal(number); err != nil {
 			t.Fatal(err)
 		}
-		if err := submit.Wait(); err == nil {
-			t.Fatal("it was at its end before it was killed")
+		for lines.Scan() {
+			said += lines.Text() + "\n"
+		}
+		_ = submit.Wait() // its state tells
+		if status := submit.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != number {
+			t.Errorf("it ended with status %#x: %s", status, said)
+		}
+		if number == syscall.SIGINT && !regexp.MustCompile(`interrupted; the run goes on; 'batchreset run watch (\w{32})' follows it, 'run pause (\w{32})' stops it for now, 'run cancel (\w{32})'`).MatchString(said) {
+			t.Errorf("it says %s", said)
 		}
 		if _, err := os.Stat(result); err == nil {
 			t.Error("there is a result already")
 		}
 	}
-	last := command(t, environment, args...)
-	for id := range strings.FieldsSeq(last.Out) {
-		jobs[id] = true
-	}
-	if terminal.ExitCode(last.Err) != 2 || len(jobs) != (instances+31)/32 {
-		t.Errorf("%v, and %d jobs in all: %s", last.Err, len(jobs), last.Errs)
-	}
+	close(released)
+	command(t, s.environment, args...).OK(t)
 	rows, err := readRows(result)
 	if err != nil || len(rows) != instances {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
-	states := map[string]int{}
-	mu.Lock()
 	for n, row := range rows {
-		states[row["state"]]++
-		if row["instance_id"] != fmt.Sprintf("phone-%05d", n) || row["attempts"] != "1" || resets[row["instance_id"]] != 1 {
-			t.Errorf("row %d is %+v; the phone was reset %d times", n, row, resets[row["instance_id"]])
+		if row["instance_id"] != phonesList(instances)[n] || row["state"] != "succeeded" || row["attempts"] != "1" {
+			t.Errorf("row %d is %v", n, row)
 		}
 	}
-	mu.Unlock()
-	if states["succeeded"] != instances*99/100 || states["failed"] != instances/100 {
-		t.Errorf("states %v", states)
+	var list struct {
+		Runs []client.Run `json:"runs"`
 	}
-
-	again := filepath.Join(dir, "again.jsonl")
-	for n := range 2 { // the second time it goes on from the first
-		retried := command(t, environment, "retry", "--failed-from", result, "--result", again)
-		if terminal.ExitCode(retried.Err) != terminal.ExitSome || strings.Contains(retried.Errs, "already retried as job") != (n == 1) {
-			t.Errorf("%v: %s", retried.Err, retried.Errs)
+	out := command(t, s.environment, "run", "list", "--output", "json").OK(t).Out
+	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list.Runs) != 1 {
+		t.Errorf("%v, runs %s", err, out)
+	}
+	plane.mu.Lock()
+	defer plane.mu.Unlock()
+	for _, id := range phonesList(instances) {
+		if plane.wiped[id] != 1 {
+			t.Errorf("%s was wiped %d times", id, plane.wiped[id])
 		}
 	}
-	if rows, err = readRows(again); err != nil || len(rows) != instances/100 {
-		t.Fatalf("%d rows, %v", len(rows), err)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	for id, n := range resets {
-		if want := 1 + 2*strings.Count(id+"!", "99!"); n != want {
-			t.Errorf("%s was reset %d times, want %d", id, n, want)
-		}
-	}
-	worker.stop()
-	api.stop()
 }
 
 // readRows reads the rows of a result, by the names of the columns.

@@ -32,9 +32,9 @@ With --label, --instance, --since or --until (as for 'batchreset jobs') it cance
 job of your tenant that matches and has not ended. With --all it cancels every job that
 has not ended. It may miss a job that is submitted at the same time: give the command
 again until it finds none. 'batchreset retry JOB --state cancelled' opens a cancelled
-job again.`,
+job again. A run makes new jobs all the same: 'batchreset run cancel' ends it.`,
 		Example: `  batchreset cancel 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
-  batchreset cancel --label run_id=recall-7
+  batchreset cancel --label ticket=T-4711
   batchreset cancel --since 1h
   batchreset cancel --all`,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -35,7 +35,7 @@ are kept for some days after their job has finished.
 you do not know whether the batch was accepted. --since and --until are about the
 time at which a job was accepted.`,
 		Example: `  batchreset jobs
-  batchreset jobs --label run=nightly --since 2h
+  batchreset jobs --label ticket=T-4711 --since 2h
   batchreset jobs --state running --all
   batchreset jobs --instance phone-1 --limit 1 --output json`,
 		Args: terminal.NoArgs,

@@ -2,7 +2,6 @@ package call
 
 import (
 	"bufio"
-	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -18,16 +17,12 @@ import (
 	"batchreset/tasks"
 )
 
-// States of a row besides those of an item.
-const (
-	rowAccepted    = "accepted"     // and nobody could ask for more
-	rowRefused     = "refused"      // because of the instances of its request
-	rowUncertain   = "uncertain"    // no answer tells whether it was accepted
-	rowNotAccepted = "not_accepted" // never sent, or for a reason that is not the instances'
-)
+// rowAccepted is the state of a row of which no more is known than that it was accepted.
+const rowAccepted = "accepted"
 
-// rowStates are all states of rows, in the order in which they are told.
-var rowStates = append(terminal.Strings(tasks.ItemStates), rowAccepted, rowRefused, rowUncertain, rowNotAccepted)
+// rowStates are all states of rows, in the order in which they are told. The last ones are in
+// results of earlier versions alone.
+var rowStates = append(terminal.Strings(tasks.ItemStates), rowAccepted, "refused", "uncertain", "not_accepted")
 
 // resultRow says what became of one instance.
 type resultRow struct {
@@ -45,8 +40,14 @@ type resultRow struct {
 
 var resultColumns = []string{"instance_id", "job_id", "item_id", "state", "attempts", "error_code", "error_msg", "started_at", "finished_at", "evidence"}
 
-func rowOf(job string, it client.Item) resultRow {
-	return resultRow{it.InstanceID, job, it.ItemID, it.State, it.Attempts, it.Code, it.Message, it.StartedAt, it.FinishedAt, it.Evidence}
+// rowsOf are the rows of jobs.
+func rowsOf(jobs []client.Job) (rows []resultRow) {
+	for _, job := range jobs {
+		for _, it := range job.Items {
+			rows = append(rows, resultRow{it.InstanceID, job.ID, it.ItemID, it.State, it.Attempts, it.Code, it.Message, it.StartedAt, it.FinishedAt, it.Evidence})
+		}
+	}
+	return rows
 }
 
 func (r resultRow) cells() []string {
@@ -156,20 +157,4 @@ func writeRows(w io.Writer, rows eachRow, extension string) error {
 	err := rows(func(row resultRow) error { return table.Write(tasks.EscapeFormulas(row.cells())) })
 	table.Flush()
 	return errors.Join(err, table.Error(), buffered.Flush())
-}
-
-// asTheyAre reads the records of jobs that are not final once more, for as long as an
-// interrupted command may take. One that it does not get stays as it was.
-func asTheyAre(ctx context.Context, c *client.Client, jobs []client.Job) []client.Job {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace(ctx))
-	defer cancel()
-	latest := newTally(jobs)
-	var open []string
-	for _, job := range jobs {
-		if !job.Final() {
-			open = append(open, job.ID)
-		}
-	}
-	_, _ = c.Read(ctx, open, func(job client.Job) { latest.update(job) }) // the rest stays as it was
-	return latest.all(jobs)
 }

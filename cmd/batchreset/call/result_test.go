@@ -2,7 +2,6 @@ package call
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -30,16 +29,14 @@ func TestResult(t *testing.T) {
 	t.Run("has a row for each instance, in the order of the list", func(t *testing.T) {
 		s := newFakeService(t)
 		path := filepath.Join(t.TempDir(), "r.csv")
-		r := s.call(t, "submit", "phone-1", "failed-1", "foreign-1", "unknown-1", "--chunk", "1", "--parallel", "1", "--result", path)
+		r := s.call(t, "submit", "phone-1", "failed-1", "unknown-1", "--result", path)
 		if r.Code != 2 {
 			t.Errorf("exit code %d: %s", r.Code, r.Said)
 		}
-		item := func(n int) string { return fmt.Sprintf("%032x,%032x-0", n, n) }
 		want := "instance_id,job_id,item_id,state,attempts,error_code,error_msg,started_at,finished_at,evidence\n" +
-			"phone-1," + item(1) + ",succeeded,1,,,,,\n" +
-			"failed-1," + item(2) + ",failed,1,RESET.1007,\"no \x1b[31mluck\twith\nfailed-1\",,,\n" +
-			"foreign-1,,,refused,0,KOOPHONE.API.1001,no permission on instances: foreign-1,,,\n" +
-			"unknown-1," + item(3) + ",unknown,1,RESET.1007,\"no \x1b[31mluck\twith\nunknown-1\",,,\n"
+			"phone-1," + job1 + "," + job1 + "-0,succeeded,1,,,,,\n" +
+			"failed-1," + job1 + "," + job1 + "-1,failed,1,RESET.1007,\"no \x1b[31mluck\twith\nfailed-1\",,,\n" +
+			"unknown-1," + job1 + "," + job1 + "-2,unknown,1,RESET.1007,\"no \x1b[31mluck\twith\nunknown-1\",,,\n"
 		if got := read(t, path); got != want {
 			t.Errorf("got\n%swant\n%s", got, want)
 		}
@@ -77,26 +74,30 @@ func TestResult(t *testing.T) {
 			t.Errorf("got %s", got)
 		}
 	})
-	t.Run("has those that were not accepted", func(t *testing.T) {
+	t.Run("says what was accepted if there is no more to know", func(t *testing.T) {
 		s := newFakeService(t)
-		ctx, interrupt := terminaltest.Interruptible(t)
-		s.Submitting = func(_ http.ResponseWriter, _ *http.Request, n int) bool {
-			if n > 1 {
-				interrupt()
-				panic(http.ErrAbortHandler)
-			}
-			return false
-		}
+		s.Looking = func(http.ResponseWriter, *http.Request, int) bool { panic(http.ErrAbortHandler) }
 		path := filepath.Join(t.TempDir(), "r.csv")
-		r := s.callWith(ctx, nil, "submit", "phone-1", "phone-2", "phone-3", "--chunk", "1", "--parallel", "1", "--result", path)
-		got := read(t, path)
-		for _, want := range []string{"-0,succeeded,1", "\nphone-2,,,uncertain,0,,no answer from", "\nphone-3,,,not_accepted,0,,,,,\n"} {
-			if !strings.Contains(got, want) {
-				t.Errorf("%s lacks %s", got, want)
-			}
+		s.call(t, "submit", "phone-1", "--result", path, "--timeout", "300ms").Wants(t, terminal.ExitTimeout, job1+"\n", "is over; the jobs go on")
+		if got := read(t, path); !strings.HasSuffix(got, "\nphone-1,"+job1+","+job1+"-0,accepted,0,,,,,\n") {
+			t.Errorf("got %s", got)
 		}
-		if r.Code != terminaltest.ExitInterrupted {
-			t.Errorf("exit code %d", r.Code)
+	})
+	t.Run("of a run is written at its end alone", func(t *testing.T) {
+		s := newFakeService(t)
+		s.Looks = 1000
+		ctx, interrupt := terminaltest.Interruptible(t)
+		s.Submitting = func(http.ResponseWriter, *http.Request, int) bool { interrupt(); return false }
+		path := filepath.Join(t.TempDir(), "r.jsonl")
+		args := []string{"submit", "failed-1", "phone-2", "--run-id", "k", "--result", path}
+		s.callWith(ctx, nil, args...).Wants(t, terminaltest.ExitInterrupted, "", "the run goes on")
+		if _, err := os.Stat(path); err == nil {
+			t.Error("there is a result already")
+		}
+		s.Looks = 0
+		s.Submitting = nil
+		if r := s.call(t, args...); r.Code != terminal.ExitSome || strings.Count(read(t, path), "\n") != 2 {
+			t.Errorf("exit code %d, result %s", r.Code, read(t, path))
 		}
 	})
 	t.Run("of an earlier run stays where nothing was accepted", func(t *testing.T) {
@@ -109,8 +110,9 @@ func TestResult(t *testing.T) {
 		if err := os.WriteFile(path, []byte("before"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r := s.call(t, "submit", "phone-1", "--run-id", "a", "--result", path)
-		r.Wants(t, terminal.ExitRefused, "", "--result "+path+" is not written: nothing was accepted")
+		for _, args := range [][]string{nil, {"--run-id", "a"}} {
+			s.call(t, append([]string{"submit", "phone-1", "--result", path}, args...)...).Wants(t, terminal.ExitRefused, "", "RESET.0002")
+		}
 		if got := read(t, path); got != "before" {
 			t.Errorf("got %s", got)
 		}

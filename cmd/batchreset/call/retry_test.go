@@ -1,6 +1,8 @@
 package call
 
 import (
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,128 +25,62 @@ func TestRetryFailedFrom(t *testing.T) {
 		}
 		return path
 	}
-	rows := resultHead + "ok-1," + job1 + "," + job1 + "-0,succeeded,1,,,,\n" +
-		"failed-1," + job1 + "," + job1 + "-1,failed,1,CPS.0005,\"no,\nluck\",,\n" +
-		"unknown-1," + job1 + "," + job1 + "-2,unknown,1,,,,\n" +
-		"cancelled-1," + job1 + "," + job1 + "-3,cancelled,1,,,,\n" +
-		"failed-2," + job2 + "," + job2 + "-0,failed,1,,,,\n" +
+	// Jobs of another server.
+	other1, other2 := strings.Repeat("e", 31)+"1", strings.Repeat("e", 31)+"2"
+	rows := resultHead + "ok-1," + other1 + "," + other1 + "-0,succeeded,1,,,,\n" +
+		"failed-1," + other1 + "," + other1 + "-1,failed,1,CPS.0005,\"no,\nluck\",,\n" +
+		"unknown-1," + other1 + "," + other1 + "-2,unknown,1,,,,\n" +
+		"cancelled-1," + other1 + "," + other1 + "-3,cancelled,1,,,,\n" +
+		"failed-2," + other2 + "," + other2 + "-0,failed,1,,,,\n" +
 		"foreign-1,,,refused,0,RESET.0004,x,,\n"
-	service := func(t *testing.T) *fakeService {
-		t.Helper()
+	t.Run("submits the rows that failed, and no others", func(t *testing.T) {
 		s := newFakeService(t)
-		s.Add("ok-1", "failed-1", "unknown-1", "cancelled-1")
-		s.Add("failed-2")
-		return s
-	}
-	job3 := strings.Repeat("0", 31) + "3"
-	t.Run("submits the rows that failed, and no others, as a run of its own", func(t *testing.T) {
-		s := service(t)
-		s.call(t, "retry", "--failed-from", file(t, "r.csv", "\ufeff"+strings.ReplaceAll(rows, "\n", "\r\n"))).Wants(t, 0, job3+"\n",
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", "\ufeff"+strings.ReplaceAll(rows, "\n", "\r\n")), "--label", "site=lab", "--reason", "again").Wants(t, 0, job1+"\n",
 			"2 instances to reset again (left alone: 1 succeeded, 1 unknown, 1 cancelled, 1 refused)")
-		if got := s.Sent(); len(got) != 1 || !slices.Equal(got[0], []string{"failed-1", "failed-2"}) {
-			t.Errorf("sent %v", got)
-		}
+		sameJSON(t, s.Bodies[0], `{"instance_ids":["failed-1","failed-2"],"reason":"again","labels":{"site":"lab"}}`)
 	})
 	t.Run("and unknown ones if they are included", func(t *testing.T) {
-		s := service(t)
-		s.call(t, "retry", "--include-unknown", "--failed-from", file(t, "r.csv", rows)).Wants(t, 0, job3+"\n", "3 instances to reset again")
+		s := newFakeService(t)
+		s.call(t, "retry", "--include-unknown", "--failed-from", file(t, "r.csv", rows)).Wants(t, 0, job1+"\n", "3 instances to reset again")
 		if got := s.Sent()[0]; !slices.Equal(got, []string{"failed-1", "unknown-1", "failed-2"}) {
 			t.Errorf("sent %v", got)
 		}
 	})
-	t.Run("leaves alone what is no longer as the file says", func(t *testing.T) {
-		for name, changed := range map[string]string{
-			"it was tried again":       strings.Replace(rows, "-1,failed,1", "-1,failed,5", 1),
-			"it has succeeded since":   strings.Replace(rows, "succeeded", "failed", 1),
-			"its job is gone":          rows + "gone-1,," + strings.Repeat("f", 32) + "-0,failed,1,,,,\n",
-			"it is another instance":   strings.Replace(rows, "failed-1,", "phone-1,", 1),
-			"its job has no such item": strings.Replace(rows, job1+"-1,", job1+"-7,", 1),
-		} {
-			s := service(t)
-			r := s.call(t, "retry", "--failed-from", file(t, "r.csv", changed))
-			said := "1 instance left alone: the record is not what the file says"
-			if name == "it has succeeded since" {
-				said = "already retried as job " + job1 + ": 1 succeeded"
-			}
-			r.Says(t, said)
-			for _, id := range s.Sent()[0] {
-				if id != "failed-1" && id != "failed-2" {
-					t.Errorf("%s: sent %v", name, s.Sent())
-				}
-			}
-		}
+	t.Run("as a run if they are many, which it follows", func(t *testing.T) {
 		s := newFakeService(t)
-		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows)).Wants(t, terminal.ExitSome, "", "2 instances left alone", "2 instances not reset again")
-	})
-	job4 := strings.Repeat("0", 31) + "4"
-	t.Run("goes on, the second time, from what the first came to", func(t *testing.T) {
-		s := service(t)
-		path := file(t, "r.csv", rows)
-		result := filepath.Join(t.TempDir(), "again.csv")
-		s.call(t, "retry", "--failed-from", path, "--wait").Wants(t, terminal.ExitSome, job3+"\n", "2 instances in 1 job: 2 failed")
-		s.Mu.Lock()
-		s.Jobs[2].Items[0].State = "succeeded" // failed-1
-		s.Mu.Unlock()
-		s.KeepFinal = true
-		s.call(t, "retry", "--failed-from", path, "--result", result).Wants(t, terminal.ExitSome, job4+"\n",
-			"already retried as job "+job3+": 1 succeeded, 1 failed", "1 instance to reset again", "1 instance in 1 job: 1 failed")
-		if got := s.Sent(); len(got) != 2 || !slices.Equal(got[1], []string{"failed-2"}) || s.Keys[0] == s.Keys[1] {
-			t.Errorf("sent %v under %v", got, s.Keys)
+		many := resultHead
+		for n := range 33 {
+			many += fmt.Sprintf("phone-%d,%s,%s-%d,failed,1,,,,\n", n, other1, other1, n)
 		}
-		again, err := readResult(result)
-		if err != nil || len(again) != 2 || again[0].InstanceID != "failed-1" || again[0].State != "succeeded" || again[1].ItemID != job4+"-0" {
-			t.Errorf("%+v, %v", again, err)
+		path, result := file(t, "r.csv", many), filepath.Join(t.TempDir(), "again.jsonl")
+		r := s.call(t, "retry", "--failed-from", path)
+		if r.Says(t, "run "+run1+": 33 instances"); r.Code != 0 || len(s.Runs) != 1 || len(s.Jobs) != 0 {
+			t.Errorf("exit code %d, %d runs, %d jobs", r.Code, len(s.Runs), len(s.Jobs))
 		}
-	})
-	t.Run("resets nothing that a retry with unknown ones, or of some rows, has reset", func(t *testing.T) {
-		s := service(t)
-		s.KeepFinal = true
-		s.call(t, "retry", "--failed-from", file(t, "some.csv", strings.Replace(rows, "failed-2", "failed-9", 1)))
-		s.Mu.Lock()
-		s.Jobs[2].Advance(0)
-		s.Jobs[2].Items[0].State = "succeeded" // failed-1
-		s.Mu.Unlock()
-		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows), "--include-unknown")
-		if got := s.Sent(); len(got) != 2 || !slices.Equal(got[1], []string{"unknown-1", "failed-2"}) {
-			t.Errorf("sent %v", got)
+		s.call(t, "retry", "--failed-from", path, "--wait=false").Wants(t, 0, run1+"\n", "")
+		s.call(t, "retry", "--failed-from", path, "--result", result)
+		if again, err := readResult(result); err != nil || len(again) != 33 || len(s.Runs) != 1 {
+			t.Errorf("%d rows of %d runs, %v", len(again), len(s.Runs), err)
 		}
+		s.call(t, "retry", "--failed-from", path, "--max-failures", "3").Wants(t, terminal.ExitUsage, "", "--max-failures stops a job")
 	})
-	t.Run("knows of a retry in the same job", func(t *testing.T) {
-		s := service(t)
-		s.Mu.Lock()
-		s.Jobs[0].Advance(0)
-		s.Jobs[0].Items[1].Attempts = 3
-		s.Mu.Unlock()
-		s.KeepFinal = true
-		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows)).Says(t, "already retried as job "+job1+": 1 failed", "2 instances to reset again")
-	})
-	t.Run("follows what is under way, and sends it to nobody", func(t *testing.T) {
-		s := service(t)
-		path := file(t, "r.csv", rows)
-		s.call(t, "retry", "--failed-from", path)
-		s.Looks = 1
-		s.call(t, "retry", "--failed-from", path, "--wait").Wants(t, terminal.ExitSome, job3+"\n", "already retried as job "+job3+": 2 ", "2 instances in 1 job: 2 failed")
-		if got := s.Sent(); len(got) != 1 {
-			t.Errorf("sent %v", got)
-		}
-	})
-	t.Run("sends the rest, under the same keys, of a retry that broke off", func(t *testing.T) {
-		s := service(t)
+	t.Run("finds what the same file became, and resets nothing twice", func(t *testing.T) {
+		s := newFakeService(t)
 		s.KeepFinal = true
 		path := file(t, "r.csv", rows)
-		k := &keys{bodies: map[string]string{}, limit: 1}
-		s.Submitting = k.submitting(s)
-		s.call(t, "retry", "--failed-from", path, "--chunk", "1", "--parallel", "1").Says(t, "1 of 2 instances not accepted")
-		k.limit = 0
-		s.call(t, "retry", "--failed-from", path, "--chunk", "1", "--parallel", "1").Says(t, "2 instances to reset again")
-		if len(k.bodies) != 2 || len(s.Jobs) != 4 || s.Keys[2] != s.Keys[0] {
-			t.Errorf("%d jobs under the keys %v", len(s.Jobs), s.Keys)
+		for range 2 {
+			s.call(t, "retry", "--failed-from", path, "--wait").Wants(t, terminal.ExitSome, job1+"\n", "2 instances in 1 job: 2 failed")
 		}
+		if len(s.Jobs) != 1 {
+			t.Errorf("%d jobs under %v", len(s.Jobs), s.Keys)
+		}
+		s.call(t, "retry", "--failed-from", path, "--reason", "other").Wants(t, terminal.ExitRefused, "", "the file was retried with other options: give those again: RESET.0002")
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", strings.Replace(rows, "-0,failed,1", "-0,failed,2", 1))).Wants(t, 0, job2+"\n", "2 instances to reset again")
 	})
-	t.Run("is another run where another failure is the newest", func(t *testing.T) {
-		if a, b := retryID([]resultRow{{ItemID: "a", Attempts: 1}}), retryID([]resultRow{{ItemID: "a", Attempts: 2}}); a == b {
-			t.Error(a)
-		}
+	t.Run("says that the same file finds out what became of a lost answer", func(t *testing.T) {
+		s := newFakeService(t)
+		s.Submitting = func(http.ResponseWriter, *http.Request, int) bool { panic(http.ErrAbortHandler) }
+		s.call(t, "retry", "--failed-from", file(t, "r.csv", rows)).Wants(t, terminal.ExitAway, "", "or give the same command again: it finds")
 	})
 	t.Run("takes what submit --result writes, waits and writes a result of its own", func(t *testing.T) {
 		for _, extension := range []string{".csv", ".jsonl"} {
@@ -152,11 +88,25 @@ func TestRetryFailedFrom(t *testing.T) {
 			dir := t.TempDir()
 			first, second := filepath.Join(dir, "first"+extension), filepath.Join(dir, "second"+extension)
 			s.call(t, "submit", "phone-1", "failed-1", "failed-2", "--result", first)
+			s.Mu.Lock()
+			s.Jobs[0].ID = other1 // it is not there any more
+			s.Mu.Unlock()
 			r := s.call(t, "retry", "--failed-from", first, "--result", second)
 			r.Wants(t, 2, job2+"\n", "2 instances to reset again (left alone: 1 succeeded)", "2 instances in 1 job: 2 failed")
 			if again, err := readResult(second); err != nil || len(again) != 2 || again[0].ItemID != job2+"-0" {
 				t.Errorf("%v, %v", again, err)
 			}
+		}
+	})
+	t.Run("leaves to the records of this server what they are about", func(t *testing.T) {
+		s := newFakeService(t)
+		s.Add("ok-1", "failed-1")
+		s.Add("failed-2")
+		s.Jobs[1].RunID = run1
+		path := file(t, "r.csv", strings.NewReplacer(other1, job1, other2, job2).Replace(rows))
+		s.call(t, "retry", "--failed-from", path).Wants(t, terminal.ExitUsage, "", "this server has the records of these instances", "use 'batchreset run retry "+run1+"' and 'batchreset retry "+job1+"'")
+		if len(s.Sent()) != 0 {
+			t.Errorf("sent %v", s.Sent())
 		}
 	})
 	t.Run("has nothing to do where nothing failed", func(t *testing.T) {
@@ -175,7 +125,7 @@ func TestRetryFailedFrom(t *testing.T) {
 			}
 		}
 		r := s.call(t, "retry", "--failed-from", file(t, "r.csv", writtenHead), "-o", "json")
-		sameJSON(t, r.Out, `{"errors":[],"failed":[],"jobs":[],"not_sent":[]}`)
+		sameJSON(t, r.Out, `{"errors":[],"jobs":[]}`)
 	})
 	t.Run("writes the result all the same", func(t *testing.T) {
 		for name, want := range map[string]string{"again.csv": writtenHead, "again.jsonl": ""} {
@@ -189,16 +139,6 @@ func TestRetryFailedFrom(t *testing.T) {
 		}
 		s := newFakeService(t)
 		s.call(t, "retry", "--failed-from", file(t, "r.csv", writtenHead), "--result", "-").Wants(t, 0, writtenHead)
-		s = service(t)
-		s.Jobs[0].Advance(0)
-		s.Jobs[0].Items[1].State = "succeeded"
-		s.KeepFinal = true
-		result := filepath.Join(t.TempDir(), "r.csv")
-		s.call(t, "retry", "--failed-from", file(t, "r.csv", strings.Replace(rows, "failed-2", "foreign-2", 1)), "--result", result).
-			Wants(t, terminal.ExitSome, "", "already retried as job "+job1+": 1 succeeded", "1 instance left alone", "1 instance not reset again")
-		if again, err := readResult(result); err != nil || len(again) != 2 || again[0].State != "succeeded" {
-			t.Errorf("%+v, %v", again, err)
-		}
 	})
 
 	s := newFakeService(t)

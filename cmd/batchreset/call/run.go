@@ -64,7 +64,7 @@ func newRunListCommand(std *terminal.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List your runs, newest first",
-		Long: `Lists the runs of your tenant, newest first. Look here when a 'run submit' broke off
+		Long: `Lists the runs of your tenant, newest first. Look here when a submit broke off
 and you do not know whether the run was made. --since and --until are about the time at
 which a run was made.`,
 		Example: `  batchreset run list

@@ -26,7 +26,7 @@ func TestRunSubmit(t *testing.T) {
 		file := terminaltest.File(t, "phone-2\nphone-3\nphone-1\n")
 		s.call(t, "run", "submit", "phone-1", "--file", file, "--name", "recall 7", "--canary", "1", "--soak", "90s", "--growth", "1.5",
 			"--max-parallel", "64", "--max-failures", "2%", "--not-before", "2099-01-02T15:04:05Z", "--reason", "r", "--label", "a=b",
-			"--idempotency-key", "k").Wants(t, 0, run1+"\n", "1 repeated ID folded")
+			"--run-id", "k").Wants(t, 0, run1+"\n", "1 repeated ID folded")
 		sameJSON(t, s.Bodies[0], `{"instance_ids":["phone-1","phone-2","phone-3"],"name":"recall 7","canary":1,"soak":"1m30s","growth":1.5,
 			"max_parallel":64,"max_failures":"2%","not_before":"2099-01-02T15:04:05Z","reason":"r","labels":{"a":"b"}}`)
 		if s.Keys[0] != `"k"` {
@@ -58,12 +58,12 @@ func TestRunSubmit(t *testing.T) {
 		{"a percentage above 100", "a --max-failures 101%", `--max-failures must be a whole number or a percentage from "0%" to "100%"`},
 		{"nothing in parallel", "a --max-parallel 0", "--max-parallel must be from 1"},
 		{"a start in the past", "a --not-before -10m", "--not-before is in the past"},
-		{"a start by the clock under a key", "a --not-before 10m --idempotency-key k", "--not-before must be a time and not"},
+		{"a start by the clock under a key", "a --not-before 10m --run-id k", "--not-before must be a time and not"},
 		{"a label without a name", "a --label =x", "--label has a label without a name"},
 		{"a long name", "a --name " + strings.Repeat("x", 129), "--name is 129 characters long"},
 		{"a dry run that waits", "a --dry-run --wait", "--dry-run does not go together with --wait"},
 		{"a result of another form", "a --result x.txt", "--result must be a file called"},
-		{"a generation", "--file " + fleet, "has the column generation, which a run cannot look at yet"},
+		{"a generation", "--file " + fleet, "the list has the column generation, which a run cannot look at yet"},
 	} {
 		t.Run("refuses "+row.name, func(t *testing.T) {
 			s := newFakeService(t)
@@ -83,8 +83,8 @@ func TestRunSubmit(t *testing.T) {
 			calltest.AnswerError(w, 500, "KOOPHONE.API.9999", "internal error")
 			return true
 		}
-		r := s.call(t, "run", "submit", "a", "--idempotency-key", "k", "--not-before", "2099-01-02T15:04:05Z")
-		r.Wants(t, terminal.ExitAway, "", "give the same command with --idempotency-key k --not-before 2099-01-02T15:04:05Z")
+		r := s.call(t, "run", "submit", "a", "--run-id", "k", "--not-before", "2099-01-02T15:04:05Z")
+		r.Wants(t, terminal.ExitAway, "", "give the same command with --run-id k --not-before 2099-01-02T15:04:05Z: it finds what was accepted")
 	})
 	t.Run("tries out", func(t *testing.T) {
 		s := newFakeService(t)
@@ -116,14 +116,14 @@ func TestRunSubmit(t *testing.T) {
 func TestRunWatch(t *testing.T) {
 	s := newFakeService(t)
 	s.Looks = 2
-	s.AddRunOf("phone-1", "phone-2")
+	s.AddRun("phone-1", "phone-2")
 	r := s.call(t, "run", "watch", run1)
 	r.Wants(t, 0, r.Out, "run "+run1+": running (wave 1)\n")
 	if !strings.Contains(r.Out, "2: 2 succeeded") || !strings.Contains(r.Said, "2 of 2 ended: 2 succeeded") {
 		t.Errorf("%s\n%s", r.Out, r.Said)
 	}
 	s.call(t, "run", "watch", run2).Wants(t, terminal.ExitRefused, "", "RESET.0001: there is no such run")
-	s.AddRunOf("phone-1").State = tasks.RunPaused
+	s.AddRun("phone-1").State = tasks.RunPaused
 	s.call(t, "run", "watch", run2, "--timeout", "300ms").Wants(t, terminal.ExitTimeout, "", "it waits for somebody: 'batchreset run show "+run2+"' tells why")
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
@@ -135,7 +135,7 @@ func TestRunWatch(t *testing.T) {
 func TestRunBrakes(t *testing.T) {
 	s := newFakeService(t)
 	s.Looks = 9
-	s.AddRunOf("phone-1")
+	s.AddRun("phone-1")
 	state := func(want string, args ...string) {
 		t.Helper()
 		if r := s.call(t, append([]string{"run"}, args...)...); r.Code != 0 || !strings.Contains(r.Out, "State       "+want) {
@@ -162,8 +162,8 @@ func TestRunBrakes(t *testing.T) {
 func TestRunListAndResults(t *testing.T) {
 	s := newFakeService(t)
 	s.call(t, "run", "list").Wants(t, 0, "", "no runs")
-	s.AddRunOf("phone-1").Labels = map[string]string{"a": "b"}
-	s.AddRunOf("failed-2", "phone-3").Name = "recall \x1b[31m"
+	s.AddRun("phone-1").Labels = map[string]string{"a": "b"}
+	s.AddRun("failed-2", "phone-3").Name = "recall \x1b[31m"
 	if r := s.call(t, "run", "list"); !strings.Contains(r.Out, run2+`  recall [U+001B][31m`) || strings.Index(r.Out, run2) > strings.Index(r.Out, run1) {
 		t.Errorf("list %s", r.Out)
 	}

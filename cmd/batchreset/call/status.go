@@ -53,17 +53,7 @@ table have a row for each instance, as 'submit --result' has.`,
 func itemsOf(jobs []client.Job) terminal.View {
 	return terminal.View{
 		Document: map[string]any{"jobs": records(jobs)},
-		Columns:  resultColumns,
-		Rows: func(add func(any) error) error {
-			for _, job := range jobs {
-				for _, it := range job.Items {
-					if err := add(rowOf(job.ID, it)); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		},
+		Rows:     terminal.Each(rowsOf(jobs)), Columns: resultColumns,
 	}
 }
 

@@ -4,149 +4,147 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
-	"batchreset/api/client"
 	"batchreset/cmd/batchreset/terminal"
-	"batchreset/tasks"
 )
 
 const submitHelp = `Asks the service to reset instances, named as arguments or in a file with one ID
 per line; blank lines and lines that begin with # are skipped. The file can also be a
 CSV with the column instance_id, or a .jsonl, in the form of 'fleet import' or of --result:
 then every instance in it is reset, whatever the other columns say. An ID that is named
-twice is reset once. The whole list is read and checked before anything is sent.
+twice is reset once. The whole list is read and checked before anything is sent. The
+service takes the whole list or nothing: if one instance is not yours, or is protected,
+nothing is reset.
 
 On a terminal it asks before it resets more than one instance, unless there is --yes.
 
-One request takes up to --chunk instances, so a long list becomes several jobs. The
-job IDs are printed to standard output, one per line, as soon as they are known;
-everything else goes to standard error. If the server answers 429 the command waits. If
-the server cannot be reached in the middle, it waits for a minute.
+Up to 32 instances become one job. Its ID is printed to standard output, and with --wait the
+command follows it to its end.
 
-A run of several requests has an ID, which is printed when it begins and is kept in the
-jobs as the label run_id. If the run is interrupted, for whatever reason, give the same
-command again with --run-id: it finds what was accepted, does not reset it again, and
-sends the rest. Another list, or other options, are refused under the same ID. This holds
-for as long as the service keeps the records of the jobs (7 days, unless it was told
-otherwise).
+More than 32 become a run: the service resets them as one thing, job by job, and nothing of
+that depends on this machine. The command follows the run to its end; with --wait=false it
+prints the ID of the run and ends. Ctrl-C and --timeout leave the run running, and the
+command says how to watch, pause and cancel it. How careful a run is, with a canary, waves
+and a budget of failures, is for 'batchreset run submit' to say.
 
-If a request is refused because of its instances (not yours, protected), all of its
-instances are listed and the other requests go on. Given again under the same run ID,
-the command tries them once more. After any other failure nothing more is sent.
+With --run-id the instances become a run whatever their number, and the command is safe to
+repeat: if it was interrupted, or no answer came, the same command finds the run and
+follows it. Another list, or other options, are refused under the same ID. This holds for
+as long as the service keeps the record of the run (7 days after its end, unless it was
+told otherwise).
 
 With --result there is a row for each instance at the end, written as a whole:
 instance_id, job_id, item_id, state, attempts, error_code, error_msg, started_at,
-finished_at, evidence. The state is that of the item, or: refused (because of the
-instances of its request), not_accepted (never sent, or error_code says why not),
-uncertain (no answer tells whether it was accepted), accepted (and no more is known).
-Ctrl-C writes what is known until then, and so does --timeout. In a CSV an apostrophe
-keeps a spreadsheet from taking a cell for a formula.
+finished_at, evidence. The state is that of the item; accepted, if no more is known. If a
+job is interrupted by Ctrl-C or --timeout, what is known until then is written; a run goes on,
+and 'batchreset run watch --result' writes it at its end. In a CSV an apostrophe keeps a
+spreadsheet from taking a cell for a formula.
 
 A file with the column generation, such as 'batchreset fleet list --output csv' prints, is
 meant for the users that the instances have now: an instance that is assigned to another
-one before its reset begins is not reset, and ends as failed (RESET.1006).
+one before its reset begins is not reset, and ends as failed (RESET.1006). A run cannot look
+at generations yet: such a list may have up to 32 instances.
+
+--max-failures is about a job, too: a run has a budget instead.
 
 With --dry-run nothing is reset: each instance is listed with would_reset, unknown
 (not registered, or another tenant's), reassigned (it has another generation than the
-file says), protected, or busy (it would wait for the reset that is under way). Exit code 0 then means that none would be refused, 2 that
-some would.
+file says), protected, or busy (it would wait for the reset that is under way). Exit code 0
+then means that each would be reset, 2 that some would not.
 
 ` + exitCodes + `
-Without --wait, 0 means that every instance was accepted.`
+Of a job without --wait, or a run with --wait=false, 0 means that it was accepted.`
 
-const submitExamples = `  batchreset submit phone-1 phone-2
-  batchreset submit --file phones.txt --wait
+const submitExamples = `  batchreset submit phone-1 phone-2 --wait
+  batchreset submit --file phones.txt
   batchreset submit --file phones.txt --run-id recall-7 --result recall-7.csv
   batchreset submit --file phones.txt --dry-run
   batchreset submit --file phones.txt --not-before 10m --reason 'recall 7' --label site=lab
-  batchreset submit --file fleet.csv --yes --wait --timeout 2h
-  grep ^lab- phones.txt | batchreset submit --file - | xargs batchreset watch`
+  batchreset submit --file fleet.csv --yes --timeout 2h
+  grep ^lab- phones.txt | batchreset submit --file - --wait`
 
-// submitCommand is a command line of submit.
+// submitCommand is a command line of submit or run submit.
 type submitCommand struct {
-	std     *terminal.Streams
-	flags   callerFlags
-	options batchOptions
-	file    string
-	runID   string
-	dryRun  bool
+	submission
+	flags callerFlags
+	file  string
 }
 
 func newSubmitCommand(std *terminal.Streams) *cobra.Command {
-	c := submitCommand{std: std}
+	c := submitCommand{submission: submission{followsRuns: true}}
 	cmd := &cobra.Command{
 		Use:     "submit [ID…]",
 		Short:   "Reset instances, which destroys the data on them",
 		Long:    submitHelp,
 		Example: submitExamples,
-		RunE:    c.run,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.isRun = c.request.IdempotencyKey != ""
+			if err := c.read(args); err != nil {
+				return err
+			}
+			return c.run(cmd.Context())
+		},
 	}
-	c.flags.define(cmd.Flags(), std)
-	c.options.define(cmd.Flags())
-	cmd.Flags().StringToStringVarP(&c.options.labels, "label", "l", nil, "`name=value` that is kept in the record; may be repeated")
-	cmd.Flags().BoolVarP(&c.options.yes, "yes", "y", false, "do not ask")
-	cmd.Flags().StringVarP(&c.file, "file", "f", "", "`file` with one instance ID per line, or a CSV with the column instance_id; - is standard input")
-	cmd.Flags().StringVar(&c.runID, "run-id", "", "`ID` that makes this command safe to repeat: 1 to 240 of A-Z a-z 0-9 . _ : ~ + - (default: a new one)")
-	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "only say what would become of each instance")
-	terminal.Yields(cmd.Flags(), "output", "result=-")
-	terminal.Yields(cmd.Flags(), "file", terminal.Arguments)
-	terminal.Yields(cmd.Flags(), "wait", "dry-run") // and not the other way round: a dry run stays one
-	terminal.Yields(cmd.Flags(), "result", "dry-run")
+	c.define(cmd.Flags(), std)
+	cmd.Flags().IntVar(&c.maxFailures, "max-failures", 0, "stop the rest of a job once so many of its instances failed; 0 = never")
 	return cmd
 }
 
-func (c *submitCommand) run(cmd *cobra.Command, args []string) error {
-	batch, err := c.options.read(c.runID, time.Now())
-	if err != nil {
+func (c *submitCommand) define(flags *pflag.FlagSet, std *terminal.Streams) {
+	c.std, c.output, c.keyFlag = std, &c.flags.output, "--run-id"
+	c.flags.define(flags, std)
+	c.submission.define(flags)
+	flags.StringVarP(&c.file, "file", "f", "", "`file` with one instance ID per line, or a CSV with the column instance_id; - is standard input")
+	flags.StringToStringVarP(&c.request.Labels, "label", "l", nil, "`name=value` that is kept in the record; may be repeated")
+	flags.StringVar(&c.request.IdempotencyKey, "run-id", "", "`ID` of your own that makes this command safe to repeat: the run's idempotency key, 1 to 255 printable characters (default: a new one)")
+	flags.BoolVar(&c.dryRun, "dry-run", false, "only say what would become of each instance")
+	terminal.Yields(flags, "output", "result=-")
+	terminal.Yields(flags, "file", terminal.Arguments)
+	terminal.Yields(flags, "wait", "dry-run") // and not the other way round: a dry run stays one
+	terminal.Yields(flags, "result", "dry-run")
+}
+
+// read checks the flags, and reads and checks the list.
+func (c *submitCommand) read(args []string) error {
+	if c.dryRun && (c.wait || c.resultPath != "") {
+		return errors.New("--dry-run does not go together with --wait or --result: a dry run makes nothing to wait for")
+	}
+	if err := checkRunID(c.request.IdempotencyKey); err != nil {
 		return err
 	}
-	if c.dryRun && (c.options.wait || c.options.result != "") {
-		return errors.New("--dry-run does not go together with --wait or --result: a dry run has no job")
-	}
-	result, err := newResultFile(c.options.result, c.file, c.flags.output)
-	if err != nil {
+	if err := c.check(c.file, time.Now()); err != nil {
 		return err
 	}
 	list, err := readInstances(args, c.file, c.std.In)
 	if err != nil {
 		return err
 	}
-	instances := list.ids
-	batch.Generation = list.generations
-	notices := &notices{w: c.std.Err}
-	service, err := c.flags.connect(notices)
+	if list.repeats > 0 {
+		fmt.Fprintf(c.notices, "%s folded: each instance is reset once\n", terminal.Plural(list.repeats, "repeated ID"))
+	}
+	return c.take(list.ids, list.generations)
+}
+
+// checkRunID checks what the service takes as an idempotency key.
+func checkRunID(id string) error {
+	const atMost = 255
+	if len(id) > atMost || strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return fmt.Errorf("--run-id must be 1 to %d printable ASCII characters, not %.80q", atMost, id)
+	}
+	return nil
+}
+
+// run does what the command line says.
+func (c *submitCommand) run(ctx context.Context) error {
+	service, err := c.flags.connect(c.notices)
 	if err != nil {
 		return err
 	}
 	defer service.Close()
-	if list.repeats > 0 {
-		fmt.Fprintf(notices, "%s folded: each instance is reset once\n", terminal.Plural(list.repeats, "repeated ID"))
-	}
-	if c.dryRun {
-		return tryOut(cmd.Context(), c.std.Out, service, chunks(batch, instances, c.options.chunk), c.flags.output)
-	}
-	if len(instances) > 1 && !c.options.yes && terminal.IsTerminal(c.std.In) {
-		if err := askFirst(cmd.Context(), c.std, service, instances); err != nil {
-			return err
-		}
-	}
-	s := submission{
-		runID: c.runID, instances: instances, result: result, wait: c.options.wait,
-		output: c.flags.output, out: c.std.Out, notices: notices,
-	}
-	return s.run(cmd.Context(), service, batch, c.options)
-}
-
-// askFirst has a person look once more at what is about to be destroyed, and whose it is. It
-// fails unless the answer is yes.
-func askFirst(ctx context.Context, std *terminal.Streams, c *client.Client, instances []string) error {
-	who, err := c.WhoAmI(ctx)
-	if err != nil {
-		return err
-	}
-	return terminal.Confirm(ctx, std, fmt.Sprintf("%s: %s\nserver %s, tenant %s\nThis destroys the data on them. Go on?",
-		terminal.Plural(len(instances), "instance"), terminal.SomeIDs(instances), c.Server(), tasks.Visible(who.Tenant)))
+	return c.submit(ctx, service)
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -27,7 +26,7 @@ func phones(n int) []string {
 func TestSubmit(t *testing.T) {
 	t.Run("prints the job ID alone on standard output", func(t *testing.T) {
 		s := newFakeService(t)
-		s.call(t, "submit", "phone-1", "phone-2").Wants(t, 0, job1+"\n", "2 instances accepted in 1 job", "batchreset watch")
+		s.call(t, "submit", "phone-1", "phone-2").Wants(t, 0, job1+"\n", "2 instances accepted; 'batchreset watch "+job1+"' follows the job")
 	})
 	t.Run("says why, for what and when", func(t *testing.T) {
 		s := newFakeService(t)
@@ -45,7 +44,7 @@ func TestSubmit(t *testing.T) {
 		if ahead := time.Until(body.NotBefore); ahead > 2*time.Hour || ahead < 119*time.Minute {
 			t.Errorf("begins in %s", ahead)
 		}
-		if body.Reason != "recall <7>" || body.Labels["site"] != "lab" || body.Labels["ticket"] != "T 1" || body.MaxFailures != 1 {
+		if body.Reason != "recall <7>" || body.Labels["site"] != "lab" || body.Labels["ticket"] != "T 1" || body.MaxFailures != 3 {
 			t.Errorf("sent %s", s.Bodies[0])
 		}
 	})
@@ -59,6 +58,7 @@ func TestSubmit(t *testing.T) {
 			"--reason is 257 characters long":        {"--reason", strings.Repeat("ü", 257)},
 			"--label has a label without a name":     {"--label", "=x"},
 			"--dry-run does not go together with":    {"--dry-run", "--wait"},
+			"--max-failures must not be negative":    {"--max-failures", "-1"},
 		} {
 			r := s.call(t, append([]string{"submit", "phone-1"}, args...)...)
 			if r.Says(t, want); r.Code != terminal.ExitUsage {
@@ -106,29 +106,8 @@ func TestSubmit(t *testing.T) {
 	t.Run("prints one JSON document", func(t *testing.T) {
 		s := newFakeService(t)
 		r := s.call(t, "submit", "phone-1", "--output", "json")
-		sameJSON(t, r.Out, `{"errors":[],"failed":[],"jobs":[{"job_id":"`+job1+`","items":[{"item_id":"`+job1+`-0","instance_id":"phone-1"}]}],"not_sent":[]}`)
+		sameJSON(t, r.Out, `{"errors":[],"jobs":[{"job_id":"`+job1+`","items":[{"item_id":"`+job1+`-0","instance_id":"phone-1"}]}]}`)
 		r.Wants(t, 0, r.Out)
-	})
-	t.Run("sends a long list as several requests, each instance once", func(t *testing.T) {
-		s := newFakeService(t)
-		ids := phones(70)
-		r := s.callWith(t.Context(), strings.NewReader(strings.Join(ids, "\n")), "submit", "--file", "-")
-		var sizes []int
-		var sent []string
-		for _, batch := range s.Sent() {
-			sizes = append(sizes, len(batch))
-			sent = append(sent, batch...)
-		}
-		slices.Sort(sizes)
-		slices.Sort(sent)
-		slices.Sort(ids)
-		if !slices.Equal(sizes, []int{6, 32, 32}) || !slices.Equal(sent, ids) {
-			t.Errorf("sent %v", s.Sent())
-		}
-		r.Says(t, "70 instances accepted in 3 jobs")
-		if lines := strings.Fields(r.Out); r.Code != 0 || len(lines) != 3 {
-			t.Errorf("exit code %d, output %q", r.Code, r.Out)
-		}
 	})
 	t.Run("reads arguments and a file together, without comments, blanks and repeats", func(t *testing.T) {
 		s := newFakeService(t)
@@ -136,36 +115,6 @@ func TestSubmit(t *testing.T) {
 		s.call(t, "submit", "phone-1", "phone-1", "--file", file).Wants(t, 0, job1+"\n", "3 repeated IDs folded")
 		if got := s.Sent()[0]; !slices.Equal(got, []string{"phone-1", "phone-2", "phone-3"}) {
 			t.Errorf("sent %q", got)
-		}
-	})
-	t.Run("has no more requests under way than allowed, and as many", func(t *testing.T) {
-		s := newFakeService(t)
-		const bound = 3
-		var mu sync.Mutex
-		underWay, most := 0, 0
-		full := make(chan struct{})
-		s.Submitting = func(_ http.ResponseWriter, _ *http.Request, n int) bool {
-			if n == 1 { // goes alone
-				return false
-			}
-			mu.Lock()
-			if underWay++; underWay == bound && most < bound {
-				close(full)
-			}
-			most = max(most, underWay)
-			mu.Unlock()
-			select {
-			case <-full:
-			case <-time.After(10 * time.Second):
-			}
-			mu.Lock()
-			underWay--
-			mu.Unlock()
-			return false
-		}
-		r := s.callWith(t.Context(), strings.NewReader(strings.Join(phones(24), "\n")), "submit", "--file", "-", "--chunk", "2", "--parallel", "3")
-		if r.Code != 0 || len(s.Sent()) != 12 || most != bound {
-			t.Errorf("exit code %d, %d requests, at most %d at a time", r.Code, len(s.Sent()), most)
 		}
 	})
 	t.Run("fails when the job IDs cannot be printed", func(t *testing.T) {
@@ -211,9 +160,6 @@ func TestSubmitRefuses(t *testing.T) {
 		{"a run ID of a variable that is not set", []string{"phone-1", "--run-id", ""}, []string{"\"--run-id\" flag: it is empty"}},
 		{"a file without a name", []string{"phone-1", "--file", ""}, []string{"--file\" flag: it is empty"}},
 		{"empty standard input", []string{"--file", "-"}, []string{"--file - names no instance"}},
-		{"a chunk of none", []string{"phone-1", "--chunk", "0"}, []string{"--chunk must be from 1 to 100, not 0"}},
-		{"too large a chunk", []string{"phone-1", "--chunk", "101"}, []string{"--chunk must be from 1 to 100, not 101"}},
-		{"no request at a time", []string{"phone-1", "--parallel", "0"}, []string{"--parallel must be from 1 to 32, not 0"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s.call(t, append([]string{"submit"}, row.args...)...).Wants(t, terminal.ExitUsage, "", row.want...)

@@ -42,8 +42,8 @@ watching, not the jobs.
 
 ` + exitCodes,
 		Example: `  batchreset watch 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
-  batchreset submit --file phones.txt | xargs batchreset watch
-  batchreset watch --label run_id=recall-7`,
+  batchreset submit phone-1 phone-2 | xargs batchreset watch
+  batchreset watch --label ticket=T-4711`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := filter.checkArgs(cmd, args, all); err != nil {
 				return err

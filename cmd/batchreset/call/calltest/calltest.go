@@ -40,9 +40,16 @@ type Service struct {
 	batches [][]string
 	Bodies  []string // of the batches and runs, and of what was done to runs
 	Keys    []string
-	seen    int // looks at jobs and lists
+	keyed   map[string]keyed // what was accepted, by path and key
+	seen    int              // looks at jobs and lists
 	signer  *proof.Signer
 	Retries []string // their bodies
+}
+
+// keyed is a request that was accepted, and what it is answered by when it comes again.
+type keyed struct {
+	body   string
+	answer func() any
 }
 
 // Job is a job of the service.
@@ -54,7 +61,7 @@ type Job struct {
 // NewService starts a service without jobs. The test ends it.
 func NewService(t *testing.T) *Service {
 	t.Helper()
-	s := &Service{signer: NewSigner(t)}
+	s := &Service{signer: NewSigner(t), keyed: map[string]keyed{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/instances/batch-reset", s.submit)
 	mux.HandleFunc("GET /v1/jobs/{job}", s.job)
@@ -118,6 +125,9 @@ func (s *Service) submit(w http.ResponseWriter, r *http.Request) {
 	if s.Submitting != nil && s.Submitting(w, r, n) {
 		return
 	}
+	if s.replayed(w, r, raw) {
+		return
+	}
 	for _, id := range body.InstanceIDs {
 		switch {
 		case strings.HasPrefix(id, "foreign-"):
@@ -133,7 +143,31 @@ func (s *Service) submit(w http.ResponseWriter, r *http.Request) {
 	for _, it := range job.Items {
 		cmdJobs = append(cmdJobs, map[string]string{"instance_id": it.InstanceID, "job_id": it.ID})
 	}
-	AnswerOK(w, map[string]any{"task_id": job.ID, "cmd_jobs": cmdJobs})
+	answer := map[string]any{"task_id": job.ID, "cmd_jobs": cmdJobs}
+	s.keep(r, raw, func() any { return answer })
+	AnswerOK(w, answer)
+}
+
+// replayed answers a request whose key was used before.
+func (s *Service) replayed(w http.ResponseWriter, r *http.Request, body []byte) bool {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	before, used := s.keyed[r.URL.Path+r.Header.Get("Idempotency-Key")]
+	switch {
+	case !used:
+		return false
+	case before.body != string(body):
+		AnswerError(w, 422, "RESET.0002", "Idempotency-Key was used for another request")
+	default:
+		AnswerOK(w, before.answer())
+	}
+	return true
+}
+
+func (s *Service) keep(r *http.Request, body []byte, answer func() any) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.keyed[r.URL.Path+r.Header.Get("Idempotency-Key")] = keyed{string(body), answer}
 }
 
 // Add makes a job as if it had been submitted.
@@ -364,12 +398,12 @@ func (s *Service) Requests() int {
 	return len(s.batches) + s.seen
 }
 
-// AddRun adds three jobs of the run 7, of which the first has failures and the third has not
-// ended, and one of another run with failures.
-func (s *Service) AddRun() {
+// AddLabelled adds three jobs of the site 7, of which the first has failures and the third has not
+// ended, and one of another site with failures.
+func (s *Service) AddLabelled() {
 	for n, instances := range [][]string{{"failed-1", "phone-2"}, {"phone-3"}, {"phone-4"}, {"failed-5"}} {
 		s.Add(instances...)
-		s.Jobs[n].Labels = map[string]string{"run": map[bool]string{true: "7", false: "8"}[n < 3]}
+		s.Jobs[n].Labels = map[string]string{"site": map[bool]string{true: "7", false: "8"}[n < 3]}
 		if n != 2 {
 			s.Jobs[n].Advance(0)
 		}

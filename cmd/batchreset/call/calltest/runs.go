@@ -125,19 +125,23 @@ func (s *Service) submitRun(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	if s.replayed(w, r, raw) {
+		return
+	}
 	if slices.ContainsFunc(body.InstanceIDs, foreign) {
 		AnswerError(w, 400, "KOOPHONE.API.1001", "no permission on instances: 1: foreign-1")
 		return
 	}
-	run := s.AddRunOf(body.InstanceIDs...)
+	run := s.AddRun(body.InstanceIDs...)
+	s.keep(r, raw, func() any { return run.Run })
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	run.Name, run.Labels = body.Name, body.Labels
 	AnswerOK(w, run.Run)
 }
 
-// AddRunOf makes a run as if it had been submitted.
-func (s *Service) AddRunOf(instances ...string) *Run {
+// AddRun makes a run as if it had been submitted.
+func (s *Service) AddRun(instances ...string) *Run {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	at := tasks.Time{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
