@@ -94,8 +94,9 @@ func TestResult(t *testing.T) {
 		if _, err := os.Stat(path); err == nil {
 			t.Error("there is a result already")
 		}
+		s.Mu.Lock()
 		s.Looks = 0
-		s.Submitting = nil
+		s.Mu.Unlock()
 		if r := s.call(t, args...); r.Code != terminal.ExitSome || strings.Count(read(t, path), "\n") != 2 {
 			t.Errorf("exit code %d, result %s", r.Code, read(t, path))
 		}

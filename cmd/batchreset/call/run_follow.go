@@ -80,8 +80,8 @@ func (f runFollower) follow(ctx context.Context, id string) error {
 	case err != nil:
 		return err
 	}
-	if err := f.result.writeEach(f.out, runRows(ctx, f.service, id, nil)); err != nil {
-		return err
+	if err := f.result.writeEach(f.out, runRows(ctx, f.service, id)); err != nil {
+		return fmt.Errorf("%w; the run has ended: 'batchreset run results %s' has its rows", err, id)
 	}
 	if !f.result.onOutput() {
 		v := runView(run)
@@ -208,9 +208,9 @@ func showResults(out io.Writer, output terminal.Output, results iter.Seq2[client
 }
 
 // runRows are the rows of a run's results, as they come.
-func runRows(ctx context.Context, c *client.Client, id string, states []string) eachRow {
+func runRows(ctx context.Context, c *client.Client, id string) eachRow {
 	return func(add func(resultRow) error) error {
-		for row, err := range c.Runs().Results(ctx, id, states...) {
+		for row, err := range c.Runs().Results(ctx, id) {
 			if err != nil {
 				return err
 			}

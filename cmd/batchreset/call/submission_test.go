@@ -3,6 +3,7 @@ package call
 import (
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"batchreset/cmd/batchreset/call/calltest"
@@ -189,7 +190,9 @@ func TestASubmitCanBeRepeated(t *testing.T) {
 			s.Submitting = func(http.ResponseWriter, *http.Request, int) bool { interrupt(); return false }
 			r := s.callWith(ctx, strings.NewReader(list), "submit", "--file", "-", "--run-id", "recall-7")
 			r.Wants(t, terminaltest.ExitInterrupted, "", "the run goes on")
-			s.Looks, s.Submitting = 0, nil
+			s.Mu.Lock()
+			s.Looks = 0
+			s.Mu.Unlock()
 			if r := submit(t, s, list); r.Code != 0 || len(s.Runs) != 1 || len(s.Jobs) != 0 || s.Keys[1] != `"recall-7"` {
 				t.Errorf("exit code %d, %d runs under %v", r.Code, len(s.Runs), s.Keys)
 			}
@@ -216,18 +219,27 @@ func TestASubmitCanBeRepeated(t *testing.T) {
 	}
 	t.Run("under the ID that it says, if it had none", func(t *testing.T) {
 		s := newFakeService(t)
-		s.Submitting = func(http.ResponseWriter, *http.Request, int) bool { panic(http.ErrAbortHandler) }
+		var answers atomic.Bool
+		s.Submitting = func(http.ResponseWriter, *http.Request, int) bool {
+			if !answers.Load() {
+				panic(http.ErrAbortHandler)
+			}
+			return false
+		}
 		r := s.callWith(t.Context(), strings.NewReader(list), "submit", "--file", "-", "--not-before", "1h")
 		_, said, _ := strings.Cut(r.Said, "or give the same command with ")
 		args := strings.Fields(said)
 		if len(args) < 4 || args[0] != "--run-id" || args[2] != "--not-before" || r.Code != terminal.ExitAway {
 			t.Fatalf("exit code %d, it says %s", r.Code, r.Said)
 		}
-		body := s.Bodies[0]
-		s.Submitting = nil
-		s.callWith(t.Context(), strings.NewReader(list), "submit", "--file", "-", args[0], args[1], args[2], strings.TrimSuffix(args[3], ":"))
-		if last := len(s.Bodies) - 1; s.Bodies[last] != body || s.Keys[last] != s.Keys[0] {
-			t.Errorf("sent %s under %s, and then %s under %s", body, s.Keys[0], s.Bodies[last], s.Keys[last])
+		answers.Store(true)
+		if r := s.callWith(t.Context(), strings.NewReader(list), "submit", "--file", "-", args[0], args[1], args[2], strings.TrimSuffix(args[3], ":")); r.Code != 0 {
+			t.Errorf("exit code %d, it says %s", r.Code, r.Said)
+		}
+		s.Mu.Lock()
+		defer s.Mu.Unlock()
+		if last := len(s.Bodies) - 1; last < 1 || s.Bodies[last] != s.Bodies[0] || s.Keys[last] != s.Keys[0] {
+			t.Errorf("sent %v under %v", s.Bodies, s.Keys)
 		}
 	})
 	t.Run("not with a key that no service takes", func(t *testing.T) {
