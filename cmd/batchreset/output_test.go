@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"batchreset/cmd/batchreset/call/calltest"
+	"batchreset/tasks"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -60,14 +61,15 @@ func TestCallersOutput(t *testing.T) {
 		{"retry --label site=8", 0, "errors jobs", 0, "instance_id,"},
 		{"submit a", 0, "errors jobs", 1, "instance_id,"},
 		{"submit a failed-b c --wait", 2, "errors jobs", 3, "instance_id,"},
-		{"submit a failed-b --run-id k", 2, "counts created_at failures finished_at list_sha256 max_parallel repeats request_id run_id started_at state total", 1, "run_id,name,state"},
-		{"submit a --run-id k --wait=false", 0, "counts created_at list_sha256 max_parallel repeats request_id run_id stage started_at state total", 1, "run_id,name,state"},
-		{"run list", 0, "runs", 1, "run_id,name,state"},
-		{"run show " + run1, 0, "counts created_at list_sha256 max_parallel repeats request_id run_id stage started_at state total", 1, "run_id,name,state"},
-		{"run watch " + run1, 2, "counts created_at failures finished_at list_sha256 max_parallel repeats request_id run_id started_at state total", 1, "run_id,name,state"},
-		{"run pause " + run1, 0, "counts created_at list_sha256 max_parallel repeats request_id run_id stage started_at state total", 1, "run_id,name,state"},
+		{"submit a failed-b --run-id k", 2, "counts created_at failures finished_at list_sha256 max_parallel repeats request_id round run_id started_at state total", 1, "run_id,name,state"},
+		{"submit a --run-id k --wait=false", 0, "counts created_at list_sha256 max_parallel repeats request_id round run_id stage started_at state total", 1, "run_id,name,state"},
+		{"run list", 0, "runs", 2, "run_id,name,state"},
+		{"run show " + run1, 0, "counts created_at list_sha256 max_parallel repeats request_id round run_id stage started_at state total", 1, "run_id,name,state"},
+		{"run watch " + run1, 2, "counts created_at failures finished_at list_sha256 max_parallel repeats request_id round run_id started_at state total", 1, "run_id,name,state"},
+		{"run pause " + run1, 0, "counts created_at list_sha256 max_parallel repeats request_id round run_id stage started_at state total", 1, "run_id,name,state"},
+		{"run reject " + run2 + " --comment c", 0, "counts created_at list_sha256 max_parallel repeats request_id round run_id started_at state total", 1, "run_id,name,state"},
 		{"run results " + run1, 0, "instances", 2, "instance_id,job_id,item_id,state"},
-		{"run submit a", 0, "counts created_at list_sha256 max_parallel repeats request_id run_id stage started_at state total", 1, "run_id,name,state"},
+		{"run submit a", 0, "counts created_at list_sha256 max_parallel repeats request_id round run_id stage started_at state total", 1, "run_id,name,state"},
 		{"run submit a --dry-run", 0, "dry_run instances", 1, "instance_id,verdict"},
 		{"proof " + job1, 0, "job_id proof", 1, "job_id,proof"},
 		{"whoami", 0, "created_at expires_at scopes server tenant token_id", 1, "server,context,tenant"},
@@ -81,6 +83,7 @@ func TestCallersOutput(t *testing.T) {
 				s.Add("phone-3")
 				s.Add("phone-4", "phone-5")
 				s.AddRun("failed-1", "phone-2")
+				s.AddRun("phone-6").State = tasks.RunWaiting
 				s.Looks = map[bool]int{true: 9}[strings.HasPrefix(row.args, "run show")]
 				s.Jobs[0].Labels, s.Jobs[1].Labels = map[string]string{"site": "7"}, map[string]string{"site": "7"}
 				args := append(strings.Fields(row.args), "-o", form)

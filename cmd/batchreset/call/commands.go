@@ -37,8 +37,11 @@ func offerToCaller(std *terminal.Streams, cmd *cobra.Command) {
 	case "run":
 		for _, sub := range cmd.Commands() {
 			states := terminal.Strings(tasks.RunStates)
-			if sub.Name() == "results" {
+			switch sub.Name() {
+			case "results":
 				states = terminal.Strings(tasks.ItemStates)
+			case "retry":
+				states = terminal.Strings(tasks.RetryStates)
 			}
 			terminal.OfferValues(sub, "state", states...)
 		}
@@ -53,7 +56,7 @@ func offerWhatThereIs(std *terminal.Streams, cmd *cobra.Command) {
 	switch cmd.CommandPath() {
 	case "status", "watch", "cancel", "retry", "proof":
 		cmd.ValidArgsFunction = std.Completion(jobsOffer(std))
-	case "run show", "run watch", "run pause", "run resume", "run cancel", "run results":
+	case "run show", "run watch", "run pause", "run resume", "run cancel", "run retry", "run results", "run approve", "run reject":
 		cmd.ValidArgsFunction = std.Completion(runsOffer(std))
 	case "context use", "context remove":
 		cmd.ValidArgsFunction = std.Completion(contextsOffer(std))
@@ -106,6 +109,10 @@ func runsOffer(std *terminal.Streams) terminal.Offer {
 				fits = !run.Final()
 			case "resume":
 				fits = run.State == string(tasks.RunPaused)
+			case "retry":
+				fits = run.Final() && run.Counts.Succeeded < run.Total
+			case "approve", "reject":
+				fits = run.Stage == "approval"
 			}
 			if fits {
 				ids = append(ids, fmt.Sprintf("%s\t%s, %s, %s", run.ID, run.State, terminal.Plural(run.Total, "instance"), terminal.Clock(run.CreatedAt)))

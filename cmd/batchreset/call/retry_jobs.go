@@ -77,7 +77,7 @@ func (r *jobRetry) choose(ctx context.Context, std *terminal.Streams, c *client.
 	}
 	instances := 0
 	for _, job := range jobs {
-		if n := r.meant(job.Counts); job.Final() && n > 0 {
+		if n := inStates(job.Counts, r.states); job.Final() && n > 0 {
 			ids, instances = append(ids, job.ID), instances+n
 		}
 	}
@@ -88,9 +88,8 @@ func (r *jobRetry) choose(ctx context.Context, std *terminal.Streams, c *client.
 	return ids, err
 }
 
-// meant is how many items are in the states that are to be opened.
-func (r *jobRetry) meant(counts client.Counts) (n int) {
-	states := r.states
+// inStates is how many of the counted are in the states that are to be opened; none named: those that failed.
+func inStates(counts client.Counts, states []string) (n int) {
 	if states == nil {
 		states = []string{string(tasks.ItemFailed)}
 	}

@@ -28,7 +28,11 @@ it depends on this machine: close your laptop, the run goes on.
 A careful run begins with a canary, a few instances that must all succeed. Then come waves,
 each larger than the one before, until --max-parallel instances are open at a time. When
 more have failed than --max-failures allows, or one of the canary has, the run pauses and
-waits for you: look why with 'run show' and 'run results', then 'run resume' or 'run cancel'.`,
+waits for you: look why with 'run show' and 'run results', then 'run resume' or 'run cancel'.
+What it did not reset is tried again with 'run retry'.
+
+With --approval, or where your tenant's policy asks for it, nothing begins before somebody
+else has approved the list: 'run approve', 'run reject'.`,
 		Example: `  batchreset run submit --file phones.txt --canary 10 --soak 10m --max-failures 2% --wait
   batchreset run list --state paused
   batchreset run pause 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4`,
@@ -36,7 +40,8 @@ waits for you: look why with 'run show' and 'run results', then 'run resume' or 
 	}
 	cmd.AddCommand(
 		newRunSubmitCommand(std), newRunListCommand(std), newRunShowCommand(std), newRunWatchCommand(std),
-		newRunPauseCommand(std), newRunResumeCommand(std), newRunCancelCommand(std), newRunResultsCommand(std),
+		newRunPauseCommand(std), newRunResumeCommand(std), newRunCancelCommand(std), newRunRetryCommand(std), newRunResultsCommand(std),
+		newRunApproveCommand(std), newRunRejectCommand(std),
 	)
 	return cmd
 }
@@ -102,7 +107,7 @@ which a run was made.`,
 		},
 	}
 	flags.define(cmd.Flags(), std)
-	cmd.Flags().StringVarP(&filter.State, "state", "s", "", "only runs in this `state`: waiting, running, paused, succeeded, failed, partial or cancelled")
+	cmd.Flags().StringVarP(&filter.State, "state", "s", "", "only runs in this `state`: waiting, running, paused, succeeded, failed, partial, cancelled, rejected or expired")
 	cmd.Flags().StringArrayVarP(&filter.Labels, "label", "l", nil, "only runs with the label `name=value`; may be repeated, and a run must have all")
 	made.define(cmd.Flags(), "runs")
 	bound.define(cmd.Flags(), "run")
@@ -251,6 +256,16 @@ func writeRun(w io.Writer, run client.Run) error {
 	row("Name", run.Name)
 	row("State", stateOf(run))
 	row("Instances", strconv.Itoa(run.Total)+": "+countsInWords(run.Counts))
+	if run.Round > 1 {
+		row("Round", strconv.Itoa(run.Round))
+	}
+	row("Asked for by", run.Principal)
+	if a := run.Approval; a != nil {
+		row("Approval", approvalInWords(*a))
+		for _, d := range a.Decisions {
+			row("", fmt.Sprintf("%s by %s, %s: %s", d.Decision, d.Principal, terminal.Clock(d.At), d.Comment))
+		}
+	}
 	row("Created", terminal.Clock(run.CreatedAt))
 	if run.State == string(tasks.RunWaiting) {
 		row("Begins", terminal.Clock(run.NotBefore))
@@ -274,6 +289,21 @@ func writeRun(w io.Writer, run client.Run) error {
 	row("Reason", run.Reason)
 	row("Labels", labelsInWords(run.Labels))
 	return t.Flush()
+}
+
+// approvalInWords tells how many have approved, and until when the others can.
+func approvalInWords(a client.Approval) string {
+	approved := 0
+	for _, d := range a.Decisions {
+		if d.Decision == string(tasks.Approved) {
+			approved++
+		}
+	}
+	words := fmt.Sprintf("%d of %d", approved, a.Approvers)
+	if approved < a.Approvers {
+		words += ", until " + terminal.Clock(a.ExpiresAt)
+	}
+	return words
 }
 
 // runOptionsInWords tells how a run goes on.

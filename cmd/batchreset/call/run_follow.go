@@ -107,8 +107,11 @@ func (f runFollower) wait(ctx context.Context, id string) (client.Run, error) {
 		if state := stateOf(run); state != last {
 			last = state
 			fmt.Fprintf(f.notices, "run %s: %s\n", id, tasks.Visible(state))
-			if run.State == string(tasks.RunPaused) {
+			switch {
+			case run.State == string(tasks.RunPaused):
 				fmt.Fprintf(f.notices, "it waits for somebody: 'batchreset run show %[1]s' tells why, 'run resume %[1]s' goes on, 'run cancel %[1]s' ends it\n", id)
+			case run.Stage == "approval":
+				fmt.Fprintf(f.notices, "it waits for somebody else: 'batchreset run approve %[1]s' lets it begin, 'run reject %[1]s' ends it\n", id)
 			}
 		}
 		changed()

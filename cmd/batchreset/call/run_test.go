@@ -159,6 +159,90 @@ func TestRunBrakes(t *testing.T) {
 	}
 }
 
+func TestRunRetry(t *testing.T) {
+	s := newFakeService(t)
+	s.AddRun("failed-1", "phone-2")
+	s.call(t, "run", "retry", run1).Wants(t, terminal.ExitRefused, "", "RESET.0003: the run is running")
+	s.call(t, "run", "watch", run1)
+	if r := s.call(t, "run", "retry", run1); r.Code != 0 || !strings.Contains(r.Out, "State       running") {
+		t.Errorf("%+v", r)
+	}
+	s.call(t, "run", "watch", run1)
+	r := s.call(t, "run", "retry", run1, "--state", "failed,unknown", "--wait")
+	if r.Says(t, "run "+run1+": partial"); r.Code != terminal.ExitSome || !strings.Contains(r.Out, "failed-1  failed") {
+		t.Errorf("%+v", r)
+	}
+	if got := strings.Join(s.Bodies, "; "); got != `retry ; retry ; retry {"states":["failed","unknown"]}` {
+		t.Errorf("asked %s", got)
+	}
+	s.call(t, "run", "retry", run1, "--state", "succeeded").Wants(t, terminal.ExitUsage, "", `--state has "succeeded"`)
+	s.call(t, "run", "retry", run2).Wants(t, terminal.ExitRefused, "", "there is no such run")
+}
+
+func TestRunApproval(t *testing.T) {
+	service := func(t *testing.T) (s *fakeService, hash string) {
+		t.Helper()
+		s = newFakeService(t)
+		run := s.AddRun("phone-1", "phone-2")
+		run.State, run.Stage, run.Principal, run.Name = tasks.RunWaiting, "approval", "alice", "recall 7"
+		run.Approval = &tasks.Approval{Approvers: 2, Decisions: []tasks.RunDecision{{Principal: "bob", Decision: tasks.Approved, Comment: "seen"}}}
+		return s, run.ListSHA256
+	}
+	t.Run("shows what is approved, and sends the hash that it has shown", func(t *testing.T) {
+		s, hash := service(t)
+		r := s.call(t, "run", "approve", run1, "--comment", "CHG-42", "--yes")
+		r.Says(t, "Name          recall 7\n", "Instances     2: 2 pending", "Asked for by  alice\n", "Approval      1 of 2, until", "approved by bob", ": seen\n", "List          sha256 "+hash)
+		if r.Code != 0 || s.Bodies[0] != `approve {"comment":"CHG-42","list_sha256":"`+hash+`"}` || !strings.Contains(r.Out, "State         running") {
+			t.Errorf("exit code %d, sent %v, %s", r.Code, s.Bodies, r.Out)
+		}
+	})
+	t.Run("of an expected list asks nothing, and shows nothing first", func(t *testing.T) {
+		s, hash := service(t)
+		other := strings.Repeat("0", 64)
+		s.call(t, "run", "approve", run1, "--comment", "c", "--list-sha256", other).Wants(t, terminal.ExitRefused, "", "RESET.0003: the list of the run is another one")
+		if r := s.call(t, "run", "approve", run1, "--comment", "c", "--list-sha256", hash); r.Code != 0 || strings.Contains(r.Said, "recall") {
+			t.Errorf("exit code %d, it says %s", r.Code, r.Said)
+		}
+	})
+	t.Run("is refused without a look at it", func(t *testing.T) {
+		s, _ := service(t)
+		for want, args := range map[string][]string{
+			"there is no terminal to ask on":      {"--comment", "c"},
+			"--comment is missing":                {"--yes"},
+			"--comment is 257 characters long":    {"--yes", "--comment", strings.Repeat("x", 257)},
+			"--list-sha256 must be 64 characters": {"--comment", "c", "--list-sha256", "abc"},
+			`unexpected argument "` + run2 + `"`:  {run2, "--comment", "c", "--yes"},
+			"\"--list-sha256\" flag: it is empty": {"--comment", "c", "--list-sha256", ""},
+		} {
+			s.call(t, append([]string{"run", "approve", run1}, args...)...).Wants(t, terminal.ExitUsage, "", want)
+		}
+		if len(s.Bodies) > 0 {
+			t.Errorf("sent %v", s.Bodies)
+		}
+	})
+	t.Run("may be refused", func(t *testing.T) {
+		s, _ := service(t)
+		s.call(t, "run", "reject", run1).Wants(t, terminal.ExitUsage, "", "--comment is missing")
+		r := s.call(t, "run", "reject", run1, "--comment", "last week's list")
+		if r.Code != 0 || s.Bodies[0] != `reject {"comment":"last week's list"}` || !strings.Contains(r.Out, "State         rejected") {
+			t.Errorf("exit code %d, sent %v, %s", r.Code, s.Bodies, r.Out)
+		}
+		s.call(t, "run", "watch", run1).Says(t, "run "+run1+": rejected")
+	})
+	t.Run("is asked for by a submit, whatever the number", func(t *testing.T) {
+		s := newFakeService(t)
+		for _, args := range [][]string{{"submit", "--wait=false"}, {"run", "submit", "--max-parallel", "9"}} {
+			s.call(t, append(args, "phone-1", "--approval")...)
+		}
+		sameJSON(t, s.Bodies[0], `{"instance_ids":["phone-1"],"approval":true}`)
+		sameJSON(t, s.Bodies[1], `{"instance_ids":["phone-1"],"max_parallel":9,"approval":true}`)
+	})
+	t.Run("is waited for", func(t *testing.T) {
+		s, _ := service(t)
+		s.call(t, "run", "watch", run1, "--timeout", "300ms").Wants(t, terminal.ExitTimeout, "", "run "+run1+": waiting (approval)\nit waits for somebody else: 'batchreset run approve "+run1+"' lets it begin")
+	})
+}
+
 func TestRunListAndResults(t *testing.T) {
 	s := newFakeService(t)
 	s.call(t, "run", "list").Wants(t, 0, "", "no runs")

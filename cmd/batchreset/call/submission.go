@@ -108,10 +108,10 @@ func (s *submission) take(instances []string, generations map[string]int) error 
 	case !s.isRun:
 		return nil
 	case len(s.generations) > 0: // to leave them out would reset what was assigned to others
-		return fmt.Errorf("the list has the column %s, which a run cannot look at yet, and more than %d instances or a --run-id make a run: "+
-			"leave the column out, or submit up to %d instances at a time, without --run-id", generationColumn, longestJob, longestJob)
+		return fmt.Errorf("the list has the column %s, which a run cannot look at yet, and more than %d instances, --run-id or --approval make a run: "+
+			"leave the column out, or submit up to %d instances at a time, without these flags", generationColumn, longestJob, longestJob)
 	case s.maxFailures > 0:
-		return fmt.Errorf("--max-failures stops a job, and more than %d instances or a --run-id make a run, which pauses by a budget: "+
+		return fmt.Errorf("--max-failures stops a job, and more than %d instances, --run-id or --approval make a run, which pauses by a budget: "+
 			"give it one with 'batchreset run submit --max-failures'", longestJob)
 	}
 	return nil
@@ -169,7 +169,7 @@ func (s *submission) explained(ctx context.Context, err error) error {
 	e, answered := errors.AsType[*client.Error](err)
 	switch {
 	case answered && e.HTTPStatus == http.StatusNotFound && s.isRun:
-		err = fmt.Errorf("the server is too old for runs, which more than %d instances or a --run-id need: %w", longestJob, err)
+		err = fmt.Errorf("the server is too old for runs, which more than %d instances, --run-id and --approval need: %w", longestJob, err)
 	case answered && e.Code == string(tasks.KeyReused) && s.keyFlag != "":
 		err = fmt.Errorf("%s was used for another list or with other options: give those again, or another ID: %w", s.keyFlag, err)
 	case answered && e.Code == string(tasks.KeyReused):

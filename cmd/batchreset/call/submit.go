@@ -32,7 +32,10 @@ prints the ID of the run and ends. Ctrl-C and --timeout leave the run running, a
 command says how to watch, pause and cancel it. How careful a run is, with a canary, waves
 and a budget of failures, is for 'batchreset run submit' to say.
 
-With --run-id the instances become a run whatever their number, and the command is safe to
+With --approval the instances become a run whatever their number, and nothing begins
+before somebody else has approved it ('batchreset run approve').
+
+With --run-id they become a run whatever their number, too, and the command is safe to
 repeat: if it was interrupted, or no answer came, the same command finds the run and
 follows it. Another list, or other options, are refused under the same ID. This holds for
 as long as the service keeps the record of the run (7 days after its end, unless it was
@@ -83,7 +86,7 @@ func newSubmitCommand(std *terminal.Streams) *cobra.Command {
 		Long:    submitHelp,
 		Example: submitExamples,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c.isRun = c.request.IdempotencyKey != ""
+			c.isRun = c.request.IdempotencyKey != "" || c.request.Approval
 			if err := c.read(args); err != nil {
 				return err
 			}
@@ -102,6 +105,7 @@ func (c *submitCommand) define(flags *pflag.FlagSet, std *terminal.Streams) {
 	flags.StringVarP(&c.file, "file", "f", "", "`file` with one instance ID per line, or a CSV with the column instance_id; - is standard input")
 	flags.StringToStringVarP(&c.request.Labels, "label", "l", nil, "`name=value` that is kept in the record; may be repeated")
 	flags.StringVar(&c.request.IdempotencyKey, "run-id", "", "`ID` of your own that makes this command safe to repeat: the run's idempotency key, 1 to 255 printable characters (default: a new one)")
+	flags.BoolVar(&c.request.Approval, "approval", false, "begin nothing before somebody else has approved the run with 'batchreset run approve'")
 	flags.BoolVar(&c.dryRun, "dry-run", false, "only say what would become of each instance")
 	terminal.Yields(flags, "output", "result=-")
 	terminal.Yields(flags, "file", terminal.Arguments)

@@ -54,21 +54,31 @@ func (s *Service) handleRuns(mux *http.ServeMux) {
 			}
 		})
 	})
+	ended := []tasks.RunState{tasks.RunSucceeded, tasks.RunFailed, tasks.RunPartial, tasks.RunCancelled}
 	for action, change := range map[string]struct {
 		from []tasks.RunState
 		to   tasks.RunState
 	}{
-		"pause":  {[]tasks.RunState{tasks.RunWaiting, tasks.RunRunning}, tasks.RunPaused},
-		"resume": {[]tasks.RunState{tasks.RunPaused}, tasks.RunRunning},
-		"cancel": {[]tasks.RunState{tasks.RunWaiting, tasks.RunRunning, tasks.RunPaused}, tasks.RunCancelled},
+		"pause":   {[]tasks.RunState{tasks.RunWaiting, tasks.RunRunning}, tasks.RunPaused},
+		"resume":  {[]tasks.RunState{tasks.RunPaused}, tasks.RunRunning},
+		"cancel":  {[]tasks.RunState{tasks.RunWaiting, tasks.RunRunning, tasks.RunPaused}, tasks.RunCancelled},
+		"retry":   {ended, tasks.RunRunning},
+		"approve": {[]tasks.RunState{tasks.RunWaiting}, tasks.RunRunning},
+		"reject":  {[]tasks.RunState{tasks.RunWaiting}, tasks.RunRejected},
 	} {
 		mux.HandleFunc("POST /v1/runs/{run}/"+action, func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			s.withRun(w, r, func(run *Run) {
 				s.Bodies = append(s.Bodies, action+" "+string(body))
-				if !slices.Contains(change.from, run.State) {
+				switch {
+				case !slices.Contains(change.from, run.State):
 					AnswerError(w, 409, "RESET.0003", "the run is "+string(run.State))
 					return
+				case action == "approve" && !strings.Contains(string(body), `"list_sha256":"`+run.ListSHA256+`"`):
+					AnswerError(w, 409, "RESET.0003", "the list of the run is another one")
+					return
+				case action == "retry":
+					run.Job = newJob(run.instances()...)
 				}
 				run.State = change.to
 				run.complete()
@@ -90,8 +100,11 @@ func (r *Run) complete() {
 			r.Failures = append(r.Failures, tasks.RunFailure{Code: code, Count: n})
 		}
 	}
-	if r.Stage = ""; !r.State.Final() {
-		r.Stage = "wave 1"
+	switch r.Stage = "wave 1"; {
+	case r.State.Final():
+		r.Stage = ""
+	case r.State == tasks.RunWaiting:
+		r.Stage = "approval"
 	}
 }
 
@@ -144,19 +157,34 @@ func (s *Service) submitRun(w http.ResponseWriter, r *http.Request) {
 func (s *Service) AddRun(instances ...string) *Run {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
+	job := newJob(instances...)
+	at := job.CreatedAt
+	run := &Run{Job: job, Run: tasks.Run{
+		ID: fmt.Sprintf("%032x", 0xa0+len(s.Runs)), State: tasks.RunRunning, RequestID: "R1", CreatedAt: at, StartedAt: at, Round: 1,
+		Total: len(instances), ListSHA256: tasks.ListHash(instances), RunOptions: tasks.RunOptions{MaxParallel: tasks.DefaultMaxParallel},
+	}}
+	run.complete()
+	s.Runs = append(s.Runs, run)
+	return run
+}
+
+// newJob is the job that a run is.
+func newJob(instances ...string) Job {
 	at := tasks.Time{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	job := tasks.Job{ID: strings.Repeat("d", 32), State: tasks.JobPending, CreatedAt: at, Total: len(instances)}
 	for n, id := range instances {
 		job.Items = append(job.Items, tasks.Item{ID: tasks.ItemID(job.ID, n), InstanceID: id, State: tasks.ItemPending})
 	}
 	job.Counts = tasks.Count(job.Items)
-	run := &Run{Job: Job{Job: job}, Run: tasks.Run{
-		ID: fmt.Sprintf("%032x", 0xa0+len(s.Runs)), State: tasks.RunRunning, RequestID: "R1", CreatedAt: at, StartedAt: at,
-		Total: len(instances), ListSHA256: tasks.ListHash(instances), RunOptions: tasks.RunOptions{MaxParallel: tasks.DefaultMaxParallel},
-	}}
-	run.complete()
-	s.Runs = append(s.Runs, run)
-	return run
+	return Job{Job: job}
+}
+
+// instances are those of the run.
+func (r *Run) instances() (ids []string) {
+	for _, it := range r.Job.Items {
+		ids = append(ids, it.InstanceID)
+	}
+	return ids
 }
 
 // withRun calls f with the run of the path, if there is one.
