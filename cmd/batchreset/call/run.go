@@ -260,8 +260,8 @@ func writeRun(w io.Writer, run client.Run) error {
 		row("Round", strconv.Itoa(run.Round))
 	}
 	row("Asked for by", run.Principal)
-	if a := run.Approval; a != nil {
-		row("Approval", approvalInWords(*a))
+	if a := run.Approval; a.Approvers > 0 {
+		row("Approval", approvalInWords(a))
 		for _, d := range a.Decisions {
 			row("", fmt.Sprintf("%s by %s, %s: %s", d.Decision, d.Principal, terminal.Clock(d.At), d.Comment))
 		}
