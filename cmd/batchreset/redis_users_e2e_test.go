@@ -97,7 +97,7 @@ func TestEverythingWithTheDocumentedRedisUsers(t *testing.T) {
 		}
 	}
 	for user, lines := range map[string][]string{apiFile: {
-		"token add --tenant acme", "token revoke " + strings.Fields(operate("token list"))[5], "fleet import " + filepath.Join(dir, "fleet.csv"),
+		"token add --tenant acme", "token revoke " + strings.Fields(strings.Split(operate("token list"), "\n")[1])[0], "fleet import " + filepath.Join(dir, "fleet.csv"),
 		"fleet unprotect phone-1", "webhook add --tenant acme --url https://1.1.1.1/hook", "operator add bob --password-file " + filepath.Join(dir, "password"),
 	}, workerFile: {
 		"token add --tenant acme", "webhook add --tenant acme --url https://1.1.1.1/hook", "operator add bob --password-file " + filepath.Join(dir, "password"),

@@ -39,7 +39,7 @@ func TestCommandsLeaveATrail(t *testing.T) {
 		got = append(got, strings.Join([]string{string(e.Action), e.Tenant, strings.Join(e.InstanceIDs, ","), e.Detail, e.Reason}, "|"))
 	}
 	endpoint := strings.Fields(command(t, environment, "webhook", "list", "--tenant", "acme").OK(t).Out)[7]
-	id := strings.Fields(command(t, environment, "token", "list").OK(t).Out)[6]
+	id := strings.Fields(strings.Split(command(t, environment, "token", "list").OK(t).Out, "\n")[1])[0]
 	command(t, environment, "token", "revoke", id).OK(t)
 	want := []string{
 		"token-add|acme||token " + id + " for submit,read,cancel|",
