@@ -57,6 +57,13 @@ func (f *fakeRuns) Run(_ context.Context, id string) (tasks.Run, error) {
 	return run.Sum(nil, time.Now()), nil
 }
 
+func (f *fakeRuns) Stored(ctx context.Context, id string) (tasks.Run, error) { return f.Run(ctx, id) }
+
+func (f *fakeRuns) Announced(ctx context.Context, _ func(string)) error {
+	<-ctx.Done()
+	return nil
+}
+
 func (f *fakeRuns) List(_ context.Context, tenant string, filter tasks.RunFilter) (found []tasks.Run, cursor string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
