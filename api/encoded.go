@@ -69,8 +69,8 @@ func encode(record any, r encodedRecord) (*encodedRecord, error) {
 }
 
 const (
-	// runRest is how long a run is left alone after those who wait for it were told of a change: to read
-	// one with 100 open jobs takes some milliseconds, and it changes all the time.
+	// runRest is how long a run is left alone after a look at it: to read one with 100 open jobs takes
+	// some milliseconds, and it changes all the time.
 	runRest = time.Second
 	// runsRead is of how many runs the last read is kept.
 	runsRead = 1024

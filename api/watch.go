@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"slices"
@@ -237,15 +238,28 @@ func (w *watchers) count(kind kind) int {
 func (w *watchers) tell(s *subject, id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, kind := range []kind{poll, stream} {
-		r := w.watched[target{s, id, kind}]
+	var looked time.Time
+	for _, r := range w.of(s, id) {
+		looked = latest(looked, r.looked)
+	}
+	soon := looked.Add(s.rest)
+	for _, r := range w.of(s, id) {
 		switch {
-		case r == nil:
 		case s.rest == 0:
 			w.wake(r)
-		default:
-			if soon := r.looked.Add(s.rest); soon.Before(r.next) {
-				r.next = soon
+		case soon.Before(r.next):
+			r.next = soon
+		}
+	}
+}
+
+// of are those who wait for a record, in each way.
+func (w *watchers) of(s *subject, id string) iter.Seq2[target, *watched] {
+	return func(yield func(target, *watched) bool) {
+		for _, kind := range []kind{poll, stream} {
+			who := target{s, id, kind}
+			if r := w.watched[who]; r != nil && !yield(who, r) {
+				return
 			}
 		}
 	}
@@ -283,7 +297,7 @@ func (w *watchers) tellAgain(one *watch) {
 }
 
 // due returns the records of a subject that are to be looked at, and who is to be told if there is
-// something new.
+// something new: those, too, for whom there would have to be another look before the record had its rest.
 func (w *watchers) due(s *subject) map[string][]target {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -291,8 +305,15 @@ func (w *watchers) due(s *subject) map[string][]target {
 	due := map[string][]target{}
 	for who, r := range w.watched {
 		if who.subject == s && !now.Before(r.next) {
-			due[who.id] = append(due[who.id], who)
-			r.looked, r.next = now, now.Add(max(who.interval(), s.rest))
+			due[who.id] = nil
+		}
+	}
+	for id := range due {
+		for who, r := range w.of(s, id) {
+			if !now.Add(s.rest).Before(r.next) {
+				due[id] = append(due[id], who)
+				r.looked, r.next = now, now.Add(max(who.interval(), s.rest))
+			}
 		}
 	}
 	return due

@@ -104,9 +104,12 @@ func (p *Progress) Start(ctx context.Context, run tasks.Run) error {
 
 // Expire ends a run that nobody has approved in time, unless its record is another by now.
 func (p *Progress) Expire(ctx context.Context, run tasks.Run) error {
-	defer func() { _ = p.runs.announce(ctx, run.ID) }() // for those who wait for the end
-	return p.decide(ctx, run, tasks.ActionExpireRun, "nobody approved it in time", run.State,
-		"state", string(tasks.RunExpired), "held", "", "finished", p.runs.redis.Now().UnixMilli())
+	if err := p.decide(ctx, run, tasks.ActionExpireRun, "nobody approved it in time", run.State,
+		"state", string(tasks.RunExpired), "held", "", "finished", p.runs.redis.Now().UnixMilli()); err != nil {
+		return err
+	}
+	_ = p.runs.announce(ctx, run.ID) // for those who wait for the end
+	return nil
 }
 
 // PauseItself pauses a run of which too many failed, unless its record is another by now.
