@@ -1,7 +1,12 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -42,17 +47,115 @@ func (e encodedRecords) get(version tasks.Job) (*encodedRecord, bool) {
 
 // put encodes a record and keeps the answer.
 func (e encodedRecords) put(job tasks.Job) (*encodedRecord, error) {
-	record, err := json.Marshal(job)
+	r, err := encode(job, encodedRecord{tag: job.Tag(), final: job.State.Final(), pace: paceOf(job)})
+	if err == nil {
+		e.cache.Add(job.ID, r)
+	}
+	return r, err
+}
+
+// encode completes r with the record.
+func encode(record any, r encodedRecord) (*encodedRecord, error) {
+	data, err := json.Marshal(record)
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(envelope{Code: tasks.OK, Message: "ok", Data: json.RawMessage(record)})
+	body, err := json.Marshal(envelope{Code: tasks.OK, Message: "ok", Data: json.RawMessage(data)})
 	if err != nil {
 		return nil, err
 	}
-	r := &encodedRecord{tag: job.Tag(), final: job.State.Final(), pace: paceOf(job), body: append(body, '\n'), size: len(record)}
-	e.cache.Add(job.ID, r)
-	return r, nil
+	r.body, r.size = append(body, '\n'), len(data)
+	return &r, nil
+}
+
+const (
+	// runRest is how long a run is left alone after a look at it: to read one with 100 open jobs takes
+	// some milliseconds, and it changes all the time.
+	runRest = time.Second
+	// runsRead is of how many runs the last read is kept.
+	runsRead = 1024
+)
+
+// runReads reads runs for all who wait for them: one reads, and the others have what it has read.
+type runReads struct {
+	store RunStore
+	clock Clock
+	turn  atomic.Int64 // counts who asks, and who reads
+	reads *lru.Cache[string, *runRead]
+}
+
+// runRead is the last read of a run.
+type runRead struct {
+	mu     sync.Mutex // for as long as the read takes
+	began  int64      // in this turn; 0: there was none
+	record *encodedRecord
+	err    error
+}
+
+func newRunReads(store RunStore, clock Clock) *runReads {
+	reads, err := lru.New[string, *runRead](runsRead)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return &runReads{store: store, clock: clock, reads: reads}
+}
+
+// read returns a run as it is now: the read begins after the call. Of all who come while somebody reads,
+// one reads for all.
+func (r *runReads) read(ctx context.Context, id string) (*encodedRecord, error) {
+	return r.since(ctx, id, r.turn.Add(1))
+}
+
+// reread returns what was read last: nobody is told of a change that was not read.
+func (r *runReads) reread(id string, _ int64) (*encodedRecord, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	return r.since(ctx, id, 0)
+}
+
+// since returns what was read since a turn.
+func (r *runReads) since(ctx context.Context, id string, turn int64) (*encodedRecord, error) {
+	last := &runRead{}
+	if kept, found, _ := r.reads.PeekOrAdd(id, last); found {
+		last = kept
+	}
+	last.mu.Lock()
+	defer last.mu.Unlock()
+	if last.began <= turn {
+		last.began = r.turn.Add(1)
+		last.record, last.err = r.fetch(ctx, id)
+	}
+	return last.record, last.err
+}
+
+// fetch takes the time that the caller has, even if it hangs up: others wait for the answer, too.
+func (r *runReads) fetch(ctx context.Context, id string) (*encodedRecord, error) {
+	until, _ := ctx.Deadline() // every context here has one
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
+	defer cancel()
+	run, err := r.store.Run(ctx, id)
+	if errors.Is(err, tasks.RunGone) {
+		return nil, noRun(id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return encodeRun(run, r.clock.Now())
+}
+
+// tags reads runs, and returns the tags of those that there are.
+func (r *runReads) tags(ctx context.Context, ids []string) (map[string]string, error) {
+	tags := make(map[string]string, len(ids))
+	for _, id := range ids {
+		record, err := r.read(ctx, id)
+		switch {
+		case err == nil:
+			tags[id] = record.tag
+		case tasks.CodeOf(err) != tasks.NoJob:
+			return nil, err
+		}
+	}
+	return tags, nil
 }
 
 // data is the record without its envelope, which it ends.

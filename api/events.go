@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
@@ -24,29 +25,31 @@ const (
 	reconnect = 2 * time.Second
 )
 
-// events streams the record of a job as Server-Sent Events (WHATWG HTML, 9.2): as it
+// events streams the record of a job or run as Server-Sent Events (WHATWG HTML, 9.2): as it
 // is, then after each change, until the final one. What a slow reader has not read yet
 // is not queued for it: it gets the newest record next.
-func (s *server) events(c echo.Context) error {
-	watch, err := s.watch(c, stream)
-	if err != nil {
-		return err
+func (s *server) events(of *subject) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		watch, err := s.watch(c, of, stream)
+		if err != nil {
+			return err
+		}
+		defer s.watchers.remove(watch)
+		record, err := of.read(c.Request().Context(), watch.id) // the watch has begun: later changes are not missed
+		if err != nil {
+			return err
+		}
+		last := c.Request().Header.Get("Last-Event-ID")
+		if record.final && record.tag == last {
+			return c.NoContent(http.StatusNoContent) // tells a browser not to come again
+		}
+		out := newEventStream(c, of.name, s.sendTimeout)
+		defer out.close()
+		if err := s.stream(c, out, watch, record, last); errors.Is(err, os.ErrDeadlineExceeded) {
+			s.cutOff(c)
+		}
+		return nil
 	}
-	defer s.watchers.remove(watch)
-	record, err := s.read(c) // the watch has begun: later changes are not missed
-	if err != nil {
-		return err
-	}
-	last := c.Request().Header.Get("Last-Event-ID")
-	if record.final && record.tag == last {
-		return c.NoContent(http.StatusNoContent) // tells a browser not to come again
-	}
-	out := newEventStream(c, s.sendTimeout)
-	defer out.close()
-	if err := s.stream(c, out, watch, record, last); errors.Is(err, os.ErrDeadlineExceeded) {
-		s.cutOff(c)
-	}
-	return nil
 }
 
 // stream sends the record and its changes until the stream ends, and says why it ends.
@@ -101,16 +104,17 @@ func (s *server) cutOff(c echo.Context) {
 // eventStream writes to a reader who may be slow.
 type eventStream struct {
 	echo.Context
+	name    string // of its events
 	control *http.ResponseController
 	timeout time.Duration
 }
 
-func newEventStream(c echo.Context, timeout time.Duration) *eventStream {
+func newEventStream(c echo.Context, name string, timeout time.Duration) *eventStream {
 	h := c.Response().Header()
 	h.Set(echo.HeaderContentType, "text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep events back
 	c.Response().WriteHeader(http.StatusOK)
-	return &eventStream{c, http.NewResponseController(c.Response()), timeout}
+	return &eventStream{c, name, http.NewResponseController(c.Response()), timeout}
 }
 
 // greet says when to come back if the stream breaks.
@@ -120,7 +124,7 @@ func (e *eventStream) greet() error {
 }
 
 func (e *eventStream) event(record *encodedRecord) error {
-	return e.send("id: "+record.tag+"\nevent: job\ndata: ", record.data())
+	return e.send("id: "+record.tag+"\nevent: "+e.name+"\ndata: ", record.data())
 }
 
 // refuse sends the last event of a stream whose token has ended: the error that a new request
@@ -156,17 +160,19 @@ func (e *eventStream) close() { _ = e.control.SetWriteDeadline(time.Now().Add(e.
 // no header. Queries are neither logged nor traced here.
 const ticketParameter = "ticket"
 
-// ticket gives whoever may read a job a ticket for its events.
-func (s *server) ticket(c echo.Context) error {
-	job, err := s.find(c, s.store.Version)
-	if err != nil {
-		return err
+// ticket gives whoever may read a job or run a ticket for its events.
+func (s *server) ticket(of *subject) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		id, err := of.find(c)
+		if err != nil {
+			return err
+		}
+		ticket, err := s.store.NewTicket(c.Request().Context(), tokenOf(c), id)
+		if err != nil {
+			return err
+		}
+		return ok(c, ticket)
 	}
-	ticket, err := s.store.NewTicket(c.Request().Context(), tokenOf(c), job.ID)
-	if err != nil {
-		return err
-	}
-	return ok(c, ticket)
 }
 
 // tokenOfTicket is the token with which the ticket of a request was made. The request may do what
@@ -175,5 +181,5 @@ func (s *server) tokenOfTicket(c echo.Context) (tasks.Token, error) {
 	if c.Request().Header.Get("X-Auth-Token") != "" { // of which tenant?
 		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "the request has a ticket and an X-Auth-Token; send only one of them")
 	}
-	return s.store.TicketToken(c.Request().Context(), c.QueryParam(ticketParameter), c.Param("job"))
+	return s.store.TicketToken(c.Request().Context(), c.QueryParam(ticketParameter), cmp.Or(c.Param("job"), c.Param("run")))
 }

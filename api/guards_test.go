@@ -148,6 +148,8 @@ func TestEveryRequestCountsAgainstItsRate(t *testing.T) {
 		{http.MethodPost, "/v1/runs", `{"instance_ids":["a"]}`},
 		{http.MethodGet, "/v1/runs", ""},
 		{http.MethodGet, "/v1/runs/" + id, ""},
+		{http.MethodGet, "/v1/runs/" + id + "/events", ""},
+		{http.MethodPost, "/v1/runs/" + id + "/ticket", ""},
 		{http.MethodGet, "/v1/runs/" + id + "/results", ""},
 		{http.MethodPost, "/v1/runs/" + id + "/resume", ""},
 	}

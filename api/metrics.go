@@ -40,12 +40,12 @@ func newMetrics(w *watchers) metrics {
 			Name: "batchreset_http_requests_total", Help: "Requests of the public API, by status code.",
 		}, []string{"method", "route", "code"}),
 		durations: factory.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "batchreset_http_request_duration_seconds", Help: "Requests of the public API, without those that waited for a job.",
+			Name: "batchreset_http_request_duration_seconds", Help: "Requests of the public API, without those that waited for a job or run.",
 		}, []string{"method", "route"}),
 	}
 	for _, kind := range []kind{poll, stream} {
 		factory.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "batchreset_waiting_requests", Help: "Requests that wait for a job: polls for its end, streams for each change.",
+			Name: "batchreset_waiting_requests", Help: "Requests that wait for a job or run: polls for its end, streams for each change.",
 			ConstLabels: prometheus.Labels{"kind": string(kind)},
 		}, func() float64 { return float64(w.count(kind)) })
 	}

@@ -88,6 +88,7 @@ func TestARedisThatRefusesWritesGets500(t *testing.T) {
 func TestTheBrakeIsReachedWhileRedisIsFull(t *testing.T) {
 	s := newServiceOn(t, api.Config{AllowUnregistered: true}, redisdb.Options{URL: redistest.Start(t).URL()})
 	ended, open := s.submit(t, "a"), s.submit(t, "b")
+	_, run := s.postRun(t, `{"instance_ids":["a"]}`)
 	if got := s.do(t, http.MethodPost, "/v1/jobs/"+ended+"/cancel", "acme", nil); got.status != http.StatusOK {
 		t.Fatalf("cancel answers %+v", got)
 	}
@@ -119,7 +120,7 @@ func TestTheBrakeIsReachedWhileRedisIsFull(t *testing.T) {
 	if got := s.do(t, http.MethodPost, "/v1/halt", "acme", nil); got.status != http.StatusOK {
 		t.Errorf("halt answers %+v", got)
 	}
-	for _, path := range []string{"/v1/resume", "/v1/jobs/" + ended + "/ticket"} { // the first ticket: its key is missing
+	for _, path := range []string{"/v1/resume", "/v1/jobs/" + ended + "/ticket", "/v1/runs/" + run.ID + "/ticket"} { // the first ticket: its key is missing
 		if got := s.do(t, http.MethodPost, path, "acme", nil); got.status != http.StatusInsufficientStorage || got.Code != tasks.StorageFull {
 			t.Errorf("%s answers %+v", path, got)
 		}

@@ -54,6 +54,18 @@ func paceOf(job tasks.Job) pace {
 	return p
 }
 
+// paceOfRun is that of a run. One that is paused waits for people.
+func paceOfRun(run tasks.Run, now time.Time) pace {
+	if run.State == tasks.RunPaused {
+		return pace{rest: maxRetryAfter}
+	}
+	p := pace{notBefore: run.NotBefore.Time, since: latest(run.StartedAt.Time, run.CreatedAt.Time)}
+	if !run.EstimatedFinishAt.IsZero() {
+		p.rest = max(1, run.EstimatedFinishAt.Sub(now))
+	}
+	return p
+}
+
 func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +27,10 @@ type RunRecords interface {
 	Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, error)
 	// Run reads a record, completed by Sum. Errors: tasks.RunGone.
 	Run(ctx context.Context, id string) (tasks.Run, error)
+	// Stored reads a record without what its open jobs say: it costs much less. Errors: tasks.RunGone.
+	Stored(ctx context.Context, id string) (tasks.Run, error)
+	// Announced calls heard with each run of which something has changed, until ctx ends; some may be missed.
+	Announced(ctx context.Context, heard func(run string)) error
 	// List lists the runs of a tenant, newest first.
 	List(ctx context.Context, tenant string, f tasks.RunFilter) (found []tasks.Run, cursor string, err error)
 	// Instances visits the instances of a run in the order of its list, until visit fails.
@@ -180,44 +183,47 @@ func (i someInstances) String() string {
 	return text
 }
 
-// run answers the record of a run, or 304 to a caller who has it already.
-func (s *server) run(c echo.Context) error {
-	run, err := s.findRun(c)
+// runRecords are those of runs.
+type runRecords struct {
+	s *server
+	*runReads
+}
+
+func (r runRecords) announced(ctx context.Context, heard func(id string)) error {
+	return r.s.cfg.Runs.Announced(ctx, heard)
+}
+
+func (r runRecords) find(c echo.Context) (string, error) {
+	run, err := r.s.findRun(c, r.s.cfg.Runs.Stored)
+	return run.ID, err
+}
+
+func (r runRecords) now(c echo.Context) error {
+	s := r.s
+	run, err := s.findRun(c, s.cfg.Runs.Run)
 	if err != nil {
 		return err
 	}
-	h := c.Response().Header()
-	h.Set("ETag", strconv.Quote(run.Tag()))
-	if !run.State.Final() {
-		setRetryAfter(h, paceOfRun(run, s.store.Now()))
+	record, err := encodeRun(run, s.store.Now())
+	if err != nil {
+		return err
 	}
-	if holds(c, run.Tag()) {
-		return c.NoContent(http.StatusNotModified)
-	}
-	return ok(c, run)
+	return s.answer(c, record)
 }
 
-// paceOfRun is when it makes sense to ask for a run again. One that is paused waits for people.
-func paceOfRun(run tasks.Run, now time.Time) time.Duration {
-	if run.State == tasks.RunPaused {
-		return maxRetryAfter
-	}
-	p := pace{notBefore: run.NotBefore.Time, since: latest(run.StartedAt.Time, run.CreatedAt.Time)}
-	if !run.EstimatedFinishAt.IsZero() {
-		p.rest = max(1, run.EstimatedFinishAt.Sub(now))
-	}
-	return p.retryAfter(now)
+func encodeRun(run tasks.Run, now time.Time) (*encodedRecord, error) {
+	return encode(run, encodedRecord{tag: run.Tag(), final: run.State.Final(), pace: paceOfRun(run, now)})
 }
 
 // findRun reads the run of the path, if it is the tenant's. Another tenant's run is answered like one
 // that does not exist.
-func (s *server) findRun(c echo.Context) (tasks.Run, error) {
+func (s *server) findRun(c echo.Context, read func(context.Context, string) (tasks.Run, error)) (tasks.Run, error) {
 	id := c.Param("run")
 	if !tasks.ValidJobID(id) {
 		return tasks.Run{}, noRun(id)
 	}
 	c.Set(runKey, id)
-	run, err := s.cfg.Runs.Run(c.Request().Context(), id)
+	run, err := read(c.Request().Context(), id)
 	switch {
 	case errors.Is(err, tasks.RunGone):
 		return tasks.Run{}, noRun(id)
@@ -308,7 +314,7 @@ func (s *server) judgeRun(c echo.Context, needsList bool, judge func(ctx context
 
 // changeRun changes the run of the path and answers with its record.
 func (s *server) changeRun(c echo.Context, change func(context.Context, string, tasks.Actor) error) error {
-	run, err := s.findRun(c)
+	run, err := s.findRun(c, s.cfg.Runs.Stored)
 	if err != nil {
 		return err
 	}
@@ -316,7 +322,7 @@ func (s *server) changeRun(c echo.Context, change func(context.Context, string, 
 	if err := change(c.Request().Context(), run.ID, actor(c)); err != nil && !errors.Is(err, tasks.RunGone) {
 		return err
 	}
-	if run, err = s.findRun(c); err != nil {
+	if run, err = s.findRun(c, s.cfg.Runs.Run); err != nil {
 		return err
 	}
 	return ok(c, run)

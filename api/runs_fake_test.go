@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"sync"
@@ -22,6 +23,9 @@ type fakeRuns struct {
 	full   error
 	broken int
 	away   error
+	heard  func(run string) // of announcements
+	reads  int              // of whole records
+	lost   int              // so many of them fail
 }
 
 func newFakeRuns() *fakeRuns {
@@ -50,11 +54,34 @@ func (f *fakeRuns) Create(_ context.Context, s tasks.RunSubmission) (tasks.Run, 
 func (f *fakeRuns) Run(_ context.Context, id string) (tasks.Run, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.reads++
+	if f.lost > 0 {
+		f.lost--
+		return tasks.Run{}, errors.New("Redis is away")
+	}
+	return f.read(id)
+}
+
+func (f *fakeRuns) read(id string) (tasks.Run, error) {
 	run, found := f.kept[id]
 	if !found {
 		return tasks.Run{}, tasks.RunGone
 	}
 	return run.Sum(nil, time.Now()), nil
+}
+
+func (f *fakeRuns) Stored(_ context.Context, id string) (tasks.Run, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.read(id)
+}
+
+func (f *fakeRuns) Announced(ctx context.Context, heard func(string)) error {
+	f.mu.Lock()
+	f.heard = heard
+	f.mu.Unlock()
+	<-ctx.Done()
+	return nil
 }
 
 func (f *fakeRuns) List(_ context.Context, tenant string, filter tasks.RunFilter) (found []tasks.Run, cursor string, err error) {

@@ -79,7 +79,7 @@ func (s *server) runResults(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	run, err := s.findRun(c)
+	run, err := s.findRun(c, s.cfg.Runs.Stored)
 	if err != nil {
 		return err
 	}

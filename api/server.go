@@ -42,9 +42,9 @@ type Tokens interface {
 	Token(ctx context.Context, secret string) (tasks.Token, error)
 	// TokensByHash returns those of the tokens that there are, ended ones too.
 	TokensByHash(ctx context.Context, hashes []string) (map[string]tasks.Token, error)
-	// NewTicket makes a ticket for a job's events, TicketToken finds who got it.
-	NewTicket(ctx context.Context, token tasks.Token, job string) (tasks.Ticket, error)
-	TicketToken(ctx context.Context, ticket, job string) (tasks.Token, error)
+	// NewTicket makes a ticket for the events of a job or run, TicketToken finds who got it.
+	NewTicket(ctx context.Context, token tasks.Token, id string) (tasks.Ticket, error)
+	TicketToken(ctx context.Context, ticket, id string) (tasks.Token, error)
 }
 
 // Fleet is the register of instances.
@@ -120,7 +120,7 @@ type Config struct {
 	BasePath string
 	// Origins are those whose pages may read the answers in a browser: see CheckOrigin.
 	Origins []string
-	// MaxWaiters is how many requests may wait for jobs at the same time.
+	// MaxWaiters is how many requests may wait for jobs and runs at the same time.
 	MaxWaiters int
 	// Runs keeps runs. nil: there are none, nor their routes.
 	Runs RunStore
@@ -159,6 +159,7 @@ type server struct {
 	log     *slog.Logger
 
 	watchers    *watchers
+	subjects    []*subject
 	strangers   *strangers
 	readiness   readyLooks
 	metrics     metrics
@@ -174,9 +175,9 @@ type API struct {
 	server *server
 }
 
-// Run wakes requests that wait for jobs when the jobs have changed, until ctx ends. Then waiting
+// Run wakes requests that wait for jobs and runs when these have changed, until ctx ends. Then waiting
 // requests, and later ones, are answered at once.
-func (a *API) Run(ctx context.Context) error { return a.server.watchers.run(ctx) }
+func (a *API) Run(ctx context.Context) error { return a.server.watchers.run(ctx, a.server.subjects) }
 
 // New returns the public API. Without Run, a waiting request sees a change only when its time to
 // wait is over.
@@ -212,11 +213,13 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	brake := func(path string, scope tasks.Scope, t takes, h echo.HandlerFunc) {
 		e.POST(path, h, limitBody, takeBrakeTime, s.admit(scope, t, false))
 	}
+	jobs, events := &subject{records: jobRecords{s}, name: "job", atOnce: looksAtOnce}, takes{query: parameters{ticketParameter: false}}
+	s.subjects = append(s.subjects, jobs)
 	route(http.MethodPost, "/v1/instances/batch-reset", tasks.ScopeSubmit, takes{body: true}, s.batchReset)
 	route(http.MethodGet, "/v1/instances/tasks/:job", tasks.ScopeRead, nothing, s.taskQuery)
-	route(http.MethodGet, "/v1/jobs/:job", tasks.ScopeRead, nothing, s.job)
-	route(http.MethodGet, "/v1/jobs/:job/events", tasks.ScopeRead, takes{query: parameters{ticketParameter: false}}, s.events)
-	route(http.MethodPost, "/v1/jobs/:job/ticket", tasks.ScopeRead, nothing, s.ticket)
+	route(http.MethodGet, "/v1/jobs/:job", tasks.ScopeRead, nothing, s.status(jobs))
+	route(http.MethodGet, "/v1/jobs/:job/events", tasks.ScopeRead, events, s.events(jobs))
+	route(http.MethodPost, "/v1/jobs/:job/ticket", tasks.ScopeRead, nothing, s.ticket(jobs))
 	route(http.MethodGet, "/v1/jobs/:job/proof", tasks.ScopeRead, nothing, s.proof)
 	route(http.MethodGet, "/v1/jobs", tasks.ScopeRead, takes{query: jobsParameters}, s.jobs)
 	brake("/v1/jobs/:job/cancel", tasks.ScopeCancel, nothing, s.cancel)
@@ -224,9 +227,13 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	brake("/v1/halt", tasks.ScopeOperate, takes{body: true}, s.halt)
 	route(http.MethodPost, "/v1/resume", tasks.ScopeOperate, takes{body: true}, s.resume)
 	if cfg.Runs != nil {
+		runs := &subject{records: runRecords{s, newRunReads(cfg.Runs, store)}, name: "run", atOnce: 1, rest: runRest}
+		s.subjects = append(s.subjects, runs)
 		e.POST("/v1/runs", s.createRun, limitUpload, s.admit(tasks.ScopeSubmit, takes{body: true}, true))
 		route(http.MethodGet, "/v1/runs", tasks.ScopeRead, takes{query: runsParameters}, s.runs)
-		route(http.MethodGet, "/v1/runs/:run", tasks.ScopeRead, nothing, s.run)
+		route(http.MethodGet, "/v1/runs/:run", tasks.ScopeRead, nothing, s.status(runs))
+		route(http.MethodGet, "/v1/runs/:run/events", tasks.ScopeRead, events, s.events(runs))
+		route(http.MethodPost, "/v1/runs/:run/ticket", tasks.ScopeRead, nothing, s.ticket(runs))
 		route(http.MethodGet, "/v1/runs/:run/results", tasks.ScopeRead, takes{query: resultsParameters}, s.runResults)
 		brake("/v1/runs/:run/pause", tasks.ScopeCancel, nothing, s.pauseRun)
 		brake("/v1/runs/:run/cancel", tasks.ScopeCancel, nothing, s.cancelRun)

@@ -22,31 +22,49 @@ import (
 // noRoom is when a caller for whom there is no room to wait should ask again.
 const noRoom = 10 * time.Second
 
-// job answers the job status record, or 304 to a caller who has it already. A caller
-// who prefers to wait has the answer when the job is final, or when the time is over.
-func (s *server) job(c echo.Context) error {
-	d, prefers := preferredWait(c.Request().Header.Values("Prefer"))
-	if !prefers {
-		return s.now(c)
+// status answers the record of a job or run, or 304 to a caller who has it already. A caller
+// who prefers to wait has the answer when the record is final, or when the time is over.
+func (s *server) status(of *subject) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		d, prefers := preferredWait(c.Request().Header.Values("Prefer"))
+		if !prefers {
+			return of.now(c)
+		}
+		watch, err := s.watch(c, of, poll)
+		if tasks.CodeOf(err) == tasks.TooManyRequests {
+			return of.now(c) // a server may ignore a preference
+		}
+		if err != nil {
+			return err
+		}
+		defer s.watchers.remove(watch)
+		record, err := s.await(c, watch, d)
+		if err != nil {
+			return err
+		}
+		c.Response().Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(d/time.Second)))
+		return s.answer(c, record)
 	}
-	watch, err := s.watch(c, poll)
-	if tasks.CodeOf(err) == tasks.TooManyRequests {
-		return s.now(c) // a server may ignore a preference
-	}
-	if err != nil {
-		return err
-	}
-	defer s.watchers.remove(watch)
-	record, err := s.await(c, watch, d)
-	if err != nil {
-		return err
-	}
-	c.Response().Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(d/time.Second)))
-	return s.answer(c, record)
 }
 
-// now answers the record as it is.
-func (s *server) now(c echo.Context) error {
+// jobRecords are those of jobs.
+type jobRecords struct{ s *server }
+
+func (j jobRecords) announced(ctx context.Context, heard func(id string)) error {
+	return j.s.store.Finished(ctx, heard)
+}
+
+func (j jobRecords) tags(ctx context.Context, ids []string) (map[string]string, error) {
+	return j.s.store.Tags(ctx, ids)
+}
+
+func (j jobRecords) find(c echo.Context) (string, error) {
+	version, err := j.s.find(c, j.s.store.Version)
+	return version.ID, err
+}
+
+func (j jobRecords) now(c echo.Context) error {
+	s := j.s
 	version, err := s.find(c, s.store.Version)
 	if err != nil {
 		return err
@@ -84,16 +102,16 @@ func holds(c echo.Context, tag string) bool {
 	})
 }
 
-// watch begins a watch of the job of the path.
-func (s *server) watch(c echo.Context, kind kind) (*watch, error) {
-	version, err := s.find(c, s.store.Version)
+// watch begins a watch of the record of the path.
+func (s *server) watch(c echo.Context, of *subject, kind kind) (*watch, error) {
+	id, err := of.find(c)
 	if err != nil {
 		return nil, err
 	}
-	watch, ok := s.watchers.add(tokenOf(c), version.ID, kind)
+	watch, ok := s.watchers.add(tokenOf(c), target{of, id, kind})
 	if !ok {
 		s.metrics.refused.Inc()
-		return nil, &tasks.Error{Code: tasks.TooManyRequests, Message: "the tenant's share of the requests that may wait here is used up; poll the job instead", RetryAfter: noRoom}
+		return nil, &tasks.Error{Code: tasks.TooManyRequests, Message: "the tenant's share of the requests that may wait here is used up; poll instead", RetryAfter: noRoom}
 	}
 	c.Set(waitedKey, true)
 	unhurried(c)
@@ -106,12 +124,11 @@ func unhurried(c echo.Context) {
 	_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Time{}) // not every writer has one
 }
 
-// await returns a job's record when the job is final, when d is over, or when the
-// process stops.
+// await returns a record when it is final, when d is over, or when the process stops.
 func (s *server) await(c echo.Context, watch *watch, d time.Duration) (*encodedRecord, error) {
 	over := time.NewTimer(d)
 	defer over.Stop()
-	record, err := s.read(c) // the watch has begun: later changes are not missed
+	record, err := watch.subject.read(c.Request().Context(), watch.id) // the watch has begun: later changes are not missed
 	for err == nil && !record.final {
 		select {
 		case <-watch.changed:
@@ -127,31 +144,32 @@ func (s *server) await(c echo.Context, watch *watch, d time.Duration) (*encodedR
 	return record, err
 }
 
-// read reads the record of the path.
-func (s *server) read(c echo.Context) (*encodedRecord, error) {
-	version, err := s.find(c, s.store.Version)
-	if err != nil {
-		return nil, err
-	}
-	return s.record(c.Request().Context(), version)
-}
-
-// reread reads the record of a job after its watch was woken. Of all watches that were woken at
-// the same time, one asks Redis: tenant and token are already checked.
+// reread returns a record after its watch was woken. Tenant and token are already checked.
 func (s *server) reread(watch *watch) (*encodedRecord, error) {
 	turn, err := s.watchers.told(watch)
 	if err != nil {
 		return nil, err
 	}
-	key := fmt.Sprintf("%s told %d", watch.job, turn)
-	return s.shared(key, watch.job, func() (*encodedRecord, error) {
+	return watch.subject.reread(watch.id, turn)
+}
+
+func (j jobRecords) read(ctx context.Context, id string) (*encodedRecord, error) {
+	version, err := j.s.store.Version(ctx, id)
+	if errors.Is(err, tasks.JobGone) {
+		return nil, noJob(id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return j.s.record(ctx, version)
+}
+
+// reread asks Redis once for all watches that were woken in a turn.
+func (j jobRecords) reread(id string, turn int64) (*encodedRecord, error) {
+	return j.s.shared(fmt.Sprintf("%s told %d", id, turn), id, func() (*encodedRecord, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 		defer cancel()
-		version, err := s.store.Version(ctx, watch.job)
-		if err != nil {
-			return nil, err
-		}
-		return s.record(ctx, version)
+		return j.read(ctx, id)
 	})
 }
 

@@ -49,10 +49,14 @@ func (w *window) String() string {
 
 // watching streams a board's job into a window; it returns when the stream has ended.
 func watching(ctx context.Context, a http.Handler, b *board, w *window) {
+	watchingAt(ctx, a, b.path(), w)
+}
+
+func watchingAt(ctx context.Context, a http.Handler, path string, w *window) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute) // of the fake clock
 	defer cancel()
 	w.ResponseRecorder = httptest.NewRecorder()
-	r := httptest.NewRequestWithContext(ctx, http.MethodGet, b.path()+"/events", nil)
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, path+"/events", nil)
 	r.Header.Set("X-Auth-Token", "acme")
 	a.ServeHTTP(w, r)
 }

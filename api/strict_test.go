@@ -93,6 +93,7 @@ func TestNothingInABodyIsSkipped(t *testing.T) {
 func TestEveryRouteTakesWhatItTakes(t *testing.T) {
 	s := newService(t, testConfig)
 	id := s.submit(t, "phone-1")
+	_, run := s.postRun(t, `{"instance_ids":["a"]}`)
 	for _, r := range []struct{ method, path, takes string }{
 		{http.MethodPost, batchReset, "instance_ids"},
 		{http.MethodPost, "/v1/jobs/" + id + "/cancel", ""},
@@ -104,6 +105,9 @@ func TestEveryRouteTakesWhatItTakes(t *testing.T) {
 		{http.MethodGet, "/v1/jobs/" + id, ""},
 		{http.MethodGet, "/v1/jobs/" + id + "/events", ""},
 		{http.MethodGet, "/v1/jobs/" + id + "/proof", ""},
+		{http.MethodGet, "/v1/runs/" + run.ID, ""},
+		{http.MethodGet, "/v1/runs/" + run.ID + "/events", ""},
+		{http.MethodPost, "/v1/runs/" + run.ID + "/ticket", ""},
 		{http.MethodGet, "/v1/instances/tasks/" + id, ""},
 	} {
 		refuses := func(query, body, want string) {

@@ -12,7 +12,6 @@ import (
 
 // manyTokens are all good, and counts the looks at each.
 type manyTokens struct {
-	Changes
 	looks map[string]int
 	most  int // in one turn
 }
@@ -35,7 +34,7 @@ func TestCrowdsOfTokensAreLookedAtInTurn(t *testing.T) {
 	m := &manyTokens{looks: map[string]int{}}
 	w := newWatchers(m, 10_000, slog.New(slog.DiscardHandler))
 	for n := range 3 * looksAtOnce {
-		if _, ok := w.add(tasks.Token{Hash: fmt.Sprint(n), Tenant: "acme"}, "job", poll); !ok {
+		if _, ok := w.add(tasks.Token{Hash: fmt.Sprint(n), Tenant: "acme"}, target{id: "job", kind: poll}); !ok {
 			t.Fatal("no room")
 		}
 	}

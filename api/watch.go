@@ -4,29 +4,33 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/labstack/echo/v4"
 	"golang.org/x/sync/errgroup"
 
 	"batchreset/tasks"
 )
 
 const (
-	// lookInterval is how often the loop of the watchers runs and checks tokens,
-	// streamInterval how often it checks a job that somebody streams, and hintLost a job
+	// lookInterval is how often the loops of the watchers run and check tokens,
+	// streamInterval how often they check a record that somebody streams, and hintLost one
 	// whose end somebody waits for: the end is announced, but an announcement can be lost.
 	lookInterval   = 250 * time.Millisecond
 	streamInterval = 500 * time.Millisecond
 	hintLost       = 5 * time.Second
 	// looksAtOnce bounds a round trip.
 	looksAtOnce = 500
+	// notLooked is the tag of no record, not even of one that is gone.
+	notLooked = "?"
 )
 
-// kind is how a request waits for a job.
+// kind is how a request waits for a record.
 type kind string
 
 const (
@@ -34,53 +38,79 @@ const (
 	stream kind = "stream" // for each change
 )
 
-func (k kind) interval() time.Duration {
-	if k == stream {
+// interval is how often one is looked at.
+func (t target) interval() time.Duration {
+	if t.kind == stream {
 		return streamInterval
 	}
 	return hintLost
 }
 
-// Changes is what watchers ask of the record store.
-type Changes interface {
-	// Finished calls heard with each job that ends, until ctx ends; some may be missed.
-	Finished(ctx context.Context, heard func(job string)) error
-	// Tags returns the tags of the jobs that there are.
-	Tags(ctx context.Context, jobs []string) (map[string]string, error)
+// subject is a sort of records that requests wait for: jobs, or runs.
+type subject struct {
+	records
+	name string // of its events
+	// atOnce is about how many of them tags is asked.
+	atOnce int
+	// rest is how long a record is left alone after a look at it, whatever is announced. 0: what is
+	// announced is told at once, without a look.
+	rest time.Duration
+}
+
+// records is how those of a subject are read.
+type records interface {
+	// announced calls heard with each record that is announced, until ctx ends; some may be missed.
+	announced(ctx context.Context, heard func(id string)) error
+	// tags returns the tags of those records that there are.
+	tags(ctx context.Context, ids []string) (map[string]string, error)
+	// find returns the ID in the path of a request, if there is such a record of its tenant.
+	find(c echo.Context) (id string, err error)
+	// now answers a request for the record in its path as it is.
+	now(c echo.Context) error
+	// read reads a record. reread is for those who were woken: it returns what has been read since the
+	// turn in which they were told.
+	read(ctx context.Context, id string) (*encodedRecord, error)
+	reread(id string, turn int64) (*encodedRecord, error)
+}
+
+// tokenLooks is what watchers ask about those who wait.
+type tokenLooks interface {
 	// TokensByHash returns those of the tokens that there are, ended ones too.
 	TokensByHash(ctx context.Context, hashes []string) (map[string]tasks.Token, error)
 	// Now is the time by which tokens expire.
 	Now() time.Time
 }
 
-// watchers wakes requests that wait for jobs when the jobs have changed, or when their token is no
-// longer valid. However many wait, there is one subscription, one check for each job, and one for
+// watchers wakes requests that wait for records when these have changed, or when their token is no
+// longer valid. However many wait, there is one subscription, one check for each record, and one for
 // each token.
 type watchers struct {
-	changes Changes
+	tokens  tokenLooks
 	limit   int // of those who wait at the same time
 	log     *slog.Logger
 	stopped chan struct{} // closed when run has ended
 
 	mu      sync.Mutex
-	jobs    map[target]*watchedJob
+	watched map[target]*watched
 	passes  map[passKey]*pass
 	waiting map[kind]int
 	tenants map[string]int // of those who wait
 	turn    int64          // counts what is told
 }
 
-// target is a job with the requests that wait for it in one way: those that wait for its end are
+// target is a record with the requests that wait for it in one way: those that wait for its end are
 // not woken by every change that others stream.
 type target struct {
-	job  string
-	kind kind
+	subject *subject
+	id      string
+	kind    kind
 }
 
-type watchedJob struct {
+type watched struct {
 	watches map[*watch]struct{}
-	told    int64  // turn of the last telling
-	tag     string // at the last look
+	told    int64     // turn of the last telling
+	tag     string    // at the last look
+	looked  time.Time // when that was
 	next    time.Time
 }
 
@@ -94,25 +124,41 @@ type pass struct {
 	refused error     // what who comes with it is answered now; nil: the record
 }
 
-// watch is one request's interest in a job.
+// watch is one request's interest in a record.
 type watch struct {
 	target
 	pass    passKey
-	changed chan struct{} // has something when the job, or the token, may have changed
+	changed chan struct{} // has something when the record, or the token, may have changed
 }
 
-func newWatchers(changes Changes, limit int, log *slog.Logger) *watchers {
+func newWatchers(tokens tokenLooks, limit int, log *slog.Logger) *watchers {
 	return &watchers{
-		changes: changes, limit: limit, log: log, stopped: make(chan struct{}),
-		jobs: map[target]*watchedJob{}, passes: map[passKey]*pass{}, waiting: map[kind]int{}, tenants: map[string]int{},
+		tokens: tokens, limit: limit, log: log, stopped: make(chan struct{}),
+		watched: map[target]*watched{}, passes: map[passKey]*pass{}, waiting: map[kind]int{}, tenants: map[string]int{},
 	}
 }
 
-// run wakes watches until ctx ends, and then all of them for the last time.
-func (w *watchers) run(ctx context.Context) error {
+// run wakes those who wait for records of the subjects until ctx ends, and then all of them for the
+// last time.
+func (w *watchers) run(ctx context.Context, subjects []*subject) error {
 	defer close(w.stopped)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return w.changes.Finished(ctx, w.tell) })
+	var turns []chan struct{}
+	for _, s := range subjects { // none of which waits for another
+		turn := make(chan struct{}, 1)
+		turns = append(turns, turn)
+		g.Go(func() error { return s.announced(ctx, func(id string) { w.tell(s, id) }) })
+		g.Go(func() error {
+			for {
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-turn:
+					w.look(ctx, s)
+				}
+			}
+		})
+	}
 	g.Go(func() error {
 		ticker := time.NewTicker(lookInterval)
 		defer ticker.Stop()
@@ -122,7 +168,12 @@ func (w *watchers) run(ctx context.Context) error {
 				return nil
 			case now := <-ticker.C:
 				w.lookAtTokens(ctx, now) // before anybody is woken
-				w.look(ctx, now)
+			}
+			for _, turn := range turns {
+				select {
+				case turn <- struct{}{}:
+				default: // the look before takes long
+				}
 			}
 		}
 	})
@@ -133,14 +184,14 @@ func (w *watchers) run(ctx context.Context) error {
 //
 // No tenant may have more watches than are free: a single tenant gets half of all, two get a third
 // each, and there is always room for a new one.
-func (w *watchers) add(token tasks.Token, job string, kind kind) (one *watch, ok bool) {
-	one = &watch{target{job, kind}, passKey{token.Hash, token.Tenant}, make(chan struct{}, 1)}
+func (w *watchers) add(token tasks.Token, of target) (one *watch, ok bool) {
+	one = &watch{of, passKey{token.Hash, token.Tenant}, make(chan struct{}, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if free := w.limit - w.waiting[poll] - w.waiting[stream]; w.tenants[token.Tenant] >= free {
 		return nil, false
 	}
-	w.waiting[kind]++
+	w.waiting[one.kind]++
 	w.tenants[token.Tenant]++
 	p := w.passes[one.pass]
 	if p == nil {
@@ -148,13 +199,13 @@ func (w *watchers) add(token tasks.Token, job string, kind kind) (one *watch, ok
 		w.passes[one.pass] = p
 	}
 	p.watches[one] = struct{}{}
-	j := w.jobs[one.target]
-	if j == nil {
+	r := w.watched[one.target]
+	if r == nil {
 		w.turn++ // nobody may take what was read for an earlier watch as new
-		j = &watchedJob{watches: map[*watch]struct{}{}, told: w.turn, next: time.Now().Add(kind.interval())}
-		w.jobs[one.target] = j
+		r = &watched{watches: map[*watch]struct{}{}, told: w.turn, tag: notLooked, next: time.Now().Add(one.interval())}
+		w.watched[one.target] = r
 	}
-	j.watches[one] = struct{}{}
+	r.watches[one] = struct{}{}
 	return one, true
 }
 
@@ -169,10 +220,10 @@ func (w *watchers) remove(one *watch) {
 	if delete(p.watches, one); len(p.watches) == 0 {
 		delete(w.passes, one.pass)
 	}
-	j := w.jobs[one.target]
-	delete(j.watches, one)
-	if len(j.watches) == 0 {
-		delete(w.jobs, one.target)
+	r := w.watched[one.target]
+	delete(r.watches, one)
+	if len(r.watches) == 0 {
+		delete(w.watched, one.target)
 	}
 }
 
@@ -183,22 +234,41 @@ func (w *watchers) count(kind kind) int {
 	return w.waiting[kind]
 }
 
-// tell wakes all who watch a job.
-func (w *watchers) tell(job string) {
+// tell wakes all who watch a record, or has it looked at as soon as that may be.
+func (w *watchers) tell(s *subject, id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.wake(target{job, poll})
-	w.wake(target{job, stream})
+	var looked time.Time
+	for _, r := range w.of(s, id) {
+		looked = latest(looked, r.looked)
+	}
+	soon := looked.Add(s.rest)
+	for _, r := range w.of(s, id) {
+		switch {
+		case s.rest == 0:
+			w.wake(r)
+		case soon.Before(r.next):
+			r.next = soon
+		}
+	}
 }
 
-func (w *watchers) wake(who target) {
-	j := w.jobs[who]
-	if j == nil {
-		return
+// of are those who wait for a record, in each way.
+func (w *watchers) of(s *subject, id string) iter.Seq2[target, *watched] {
+	return func(yield func(target, *watched) bool) {
+		for _, kind := range []kind{poll, stream} {
+			who := target{s, id, kind}
+			if r := w.watched[who]; r != nil && !yield(who, r) {
+				return
+			}
+		}
 	}
+}
+
+func (w *watchers) wake(r *watched) {
 	w.turn++
-	j.told = w.turn
-	wakeAll(j.watches)
+	r.told = w.turn
+	wakeAll(r.watches)
 }
 
 func wakeAll(watches map[*watch]struct{}) {
@@ -215,50 +285,64 @@ func wakeAll(watches map[*watch]struct{}) {
 func (w *watchers) told(one *watch) (int64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.jobs[one.target].told, w.passes[one.pass].refused
+	return w.watched[one.target].told, w.passes[one.pass].refused
 }
 
-// tellAgain is for a watch that could not read when it was woken: the next turn of the loop wakes
-// it again, even if nothing changes until then.
+// tellAgain is for a watch that could not read when it was woken: the next look wakes it again, even
+// if nothing changes until then.
 func (w *watchers) tellAgain(one *watch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.jobs[one.target].tag = ""
+	w.watched[one.target].tag = notLooked
 }
 
-// due returns who is to be told if there is something new.
-func (w *watchers) due(now time.Time) []target {
+// due returns the records of a subject that are to be looked at, and who is to be told if there is
+// something new: those, too, for whom there would have to be another look before the record had its rest.
+func (w *watchers) due(s *subject) map[string][]target {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var due []target
-	for who, j := range w.jobs {
-		if !now.Before(j.next) {
-			due = append(due, who)
-			j.next = now.Add(who.kind.interval())
+	now := time.Now()
+	due := map[string][]target{}
+	for who, r := range w.watched {
+		if who.subject == s && !now.Before(r.next) {
+			due[who.id] = nil
+		}
+	}
+	for id := range due {
+		for who, r := range w.of(s, id) {
+			if !now.Add(s.rest).Before(r.next) {
+				due[id] = append(due[id], who)
+				r.looked, r.next = now, now.Add(max(who.interval(), s.rest))
+			}
 		}
 	}
 	return due
 }
 
-// look tells those whose job has changed since the look before.
-func (w *watchers) look(ctx context.Context, now time.Time) {
-	for some := range slices.Chunk(w.due(now), looksAtOnce) {
-		ids := make([]string, len(some))
-		for i, who := range some {
-			ids[i] = who.job
-		}
+// look tells those for whom a record of a subject has changed since the look before.
+func (w *watchers) look(ctx context.Context, s *subject) {
+	due := w.due(s)
+	for ids := range slices.Chunk(slices.Collect(maps.Keys(due)), s.atOnce) {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-		tags, err := w.changes.Tags(ctx, ids)
+		tags, err := s.tags(ctx, ids)
+		away := ctx.Err() != nil
 		cancel()
 		if err != nil {
-			w.log.Debug("no look at jobs that are watched", "jobs", len(some), "error", err)
-			return // Redis is away; the next look is soon
+			w.log.Debug("no look at records that are watched", "subject", s.name, "records", len(ids), "error", err)
+		}
+		switch {
+		case away:
+			return // so is Redis; the next look is soon
+		case err != nil:
+			continue
 		}
 		w.mu.Lock()
-		for _, who := range some {
-			if j := w.jobs[who]; j != nil && j.tag != tags[who.job] {
-				j.tag = tags[who.job]
-				w.wake(who)
+		for _, id := range ids {
+			for _, who := range due[id] {
+				if r := w.watched[who]; r != nil && r.tag != tags[id] {
+					r.tag = tags[id]
+					w.wake(r)
+				}
 			}
 		}
 		w.mu.Unlock()
@@ -278,7 +362,7 @@ func (w *watchers) lookAtTokens(ctx context.Context, now time.Time) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	tokens, err := w.changes.TokensByHash(ctx, hashes)
+	tokens, err := w.tokens.TokensByHash(ctx, hashes)
 	if err != nil {
 		err = fmt.Errorf("look at the tokens of those who wait: %w", err)
 		w.log.Debug("no look at tokens", "tokens", len(hashes), "error", err)
@@ -294,7 +378,7 @@ func (w *watchers) lookAtTokens(ctx context.Context, now time.Time) {
 		if p.refused = err; err != nil {
 			continue
 		}
-		if p.refused = key.refusal(tokens, w.changes.Now()); p.refused != nil {
+		if p.refused = key.refusal(tokens, w.tokens.Now()); p.refused != nil {
 			wakeAll(p.watches)
 		}
 	}

@@ -30,7 +30,11 @@ func newLive(t *testing.T) *live { return newLiveWith(t, api.Config{AllowUnregis
 
 func newLiveWith(t *testing.T, cfg api.Config) *live {
 	t.Helper()
-	s := newServiceOn(t, cfg, redisdb.Options{URL: redistest.Start(t).URL()})
+	return liveOf(t, newServiceOn(t, cfg, redisdb.Options{URL: redistest.Start(t).URL()}))
+}
+
+func liveOf(t *testing.T, s service) *live {
+	t.Helper()
 	a, ok := s.Handler.(*api.API)
 	if !ok {
 		t.Fatalf("the handler is a %T", s.Handler)

@@ -49,6 +49,7 @@ type Runs interface {
 	Stored(ctx context.Context, id string) (tasks.Run, error)
 	OpenJobs(ctx context.Context, run tasks.Run) (map[int]tasks.Job, error)
 	Parts(ctx context.Context, run string, from, n int) ([]tasks.Part, error)
+	Announced(ctx context.Context, heard func(run string)) error
 }
 
 // RunProgress is how runs go on. What is done to a run that was read is not done if its record is another by now.
@@ -56,7 +57,6 @@ type RunProgress interface {
 	Due(ctx context.Context, n int, token string, lasts time.Duration) ([]tasks.RunClaim, error)
 	Put(ctx context.Context, c tasks.RunClaim, next time.Time) error
 	Hurry(ctx context.Context, run string) error
-	Announced(ctx context.Context, heard func(run string)) error
 	Now() time.Time
 
 	Start(ctx context.Context, run tasks.Run) error

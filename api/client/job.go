@@ -95,7 +95,7 @@ func (c *Client) Job(ctx context.Context, id string) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
-	return a.job()
+	return recordOf[Job](a)
 }
 
 func jobPath(id string) string { return "/v1/jobs/" + url.PathEscape(id) }
@@ -124,17 +124,33 @@ func (c *Client) change(ctx context.Context, id, what string, body []byte) (Job,
 	if err != nil {
 		return Job{}, err
 	}
-	return a.job()
+	return recordOf[Job](a)
 }
 
-// job decodes a record.
-func (a answer) job() (Job, error) {
-	var job Job
-	if err := a.decode(&job); err != nil {
-		return Job{}, err
+// record is that of a job or a run.
+type record interface {
+	Job | Run
+	Final() bool
+	// isOf reports whether it is the record with an ID, or if that is empty, any. A record that lacks
+	// its ID or state is none.
+	isOf(id string) bool
+	// source says where such a record is, and how its stream calls it.
+	source(id string) (path, event string)
+}
+
+func (j Job) isOf(id string) bool { return j.ID != "" && j.State != "" && (id == "" || j.ID == id) }
+
+func (Job) source(id string) (path, event string) { return jobPath(id), "job" }
+
+// recordOf decodes a record.
+func recordOf[T record](a answer) (T, error) {
+	var none, r T
+	if err := a.decode(&r); err != nil {
+		return none, err
 	}
-	if job.ID == "" || job.State == "" {
-		return Job{}, a.unusable("a record without job_id or state")
+	if !r.isOf("") {
+		_, event := none.source("")
+		return none, a.unusable("a record without %s_id or state", event)
 	}
-	return job, nil
+	return r, nil
 }

@@ -145,7 +145,7 @@ func (r Runs) Submit(ctx context.Context, request RunRequest) (Run, error) {
 	}
 	var run Run
 	err = r.client.submit(ctx, runsPath, request.IdempotencyKey, body, func(a answer) (err error) {
-		run, err = a.run()
+		run, err = recordOf[Run](a)
 		return err
 	})
 	return run, err
@@ -174,7 +174,7 @@ func (r Runs) Get(ctx context.Context, id string) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	return a.run()
+	return recordOf[Run](a)
 }
 
 // Pause begins nothing more of a run, and returns its record. What runs goes on to its end.
@@ -237,17 +237,9 @@ func (r Runs) change(ctx context.Context, id, what string, body []byte) (Run, er
 	if err != nil {
 		return Run{}, err
 	}
-	return a.run()
+	return recordOf[Run](a)
 }
 
-// run decodes a record.
-func (a answer) run() (Run, error) {
-	var run Run
-	if err := a.decode(&run); err != nil {
-		return Run{}, err
-	}
-	if run.ID == "" || run.State == "" {
-		return Run{}, a.unusable("a record without run_id or state")
-	}
-	return run, nil
-}
+func (r Run) isOf(id string) bool { return r.ID != "" && r.State != "" && (id == "" || r.ID == id) }
+
+func (Run) source(id string) (path, event string) { return runPath(id), "run" }

@@ -70,57 +70,17 @@ func (r Runs) page(ctx context.Context, query url.Values) (page runsPage, err er
 		return page, a.unusable("no list of runs")
 	}
 	for _, run := range page.Runs {
-		if run.ID == "" || run.State == "" {
+		if !run.isOf("") {
 			return page, a.unusable("a record without run_id or state")
 		}
 	}
 	return page, nil
 }
 
-// Wait follows a run until it is final or ctx ends, and returns the last record that it saw.
-// onChange, unless nil, is called with the first record and with each one that differs. A run that
-// pauses is followed further: somebody may resume it.
-//
-// It asks every 2 s at most, and less often while the run waits or is paused. It bears with a server
-// that goes away, as [Client.Wait] does.
+// Wait follows a run until it is final or ctx ends, as [Client.Wait] follows a job, and returns the last
+// record that it saw. A run that pauses is followed further: somebody may resume it.
 func (r Runs) Wait(ctx context.Context, id string, onChange func(Run)) (Run, error) {
-	var run Run
-	var etag string
-	for quiet := 1; ; quiet++ {
-		var a answer
-		err := r.client.outlast(ctx, func() (err error) {
-			header := http.Header{}
-			if etag != "" {
-				header.Set("If-None-Match", etag)
-			}
-			a, err = r.client.get(ctx, runPath(id), header)
-			return err
-		})
-		if err != nil {
-			return run, err
-		}
-		if a.status != http.StatusNotModified {
-			if run, err = a.run(); err != nil {
-				return run, err
-			}
-			if tag := a.header.Get("ETag"); tag == "" || tag != etag {
-				quiet, etag = 1, tag
-				if onChange != nil {
-					onChange(run)
-				}
-			}
-		}
-		if run.Final() {
-			return run, nil
-		}
-		wait := backoff(quiet)
-		if run.State != "running" {
-			wait = max(wait, parseRetryAfter(a.header))
-		}
-		if err := r.client.sleep(ctx, spread(wait)); err != nil {
-			return run, err
-		}
-	}
+	return follow(ctx, r.client, id, onChange)
 }
 
 // RunResult is an instance of a run and what has become of it.

@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
-	"time"
 )
 
 const (
@@ -77,20 +78,48 @@ func TestRunsGoesThroughThePages(t *testing.T) {
 	}
 }
 
-func TestWaitRun(t *testing.T) {
-	tag := func(tag string) map[string]string { return map[string]string{"ETag": tag, "Retry-After": "30"} }
-	s := serve(t,
-		step{body: okay(runRunning), header: tag(`"1"`)}, step{status: http.StatusNotModified, header: tag(`"1"`)},
-		step{body: okay(runPaused), header: tag(`"2"`)}, step{body: okay(runDone), header: tag(`"3"`)})
-	c, n := connect(t, s.URL)
-	var states []string
-	run, err := c.Runs().Wait(t.Context(), jobID, func(r Run) { states = append(states, r.State) })
-	if err != nil || !run.Final() || fmt.Sprint(states) != "[running paused succeeded]" {
-		t.Errorf("got %+v, %v, saw %v", run, err, states)
+func TestWaitForARun(t *testing.T) {
+	event := func(tag, data string) string { return "id: " + tag + "\nevent: run\ndata: " + data + "\n\n" }
+	unchanged := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) }
+	for name, row := range map[string]struct {
+		service *streaming
+		lasts   string
+	}{
+		"by its stream, which was cut": {&streaming{look: unchanged, streams: []func(http.ResponseWriter, *http.Request){
+			func(w http.ResponseWriter, _ *http.Request) {
+				write(w, event("1", runRunning)+jobEvent("9", done)+event("8", `{"run_id":"another","state":"failed"}`))
+			},
+			func(w http.ResponseWriter, _ *http.Request) { write(w, event("2", runPaused)+event("3", runDone)) },
+		}}, ",1"},
+		"where there is no stream": {&streaming{look: func(w http.ResponseWriter, r *http.Request) {
+			records := map[string][2]string{"": {`"1"`, runRunning}, `"1"`: {`"2"`, runPaused}, `"2"`: {`"3"`, runDone}}
+			next := records[r.Header.Get("If-None-Match")]
+			if strings.HasSuffix(r.URL.Path, "/events") {
+				w.WriteHeader(http.StatusNotFound)
+				return
+			}
+			w.Header().Set("ETag", next[0])
+			write(w, okay(next[1]))
+		}}, ",1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(row.service)
+			defer server.Close()
+			c, _ := connect(t, server.URL)
+			var states []string
+			run, err := c.Runs().Wait(t.Context(), jobID, func(r Run) { states = append(states, r.State) })
+			if err != nil || !run.Final() || string(run.Record) != runDone || fmt.Sprint(states) != "[running paused succeeded]" {
+				t.Errorf("got %+v, %v, saw %v", run, err, states)
+			}
+			if got := strings.Join(row.service.lasts, ","); got != row.lasts {
+				t.Errorf("streams from %q", got)
+			}
+		})
 	}
-	n.expect(t, firstWait, 2*firstWait, 30*time.Second) // a paused run waits for people
-	if got := s.requests[1].Header.Get("If-None-Match"); got != `"1"` {
-		t.Errorf("If-None-Match: %s", got)
+	missing := serve(t, step{status: 404, body: `{"error_code":"RESET.0001","error_msg":"there is no run"}`})
+	c, _ := connect(t, missing.URL)
+	if _, err := c.Runs().Wait(t.Context(), jobID, nil); err == nil {
+		t.Error("no error for a run that is not there")
 	}
 }
 

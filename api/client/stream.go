@@ -22,11 +22,11 @@ const (
 	reconnect = 2 * time.Second
 )
 
-// stream reads the event stream of a job from the record on that etag came with, and
+// stream reads the event stream of a job or run from the record on that etag came with, and
 // calls take with each newer one, until the stream ends. heard says whether anything
 // came at all, again when to come back. Why a stream ended does not matter: a look at
-// the job tells.
-func (c *Client) stream(ctx context.Context, id, etag string, take func(job Job, etag string)) (heard bool, again time.Duration) {
+// the record tells.
+func stream[T record](ctx context.Context, c *Client, id, etag string, take func(newer T, etag string)) (heard bool, again time.Duration) {
 	again = reconnect
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -40,7 +40,9 @@ func (c *Client) stream(ctx context.Context, id, etag string, take func(job Job,
 	if etag != "" {
 		header.Set("Last-Event-ID", strings.Trim(etag, `"`))
 	}
-	_, resp, err := c.send(ctx, c.streams, http.MethodGet, jobPath(id)+"/events", header, nil)
+	var none T
+	path, name := none.source(id)
+	_, resp, err := c.send(ctx, c.streams, http.MethodGet, path+"/events", header, nil)
 	if err != nil {
 		return false, again
 	}
@@ -54,12 +56,12 @@ func (c *Client) stream(ctx context.Context, id, etag string, take func(job Job,
 		c.reached.Store(true)
 		silence.Reset(nextLine)
 	}, func(e event) {
-		var job Job
+		var newer T
 		switch {
 		case e.retry > 0:
 			again = e.retry
-		case e.name == "job" && json.Unmarshal([]byte(e.data), &job) == nil && job.ID == id && job.State != "":
-			take(job, strconv.Quote(e.id))
+		case e.name == name && json.Unmarshal([]byte(e.data), &newer) == nil && newer.isOf(id):
+			take(newer, strconv.Quote(e.id))
 		}
 	})
 	return heard, again

@@ -24,48 +24,52 @@ const (
 // client before may go away for any time. Everything else that no waiting can repair, such
 // as a job that does not exist, is an error at once.
 func (c *Client) Wait(ctx context.Context, id string, onChange func(Job)) (Job, error) {
-	var job Job
+	return follow(ctx, c, id, onChange)
+}
+
+func follow[T record](ctx context.Context, c *Client, id string, onChange func(T)) (T, error) {
+	var last T
 	var etag string
-	take := func(newer Job, tag string) {
+	take := func(newer T, tag string) {
 		if tag != "" && tag == etag {
 			return
 		}
-		job, etag = newer, tag
+		last, etag = newer, tag
 		if onChange != nil {
-			onChange(job)
+			onChange(last)
 		}
 	}
 	quiet := 0
 	for silent := 0; ; {
 		if silent < maxSilent {
-			heard, again := c.stream(ctx, id, etag, take)
-			if job.Final() {
-				return job, nil
+			heard, again := stream(ctx, c, id, etag, take)
+			if last.Final() {
+				return last, nil
 			}
 			if silent++; heard {
 				silent = 0
 				if err := c.sleep(ctx, spread(again)); err != nil {
-					return job, err
+					return last, err
 				}
 			}
 		}
 
 		ask, began := silent >= maxSilent, time.Now()
-		var l look
+		var l look[T]
 		err := c.outlast(ctx, func() (err error) {
-			l, err = c.look(ctx, id, etag, ask)
+			l, err = lookAt[T](ctx, c, id, etag, ask)
 			return err
 		})
 		if err != nil {
-			return job, err
+			return last, err
 		}
 		quiet++
 		if l.changed {
 			quiet = 1
-			take(l.job, l.etag)
+			take(l.record, l.etag)
 		}
-		if job.Final() {
-			return job, nil
+		if last.Final() {
+			return last, nil
 		}
 		if ask && time.Since(began) < longPoll { // it did not wait
 			wait := l.retryAfter
@@ -73,23 +77,23 @@ func (c *Client) Wait(ctx context.Context, id string, onChange func(Job)) (Job, 
 				wait = backoff(quiet)
 			}
 			if err := c.sleep(ctx, spread(wait)); err != nil {
-				return job, err
+				return last, err
 			}
 		}
 	}
 }
 
-// look is what one look at a job shows.
-type look struct {
+// look is what one look at a record shows.
+type look[T record] struct {
 	changed    bool
-	job        Job // unless it has not changed
+	record     T // unless it has not changed
 	etag       string
 	retryAfter time.Duration
 }
 
-// look reads a job's record unless it is still the one that etag came with. With wait it
-// may take a while, if the job is not final.
-func (c *Client) look(ctx context.Context, id, etag string, wait bool) (look, error) {
+// lookAt reads a record unless it is still the one that etag came with. With wait it may take a
+// while, if the record is not final.
+func lookAt[T record](ctx context.Context, c *Client, id, etag string, wait bool) (l look[T], err error) {
 	header := http.Header{}
 	if etag != "" {
 		header.Set("If-None-Match", etag)
@@ -97,15 +101,16 @@ func (c *Client) look(ctx context.Context, id, etag string, wait bool) (look, er
 	if wait {
 		header.Set("Prefer", fmt.Sprintf("wait=%d", longPoll/time.Second))
 	}
-	a, err := c.get(ctx, jobPath(id), header)
+	path, _ := l.record.source(id)
+	a, err := c.get(ctx, path, header)
 	if err != nil {
-		return look{}, err
+		return l, err
 	}
-	l := look{etag: a.header.Get("ETag"), retryAfter: parseRetryAfter(a.header)}
+	l.etag, l.retryAfter = a.header.Get("ETag"), parseRetryAfter(a.header)
 	if a.status == http.StatusNotModified && etag != "" {
 		return l, nil
 	}
 	l.changed = true
-	l.job, err = a.job()
+	l.record, err = recordOf[T](a)
 	return l, err
 }

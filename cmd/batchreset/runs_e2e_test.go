@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"batchreset/api/client"
+	"batchreset/cmd/batchreset/terminal/terminaltest"
 	"batchreset/cmd/harness"
 	"batchreset/tasks/redisdb/redistest"
 )
@@ -65,6 +67,8 @@ func newWiper(t *testing.T) (*wiper, string) {
 // campaign is an api, and what starts workers and commands for it.
 type campaign struct {
 	environment map[string]string
+	api         *process
+	ops         string // of the api
 	worker      func() *process
 	client      *client.Client
 }
@@ -73,8 +77,10 @@ func newCampaign(t *testing.T, driver string, flags ...string) campaign {
 	t.Helper()
 	url := redistest.Start(t).URL()
 	api := start(t, "api", "--redis", url, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--fleet", "open")
-	s := campaign{environment: map[string]string{"BATCHRESET_REDIS": url}}
-	s.environment["BATCHRESET_SERVER"], _ = api.logged("api started")["api"].(string)
+	s := campaign{environment: map[string]string{"BATCHRESET_REDIS": url}, api: api}
+	started := api.logged("api started")
+	s.environment["BATCHRESET_SERVER"], _ = started["api"].(string)
+	s.ops, _ = started["ops"].(string)
 	s.environment["BATCHRESET_TOKEN"] = strings.TrimSpace(command(t, s.environment, "token", "add", "--tenant", "acme").OK(t).Out)
 	s.worker = func() *process {
 		return start(t, append([]string{
@@ -245,4 +251,48 @@ func TestABrakeOnARun(t *testing.T) {
 		t.Fatal(err)
 	}
 	command(t, s.environment, "retry", job.ID, "--state", "cancelled").WantError(t, "belongs to run "+made.ID)
+}
+
+// Who waits for a run outlasts the api: a long poll is answered when it stops, a stream is taken up again.
+func TestARunIsFollowedAcrossARestartOfTheAPI(t *testing.T) {
+	t.Parallel()
+	_, url := newWiper(t)
+	s := newCampaign(t, url)
+	made, err := s.client.Runs().Submit(t.Context(), client.RunRequest{InstanceIDs: phonesList(5)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	polled := make(chan string, 1)
+	go func() {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.environment["BATCHRESET_SERVER"]+"/v1/runs/"+made.ID, nil)
+		if err != nil {
+			panic(err)
+		}
+		r.Header.Set("X-Auth-Token", s.environment["BATCHRESET_TOKEN"])
+		r.Header.Set("Prefer", "wait=50")
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			polled <- err.Error()
+			return
+		}
+		body, _ := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		polled <- fmt.Sprint(answer.StatusCode, answer.Header.Get("Preference-Applied"), string(body))
+	}()
+	watched := make(chan terminaltest.Result, 1)
+	go func() { watched <- command(t, s.environment, "run", "watch", made.ID, "--output", "json") }()
+	harness.Eventually(t, patience, "both to wait", func() bool {
+		_, metrics := get(t, s.ops+"/metrics")
+		return strings.Contains(metrics, `batchreset_waiting_requests{kind="poll"} 1`) && strings.Contains(metrics, `batchreset_waiting_requests{kind="stream"} 1`)
+	})
+	s.api.stop()
+	if got := <-polled; !strings.HasPrefix(got, "200wait=50{") || !strings.Contains(got, `"pending":5`) {
+		t.Errorf("the long poll is answered %s", got)
+	}
+	start(t, "api", "--redis", s.environment["BATCHRESET_REDIS"], "--ops-listen", "127.0.0.1:0", "--fleet", "open",
+		"--listen", strings.TrimPrefix(s.environment["BATCHRESET_SERVER"], "http://"))
+	s.worker()
+	if out := (<-watched).OK(t).Out; !strings.Contains(out, `"succeeded":5`) && !strings.Contains(out, `"succeeded": 5`) {
+		t.Errorf("run watch: %s", out)
+	}
 }

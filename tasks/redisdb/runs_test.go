@@ -153,6 +153,40 @@ func TestARunThatCannotBeRead(t *testing.T) {
 	})
 }
 
+// Who waits for the end of a run hears of it.
+func TestTheEndOfARunIsAnnounced(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		run, err := w.db.Runs.Create(t.Context(), ofRun(1, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard, done := make(chan string, 100), make(chan error, 1)
+		ctx, stop := context.WithCancel(t.Context())
+		go func() { done <- w.db.Runs.Announced(ctx, func(run string) { heard <- run }) }()
+		eventually(t, "the subscription is there", func(ctx context.Context) error {
+			if w.rdb.PubSubNumSub(ctx, runs.Channel).Val()[runs.Channel] != 1 {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		if err := w.db.RunProgress.Finish(t.Context(), run); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case id := <-heard:
+			if id != run.ID {
+				t.Errorf("heard %s, want %s", id, run.ID)
+			}
+		case <-time.After(30 * time.Second):
+			t.Error("nothing was heard")
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // decider is an audit trail that lets something happen just before a decision is carried out.
 type decider func()
 

@@ -22,9 +22,9 @@ import (
 // and who deletes it ends every ticket.
 const ticketKey = "reset:ticket-key"
 
-// NewTicket returns a ticket for the events of a job. It is nowhere but with its holder: the
-// hash of the token and the end of the ticket's time, sealed together with the job.
-func (t *Tokens) NewTicket(ctx context.Context, token tasks.Token, job string) (tasks.Ticket, error) {
+// NewTicket returns a ticket for the events of a job or run. It is nowhere but with its holder: the
+// hash of the token and the end of the ticket's time, sealed together with their ID.
+func (t *Tokens) NewTicket(ctx context.Context, token tasks.Token, id string) (tasks.Ticket, error) {
 	seal, err := t.ticketSeal(ctx)
 	if errors.Is(err, redis.Nil) { // nobody has had a ticket yet
 		if err := t.redis.SetNX(ctx, ticketKey, rand.Text()+rand.Text(), 0).Err(); err != nil {
@@ -44,20 +44,20 @@ func (t *Tokens) NewTicket(ctx context.Context, token tasks.Token, job string) (
 		until = end // it would open nothing any more
 	}
 	text := binary.BigEndian.AppendUint64(hash, uint64(until.UnixMilli())) //nolint:gosec // after 1970
-	return tasks.Ticket{Ticket: base64.RawURLEncoding.EncodeToString(seal.Seal(nil, nil, text, []byte(job))), ExpiresAt: until}, nil
+	return tasks.Ticket{Ticket: base64.RawURLEncoding.EncodeToString(seal.Seal(nil, nil, text, []byte(id))), ExpiresAt: until}, nil
 }
 
-// TicketToken returns the token of whoever got a ticket for the events of a job. Errors:
+// TicketToken returns the token of whoever got a ticket for the events of a job or run. Errors:
 // tasks.BadToken, tasks.TokenExpired.
-func (t *Tokens) TicketToken(ctx context.Context, ticket, job string) (tasks.Token, error) {
+func (t *Tokens) TicketToken(ctx context.Context, ticket, id string) (tasks.Token, error) {
 	seal, err := t.ticketSeal(ctx)
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return tasks.Token{}, err
 	}
-	hash, until, valid := openTicket(seal, ticket, job)
+	hash, until, valid := openTicket(seal, ticket, id)
 	switch {
 	case !valid:
-		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "the ticket is not valid, or is for another job")
+		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "the ticket is not valid, or is for another job or run")
 	case !t.redis.Now().Before(until):
 		return tasks.Token{}, tasks.Errorf(tasks.TokenExpired, "the ticket has expired, get a new one")
 	}
@@ -72,12 +72,12 @@ func (t *Tokens) TicketToken(ctx context.Context, ticket, job string) (tasks.Tok
 }
 
 // openTicket returns what NewTicket has sealed. seal is nil as long as it has done nothing.
-func openTicket(seal cipher.AEAD, ticket, job string) (hash string, until time.Time, valid bool) {
+func openTicket(seal cipher.AEAD, ticket, id string) (hash string, until time.Time, valid bool) {
 	sealed, err := base64.RawURLEncoding.DecodeString(ticket)
 	if err != nil || seal == nil {
 		return "", time.Time{}, false
 	}
-	text, err := seal.Open(nil, nil, sealed, []byte(job))
+	text, err := seal.Open(nil, nil, sealed, []byte(id))
 	if err != nil || len(text) < 8 {
 		return "", time.Time{}, false
 	}

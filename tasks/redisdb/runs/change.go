@@ -11,7 +11,8 @@ import (
 	"batchreset/tasks/redisdb/codec"
 )
 
-// Channel is where a run is announced that has something to do. It is a hint.
+// Channel is where a run is announced of which something has changed: a runner may have something to do,
+// and those who watch it something to see. It is a hint.
 const Channel = "reset:runs"
 
 // wake has a runner look at a run at once.
@@ -19,10 +20,19 @@ func (r *Runs) wake(ctx context.Context, id string) error {
 	if err := r.hurry(ctx, id); err != nil {
 		return err
 	}
+	return r.announce(ctx, id)
+}
+
+func (r *Runs) announce(ctx context.Context, id string) error {
 	if err := r.redis.Publish(ctx, Channel, id).Err(); err != nil {
-		return fmt.Errorf("wake runner: %w", err)
+		return fmt.Errorf("announce run: %w", err)
 	}
 	return nil
+}
+
+// Announced calls heard with each run that is announced, until ctx ends. Some may be missed.
+func (r *Runs) Announced(ctx context.Context, heard func(run string)) error {
+	return r.redis.Subscribed(ctx, Channel, heard)
 }
 
 // hurry makes a run that has not ended due now.

@@ -28,11 +28,6 @@ func NewProgress(runs *Runs, audit Audit, brake Brake) *Progress {
 // Hurry makes a run that has not ended due now.
 func (p *Progress) Hurry(ctx context.Context, id string) error { return p.runs.hurry(ctx, id) }
 
-// Announced calls heard with each run that is announced, until ctx ends. Some may be missed.
-func (p *Progress) Announced(ctx context.Context, heard func(run string)) error {
-	return p.runs.redis.Subscribed(ctx, Channel, heard)
-}
-
 // Due claims up to n runs that are due, for a time. Two runners at one run do no harm.
 func (p *Progress) Due(ctx context.Context, n int, token string, lasts time.Duration) ([]tasks.RunClaim, error) {
 	now := p.runs.redis.Now()
@@ -109,8 +104,12 @@ func (p *Progress) Start(ctx context.Context, run tasks.Run) error {
 
 // Expire ends a run that nobody has approved in time, unless its record is another by now.
 func (p *Progress) Expire(ctx context.Context, run tasks.Run) error {
-	return p.decide(ctx, run, tasks.ActionExpireRun, "nobody approved it in time", run.State,
-		"state", string(tasks.RunExpired), "held", "", "finished", p.runs.redis.Now().UnixMilli())
+	if err := p.decide(ctx, run, tasks.ActionExpireRun, "nobody approved it in time", run.State,
+		"state", string(tasks.RunExpired), "held", "", "finished", p.runs.redis.Now().UnixMilli()); err != nil {
+		return err
+	}
+	_ = p.runs.announce(ctx, run.ID) // for those who wait for the end
+	return nil
 }
 
 // PauseItself pauses a run of which too many failed, unless its record is another by now.
@@ -193,6 +192,7 @@ func (p *Progress) Finish(ctx context.Context, run tasks.Run) error {
 		string(state), p.runs.redis.Now().UnixMilli(), run.Revision).Err(); err != nil {
 		return fmt.Errorf("finish run: %w", err)
 	}
+	_ = p.runs.announce(ctx, run.ID) // for those who wait for the end
 	return nil
 }
 

@@ -23,14 +23,25 @@ type Run struct {
 func (s *Service) handleRuns(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/runs", s.submitRun)
 	mux.HandleFunc("GET /v1/runs", s.listRuns)
+	look := func(run *Run) (tag string) {
+		s.seen++
+		if run.State == tasks.RunRunning {
+			run.Job.Advance(s.Looks)
+		}
+		run.complete()
+		return fmt.Sprint(run.State, run.Counts)
+	}
+	mux.HandleFunc("GET /v1/runs/{run}/events", func(w http.ResponseWriter, r *http.Request) { // one, then the stream is cut
+		s.withRun(w, r, func(run *Run) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = fmt.Fprintf(w, "retry: 1\n\nid: %s\nevent: run\ndata: ", look(run))
+			encode(w, run.Run)
+			_, _ = fmt.Fprint(w, "\n\n")
+		})
+	})
 	mux.HandleFunc("GET /v1/runs/{run}", func(w http.ResponseWriter, r *http.Request) {
 		s.withRun(w, r, func(run *Run) {
-			s.seen++
-			if run.State == tasks.RunRunning {
-				run.Job.Advance(s.Looks)
-			}
-			run.complete()
-			tag := strconv.Quote(fmt.Sprint(run.State, run.Counts))
+			tag := strconv.Quote(look(run))
 			w.Header().Set("ETag", tag)
 			if r.Header.Get("If-None-Match") == tag {
 				w.WriteHeader(http.StatusNotModified)
