@@ -100,12 +100,15 @@ func (c *course) rounds() tasks.Run {
 // open are the instances of the run's open jobs that have not ended, in order.
 func (c *course) open() (open []tasks.Delivery) {
 	c.Helper()
-	jobs, err := c.db.Runs.OpenJobs(c.Context(), c.run())
-	if err != nil {
-		c.Fatal(err)
+	var ids []string
+	for part := range c.run().Open {
+		ids = append(ids, tasks.PartJobID(c.id, part))
 	}
-	for _, job := range jobs {
-		open = append(open, job.Deliveries()...)
+	for _, read := range c.db.Jobs.Records(c.Context(), ids) {
+		if read.Err != nil && !errors.Is(read.Err, tasks.JobGone) {
+			c.Fatal(read.Err)
+		}
+		open = append(open, read.Job.Deliveries()...)
 	}
 	slices.SortFunc(open, func(a, b tasks.Delivery) int {
 		return strings.Compare(fmt.Sprintf("%09s", a.InstanceID), fmt.Sprintf("%09s", b.InstanceID))
