@@ -12,7 +12,7 @@ import (
 
 // Outline reads of a job record what a run adds up: the job has its ID, Total, State, Counts and Held, and
 // State and Code of the items that failed or are unknown. fields are names and values by turns. It takes
-// a fifth of the time that Job takes. Errors: those of Job.
+// a third of the time that Job takes. Errors: those of Job.
 func Outline(id string, fields []string) (tasks.Job, error) {
 	job, err := outline(id, fields)
 	if err != nil && !errors.Is(err, tasks.JobGone) {
