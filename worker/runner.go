@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// runnerEvery is how often a runner looks for runs that are due, runnerRest how long it lets
-	// announcements gather before it does.
+	// runnerEvery is how often a runner looks for runs that are due, runnerRest how long it rests between
+	// two looks while announcements gather.
 	runnerEvery = time.Second
 	runnerRest  = 100 * time.Millisecond
 	// runsAtOnce is how many runs a runner has for itself at a time, runClaim for how long.
@@ -145,6 +145,7 @@ func (r *Runner) heard() map[string]bool {
 
 // rest waits for an announcement, or a while, and reports whether ctx lasted as long.
 func (r *Runner) rest(ctx context.Context) bool {
+	begin := time.Now()
 	select {
 	case <-ctx.Done():
 		return false
@@ -153,7 +154,7 @@ func (r *Runner) rest(ctx context.Context) bool {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-time.After(runnerRest):
+		case <-time.After(runnerRest - time.Since(begin)):
 		}
 	}
 	return true
