@@ -67,7 +67,7 @@ chaos: ## break everything for SEEDS (20) runs of DURATION (60s) and check the p
 bench: ## measure everything against its targets (10 to 20 minutes); BENCH adds flags
 	go run ./cmd/bench $(BENCH)
 
-bench-quick: ## the same, smaller and less sure (under 90 s)
+bench-quick: ## the same, smaller and less sure (about two minutes)
 	go run ./cmd/bench --quick $(BENCH)
 
 image: sbom ## build the container image batchreset:latest, and the list of what is in it

@@ -16,17 +16,18 @@ import (
 )
 
 const (
-	// runnerEvery is how often a runner looks for runs that are due, runnerRest how long it lets
-	// announcements gather before it does.
+	// runnerEvery is how often a runner looks for runs that are due, runnerRest how long it rests between
+	// two looks while announcements gather.
 	runnerEvery = time.Second
 	runnerRest  = 100 * time.Millisecond
 	// runsAtOnce is how many runs a runner has for itself at a time, runClaim for how long.
 	runsAtOnce = 16
 	runClaim   = 30 * time.Second
 	// partsAtOnce is how many jobs of a run are made side by side, and takeAtOnce how many parts are
-	// taken by one write: what a runner that dies leaves to be made.
+	// taken by one write: what a runner that dies leaves to be made, and what it makes before it looks
+	// again whether too many have failed.
 	partsAtOnce = 8
-	takeAtOnce  = 100
+	takeAtOnce  = 16
 	// runRecheck is when a run with open jobs is looked at if nothing is announced, runIdle one that
 	// is paused and has none.
 	runRecheck = time.Minute
@@ -144,6 +145,7 @@ func (r *Runner) heard() map[string]bool {
 
 // rest waits for an announcement, or a while, and reports whether ctx lasted as long.
 func (r *Runner) rest(ctx context.Context) bool {
+	begin := time.Now()
 	select {
 	case <-ctx.Done():
 		return false
@@ -152,30 +154,34 @@ func (r *Runner) rest(ctx context.Context) bool {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-time.After(runnerRest):
+		case <-time.After(runnerRest - time.Since(begin)):
 		}
 	}
 	return true
 }
 
-// Round works on the runs that are due or were announced. Its error means that Redis could not be
-// asked.
+// Round works on the runs that are due or were announced, until there are no more than it takes at once. Its error
+// means that Redis could not be asked.
 func (r *Runner) Round(ctx context.Context) error {
-	for run := range r.heard() {
-		if err := r.store.Hurry(ctx, run); err != nil {
+	for {
+		for run := range r.heard() {
+			if err := r.store.Hurry(ctx, run); err != nil {
+				return err
+			}
+		}
+		claims, err := r.store.Due(ctx, runsAtOnce, r.token, runClaim)
+		for _, c := range claims {
+			next, failed := r.step(ctx, c.Run)
+			if failed != nil {
+				next = r.store.Now().Add(runRetry)
+				r.later(ctx, c.Run, failed)
+			}
+			err = errors.Join(err, r.store.Put(ctx, c, next))
+		}
+		if err != nil || len(claims) < runsAtOnce {
 			return err
 		}
 	}
-	claims, err := r.store.Due(ctx, runsAtOnce, r.token, runClaim)
-	for _, c := range claims {
-		next, failed := r.step(ctx, c.Run)
-		if failed != nil {
-			next = r.store.Now().Add(runRetry)
-			r.later(ctx, c.Run, failed)
-		}
-		err = errors.Join(err, r.store.Put(ctx, c, next))
-	}
-	return err
 }
 
 // later tells why a run has to wait. Limits of the tenant, and a Redis that is full, are no trouble of ours:
@@ -194,26 +200,34 @@ func (r *Runner) later(ctx context.Context, run string, err error) {
 // step takes a run as far as it can go now, and says when it is to be looked at next; the zero time
 // means that it has ended.
 func (r *Runner) step(ctx context.Context, id string) (next time.Time, err error) {
+	for more := true; more && err == nil; {
+		next, more, err = r.look(ctx, id)
+	}
+	return next, err
+}
+
+// look is one look at a run, with what is to be done then. more says that there may be more of that.
+func (r *Runner) look(ctx context.Context, id string) (next time.Time, more bool, err error) {
 	run, err := r.store.Stored(ctx, id)
 	switch {
 	case errors.Is(err, tasks.RunGone): // it was never made, or nobody can know it any more
-		return time.Time{}, nil
+		return time.Time{}, false, nil
 	case err != nil:
-		return next, err
+		return next, false, err
 	case run.State.Final():
-		return time.Time{}, errors.Join(r.store.Brake(ctx, id), r.store.Retire(ctx, run))
+		return time.Time{}, false, errors.Join(r.store.Brake(ctx, id), r.store.Retire(ctx, run))
 	}
 	if err := r.brake(ctx, run); err != nil {
-		return next, err
+		return next, false, err
 	}
 	s := runStep{Runner: r, now: r.store.Now()}
 	if s.run, s.jobs, err = r.harvest(ctx, run); err != nil {
-		return next, err
+		return next, false, err
 	}
 	if next, err = s.goOn(ctx); err == nil && run.State == tasks.RunRunning && run.Held.Reason != "" {
 		err = r.store.Hold(ctx, id, "") // nothing keeps it any more
 	}
-	return next, err
+	return next, s.more, err
 }
 
 // brake has the workers told what the record says: whoever decided it may have died before that.

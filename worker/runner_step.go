@@ -14,6 +14,7 @@ type runStep struct {
 	run  tasks.Run // completed by Sum
 	jobs map[int]tasks.Job
 	now  time.Time
+	more bool // there may be room for more than was taken
 }
 
 // goOn does what is to be done next, and says when the run is to be looked at again.
@@ -96,7 +97,8 @@ func (s *runStep) advance(ctx context.Context) (next time.Time, err error) {
 	if err := s.makeJobs(ctx, run, numbers); err != nil {
 		return next, err
 	}
-	return s.now, nil // there may be room for more
+	s.more = n == takeAtOnce
+	return s.now, nil // some may have ended meanwhile
 }
 
 // betweenWaves says when the next wave may begin; the zero time means now.

@@ -13,10 +13,12 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"batchreset/cmd/harness"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/dbtest"
 	"batchreset/tasks/redisdb/redistest"
+	"batchreset/tasks/redisdb/runs"
 )
 
 // course is a run that a test takes step by step.
@@ -100,12 +102,15 @@ func (c *course) rounds() tasks.Run {
 // open are the instances of the run's open jobs that have not ended, in order.
 func (c *course) open() (open []tasks.Delivery) {
 	c.Helper()
-	jobs, err := c.db.Runs.OpenJobs(c.Context(), c.run())
-	if err != nil {
-		c.Fatal(err)
+	var ids []string
+	for part := range c.run().Open {
+		ids = append(ids, tasks.PartJobID(c.id, part))
 	}
-	for _, job := range jobs {
-		open = append(open, job.Deliveries()...)
+	for _, read := range c.db.Jobs.Records(c.Context(), ids) {
+		if read.Err != nil && !errors.Is(read.Err, tasks.JobGone) {
+			c.Fatal(read.Err)
+		}
+		open = append(open, read.Job.Deliveries()...)
 	}
 	slices.SortFunc(open, func(a, b tasks.Delivery) int {
 		return strings.Compare(fmt.Sprintf("%09s", a.InstanceID), fmt.Sprintf("%09s", b.InstanceID))
@@ -896,4 +901,90 @@ func TestARetryOfWhatNeverBegan(t *testing.T) {
 	if run = c.rounds(); run.State != tasks.RunSucceeded {
 		t.Errorf("run %s", run.State)
 	}
+}
+
+// However many runs are due, none waits until the next round.
+func TestMoreRunsAreDueThanAreTakenAtOnce(t *testing.T) {
+	c := newCourse(t, embedded(t), 1, tasks.RunOptions{})
+	for i := range 2*runsAtOnce + 1 {
+		if _, err := c.db.Runs.Create(t.Context(), tasks.RunSubmission{
+			Tenant: "acme", InstanceIDs: []string{fmt.Sprintf("other-%d", i)}, AllowUnregistered: true, Options: tasks.RunOptions{MaxParallel: 1},
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.runner.Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all, _, err := c.db.Runs.List(t.Context(), "acme", tasks.RunFilter{Limit: 100})
+	if err != nil || len(all) != 2*runsAtOnce+2 {
+		t.Fatalf("%d runs, %v", len(all), err)
+	}
+	for _, run := range all {
+		if len(run.Open) != 1 {
+			t.Errorf("nothing of run %s has begun", run.ID)
+		}
+	}
+}
+
+// failing is a store where an instance fails as soon as its job is made.
+type failing struct {
+	RunJobs
+
+	course *course
+}
+
+func (f *failing) Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error) {
+	job, err := f.RunJobs.Submit(ctx, s)
+	if err == nil {
+		f.course.fail(job.Deliveries()[0])
+	}
+	return job, err
+}
+
+// fail has an attempt fail for good.
+func (c *course) fail(d tasks.Delivery) {
+	c.Helper()
+	token := "token-" + d.ItemID
+	if _, err := c.db.Attempts.Begin(c.Context(), d, token, "key", time.Minute); err != nil {
+		c.Error(err)
+	}
+	if _, err := c.db.Attempts.Finish(c.Context(), d, token, tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0005", Failure: true}, true); err != nil {
+		c.Error(err)
+	}
+}
+
+// A runner that has much room makes a few jobs at a time, and looks in between.
+func TestARunThatFailsWhileItsJobsAreMade(t *testing.T) {
+	none, _ := tasks.ParseBudget("0")
+	c := newCourse(t, embedded(t), 3*takeAtOnce*tasks.DefaultMaxInstances, tasks.RunOptions{MaxFailures: none})
+	store := storeOfRunner(c.db)
+	store.RunJobs = &failing{c.db.Records, c}
+	if err := newRunnerOf(t, store).Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if run := c.run(); run.State != tasks.RunPaused || run.Next != takeAtOnce {
+		t.Errorf("the run is %s after %d parts", run.State, run.Next)
+	}
+}
+
+// A runner hears of a failure while the job goes on, which may last.
+func TestARunPausesBeforeTheJobEnds(t *testing.T) {
+	none, _ := tasks.ParseBudget("0")
+	c := newCourse(t, redisdb.Options{URL: redistest.Start(t).URL()}, 20, tasks.RunOptions{MaxFailures: none})
+	c.rounds()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.runner.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}()
+	harness.Eventually(t, runRecheck/2, "the runner to listen", func() bool {
+		return c.db.Redis.PubSubNumSub(t.Context(), runs.Channel).Val()[runs.Channel] == 1
+	})
+	c.fail(c.open()[0])
+	harness.Eventually(t, runRecheck/2, "the run to pause", func() bool { return c.run().State == tasks.RunPaused })
 }

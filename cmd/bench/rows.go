@@ -28,6 +28,10 @@ func rows() []row {
 		{"fairness", "a small job beside a large tenant", fairnessRow},
 		{"pages", "pages of the operators' site beside many jobs", pageRow},
 		{"sweep", "a pass of the sweeper over many open jobs", sweepRow},
+		{"runs", "a run of a long list, made", runsRow},
+		{"runpolls", "polls of a run with 100 open jobs", runPollsRow},
+		{"rundrain", "drain of a run against loose jobs", runDrainRow},
+		{"runidle", "what open runs cost in which nothing happens", runIdleRow},
 		{"start", "start of a worker to its first task", startRow},
 	}
 }

@@ -23,7 +23,7 @@ func parse(args []string, stderr io.Writer) (s settings, err error) {
 	var names string
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.BoolVar(&s.quick, "quick", false, "smaller and shorter: about a minute instead of about six")
+	flags.BoolVar(&s.quick, "quick", false, "smaller and shorter: about two minutes instead of 10 to 20")
 	flags.StringVar(&names, "rows", "", "only these rows, with commas between them: "+strings.Join(rowNames(), ","))
 	flags.IntVar(&s.rounds, "rounds", 0, "how often each row is measured, at most 100 (default: 5, with --quick 3)")
 	flags.StringVar(&s.json, "json", "", "write the results and what the machine is to this `file`")

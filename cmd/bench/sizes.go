@@ -48,6 +48,14 @@ type sizes struct {
 	looks                 int // at each page
 
 	sweepJobs, sweepRounds int
+
+	run       int           // of a run that is made, and of one that is polled while it goes on
+	runPolls  time.Duration // of each kind in a round
+	runDrain  int           // for each side of a pair
+	runPairs  int
+	idleRuns  int           // of one instance each
+	runIdle   time.Duration // for each side of a round
+	runRounds int           // of such idle runs
 }
 
 func full() sizes {
@@ -66,6 +74,9 @@ func full() sizes {
 		starts:     20,
 		pagesEnded: 1_000_000, pagesOpen: 100_000, looks: 25,
 		sweepJobs: 100_000, sweepRounds: 2,
+		run: 100_000, runPolls: 2 * time.Second,
+		runDrain: 60_000, runPairs: 3,
+		idleRuns: 1000, runIdle: 20 * time.Second, runRounds: 2,
 	}
 }
 
@@ -85,5 +96,8 @@ func quick() sizes {
 		starts:     6,
 		pagesEnded: 20_000, pagesOpen: 2_000, looks: 9,
 		sweepJobs: 1000, sweepRounds: 3,
+		run: 25_000, runPolls: 400 * time.Millisecond,
+		runDrain: 10_000, runPairs: 2,
+		idleRuns: 300, runIdle: 3 * time.Second, runRounds: 2,
 	}
 }

@@ -29,6 +29,9 @@ func tiny() sizes {
 		starts:     1,
 		pagesEnded: 320, pagesOpen: 64, looks: 1,
 		sweepJobs: 20, sweepRounds: 1,
+		run: 3840, runPolls: 20 * time.Millisecond,
+		runDrain: 320, runPairs: 1,
+		idleRuns: 10, runIdle: 50 * time.Millisecond, runRounds: 1,
 	}
 }
 

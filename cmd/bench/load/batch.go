@@ -14,10 +14,11 @@ func Batches(n int) int { return (n + BatchSize - 1) / BatchSize }
 // batches counts batches, so that no two in this process have an instance in common.
 var batches atomic.Int64
 
-// NextBatch returns the body of a batch of size instances, at most BatchSize, that shares none
+// NextBatch returns the body of a batch, or of a run, of size instances that shares none
 // with any other. IDs have the length of KooPhone's.
 func NextBatch(size int) []byte {
-	first := 10_000_000 + int(batches.Add(1)-1)*BatchSize
+	count := Batches(size)
+	first := 10_000_000 + (int(batches.Add(int64(count)))-count)*BatchSize
 	body := []byte(`{"instance_ids":[`)
 	for i := range size {
 		if i > 0 {

@@ -15,26 +15,45 @@ import (
 
 // Submit posts a batch and returns the job's ID.
 func (c *Caller) Submit(body []byte) (job string, err error) {
-	a, err := c.Do(http.MethodPost, "/v1/instances/batch-reset", "", body)
+	return c.submit("/v1/instances/batch-reset", "task_id", body)
+}
+
+// SubmitRun posts a run and returns its ID.
+func (c *Caller) SubmitRun(body []byte) (run string, err error) {
+	return c.submit("/v1/runs", "run_id", body)
+}
+
+// submit returns the ID that has the name in the answer.
+func (c *Caller) submit(path, name string, body []byte) (id string, err error) {
+	a, err := c.Do(http.MethodPost, path, "", body)
 	if err != nil {
 		return "", err
 	}
-	_, after, found := bytes.Cut(a.Body, []byte(`"task_id":"`))
-	if a.Status != http.StatusOK || !found || len(after) < jobIDLength {
+	_, after, found := bytes.Cut(a.Body, []byte(`"`+name+`":"`))
+	if a.Status != http.StatusOK || !found || len(after) < idLength {
 		return "", fmt.Errorf("submit: the api answers %d %.200s", a.Status, a.Body)
 	}
-	return string(after[:jobIDLength]), nil
+	return string(after[:idLength]), nil
 }
 
-const jobIDLength = 32
+const idLength = 32 // of a job, and of a run
 
-// ErrSlow says that a job was not final within the time given.
-var ErrSlow = errors.New("the job is not final yet")
+// ErrSlow says that a job or run was not final within the time given.
+var ErrSlow = errors.New("it is not final yet")
 
 // Await polls a job until it is final, at most for limit, and expects that it succeeded.
 // Polls that find nothing new cost the api little. Its error is ErrSlow when the limit is over.
 func (c *Caller) Await(ctx context.Context, job string, limit time.Duration) error {
-	path, header := "/v1/jobs/"+job, ""
+	return c.await(ctx, "/v1/jobs/"+job, limit)
+}
+
+// AwaitRun is Await for a run.
+func (c *Caller) AwaitRun(ctx context.Context, run string, limit time.Duration) error {
+	return c.await(ctx, "/v1/runs/"+run, limit)
+}
+
+func (c *Caller) await(ctx context.Context, path string, limit time.Duration) error {
+	header := ""
 	for begin := time.Now(); ; {
 		a, err := c.Do(http.MethodGet, path, header, nil)
 		if err != nil {
@@ -47,13 +66,13 @@ func (c *Caller) Await(ctx context.Context, job string, limit time.Duration) err
 				} `json:"data"`
 			}
 			if err := json.Unmarshal(a.Body, &record); a.Status != http.StatusOK || err != nil {
-				return fmt.Errorf("status of a job: the api answers %d %.200s", a.Status, a.Body)
+				return fmt.Errorf("GET %s: the api answers %d %.200s", path, a.Status, a.Body)
 			}
 			switch state := record.Data.State; {
 			case state == tasks.JobSucceeded:
 				return nil
 			case state.Final():
-				return fmt.Errorf("job %s ended as %s", job, state)
+				return fmt.Errorf("%s ended as %s", path, state)
 			}
 			header = "If-None-Match: " + string(a.ETag) + "\r\n"
 		}

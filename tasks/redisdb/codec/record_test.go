@@ -239,6 +239,9 @@ func FuzzARecordIsReadOrDamaged(f *testing.F) {
 			}
 			return
 		}
+		if err := agrees(job, map[string]string{"v": version, "total": total, "0": item}); err != nil {
+			t.Error(err)
+		}
 		if job.Total != len(job.Items) || job.Counts.Total() != job.Total {
 			t.Errorf("a total of %d, %d items, counts %+v", job.Total, len(job.Items), job.Counts)
 		}

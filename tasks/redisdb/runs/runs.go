@@ -35,9 +35,10 @@ var (
 	retireScript     = scripts.Script("retire")
 )
 
-// Jobs reads job records; a read has an answer, or an error, for each.
+// Jobs reads job records, or of each what a run adds up; a read has an answer, or an error, for each.
 type Jobs interface {
 	Records(ctx context.Context, ids []string) []tasks.Read
+	Outlines(ctx context.Context, ids []string) []tasks.Read
 }
 
 // Audit carries decisions out and has them in the trail: see registry.Audit.
@@ -214,8 +215,8 @@ func (r *Runs) sum(ctx context.Context, run tasks.Run) (tasks.Run, error) {
 	return run.Sum(jobs, r.redis.Now()), nil
 }
 
-// OpenJobs are the jobs of the open parts of a run, by part. Those that are not made yet are not
-// there.
+// OpenJobs are outlines of the jobs of the open parts of a run, by part: see codec.Outline. Those that are
+// not made yet are not there.
 func (r *Runs) OpenJobs(ctx context.Context, run tasks.Run) (map[int]tasks.Job, error) {
 	parts := make([]int, 0, len(run.Open))
 	ids := make([]string, 0, len(run.Open))
@@ -223,7 +224,7 @@ func (r *Runs) OpenJobs(ctx context.Context, run tasks.Run) (map[int]tasks.Job, 
 		parts, ids = append(parts, part), append(ids, tasks.PartJobID(run.ID, part))
 	}
 	jobs := make(map[int]tasks.Job, len(parts))
-	for i, read := range r.jobs.Records(ctx, ids) {
+	for i, read := range r.jobs.Outlines(ctx, ids) {
 		switch {
 		case read.Err == nil:
 			jobs[parts[i]] = read.Job

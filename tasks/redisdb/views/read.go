@@ -72,3 +72,24 @@ func (v *Jobs) Records(ctx context.Context, ids []string) []tasks.Read {
 	}
 	return found
 }
+
+// Outlines reads of jobs what codec.Outline does, each by itself as Records does.
+func (v *Jobs) Outlines(ctx context.Context, ids []string) []tasks.Read {
+	pipe := v.redis.Pipeline()
+	answers := make([]*redis.StringSliceCmd, len(ids))
+	for i, id := range ids {
+		answers[i] = redis.NewStringSliceCmd(ctx, "hgetall", codec.JobKey(id)) // as it comes: a map costs more than all the rest
+		_ = pipe.Process(ctx, answers[i])
+	}
+	_, _ = pipe.Exec(ctx) // each carries its own error
+	found := make([]tasks.Read, len(ids))
+	for i, id := range ids {
+		fields, err := answers[i].Result()
+		if err != nil {
+			found[i].Err = fmt.Errorf("read job record: %w", err)
+			continue
+		}
+		found[i].Job, found[i].Err = codec.Outline(id, fields)
+	}
+	return found
+}

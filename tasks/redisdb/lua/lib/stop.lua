@@ -33,6 +33,10 @@ local function finish(n, item, state, now, given)
   item.s, item.z = state, nil
   left = left - 1
   store(n, item)
+  if state ~= 's' and left > 0 then
+    local run = redis.call('HGET', KEYS[1], 'run')
+    if run then redis.call('PUBLISH', 'reset:runs', run) end -- a hint: too many of it may have failed by now
+  end
   if state ~= 'f' or stopped then return close_if_ended() end
   local limit = math.min(tonumber(redis.call('HGET', KEYS[1], 'max_failures') or 1e9), given > 0 and given or 1e9)
   if limit < 1e9 then
