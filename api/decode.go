@@ -211,11 +211,15 @@ func decodeGenerations(raw jsontext.Value, instances []string) (map[string]int, 
 	case !optional(raw, &each):
 		return nil, tasks.Errorf(tasks.BadRequest, "generation must be a whole number from 1, or an object of an instance ID and such a number")
 	}
+	listed := make(map[string]bool, len(instances))
+	for _, id := range instances {
+		listed[id] = true
+	}
 	for id, n := range each {
 		if n < 1 || n > tasks.MaxGeneration {
 			return nil, tasks.Errorf(tasks.BadRequest, "generation must be from 1 to %d, not %d", tasks.MaxGeneration, n)
 		}
-		if !slices.Contains(instances, id) {
+		if !listed[id] {
 			return nil, tasks.Errorf(tasks.BadRequest, "generation has the instance %.80q, which instance_ids does not have", id)
 		}
 	}

@@ -18,7 +18,7 @@ const instanceIDsField = "instance_ids"
 
 // runFields are the names that a request for a run can have.
 var runFields = []string{
-	instanceIDsField, "name", "reason", "labels", "not_before", "max_parallel", "canary", "soak", "growth", "max_failures", "approval", "dry_run",
+	instanceIDsField, "name", "reason", "labels", "not_before", "max_parallel", "canary", "soak", "growth", "max_failures", "generation", "approval", "dry_run",
 }
 
 // runBody is the body of a request for a run.
@@ -64,6 +64,9 @@ func decodeRun(body io.Reader, limit int) (runBody, error) {
 		return runBody{}, err
 	}
 	if err := decodeNotBefore(fields["not_before"], &r.NotBefore); err != nil {
+		return runBody{}, err
+	}
+	if r.Generations, err = decodeGenerations(fields["generation"], list.ids); err != nil {
 		return runBody{}, err
 	}
 	r.Options, err = decodeRunOptions(fields, len(list.ids))

@@ -418,6 +418,21 @@ func TestTheBrakesOfARun(t *testing.T) {
 	}
 }
 
+// An instance that was assigned again is not reset, in a list of any length.
+func TestTheGenerationsOfARun(t *testing.T) {
+	s, _ := newRunService(t, testConfig)
+	for body, says := range map[string]string{
+		`{"instance_ids":["a"],"generation":0}`:        "generation must be from 1",
+		`{"instance_ids":["a"],"generation":"1"}`:      "generation must be a whole number",
+		`{"instance_ids":["a"],"generation":{"b":1}}`:  `generation has the instance "b"`,
+		`{"instance_ids":["a"],"generation":{"a":-1}}`: "generation must be from 1",
+	} {
+		if got := s.do(t, http.MethodPost, "/v1/runs", "acme", strings.NewReader(body)); got.status != http.StatusBadRequest || !strings.Contains(got.Message, says) {
+			t.Errorf("%s: %d %s, want %q", body, got.status, got.Message, says)
+		}
+	}
+}
+
 func TestWhatIsDecidedAboutARun(t *testing.T) {
 	s, runs := newRunService(t, testConfig)
 	if _, err := s.db.Tokens.Add(t.Context(), "nobody", tasks.Token{Tenant: "acme", Scopes: tasks.Scopes}, 0, tasks.Actor{}); err != nil {

@@ -52,15 +52,17 @@ type RunSubmission struct {
 	Repeats           int      // that were folded
 	AllowUnregistered bool
 	Options           RunOptions
-	AskApproval       bool // the caller wants it, whatever the policy says
-	Approval          ApprovalRule
-	NotBefore         Time
-	Reason            string
-	Labels            map[string]string
-	By, From          string
-	Principal         string
-	Traceparent       string
-	IdempotencyKey    string
+	// Generations are those of the fleet's counters that the instances must have; without one any will do.
+	Generations    map[string]int
+	AskApproval    bool // the caller wants it, whatever the policy says
+	Approval       ApprovalRule
+	NotBefore      Time
+	Reason         string
+	Labels         map[string]string
+	By, From       string
+	Principal      string
+	Traceparent    string
+	IdempotencyKey string
 }
 
 // RunID is the ID of the run: random, or made from the tenant and the idempotency key.
@@ -86,6 +88,11 @@ func (s RunSubmission) Fingerprint() string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Labels)) {
 		parts = append(parts, "label="+name, "="+s.Labels[name])
+	}
+	for _, instance := range s.InstanceIDs {
+		if n := s.Generations[instance]; n != 0 {
+			parts = append(parts, "generation="+strconv.Itoa(n), instance)
+		}
 	}
 	return digest(append(parts, s.InstanceIDs...)...)
 }
@@ -307,7 +314,9 @@ const RunGone Refusal = "there is no such run"
 // RunInstance is an instance of a run and what has become of it.
 type RunInstance struct {
 	JobID string // empty until it is in a job
-	Item  Item   // without an ID until then: pending, or cancelled
+	// Generation is what the fleet's counter must be; 0: any.
+	Generation int
+	Item       Item // without an ID until then: pending, or cancelled
 }
 
 // RunFilter selects among a tenant's runs. An empty field selects everything.

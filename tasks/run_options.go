@@ -121,13 +121,15 @@ func (o RunOptions) Check(total int) error {
 type Part struct {
 	Wave        int // 0 = the canary, or the first wave of a run without one is 1
 	InstanceIDs []string
+	// Generations are what the fleet's counters must be; without one any will do.
+	Generations map[string]int
 }
 
 // Parts cuts a list, in its order, into parts: no part has instances of two waves, or more of them than
 // may be open at a time.
 //
 // A list that is shorter than the canary, as that of a retry can be, is all canary.
-func (o RunOptions) Parts(instanceIDs []string) (parts []Part) {
+func (o RunOptions) Parts(instanceIDs []string, generations map[string]int) (parts []Part) {
 	size := min(partSize, o.MaxParallel)
 	wave, length := 1, len(instanceIDs)
 	if o.Canary > 0 {
@@ -136,7 +138,7 @@ func (o RunOptions) Parts(instanceIDs []string) (parts []Part) {
 	for len(instanceIDs) > 0 {
 		length = min(length, len(instanceIDs))
 		for part := range slices.Chunk(instanceIDs[:length], size) {
-			parts = append(parts, Part{wave, part})
+			parts = append(parts, Part{wave, part, generations})
 		}
 		instanceIDs = instanceIDs[length:]
 		wave++

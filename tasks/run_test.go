@@ -53,7 +53,7 @@ func TestHowARunIsCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			list := phones(row.n)
-			parts := row.o.Parts(list)
+			parts := row.o.Parts(list, nil)
 			if got := sizes(parts); got != row.want {
 				t.Errorf("cut as %s, want %s", got, row.want)
 			}

@@ -311,7 +311,8 @@ func (r *Runner) makeJob(ctx context.Context, run tasks.Run, part int) error {
 	s := tasks.Submission{
 		Tenant: run.Tenant, RequestID: run.RequestID, InstanceIDs: list[0].InstanceIDs, AllowUnregistered: run.AllowUnregistered,
 		Reason: run.Reason, Labels: run.Labels, By: run.By, From: run.From, Traceparent: run.Traceparent, RunID: run.ID, Part: part,
-		Drivers: map[string]string{},
+		Generations: list[0].Generations,
+		Drivers:     map[string]string{},
 	}
 	fleet, err := r.store.Registered(ctx, s.InstanceIDs)
 	if err != nil {

@@ -780,6 +780,43 @@ func TestNoWayAroundApproval(t *testing.T) {
 	c.wantRefused(c.db.RunDecisions.Retry(t.Context(), c.id, []tasks.ItemState{tasks.ItemCancelled}, by("alice")), tasks.JobFinal, "never approved")
 }
 
+// What the list says of generations reaches the jobs, in each round.
+func TestTheGenerationsOfARunReachItsJobs(t *testing.T) {
+	db, _ := dbtest.Open(t, embedded(t))
+	c := &course{T: t, db: db, runner: newRunnerOf(t, storeOfRunner(db))}
+	s := tasks.RunSubmission{
+		Tenant: "acme", AllowUnregistered: true, Options: tasks.RunOptions{MaxParallel: 64},
+		InstanceIDs: []string{"phone-0", "phone-1"}, Generations: map[string]int{"phone-1": 3},
+	}
+	other := s
+	other.Generations = map[string]int{"phone-1": 4}
+	if s.Fingerprint() == other.Fingerprint() {
+		t.Error("another generation is the same request")
+	}
+	run, err := db.Runs.Create(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.id = run.ID
+	for range 2 {
+		c.rounds()
+		open := c.open()
+		if len(open) != 2 || open[0].Generation != 0 || open[1].Generation != 3 {
+			t.Fatalf("deliveries %+v", open)
+		}
+		if err := db.RunDecisions.Cancel(t.Context(), c.id, by("alice")); err != nil {
+			t.Fatal(err)
+		}
+		c.rounds() // has its job cancelled
+		if run := c.rounds(); run.State != tasks.RunCancelled {
+			t.Fatalf("run %s", run.State)
+		}
+		if err := db.RunDecisions.Retry(t.Context(), c.id, retryOf(tasks.ItemCancelled), by("alice")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func retryOf(states ...tasks.ItemState) []tasks.ItemState { return states }
 
 func TestARetryIsAnotherRound(t *testing.T) {

@@ -122,6 +122,8 @@ type RunRequest struct {
 	// MaxFailures pauses the run once more than so many have failed or are unknown. Unlike in a
 	// Batch, "0" allows none; empty allows any number.
 	MaxFailures Budget `json:"max_failures,omitempty"`
+	// Generation is what the fleet's counter of assignments must be, of those instances that it names: see Batch.
+	Generation map[string]int `json:"generation,omitempty"`
 	// Approval has the run wait until somebody else has approved it.
 	Approval  bool              `json:"approval,omitempty"`
 	NotBefore time.Time         `json:"not_before,omitzero"`

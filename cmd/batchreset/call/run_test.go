@@ -41,10 +41,15 @@ func TestRunSubmit(t *testing.T) {
 			t.Errorf("key %s", s.Keys[0])
 		}
 	})
-	fleet := filepath.Join(t.TempDir(), "fleet.csv")
-	if err := os.WriteFile(fleet, []byte("instance_id,generation\na,3\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	t.Run("says what the generations must be", func(t *testing.T) {
+		fleet := filepath.Join(t.TempDir(), "fleet.csv")
+		if err := os.WriteFile(fleet, []byte("instance_id,generation\na,3\nb,\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := newFakeService(t)
+		s.call(t, "run", "submit", "--file", fleet).Wants(t, 0, run1+"\n", "")
+		sameJSON(t, s.Bodies[0], `{"instance_ids":["a","b"],"max_parallel":3200,"generation":{"a":3}}`)
+	})
 	for _, row := range []struct {
 		name, args, want string
 	}{
@@ -63,7 +68,6 @@ func TestRunSubmit(t *testing.T) {
 		{"a long name", "a --name " + strings.Repeat("x", 129), "--name is 129 characters long"},
 		{"a dry run that waits", "a --dry-run --wait", "--dry-run does not go together with --wait"},
 		{"a result of another form", "a --result x.txt", "--result must be a file called"},
-		{"a generation", "--file " + fleet, "the list has the column generation, which a run cannot look at yet"},
 	} {
 		t.Run("refuses "+row.name, func(t *testing.T) {
 			s := newFakeService(t)

@@ -30,8 +30,7 @@ type submission struct {
 	notices *notices
 	// request is all of it for a run. A job has those of its fields that a batch has, too.
 	request     client.RunRequest
-	maxFailures int            // of a job
-	generations map[string]int // of some instances; only a job can look at them
+	maxFailures int // of a job
 	notBefore   string
 	keyFlag     string // what gives the same key again; empty if the same command does by itself
 	isRun       bool   // whatever its length
@@ -97,7 +96,7 @@ func firstReset(notBefore string, keyed bool, now time.Time) (time.Time, error) 
 
 // take takes the list and decides what it becomes. It refuses what cannot be said of that.
 func (s *submission) take(instances []string, generations map[string]int) error {
-	s.request.InstanceIDs, s.generations = instances, generations
+	s.request.InstanceIDs, s.request.Generation = instances, generations
 	s.isRun = s.isRun || len(instances) > longestJob
 	if s.isRun && s.followsRuns && !s.waitFlag.Changed {
 		s.wait = true
@@ -107,9 +106,6 @@ func (s *submission) take(instances []string, generations map[string]int) error 
 		return errors.New("--max-failures must not be negative")
 	case !s.isRun:
 		return nil
-	case len(s.generations) > 0: // to leave them out would reset what was assigned to others
-		return fmt.Errorf("the list has the column %s, which a run cannot look at yet, and more than %d instances, --run-id or --approval make a run: "+
-			"leave the column out, or submit up to %d instances at a time, without these flags", generationColumn, longestJob, longestJob)
 	case s.maxFailures > 0:
 		return fmt.Errorf("--max-failures stops a job, and more than %d instances, --run-id or --approval make a run, which pauses by a budget: "+
 			"give it one with 'batchreset run submit --max-failures'", longestJob)

@@ -75,7 +75,7 @@ func (s *submission) batch() client.Batch {
 	r := s.request
 	return client.Batch{
 		InstanceIDs: r.InstanceIDs, MaxFailures: s.maxFailures, NotBefore: r.NotBefore, Reason: r.Reason, Labels: r.Labels,
-		Generation: s.generations, IdempotencyKey: r.IdempotencyKey,
+		Generation: r.Generation, IdempotencyKey: r.IdempotencyKey,
 	}
 }
 

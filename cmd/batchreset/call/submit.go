@@ -50,10 +50,9 @@ spreadsheet from taking a cell for a formula.
 
 A file with the column generation, such as 'batchreset fleet list --output csv' prints, is
 meant for the users that the instances have now: an instance that is assigned to another
-one before its reset begins is not reset, and ends as failed (RESET.1006). A run cannot look
-at generations yet: such a list may have up to 32 instances.
+one before its reset begins is not reset, and ends as failed (RESET.1006).
 
---max-failures is about a job, too: a run has a budget instead.
+--max-failures is about a job: a run has a budget instead.
 
 With --dry-run nothing is reset: each instance is listed with would_reset, unknown
 (not registered, or another tenant's), reassigned (it has another generation than the

@@ -205,7 +205,7 @@ func (d *Decisions) Retry(ctx context.Context, id string, states []tasks.ItemSta
 	if err := d.runs.keepJobs(ctx, run, retriedLife); err != nil {
 		return err
 	}
-	written, parts, err := d.runs.writeList(ctx, id, run.RunOptions.Parts(round.again))
+	written, parts, err := d.runs.writeList(ctx, id, run.RunOptions.Parts(round.again, round.generations))
 	if err != nil {
 		return err
 	}
@@ -232,17 +232,18 @@ const retriedLife = 366 * 24 * time.Hour
 
 // round is what a retry makes of a run.
 type round struct {
-	retries []tasks.RunRetry
-	again   []string           // instances
-	kept    tasks.Counts       // of the others
-	codes   map[tasks.Code]int // of those of them that failed
+	retries     []tasks.RunRetry
+	again       []string           // instances
+	generations map[string]int     // of some of them
+	kept        tasks.Counts       // of the others
+	codes       map[tasks.Code]int // of those of them that failed
 }
 
 // nextRound looks which instances of a run that has ended are in the given states.
 func (r *Runs) nextRound(ctx context.Context, run tasks.Run, states []tasks.ItemState) (round, error) {
 	next := round{
 		retries: append(slices.Clone(run.Retries), tasks.RunRetry{First: run.Parts, Skipped: run.Parts - run.Next, States: states}),
-		codes:   map[tasks.Code]int{},
+		codes:   map[tasks.Code]int{}, generations: map[string]int{},
 	}
 	err := r.Instances(ctx, run, func(in tasks.RunInstance) error {
 		switch state := in.Item.State; {
@@ -250,6 +251,9 @@ func (r *Runs) nextRound(ctx context.Context, run tasks.Run, states []tasks.Item
 			return fmt.Errorf("instance %s of run %s, which has ended, is %s", in.Item.InstanceID, run.ID, state)
 		case slices.Contains(states, state):
 			next.again = append(next.again, in.Item.InstanceID)
+			if in.Generation != 0 {
+				next.generations[in.Item.InstanceID] = in.Generation
+			}
 		default:
 			*next.kept.Of(state)++
 			if state == tasks.ItemFailed || state == tasks.ItemUnknown {

@@ -98,7 +98,7 @@ func (r *Runs) Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, er
 	case !errors.Is(err, tasks.RunGone):
 		return tasks.Run{}, err
 	}
-	written, parts, err := r.writeList(ctx, id, s.Options.Parts(s.InstanceIDs))
+	written, parts, err := r.writeList(ctx, id, s.Options.Parts(s.InstanceIDs, s.Generations))
 	if err != nil {
 		return tasks.Run{}, err
 	}
@@ -155,9 +155,20 @@ func (r *Runs) writeList(ctx context.Context, id string, all []tasks.Part) (key 
 	return key, len(all), nil
 }
 
-// encodePart is a part as the list has it.
+// encodePart is a part as the list has it: its wave, and its instances, each with "=" and its generation if there is
+// one. No instance ID has an equals sign.
 func encodePart(p tasks.Part) string {
-	return strconv.Itoa(p.Wave) + " " + strings.Join(p.InstanceIDs, " ")
+	var b strings.Builder
+	b.WriteString(strconv.Itoa(p.Wave))
+	for _, instance := range p.InstanceIDs {
+		b.WriteByte(' ')
+		b.WriteString(instance)
+		if n := p.Generations[instance]; n != 0 {
+			b.WriteByte('=')
+			b.WriteString(strconv.Itoa(n))
+		}
+	}
+	return b.String()
 }
 
 func decodePart(text string) (tasks.Part, error) {
@@ -166,7 +177,22 @@ func decodePart(text string) (tasks.Part, error) {
 	if err != nil || len(fields) < 2 {
 		return tasks.Part{}, &codec.Damage{Err: fmt.Errorf("a part of the list is %.80q", text)}
 	}
-	return tasks.Part{Wave: wave, InstanceIDs: fields[1:]}, nil
+	p := tasks.Part{Wave: wave, InstanceIDs: fields[1:]}
+	for i, field := range p.InstanceIDs {
+		instance, generation, ok := strings.Cut(field, "=")
+		if !ok {
+			continue
+		}
+		n, err := strconv.Atoi(generation)
+		if err != nil {
+			return tasks.Part{}, &codec.Damage{Err: fmt.Errorf("a part of the list has %.80q", field)}
+		}
+		if p.Generations == nil {
+			p.Generations = map[string]int{}
+		}
+		p.InstanceIDs[i], p.Generations[instance] = instance, n
+	}
+	return p, nil
 }
 
 func (r *Runs) create(ctx context.Context, id string, s tasks.RunSubmission, now time.Time, written string, parts int, list string) error {
@@ -271,6 +297,7 @@ func (r *Runs) Instances(ctx context.Context, run tasks.Run, visit func(tasks.Ru
 			}
 			for n, instance := range parts[i].InstanceIDs {
 				row := rowOf(run, from+i, instance, n, read)
+				row.Generation = parts[i].Generations[instance]
 				if run.Retried(from+i, row.Item.State) {
 					continue
 				}
