@@ -13,7 +13,7 @@ BENCH ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-docker check lint lint-contract clients vulnerabilities sbom fuzz chaos bench bench-quick image clean
+.PHONY: help run test test-docker test-large-run check lint lint-contract clients vulnerabilities sbom fuzz chaos bench bench-quick image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ test-docker: ## run the docker driver, and a fleet with two other drivers, again
 		{ echo "test-docker: dockerd is missing: apt-get install --no-install-recommends docker.io" >&2; exit 1; }
 	go test -race -count=1 -parallel 4 -tags engine ./worker/docker
 	go test -race -count=1 -run '^TestOneListOverSeveralDrivers$$' -tags engine ./cmd/batchreset
+
+test-large-run: ## reset 100,000 instances as one run on a real Redis, while api and workers are killed for a minute (a few minutes)
+	go test -count=1 -v -timeout 40m -run '^TestARunWhoseProcessesAreKilled$$' ./cmd/batchreset \
+		-large-run 100000 -large-run.kills 60s -large-run.pause 2s
 
 check: lint vulnerabilities sbom ## what CI looks at beside the tests: lint, vulnerabilities and sbom
 

@@ -127,6 +127,8 @@ type Submission struct {
 	// MaxFailures stops the rest of the job once so many items failed; 0 = never.
 	MaxFailures int
 	NotBefore   Time // zero: at once
+	// GiveUpAfter is how long after that its items may still start; 0 = as long as those of any job.
+	GiveUpAfter time.Duration
 	Reason      string
 	Labels      map[string]string
 	// By and From are for the audit trail and the record: see AuditEntry.

@@ -138,6 +138,8 @@ type Run struct {
 	Revision          int64  `json:"-"`
 	// Retention is how long the record is kept after the end.
 	Retention time.Duration `json:"-"`
+	// GiveUpAfter is its jobs': who makes them may have another setting.
+	GiveUpAfter time.Duration `json:"-"`
 	// Cancelled says that nothing of it may begin any more.
 	Cancelled bool `json:"-"`
 	// Parts is how many parts the list has, Next the first one that was not made into a job, Wave
@@ -290,8 +292,22 @@ func (r Run) CanaryFailed() bool {
 	return r.Canary > 0 && r.Wave == 0 && !r.Cancelled && round.Failed+round.Unknown+round.Cancelled > 0
 }
 
-// Braked reports whether no attempt at an instance may begin.
-func (r Run) Braked() bool { return r.State == RunPaused || r.Cancelled && !r.State.Final() }
+// Braked reports whether no attempt at an instance may begin; jobs are those of its open parts. Once all jobs of a run
+// that was cancelled know that they are, they need no brake, and what dead workers have left of them must come to its end.
+func (r Run) Braked(jobs map[int]Job) bool {
+	switch {
+	case r.State == RunPaused:
+		return true
+	case !r.Cancelled || r.State.Final():
+		return false
+	}
+	for part := range r.Open {
+		if job, made := jobs[part]; !made || job.Stop == "" && !job.State.Final() {
+			return true
+		}
+	}
+	return false
+}
 
 // Over reports whether nothing of a run begins any more that has not begun.
 func (r Run) Over() bool { return r.Cancelled || r.State == RunRejected || r.State == RunExpired }

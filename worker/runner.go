@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -217,11 +218,15 @@ func (r *Runner) look(ctx context.Context, id string) (next time.Time, more bool
 	case run.State.Final():
 		return time.Time{}, false, errors.Join(r.store.Brake(ctx, id), r.store.Retire(ctx, run))
 	}
-	if err := r.brake(ctx, run); err != nil {
+	jobs, err := r.store.OpenJobs(ctx, run)
+	if err != nil {
+		return next, false, err
+	}
+	if err := r.brake(ctx, run, jobs); err != nil {
 		return next, false, err
 	}
 	s := runStep{Runner: r, now: r.store.Now()}
-	if s.run, s.jobs, err = r.harvest(ctx, run); err != nil {
+	if s.run, s.jobs, err = r.harvest(ctx, run, jobs); err != nil {
 		return next, false, err
 	}
 	if next, err = s.goOn(ctx); err == nil && run.State == tasks.RunRunning && run.Held.Reason != "" {
@@ -231,12 +236,12 @@ func (r *Runner) look(ctx context.Context, id string) (next time.Time, more bool
 }
 
 // brake has the workers told what the record says: whoever decided it may have died before that.
-func (r *Runner) brake(ctx context.Context, run tasks.Run) error {
+func (r *Runner) brake(ctx context.Context, run tasks.Run, jobs map[int]tasks.Job) error {
 	halt, err := r.store.RunHalt(ctx, run.ID)
 	if err != nil {
 		return err
 	}
-	if run.Braked() == (halt != nil) {
+	if run.Braked(jobs) == (halt != nil) {
 		return nil
 	}
 	return r.store.Brake(ctx, run.ID)
@@ -244,14 +249,10 @@ func (r *Runner) brake(ctx context.Context, run tasks.Run) error {
 
 // harvest makes the jobs that are missing, cancels those of a run that was cancelled, and counts those that
 // have ended. It returns the run as it is then, with its open jobs.
-func (r *Runner) harvest(ctx context.Context, run tasks.Run) (tasks.Run, map[int]tasks.Job, error) {
-	jobs, err := r.store.OpenJobs(ctx, run)
-	if err != nil {
-		return run, nil, err
-	}
+func (r *Runner) harvest(ctx context.Context, run tasks.Run, jobs map[int]tasks.Job) (tasks.Run, map[int]tasks.Job, error) {
 	var missing []int
 	closed := false
-	for part := range run.Open {
+	for _, part := range slices.Sorted(maps.Keys(run.Open)) {
 		job, made := jobs[part]
 		if !made {
 			missing = append(missing, part)
@@ -269,14 +270,14 @@ func (r *Runner) harvest(ctx context.Context, run tasks.Run) (tasks.Run, map[int
 			closed = true
 		}
 	}
-	slices.Sort(missing)
 	if err := r.makeJobs(ctx, run, missing); err != nil {
 		return run, nil, err
 	}
 	if !closed && len(missing) == 0 && !run.Cancelled {
 		return run.Sum(jobs, r.store.Now()), jobs, nil
 	}
-	if run, err = r.store.Stored(ctx, run.ID); err != nil {
+	run, err := r.store.Stored(ctx, run.ID)
+	if err != nil {
 		return run, nil, err
 	}
 	if jobs, err = r.store.OpenJobs(ctx, run); err != nil {
@@ -311,8 +312,7 @@ func (r *Runner) makeJob(ctx context.Context, run tasks.Run, part int) error {
 	s := tasks.Submission{
 		Tenant: run.Tenant, RequestID: run.RequestID, InstanceIDs: list[0].InstanceIDs, AllowUnregistered: run.AllowUnregistered,
 		Reason: run.Reason, Labels: run.Labels, By: run.By, From: run.From, Traceparent: run.Traceparent, RunID: run.ID, Part: part,
-		Generations: list[0].Generations,
-		Drivers:     map[string]string{},
+		Generations: list[0].Generations, GiveUpAfter: run.GiveUpAfter, Drivers: map[string]string{},
 	}
 	fleet, err := r.store.Registered(ctx, s.InstanceIDs)
 	if err != nil {

@@ -28,7 +28,7 @@ func (s *runStep) goOn(ctx context.Context) (next time.Time, err error) {
 		s.log.Info("run ended", slog.String("run", run.ID), slog.String("state", string(run.Counts.State())))
 		return s.now, nil // once more: the record is final then, or was changed meanwhile
 	case run.Cancelled:
-		return s.recheck(), nil
+		return s.recheck(), s.brake(ctx, run, s.jobs)
 	case !run.Approved():
 		if s.now.Before(run.Approval.ExpiresAt.Time) {
 			return run.Approval.ExpiresAt.Time, nil

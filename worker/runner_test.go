@@ -317,6 +317,10 @@ func TestACancelledRun(t *testing.T) {
 	if err := c.db.RunDecisions.Pause(t.Context(), c.id, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal {
 		t.Errorf("paused: %v", err)
 	}
+	// Its jobs know that they are cancelled. A halt besides would keep what a dead worker has begun from its end.
+	if halt, err := c.db.Policies.RunHalt(t.Context(), c.id); err != nil || halt != nil {
+		t.Errorf("halt %+v, %v", halt, err)
+	}
 	if _, err := c.db.Attempts.Finish(t.Context(), d, "token", tasks.Outcome{Transition: tasks.Succeed}, true); err != nil {
 		t.Fatal(err)
 	}
@@ -458,6 +462,59 @@ func (h halting) RunHalt(ctx context.Context, run string) (*tasks.Halt, error) {
 	return halt, err
 }
 
+// decides is an audit trail that lets others decide first.
+type decides struct {
+	runs.Audit
+	meanwhile func()
+}
+
+func (d *decides) Decide(ctx context.Context, e tasks.AuditEntry, act func(context.Context) error) error {
+	d.meanwhile()
+	return d.Audit.Decide(ctx, e, act)
+}
+
+// A retry that comes too late, because somebody else has retried the run, does not end the pause that has come since.
+func TestAPauseAfterARetryWhileAnotherRetries(t *testing.T) {
+	c := newCourse(t, embedded(t), 20, tasks.RunOptions{})
+	c.rounds()
+	c.end(func(string) bool { return true })
+	c.rounds()
+	failed := []tasks.ItemState{tasks.ItemFailed}
+	late := runs.NewDecisions(c.db.Runs, &decides{c.db.Audit, func() {
+		if err := c.db.RunDecisions.Retry(t.Context(), c.id, failed, tasks.Actor{}); err != nil {
+			t.Error(err)
+		}
+		if err := c.db.RunDecisions.Pause(t.Context(), c.id, tasks.Actor{}); err != nil {
+			t.Error(err)
+		}
+	}}, c.db.Policies)
+	if err := late.Retry(t.Context(), c.id, failed, tasks.Actor{}); tasks.CodeOf(err) != tasks.JobFinal {
+		t.Errorf("retried twice: %v", err)
+	}
+	if halt, err := c.db.Policies.RunHalt(t.Context(), c.id); err != nil || halt == nil {
+		t.Errorf("the run is %s, and its jobs may begin: %v", c.run().State, err)
+	}
+}
+
+// The api says after what time an item never starts, the worker makes the job.
+func TestARunIsGivenUpWhenItsAPISays(t *testing.T) {
+	server := miniredis.RunT(t)
+	api, _ := dbtest.Open(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true, GiveUpAfter: time.Minute})
+	run, err := api.Runs.Create(t.Context(), tasks.RunSubmission{
+		Tenant: "acme", InstanceIDs: []string{"a"}, AllowUnregistered: true, Options: tasks.RunOptions{MaxParallel: 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, _ := dbtest.Open(t, redisdb.Options{URL: "redis://" + server.Addr(), Embedded: true})
+	c := &course{T: t, id: run.ID, db: db, runner: newRunnerOf(t, storeOfRunner(db))}
+	c.rounds()
+	job, err := db.Jobs.Job(t.Context(), tasks.PartJobID(run.ID, 0))
+	if err != nil || job.EndBefore.Sub(job.CreatedAt.Time) != time.Minute {
+		t.Errorf("%v, created %v, never starts after %v", err, job.CreatedAt, job.EndBefore)
+	}
+}
+
 // A runner that makes good what a resume has not done ends no halt of a pause that has come since.
 func TestAPauseWhileARunnerReleases(t *testing.T) {
 	c := newCourse(t, embedded(t), 20, tasks.RunOptions{})
@@ -573,6 +630,32 @@ func TestABrakeThatWasNotToldToTheWorkers(t *testing.T) {
 	c.rounds()
 	if halt, err := c.db.Policies.RunHalt(t.Context(), c.id); err != nil || halt != nil {
 		t.Errorf("halt %+v, %v", halt, err)
+	}
+}
+
+// A run that is cancelled and retried before its time waits for it all the same.
+func TestARetriedRunWaitsForItsTime(t *testing.T) {
+	db, _ := dbtest.Open(t, embedded(t))
+	c := &course{T: t, db: db, runner: newRunnerOf(t, storeOfRunner(db))}
+	run, err := db.Runs.Create(t.Context(), tasks.RunSubmission{
+		Tenant: "acme", InstanceIDs: []string{"a", "b"}, AllowUnregistered: true, NotBefore: tasks.Time{Time: time.Now().Add(time.Hour).Truncate(time.Millisecond)},
+		Options: tasks.RunOptions{MaxParallel: 10},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.id = run.ID
+	if err := db.RunDecisions.Cancel(t.Context(), c.id, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	if run = c.rounds(); run.State != tasks.RunCancelled {
+		t.Fatalf("run %+v", run)
+	}
+	if err := db.RunDecisions.Retry(t.Context(), c.id, []tasks.ItemState{tasks.ItemCancelled}, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	if run = c.rounds(); run.State != tasks.RunWaiting || run.Counts.Pending != 2 || len(c.open()) > 0 {
+		t.Errorf("run %+v", run)
 	}
 }
 

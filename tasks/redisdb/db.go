@@ -156,7 +156,7 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 		failures: db.Failures, queues: db.Queues, notices: db.Notices, metrics: metrics,
 	}
 
-	db.Runs = runs.New(client, db.Jobs, db.Audit, runs.Options{Refuse: db.Storage.Refuse, Retention: opts.JobRetention})
+	db.Runs = runs.New(client, db.Jobs, db.Audit, runs.Options{Refuse: db.Storage.Refuse, Retention: opts.JobRetention, GiveUpAfter: opts.GiveUpAfter})
 	db.RunDecisions = runs.NewDecisions(db.Runs, db.Audit, db.Policies)
 	db.RunProgress = runs.NewProgress(db.Runs, db.Audit, db.Policies)
 

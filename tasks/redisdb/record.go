@@ -122,7 +122,7 @@ func (r *Records) createArgs(s tasks.Submission, listed time.Time) ([]any, error
 	queue, epoch := r.queues.place(s.Tenant, len(s.InstanceIDs)), rand.Text()[:epochLength]
 	args := []any{
 		listed.UnixMilli(), (codec.ListingGrace / 2).Milliseconds(),
-		r.opts.GiveUpAfter.Milliseconds(), int64(r.opts.JobRetention.Seconds()),
+		r.giveUpAfter(s).Milliseconds(), int64(r.opts.JobRetention.Seconds()),
 		s.Tenant, queue, codec.Flag(s.AllowUnregistered), s.RequestID, s.Fingerprint(), s.MaxFailures,
 		int64(r.opts.TaskRetention.Seconds()), notBefore, s.Reason, labels, s.Traceparent,
 		codec.By(s.By, s.From), epoch, s.RunID,
@@ -141,7 +141,7 @@ func (r *Records) jobOf(s tasks.Submission, id string, created tasks.Time) tasks
 		TaskRetention: r.opts.TaskRetention, NotBefore: s.NotBefore, Reason: s.Reason, Labels: s.Labels, Traceparent: s.Traceparent,
 		By: s.By, From: s.From,
 	}
-	job.EndBefore = tasks.Time{Time: latest(job.CreatedAt, job.NotBefore).Add(r.opts.GiveUpAfter)}
+	job.EndBefore = tasks.Time{Time: latest(job.CreatedAt, job.NotBefore).Add(r.giveUpAfter(s))}
 	for n, instance := range s.InstanceIDs {
 		job.Items = append(job.Items, tasks.Item{
 			ID: tasks.ItemID(id, n), InstanceID: instance, State: tasks.ItemPending, Delivery: 1, Driver: s.Drivers[instance], Generation: s.Generations[instance],
@@ -302,6 +302,10 @@ func (r *Records) retry(ctx context.Context, id string, states []tasks.ItemState
 		return &tasks.UndeliveredError{Job: id, Cause: err}
 	}
 	return r.queues.enqueue(ctx, job)
+}
+
+func (r *Records) giveUpAfter(s tasks.Submission) time.Duration {
+	return cmp.Or(s.GiveUpAfter, r.opts.GiveUpAfter)
 }
 
 func (r *Records) reopen(ctx context.Context, id, letters string, states []tasks.ItemState) error {

@@ -10,7 +10,7 @@ import (
 	"batchreset/tasks"
 )
 
-// Outline reads of a job record what a run adds up: the job has its ID, Total, State, Counts and Held, and
+// Outline reads of a job record what a run adds up: the job has its ID, Total, State, Counts, Stop and Held, and
 // State and Code of the items that failed or are unknown. fields are names and values by turns. It takes
 // a third of the time that Job takes. Errors: those of Job.
 func Outline(id string, fields []string) (tasks.Job, error) {
@@ -36,6 +36,8 @@ func outline(id string, fields []string) (tasks.Job, error) {
 			total = value
 		case name == "held":
 			held = value
+		case name == "stop":
+			job.Stop = tasks.Code(value)
 		case name != "" && name[0] >= '0' && name[0] <= '9':
 			if err := addItem(&job, value); err != nil {
 				return tasks.Job{}, fmt.Errorf("job %s: item %s: %w", id, name, err)

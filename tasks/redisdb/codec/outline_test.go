@@ -25,7 +25,7 @@ func agrees(job tasks.Job, hash map[string]string) error {
 	if err != nil {
 		return fmt.Errorf("the record can be read, its outline not: %w", err)
 	}
-	if got.ID != job.ID || got.Total != job.Total || got.State != job.State || got.Counts != job.Counts || got.Held != job.Held ||
+	if got.ID != job.ID || got.Total != job.Total || got.State != job.State || got.Counts != job.Counts || got.Held != job.Held || got.Stop != job.Stop ||
 		!maps.Equal(got.FailureCodes(), job.FailureCodes()) {
 		return fmt.Errorf("the outline is %+v of %+v", got, job)
 	}
@@ -40,6 +40,7 @@ func TestAnOutlineSaysWhatTheRecordSays(t *testing.T) {
 		"held until it ended":   with(record("s 1 1 2 phone-2"), "held", "1700000000500 the tenant is halted"),
 		"under way":             record("r 1 100  phone-0 token 100 4 key", `w 2 100  phone-1 {"c":"CPS.0003","w":9000}`, "s 1 100 250 phone-3", failed),
 		"ended, each otherwise": record("s 1 100 250 phone-0", failed, unknown, `c   80 phone-3 {"c":"RESET.1003"}`, failed, "f 1 50 900 phone-5"),
+		"cancelled":             with(record("r 1 100  phone-0 token 100 4 key", `c   80 phone-3 {"c":"RESET.1003"}`), "stop", "RESET.1003"),
 		"told":                  with(record("p    phone-1", failed), "told", "1", "told:1", "1"),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -72,11 +72,7 @@ func (d *Decisions) Resume(ctx context.Context, id string, budget *tasks.Budget,
 	if err != nil {
 		return err
 	}
-	state := tasks.RunRunning
-	if !run.Approved() || !run.NotBefore.IsZero() && d.runs.redis.Now().Before(run.NotBefore.Time) {
-		state = tasks.RunWaiting
-	}
-	fields := []any{"state", string(state), "held", ""}
+	fields := []any{"state", d.runs.onward(run), "held", ""}
 	if budget != nil {
 		run.MaxFailures = *budget
 		fields = append(fields, "max_failures", budget.String())
@@ -99,14 +95,26 @@ func (d *Decisions) Resume(ctx context.Context, id string, budget *tasks.Budget,
 	})
 }
 
+// onward is the state in which a run goes on: it may have to wait for its approval or its time yet.
+func (r *Runs) onward(run tasks.Run) string {
+	if !run.Approved() || !run.NotBefore.IsZero() && r.redis.Now().Before(run.NotBefore.Time) {
+		return string(tasks.RunWaiting)
+	}
+	return string(tasks.RunRunning)
+}
+
 // tell tells the workers what the record of a run says: whether attempts may begin.
 func (r *Runs) tell(ctx context.Context, brake Brake, id string) error {
 	for released := false; ; released = true {
 		run, err := r.Stored(ctx, id)
+		if err != nil {
+			return err
+		}
+		jobs, err := r.OpenJobs(ctx, run)
 		switch {
 		case err != nil:
 			return err
-		case run.Braked():
+		case run.Braked(jobs):
 			return brake.HaltRun(ctx, id, cmp.Or(run.Held.Reason, cancelled))
 		case released:
 			return nil
@@ -220,10 +228,10 @@ func (d *Decisions) Retry(ctx context.Context, id string, states []tasks.ItemSta
 	e := actor.Entry(tasks.ActionRetryRun)
 	e.List, e.Detail = tasks.ListHash(round.again), fmt.Sprintf("%d instances: %s", len(round.again), tasks.InWords(states))
 	return d.decide(ctx, e, run, "retried", func(ctx context.Context) error {
-		if err := d.brake.ReleaseRun(ctx, id); err != nil { // that of a cancel
+		if err := d.runs.retry(ctx, run, round, now, written, parts); err != nil {
 			return err
 		}
-		return d.runs.retry(ctx, run, round, now, written, parts)
+		return d.runs.tell(ctx, d.brake, id) // a cancel may have left a halt
 	})
 }
 
@@ -268,7 +276,7 @@ func (r *Runs) nextRound(ctx context.Context, run tasks.Run, states []tasks.Item
 func (r *Runs) retry(ctx context.Context, run tasks.Run, next round, listed time.Time, written string, parts int) error {
 	args := []any{
 		run.Revision, run.Parts, parts, listed.UnixMilli(), (codec.ListingGrace / 2).Milliseconds(),
-		"retries", tasks.FormatRunRetries(next.retries),
+		"state", r.onward(run), "retries", tasks.FormatRunRetries(next.retries),
 	}
 	for _, c := range []struct {
 		name string

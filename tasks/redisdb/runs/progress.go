@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -175,8 +177,9 @@ func (p *Progress) Take(ctx context.Context, run tasks.Run, parts []tasks.Part) 
 func (p *Progress) Close(ctx context.Context, run string, part int, job tasks.Job) error {
 	c := job.Counts
 	args := []any{part, c.Succeeded, c.Failed, c.Unknown, c.Cancelled}
-	for code, n := range job.FailureCodes() {
-		args = append(args, string(code), n)
+	codes := job.FailureCodes()
+	for _, code := range slices.Sorted(maps.Keys(codes)) {
+		args = append(args, string(code), codes[code])
 	}
 	if err := p.runs.redis.Commit(ctx, closeScript, []string{codec.RunKey(run)}, args...).Err(); err != nil {
 		return fmt.Errorf("close part: %w", err)

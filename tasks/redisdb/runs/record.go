@@ -13,7 +13,7 @@ import (
 )
 
 // encodeHeader is what a record has from the beginning, fields and values by turns.
-func encodeHeader(s tasks.RunSubmission, now time.Time, list string, keep time.Duration) ([]any, error) {
+func encodeHeader(s tasks.RunSubmission, now time.Time, list string, opts Options) ([]any, error) {
 	labels, err := codec.EncodeLabels(s.Labels)
 	if err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func encodeHeader(s tasks.RunSubmission, now time.Time, list string, keep time.D
 	return append(approval,
 		"v", version, "state", string(state), "tenant", s.Tenant, "created", now.UnixMilli(), "name", s.Name, "reason", s.Reason,
 		"labels", labels, "request_id", s.RequestID, "by", codec.By(s.By, s.From), "trace", s.Traceparent, "open", codec.Flag(s.AllowUnregistered),
-		"total", len(s.InstanceIDs), "repeats", s.Repeats, "list", list, "keep", int64(keep.Seconds()), "not_before", notBefore,
+		"total", len(s.InstanceIDs), "repeats", s.Repeats, "list", list, "keep", int64(opts.Retention.Seconds()), "give_up", opts.GiveUpAfter.Milliseconds(), "not_before", notBefore,
 		"max_parallel", o.MaxParallel, "canary", o.Canary, "soak", time.Duration(o.Soak).Milliseconds(),
 		"growth", strconv.FormatFloat(o.Growth, 'g', -1, 64), "max_failures", o.MaxFailures.String(), "principal", s.Principal,
 	), nil
@@ -56,8 +56,8 @@ func decode(id string, hash map[string]string) (tasks.Run, error) {
 		CanaryPassed: hash["canary_passed"] == "1", SoakUntil: d.time("soak_until"), Principal: hash["principal"], RoundAt: d.time("round_at"),
 		Closed:    d.counts(""),
 		Before:    d.counts("before_"),
-		Retention: time.Duration(d.number("keep")) * time.Second,
-		Open:      map[int]int{}, Codes: map[tasks.Code]int{},
+		Retention: time.Duration(d.number("keep")) * time.Second, GiveUpAfter: time.Duration(d.number("give_up")) * time.Millisecond,
+		Open: map[int]int{}, Codes: map[tasks.Code]int{},
 	}
 	run.From, run.By, _ = strings.Cut(hash["by"], " ")
 	since, reason, _ := strings.Cut(hash["held"], " ")

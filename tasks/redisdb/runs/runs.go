@@ -6,6 +6,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,6 +59,8 @@ type Options struct {
 	Refuse func(context.Context) error
 	// Retention is how long a record is kept after its end.
 	Retention time.Duration
+	// GiveUpAfter is how long after its creation the items of a run's job may still start.
+	GiveUpAfter time.Duration
 }
 
 // Runs are the records of runs: they are made, read, listed.
@@ -196,7 +199,7 @@ func decodePart(text string) (tasks.Part, error) {
 }
 
 func (r *Runs) create(ctx context.Context, id string, s tasks.RunSubmission, now time.Time, written string, parts int, list string) error {
-	fields, err := encodeHeader(s, now, list, r.opts.Retention)
+	fields, err := encodeHeader(s, now, list, r.opts)
 	if err != nil {
 		return err
 	}
@@ -244,10 +247,10 @@ func (r *Runs) sum(ctx context.Context, run tasks.Run) (tasks.Run, error) {
 // OpenJobs are outlines of the jobs of the open parts of a run, by part: see codec.Outline. Those that are
 // not made yet are not there.
 func (r *Runs) OpenJobs(ctx context.Context, run tasks.Run) (map[int]tasks.Job, error) {
-	parts := make([]int, 0, len(run.Open))
-	ids := make([]string, 0, len(run.Open))
-	for part := range run.Open {
-		parts, ids = append(parts, part), append(ids, tasks.PartJobID(run.ID, part))
+	parts := slices.Sorted(maps.Keys(run.Open))
+	ids := make([]string, len(parts))
+	for i, part := range parts {
+		ids[i] = tasks.PartJobID(run.ID, part)
 	}
 	jobs := make(map[int]tasks.Job, len(parts))
 	for i, read := range r.jobs.Outlines(ctx, ids) {

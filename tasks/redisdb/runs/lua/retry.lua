@@ -18,7 +18,7 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
   if string.sub(field, 1, 2) == 'c:' then redis.call('HDEL', KEYS[1], field) end
 end
 redis.call('HDEL', KEYS[1], 'finished', 'held', 'cancel', 'soak_until', 'canary_passed', 'round_at')
-redis.call('HSET', KEYS[1], 'state', 'running', 'next', ARGV[2], 'parts', ARGV[2] + ARGV[3], 'wave', 0, unpack(ARGV, 6))
+redis.call('HSET', KEYS[1], 'next', ARGV[2], 'parts', ARGV[2] + ARGV[3], 'wave', 0, unpack(ARGV, 6))
 redis.call('PERSIST', KEYS[1])
 redis.call('PERSIST', KEYS[2])
 redis.call('HINCRBY', KEYS[1], 'rev', 1)
