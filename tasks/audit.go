@@ -206,11 +206,12 @@ type AuditFilter struct {
 	Action       Action
 	Tenant       string
 	Job          string
+	Run          string
 	InstanceID   string
 }
 
 // Match reports whether the filter selects an entry. It does not look at the times.
 func (f AuditFilter) Match(e AuditEntry) bool {
-	return (f.Action == "" || f.Action == e.Action) && (f.Tenant == "" || f.Tenant == e.Tenant) &&
+	return (f.Action == "" || f.Action == e.Action) && (f.Tenant == "" || f.Tenant == e.Tenant) && (f.Run == "" || f.Run == e.Run) &&
 		(f.Job == "" || f.Job == e.Job || slices.ContainsFunc(e.TaskIDs, func(id string) bool { return strings.HasPrefix(id, f.Job+"-") })) && (f.InstanceID == "" || slices.Contains(e.InstanceIDs, f.InstanceID))
 }

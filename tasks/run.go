@@ -338,6 +338,24 @@ type RunInstance struct {
 	Generation int
 }
 
+// RunInstanceFilter selects among the instances of a run. An empty field selects everything.
+type RunInstanceFilter struct {
+	States []ItemState
+	Code   Code
+	Limit  int
+	Cursor string
+}
+
+// Match reports whether an item fits.
+func (f RunInstanceFilter) Match(it Item) bool {
+	return (len(f.States) == 0 || slices.Contains(f.States, it.State)) && (f.Code == "" || f.Code == it.Code)
+}
+
+// Failures reports whether it selects nothing but failed and unknown instances.
+func (f RunInstanceFilter) Failures() bool {
+	return len(f.States) > 0 && !slices.ContainsFunc(f.States, func(s ItemState) bool { return s != ItemFailed && s != ItemUnknown })
+}
+
 // RunFilter selects among a tenant's runs. An empty field selects everything.
 type RunFilter struct {
 	State        RunState
@@ -350,4 +368,16 @@ type RunFilter struct {
 // Match reports whether state and labels fit.
 func (f RunFilter) Match(r Run) bool {
 	return (f.State == "" || f.State == r.State) && hasLabels(r.Labels, f.Labels)
+}
+
+// RunSearch selects among the runs of all tenants, or of one.
+type RunSearch struct {
+	Tenant string
+	Ended  bool // only those that have
+	RunFilter
+}
+
+// Match reports whether tenant, end, state and labels fit.
+func (s RunSearch) Match(r Run) bool {
+	return (s.Tenant == "" || s.Tenant == r.Tenant) && (!s.Ended || r.State.Final()) && s.RunFilter.Match(r)
 }

@@ -125,27 +125,34 @@ type Part struct {
 	Generations map[string]int
 }
 
-// Parts cuts a list, in its order, into parts: no part has instances of two waves, or more of them than
-// may be open at a time.
+// Waves are how many instances each wave of a round with so many has: the canary is number 0. Without one there is
+// a wave of all, number 1, and the first of the answer is 0.
 //
 // A list that is shorter than the canary, as that of a retry can be, is all canary.
+func (o RunOptions) Waves(total int) []int {
+	if o.Canary == 0 {
+		return []int{0, total}
+	}
+	waves := []int{min(o.Canary, total)}
+	for rest := total - waves[0]; rest > 0; rest -= waves[len(waves)-1] {
+		length := rest
+		if grown := math.Ceil(float64(o.Canary) * math.Pow(o.Growth, float64(len(waves)))); grown < float64(min(rest, o.MaxParallel)) {
+			length = int(grown)
+		}
+		waves = append(waves, length)
+	}
+	return waves
+}
+
+// Parts cuts a list, in its order, into parts: no part has instances of two waves, or more of them than
+// may be open at a time.
 func (o RunOptions) Parts(instanceIDs []string, generations map[string]int) (parts []Part) {
 	size := min(partSize, o.MaxParallel)
-	wave, length := 1, len(instanceIDs)
-	if o.Canary > 0 {
-		wave, length = 0, o.Canary
-	}
-	for len(instanceIDs) > 0 {
-		length = min(length, len(instanceIDs))
+	for wave, length := range o.Waves(len(instanceIDs)) {
 		for part := range slices.Chunk(instanceIDs[:length], size) {
 			parts = append(parts, Part{wave, part, generations})
 		}
 		instanceIDs = instanceIDs[length:]
-		wave++
-		grown := math.Ceil(float64(o.Canary) * math.Pow(o.Growth, float64(wave)))
-		if length = len(instanceIDs); grown < float64(min(length, o.MaxParallel)) {
-			length = int(grown)
-		}
 	}
 	return parts
 }

@@ -703,6 +703,89 @@ func TestAJobOfARunIsNotRetriedByItself(t *testing.T) {
 	}
 }
 
+// Whoever looks for the instances that failed reads only the jobs that have some, after a retry, too.
+func TestTheInstancesOfARunByPage(t *testing.T) {
+	for name, opts := range map[string]redisdb.Options{"embedded": embedded(t), "redis": {URL: redistest.Start(t).URL()}} {
+		t.Run(name, func(t *testing.T) {
+			c := newCourse(t, opts, 600, tasks.RunOptions{MaxParallel: 320})
+			page := func(f tasks.RunInstanceFilter) (ids []string, pages int) {
+				t.Helper()
+				for pages = 1; ; pages++ {
+					found, cursor, err := c.db.Runs.InstancesPage(t.Context(), c.run(), f)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, in := range found {
+						ids = append(ids, in.Item.InstanceID)
+					}
+					if f.Cursor = cursor; cursor == "" {
+						return ids, pages
+					}
+				}
+			}
+			failed := tasks.RunInstanceFilter{States: []tasks.ItemState{tasks.ItemFailed, tasks.ItemUnknown}, Limit: 2}
+			if ids, pages := page(failed); len(ids) > 0 || pages != 1 {
+				t.Errorf("at first %v, %d pages", ids, pages)
+			}
+			ids, pages := page(tasks.RunInstanceFilter{Limit: 50})
+			if len(ids) != 600 || len(slices.Compact(slices.Sorted(slices.Values(ids)))) != 600 || pages < 3 {
+				t.Errorf("%d instances on %d pages", len(ids), pages)
+			}
+			c.rounds()
+			fails := func(id string) bool { return id == "phone-3" || id == "phone-300" || id == "phone-599" }
+			// Those whose jobs have not ended are there, too.
+			d := c.open()[2]
+			token := "token-" + d.ItemID
+			if _, err := c.db.Attempts.Begin(t.Context(), d, token, "key", time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.db.Attempts.Finish(t.Context(), d, token, tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0001", Failure: true}, true); err != nil {
+				t.Fatal(err)
+			}
+			if ids, _ := page(failed); !slices.Equal(ids, []string{d.InstanceID}) {
+				t.Errorf("of a job that is open: %v, want %s", ids, d.InstanceID)
+			}
+			for range 3 {
+				c.end(fails)
+				c.rounds()
+			}
+			if run := c.run(); run.State != tasks.RunPartial {
+				t.Fatalf("run %s", run.State)
+			}
+			all, _ := page(failed)
+			if len(all) != 4 {
+				t.Errorf("failed: %v", all)
+			}
+			if ids, _ := page(tasks.RunInstanceFilter{States: failed.States, Code: "CPS.0001", Limit: 50}); !slices.Equal(ids, []string{d.InstanceID}) {
+				t.Errorf("with a code: %v", ids)
+			}
+			if ids, pages := page(tasks.RunInstanceFilter{States: []tasks.ItemState{tasks.ItemSucceeded}, Limit: 600}); len(ids) != 596 || pages != 1 {
+				t.Errorf("%d succeeded, on %d pages", len(ids), pages)
+			}
+			if err := c.db.RunDecisions.Retry(t.Context(), c.id, []tasks.ItemState{tasks.ItemFailed}, by("alice")); err != nil {
+				t.Fatal(err)
+			}
+			c.rounds()
+			if ids, _ := page(failed); len(ids) > 0 {
+				t.Errorf("while they are retried: %v", ids)
+			}
+			c.end(func(id string) bool { return id == "phone-300" })
+			c.rounds()
+			if ids, _ := page(failed); !slices.Equal(ids, []string{"phone-300"}) {
+				t.Errorf("after the retry: %v", ids)
+			}
+			if ids, _ := page(tasks.RunInstanceFilter{Limit: 50}); len(ids) != 600 {
+				t.Errorf("%d instances after the retry", len(ids))
+			}
+			for _, cursor := range []string{"?", "-1", "zzzzzzzzzz"} {
+				if _, _, err := c.db.Runs.InstancesPage(t.Context(), c.run(), tasks.RunInstanceFilter{Limit: 1, Cursor: cursor}); tasks.CodeOf(err) != tasks.BadRequest {
+					t.Errorf("cursor %s: %v", cursor, err)
+				}
+			}
+		})
+	}
+}
+
 // judged makes a run of n phones that alice has asked for, and that others must approve.
 func judged(t *testing.T, opts redisdb.Options, n, approvers int, expiry time.Duration) *course {
 	t.Helper()

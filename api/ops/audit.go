@@ -20,7 +20,7 @@ import (
 func actor(c echo.Context, reason string) tasks.Actor {
 	a := tasks.Actor{By: "dashboard", From: c.RealIP(), Reason: reason}
 	if o := operator(c); o != nil {
-		a.By = "operator " + o.Name
+		a.By, a.Principal = "operator "+o.Name, o.Name
 	}
 	return a
 }

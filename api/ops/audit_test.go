@@ -147,10 +147,13 @@ func TestPagesShowWhatIsNotSeen(t *testing.T) {
 	if err := g.db.Policies.Halt(t.Context(), "acme", tasks.HaltedByTenant, tasks.Actor{Reason: trap}); err != nil {
 		t.Fatal(err)
 	}
+	run := g.withRunner().make(t, 1, tasks.RunSubmission{Name: trap, Reason: trap, RequestID: trap, Labels: map[string]string{trap: trap}, Principal: trap})
 	query := url.QueryEscape(trap)
 	for path, shows := range map[string]bool{
 		"/": true, "/jobs": true, "/jobs/" + job.ID: true, "/jobs/" + job.ID + "/retry": false, "/failures": true, "/failures/items?code=" + url.QueryEscape("X."+trap): true,
 		"/instances/trapped": true, "/tenants": true, "/audit": true, "/audit?tenant=" + query: true, "/jobs?tenant=" + query: true, "/login?next=/" + query: true,
+		"/runs": true, "/runs/" + run: true, "/runs/" + run + "/cancel": true, "/runs/" + run + "/instances": true, "/runs?tenant=" + query: true,
+		"/runs/" + run + "/instances?code=" + query: true,
 		// What is said of a mistake quotes it already.
 		"/jobs?state=" + query: false, "/instances/" + url.PathEscape(trap): false, "/tenants/halt?tenant=" + query: false,
 	} {

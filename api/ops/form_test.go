@@ -62,7 +62,7 @@ func TestAFormIsShortAndWithoutFiles(t *testing.T) {
 	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator})
 	alice := g.login(t, "alice")
 	long := "reason=" + strings.Repeat("a", 9<<20)
-	for _, path := range []string{"/jobs/" + g.job + "/cancel", "/jobs/" + g.job + "/retry", "/tenants/halt", "/tenants/resume", "/first-operator", "/login"} {
+	for _, path := range []string{"/jobs/" + g.job + "/cancel", "/runs/" + g.job + "/approve", "/runs/" + g.job + "/retry", "/jobs/" + g.job + "/retry", "/tenants/halt", "/tenants/resume", "/first-operator", "/login"} {
 		t.Run(path, func(t *testing.T) {
 			g.want(t, g.post(t, path, form, strings.NewReader(long), alice), http.StatusRequestEntityTooLarge, `"path":"`+path+`"`)
 			g.want(t, g.post(t, path, form, io.MultiReader(strings.NewReader(long)), alice), http.StatusRequestEntityTooLarge, "")

@@ -86,16 +86,32 @@ func (p jobsPage) search(cursor string) (tasks.JobSearch, error) {
 	if p.State != "" && !slices.Contains(tasks.JobStates, s.State) {
 		return s, tasks.Errorf(tasks.BadRequest, "There is no state %.80q.", p.State)
 	}
-	if p.Label != "" {
-		s.Labels = []string{p.Label}
-		if err := tasks.CheckLabelFilter(s.Labels); err != nil {
-			return s, tasks.Errorf(tasks.BadRequest, "The label %s.", err)
-		}
+	var err error
+	if s.Labels, err = labelFilter(p.Label); err != nil {
+		return s, err
 	}
+	s.Since, s.Until, err = created(p.Since, p.Until)
+	return s, err
+}
+
+// labelFilter is the filter for a label as it was typed; empty: any. Errors: tasks.BadRequest.
+func labelFilter(label string) ([]string, error) {
+	if label == "" {
+		return nil, nil
+	}
+	labels := []string{label}
+	if err := tasks.CheckLabelFilter(labels); err != nil {
+		return nil, tasks.Errorf(tasks.BadRequest, "The label %s.", err)
+	}
+	return labels, nil
+}
+
+// created are the times that were typed between which something was created; empty: any. Errors: tasks.BadRequest.
+func created(from, before string) (since, until time.Time, err error) {
 	for _, bound := range []struct {
 		name, text string
 		time       *time.Time
-	}{{"from", p.Since, &s.Since}, {"before", p.Until, &s.Until}} {
+	}{{"from", from, &since}, {"before", before, &until}} {
 		if bound.text == "" {
 			continue
 		}
@@ -104,11 +120,11 @@ func (p jobsPage) search(cursor string) (tasks.JobSearch, error) {
 			at, err = time.Parse(inputTime+":05", bound.text)
 		}
 		if err != nil {
-			return s, tasks.Errorf(tasks.BadRequest, "Created %s must be a time like 2006-01-02T15:04, not %.80q.", bound.name, bound.text)
+			return since, until, tasks.Errorf(tasks.BadRequest, "Created %s must be a time like 2006-01-02T15:04, not %.80q.", bound.name, bound.text)
 		}
 		*bound.time = at
 	}
-	return s, nil
+	return since, until, nil
 }
 
 // jobPage is a job's record.
@@ -125,7 +141,7 @@ type jobPage struct {
 	Ask string
 }
 
-// retryChoice are the instances of a job that ended in one state. Who wants those that are
+// retryChoice are the instances of a job or a run that ended in one state. Who wants those that are
 // unknown or cancelled reset has to say so.
 type retryChoice struct {
 	State  tasks.ItemState
@@ -157,15 +173,21 @@ func (s *site) findJob(c echo.Context) (p jobPage, found bool, err error) {
 	}
 	counts := p.Job.Counts
 	p.CanCancel = counts.Pending + counts.Retrying
-	if p.Job.State.Final() {
+	if p.Job.State.Final() && p.Job.RunID == "" { // else its run is retried
 		p.CanRetry = counts.In(tasks.RetryStates)
 	}
+	p.Choices = choicesOf(counts)
+	return p, err == nil, err
+}
+
+// choicesOf are what a retry can be asked for, of so many instances.
+func choicesOf(counts tasks.Counts) (choices []retryChoice) {
 	for _, state := range tasks.RetryStates {
 		if n := counts.In([]tasks.ItemState{state}); n > 0 {
-			p.Choices = append(p.Choices, retryChoice{state, n, state == tasks.ItemFailed})
+			choices = append(choices, retryChoice{state, n, state == tasks.ItemFailed})
 		}
 	}
-	return p, err == nil, err
+	return choices
 }
 
 // Live says that the record still changes.
@@ -196,23 +218,27 @@ func (s *site) cancelJob(c echo.Context) error {
 }
 
 func (s *site) retryJob(c echo.Context) error {
-	form, err := c.FormParams()
-	if err != nil {
-		return s.refuse(c, http.StatusBadRequest, "The form could not be read.")
-	}
-	var states []tasks.ItemState
-	for _, state := range form["state"] {
-		states = append(states, tasks.ItemState(state))
-	}
-	if len(states) == 0 {
-		return s.refuse(c, http.StatusBadRequest, "Choose which instances to reset again.")
-	}
-	if err := tasks.CheckRetryStates(states); err != nil {
-		return s.refuse(c, http.StatusBadRequest, "The list of states "+err.Error()+".")
+	states, wrong := retryStates(c)
+	if wrong != "" {
+		return s.refuse(c, http.StatusBadRequest, wrong)
 	}
 	return s.changeJob(c, func(ctx context.Context, id string, actor tasks.Actor) error {
 		return s.Store.Retry(ctx, id, states, actor)
 	})
+}
+
+// retryStates are what a form asks to be reset again, or what is wrong with it.
+func retryStates(c echo.Context) (states []tasks.ItemState, wrong string) {
+	for _, state := range c.Request().PostForm["state"] {
+		states = append(states, tasks.ItemState(state))
+	}
+	if len(states) == 0 {
+		return nil, "Choose which instances to reset again."
+	}
+	if err := tasks.CheckRetryStates(states); err != nil {
+		return nil, "The list of states " + err.Error() + "."
+	}
+	return states, ""
 }
 
 func (s *site) changeJob(c echo.Context, change func(context.Context, string, tasks.Actor) error) error {

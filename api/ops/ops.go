@@ -15,6 +15,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"strings"
 	"time"
 
@@ -74,6 +75,7 @@ type Store struct {
 	AuditTrail
 	Jobs
 	Records
+	Runs RunStore // which has methods of the same names
 	FailureIndex
 	Fleet
 	Tokens
@@ -157,6 +159,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.GET("/find", s.find, viewer)
 	e.GET("/jobs", s.jobs, viewer)
 	e.GET("/jobs/:job", s.job, viewer)
+	s.runRoutes(e, viewer, operator)
 	e.GET("/failures", s.failures, viewer)
 	e.GET("/failures/items", s.failedItems, viewer)
 	e.GET("/instances/:instance", s.instance, viewer)
@@ -302,12 +305,30 @@ var helpers = template.FuncMap{
 		}
 		return template.HTML("<time>" + t.UTC().Format("2006-01-02 15:04:05Z") + "</time>") //nolint:gosec // digits
 	},
-	"ended": func(j tasks.Job) int { return j.Total - j.Counts.Open() },
-	"bad":   func(j tasks.Job) int { return j.Counts.Failed + j.Counts.Unknown },
-	"span":  func(d time.Duration) string { return d.Round(time.Second).String() },
-	"mib":   func(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) },
-	"chart": newChart,
-	"sign":  func(s tasks.ItemState) string { return signs[s] },
+	"ended":  func(c tasks.Counts) int { return c.Total() - c.Open() },
+	"bad":    func(c tasks.Counts) int { return c.In(failureStates) },
+	"span":   func(d time.Duration) string { return d.Round(time.Second).String() },
+	"mib":    func(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) },
+	"chart":  newChart,
+	"number": number, "instances": instances, "shares": sharesOf,
+	"sign": func(s tasks.ItemState) string { return signs[s] },
+}
+
+// number is a whole number for people, such as 4,312.
+func number(n int) string {
+	text := strconv.Itoa(n)
+	for at := len(text) - 3; at > 0; at -= 3 {
+		text = text[:at] + "," + text[at:]
+	}
+	return text
+}
+
+// instances is how many there are, such as "4,312 instances".
+func instances(n int) string {
+	if n == 1 {
+		return "1 instance"
+	}
+	return number(n) + " instances"
 }
 
 // signs are item states in one character.

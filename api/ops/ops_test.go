@@ -19,6 +19,7 @@ import (
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/redistest"
+	"batchreset/tasks/redisdb/runs"
 	"batchreset/worker"
 )
 
@@ -190,7 +191,11 @@ func TestReadyzOfTheSite(t *testing.T) {
 // storeOf is what a site needs of a DB.
 func storeOf(db *redisdb.DB) ops.Store {
 	return ops.Store{
-		Operators: db.Operators, AuditTrail: db.Audit, Jobs: db.Jobs, Records: db.Records, FailureIndex: db.Failures, Fleet: db.Fleet,
+		Operators: db.Operators, AuditTrail: db.Audit, Jobs: db.Jobs, Records: db.Records, Runs: struct {
+			*runs.Runs
+			*runs.Decisions
+		}{db.Runs, db.RunDecisions},
+		FailureIndex: db.Failures, Fleet: db.Fleet,
 		Tokens: db.Tokens, Policies: db.Policies, Quotas: db.Quotas, Summary: db.Overview, Server: db, Clock: db.Redis,
 	}
 }

@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -84,7 +85,7 @@ func newChart(values []int64) chart {
 	return c
 }
 
-// find leads to what somebody has the ID of: a job, an item, or else an instance.
+// find leads to what somebody has the ID of: a job, an item, a run, or else an instance.
 func (s *site) find(c echo.Context) error {
 	id := strings.TrimSpace(c.QueryParam("q"))
 	if id == "" {
@@ -93,8 +94,14 @@ func (s *site) find(c echo.Context) error {
 	if job, _, ok := tasks.ParseItemID(id); ok {
 		id = job
 	}
-	if tasks.ValidJobID(id) {
-		return redirect(c, "/jobs/"+id)
+	if !tasks.ValidJobID(id) {
+		return redirect(c, "/instances/"+url.PathEscape(id))
 	}
-	return redirect(c, "/instances/"+url.PathEscape(id))
+	switch _, err := s.Store.Runs.Run(c.Request().Context(), id); {
+	case err == nil:
+		return redirect(c, "/runs/"+id)
+	case !errors.Is(err, tasks.RunGone):
+		return err
+	}
+	return redirect(c, "/jobs/"+id)
 }

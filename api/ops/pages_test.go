@@ -114,8 +114,9 @@ func TestAJobAndAFailureInABrowser(t *testing.T) {
 
 func TestFindLeadsToWhatIsMeant(t *testing.T) {
 	g := newGuarded(t, nil)
+	run := g.withRunner().make(t, 1, tasks.RunSubmission{})
 	for q, want := range map[string]string{
-		"": "/", " phone-1 ": "/instances/phone-1", "a/b": "/instances/a%2Fb", g.job: "/jobs/" + g.job, g.job + "-2": "/jobs/" + g.job,
+		run: "/runs/" + run, "": "/", " phone-1 ": "/instances/phone-1", "a/b": "/instances/a%2Fb", g.job: "/jobs/" + g.job, g.job + "-2": "/jobs/" + g.job,
 	} {
 		a := g.ask(t, http.MethodGet, "/find?"+url.Values{"q": {q}}.Encode(), nil, nil)
 		if a.status != http.StatusSeeOther || a.location != want {
@@ -184,7 +185,7 @@ func TestAPageWithoutRedisSaysSo(t *testing.T) {
 	if err := g.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/", "/jobs", "/failures", "/instances/a", "/tenants", "/audit"} {
+	for _, path := range []string{"/", "/runs", "/runs/" + g.job, "/jobs", "/failures", "/instances/a", "/tenants", "/audit"} {
 		if a := g.ask(t, http.MethodGet, path, nil, nil); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "Redis does not answer") || !strings.Contains(a.body, "<nav") {
 			t.Errorf("%s: %d %s", path, a.status, a.body)
 		}

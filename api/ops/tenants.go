@@ -196,7 +196,7 @@ type auditPage struct {
 func (s *site) auditTrail(c echo.Context) error {
 	p := auditPage{page: s.page(c, "Audit"), Actions: tasks.Actions, Filter: tasks.AuditFilter{
 		Action: tasks.Action(c.QueryParam("action")), Tenant: strings.TrimSpace(c.QueryParam("tenant")),
-		Job: strings.TrimSpace(c.QueryParam("job")), InstanceID: strings.TrimSpace(c.QueryParam("instance")),
+		Job: strings.TrimSpace(c.QueryParam("job")), Run: strings.TrimSpace(c.QueryParam("run")), InstanceID: strings.TrimSpace(c.QueryParam("instance")),
 	}}
 	var cursor string
 	var err error

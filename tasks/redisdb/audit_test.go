@@ -79,7 +79,7 @@ func TestTheTrailIsReadByTimeAndSubject(t *testing.T) {
 	for n := range entries {
 		pipe.XAdd(t.Context(), &redis.XAddArgs{
 			Stream: "reset:audit", ID: fmt.Sprintf("%d-%d", 1000+n/2, n%2),
-			Values: []any{"e", fmt.Sprintf(`{"action":"submit","by":"token 1","tenant":"t%d","job_id":"j%d","instance_ids":["i%d","x"]}`, n%2, n, n%3)},
+			Values: []any{"e", fmt.Sprintf(`{"action":"submit","by":"token 1","tenant":"t%d","job_id":"j%d","run_id":"r%d","instance_ids":["i%d","x"]}`, n%2, n, n%4, n%3)},
 		})
 	}
 	if _, err := pipe.Exec(t.Context()); err != nil {
@@ -98,6 +98,7 @@ func TestTheTrailIsReadByTimeAndSubject(t *testing.T) {
 		{"between two", tasks.AuditFilter{Since: at(1100), Until: at(1101)}, 2, "j200"},
 		{"a tenant's", tasks.AuditFilter{Tenant: "t1"}, entries / 2, "j1"},
 		{"a job's", tasks.AuditFilter{Job: "j777"}, 1, "j777"},
+		{"a run's", tasks.AuditFilter{Run: "r3"}, entries / 4, "j3"},
 		{"an instance's", tasks.AuditFilter{InstanceID: "i2"}, entries / 3, "j2"},
 		{"an action's", tasks.AuditFilter{Action: tasks.ActionHalt}, 0, ""},
 	} {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/runs"
@@ -123,6 +125,77 @@ func TestRunsAreListedNewestFirst(t *testing.T) {
 		}
 		if _, _, err := w.db.Runs.List(t.Context(), "acme", tasks.RunFilter{Limit: 1, Cursor: "?"}); tasks.CodeOf(err) != tasks.BadRequest {
 			t.Errorf("a cursor of nobody: %v", err)
+		}
+	})
+}
+
+func TestRunsOfAllTenantsAreFound(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		ids := map[string]string{} // the run, by its name
+		for n, tenant := range []string{"acme", "globex", "acme", "globex", "acme"} {
+			s := ofRun(1, "")
+			s.Name, s.Tenant = fmt.Sprint(n), tenant
+			run, err := w.db.Runs.Create(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids[s.Name] = run.ID
+			// Their times differ, whatever the resolution of a clock.
+			w.rdb.HIncrBy(t.Context(), "reset:run:{"+run.ID+"}", "created", int64(n*1000))
+			for _, key := range []string{"reset:runs:all", "reset:runs:{" + tenant + "}"} {
+				w.rdb.ZIncrBy(t.Context(), key, float64(n*1000), run.ID)
+			}
+		}
+		for name, state := range map[string]string{"1": "rejected", "2": "cancelled"} {
+			w.rdb.HSet(t.Context(), "reset:run:{"+ids[name]+"}", "state", state)
+		}
+		w.rdb.HSet(t.Context(), "reset:run:{"+ids["3"]+"}", "state", "paused")
+		w.rdb.ZAdd(t.Context(), "reset:runs", redis.Z{Member: tasks.NewJobID()}) // is about to be made
+		names := func(found []tasks.Run, err error) (text string) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, run := range found {
+				text += run.Name
+			}
+			return text
+		}
+		third, err := w.db.Runs.Run(t.Context(), ids["3"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := tasks.RunFilter{Limit: 10}
+		for _, row := range []struct {
+			s          tasks.RunSearch
+			want, open string
+			more       int
+		}{
+			{tasks.RunSearch{RunFilter: all}, "43210", "430", 0},
+			{tasks.RunSearch{RunFilter: all, Ended: true}, "21", "", 0},
+			{tasks.RunSearch{RunFilter: all, Tenant: "globex"}, "31", "3", 0},
+			{tasks.RunSearch{RunFilter: all, Tenant: "globex", Ended: true}, "1", "", 0},
+			{tasks.RunSearch{RunFilter: all, Tenant: "nobody"}, "", "", 0},
+			{tasks.RunSearch{RunFilter: tasks.RunFilter{Limit: 10, State: tasks.RunPaused}}, "3", "3", 0},
+			{tasks.RunSearch{RunFilter: tasks.RunFilter{Limit: 10, Since: third.CreatedAt.Time}}, "43", "43", 0},
+			{tasks.RunSearch{RunFilter: tasks.RunFilter{Limit: 10, Until: third.CreatedAt.Time}}, "210", "0", 0},
+			{tasks.RunSearch{RunFilter: tasks.RunFilter{Limit: 10, Labels: []string{"site=nowhere"}}}, "", "", 0},
+			{tasks.RunSearch{RunFilter: tasks.RunFilter{Limit: 1}}, "4", "4", 2},
+		} {
+			found, _, err := w.db.Runs.Search(t.Context(), row.s)
+			if got := names(found, err); got != row.want {
+				t.Errorf("%+v: %q, want %q", row.s, got, row.want)
+			}
+			found, more, err := w.db.Runs.SearchOpen(t.Context(), row.s)
+			if got := names(found, err); got != row.open || more != row.more {
+				t.Errorf("open ones of %+v: %q and %d more, want %q", row.s, got, more, row.open)
+			}
+		}
+		found, cursor, err := w.db.Runs.Search(t.Context(), tasks.RunSearch{RunFilter: tasks.RunFilter{Limit: 3}})
+		first := names(found, err)
+		found, last, err := w.db.Runs.Search(t.Context(), tasks.RunSearch{RunFilter: tasks.RunFilter{Limit: 3, Cursor: cursor}})
+		if got := first + " " + names(found, err); got != "432 10" || last != "" {
+			t.Errorf("by pages: %s, then %q", got, last)
 		}
 	})
 }

@@ -94,12 +94,13 @@ line.`,
 	cmd.Flags().StringVar(&action, "action", "", "only this action: "+actionNames())
 	cmd.Flags().StringVar(&filter.Tenant, "tenant", "", "only what is about this tenant")
 	cmd.Flags().StringVar(&filter.Job, "job", "", "only what is about this job")
+	cmd.Flags().StringVar(&filter.Run, "run", "", "only what is about this run")
 	cmd.Flags().StringVar(&filter.InstanceID, "instance", "", "only what is about this instance")
 	return cmd
 }
 
 var auditColumns = []string{
-	"at", "decided_at", "by", "from", "action", "tenant", "job_id", "request_id", "instance_ids", "list_sha256", "reason", "detail",
+	"at", "decided_at", "by", "from", "action", "tenant", "job_id", "run_id", "request_id", "instance_ids", "list_sha256", "reason", "detail",
 }
 
 func actionNames() string {
@@ -124,6 +125,9 @@ func checkAuditFilter(f tasks.AuditFilter) error {
 	}
 	if f.Job != "" && !tasks.ValidJobID(f.Job) {
 		return fmt.Errorf("--job: %.80q is not a job ID", f.Job)
+	}
+	if f.Run != "" && !tasks.ValidJobID(f.Run) {
+		return fmt.Errorf("--run: %.80q is not a run ID", f.Run)
 	}
 	if f.InstanceID != "" {
 		if err := tasks.CheckInstanceID(f.InstanceID); err != nil {
@@ -156,6 +160,9 @@ func auditLine(e tasks.AuditEntry) string {
 	}
 	if e.Job != "" {
 		parts = append(parts, "job "+e.Job)
+	}
+	if e.Run != "" {
+		parts = append(parts, "run "+e.Run)
 	}
 	if n := len(e.InstanceIDs); n > 0 {
 		parts = append(parts, someOf(e.InstanceIDs, n, "instances"))

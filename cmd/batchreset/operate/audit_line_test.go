@@ -14,3 +14,11 @@ func TestAnEntryShowsWhatIsNotSeen(t *testing.T) {
 		t.Errorf("line %q", line)
 	}
 }
+
+func TestAnEntryNamesItsRun(t *testing.T) {
+	e := tasks.Actor{By: "operator alice", Principal: "alice", Reason: "looked at it"}.Entry(tasks.ActionApproveRun)
+	e.Tenant, e.Run = "acme", "0123456789abcdef0123456789abcdef"
+	if line := auditLine(e); !strings.HasSuffix(line, `operator alice  run-approve  tenant acme  run 0123456789abcdef0123456789abcdef  "looked at it"`) {
+		t.Errorf("line %q", line)
+	}
+}

@@ -60,12 +60,15 @@ func TestCommandsLeaveATrail(t *testing.T) {
 	}
 	for args, lines := range map[string]int{
 		"--action halt": 1, "--instance phone-2": 3, "--tenant acme": 6, "--since 2020-01-01T00:00:00Z": 10, "--until 2020-01-01T00:00:00Z --since=": 0,
-		"--action token-revoke": 1, "--job 0123456789abcdef0123456789abcdef": 0,
+		"--action token-revoke": 1, "--job 0123456789abcdef0123456789abcdef": 0, "--run 0123456789abcdef0123456789abcdef": 0,
 	} {
 		out := command(t, environment, append([]string{"audit"}, strings.Fields(args)...)...).OK(t).Out
 		if n := strings.Count(out, "\n"); n != lines {
 			t.Errorf("%s: %d lines, want %d:\n%s", args, n, lines, out)
 		}
+	}
+	if r := command(t, environment, "audit", "--run", "recall"); r.Code != terminal.ExitUsage || !strings.Contains(r.Said, `--run: "recall" is not a run ID`) {
+		t.Errorf("a run that is none: %+v", r)
 	}
 	if out := command(t, environment, "audit", "--action", "halt").OK(t).Out; !strings.Contains(out, `  halt  tenant acme  "oops"`) {
 		t.Errorf("for people: %s", out)

@@ -19,7 +19,8 @@ func apiStore(db *redisdb.DB) api.Store {
 
 func opsStore(db *redisdb.DB) ops.Store {
 	return ops.Store{
-		Operators: db.Operators, AuditTrail: db.Audit, Jobs: db.Jobs, Records: db.Records, FailureIndex: db.Failures, Fleet: db.Fleet,
+		Operators: db.Operators, AuditTrail: db.Audit, Jobs: db.Jobs, Records: db.Records, Runs: runStore{db.Runs, db.RunDecisions},
+		FailureIndex: db.Failures, Fleet: db.Fleet,
 		Tokens: db.Tokens, Policies: db.Policies, Quotas: db.Quotas, Summary: db.Overview, Server: db, Clock: db.Redis,
 	}
 }
@@ -36,7 +37,7 @@ func sweepStore(db *redisdb.DB) worker.SweepStore {
 	return worker.SweepStore{OpenJobs: db.Sweep, Jobs: db.Jobs, Events: db.Notices, Failures: db.Failures}
 }
 
-// runStore is what the API needs of runs.
+// runStore is what the API and the site need of runs.
 type runStore struct {
 	*runs.Runs
 	*runs.Decisions

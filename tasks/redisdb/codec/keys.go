@@ -32,6 +32,9 @@ func DeviceKey(d tasks.Device) string { return "reset:address:" + d.Driver + ":"
 // OpenRunsKey has the runs that have not ended, by when a runner looks at them next.
 const OpenRunsKey = "reset:runs"
 
+// AllRunsKey has the runs of all tenants by creation time.
+const AllRunsKey = OpenRunsKey + ":all"
+
 // RunsKey has a tenant's runs by creation time.
 func RunsKey(tenant string) string { return OpenRunsKey + ":{" + tenant + "}" }
 
@@ -40,6 +43,9 @@ func RunKey(run string) string { return "reset:run:{" + run + "}" }
 
 // RunListKey is the list of a run, in parts.
 func RunListKey(run string) string { return RunKey(run) + ":list" }
+
+// RunFailedKey has the numbers of the parts of a run whose jobs have ended with failed or unknown instances.
+func RunFailedKey(run string) string { return RunKey(run) + ":failed" }
 
 // LockValue is what the lock of an instance holds while an attempt has it.
 func LockValue(d tasks.Delivery, token string) string { return d.ItemID + " " + token }

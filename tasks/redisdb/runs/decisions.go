@@ -291,7 +291,7 @@ func (r *Runs) retry(ctx context.Context, run tasks.Run, next round, listed time
 	}
 	ctx, cancel := wire.Outlive(ctx)
 	defer cancel()
-	said, err := r.redis.Commit(ctx, retryScript, []string{codec.RunKey(run.ID), codec.RunListKey(run.ID), written}, args...).Text()
+	said, err := r.redis.Commit(ctx, retryScript, []string{codec.RunKey(run.ID), codec.RunListKey(run.ID), written, codec.RunFailedKey(run.ID)}, args...).Text()
 	switch {
 	case err != nil:
 		return fmt.Errorf("retry run: %w", err)

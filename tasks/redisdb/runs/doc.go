@@ -2,11 +2,13 @@
 //
 // Redis keys, all of one run in one slot:
 //
-//	reset:run:{<run>}        the record: header, options, progress
-//	reset:run:{<run>}:list   its list, in parts of which each becomes one job
-//	reset:run:{<run>}:lock   the runner that works on it
-//	reset:runs               the runs that have not ended, by when a runner looks at them next
-//	reset:runs:{<tenant>}    a tenant's runs by creation time
+//	reset:run:{<run>}         the record: header, options, progress
+//	reset:run:{<run>}:list    its list, in parts of which each becomes one job
+//	reset:run:{<run>}:failed  which of its parts have failed or unknown instances, once their jobs have ended
+//	reset:run:{<run>}:lock    the runner that works on it
+//	reset:runs                the runs that have not ended, by when a runner looks at them next
+//	reset:runs:{<tenant>}     a tenant's runs by creation time
+//	reset:runs:all            those of all tenants
 //
 // A part is taken in the record before its job is made, and its job's ID follows from run and part:
 // a runner that dies in between, or that thaws when another one has gone on, makes no second job.

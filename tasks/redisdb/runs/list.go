@@ -1,9 +1,11 @@
 package runs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -22,17 +24,27 @@ const (
 // There may be fewer than the filter's limit before the end. Errors: tasks.BadRequest for a cursor
 // that is not one of ours.
 func (r *Runs) List(ctx context.Context, tenant string, f tasks.RunFilter) (found []tasks.Run, cursor string, err error) {
-	by := redis.ZRangeArgs{Key: codec.RunsKey(tenant), Start: "+inf", Stop: "-inf", ByScore: true, Rev: true, Count: listStep}
-	if !f.Since.IsZero() {
-		by.Stop = strconv.FormatInt(f.Since.UnixMilli(), 10)
+	return r.listed(ctx, codec.RunsKey(tenant), tasks.RunSearch{RunFilter: f})
+}
+
+// Search is List over the runs of all tenants, or of one.
+func (r *Runs) Search(ctx context.Context, s tasks.RunSearch) (found []tasks.Run, cursor string, err error) {
+	if s.Tenant != "" {
+		return r.listed(ctx, codec.RunsKey(s.Tenant), s)
 	}
-	if !f.Until.IsZero() {
-		by.Start = "(" + strconv.FormatInt(f.Until.UnixMilli(), 10)
+	return r.listed(ctx, codec.AllRunsKey, s)
+}
+
+func (r *Runs) listed(ctx context.Context, index string, s tasks.RunSearch) (found []tasks.Run, cursor string, err error) {
+	by := redis.ZRangeArgs{Key: index, Start: "+inf", Stop: "-inf", ByScore: true, Rev: true, Count: listStep}
+	if !s.Since.IsZero() {
+		by.Stop = strconv.FormatInt(s.Since.UnixMilli(), 10)
 	}
-	if f.Cursor != "" {
-		if by.Offset, err = strconv.ParseInt(f.Cursor, 36, 64); err != nil || by.Offset < 0 {
-			return nil, "", tasks.Errorf(tasks.BadRequest, "cursor is not one that an earlier answer gave")
-		}
+	if !s.Until.IsZero() {
+		by.Start = "(" + strconv.FormatInt(s.Until.UnixMilli(), 10)
+	}
+	if by.Offset, err = parseOffset(s.Cursor); err != nil {
+		return nil, "", err
 	}
 	for looked := 0; looked < lookLimit; {
 		ids, err := r.redis.ZRangeArgs(ctx, by).Result()
@@ -48,19 +60,74 @@ func (r *Runs) List(ctx context.Context, tenant string, f tasks.RunFilter) (foun
 				continue
 			case err != nil:
 				return nil, "", err
-			case !f.Match(run):
+			case !s.Match(run):
 				continue
 			}
 			if run, err = r.sum(ctx, run); err != nil {
 				return nil, "", err
 			}
-			if found = append(found, run); len(found) == f.Limit {
-				return found, strconv.FormatInt(by.Offset, 36), nil
+			if found = append(found, run); len(found) == s.Limit {
+				return found, formatOffset(by.Offset), nil
 			}
 		}
 		if len(ids) < listStep {
 			return found, "", nil
 		}
 	}
-	return found, strconv.FormatInt(by.Offset, 36), nil
+	return found, formatOffset(by.Offset), nil
 }
+
+// SearchOpen returns the runs that match and have not ended, newest first, up to the filter's limit, and how many more there
+// are among the 2,000 that it looks at.
+func (r *Runs) SearchOpen(ctx context.Context, s tasks.RunSearch) (found []tasks.Run, more int, err error) {
+	ids, err := r.redis.ZRange(ctx, codec.OpenRunsKey, 0, lookLimit-1).Result()
+	if err != nil {
+		return nil, 0, fmt.Errorf("list open runs: %w", err)
+	}
+	pipe := r.redis.Pipeline()
+	answers := make([]*redis.MapStringStringCmd, len(ids))
+	for i, id := range ids {
+		answers[i] = pipe.HGetAll(ctx, codec.RunKey(id))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, 0, fmt.Errorf("read open runs: %w", err)
+	}
+	for i, id := range ids {
+		run, err := decode(id, answers[i].Val())
+		switch {
+		case errors.Is(err, tasks.RunGone): // it is about to be made
+			continue
+		case err != nil:
+			return nil, 0, err
+		}
+		late := !s.Since.IsZero() && run.CreatedAt.Before(s.Since) || !s.Until.IsZero() && !run.CreatedAt.Before(s.Until)
+		if s.Match(run) && !run.State.Final() && !late {
+			found = append(found, run)
+		}
+	}
+	slices.SortFunc(found, func(a, b tasks.Run) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt.Time), cmp.Compare(b.ID, a.ID))
+	})
+	more = max(0, len(found)-s.Limit)
+	found = found[:len(found)-more]
+	for i, run := range found {
+		if found[i], err = r.sum(ctx, run); err != nil {
+			return nil, 0, err
+		}
+	}
+	return found, more, nil
+}
+
+// parseOffset reads a cursor; "" is the beginning.
+func parseOffset(cursor string) (int64, error) {
+	if cursor == "" {
+		return 0, nil
+	}
+	offset, err := strconv.ParseInt(cursor, 36, 32)
+	if err != nil || offset < 0 {
+		return 0, tasks.Errorf(tasks.BadRequest, "cursor is not one that an earlier answer gave")
+	}
+	return offset, nil
+}
+
+func formatOffset(offset int64) string { return strconv.FormatInt(offset, 36) }

@@ -181,7 +181,7 @@ func (p *Progress) Close(ctx context.Context, run string, part int, job tasks.Jo
 	for _, code := range slices.Sorted(maps.Keys(codes)) {
 		args = append(args, string(code), codes[code])
 	}
-	if err := p.runs.redis.Commit(ctx, closeScript, []string{codec.RunKey(run)}, args...).Err(); err != nil {
+	if err := p.runs.redis.Commit(ctx, closeScript, []string{codec.RunKey(run), codec.RunFailedKey(run)}, args...).Err(); err != nil {
 		return fmt.Errorf("close part: %w", err)
 	}
 	return nil
@@ -200,13 +200,13 @@ func (p *Progress) Finish(ctx context.Context, run tasks.Run) error {
 }
 
 // Retire has the records of a run that has ended expire: those of its jobs, which are kept until then, or a job
-// that nobody has counted could be made again, its list, and at last its own, without which nobody would come back
+// that nobody has counted could be made again, its list and what failed, and at last its own, without which nobody would come back
 // to what is left.
 func (p *Progress) Retire(ctx context.Context, run tasks.Run) error {
 	if err := p.runs.keepJobs(ctx, run, run.Retention); err != nil {
 		return err
 	}
-	if err := p.runs.redis.Run(ctx, retireScript, []string{codec.RunKey(run.ID), codec.RunListKey(run.ID)},
+	if err := p.runs.redis.Run(ctx, retireScript, []string{codec.RunKey(run.ID), codec.RunListKey(run.ID), codec.RunFailedKey(run.ID)},
 		run.Revision, int(run.Retention.Seconds())).Err(); err != nil {
 		return fmt.Errorf("retire run: %w", err)
 	}

@@ -133,7 +133,9 @@ func (r *Runs) list(ctx context.Context, tenant, id string, now time.Time) error
 	// Never earlier, but later: this request has a whole grace of its own, even if an earlier one of the same key has
 	// listed the run and come to nothing.
 	pipe.ZAddArgs(ctx, codec.OpenRunsKey, redis.ZAddArgs{GT: true, Members: []redis.Z{{Score: float64(now.Add(codec.ListingGrace).UnixMilli()), Member: id}}})
-	pipe.ZAddNX(ctx, codec.RunsKey(tenant), redis.Z{Score: float64(now.UnixMilli()), Member: id})
+	for _, key := range []string{codec.RunsKey(tenant), codec.AllRunsKey} {
+		pipe.ZAddNX(ctx, key, redis.Z{Score: float64(now.UnixMilli()), Member: id})
+	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return fmt.Errorf("list run: %w", err)
 	}
@@ -286,31 +288,43 @@ func (r *Runs) Parts(ctx context.Context, run string, from, n int) ([]tasks.Part
 // come at the end, with what became of them last.
 func (r *Runs) Instances(ctx context.Context, run tasks.Run, visit func(tasks.RunInstance) error) error {
 	for from := 0; from < run.Parts; from += partsAtOnce {
+		numbers := upTo(from, min(from+partsAtOnce, run.Parts))
 		parts, err := r.Parts(ctx, run.ID, from, partsAtOnce)
 		if err != nil {
 			return err
 		}
-		ids := make([]string, len(parts))
-		for i := range parts {
-			ids[i] = tasks.PartJobID(run.ID, from+i)
+		rows, err := r.rows(ctx, run, numbers[:len(parts)], parts)
+		if err != nil {
+			return err
 		}
-		for i, read := range r.jobs.Records(ctx, ids) {
-			if read.Err != nil && !errors.Is(read.Err, tasks.JobGone) {
-				return fmt.Errorf("read job %s of run %s: %w", ids[i], run.ID, read.Err)
-			}
-			for n, instance := range parts[i].InstanceIDs {
-				row := rowOf(run, from+i, instance, n, read)
-				row.Generation = parts[i].Generations[instance]
-				if run.Retried(from+i, row.Item.State) {
-					continue
-				}
-				if err := visit(row); err != nil {
-					return err
-				}
+		for _, row := range rows {
+			if err := visit(row); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
+}
+
+// rows are the instances of some parts, but for those that were retried.
+func (r *Runs) rows(ctx context.Context, run tasks.Run, numbers []int, parts []tasks.Part) (rows []tasks.RunInstance, err error) {
+	ids := make([]string, len(parts))
+	for i, number := range numbers {
+		ids[i] = tasks.PartJobID(run.ID, number)
+	}
+	for i, read := range r.jobs.Records(ctx, ids) {
+		if read.Err != nil && !errors.Is(read.Err, tasks.JobGone) {
+			return nil, fmt.Errorf("read job %s of run %s: %w", ids[i], run.ID, read.Err)
+		}
+		for n, instance := range parts[i].InstanceIDs {
+			row := rowOf(run, numbers[i], instance, n, read)
+			row.Generation = parts[i].Generations[instance]
+			if !run.Retried(numbers[i], row.Item.State) {
+				rows = append(rows, row)
+			}
+		}
+	}
+	return rows, nil
 }
 
 // rowOf is the nth instance of a part.

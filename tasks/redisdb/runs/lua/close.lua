@@ -1,5 +1,5 @@
 -- close.lua: count the instances of a part whose job has ended, once.
--- KEYS[1] run
+-- KEYS[1] run   KEYS[2] its parts with failures
 -- ARGV[1] part   ARGV[2…5] succeeded, failed, unknown, cancelled   ARGV[6…] error code and count, by turns
 -- returns 1 counted, 0 it was before
 if redis.call('HDEL', KEYS[1], 'o:' .. ARGV[1]) == 0 then return 0 end
@@ -9,5 +9,6 @@ end
 for n = 6, #ARGV, 2 do
   redis.call('HINCRBY', KEYS[1], 'c:' .. ARGV[n], ARGV[n + 1])
 end
+if ARGV[3] ~= '0' or ARGV[4] ~= '0' then redis.call('ZADD', KEYS[2], ARGV[1], ARGV[1]) end
 redis.call('HINCRBY', KEYS[1], 'rev', 1)
 return 1

@@ -1,5 +1,5 @@
 -- retry.lua: begin another round of a run that has ended, with parts that were written before.
--- KEYS[1] run   KEYS[2] list   KEYS[3] the parts of the new round, for this request alone
+-- KEYS[1] run   KEYS[2] list   KEYS[3] the parts of the new round, for this request alone   KEYS[4] its parts with failures
 -- ARGV[1] rev as the caller knows it   ARGV[2] how many parts the list has   ARGV[3] how many there are of the new round
 -- ARGV[4] when the run was listed as open (ms)   ARGV[5] how long that may be trusted (ms)
 -- ARGV[6…] field and value, by turns
@@ -21,5 +21,6 @@ redis.call('HDEL', KEYS[1], 'finished', 'held', 'cancel', 'soak_until', 'canary_
 redis.call('HSET', KEYS[1], 'next', ARGV[2], 'parts', ARGV[2] + ARGV[3], 'wave', 0, unpack(ARGV, 6))
 redis.call('PERSIST', KEYS[1])
 redis.call('PERSIST', KEYS[2])
+redis.call('PERSIST', KEYS[4])
 redis.call('HINCRBY', KEYS[1], 'rev', 1)
 return 'done'

@@ -1,0 +1,236 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// RunStore finds and changes runs.
+type RunStore interface {
+	RunRecords
+	RunDecisions
+}
+
+// RunRecords are the records of runs. Their error for a run that is not there is tasks.RunGone.
+type RunRecords interface {
+	// Search returns runs, newest first, SearchOpen those that have not ended, and how many more there are.
+	Search(ctx context.Context, s tasks.RunSearch) (found []tasks.Run, cursor string, err error)
+	SearchOpen(ctx context.Context, s tasks.RunSearch) (found []tasks.Run, more int, err error)
+	Run(ctx context.Context, id string) (tasks.Run, error)
+	// InstancesPage returns about as many instances as the filter's limit says.
+	InstancesPage(ctx context.Context, run tasks.Run, f tasks.RunInstanceFilter) (found []tasks.RunInstance, cursor string, err error)
+}
+
+// runRoutes are the pages about runs.
+func (s *site) runRoutes(e *echo.Echo, viewer, operator echo.MiddlewareFunc) {
+	e.GET("/runs", s.runs, viewer)
+	e.GET("/runs/:run", s.run, viewer)
+	e.GET("/runs/:run/instances", s.runInstances, viewer)
+	for action, a := range s.runActions() {
+		e.GET("/runs/:run/"+action, s.askRun(action), operator)
+		e.POST("/runs/:run/"+action, a.do, operator, s.form(a.fields...))
+	}
+}
+
+// runsPage is a list of runs: those that have not ended, then the others, each newest first.
+type runsPage struct {
+	page
+	// Tenant to Until are the filters as they were typed.
+	Tenant, State, Label, Since, Until string
+
+	States   []tasks.RunState
+	Open     []tasks.Run
+	MoreOpen int
+	Ended    []tasks.Run
+	Older    string // the query of the next page, or empty
+}
+
+func (s *site) runs(c echo.Context) error {
+	field := func(name string) string { return strings.TrimSpace(c.QueryParam(name)) }
+	p := runsPage{
+		page: s.page(c, "Runs"), States: tasks.RunStates,
+		Tenant: field("tenant"), State: field("state"), Label: field("label"), Since: field("since"), Until: field("until"),
+	}
+	err := s.findRuns(c, &p)
+	if e, ok := errors.AsType[*tasks.Error](err); ok {
+		p.Problem = e.Message
+		return s.show(c, http.StatusBadRequest, "runs", p)
+	}
+	if err != nil {
+		return err
+	}
+	return s.show(c, http.StatusOK, "runs", p)
+}
+
+// findRuns fills a list. The open ones are on its first page.
+func (s *site) findRuns(c echo.Context, p *runsPage) error {
+	search, err := p.search(c.QueryParam("cursor"))
+	if err != nil {
+		return err
+	}
+	if !search.State.Final() && search.Cursor == "" {
+		if p.Open, p.MoreOpen, err = s.Store.Runs.SearchOpen(c.Request().Context(), search); err != nil {
+			return err
+		}
+	}
+	if search.State != "" && !search.State.Final() {
+		return nil
+	}
+	search.Ended = true
+	var cursor string
+	p.Ended, cursor, err = s.Store.Runs.Search(c.Request().Context(), search)
+	p.Older = olderQuery(c, cursor)
+	return err
+}
+
+// search is what the filters mean. Errors: tasks.BadRequest.
+func (p *runsPage) search(cursor string) (tasks.RunSearch, error) {
+	s := tasks.RunSearch{Tenant: p.Tenant, RunFilter: tasks.RunFilter{State: tasks.RunState(p.State), Limit: rowsOnPage, Cursor: cursor}}
+	if p.State != "" && !slices.Contains(tasks.RunStates, s.State) {
+		return s, tasks.Errorf(tasks.BadRequest, "There is no state %.80q.", p.State)
+	}
+	var err error
+	if s.Labels, err = labelFilter(p.Label); err != nil {
+		return s, err
+	}
+	s.Since, s.Until, err = created(p.Since, p.Until)
+	return s, err
+}
+
+// runPage is a run's record.
+type runPage struct {
+	page
+	Run   tasks.Run
+	Waves []wave
+	// Codes are the most frequent failures, with some of their instances.
+	Codes []failedCode
+	// Choices are what a retry can be asked for.
+	Choices []retryChoice
+	// Ask is the action that has to be confirmed.
+	Ask string
+}
+
+// failedCode is an error code with the first instances that have it.
+type failedCode struct {
+	tasks.RunFailure
+	First []tasks.RunInstance
+}
+
+const (
+	// failuresLooked is about how many instances the page of a run looks at to name some that failed, namedOfCode how
+	// many of each code it names.
+	failuresLooked = 50
+	namedOfCode    = 5
+)
+
+// failureStates are those of instances that count against a run's budget.
+var failureStates = []tasks.ItemState{tasks.ItemFailed, tasks.ItemUnknown}
+
+// Live says that the record still changes.
+func (p runPage) Live() bool { return !p.Run.State.Final() }
+
+// findRun reads the run of the path; without an error there may be none, and that is answered.
+func (s *site) findRun(c echo.Context) (run tasks.Run, found bool, err error) {
+	err = tasks.RunGone
+	if id := strings.TrimSpace(c.Param("run")); tasks.ValidJobID(id) {
+		run, err = s.Store.Runs.Run(c.Request().Context(), id)
+	}
+	if errors.Is(err, tasks.RunGone) {
+		return run, false, s.noRun(c)
+	}
+	return run, err == nil, err
+}
+
+func (s *site) noRun(c echo.Context) error {
+	return s.refuse(c, http.StatusNotFound, "There is no such run, or its record is not kept any more.")
+}
+
+// runPage is the page of the run of the path, without its failures.
+func (s *site) runPage(c echo.Context) (p runPage, found bool, err error) {
+	run, found, err := s.findRun(c)
+	if !found {
+		return p, false, err
+	}
+	title := run.Name
+	if title == "" {
+		title = run.ID
+	}
+	return runPage{page: s.page(c, "Run "+title), Run: run, Waves: wavesOf(run), Choices: choicesOf(run.Counts)}, true, nil
+}
+
+func (s *site) run(c echo.Context) error {
+	p, found, err := s.runPage(c)
+	if !found {
+		return err
+	}
+	if len(p.Run.Failures) > 0 {
+		f := tasks.RunInstanceFilter{States: failureStates, Limit: failuresLooked}
+		some, _, err := s.Store.Runs.InstancesPage(c.Request().Context(), p.Run, f)
+		if err != nil && !errors.Is(err, tasks.RunGone) { // its list may expire just now
+			return err
+		}
+		p.Codes = byCode(p.Run.Failures, some)
+	}
+	return s.show(c, http.StatusOK, "run", p)
+}
+
+// byCode sorts failed instances to their codes.
+func byCode(failures []tasks.RunFailure, some []tasks.RunInstance) []failedCode {
+	codes := make([]failedCode, len(failures))
+	for i, failure := range failures {
+		codes[i].RunFailure = failure
+		for _, in := range some {
+			if in.Item.Code == failure.Code && len(codes[i].First) < namedOfCode {
+				codes[i].First = append(codes[i].First, in)
+			}
+		}
+	}
+	return codes
+}
+
+// runInstancesPage is a page of a run's instances.
+type runInstancesPage struct {
+	page
+	Run       tasks.Run
+	State     tasks.ItemState // of all of them; may be empty
+	Code      tasks.Code
+	Instances []tasks.RunInstance
+	More      string // the query of the next page, or empty
+}
+
+func (s *site) runInstances(c echo.Context) error {
+	run, found, err := s.findRun(c)
+	if !found {
+		return err
+	}
+	p := runInstancesPage{page: s.page(c, "Instances of a run"), Run: run, State: tasks.ItemState(c.QueryParam("state")), Code: tasks.Code(c.QueryParam("code"))}
+	f := tasks.RunInstanceFilter{Code: p.Code, Limit: rowsOnPage, Cursor: c.QueryParam("cursor")}
+	switch {
+	case p.State != "" && !slices.Contains(tasks.ItemStates, p.State):
+		return s.refuse(c, http.StatusBadRequest, "There is no such state.")
+	case p.State != "":
+		f.States = []tasks.ItemState{p.State}
+	case p.Code != "":
+		f.States = failureStates
+	}
+	var cursor string
+	p.Instances, cursor, err = s.Store.Runs.InstancesPage(c.Request().Context(), run, f)
+	if e, ok := errors.AsType[*tasks.Error](err); ok {
+		return s.refuse(c, http.StatusBadRequest, e.Message)
+	}
+	if errors.Is(err, tasks.RunGone) {
+		return s.noRun(c)
+	}
+	if err != nil {
+		return err
+	}
+	p.More = olderQuery(c, cursor)
+	return s.show(c, http.StatusOK, "runinstances", p)
+}
