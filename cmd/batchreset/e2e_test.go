@@ -248,13 +248,14 @@ func TestBatchesThroughSeparateProcesses(t *testing.T) {
 	}
 	upstream.mu.Lock()
 	defer upstream.mu.Unlock()
-	attempts, jobs := 0, map[string]bool{}
+	calls, attempts, jobs := 0, 0, map[string]bool{}
 	for _, row := range rows {
 		n, err := strconv.Atoi(row["attempts"])
-		if err != nil || row["state"] != "succeeded" || upstream.calls[row["item_id"]] != n {
-			t.Errorf("row %v; the control plane saw %d calls; %v", row, upstream.calls[row["item_id"]], err)
+		seen := upstream.calls[row["item_id"]]
+		if err != nil || row["state"] != "succeeded" || seen < 1 || seen > n { // fewer, where the machine stood still before it was sent
+			t.Errorf("row %v; the control plane saw %d calls; %v", row, seen, err)
 		}
-		attempts += n
+		calls, attempts = calls+seen, attempts+n
 		jobs[row["job_id"]] = true
 	}
 	if len(jobs) != instances/32 {
@@ -263,10 +264,10 @@ func TestBatchesThroughSeparateProcesses(t *testing.T) {
 	if upstream.worst != 1 {
 		t.Errorf("%d resets of one instance at a time", upstream.worst)
 	}
-	if attempts <= instances || len(upstream.keys) != attempts {
-		t.Errorf("%d attempts under %d driver keys: every definite failure must bring a new one", attempts, len(upstream.keys))
+	if calls <= instances || len(upstream.keys) != calls {
+		t.Errorf("%d calls under %d driver keys: every definite failure must bring a new one", calls, len(upstream.keys))
 	}
-	t.Logf("%d instances, %d attempts", instances, attempts)
+	t.Logf("%d instances, %d attempts, %d calls", instances, attempts, calls)
 	worker.stop()
 	api.stop()
 }
