@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"sync"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -86,8 +86,8 @@ type runReads struct {
 
 // runRead is the last read of a run.
 type runRead struct {
-	mu     sync.Mutex // for as long as the read takes
-	began  int64      // in this turn; 0: there was none
+	reader chan struct{} // has something while somebody reads
+	began  int64         // in this turn; 0: there was none
 	record *encodedRecord
 	err    error
 }
@@ -115,12 +115,16 @@ func (r *runReads) reread(id string, _ int64) (*encodedRecord, error) {
 
 // since returns what was read since a turn.
 func (r *runReads) since(ctx context.Context, id string, turn int64) (*encodedRecord, error) {
-	last := &runRead{}
+	last := &runRead{reader: make(chan struct{}, 1)}
 	if kept, found, _ := r.reads.PeekOrAdd(id, last); found {
 		last = kept
 	}
-	last.mu.Lock()
-	defer last.mu.Unlock()
+	select {
+	case last.reader <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for a read of the run: %w", ctx.Err())
+	}
+	defer func() { <-last.reader }()
 	if last.began <= turn {
 		last.began = r.turn.Add(1)
 		last.record, last.err = r.fetch(ctx, id)
@@ -128,10 +132,9 @@ func (r *runReads) since(ctx context.Context, id string, turn int64) (*encodedRe
 	return last.record, last.err
 }
 
-// fetch takes the time that the caller has, even if it hangs up: others wait for the answer, too.
+// fetch has a time of its own, even if the caller hangs up: others wait for the answer, too.
 func (r *runReads) fetch(ctx context.Context, id string) (*encodedRecord, error) {
-	until, _ := ctx.Deadline() // every context here has one
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	run, err := r.store.Run(ctx, id)
 	if errors.Is(err, tasks.RunGone) {
