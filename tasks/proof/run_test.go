@@ -164,7 +164,7 @@ func TestEveryChangedByteOfARunIsFound(t *testing.T) {
 			"one byte more":  text[:i] + string("\n\r =.A\x00"[i%7]) + text[i:],
 		} {
 			if changed != text { // a repeated letter
-				refusedRun(t, s.Keys(), fmt.Sprintf("%s at byte %d", what, i), changed)
+				_ = refusedRun(t, s.Keys(), fmt.Sprintf("%s at byte %d", what, i), changed)
 			}
 		}
 	}
@@ -327,6 +327,14 @@ func many(n int) iter.Seq[tasks.RunInstance] {
 	}
 }
 
+func listOf(instances iter.Seq[tasks.RunInstance]) string {
+	var ids []string
+	for in := range instances {
+		ids = append(ids, in.Item.InstanceID)
+	}
+	return tasks.ListHash(ids)
+}
+
 // inUse is how many bytes of the heap are.
 func inUse() int {
 	runtime.GC()
@@ -351,12 +359,7 @@ func TestALongRunIsNotKeptInMemory(t *testing.T) {
 	const instances, mostInUse, leastWritten = 100_000, 10 << 20, 25 << 20
 	s := newSigner(t)
 	run, _ := campaign()
-	ids := make([]string, 0, instances)
-	for in := range many(instances) {
-		ids = append(ids, in.Item.InstanceID)
-	}
-	run.State, run.Total, run.Counts, run.ListSHA256 = tasks.RunSucceeded, instances, tasks.Counts{Succeeded: instances}, tasks.ListHash(ids)
-	ids = nil
+	run.State, run.Total, run.Counts, run.ListSHA256 = tasks.RunSucceeded, instances, tasks.Counts{Succeeded: instances}, listOf(many(instances))
 	before, most, seen := inUse(), 0, 0
 	began := time.Now()
 	read, write := io.Pipe()

@@ -170,7 +170,7 @@ func TestRunProof(t *testing.T) {
 		r := verify(t, file, "--keys", keys).OK(t)
 		for _, want := range []string{
 			"The proof is genuine", "Run         " + run1 + "\n", "Name        recall [U+001B][31m\n", "State       partial\n", "Instances   2: 1 succeeded, 1 failed\n",
-			"Asked for   2026-01-02T03:04:05Z by token 3fa1c09b7e55d210 (alice)\n", "Approval    1 of 1\n            approved by bob, 2026-01-02T03:04:05Z: seen\n",
+			"Asked for   2026-01-02T03:04:05Z by token 3fa1c09b7e55d210 (alice)\n", "Approval    1 of 1\nDecision    approved by bob, 2026-01-02T03:04:05Z: seen\n",
 			"Options     max-parallel 3200\n", "Issued      2026-01-02T04:00:00Z by batchreset v1.2.3\n", " of " + keys + "\n",
 		} {
 			if !strings.Contains(r.Out, want) {

@@ -293,7 +293,7 @@ func approvalRows(row func(name, value string), a client.Approval) {
 	}
 	row("Approval", approvalInWords(a))
 	for _, d := range a.Decisions {
-		row("", fmt.Sprintf("%s by %s, %s: %s", d.Decision, d.Principal, terminal.Clock(d.At), d.Comment))
+		row("Decision", fmt.Sprintf("%s by %s, %s: %s", d.Decision, d.Principal, terminal.Clock(d.At), d.Comment))
 	}
 }
 
