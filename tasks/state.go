@@ -84,7 +84,6 @@ func isOrAre(n int) string {
 	return "are"
 }
 
-// inWords lists states as a sentence does.
 // InWords is "failed, unknown or cancelled".
 func InWords(states []ItemState) string {
 	words := make([]string, len(states))

@@ -33,10 +33,10 @@ func wantCode(t *testing.T, err error, status int, code, says string) {
 }
 
 // approvals is a campaign whose tenant lets two people approve what is larger than 40 instances.
-func approvals(t *testing.T, flags ...string) (s campaign, plane *wiper) {
+func approvals(t *testing.T) (s campaign, plane *wiper) {
 	t.Helper()
 	plane, url := newWiper(t)
-	s = newCampaign(t, url, flags...)
+	s = newCampaign(t, url)
 	command(t, s.environment, "tenant", "limit", "--tenant", "acme", "--approve-above", "40", "--approvers", "2").OK(t)
 	harness.Pause(t.Context(), time.Second) // from then on it holds
 	return s, plane
@@ -83,8 +83,8 @@ func TestTwoPeopleApproveARun(t *testing.T) {
 	}
 	_, err = bobsOther.Runs().Approve(t.Context(), run.ID, run.ListSHA256, "twice")
 	wantCode(t, err, 409, "RESET.0003", "bob has decided")
-	for range runs.Results(t.Context(), run.ID) {
-		t.Error("a run that waits has a result")
+	for row, err := range runs.Results(t.Context(), run.ID) {
+		t.Errorf("a run that waits has the result %+v, %v", row, err)
 	}
 	// Those who run things are killed between the decision and the start.
 	_ = worker.Signal(syscall.SIGKILL)

@@ -37,10 +37,6 @@ func failed(phone int, began, ended float64) outcome {
 	return outcome{phone, tasks.ItemFailed, began, ended}
 }
 
-func cancelled(phone int, ended float64) outcome {
-	return outcome{phone, tasks.ItemCancelled, 0, ended}
-}
-
 // part is the job of a part of runR, made at a time, as it is read at the end, and the calls that belong to it.
 func part(n int, made float64, outcomes ...outcome) (events []Event) {
 	start := history("always").Start
@@ -229,7 +225,9 @@ func TestARunThatIsRetried(t *testing.T) {
 		for n, id := range []string{"0-0 phone-1", "3-0 phone-2", "4-0 phone-3", "4-1 phone-4"} {
 			var p, i int
 			var phone string
-			fmt.Sscanf(id, "%d-%d %s", &p, &i, &phone)
+			if _, err := fmt.Sscanf(id, "%d-%d %s", &p, &i, &phone); err != nil {
+				t.Fatal(err)
+			}
 			job := tasks.PartJobID(runR, p)
 			e.Rows = append(e.Rows, client.RunResult{InstanceID: phone, JobID: job, ItemID: tasks.ItemID(job, i), State: states[n]})
 		}

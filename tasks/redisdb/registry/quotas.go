@@ -103,7 +103,8 @@ func (q *Quotas) Room(ctx context.Context, tenant string) (int, error) {
 	}
 	room := -1
 	for _, l := range []struct{ limit, used int }{
-		{*policy.InstancesPerHour, usage.AcceptedLastHour}, {*policy.OpenInstances, usage.OpenInstances},
+		{*policy.InstancesPerHour, usage.AcceptedLastHour},
+		{*policy.OpenInstances, usage.OpenInstances},
 		{*policy.DirectInstancesPerHour, usage.DirectLastHour},
 	} {
 		if left := max(0, l.limit-l.used); l.limit > 0 && (room < 0 || left < room) {

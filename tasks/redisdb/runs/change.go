@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -62,11 +63,12 @@ func (e *wrongState) Error() string { return "the run is " + e.state }
 // change makes fields of a run others; an empty value takes a field out. Errors: tasks.RunGone; errMoved; a
 // *wrongState.
 func (r *Runs) change(ctx context.Context, id string, where in, fields ...any) error {
-	allowed := " "
+	var allowed strings.Builder
+	allowed.WriteByte(' ')
 	for _, s := range where.states {
-		allowed += string(s) + " "
+		allowed.WriteString(string(s) + " ")
 	}
-	args := append([]any{allowed, codec.Flag(where.cancelled), where.revision}, fields...)
+	args := append([]any{allowed.String(), codec.Flag(where.cancelled), where.revision}, fields...)
 	said, err := r.redis.Commit(ctx, changeScript, []string{codec.RunKey(id)}, args...).Text()
 	if err != nil {
 		return fmt.Errorf("change run: %w", err)
