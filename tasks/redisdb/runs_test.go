@@ -242,8 +242,8 @@ func TestTheEndOfARunIsAnnounced(t *testing.T) {
 			}
 			return nil
 		})
-		if err := w.db.RunProgress.Finish(t.Context(), run); err != nil {
-			t.Fatal(err)
+		if ended, err := w.db.RunProgress.Finish(t.Context(), run); err != nil || !ended {
+			t.Fatalf("ended %t, %v", ended, err)
 		}
 		select {
 		case id := <-heard:
