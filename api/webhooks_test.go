@@ -63,7 +63,7 @@ func TestNoticesAreAsTheContractHasThem(t *testing.T) {
 func noticesOfRun(now tasks.Time) (notices []tasks.Notice) {
 	run := tasks.Run{
 		ID: tasks.NewJobID(), Tenant: "acme", Name: "recall 7", Principal: "alice", CreatedAt: now, Total: 40, Parts: 2, ListSHA256: tasks.ListHash([]string{"phone-1"}),
-		Reason: "a<b", Labels: map[string]string{"a": "b"}, Counts: tasks.Counts{Pending: 40},
+		Reason: "a<b", Labels: map[string]string{"a": "b"}, Counts: tasks.Counts{Pending: 40}, Round: 1, RunOptions: tasks.RunOptions{MaxParallel: 32},
 		Approval: &tasks.Approval{Approvers: 1, ExpiresAt: now, Decisions: []tasks.RunDecision{}},
 	}
 	tell := func(topic tasks.Topic, state tasks.RunState) {

@@ -14,72 +14,56 @@ type RunEvent struct {
 	// Number is greater than that of every earlier event of the run.
 	Number int64 `json:"-"`
 	At     Time  `json:"at"`
-	// State is that after it, Stage where a run waits.
+	// State and Round are those after it, Stage where a run waits.
 	State RunState `json:"state"`
 	Stage string   `json:"stage,omitempty"`
+	Round int      `json:"round"`
 	// Reason is why the run paused, Principal who decided.
 	Reason    string `json:"reason,omitempty"`
 	Principal string `json:"principal,omitempty"`
-	// Counts are those of a run that has ended; nil: what they are when it is told will do.
-	Counts *Counts `json:"counts,omitempty"`
+	// Counts and Failures are those of a run that has ended; nil: those of when it is told will do.
+	Counts   *Counts      `json:"counts,omitempty"`
+	Failures []RunFailure `json:"failures,omitempty"`
 }
 
 // Event is what has just happened to a run that is now as this one.
 func (r Run) Event(topic Topic, at time.Time) RunEvent {
-	e := RunEvent{Topic: topic, At: Time{at}, State: r.State}
+	e := RunEvent{Topic: topic, At: Time{at}, State: r.State, Round: r.Round}
 	switch topic {
 	case TopicRunWaiting:
 		e.Stage = r.stage()
 	case TopicRunPaused:
 		e.Stage, e.Reason = r.stage(), r.Held.Reason
 	case TopicRunFinished:
-		e.Counts = &r.Counts
+		e.Counts, e.Failures = &r.Counts, r.Failures
 	}
 	return e
 }
 
-// runNotice is the data of a notice about a run. It never has the list.
-type runNotice struct {
-	ID         string            `json:"run_id"`
-	Name       string            `json:"name,omitempty"`
-	State      RunState          `json:"state"`
-	Stage      string            `json:"stage,omitempty"`
-	Principal  string            `json:"principal,omitempty"`
-	CreatedAt  Time              `json:"created_at,omitzero"`
-	FinishedAt Time              `json:"finished_at,omitzero"`
-	Total      int               `json:"total"`
-	Counts     Counts            `json:"counts"`
-	ListSHA256 string            `json:"list_sha256"`
-	Held       Held              `json:"held,omitzero"`
-	Approval   *Approval         `json:"approval,omitempty"`
-	Decision   *RunDecision      `json:"decision,omitempty"`
-	Reason     string            `json:"reason,omitempty"`
-	Labels     map[string]string `json:"labels,omitempty"`
-}
-
 // Notice is what the endpoint is sent about an event of a run that Sum has completed.
 func (r Run) Notice(event RunEvent, e Endpoint) Notice {
-	data := runNotice{
-		ID: r.ID, Name: r.Name, State: event.State, Stage: event.Stage, Principal: r.Principal, CreatedAt: r.CreatedAt,
-		Total: r.Total, Counts: r.Counts, ListSHA256: r.ListSHA256, Approval: r.Approval, Reason: r.Reason, Labels: r.Labels,
-	}
-	if event.Counts != nil {
-		data.Counts = *event.Counts
-	}
-	switch event.Topic {
-	case TopicRunPaused:
-		data.Held = Held{Reason: event.Reason, Since: event.At}
-	case TopicRunFinished:
-		data.FinishedAt = event.At
-	case TopicRunDecided:
-		data.Decision = r.decisionOf(event.Principal)
-	}
-	return Notice{
+	n := Notice{
 		Topic: event.Topic, Tenant: r.Tenant, EndpointID: e.ID,
 		// A record that is made again under the same ID, after this one has expired, has other events.
 		EventID: fmt.Sprintf("%s-%s-%d-%d", r.ID, strings.TrimPrefix(string(event.Topic), "run."), r.CreatedAt.UnixMilli(), event.Number),
-		Body:    NoticeBody(event.Topic, event.At, data),
 	}
+	r.State, r.Stage, r.Round = event.State, event.Stage, event.Round
+	r.Held, r.FinishedAt, r.RatePerSecond, r.EstimatedFinishAt = Held{}, Time{}, 0, Time{}
+	if event.Counts != nil {
+		r.FinishedAt, r.Counts, r.Failures = event.At, *event.Counts, event.Failures
+	}
+	if event.Reason != "" {
+		r.Held = Held{Reason: event.Reason, Since: event.At}
+	}
+	var data any = r
+	if event.Topic == TopicRunDecided {
+		data = struct {
+			Run      Run          `json:"run"`
+			Decision *RunDecision `json:"decision"`
+		}{r, r.decisionOf(event.Principal)}
+	}
+	n.Body = NoticeBody(event.Topic, event.At, data)
+	return n
 }
 
 // decisionOf is what a principal decided, or nil.

@@ -30,8 +30,8 @@ type toldOf struct {
 	List      string `json:"list_sha256"`
 	Held      tasks.Held
 	Approval  *tasks.Approval
-	Decision  *tasks.RunDecision
-	Labels    map[string]string
+	Failures  []tasks.RunFailure
+	Round     int
 }
 
 func (c *course) addEndpoint(topics ...tasks.Topic) {
@@ -93,6 +93,20 @@ func (c *course) data(n int) toldOf {
 	return body.Data
 }
 
+// decided is what the nth notice says, which is of a decision.
+func (c *course) decided(n int) (d struct {
+	Run      toldOf
+	Decision tasks.RunDecision
+},
+) {
+	c.Helper()
+	body := struct{ Data any }{&d}
+	if err := json.Unmarshal(c.notices()[n].Body, &body); err != nil {
+		c.Fatal(err)
+	}
+	return d
+}
+
 // forget is what asynq does with tasks that are done with.
 func (c *course) forget() {
 	c.Helper()
@@ -120,14 +134,14 @@ func TestEachChangeOfARunIsTold(t *testing.T) {
 			c.rounds()
 			c.wantTold("waiting_approval")
 			if d := c.data(0); d.State != tasks.RunWaiting || d.Stage != "approval" || d.Total != 100 || d.Counts.Pending != 100 || d.List != c.run().ListSHA256 ||
-				d.Principal != "alice" || d.Approval.Approvers != 2 {
+				d.Principal != "alice" || d.Approval.Approvers != 2 || d.Round != 1 {
 				t.Errorf("waiting: %+v", d)
 			}
 			c.must(c.approve("bob"))
 			c.must(c.approve("carol"))
 			c.rounds()
 			c.wantTold("waiting_approval", "decided", "decided")
-			if d := c.data(2); d.Decision.Principal != "carol" || d.Decision.Decision != tasks.Approved || d.Decision.Comment != "looked at it" || d.State != tasks.RunWaiting {
+			if d := c.decided(2); d.Decision.Principal != "carol" || d.Decision.Decision != tasks.Approved || d.Decision.Comment != "looked at it" || d.Run.State != tasks.RunWaiting {
 				t.Errorf("decided: %+v", d)
 			}
 			c.must(c.db.RunDecisions.Pause(t.Context(), c.id, tasks.Actor{Reason: "a smell of smoke"}))
@@ -170,7 +184,7 @@ func TestARejectionAndAnExpiryAreToldAsEnds(t *testing.T) {
 		c.must(c.db.RunDecisions.Reject(t.Context(), c.id, "", by("bob")))
 		c.rounds()
 		c.wantTold("decided", "finished")
-		if d := c.data(0); d.State != tasks.RunRejected || d.Decision.Decision != tasks.Rejected {
+		if d := c.decided(0); d.Run.State != tasks.RunRejected || d.Decision.Decision != tasks.Rejected {
 			t.Errorf("decided: %+v", d)
 		}
 		if d := c.data(1); d.State != tasks.RunRejected || d.Counts.Cancelled != 10 {
@@ -421,7 +435,8 @@ func TestARunThatCannotBeTold(t *testing.T) {
 		t.Errorf("run %s, listed %t", run.State, c.listed())
 	}
 	c.wantTold("paused", "finished", "finished")
-	if first, second := c.data(1), c.data(2); first.State != tasks.RunPartial || first.Counts.Failed != 1 || second.State != tasks.RunSucceeded || second.Counts.Succeeded != 40 {
+	if first, second := c.data(1), c.data(2); first.State != tasks.RunPartial || first.Counts.Failed != 1 || len(first.Failures) != 1 || first.Round != 1 ||
+		second.State != tasks.RunSucceeded || second.Counts.Succeeded != 40 || second.Round != 2 {
 		t.Errorf("told %+v and %+v", first, second)
 	}
 }

@@ -28,7 +28,7 @@ func encodeHeader(s tasks.RunSubmission, now time.Time, list string, opts Option
 	if s.Approval.Approvers > 0 {
 		state = tasks.RunWaiting
 		approval = []any{"approvers", s.Approval.Approvers, "approval_until", now.Add(s.Approval.Expiry).UnixMilli()}
-		run := tasks.Run{State: state, Approval: &tasks.Approval{Approvers: s.Approval.Approvers}}
+		run := tasks.Run{State: state, Round: 1, Approval: &tasks.Approval{Approvers: s.Approval.Approvers}}
 		approval = append(approval, eventField+"1", encodeEvent(run.Event(tasks.TopicRunWaiting, now)))
 	}
 	return append(approval,
