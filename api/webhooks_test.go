@@ -30,27 +30,53 @@ func TestNoticesAreAsTheContractHasThem(t *testing.T) {
 	}
 	job.Counts = tasks.Count(job.Items)
 	job.State = job.Counts.State()
-	told := map[tasks.Topic]bool{}
+	var notices []tasks.Notice
 	for _, event := range job.UntoldEvents() {
-		told[event.Topic] = true
-		schema, err := c.compiler.Compile("openapi.json#/webhooks/" + string(event.Topic) + "/post/requestBody/content/application~1json/schema")
+		notices = append(notices, job.Notice(event, tasks.Endpoint{}))
+	}
+	notices = append(notices, noticesOfRun(now)...)
+	told := map[tasks.Topic]bool{}
+	for _, n := range notices {
+		told[n.Topic] = true
+		schema, err := c.compiler.Compile("openapi.json#/webhooks/" + string(n.Topic) + "/post/requestBody/content/application~1json/schema")
 		if err != nil {
 			t.Fatal(err)
 		}
-		body := job.Notice(event, tasks.Endpoint{}).Body
-		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
+		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(n.Body))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := schema.Validate(value); err != nil {
-			t.Errorf("%s is not as the contract has it: %v\n%s", event.Topic, err, body)
+			t.Errorf("%s is not as the contract has it: %v\n%s", n.Topic, err, n.Body)
 		}
 		other, _ := jsonschema.UnmarshalJSON(strings.NewReader(`{"type":"other","timestamp":"2026-01-02T15:05:09.120Z","data":{}}`))
 		if schema.Validate(other) == nil {
-			t.Errorf("the contract of %s allows anything", event.Topic)
+			t.Errorf("the contract of %s allows anything", n.Topic)
 		}
 	}
 	if len(told) != len(tasks.Topics) {
 		t.Errorf("tested %v of %v", told, tasks.Topics)
 	}
+}
+
+// noticesOfRun are one of each topic, with all that can be in them.
+func noticesOfRun(now tasks.Time) (notices []tasks.Notice) {
+	run := tasks.Run{
+		ID: tasks.NewJobID(), Tenant: "acme", Name: "recall 7", Principal: "alice", CreatedAt: now, Total: 40, Parts: 2, ListSHA256: tasks.ListHash([]string{"phone-1"}),
+		Reason: "a<b", Labels: map[string]string{"a": "b"}, Counts: tasks.Counts{Pending: 40}, Round: 1, RunOptions: tasks.RunOptions{MaxParallel: 32},
+		Approval: &tasks.Approval{Approvers: 1, ExpiresAt: now, Decisions: []tasks.RunDecision{}},
+	}
+	tell := func(topic tasks.Topic, state tasks.RunState) {
+		run.State = state
+		event := run.Event(topic, now.Time)
+		event.Principal = "bob"
+		notices = append(notices, run.Notice(event, tasks.Endpoint{}))
+	}
+	tell(tasks.TopicRunWaiting, tasks.RunWaiting)
+	run.Approval.Decisions = append(run.Approval.Decisions, tasks.RunDecision{Principal: "bob", Decision: tasks.Approved, Comment: "looked at it", At: now})
+	tell(tasks.TopicRunDecided, tasks.RunWaiting)
+	run.Held.Reason = "paused by hand"
+	tell(tasks.TopicRunPaused, tasks.RunPaused)
+	tell(tasks.TopicRunFinished, tasks.RunPartial)
+	return notices
 }

@@ -138,10 +138,13 @@ type Run struct {
 	By, From          string `json:"-"`
 	Traceparent       string `json:"-"`
 	Revision          int64  `json:"-"`
-	// Retention is how long the record is kept after the end.
-	Retention time.Duration `json:"-"`
+	// Retention is how long the record is kept after the end, TaskRetention how long asynq keeps notices that were sent.
+	Retention     time.Duration `json:"-"`
+	TaskRetention time.Duration `json:"-"`
 	// GiveUpAfter is its jobs': who makes them may have another setting.
 	GiveUpAfter time.Duration `json:"-"`
+	// Untold are the events that its tenant's endpoints are still to be told of, in order.
+	Untold []RunEvent `json:"-"`
 	// Cancelled says that nothing of it may begin any more.
 	Cancelled bool `json:"-"`
 	// Parts is how many parts the list has, Next the first one that was not made into a job, Wave
@@ -156,6 +159,8 @@ type Run struct {
 	CanaryPassed bool `json:"-"`
 	// SoakUntil is when they may begin, once the canary has ended.
 	SoakUntil Time `json:"-"`
+	// WaveAt is when the wave of the part before Next began.
+	WaveAt Time `json:"-"`
 	// Retries are the rounds after the first. Before counts the instances that ended in earlier rounds and
 	// stay as they are; this round began to begin at RoundAt.
 	Retries []RunRetry `json:"-"`

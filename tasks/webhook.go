@@ -19,10 +19,15 @@ type Topic string
 const (
 	TopicJobFinished Topic = "job.finished"
 	TopicItemFailed  Topic = "job.item_failed" // it failed, or nobody can say whether it was reset
+
+	TopicRunWaiting  Topic = "run.waiting_approval"
+	TopicRunDecided  Topic = "run.decided" // somebody approved or rejected it
+	TopicRunPaused   Topic = "run.paused"  // by somebody, or because too many failed
+	TopicRunFinished Topic = "run.finished"
 )
 
 // Topics lists every topic.
-var Topics = []Topic{TopicJobFinished, TopicItemFailed}
+var Topics = []Topic{TopicJobFinished, TopicItemFailed, TopicRunWaiting, TopicRunDecided, TopicRunPaused, TopicRunFinished}
 
 // MaxEndpoints is how many endpoints a tenant may have.
 const MaxEndpoints = 10
@@ -176,10 +181,11 @@ type Notice struct {
 // which makes enqueuing safe to repeat.
 func (n Notice) TaskID() string { return n.EventID + "-" + n.EndpointID }
 
-// JobID is the job that the notice is about. Every event ID begins with it.
-func (n Notice) JobID() string {
-	job, _, _ := strings.Cut(n.EventID, "-")
-	return job
+// About is what the notice is about: "job" or "run", and its ID. Every event ID begins with that.
+func (n Notice) About() (kind, id string) {
+	kind, _, _ = strings.Cut(string(n.Topic), ".")
+	id, _, _ = strings.Cut(n.EventID, "-")
+	return kind, id
 }
 
 // Encode returns the task payload.

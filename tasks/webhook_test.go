@@ -140,3 +140,31 @@ func TestEndpoint(t *testing.T) {
 		t.Error("a disabled endpoint wants something")
 	}
 }
+
+func TestWhatANoticeSaysOfARun(t *testing.T) {
+	at, later := tasks.FromMillis(1795428000120), tasks.FromMillis(1795428060000)
+	run := tasks.Run{
+		ID: strings.Repeat("0b", 16), Tenant: "acme", Name: "recall 7", State: tasks.RunPartial, CreatedAt: at, Total: 3, Parts: 1, ListSHA256: "5f", Round: 1,
+		Counts: tasks.Counts{Succeeded: 2, Failed: 1}, Failures: []tasks.RunFailure{{Code: tasks.ResetFailed, Count: 1}},
+	}
+	event := run.Event(tasks.TopicRunFinished, later.Time)
+	event.Number = 7
+	// Somebody has retried it before it was told.
+	now := run
+	now.State, now.Round, now.Counts, now.Failures = tasks.RunRunning, 2, tasks.Counts{Succeeded: 2, Running: 1}, nil
+	now.Held, now.RatePerSecond, now.EstimatedFinishAt = tasks.Held{Reason: "a quota", Since: later}, 2, later
+	n := now.Notice(event, tasks.Endpoint{ID: "ep_1"})
+	if want := run.ID + "-finished-1795428000120-7"; n.EventID != want || n.TaskID() != want+"-ep_1" {
+		t.Errorf("event %s, task %s", n.EventID, n.TaskID())
+	}
+	if kind, id := n.About(); kind != "run" || id != run.ID {
+		t.Errorf("about %s %s", kind, id)
+	}
+	want := `{"type":"run.finished","timestamp":"2026-11-23T10:01:00.000Z","data":{"run_id":"` + run.ID + `","name":"recall 7","state":"partial","request_id":"",` +
+		`"created_at":"2026-11-23T10:00:00.120Z","finished_at":"2026-11-23T10:01:00.000Z","total":3,"repeats":0,` +
+		`"counts":{"pending":0,"running":0,"retrying":0,"succeeded":2,"failed":1,"unknown":0,"cancelled":0},` +
+		`"failures":[{"error_code":"RESET.1007","count":1}],"list_sha256":"5f","max_parallel":0,"round":1}}`
+	if got := string(n.Body); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}

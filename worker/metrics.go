@@ -39,6 +39,14 @@ func newWorkerMetrics() workerMetrics {
 	return m
 }
 
+// newWaveDurations makes the metric of waves. They take minutes, or days if people pause them.
+func newWaveDurations() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "batchreset_run_wave_duration_seconds", Help: "Waves of runs, canaries among them, that have ended: how long they took, pauses included.",
+		Buckets: []float64{1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400},
+	})
+}
+
 // of are the durations of a driver's attempts, by how they end.
 func (m workerMetrics) of(driver string) map[tasks.Transition]prometheus.Observer {
 	durations := map[tasks.Transition]prometheus.Observer{}

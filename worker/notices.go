@@ -7,6 +7,14 @@ import (
 	"batchreset/tasks"
 )
 
+// tell has the webhook endpoints of the tenant told of what has happened to a run, whose open jobs are these.
+func (r *Runner) tell(ctx context.Context, run tasks.Run, jobs map[int]tasks.Job) error {
+	if len(run.Untold) == 0 {
+		return nil
+	}
+	return r.store.EnqueueRunNotices(ctx, run.Sum(jobs, r.store.Now()))
+}
+
 // enqueueNotices has the webhook endpoints of the tenant told of what has ended. If that
 // fails, the sweeper does it.
 func (a *attempt) enqueueNotices(ctx context.Context, ended tasks.Ended) {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"batchreset/tasks"
@@ -29,8 +30,8 @@ const (
 	// again whether too many have failed.
 	partsAtOnce = 8
 	takeAtOnce  = 16
-	// runRecheck is when a run with open jobs is looked at if nothing is announced, runIdle one that
-	// is paused and has none.
+	// runRecheck is when a run with open jobs is looked at if nothing is announced, runIdle one that has none: somebody
+	// may have decided something and died before the announcement.
 	runRecheck = time.Minute
 	runIdle    = 10 * time.Minute
 	// runRetry is when a run is looked at again after trouble.
@@ -41,6 +42,7 @@ const (
 type RunnerStore struct {
 	Runs
 	RunProgress
+	RunNotices
 	RunHalts
 	RunJobs
 	RunFleet
@@ -71,8 +73,13 @@ type RunProgress interface {
 	PauseItself(ctx context.Context, run tasks.Run, reason string) error
 	// Brake has the workers told what the record says.
 	Brake(ctx context.Context, id string) error
-	Finish(ctx context.Context, run tasks.Run) error
+	Finish(ctx context.Context, run tasks.Run) (ended bool, err error)
 	Retire(ctx context.Context, run tasks.Run) error
+}
+
+// RunNotices tells the tenant's endpoints of what has happened to a run that Sum has completed.
+type RunNotices interface {
+	EnqueueRunNotices(ctx context.Context, run tasks.Run) error
 }
 
 // RunHalts are what keeps attempts of a run's jobs from beginning.
@@ -94,6 +101,9 @@ type RunFleet interface {
 // Runner makes the jobs of runs, as fast as their options allow. Every worker process has one. They
 // share the runs; one at a time works on a run, and two at one do no harm.
 type Runner struct {
+	prometheus.Collector
+	waves prometheus.Histogram
+
 	store RunnerStore
 	log   *slog.Logger
 	token string
@@ -105,7 +115,11 @@ type Runner struct {
 
 // NewRunner makes a runner.
 func NewRunner(store RunnerStore, log *slog.Logger) *Runner {
-	return &Runner{store: store, log: log, token: rand.Text(), wake: make(chan struct{}, 1), announced: map[string]bool{}}
+	waves := newWaveDurations()
+	return &Runner{
+		Collector: waves, waves: waves,
+		store: store, log: log, token: rand.Text(), wake: make(chan struct{}, 1), announced: map[string]bool{},
+	}
 }
 
 // Run works on runs until ctx ends.
@@ -216,7 +230,7 @@ func (r *Runner) look(ctx context.Context, id string) (next time.Time, more bool
 	case err != nil:
 		return next, false, err
 	case run.State.Final():
-		return time.Time{}, false, errors.Join(r.store.Brake(ctx, id), r.store.Retire(ctx, run))
+		return time.Time{}, false, errors.Join(r.tell(ctx, run, nil), r.store.Brake(ctx, id), r.store.Retire(ctx, run))
 	}
 	jobs, err := r.store.OpenJobs(ctx, run)
 	if err != nil {
@@ -225,12 +239,17 @@ func (r *Runner) look(ctx context.Context, id string) (next time.Time, more bool
 	if err := r.brake(ctx, run, jobs); err != nil {
 		return next, false, err
 	}
+	told := r.tell(ctx, run, jobs) // first, because what follows may have to wait
 	s := runStep{Runner: r, now: r.store.Now()}
 	if s.run, s.jobs, err = r.harvest(ctx, run, jobs); err != nil {
 		return next, false, err
 	}
 	if next, err = s.goOn(ctx); err == nil && run.State == tasks.RunRunning && run.Held.Reason != "" {
 		err = r.store.Hold(ctx, id, "") // nothing keeps it any more
+	}
+	if told != nil {
+		r.log.Warn("webhooks not told yet", "run", id, "error", told)
+		next = earlier(next, s.now.Add(runRetry))
 	}
 	return next, s.more, err
 }

@@ -22,16 +22,20 @@ func (s *runStep) goOn(ctx context.Context) (next time.Time, err error) {
 	run := s.run
 	switch {
 	case len(run.Open) == 0 && (run.Cancelled || run.Next == run.Parts):
-		if err := s.store.Finish(ctx, run); err != nil {
+		ended, err := s.store.Finish(ctx, run)
+		if err != nil {
 			return next, err
 		}
-		s.log.Info("run ended", slog.String("run", run.ID), slog.String("state", string(run.Counts.State())))
+		if ended {
+			s.log.Info("run ended", slog.String("run", run.ID), slog.String("state", string(run.Counts.State())))
+			s.waveEnded()
+		}
 		return s.now, nil // once more: the record is final then, or was changed meanwhile
 	case run.Cancelled:
 		return s.recheck(), s.brake(ctx, run, s.jobs)
 	case !run.Approved():
 		if s.now.Before(run.Approval.ExpiresAt.Time) {
-			return run.Approval.ExpiresAt.Time, nil
+			return earlier(run.Approval.ExpiresAt.Time, s.now.Add(runIdle)), nil
 		}
 		s.log.Info("run expired", slog.String("run", run.ID))
 		return s.now, s.store.Expire(ctx, run)
@@ -42,7 +46,7 @@ func (s *runStep) goOn(ctx context.Context) (next time.Time, err error) {
 		return s.recheck(), nil
 	case run.State == tasks.RunWaiting:
 		if s.now.Before(run.NotBefore.Time) {
-			return run.NotBefore.Time, nil
+			return earlier(run.NotBefore.Time, s.now.Add(runIdle)), nil
 		}
 		return s.now, s.store.Start(ctx, run)
 	}
@@ -51,6 +55,25 @@ func (s *runStep) goOn(ctx context.Context) (next time.Time, err error) {
 		return s.now, s.store.PauseItself(ctx, run, why)
 	}
 	return s.advance(ctx)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// waveEnded observes a wave of which nothing is open any more. That of a run that was cancelled has not ended by itself.
+func (s *runStep) waveEnded() {
+	if s.run.WaveAt.IsZero() || s.run.Cancelled {
+		return
+	}
+	end := s.now
+	if s.run.Wave == 0 && !s.run.SoakUntil.IsZero() {
+		end = s.run.SoakUntil.Add(-time.Duration(s.run.Soak))
+	}
+	s.waves.Observe(end.Sub(s.run.WaveAt.Time).Seconds())
 }
 
 func (s *runStep) recheck() time.Time { return s.now.Add(runRecheck) }
@@ -72,7 +95,8 @@ func (s *runStep) advance(ctx context.Context) (next time.Time, err error) {
 	if err != nil || len(parts) == 0 {
 		return s.recheck(), err
 	}
-	if wave := parts[0].Wave; run.Next > run.FirstPart() && wave != run.Wave {
+	newWave := run.Next > run.FirstPart() && parts[0].Wave != run.Wave
+	if newWave {
 		wait, err := s.betweenWaves(ctx)
 		if err != nil || !wait.IsZero() {
 			return wait, err
@@ -89,6 +113,9 @@ func (s *runStep) advance(ctx context.Context) (next time.Time, err error) {
 	taken, err := s.store.Take(ctx, run, parts[:n])
 	if err != nil || !taken {
 		return s.now, err
+	}
+	if newWave {
+		s.waveEnded()
 	}
 	numbers := make([]int, n)
 	for i := range numbers {
@@ -115,7 +142,7 @@ func (s *runStep) betweenWaves(ctx context.Context) (next time.Time, err error) 
 		return until, s.store.Soak(ctx, run, until)
 	}
 	if s.now.Before(run.SoakUntil.Time) {
-		return run.SoakUntil.Time, nil
+		return earlier(run.SoakUntil.Time, s.now.Add(runIdle)), nil
 	}
 	return time.Time{}, nil
 }

@@ -31,7 +31,7 @@ type course struct {
 }
 
 func storeOfRunner(db *redisdb.DB) RunnerStore {
-	return RunnerStore{Runs: db.Runs, RunProgress: db.RunProgress, RunHalts: db.Policies, RunJobs: db.Records, RunFleet: db.Fleet}
+	return RunnerStore{Runs: db.Runs, RunProgress: db.RunProgress, RunNotices: db.Notices, RunHalts: db.Policies, RunJobs: db.Records, RunFleet: db.Fleet}
 }
 
 func newRunnerOf(t *testing.T, store RunnerStore) *Runner {
@@ -1015,9 +1015,10 @@ func TestARetryIsAnotherRound(t *testing.T) {
 			c.rounds()
 			c.wantOpen("canary", 2)
 			// A runner that was frozen at the end of the first round does no harm.
-			if err := errors.Join(c.db.RunProgress.Finish(t.Context(), first), c.db.RunProgress.Retire(t.Context(), first),
-				c.db.RunProgress.PauseItself(t.Context(), first, "an old reason")); err != nil {
-				t.Error(err)
+			ended, err := c.db.RunProgress.Finish(t.Context(), first)
+			if err := errors.Join(err, c.db.RunProgress.Retire(t.Context(), first),
+				c.db.RunProgress.PauseItself(t.Context(), first, "an old reason")); err != nil || ended {
+				t.Errorf("ended %t, %v", ended, err)
 			}
 			if taken, err := c.db.RunProgress.Take(t.Context(), first, []tasks.Part{{InstanceIDs: []string{"phone-1"}}}); err != nil || taken {
 				t.Errorf("taken %v, %v", taken, err)

@@ -25,6 +25,7 @@ import (
 type simRunner struct {
 	worker.Runs
 	worker.RunProgress
+	worker.RunNotices
 	worker.RunHalts
 	worker.RunJobs
 	worker.RunFleet
@@ -79,7 +80,12 @@ func (s *simRunner) Brake(ctx context.Context, id string) error {
 	return s.RunProgress.Brake(ctx, id)
 }
 
-func (s *simRunner) Finish(ctx context.Context, run tasks.Run) error {
+func (s *simRunner) EnqueueRunNotices(ctx context.Context, run tasks.Run) error {
+	s.between("tell")
+	return s.RunNotices.EnqueueRunNotices(ctx, run)
+}
+
+func (s *simRunner) Finish(ctx context.Context, run tasks.Run) (ended bool, err error) {
 	s.between("finish")
 	return s.RunProgress.Finish(ctx, run)
 }
@@ -91,8 +97,11 @@ func (s *simRunner) Retire(ctx context.Context, run tasks.Run) error {
 
 // newRunner makes the runner of a process, and lets it work until the story ends.
 func (w *simWorld) newRunner(ctx context.Context, p *simProcess) {
-	store := &simRunner{Runs: p.db.Runs, RunProgress: p.db.RunProgress, RunHalts: p.db.Policies, RunJobs: p.db.Records, RunFleet: p.db.Fleet, w: w, link: p.link}
-	p.runner = worker.NewRunner(worker.RunnerStore{Runs: store, RunProgress: store, RunHalts: store, RunJobs: store, RunFleet: store}, slog.New(slog.DiscardHandler))
+	store := &simRunner{
+		Runs: p.db.Runs, RunProgress: p.db.RunProgress, RunNotices: p.db.Notices, RunHalts: p.db.Policies, RunJobs: p.db.Records, RunFleet: p.db.Fleet,
+		w: w, link: p.link,
+	}
+	p.runner = worker.NewRunner(worker.RunnerStore{Runs: store, RunProgress: store, RunNotices: store, RunHalts: store, RunJobs: store, RunFleet: store}, slog.New(slog.DiscardHandler))
 	runner, db, link, r := p.runner, p.db, p.link, w.stream(fmt.Sprint("rounds of ", p.name, w.now()))
 	w.all.Go(func() {
 		for w.on("runs") && ctx.Err() == nil && !link.isDead() {

@@ -147,18 +147,20 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 	db.Jobs = views.NewJobs(client, lifetime(opts), db.Quotas.Charge, leftOut)
 	db.Failures = views.NewFailures(client, db.Jobs, leftOut)
 
+	db.Runs = runs.New(client, db.Jobs, db.Audit, runs.Options{
+		Refuse: db.Storage.Refuse, Retention: opts.JobRetention, TaskRetention: opts.TaskRetention, GiveUpAfter: opts.GiveUpAfter, Paused: metrics.pause,
+	})
+	db.RunDecisions = runs.NewDecisions(db.Runs, db.Audit, db.Policies)
+	db.RunProgress = runs.NewProgress(db.Runs, db.Audit, db.Policies)
+
 	db.Queues = newQueues(client, opts.Queues, opts.MaxBacklog, leftOut)
-	db.Notices = newNotices(client, db.Endpoints, db.Jobs)
+	db.Notices = newNotices(client, db.Endpoints, db.Jobs, db.Runs)
 	db.Attempts = &Attempts{redis: client, separateLock: client.Stepwise(), quotas: db.Quotas, failures: db.Failures, metrics: metrics}
 	db.Sweep = &Sweep{redis: client, attempts: db.Attempts, jobs: db.Jobs, fleet: db.Fleet, queues: db.Queues}
 	db.Records = &Records{
 		redis: client, opts: opts, audit: db.Audit, storage: db.Storage, quotas: db.Quotas, jobs: db.Jobs,
 		failures: db.Failures, queues: db.Queues, notices: db.Notices, metrics: metrics,
 	}
-
-	db.Runs = runs.New(client, db.Jobs, db.Audit, runs.Options{Refuse: db.Storage.Refuse, Retention: opts.JobRetention, GiveUpAfter: opts.GiveUpAfter})
-	db.RunDecisions = runs.NewDecisions(db.Runs, db.Audit, db.Policies)
-	db.RunProgress = runs.NewProgress(db.Runs, db.Audit, db.Policies)
 
 	db.servers = views.NewServers(client, opts.Embedded)
 	db.Overview = views.NewOverview(client, db.servers, db.Activity, db.Queues, db.Storage.Accepting)

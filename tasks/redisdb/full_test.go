@@ -119,7 +119,7 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 		{tasks.ActionPauseRun, func() error { return w.db.RunDecisions.Pause(ctx, paused.ID, by) }, func() bool {
 			run, err := w.db.Runs.Run(ctx, paused.ID)
 			halt, unread := w.db.Policies.RunHalt(ctx, paused.ID)
-			return err == nil && run.State == tasks.RunPaused && unread == nil && halt != nil
+			return err == nil && run.State == tasks.RunPaused && len(run.Untold) == 1 && unread == nil && halt != nil
 		}},
 		{tasks.ActionCancelRun, func() error { return w.db.RunDecisions.Cancel(ctx, cancelled.ID, by) }, func() bool {
 			run, err := w.db.Runs.Run(ctx, cancelled.ID)

@@ -12,6 +12,7 @@ import (
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/runs"
 	"batchreset/tasks/redisdb/views"
 	"batchreset/tasks/redisdb/wire"
 )
@@ -43,6 +44,7 @@ type metrics struct {
 	submitted, reopened prometheus.Counter
 	finished            *prometheus.CounterVec
 	succeeded           prometheus.Counter // of finished
+	paused              *prometheus.CounterVec
 	roundTrips          prometheus.Histogram
 	unanswered          prometheus.Counter
 	activity            *views.Activity // set by Open
@@ -60,6 +62,9 @@ func newMetrics() *metrics {
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "batchreset_items_finished_total", Help: "Items that this process brought to a final state, by state and, if failed or unknown, by class of error.",
 		}, []string{"state", "class"}),
+		paused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "batchreset_runs_paused_total", Help: "Runs that this process has paused, by what: somebody (hand), a canary that failed, or too many failures.",
+		}, []string{"by"}),
 		roundTrips: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "batchreset_redis_round_trip_duration_seconds", Help: "Round trips to Redis, each with one command or many.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
@@ -78,6 +83,9 @@ func newMetrics() *metrics {
 		}
 	}
 	m.finished.WithLabelValues(string(tasks.ItemUnknown), classStopped)
+	for _, by := range []string{runs.ByHand, runs.ByCanary, runs.ByFailures} {
+		m.paused.WithLabelValues(by)
+	}
 	return m
 }
 
@@ -86,6 +94,9 @@ func (m *metrics) accept(by prometheus.Counter, items int) {
 	m.activity.Submit(items)
 	by.Add(float64(items))
 }
+
+// pause counts a run that was paused.
+func (m *metrics) pause(by string) { m.paused.WithLabelValues(by).Inc() }
 
 // end counts an item that has come to a final state.
 func (m *metrics) end(state tasks.ItemState, code tasks.Code) {
@@ -148,7 +159,7 @@ func (m *metrics) roundTrip(start time.Time, err error) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.submitted, m.reopened, m.finished, m.roundTrips, m.unanswered}
+	return []prometheus.Collector{m.submitted, m.reopened, m.finished, m.paused, m.roundTrips, m.unanswered}
 }
 
 var (

@@ -2,6 +2,7 @@ package redisdb_test
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
@@ -168,6 +170,58 @@ func TestQueuesAreAsAsynqHasThem(t *testing.T) {
 	})
 }
 
+func TestOpenRunsAreCounted(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		create := func(change func(*tasks.RunSubmission)) (key string) {
+			t.Helper()
+			s := ofRun(3, "")
+			change(&s)
+			run, err := w.db.Runs.Create(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return "reset:run:{" + run.ID + "}"
+		}
+		ask := func(s *tasks.RunSubmission) { s.Approval = tasks.ApprovalRule{Approvers: 1, Expiry: time.Hour} }
+		ago := func(d time.Duration) int64 { return time.Now().Add(-d).UnixMilli() }
+		set := func(key string, fields ...any) {
+			t.Helper()
+			if err := w.rdb.HSet(t.Context(), key, fields...).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, want := gather(t, w.db.RunMetrics()), map[string]float64{}; !maps.Equal(got, want) {
+			t.Errorf("without runs: %v", got)
+		}
+		for range 600 { // more than are asked for at once
+			create(func(*tasks.RunSubmission) {})
+		}
+		later := func(s *tasks.RunSubmission) { s.NotBefore = tasks.Time{Time: time.Now().Add(time.Hour)} }
+		set(create(later), "created", ago(9*time.Hour)) // waits for its time, and not for people
+		set(create(ask), "created", ago(2*time.Hour))
+		set(create(ask), "created", ago(time.Hour))
+		set(create(ask), "created", ago(8*time.Hour), "approvals", 1) // somebody has approved it
+		set(create(func(*tasks.RunSubmission) {}), "state", "paused", "held", fmt.Sprint(ago(3*time.Hour), " by hand"))
+		set(create(ask), "state", "paused", "held", fmt.Sprint(ago(4*time.Hour), " by hand"))
+		set(create(func(*tasks.RunSubmission) {}), "state", "succeeded") // it leaves the list in a moment
+		w.rdb.ZAdd(t.Context(), "reset:runs", redis.Z{Member: tasks.NewJobID()})
+		damaged := create(func(*tasks.RunSubmission) {})
+		w.rdb.Set(t.Context(), damaged, "x", 0)
+
+		got := gather(t, w.db.RunMetrics())
+		for name, hours := range map[string]float64{"approval": 2, "paused": 4} {
+			name = "runs_longest_wait_seconds{" + name + "}"
+			if wait := got[name] - hours*3600; wait < 0 || wait > 600 {
+				t.Errorf("%s is %v", name, got[name])
+			}
+			delete(got, name)
+		}
+		if want := map[string]float64{"runs{running}": 600, "runs{waiting}": 4, "runs{paused}": 2}; !maps.Equal(got, want) {
+			t.Errorf("got  %v\nwant %v", got, want)
+		}
+	})
+}
+
 func TestAScrapeDoesNotHangWhenRedisIsAway(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -190,6 +244,7 @@ func TestAScrapeDoesNotHangWhenRedisIsAway(t *testing.T) {
 			row.begin()
 			begin := time.Now()
 			got, queues := gather(t, w.db), gather(t, w.db.Queues.QueueMetrics())
+			maps.Copy(queues, gather(t, w.db.RunMetrics()))
 			if took := time.Since(begin); took > 5*time.Second {
 				t.Errorf("a scrape takes %s", took)
 			}

@@ -14,6 +14,7 @@ import (
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb/codec"
 	"batchreset/tasks/redisdb/registry"
+	"batchreset/tasks/redisdb/runs"
 	"batchreset/tasks/redisdb/views"
 	"batchreset/tasks/redisdb/wire"
 )
@@ -22,16 +23,17 @@ import (
 // workers reset instances from.
 const WebhookQueue = "webhooks"
 
-// Notices are what endpoints are told of jobs.
+// Notices are what endpoints are told of jobs and runs.
 type Notices struct {
 	redis     *wire.Client
 	endpoints *registry.Endpoints
 	jobs      *views.Jobs
+	runs      *runs.Runs
 	wanted    *wanted
 }
 
-func newNotices(client *wire.Client, endpoints *registry.Endpoints, jobs *views.Jobs) *Notices {
-	return &Notices{redis: client, endpoints: endpoints, jobs: jobs, wanted: newWanted()}
+func newNotices(client *wire.Client, endpoints *registry.Endpoints, jobs *views.Jobs, runs *runs.Runs) *Notices {
+	return &Notices{redis: client, endpoints: endpoints, jobs: jobs, runs: runs, wanted: newWanted()}
 }
 
 // EnqueueNotices enqueues a notice for each endpoint that wants an untold event of the job, and
@@ -62,14 +64,8 @@ func (n *Notices) EnqueueNotices(ctx context.Context, job tasks.Job) error {
 	if len(notices) == 0 {
 		return nil
 	}
-	// What a failover forgets must not have been told.
-	if err := n.redis.Confirm(ctx, codec.JobKey(job.ID), codec.RevField); err != nil {
-		return fmt.Errorf("tell: %w", err)
-	}
-	if err := n.redis.Enqueue(ctx, WebhookQueue, len(notices), func(ctx context.Context, client *asynq.Client, i int) error {
-		return enqueueNotice(ctx, client, job, notices[i])
-	}); err != nil {
-		return fmt.Errorf("tell: %w", err)
+	if err := n.enqueue(ctx, codec.JobKey(job.ID), notices, job.Traceparent, job.TaskRetention); err != nil {
+		return err
 	}
 	if err := n.redis.Run(ctx, toldScript, []string{codec.JobKey(job.ID)}, marks...).Err(); err != nil {
 		return fmt.Errorf("mark as told: %w", err)
@@ -84,13 +80,53 @@ func markOf(n tasks.Event) string {
 	return codec.ToldField
 }
 
-func enqueueNotice(ctx context.Context, client *asynq.Client, job tasks.Job, n tasks.Notice) error {
-	_, err := client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(tasks.TypeNotice, n.Encode(), headers(job)),
+// EnqueueRunNotices enqueues, in order, a notice for each endpoint that wants an untold event of a run that Sum has
+// completed, and takes the events out of its record. It may be repeated, as EnqueueNotices may.
+func (n *Notices) EnqueueRunNotices(ctx context.Context, run tasks.Run) error {
+	if len(run.Untold) == 0 {
+		return nil
+	}
+	endpoints, err := n.endpoints.Of(ctx, run.Tenant)
+	if err != nil {
+		return fmt.Errorf("tell: %w", err)
+	}
+	var notices []tasks.Notice
+	for _, event := range run.Untold {
+		for _, e := range endpoints {
+			if e.Wants(event.Topic) {
+				notices = append(notices, run.Notice(event, e))
+			}
+		}
+	}
+	if len(notices) > 0 {
+		if err := n.enqueue(ctx, codec.RunKey(run.ID), notices, run.Traceparent, run.TaskRetention); err != nil {
+			return err
+		}
+	}
+	return n.runs.Told(ctx, run)
+}
+
+// enqueue enqueues the notices of a record.
+func (n *Notices) enqueue(ctx context.Context, record string, notices []tasks.Notice, traceparent string, retention time.Duration) error {
+	// What a failover forgets must not have been told.
+	if err := n.redis.Confirm(ctx, record, codec.RevField); err != nil {
+		return fmt.Errorf("tell: %w", err)
+	}
+	if err := n.redis.Enqueue(ctx, WebhookQueue, len(notices), func(ctx context.Context, client *asynq.Client, i int) error {
+		return enqueueNotice(ctx, client, notices[i], traceparent, retention)
+	}); err != nil {
+		return fmt.Errorf("tell: %w", err)
+	}
+	return nil
+}
+
+func enqueueNotice(ctx context.Context, client *asynq.Client, n tasks.Notice, traceparent string, retention time.Duration) error {
+	_, err := client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(tasks.TypeNotice, n.Encode(), headers(traceparent)),
 		asynq.TaskID(n.TaskID()),
 		asynq.Queue(WebhookQueue),
 		asynq.MaxRetry(math.MaxInt32),
 		asynq.Timeout(unlimited),
-		asynq.Retention(job.TaskRetention),
+		asynq.Retention(retention),
 	)
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return nil

@@ -71,7 +71,7 @@ func (q *Queues) enqueue(ctx context.Context, job tasks.Job) error {
 func startOf(job tasks.Job) time.Time { return job.NotBefore.Add(time.Second - time.Millisecond) }
 
 func enqueueOne(ctx context.Context, client *asynq.Client, job tasks.Job, d tasks.Delivery, when asynq.Option) error {
-	_, err := client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(tasks.TypeReset, d.Encode(), headers(job)),
+	_, err := client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(tasks.TypeReset, d.Encode(), headers(job.Traceparent)),
 		asynq.TaskID(d.TaskID()),
 		asynq.Queue(tasks.QueueOf(job.Queue, d.Driver)),
 		asynq.MaxRetry(math.MaxInt32),
@@ -86,11 +86,11 @@ func enqueueOne(ctx context.Context, client *asynq.Client, job tasks.Job, d task
 }
 
 // headers of a job's tasks: its trace, of which each attempt and each notice is a part.
-func headers(job tasks.Job) map[string]string {
-	if job.Traceparent == "" {
+func headers(traceparent string) map[string]string {
+	if traceparent == "" {
 		return nil
 	}
-	return map[string]string{"traceparent": job.Traceparent}
+	return map[string]string{"traceparent": traceparent}
 }
 
 // Of returns the names of the queues that workers with a driver serve: those that jobs are now

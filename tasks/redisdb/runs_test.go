@@ -208,13 +208,13 @@ func TestARunThatCannotBeRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		key := "reset:run:{" + run.ID + "}"
-		for field, value := range map[string]string{"v": "9", "total": "x", "growth": "", "max_failures": "a lot", "labels": "{", "o:x": "1"} {
+		for field, value := range map[string]string{"v": "9", "total": "x", "growth": "", "max_failures": "a lot", "labels": "{", "o:x": "1", "e:x": "{}", "e:9": "{"} {
 			before := w.rdb.HGet(t.Context(), key, field).Val()
 			w.rdb.HSet(t.Context(), key, field, value)
 			if _, err := w.db.Runs.Run(t.Context(), run.ID); err == nil {
 				t.Errorf("%s=%q is read", field, value)
 			}
-			if before == "" && field == "o:x" {
+			if before == "" && field[1] == ':' {
 				w.rdb.HDel(t.Context(), key, field)
 			} else {
 				w.rdb.HSet(t.Context(), key, field, before)
@@ -242,8 +242,8 @@ func TestTheEndOfARunIsAnnounced(t *testing.T) {
 			}
 			return nil
 		})
-		if err := w.db.RunProgress.Finish(t.Context(), run); err != nil {
-			t.Fatal(err)
+		if ended, err := w.db.RunProgress.Finish(t.Context(), run); err != nil || !ended {
+			t.Fatalf("ended %t, %v", ended, err)
 		}
 		select {
 		case id := <-heard:

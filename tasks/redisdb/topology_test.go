@@ -252,7 +252,9 @@ func runsWork(t *testing.T, db *redisdb.DB) {
 	if err != nil || run.Counts.Succeeded != counts.Succeeded || run.Counts.Cancelled != 100-counts.Succeeded {
 		t.Fatalf("run %+v, %v", run, err)
 	}
-	must(db.RunProgress.Finish(ctx, run))
+	if ended, err := db.RunProgress.Finish(ctx, run); err != nil || !ended {
+		t.Fatalf("ended %t, %v", ended, err)
+	}
 	must(db.RunProgress.Put(ctx, claims[mine], time.Time{}))
 	if found, _, err := db.Runs.List(ctx, "acme", tasks.RunFilter{Limit: 10}); err != nil || len(found) == 0 || found[0].ID != run.ID || found[0].State != tasks.RunPartial {
 		t.Errorf("listed are %+v, %v", found, err)

@@ -196,8 +196,9 @@ func (d *Dispatcher) report(ctx context.Context, e tasks.Endpoint, n tasks.Notic
 
 // say logs a line that names the notice. The URL may carry secrets of the receiver.
 func (d *Dispatcher) say(ctx context.Context, level slog.Level, text string, n tasks.Notice, attrs ...slog.Attr) {
+	kind, id := n.About()
 	all := append([]slog.Attr{
-		slog.String("job", n.JobID()), slog.String("event", n.EventID), slog.String("endpoint", n.EndpointID), slog.String("tenant", n.Tenant),
+		slog.String(kind, id), slog.String("event", n.EventID), slog.String("endpoint", n.EndpointID), slog.String("tenant", n.Tenant),
 	}, attrs...)
 	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
 		all = append(all, slog.String("trace_id", span.TraceID().String()))

@@ -20,8 +20,9 @@ func (d *Dispatcher) startSpan(ctx context.Context, traceparent string, n tasks.
 		return ctx, trace.SpanFromContext(ctx) // which does nothing
 	}
 	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": traceparent})
+	kind, id := n.About()
 	return d.tracer.Start(ctx, "webhook "+string(n.Topic), trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
-		attribute.String("batchreset.job", n.JobID()), attribute.String("batchreset.tenant", n.Tenant),
+		attribute.String("batchreset."+kind, id), attribute.String("batchreset.tenant", n.Tenant),
 		attribute.String("batchreset.endpoint", n.EndpointID), attribute.String("batchreset.event", n.EventID),
 	))
 }

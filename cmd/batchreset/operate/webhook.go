@@ -20,11 +20,13 @@ import (
 func newWebhookCommand(std *terminal.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "webhook",
-		Short: "Send tenants' endpoints an event when jobs end",
+		Short: "Send tenants' endpoints an event when jobs and runs end, or wait for people",
 		Long: `A tenant's webhook endpoints are told of every job of the tenant that ends
-(job.finished) and, if they want, of every item that fails (job.item_failed): by a
-POST that is signed as the Standard Webhooks specification has it. Any of its
-libraries verifies it, see https://www.standardwebhooks.com.
+(job.finished) and, if they want, of every item that fails (job.item_failed), and of
+every run that waits for approval (run.waiting_approval), is approved or rejected
+(run.decided), pauses (run.paused) and ends (run.finished): by a POST that is signed as
+the Standard Webhooks specification has it. Any of its libraries verifies it, see
+https://www.standardwebhooks.com.
 
 The workers send the events. An event that the endpoint does not accept is sent again, ten
 times within three days. An endpoint that answers 410, or accepts nothing for five days, is
@@ -51,7 +53,7 @@ standard error. Redis keeps the secret, because it signs.
 
 The URL must be https, and every address of its host a public one.`,
 		Example: `  batchreset webhook add --tenant acme --url https://acme.example/hooks
-  SECRET=$(batchreset webhook add --tenant acme --url https://acme.example/hooks --events job.finished,job.item_failed)`,
+  SECRET=$(batchreset webhook add --tenant acme --url https://acme.example/hooks --events run.paused,run.finished)`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			topics, err := parseTopics(events)

@@ -77,7 +77,7 @@ func TestBadWebhooksAreRefusedByName(t *testing.T) {
 		{"no tenant", []string{"add", "--url", public}, "--tenant is missing"},
 		{"no tenant's name", []string{"add", "--tenant", "a b", "--url", public}, "--tenant: \"a b\" is not a tenant"},
 		{"no URL", []string{"add", "--tenant", "acme"}, "--url is missing"},
-		{"an event that there is not", []string{"add", "--tenant", "acme", "--url", public, "--events", "job.finished,job.began"}, "--events must be of job.finished,job.item_failed, not \"job.began\""},
+		{"an event that there is not", []string{"add", "--tenant", "acme", "--url", public, "--events", "job.finished,job.began"}, "--events must be of job.finished,job.item_failed,run.waiting_approval,run.decided,run.paused,run.finished, not \"job.began\""},
 		{"http", []string{"add", "--tenant", "acme", "--url", "http://93.184.215.14/"}, "--url must be an https URL"},
 		{"a private address", []string{"add", "--tenant", "acme", "--url", "https://10.0.0.1/"}, "--url leads to 10.0.0.1, which is not a public address"},
 		{"no endpoint", []string{"rotate"}, "ID is missing"},

@@ -82,7 +82,7 @@ func (p *process) addAPI(flags apiFlags) step {
 		handler := flags.handler(ctx.Done(), p.db, p.ops, p.tracer, p.log)
 		answering := sendOff(ctx.Done(), handler)
 		p.api, p.drain = urlOf(public), flags.drainDelay
-		p.metrics = append(p.metrics, handler, p.db.Queues.QueueMetrics())
+		p.metrics = append(p.metrics, handler, p.db.Queues.QueueMetrics(), p.db.RunMetrics())
 		p.work = append(p.work,
 			part{"API", handler.Run},
 			part{"API's listener", func(ctx context.Context) error { return serve(ctx, public, answering, p.log) }},

@@ -66,7 +66,7 @@ operators' commands work on the Redis inside with the --redis that it prints.`,
 	api.define(cmd.Flags(), "127.0.0.1:8080", "open")
 	work.define(cmd.Flags())
 	redisflags.DefineWebhookPrivate(cmd.Flags(), &work.webhookPrivate, true)
-	cmd.Flags().StringVar(&hook, "webhook-url", "", "embedded Redis: tell this `URL` of every job that ends and every item that fails")
+	cmd.Flags().StringVar(&hook, "webhook-url", "", "embedded Redis: tell this `URL` of what happens to jobs and runs")
 	terminal.Alternatives(cmd.Flags(), "webhook-url", "redis") // a real one has 'batchreset webhook add'
 	terminal.Alternatives(cmd.Flags(), "webhook-url", "redis-file")
 	ops.define(cmd.Flags(), "127.0.0.1:9090")

@@ -30,7 +30,7 @@ func workerStore(db *redisdb.DB) worker.Store {
 }
 
 func runnerStore(db *redisdb.DB) worker.RunnerStore {
-	return worker.RunnerStore{Runs: db.Runs, RunProgress: db.RunProgress, RunHalts: db.Policies, RunJobs: db.Records, RunFleet: db.Fleet}
+	return worker.RunnerStore{Runs: db.Runs, RunProgress: db.RunProgress, RunNotices: db.Notices, RunHalts: db.Policies, RunJobs: db.Records, RunFleet: db.Fleet}
 }
 
 func sweepStore(db *redisdb.DB) worker.SweepStore {

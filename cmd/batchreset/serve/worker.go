@@ -112,12 +112,13 @@ func (p *process) addWorker(flags workerFlags, drivers []driverEntry) step {
 		sweeper := worker.NewSweeper(sweepStore(p.db), p.db.Queues.Queues, p.log)
 		sender := webhook.NewSender(terminal.UserAgent(), flags.webhookPrivate, p.db.Redis.Now)
 		dispatcher := webhook.NewDispatcher(redisdb.WebhookQueue, p.db.Endpoints, sender, p.db.Redis.NewServer, p.tracer, p.log)
-		p.metrics = append(p.metrics, w, sweeper, dispatcher)
+		runner := worker.NewRunner(runnerStore(p.db), p.log)
+		p.metrics = append(p.metrics, w, sweeper, runner, dispatcher)
 		p.work = append(p.work,
 			part{"signals of work", p.db.Redis.Listen},
 			part{"worker", w.Run},
 			part{"sweeper", sweeper.Run},
-			part{"runner", worker.NewRunner(runnerStore(p.db), p.log).Run},
+			part{"runner", runner.Run},
 			part{"webhooks", dispatcher.Run},
 		)
 		return nil

@@ -54,12 +54,15 @@ func (d *Decisions) Pause(ctx context.Context, id string, actor tasks.Actor) err
 	if actor.Reason != "" {
 		reason += ": " + actor.Reason
 	}
+	run.State, run.Held.Reason = tasks.RunPaused, reason
+	event := run.Event(tasks.TopicRunPaused, d.runs.redis.Now())
 	return d.decide(ctx, actor.Entry(tasks.ActionPauseRun), run, "paused", func(ctx context.Context) error {
 		// The record first: what the workers are told is made to fit it by the runner.
 		if err := d.runs.change(ctx, id, in{states: []tasks.RunState{tasks.RunWaiting, tasks.RunRunning}},
-			"state", string(tasks.RunPaused), "held", d.runs.held(reason)); err != nil {
+			"state", string(tasks.RunPaused), "held", d.runs.held(reason), eventField, encodeEvent(event)); err != nil {
 			return err
 		}
+		d.runs.opts.Paused(ByHand)
 		return d.brake.HaltRun(ctx, id, reason)
 	})
 }
@@ -163,12 +166,16 @@ func (d *Decisions) judge(ctx context.Context, id, list string, decision tasks.D
 	if err != nil {
 		return err
 	}
-	action := tasks.ActionApproveRun
+	action, now := tasks.ActionApproveRun, d.runs.redis.Now()
 	if decision == tasks.Rejected {
-		action = tasks.ActionRejectRun
+		action, run.State = tasks.ActionRejectRun, tasks.RunRejected
 	}
+	decided := run.Event(tasks.TopicRunDecided, now)
+	decided.Principal = actor.Principal
+	ended := run.Sum(nil, now).Event(tasks.TopicRunFinished, now) // if it is rejected; nothing of it has begun
 	return d.decide(ctx, actor.Entry(action), run, string(decision), func(ctx context.Context) error {
-		said, err := d.runs.redis.Commit(ctx, judgeScript, []string{codec.RunKey(id)}, actor.Principal, string(decision), actor.Reason, list).Text()
+		said, err := d.runs.redis.Commit(ctx, judgeScript, []string{codec.RunKey(id)},
+			actor.Principal, string(decision), actor.Reason, list, encodeEvent(decided), encodeEvent(ended)).Text()
 		if err != nil {
 			return fmt.Errorf("decide about run: %w", err)
 		}

@@ -106,8 +106,11 @@ func (p *Progress) Start(ctx context.Context, run tasks.Run) error {
 
 // Expire ends a run that nobody has approved in time, unless its record is another by now.
 func (p *Progress) Expire(ctx context.Context, run tasks.Run) error {
-	if err := p.decide(ctx, run, tasks.ActionExpireRun, "nobody approved it in time", run.State,
-		"state", string(tasks.RunExpired), "held", "", "finished", p.runs.redis.Now().UnixMilli()); err != nil {
+	before, now := run.State, p.runs.redis.Now()
+	run.State = tasks.RunExpired
+	event := run.Sum(nil, now).Event(tasks.TopicRunFinished, now) // nothing of it has begun
+	if _, err := p.decide(ctx, run, tasks.ActionExpireRun, "nobody approved it in time", before,
+		"state", string(tasks.RunExpired), "held", "", "finished", now.UnixMilli(), eventField, encodeEvent(event)); err != nil {
 		return err
 	}
 	_ = p.runs.announce(ctx, run.ID) // for those who wait for the end
@@ -116,17 +119,29 @@ func (p *Progress) Expire(ctx context.Context, run tasks.Run) error {
 
 // PauseItself pauses a run of which too many failed, unless its record is another by now.
 func (p *Progress) PauseItself(ctx context.Context, run tasks.Run, reason string) error {
-	if err := p.decide(ctx, run, tasks.ActionPauseRun, reason, tasks.RunRunning, "state", string(tasks.RunPaused), "held", p.runs.held(reason)); err != nil {
+	by := ByFailures
+	if run.CanaryFailed() && !run.CanaryPassed {
+		by = ByCanary
+	}
+	run.State, run.Held.Reason = tasks.RunPaused, reason
+	event := run.Event(tasks.TopicRunPaused, p.runs.redis.Now())
+	paused, err := p.decide(ctx, run, tasks.ActionPauseRun, reason, tasks.RunRunning,
+		"state", string(tasks.RunPaused), "held", p.runs.held(reason), eventField, encodeEvent(event))
+	if err != nil {
 		return err
+	}
+	if paused {
+		p.runs.opts.Paused(by)
 	}
 	return p.Brake(ctx, run.ID)
 }
 
-// decide carries out what a run itself decides, and has it in the trail.
-func (p *Progress) decide(ctx context.Context, run tasks.Run, action tasks.Action, reason string, state tasks.RunState, fields ...any) error {
+// decide carries out what a run itself decides, if its record is in a state and no other one by now, and has it in the
+// trail.
+func (p *Progress) decide(ctx context.Context, run tasks.Run, action tasks.Action, reason string, state tasks.RunState, fields ...any) (decided bool, err error) {
 	e := tasks.Actor{By: "run " + run.ID, Reason: reason}.Entry(action)
 	e.Tenant, e.Run, e.List = run.Tenant, run.ID, run.ListSHA256
-	err := p.audit.Decide(ctx, e, func(ctx context.Context) error {
+	err = p.audit.Decide(ctx, e, func(ctx context.Context) error {
 		changed, err := p.change(ctx, run, state, fields...)
 		if err == nil && !changed {
 			return errMoved // which leaves no entry
@@ -134,9 +149,9 @@ func (p *Progress) decide(ctx context.Context, run tasks.Run, action tasks.Actio
 		return err
 	})
 	if errors.Is(err, errMoved) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // Hold says why a run that goes on waits, since it was said first; empty: nothing keeps it.
@@ -187,16 +202,18 @@ func (p *Progress) Close(ctx context.Context, run string, part int, job tasks.Jo
 	return nil
 }
 
-// Finish ends a run of which nothing is open any more, unless it is another by now. Its halt, if it has one, is
-// left to who finds it final.
-func (p *Progress) Finish(ctx context.Context, run tasks.Run) error {
-	state := tasks.RunState(run.Counts.State())
-	if err := p.runs.redis.Commit(ctx, finishScript, []string{codec.RunKey(run.ID)},
-		string(state), p.runs.redis.Now().UnixMilli(), run.Revision).Err(); err != nil {
-		return fmt.Errorf("finish run: %w", err)
+// Finish ends a run of which nothing is open any more. ended is false if its record is another by now. Its halt, if it
+// has one, and its end are left to who finds it final: to be lifted, and to be told.
+func (p *Progress) Finish(ctx context.Context, run tasks.Run) (ended bool, err error) {
+	now := p.runs.redis.Now()
+	run.State = tasks.RunState(run.Counts.State())
+	n, err := p.runs.redis.Commit(ctx, finishScript, []string{codec.RunKey(run.ID)},
+		string(run.State), now.UnixMilli(), run.Revision, encodeEvent(run.Event(tasks.TopicRunFinished, now))).Int()
+	if err != nil {
+		return false, fmt.Errorf("finish run: %w", err)
 	}
 	_ = p.runs.announce(ctx, run.ID) // for those who wait for the end
-	return nil
+	return n == 1, nil
 }
 
 // Retire has the records of a run that has ended expire: those of its jobs, which are kept until then, or a job

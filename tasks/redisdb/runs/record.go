@@ -28,11 +28,14 @@ func encodeHeader(s tasks.RunSubmission, now time.Time, list string, opts Option
 	if s.Approval.Approvers > 0 {
 		state = tasks.RunWaiting
 		approval = []any{"approvers", s.Approval.Approvers, "approval_until", now.Add(s.Approval.Expiry).UnixMilli()}
+		run := tasks.Run{State: state, Round: 1, Approval: &tasks.Approval{Approvers: s.Approval.Approvers}}
+		approval = append(approval, eventField+"1", encodeEvent(run.Event(tasks.TopicRunWaiting, now)))
 	}
 	return append(approval,
 		"v", version, "state", string(state), "tenant", s.Tenant, "created", now.UnixMilli(), "name", s.Name, "reason", s.Reason,
 		"labels", labels, "request_id", s.RequestID, "by", codec.By(s.By, s.From), "trace", s.Traceparent, "open", codec.Flag(s.AllowUnregistered),
 		"total", len(s.InstanceIDs), "repeats", s.Repeats, "list", list, "keep", int64(opts.Retention.Seconds()), "give_up", opts.GiveUpAfter.Milliseconds(), "not_before", notBefore,
+		"keep_tasks", int64(opts.TaskRetention.Seconds()),
 		"max_parallel", o.MaxParallel, "canary", o.Canary, "soak", time.Duration(o.Soak).Milliseconds(),
 		"growth", strconv.FormatFloat(o.Growth, 'g', -1, 64), "max_failures", o.MaxFailures.String(), "principal", s.Principal,
 	), nil
@@ -57,11 +60,11 @@ func decode(id string, hash map[string]string) (tasks.Run, error) {
 		Closed:    d.counts(""),
 		Before:    d.counts("before_"),
 		Retention: time.Duration(d.number("keep")) * time.Second, GiveUpAfter: time.Duration(d.number("give_up")) * time.Millisecond,
+		TaskRetention: time.Duration(d.number("keep_tasks")) * time.Second, WaveAt: d.time("wave_at"),
 		Open: map[int]int{}, Codes: map[tasks.Code]int{},
 	}
 	run.From, run.By, _ = strings.Cut(hash["by"], " ")
-	since, reason, _ := strings.Cut(hash["held"], " ")
-	run.Held = tasks.Held{Reason: reason, Since: codec.Millis(since)}
+	run.Held = heldOf(hash["held"])
 	run.RunOptions = tasks.RunOptions{
 		MaxParallel: d.number("max_parallel"), Canary: d.number("canary"), Soak: tasks.Duration(time.Duration(d.number("soak")) * time.Millisecond),
 	}
@@ -80,6 +83,7 @@ func decode(id string, hash map[string]string) (tasks.Run, error) {
 	if run.Labels, err = codec.Labels(hash["labels"]); err != nil {
 		d.fail("labels", err)
 	}
+	run.Untold = d.events()
 	for field := range hash {
 		if part, open := strings.CutPrefix(field, "o:"); open {
 			n, err := strconv.Atoi(part)
@@ -95,6 +99,12 @@ func decode(id string, hash map[string]string) (tasks.Run, error) {
 		return tasks.Run{}, &codec.Damage{Err: fmt.Errorf("run %s: %w", id, d.err)}
 	}
 	return run, nil
+}
+
+// heldOf reads what Runs.held writes; "" is nothing.
+func heldOf(text string) tasks.Held {
+	since, reason, _ := strings.Cut(text, " ")
+	return tasks.Held{Reason: reason, Since: codec.Millis(since)}
 }
 
 // decoder reads fields of a record and keeps the first error.

@@ -23,7 +23,7 @@ import (
 var files embed.FS
 
 var (
-	scripts          = wire.NewScripts(files, nil)
+	scripts          = wire.NewScripts(files, map[string]string{"EVENT": eventField})
 	createScript     = scripts.Script("create")
 	takeScript       = scripts.Script("take")
 	closeScript      = scripts.Script("close")
@@ -57,11 +57,20 @@ type Brake interface {
 type Options struct {
 	// Refuse returns an error while nothing new may be stored.
 	Refuse func(context.Context) error
-	// Retention is how long a record is kept after its end.
-	Retention time.Duration
+	// Retention is how long a record is kept after its end, TaskRetention how long asynq keeps notices that were sent.
+	Retention, TaskRetention time.Duration
 	// GiveUpAfter is how long after its creation the items of a run's job may still start.
 	GiveUpAfter time.Duration
+	// Paused is told of each run that this process has paused, and by what.
+	Paused func(by string)
 }
+
+// What pauses a run.
+const (
+	ByHand     = "hand"
+	ByCanary   = "canary"   // not all of it succeeded
+	ByFailures = "failures" // more than max_failures
+)
 
 // Runs are the records of runs: they are made, read, listed.
 type Runs struct {

@@ -17,7 +17,7 @@ redis.call('DEL', KEYS[3])
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
   if string.sub(field, 1, 2) == 'c:' then redis.call('HDEL', KEYS[1], field) end
 end
-redis.call('HDEL', KEYS[1], 'finished', 'held', 'cancel', 'soak_until', 'canary_passed', 'round_at')
+redis.call('HDEL', KEYS[1], 'finished', 'held', 'cancel', 'soak_until', 'canary_passed', 'round_at', 'wave_at')
 redis.call('HSET', KEYS[1], 'next', ARGV[2], 'parts', ARGV[2] + ARGV[3], 'wave', 0, unpack(ARGV, 6))
 redis.call('PERSIST', KEYS[1])
 redis.call('PERSIST', KEYS[2])
