@@ -19,7 +19,7 @@ import (
 )
 
 // brake fills Redis up, by a limit or by a flood of requests, and then does once what an
-// operator does in such a moment: halt everybody, cancel a job, revoke a token, protect
+// operator does in such a moment: halt everybody, cancel a job, pause or cancel a run, revoke a token, protect
 // phones. Each of them must work, at once.
 func (w *world) brake(ctx, load context.Context, length time.Duration, r *rand.Rand) (err error) {
 	w.operator.Lock()
@@ -64,6 +64,10 @@ func (w *world) brake(ctx, load context.Context, length time.Duration, r *rand.R
 	halt.Begin = w.rec.Now()
 	if job != "" {
 		w.stops("cancel", func() error { return w.caller.cancelJob(ctx, job) })
+	}
+	if run := w.caller.someRun(true); run != "" {
+		kind := []history.Kind{history.PauseRun, history.CancelRun}[r.IntN(2)]
+		w.stops(string(kind), func() error { return w.caller.stopRun(ctx, kind, run) })
 	}
 	w.stops("token revoke", func() error { return w.command(ctx, "token", "revoke", id) })
 	w.stops("refusal of a revoked token", func() error { return w.caller.refused(ctx, token) })

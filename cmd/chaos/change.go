@@ -31,23 +31,29 @@ func (c *caller) openJob() string {
 	return c.open[c.rand.IntN(len(c.open))].id
 }
 
-// someJob picks any job, or one that was accepted not long ago.
+// someJob picks any job, or one that was accepted not long ago, or is a part of a run.
 func (c *caller) someJob() string {
 	c.mu.Lock()
-	old := c.rand.IntN(2) == 0
+	which := c.rand.IntN(10)
 	c.mu.Unlock()
-	if old {
+	switch {
+	case which == 0:
+		return c.somePart()
+	case which < 5:
 		return c.randomJob()
 	}
 	return c.openJob()
 }
 
-// someInstances picks the instances of a few jobs that may be under way, 8 at the most.
+// someInstances picks the instances of a few jobs, and perhaps a run, that may be under way, 8 at the most.
 func (c *caller) someInstances() (ids []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for range min(len(c.open), 3) {
 		ids = append(ids, c.open[c.rand.IntN(len(c.open))].instances...)
+	}
+	if n := len(c.runs.accepted); n > 0 && c.rand.IntN(2) == 0 {
+		ids = append(ids, c.runs.lists[c.runs.accepted[max(0, n-1-c.rand.IntN(recentRuns))]]...)
 	}
 	ids = unique(ids)
 	c.rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })

@@ -41,10 +41,10 @@ func TestNoPromiseBreaksInAShortRun(t *testing.T) {
 	for _, row := range []struct{ redis, seed, duration, faults string }{
 		// Nothing that takes a minute to get over: no worker is killed, and no call
 		// stalls until its outcome is unknown and its instance locked.
-		{"always", "174", "14s", "api-kill,api-freeze,worker-freeze,lease-age,redis-kill,cut,delay,halt,cancel,retry"},
-		{"sentinel", "4", "14s", "failover,lease-age,api-kill,cancel"},
+		{"always", "210", "14s", "api-kill,api-freeze,worker-freeze,lease-age,redis-kill,cut,delay,halt,cancel,retry,run-pause,run-cancel,run-retry"},
+		{"sentinel", "20", "14s", "failover,lease-age,api-kill,cancel,run-pause,run-cancel"},
 		// A control plane that honours keys: calls in doubt are repeated, and end.
-		{"everysec", "488", "14s", "gateway-timeout,gateway-refuse,gateway-page,plane-talk,protect,move,odd-batch,brake"},
+		{"everysec", "424", "14s", "gateway-timeout,gateway-refuse,gateway-page,plane-talk,protect,move,odd-batch,brake,run-pause,run-retry"},
 	} {
 		t.Run(row.redis, func(t *testing.T) {
 			t.Parallel()

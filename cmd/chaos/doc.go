@@ -21,8 +21,9 @@
 //
 // The links caller to api, api to Redis, worker to Redis and worker to the gateway
 // go through toxiproxy (those to Redis only if it is one server). Jobs are submitted in
-// an open loop, on instances that several of them ask for at a time; some requests are
-// repeated, reuse a key, are for later, or are wrong. Meanwhile faults are injected from a
+// an open loop, on instances that several of them ask for at a time, and so are runs of the service, of up
+// to 60 instances; some requests are repeated, reuse a key, are for later, or are wrong. Some runs need
+// approval, which somebody else gives soon, refuses, or does not think of. Meanwhile faults are injected from a
 // schedule that follows from the seed; --faults names the kinds that are wanted:
 //
 //   - processes are killed and frozen; Redis is killed, fails over, is out of memory or
@@ -39,16 +40,19 @@
 //     in words that nobody understands, do not show a wipe at once, or call a phone initial that
 //     is not; a worker is killed when it looks, before the answer or right after it. The
 //     gateway does to looks what it does to calls;
+//   - runs are paused for a while, cancelled and retried, and jobs of them are cancelled;
 //   - jobs are cancelled and retried, some as soon as a webhook says that an outcome is
 //     unknown; phones of jobs under way are protected or given to another tenant, while
 //     attempts wait for one of few slots; an operator halts everything; batches are sent
 //     whose names are repeated or misspelled; tasks and empty queues are deleted as on
 //     asynq's dashboard;
-//   - Redis is filled up, and then an operator halts everybody, cancels, protects and
-//     revokes a token, once.
+//   - Redis is filled up, and then an operator halts everybody, cancels a job, pauses or cancels
+//     a run, protects and revokes a token, once.
 //
-// Then everything is repaired except the clocks, and every job is read until all are final, or
-// none has become so for --patience, and once more.
+// Then everything is repaired except the clocks. Runs that are paused are resumed, with a budget
+// that allows all failures, and those that wait for it are approved, until all have ended and their
+// results can be read. Every job is read until all are final, or none has become so for --patience,
+// and once more.
 //
 // With --burst, that many instances are submitted at once, each once, and worked off
 // while the faults go on.
@@ -78,7 +82,7 @@
 //
 // # The simulation
 //
-// TestSimulation runs the real worker, sweeper and store, with calls of the store in place
+// TestSimulation runs the real worker, sweeper, runner and store, with calls of the store in place
 // of the api, inside a bubble of package testing/synctest, where time is simulated: Redis is
 // a miniredis, reached over links in memory that lose, delay and repeat what they carry; a
 // queue hands out tasks on asynq's keys, in any order, early, twice, or while they are worked
@@ -89,8 +93,10 @@
 //
 //	go test ./cmd/chaos -run TestSimulation -v -sim.time 1m
 //
-// A seed takes some 30 ms of one processor: a busy machine of two did 800 to 1,200 a minute
-// in one process. The tests take as many as go into ten seconds,
+// Runners are killed at any command about a run, before it is done or after, and stand still
+// between two steps, for longer than they have a run for themselves.
+//
+// A seed takes some 80 ms of one processor. The tests take as many as go into ten seconds,
 // without the race detector, which wakes goroutines in random order.
 //
 // It does not see what is outside: HTTP, asynq itself, real drivers, several nodes of Redis,

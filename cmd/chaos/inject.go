@@ -33,6 +33,15 @@ func (w *world) inject(ctx, load context.Context, f fault.Planned, r *rand.Rand)
 	case fault.OddBatch:
 		w.caller.odd(load)
 		return nil
+	case fault.PauseRun:
+		w.caller.pauseRun(load, f.Length)
+		return nil
+	case fault.CancelRun:
+		w.caller.cancelRun(load)
+		return nil
+	case fault.RetryRun:
+		w.caller.retryRun(load)
+		return nil
 	case fault.HaltAll:
 		return w.halt(ctx, load, e, f.Length)
 	}

@@ -43,10 +43,12 @@ type caller struct {
 	use     func(ids []string) // is told that phones are used again, because somebody wants them reset
 	batches []client.Batch     // all that were sent, with their keys
 	open    []openJob          // the last ones that were accepted
+	runs    runLoad
 }
 
 func newCaller(rec *history.Recorder, r *rand.Rand, token string, servers []string) (*caller, error) {
 	c := &caller{rec: rec, rand: r, tried: map[string]bool{}, sent: map[string]bool{}, use: func([]string) {}, servers: servers, token: token, http: &http.Client{Transport: &http.Transport{}}}
+	c.runs = runLoad{tried: map[string]bool{}, lists: map[string][]string{}}
 	for _, server := range servers {
 		one, err := client.New(server, token)
 		if err != nil {
@@ -64,24 +66,46 @@ func (c *caller) close() {
 	c.http.CloseIdleConnections()
 }
 
-// load submits jobs in an open loop, rate instances per second, and looks at random
+// load submits jobs and runs in an open loop, rate instances per second, and looks at random
 // ones now and then, until load ends. What is under way then is still waited for, unless
 // ctx ends, too.
 func (c *caller) load(ctx, load context.Context, rate int) {
 	var g errgroup.Group
 	g.SetLimit(inFlight)
 	for load.Err() == nil {
-		batch := c.batch()
-		g.TryGo(func() error { _ = c.submit(ctx, batch); return nil }) // recorded
+		asked := c.submitSome(ctx, load, &g)
 		if job := c.randomJob(); job != "" {
 			g.TryGo(func() error { _, _ = c.read(load, job); return nil }) // only what was seen counts
 		}
+		if run := c.someRun(true); run != "" {
+			g.TryGo(func() error { _, _ = c.readRun(load, run); return nil }) // the same
+		}
 		c.mu.Lock()
-		gap := time.Duration(c.rand.ExpFloat64() * float64(len(batch.InstanceIDs)) / float64(rate) * float64(time.Second))
+		gap := time.Duration(c.rand.ExpFloat64() * float64(asked) / float64(rate) * float64(time.Second))
 		c.mu.Unlock()
 		harness.Pause(load, gap)
 	}
 	_ = g.Wait() // no function returns an error
+}
+
+// submitSome submits a job, or now and then a run, and returns how many instances it asked for.
+func (c *caller) submitSome(ctx, load context.Context, g *errgroup.Group) (asked int) {
+	c.mu.Lock()
+	run := c.runs.able && c.rand.IntN(runEvery) == 0
+	c.mu.Unlock()
+	if run {
+		request := c.runRequest()
+		g.TryGo(func() error {
+			if made := c.submitRun(ctx, request); made.Stage == "approval" {
+				c.judgeSoon(load, made)
+			}
+			return nil
+		})
+		return len(request.InstanceIDs)
+	}
+	batch := c.batch()
+	g.TryGo(func() error { _ = c.submit(ctx, batch); return nil }) // recorded
+	return len(batch.InstanceIDs)
 }
 
 // burst submits n instances, each once, as fast as they are taken, and looks at
@@ -284,15 +308,24 @@ func (c *caller) readAll(ctx context.Context, jobs []string) (open []string, err
 
 // readAtLast is read on a machine that may be too busy to answer at once.
 func (c *caller) readAtLast(ctx context.Context, job string) (final bool, err error) {
-	for range 30 {
+	err = atLast(ctx, func() error {
 		final, err = c.read(ctx, job)
+		return err
+	})
+	return final, err
+}
+
+// atLast asks again until there is an answer that will not be another one in a second, for half a minute.
+func atLast(ctx context.Context, ask func() error) (err error) {
+	for range 30 {
+		err = ask()
 		answer, answered := errors.AsType[*client.Error](err)
 		if err == nil || answered && answer.HTTPStatus < http.StatusInternalServerError || ctx.Err() != nil {
-			return final, err
+			return err
 		}
 		harness.Pause(ctx, time.Second)
 	}
-	return final, err
+	return err
 }
 
 // list returns every job that a request may have made or that the api lists.

@@ -9,6 +9,7 @@ import (
 	"batchreset/api/client"
 	"batchreset/cmd/chaos/history"
 	"batchreset/cmd/harness"
+	"batchreset/tasks"
 )
 
 // startReceiver serves the receiver of the tenant's webhooks. It takes them all.
@@ -21,9 +22,12 @@ func (w *world) startReceiver(ctx context.Context, later func(func())) (err erro
 
 func (w *world) receive(_ http.ResponseWriter, r *http.Request) {
 	e := history.Event{Kind: history.Told, Begin: w.rec.Now(), Key: r.Header.Get("webhook-id")}
-	var body struct{ Data client.Job }
-	if json.NewDecoder(r.Body).Decode(&body) != nil {
-		return // the check misses it
+	var body struct {
+		Type tasks.Topic
+		Data client.Job
+	}
+	if json.NewDecoder(r.Body).Decode(&body) != nil || body.Type != tasks.TopicJobFinished {
+		return // if it was about the end of a job, the check misses it
 	}
 	body.Data.Record = nil // the fields say it all
 	e.Job, e.Record, e.End = body.Data.ID, &body.Data, w.rec.Now()

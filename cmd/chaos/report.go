@@ -49,15 +49,15 @@ func (r row) String() string {
 			faults = append(faults, fmt.Sprintf("%d %s", n, kind))
 		}
 	}
-	return fmt.Sprintf("%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d", r.name, r.redis, strings.Join(faults, ", "),
-		r.Jobs, r.Items, r.Attempts, r.Calls, r.repairs, r.exits, r.violations)
+	return fmt.Sprintf("%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d", r.name, r.redis, strings.Join(faults, ", "),
+		r.Runs, r.Jobs, r.Items, r.Attempts, r.Calls, r.repairs, r.exits, r.violations)
 }
 
 // report prints a line for each run, and their sums if there is more than one. It
 // returns the number of violations.
 func report(w io.Writer, rows []row) (violations int, err error) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "seed\tredis\tfaults\tjobs\titems\tattempts\tcalls\trepairs\texits\tviolations")
+	fmt.Fprintln(table, "seed\tredis\tfaults\truns\tjobs\titems\tattempts\tcalls\trepairs\texits\tviolations")
 	sums := map[setup]*row{}
 	total := row{redis: "all"}
 	for _, r := range rows {

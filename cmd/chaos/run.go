@@ -164,7 +164,7 @@ func run(ctx context.Context, p plan) (res result, err error) {
 	if err := w.healthy(ctx); err != nil {
 		return res, err
 	}
-	err = errors.Join(w.caller.awaitFinal(ctx, p.patience), w.allTold(ctx))
+	err = errors.Join(w.caller.awaitRuns(ctx, p.patience), w.caller.awaitFinal(ctx, p.patience), w.allTold(ctx))
 	for _, name := range slices.Concat(w.apis, w.workers) {
 		res.exits += w.processes[name].exits()
 	}

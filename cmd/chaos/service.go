@@ -70,6 +70,10 @@ func (w *world) startService(ctx context.Context, r *rand.Rand, later func(func(
 	if err := w.register(ctx); err != nil {
 		return err
 	}
+	runs, approver, err := w.canRun(ctx)
+	if err != nil {
+		return err
+	}
 	token, _, err := w.addToken(ctx)
 	if err != nil {
 		return err
@@ -125,6 +129,7 @@ func (w *world) startService(ctx context.Context, r *rand.Rand, later func(func(
 	if w.caller, err = newCaller(w.rec, r, token, servers); err != nil {
 		return err
 	}
+	w.caller.runs.able, w.caller.runs.approver = runs, approver
 	if w.looks {
 		w.caller.use = w.gateway.plane.sights.use
 	}
@@ -210,11 +215,11 @@ const (
 )
 
 // addToken makes a token for the tenant, and returns its ID, too.
-func (w *world) addToken(ctx context.Context) (token, id string, err error) {
+func (w *world) addToken(ctx context.Context, flags ...string) (token, id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandPatience)
 	defer cancel()
 	// It says "token ID for tenant …", and the Redis library may say more.
-	out, said, err := harness.Run(ctx, w.binary, "token", "add", "--redis", w.store.url, "--tenant", history.Tenant)
+	out, said, err := harness.Run(ctx, w.binary, append([]string{"token", "add", "--redis", w.store.url, "--tenant", history.Tenant}, flags...)...)
 	if err != nil {
 		return "", "", err
 	}
@@ -224,6 +229,16 @@ func (w *world) addToken(ctx context.Context) (token, id string, err error) {
 		}
 	}
 	return "", "", fmt.Errorf("batchreset token add does not name the token's ID: %s", said)
+}
+
+// canRun reports whether the binary knows runs: an older one does not. If so, it makes a token for somebody who may
+// approve them.
+func (w *world) canRun(ctx context.Context) (able bool, approver string, err error) {
+	if _, _, unknown := harness.Run(ctx, w.binary, "run", "--help"); unknown != nil {
+		return false, "", ctx.Err()
+	}
+	approver, _, err = w.addToken(ctx, "--owner", "approver", "--scope", "read,approve")
+	return true, approver, err
 }
 
 // canLook reports whether the binary's workers can look: an older one's cannot.

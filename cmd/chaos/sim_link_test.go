@@ -153,6 +153,11 @@ func (c *simWire) requests() {
 		if !c.send(buf[:n]) {
 			return
 		}
+		if c.link.killsRunner(buf[:n]) {
+			c.silence()
+			c.link.w.slay(c.link)
+			return
+		}
 	}
 }
 

@@ -210,11 +210,17 @@ func (d simLooker) outlive(ctx context.Context, t time.Duration) bool {
 	}
 }
 
-// strike kills the process at a link in this very moment, if the seed kills processes. The story
-// starts it again.
+// strike kills the process at a link in this very moment, if the seed kills processes.
 func (w *simWorld) strike(l *simLink) {
+	if w.on("kill") {
+		w.slay(l)
+	}
+}
+
+// slay kills the process at a link in this very moment. The story starts it again.
+func (w *simWorld) slay(l *simLink) {
 	for _, p := range w.workers {
-		if p.link == l && w.on("kill") && !l.isDead() {
+		if p.link == l && !l.isDead() {
 			w.kill(p)
 		}
 	}

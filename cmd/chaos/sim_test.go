@@ -53,7 +53,7 @@ func TestSimulation(t *testing.T) {
 		}
 	}
 	t.Logf("%d seeds, %.0f seeds a minute; they met %v", n, float64(n)/time.Since(start).Minutes(), met)
-	for _, what := range []string{"call", "call gone", "call turned", "call lie", "look initial", "look not initial", "look ", "read", "told", "item succeeded", "item failed", "item unknown", "item cancelled"} {
+	for _, what := range []string{"call", "call gone", "call turned", "call lie", "look initial", "look not initial", "look ", "read", "told", "item succeeded", "item failed", "item unknown", "item cancelled", "submit-run", "read-run paused by itself", "pause-run", "resume-run", "cancel-run", "retry-run", "approve-run", "reject-run", "results"} {
 		if n >= 20 && met[what] == 0 {
 			t.Errorf("no seed has met: %s", what)
 		}
@@ -88,6 +88,9 @@ func (s simulation) count(met map[string]int) {
 		}
 		if e.Kind == history.Call && e.Answer == history.Lie {
 			met["call lie"]++
+		}
+		if e.RunRecord != nil && strings.Contains(e.RunRecord.Held.Reason, "failed") {
+			met["read-run paused by itself"]++
 		}
 		if e.Kind == history.Look {
 			met["look "+e.Answer]++

@@ -68,7 +68,9 @@ type simWorld struct {
 	workers []*simProcess
 	jobs    []string
 	keys    map[string][]string // instances by idempotency key
-	halted  time.Duration       // until then, with a margin
+	asked   []tasks.RunSubmission
+	runs    []string      // their IDs; guarded by mu
+	halted  time.Duration // until then, with a margin
 }
 
 // simClient is the api's side of the store.
@@ -83,6 +85,7 @@ type simProcess struct {
 	link    *simLink
 	db      *redisdb.DB
 	sweeper *worker.Sweeper
+	runner  *worker.Runner
 	stop    context.CancelFunc
 }
 
@@ -161,7 +164,7 @@ func (w *simWorld) open(l *simLink) *redisdb.DB {
 // The faults that a seed may have; each has some of them.
 var simFaults = []string{
 	"kill", "stop", "cut", "cancel", "retry", "halt", "protect", "clock", "network", "plane",
-	"early", "recover", "lost", "twin", "remove", "delist", "look",
+	"early", "recover", "lost", "twin", "remove", "delist", "look", "runs", "runner",
 }
 
 const (
@@ -300,6 +303,7 @@ func (w *simWorld) start(p *simProcess, trouble float64) {
 	p.sweeper = worker.NewSweeper(worker.SweepStore{OpenJobs: sweeping, Jobs: db.Jobs, Events: sweeping, Failures: db.Failures}, queues, log)
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
+	w.newRunner(ctx, p)
 	w.all.Go(func() {
 		if err := wk.Run(ctx); err != nil && !l.isDead() {
 			w.note("%s did not run: %v", p.name, err)
@@ -334,7 +338,7 @@ func (w *simWorld) story(length time.Duration, trouble float64) {
 			}
 			p = w.workers[w.rand.IntN(len(w.workers))]
 		}
-		switch w.rand.IntN(20) {
+		switch w.rand.IntN(28) {
 		case 0, 1:
 			if len(w.keys) < 6 {
 				w.submit(instances)
@@ -401,6 +405,28 @@ func (w *simWorld) story(length time.Duration, trouble float64) {
 				w.note("the queue is not listed any more")
 				_, _ = w.redis.SRem("asynq:queues", resetQueue)
 			}
+		case 20, 21:
+			if w.on("runs") {
+				w.submitRun()
+			}
+		case 22:
+			if run := w.someRun(); run != "" {
+				w.readRun(run)
+			}
+		case 23:
+			w.pauseRun()
+		case 24:
+			if w.on("cancel") && w.rand.IntN(2) == 0 {
+				w.stopRun(history.CancelRun, w.someRun())
+			}
+		case 25:
+			kind := history.ApproveRun
+			if w.rand.IntN(5) == 0 {
+				kind = history.RejectRun
+			}
+			w.judge(kind, w.someRun())
+		case 26, 27:
+			w.retryRun()
 		default:
 			w.read()
 		}
@@ -558,16 +584,7 @@ func (w *simWorld) retry() {
 }
 
 func (w *simWorld) change(e history.Event, ask func(context.Context, string) error) {
-	e.Begin = w.now()
-	w.all.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := ask(ctx, e.Job); err != nil {
-			e.Error = err.Error()
-		}
-		e.End = w.now()
-		w.rec.Add(e)
-	})
+	w.ask(e, func(ctx context.Context, e *history.Event) error { return ask(ctx, e.Job) })
 }
 
 func (w *simWorld) halt() {
@@ -680,7 +697,7 @@ func (w *simWorld) heal() {
 	w.note("everything is repaired")
 }
 
-// awaitFinal waits until every job is final and told, or far too long.
+// awaitFinal waits until every run and job is final and told, or far too long.
 func (w *simWorld) awaitFinal() {
 	w.tick.Store(int64(5 * time.Second))
 	for deadline := w.now() + 6*time.Hour; w.now() < deadline; {
@@ -688,7 +705,7 @@ func (w *simWorld) awaitFinal() {
 			w.sweep(p)
 			faketime.Pass(rand1(w.rand, 10*time.Second))
 		}
-		open := false
+		open := !w.runsEnd()
 		for _, job := range w.jobs {
 			open = !w.readJob(job) || open
 		}
@@ -697,6 +714,7 @@ func (w *simWorld) awaitFinal() {
 			continue
 		}
 		if len(history.Untold(w.rec.Events())) == 0 {
+			w.readResults()
 			return
 		}
 		faketime.Pass(time.Minute)

@@ -23,6 +23,9 @@ const (
 	HaltAll      Kind = "halt"          // an operator halts all tenants, and lets them go on
 	CancelJob    Kind = "cancel"        // a random job is cancelled
 	RetryJob     Kind = "retry"         // a random job is retried
+	PauseRun     Kind = "run-pause"     // a run is paused for a while
+	CancelRun    Kind = "run-cancel"    // a run is cancelled
+	RetryRun     Kind = "run-retry"     // a run is retried
 
 	ReplicaFreeze Kind = "replica-freeze" // SIGSTOP of one replica, SIGCONT
 	RedisFreeze   Kind = "redis-freeze"   // SIGSTOP of the one server, SIGCONT

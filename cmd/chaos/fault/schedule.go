@@ -55,7 +55,16 @@ var table = []struct {
 	{OddBatch, 0, 0, 0, ""},
 	{CancelJob, 0, 0, 0, ""},
 	{RetryJob, 0, 0, 0, ""},
+	{PauseRun, 2 * time.Second, 5 * time.Second, 0, ""},
+	{CancelRun, 0, 0, 0, ""},
+	{RetryRun, 0, 0, 0, ""},
 }
+
+// Requests, which break nothing.
+var (
+	aboutJobs = []Kind{CancelJob, RetryJob, OddBatch}
+	aboutRuns = []Kind{PauseRun, CancelRun, RetryRun}
+)
 
 // All are all kinds, in the order of the table that is printed.
 func All() (all []Kind) {
@@ -126,7 +135,7 @@ func Schedule(r *rand.Rand, duration time.Duration, kinds []Kind, targets map[st
 	for _, kind := range kinds {
 		switch {
 		case slices.Contains(conditions, kind):
-		case kind == CancelJob || kind == RetryJob || kind == OddBatch:
+		case slices.Contains(aboutJobs, kind), slices.Contains(aboutRuns, kind):
 			requests = append(requests, kind)
 		default:
 			others = append(others, kind)
@@ -138,8 +147,11 @@ func Schedule(r *rand.Rand, duration time.Duration, kinds []Kind, targets map[st
 		}
 		for _, kind := range requests {
 			n := requestsPerFault
-			if kind == OddBatch {
+			switch {
+			case kind == OddBatch:
 				n = 1
+			case slices.Contains(aboutRuns, kind): // there are fewer runs than jobs
+				n = r.IntN(8) / 7
 			}
 			for range n {
 				add(at+time.Duration(r.Int64N(int64(gap))), kind)

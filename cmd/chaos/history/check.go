@@ -57,6 +57,15 @@ func Check(h Run) []Violation {
 		f.checkI13EvidenceIsTheLastLook(),
 		f.checkI14WhatIsAskedIsDone(),
 		f.checkI15TheBrakeWorks(),
+		f.checkI16EveryRunEnds(),
+		f.checkI16ARunIsWhatWasAsked(),
+		f.checkI16CountsAddUp(),
+		f.checkI16OneJobForEach(),
+		f.checkI16ResultsAreWhole(),
+		f.checkI16WavesComeInTurn(),
+		f.checkI16Pace(),
+		f.checkI16Budget(),
+		f.checkI16BrakesHold(),
 		f.checkHaltHolds(),
 	)
 }

@@ -125,9 +125,12 @@ func (f facts) checkI10CrashesAreNoFailures() (vs []Violation) {
 	return vs
 }
 
-// stoppable reports whether a job may have ended early: someone asked to cancel it,
-// or it may have max_failures.
+// stoppable reports whether a job may have ended early: someone asked to cancel it or its
+// run, or it may have max_failures.
 func (f facts) stoppable(job string) bool {
+	if r := f.runOf[job]; r != nil && len(r.asks[CancelRun]) > 0 {
+		return true
+	}
 	limited := func(e Event) bool { return e.MaxFailures > 0 && cmp.Or(e.Job, e.Tried()) == job }
 	return slices.ContainsFunc(f.submits, limited) || slices.ContainsFunc(f.cancels, func(e Event) bool { return e.Job == job })
 }

@@ -134,6 +134,9 @@ func (f facts) checkI8RefusedLeavesNothing() (vs []Violation) {
 		asked[cmp.Or(s.Job, s.Tried())] = s.Status < 400 || s.Status >= 500
 	}
 	for _, job := range f.jobs {
+		if r := f.runOf[job]; r != nil && r.wanted() {
+			continue
+		}
 		if f.last(job) != nil && !asked[job] {
 			vs = append(vs, Violation{"I8", "job " + job + " exists, and every request for it was refused", f.jobStory(job)})
 		}

@@ -23,9 +23,14 @@ func (f facts) lookOf(item client.Item) (look Event, known bool) {
 }
 
 // refuted reports whether a look said, after a call's reset had ended and before the next one,
-// that the instance is not in its initial state.
+// that the instance is not in its initial state; of the item's own looks one before its own next call.
 func (f facts) refuted(c Event) bool {
-	return slices.ContainsFunc(f.looksAfter(c), func(l Event) bool { return l.Answer == SaidNotInitial })
+	no := func(l Event) bool { return l.Answer == SaidNotInitial }
+	return slices.ContainsFunc(f.looksAfter(c), no) || slices.ContainsFunc(f.looks[c.Instance], func(l Event) bool {
+		return no(l) && l.Item != "" && l.Item == c.Item && l.Begin >= c.End && !slices.ContainsFunc(f.byItem[c.Item], func(next Event) bool {
+			return next.Begin > c.End && next.Begin < l.Begin
+		})
+	})
 }
 
 // oneReset reports whether two calls of an item are one reset for the control plane.
@@ -58,6 +63,9 @@ func (f facts) submitted() map[string]time.Duration {
 		if begin, again := first[job]; !again || s.Begin < begin {
 			first[job] = s.Begin
 		}
+	}
+	for job, r := range f.runOf {
+		first[job] = r.asked.Begin
 	}
 	return first
 }

@@ -96,6 +96,11 @@ func (f facts) checkI11NeverTooEarlyOrTooLate() (vs []Violation) {
 			begins[s.Job] = s
 		}
 	}
+	for job := range f.runOf {
+		if record := f.last(job); record != nil {
+			begins[job] = Event{End: f.at(record.CreatedAt)}
+		}
+	}
 	for item, calls := range f.byItem {
 		job, _, _ := tasks.ParseItemID(item)
 		s, known := begins[job]

@@ -41,7 +41,19 @@
 //   - I14: a batch whose names are repeated or misspelled resets nothing that it does not
 //     name in every reading.
 //   - I15: while Redis is full, halt, cancel, protect and revoke work at the first try, and
-//     a revoked token is refused.
+//     a revoked token is refused. So do pause and cancel of a run.
+//   - I16: an acknowledged run exists and has ended at the end, and is about the list that was
+//     asked for. At every look its counts add up to its total, what has ended becomes no less, and
+//     is no less than what its jobs had said before; at the end they are what its jobs say, and so
+//     are its results, which have each instance once. No instance is in two jobs of one round. No
+//     call of it comes before its approval, its not_before, or the end of the wave before; nor after
+//     the canary before all of it has succeeded and the soak is over, or somebody has resumed the run
+//     since it failed. By the record no more instances are open at a time than max_parallel. While
+//     too many have failed, no more begin than max_parallel. No call comes later than a second
+//     after a pause, cancel or rejection was acknowledged, until a resume or retry, unless it was
+//     held up on its way. A run that was retried is judged in each round, if there are two.
+//
+// What is said of jobs holds for those of runs: they were asked for when the run was.
 //
 // And: no call begins later than a second after an operator halted all tenants, until
 // they are resumed, unless it was held up on its way.

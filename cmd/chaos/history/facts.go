@@ -43,6 +43,8 @@ type facts struct {
 	byItem     map[string][]Event // calls
 	looks      map[string][]Event // by instance
 	evidence   map[string]Event   // looks by their evidence
+	runs       []*run             // by ID
+	runOf      map[string]*run    // by job
 }
 
 func index(h Run) facts {
@@ -60,7 +62,9 @@ func index(h Run) facts {
 		case Cancel:
 			f.cancels = append(f.cancels, e)
 		case Retry:
-			f.retries = append(f.retries, e)
+			if !e.refused() {
+				f.retries = append(f.retries, e)
+			}
 		case Fault:
 			f.faults = append(f.faults, e)
 		case Odd:
@@ -87,6 +91,7 @@ func index(h Run) facts {
 		}
 	}
 	f.jobs = slices.Sorted(maps.Keys(jobs))
+	f.indexRuns()
 	return f
 }
 

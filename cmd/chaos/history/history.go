@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -34,6 +35,17 @@ const (
 	Free    Kind = "free"    // an instance was given back, or its protection ended
 	Brake   Kind = "brake"   // something was stopped while Redis was full
 	Odd     Kind = "odd"     // a batch was sent whose names are repeated or misspelled
+
+	SubmitRun Kind = "submit-run" // a list was sent to the api
+	ReadRun   Kind = "read-run"   // a run's record was read from the api
+	PauseRun  Kind = "pause-run"  // the api was asked to pause a run
+	ResumeRun Kind = "resume-run" // the api was asked to let a run go on
+	CancelRun Kind = "cancel-run" // the api was asked to cancel a run
+	RetryRun  Kind = "retry-run"  // the api was asked for another round of a run
+
+	ApproveRun Kind = "approve-run" // somebody else than who asked for a run approved it
+	RejectRun  Kind = "reject-run"  // somebody rejected it
+	Results    Kind = "results"     // the results of a run were read to their end
 )
 
 // Answers of the control plane to a call.
@@ -82,6 +94,16 @@ type Event struct {
 	// Record is what a read or a webhook showed; nil means that there is no such job.
 	Record *client.Job `json:"record,omitempty"`
 
+	// Run is of what is about a run: empty for a request whose answer was lost or was not 200.
+	Run string `json:"run,omitempty"`
+	// Request is what a run was asked to be, without its list, which is in Instances.
+	Request *client.RunRequest `json:"request,omitempty"`
+	// Budget is a resume's; empty: the run keeps its own.
+	Budget client.Budget `json:"max_run_failures,omitempty"`
+	// RunRecord is what a read showed; nil means that there is no such run. Rows are its results.
+	RunRecord *client.Run        `json:"run_record,omitempty"`
+	Rows      []client.RunResult `json:"rows,omitempty"`
+
 	// A call's.
 	Worker   string `json:"worker,omitempty"`
 	Instance string `json:"instance,omitempty"`
@@ -104,7 +126,7 @@ type Event struct {
 	Fault  fault.Kind `json:"fault,omitempty"`
 	Target string     `json:"target,omitempty"`
 
-	// Error is why a submit, cancel or retry was not answered with 200.
+	// Error is why a request was not answered with 200.
 	Error string `json:"error,omitempty"`
 }
 
@@ -113,6 +135,23 @@ func (e Event) during(from, to time.Duration) bool { return e.Begin <= to && e.E
 
 // Tried is the job that a submit was to make: it follows from the key.
 func (e Event) Tried() string { return tasks.Submission{Tenant: Tenant, IdempotencyKey: e.Key}.JobID() }
+
+// TriedRun is the run that a request was to make: it follows from the key.
+func (e Event) TriedRun() string {
+	return tasks.RunSubmission{Tenant: Tenant, IdempotencyKey: e.Key}.RunID()
+}
+
+// refused reports whether the answer to a request was that it is not carried out.
+func (e Event) refused() bool { return e.Status >= 400 && e.Status < 500 }
+
+// settled is when a request cannot come to anything any more: it may be under way long after its
+// caller gave up.
+func (e Event) settled() time.Duration {
+	if e.Status == http.StatusOK {
+		return e.End
+	}
+	return e.End + echo
+}
 
 // String is a line of a story.
 func (e Event) String() string {
@@ -150,6 +189,18 @@ func (e Event) String() string {
 		fmt.Fprintf(&b, "%s %s", e.Instance, e.Error)
 	case Brake:
 		fmt.Fprintf(&b, "%s %s", e.Target, e.Error)
+	case SubmitRun:
+		fmt.Fprintf(&b, "%s, key %s, %+v, %d instances %s", cmp.Or(e.Run, "not acknowledged"), e.Key, *e.Request, len(e.Instances), e.Error)
+	case ReadRun:
+		if e.RunRecord == nil {
+			fmt.Fprintf(&b, "%s: no such run", e.Run)
+			break
+		}
+		fmt.Fprintf(&b, "%s: %s %s %s, %d instances, %+v", e.Run, e.RunRecord.State, e.RunRecord.Stage, e.RunRecord.Held.Reason, e.RunRecord.Total, e.RunRecord.Counts)
+	case PauseRun, ResumeRun, CancelRun, RetryRun, ApproveRun, RejectRun:
+		fmt.Fprintf(&b, "%s: %d %s %v %s", e.Run, e.Status, e.Budget, e.States, e.Error)
+	case Results:
+		fmt.Fprintf(&b, "%s: %d rows", e.Run, len(e.Rows))
 	default:
 		fmt.Fprintf(&b, "%s %v %s", e.Job, e.States, e.Error)
 	}

@@ -2,8 +2,8 @@ package history
 
 // Totals are how much a history is about.
 type Totals struct {
-	Jobs, Items, Attempts int // of the last records
-	Calls                 int
+	Runs, Jobs, Items, Attempts int // of the last records
+	Calls                       int
 }
 
 // Count counts what is in a history.
@@ -12,6 +12,11 @@ func Count(h Run) (t Totals) {
 	for _, job := range f.jobs {
 		if f.last(job) != nil {
 			t.Jobs++
+		}
+	}
+	for _, r := range f.runs {
+		if r.last() != nil {
+			t.Runs++
 		}
 	}
 	for item := range f.items {
@@ -26,6 +31,7 @@ func Count(h Run) (t Totals) {
 
 // Add adds other to t.
 func (t *Totals) Add(other Totals) {
+	t.Runs += other.Runs
 	t.Jobs += other.Jobs
 	t.Items += other.Items
 	t.Attempts += other.Attempts
