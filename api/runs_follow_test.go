@@ -325,7 +325,7 @@ func newLiveRuns(t *testing.T) liveRuns {
 	cfg.Runs = counted
 	s.Handler = api.New(cfg, storeOf(s.db), slog.New(slog.DiscardHandler))
 	runner := worker.NewRunner(worker.RunnerStore{
-		Runs: s.db.Runs, RunProgress: s.db.RunProgress, RunHalts: s.db.Policies, RunJobs: s.db.Records, RunFleet: s.db.Fleet,
+		Runs: s.db.Runs, RunProgress: s.db.RunProgress, RunNotices: s.db.Notices, RunHalts: s.db.Policies, RunJobs: s.db.Records, RunFleet: s.db.Fleet,
 	}, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -786,8 +786,8 @@ func TestTheInstancesOfARunByPage(t *testing.T) {
 	}
 }
 
-// judged makes a run of ten phones that alice has asked for, and that others must approve.
-func judged(t *testing.T, opts redisdb.Options, approvers int, expiry time.Duration) *course {
+// judged makes a run of n phones that alice has asked for, and that others must approve.
+func judged(t *testing.T, opts redisdb.Options, n, approvers int, expiry time.Duration) *course {
 	t.Helper()
 	db, _ := dbtest.Open(t, opts)
 	c := &course{T: t, db: db, runner: newRunnerOf(t, storeOfRunner(db))}
@@ -795,7 +795,7 @@ func judged(t *testing.T, opts redisdb.Options, approvers int, expiry time.Durat
 		Tenant: "acme", AllowUnregistered: true, Options: tasks.RunOptions{MaxParallel: 64}, Principal: "alice", By: "token 7",
 		Approval: tasks.ApprovalRule{Approvers: approvers, Expiry: expiry},
 	}
-	for i := range 10 {
+	for i := range n {
 		s.InstanceIDs = append(s.InstanceIDs, fmt.Sprintf("phone-%d", i))
 	}
 	run, err := db.Runs.Create(t.Context(), s)
@@ -824,7 +824,7 @@ func (c *course) wantRefused(err error, code tasks.Code, says string) {
 func TestARunBeginsWhenSoManyOthersHaveApproved(t *testing.T) {
 	for name, opts := range map[string]redisdb.Options{"embedded": embedded(t), "redis": {URL: redistest.Start(t).URL()}} {
 		t.Run(name, func(t *testing.T) {
-			c := judged(t, opts, 2, time.Hour)
+			c := judged(t, opts, 10, 2, time.Hour)
 			if run := c.rounds(); run.State != tasks.RunWaiting || run.Stage != "approval" || len(c.open()) > 0 {
 				t.Fatalf("run %s in stage %q with %d open", run.State, run.Stage, len(c.open()))
 			}
@@ -867,7 +867,7 @@ func TestARunBeginsWhenSoManyOthersHaveApproved(t *testing.T) {
 }
 
 func TestARunThatIsRejected(t *testing.T) {
-	c := judged(t, embedded(t), 2, time.Hour)
+	c := judged(t, embedded(t), 10, 2, time.Hour)
 	if err := c.approve("bob"); err != nil {
 		t.Fatal(err)
 	}
@@ -897,7 +897,7 @@ func TestARunThatIsRejected(t *testing.T) {
 }
 
 func TestARunThatNobodyApprovesInTime(t *testing.T) {
-	c := judged(t, embedded(t), 1, time.Nanosecond)
+	c := judged(t, embedded(t), 10, 1, time.Nanosecond)
 	if err := c.approve("bob"); tasks.CodeOf(err) != tasks.JobFinal {
 		t.Errorf("approved too late: %v", err)
 	}
@@ -912,7 +912,7 @@ func TestARunThatNobodyApprovesInTime(t *testing.T) {
 
 // Whatever is done to a run that waits for approval, it does not begin without one.
 func TestNoWayAroundApproval(t *testing.T) {
-	c := judged(t, embedded(t), 1, time.Hour)
+	c := judged(t, embedded(t), 10, 1, time.Hour)
 	unapproved := c.run()
 	budget, err := tasks.ParseBudget("50%")
 	if err != nil {

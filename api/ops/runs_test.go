@@ -27,7 +27,7 @@ type runsOf struct {
 
 func (g guarded) withRunner() runsOf {
 	return runsOf{g, worker.NewRunner(worker.RunnerStore{
-		Runs: g.db.Runs, RunProgress: g.db.RunProgress, RunHalts: g.db.Policies, RunJobs: g.db.Records, RunFleet: g.db.Fleet,
+		Runs: g.db.Runs, RunProgress: g.db.RunProgress, RunNotices: g.db.Notices, RunHalts: g.db.Policies, RunJobs: g.db.Records, RunFleet: g.db.Fleet,
 	}, slog.New(slog.DiscardHandler))}
 }
 

@@ -80,14 +80,14 @@ func (s *simRunner) Brake(ctx context.Context, id string) error {
 	return s.RunProgress.Brake(ctx, id)
 }
 
-func (s *simRunner) EnqueueRunNotices(ctx context.Context, run tasks.Run) error {
-	s.between("tell")
-	return s.RunNotices.EnqueueRunNotices(ctx, run)
-}
-
 func (s *simRunner) Finish(ctx context.Context, run tasks.Run) (ended bool, err error) {
 	s.between("finish")
 	return s.RunProgress.Finish(ctx, run)
+}
+
+func (s *simRunner) EnqueueRunNotices(ctx context.Context, run tasks.Run) error {
+	s.between("tell")
+	return s.RunNotices.EnqueueRunNotices(ctx, run)
 }
 
 func (s *simRunner) Retire(ctx context.Context, run tasks.Run) error {
@@ -97,10 +97,7 @@ func (s *simRunner) Retire(ctx context.Context, run tasks.Run) error {
 
 // newRunner makes the runner of a process, and lets it work until the story ends.
 func (w *simWorld) newRunner(ctx context.Context, p *simProcess) {
-	store := &simRunner{
-		Runs: p.db.Runs, RunProgress: p.db.RunProgress, RunNotices: p.db.Notices, RunHalts: p.db.Policies, RunJobs: p.db.Records, RunFleet: p.db.Fleet,
-		w: w, link: p.link,
-	}
+	store := &simRunner{Runs: p.db.Runs, RunProgress: p.db.RunProgress, RunNotices: p.db.Notices, RunHalts: p.db.Policies, RunJobs: p.db.Records, RunFleet: p.db.Fleet, w: w, link: p.link}
 	p.runner = worker.NewRunner(worker.RunnerStore{Runs: store, RunProgress: store, RunNotices: store, RunHalts: store, RunJobs: store, RunFleet: store}, slog.New(slog.DiscardHandler))
 	runner, db, link, r := p.runner, p.db, p.link, w.stream(fmt.Sprint("rounds of ", p.name, w.now()))
 	w.all.Go(func() {
