@@ -12,7 +12,9 @@ import (
 // Limits of a run.
 const (
 	DefaultMaxRunInstances = 100_000
-	MaxRunName             = 128 // characters
+	// MaxMaxRunInstances is more than a request of 8 MiB can list of IDs in use anywhere.
+	MaxMaxRunInstances = 1_000_000
+	MaxRunName         = 128 // characters
 )
 
 // RunState says where a run stands.
@@ -333,6 +335,7 @@ type RunInstance struct {
 	// Generation is what the fleet's counter must be; 0: any.
 	Generation int
 	Item       Item // without an ID until then: pending, or cancelled
+	Round      int  // that says so: the last one that it was in
 }
 
 // RunFilter selects among a tenant's runs. An empty field selects everything.

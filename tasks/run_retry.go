@@ -57,8 +57,8 @@ func ParseRunRetries(text string) (retries []RunRetry, err error) {
 	return retries, nil
 }
 
-// roundOf is in which round a part is, from 1 on.
-func (r Run) roundOf(part int) int {
+// RoundOf is in which round a part is, from 1 on.
+func (r Run) RoundOf(part int) int {
 	round := 1
 	for round <= len(r.Retries) && part >= r.Retries[round-1].First {
 		round++
@@ -68,7 +68,7 @@ func (r Run) roundOf(part int) int {
 
 // Made reports whether a part was taken to become a job.
 func (r Run) Made(part int) bool {
-	if round := r.roundOf(part); round <= len(r.Retries) {
+	if round := r.RoundOf(part); round <= len(r.Retries) {
 		next := r.Retries[round-1]
 		return part < next.First-next.Skipped
 	}
@@ -78,7 +78,7 @@ func (r Run) Made(part int) bool {
 // Retried reports whether an instance that ended in a state, in a part, was taken into a later round: then that one
 // says what became of it.
 func (r Run) Retried(part int, state ItemState) bool {
-	return slices.ContainsFunc(r.Retries[r.roundOf(part)-1:], func(later RunRetry) bool {
+	return slices.ContainsFunc(r.Retries[r.RoundOf(part)-1:], func(later RunRetry) bool {
 		return slices.Contains(later.States, state)
 	})
 }

@@ -11,9 +11,9 @@ import (
 
 const (
 	algorithm = "EdDSA"
-	// mediaType is the typ of a proof, so that nothing else that is signed with the same key
-	// can be taken for one.
-	mediaType = "batchreset-proof+jws"
+	// A proof's typ keeps anything else that is signed with the same key from being taken for one.
+	jobType = "batchreset-proof+jws"
+	runType = "batchreset-run-proof+jws"
 )
 
 // header is a proof's header, all of it.
@@ -25,7 +25,11 @@ type header struct {
 
 // Sign makes the proof of a statement.
 func (s *Signer) Sign(statement Statement) (compact string, err error) {
-	head, err := json.Marshal(header{algorithm, KeyID(s.keys[0]), mediaType})
+	return s.sign(jobType, statement)
+}
+
+func (s *Signer) sign(typ string, statement any) (compact string, err error) {
+	head, err := json.Marshal(header{algorithm, KeyID(s.keys[0]), typ})
 	if err != nil {
 		return "", err
 	}
@@ -41,24 +45,32 @@ func (s *Signer) Sign(statement Statement) (compact string, err error) {
 // just as one of the keys has signed it, and does not contradict itself. An error is a sentence
 // about the proof.
 func (k Keys) Verify(compact string) (statement Statement, keyID string, err error) {
-	p, err := split(compact)
-	if err != nil {
+	if keyID, err = k.open(jobType, compact, &statement); err != nil {
 		return Statement{}, "", err
-	}
-	key := k.byID(p.header.Key)
-	switch {
-	case key == nil:
-		return Statement{}, "", fmt.Errorf("it names the key %.80q, which is not in the key set", p.header.Key)
-	case !ed25519.Verify(key, []byte(p.signed), p.signature):
-		return Statement{}, "", errors.New("the signature does not fit: it was changed, or another key has signed it")
-	}
-	if err := json.Unmarshal(p.payload, &statement); err != nil {
-		return Statement{}, "", fmt.Errorf("it is signed, but is no statement: %w", err)
 	}
 	if err := statement.check(); err != nil {
 		return Statement{}, "", fmt.Errorf("it is signed, but contradicts itself: %w", err)
 	}
-	return statement, p.header.Key, nil
+	return statement, keyID, nil
+}
+
+// open reads what is signed.
+func (k Keys) open(typ, compact string, statement any) (keyID string, err error) {
+	p, err := split(typ, compact)
+	if err != nil {
+		return "", err
+	}
+	key := k.byID(p.header.Key)
+	switch {
+	case key == nil:
+		return "", fmt.Errorf("it names the key %.80q, which is not in the key set", p.header.Key)
+	case !ed25519.Verify(key, []byte(p.signed), p.signature):
+		return "", errors.New("the signature does not fit: it was changed, or another key has signed it")
+	}
+	if err := json.Unmarshal(p.payload, statement); err != nil {
+		return "", fmt.Errorf("it is signed, but is no statement: %w", err)
+	}
+	return p.header.Key, nil
 }
 
 // parts are a proof that was taken apart.
@@ -68,8 +80,8 @@ type parts struct {
 	payload, signature []byte
 }
 
-// split takes a proof apart, if it is spelled as Sign does.
-func split(compact string) (p parts, err error) {
+// split takes a proof apart, if it is spelled as sign does.
+func split(typ, compact string) (p parts, err error) {
 	if compact == "" {
 		return p, errors.New("it is no proof: it is empty")
 	}
@@ -88,7 +100,7 @@ func split(compact string) (p parts, err error) {
 		}
 	}
 	p = parts{signed: texts[0] + "." + texts[1], payload: decoded[1], signature: decoded[2]}
-	p.header, err = readHeader(decoded[0])
+	p.header, err = readHeader(typ, decoded[0])
 	return p, err
 }
 
@@ -98,14 +110,14 @@ func foreign(r rune) bool {
 }
 
 // readHeader refuses any header but that of a proof, whatever its fields would mean.
-func readHeader(text []byte) (head header, err error) {
+func readHeader(typ string, text []byte) (head header, err error) {
 	if err := json.Unmarshal(text, &head); err != nil {
 		return head, fmt.Errorf("it is no proof: its header is not JSON: %w", err)
 	}
 	if head.Algorithm != algorithm {
 		return head, fmt.Errorf("its header names the algorithm %.80q, not %s", head.Algorithm, algorithm)
 	}
-	if same, err := json.Marshal(header{algorithm, head.Key, mediaType}); err != nil || string(same) != string(text) {
+	if same, err := json.Marshal(header{algorithm, head.Key, typ}); err != nil || string(same) != string(text) {
 		return head, fmt.Errorf("its header is %.200q, which no proof has", text)
 	}
 	return head, nil

@@ -42,15 +42,17 @@ type Issuer struct {
 	Version string `json:"version"`
 }
 
-// Requester is who asked for the job, as in the audit trail: "token <ID>", and an address.
+// Requester is who asked, as in the audit trail: "token <ID>", and an address. Principal is the person or
+// program behind the token, which the record of a run has.
 type Requester struct {
-	By   string `json:"by"`
-	From string `json:"from,omitempty"`
+	By        string `json:"by"`
+	Principal string `json:"principal,omitempty"`
+	From      string `json:"from,omitempty"`
 }
 
-// Item is what became of one instance.
+// Item is what became of one instance. One of a run that was never in a job has neither ID nor driver.
 type Item struct {
-	ID         string          `json:"item_id"`
+	ID         string          `json:"item_id,omitempty"`
 	InstanceID string          `json:"instance_id"`
 	State      tasks.ItemState `json:"state"`
 	// Attempts counts every attempt that was begun.
@@ -59,7 +61,7 @@ type Item struct {
 	FinishedAt tasks.Time `json:"finished_at,omitzero"`
 	Code       tasks.Code `json:"error_code,omitempty"`
 	Evidence   string     `json:"evidence,omitempty"`
-	Driver     string     `json:"driver"`
+	Driver     string     `json:"driver,omitempty"`
 	// History lists the attempts that did not succeed, the last 20 of them.
 	History []Attempt `json:"history,omitempty"`
 }
@@ -78,7 +80,7 @@ type Attempt struct {
 func Of(job tasks.Job, serviceVersion string, now tasks.Time) Statement {
 	s := Statement{
 		Version: version, Issuer: Issuer{"batchreset", serviceVersion}, IssuedAt: now,
-		JobID: job.ID, Tenant: job.Tenant, RequestID: job.RequestID, RequestedBy: Requester{job.By, job.From},
+		JobID: job.ID, Tenant: job.Tenant, RequestID: job.RequestID, RequestedBy: Requester{By: job.By, From: job.From},
 		Reason: job.Reason, Labels: job.Labels, State: job.State,
 		CreatedAt: job.CreatedAt, StartedAt: job.StartedAt, FinishedAt: job.FinishedAt,
 		Total: job.Total, Counts: job.Counts,

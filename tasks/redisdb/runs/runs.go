@@ -315,10 +315,10 @@ func (r *Runs) Instances(ctx context.Context, run tasks.Run, visit func(tasks.Ru
 
 // rowOf is the nth instance of a part.
 func rowOf(run tasks.Run, part int, instance string, n int, read tasks.Read) tasks.RunInstance {
-	row := tasks.RunInstance{Item: tasks.Item{InstanceID: instance, State: tasks.ItemPending}}
+	row := tasks.RunInstance{Item: tasks.Item{InstanceID: instance, State: tasks.ItemPending}, Round: run.RoundOf(part)}
 	switch {
 	case read.Err == nil && n < len(read.Job.Items):
-		return tasks.RunInstance{JobID: read.Job.ID, Item: read.Job.Items[n]}
+		row.JobID, row.Item = read.Job.ID, read.Job.Items[n]
 	case !run.Made(part) && (run.Over() || part < run.FirstPart()):
 		row.Item.State, row.Item.Code, row.Item.Message = tasks.ItemCancelled, tasks.Cancelled, whyOver(run)
 	}
