@@ -151,6 +151,7 @@ func TestEveryRequestCountsAgainstItsRate(t *testing.T) {
 		{http.MethodGet, "/v1/runs/" + id + "/events", ""},
 		{http.MethodPost, "/v1/runs/" + id + "/ticket", ""},
 		{http.MethodGet, "/v1/runs/" + id + "/results", ""},
+		{http.MethodGet, "/v1/runs/" + id + "/proof", ""},
 		{http.MethodPost, "/v1/runs/" + id + "/resume", ""},
 	}
 	s.limit(t, tasks.Limits{RequestsPerSecond: new(1)})

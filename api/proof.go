@@ -2,8 +2,10 @@ package api
 
 import (
 	"bytes"
+	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html/template"
 	"maps"
@@ -65,6 +67,48 @@ func (s *server) proof(c echo.Context) error {
 		return answerCertificate(c, certificateOf(statement, compact, proof.KeyID(s.cfg.Proofs.Keys()[0])))
 	}
 	return c.Blob(http.StatusOK, typeJOSE, []byte(compact))
+}
+
+// runProof streams what became of each instance of a run that has ended, signed. There is no page of
+// it: nobody prints 100,000 lines.
+func (s *server) runProof(c echo.Context) error {
+	run, err := s.findRun(c, s.cfg.Runs.Run)
+	switch {
+	case err != nil:
+		return err
+	case s.cfg.Proofs == nil:
+		return noProofs()
+	case !run.State.Final():
+		return tasks.Errorf(tasks.JobFinal, "the run has not ended: there is nothing to prove yet")
+	}
+	ctx, cancel := patient(c)
+	defer cancel()
+	out := newRows(c, typeLines, s.sendTimeout)
+	statement := proof.OfRun(run, s.cfg.Version, tasks.Time{Time: s.store.Now()})
+	if err := s.cfg.Proofs.WriteRun(out, statement, func(visit func(tasks.RunInstance) error) error {
+		if err := s.cfg.Runs.Instances(ctx, run, visit); err != nil {
+			return err
+		}
+		return s.sameRun(ctx, run)
+	}); err != nil {
+		return err
+	}
+	return out.end()
+}
+
+// sameRun fails unless the record of a run that has ended is still the one that was read: a proof must
+// not mix two rounds.
+func (s *server) sameRun(ctx context.Context, run tasks.Run) error {
+	now, err := s.cfg.Runs.Stored(ctx, run.ID)
+	switch {
+	case errors.Is(err, tasks.RunGone):
+		return noRun(run.ID)
+	case err != nil:
+		return err
+	case now.Revision != run.Revision || !now.CreatedAt.Equal(run.CreatedAt.Time):
+		return tasks.Errorf(tasks.JobFinal, "somebody has just retried the run: there is nothing to prove yet")
+	}
+	return nil
 }
 
 // certificate is what the page of a proof shows, to be printed and filled in: the fields of the

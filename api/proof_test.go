@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +22,11 @@ import (
 // proving is a service with a key.
 func proving(t *testing.T) service {
 	t.Helper()
+	return newService(t, provingConfig(t))
+}
+
+func provingConfig(t *testing.T) api.Config {
+	t.Helper()
 	text, _, err := proof.NewKey()
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +35,7 @@ func proving(t *testing.T) service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newService(t, api.Config{AllowUnregistered: true, Proofs: signer, Version: "v1.2.3"})
+	return api.Config{AllowUnregistered: true, Proofs: signer, Version: "v1.2.3"}
 }
 
 // end ends the next item of a job that is open.
@@ -210,6 +216,140 @@ func TestTheKeysOfProofs(t *testing.T) {
 	}
 }
 
+// provenRun is a service with a key, and a run that has ended with some failures.
+func provenRun(t *testing.T, instances int) (service, *fakeRuns, tasks.Run) {
+	t.Helper()
+	s, runs := newRunService(t, provingConfig(t))
+	_, made := s.postRun(t, strings.Replace(instancesBody(instances), "{", `{"name":"recall 7","canary":1,"reason":"r",`, 1))
+	run := runs.kept[made.ID]
+	job := tasks.NewJobID()
+	for n, id := range runs.lists[run.ID] {
+		it := tasks.Item{ID: tasks.ItemID(job, n), InstanceID: id, State: tasks.ItemSucceeded, Attempts: 1, Evidence: "seen " + misleading}
+		if n%2 == 1 {
+			it.State, it.Code, it.Evidence = tasks.ItemFailed, "CPS.0005", ""
+		}
+		runs.instances[id] = tasks.RunInstance{JobID: job, Item: it, Round: 1}
+		*run.Closed.Of(it.State)++
+	}
+	at := tasks.FromMillis(1_767_366_245_120)
+	run.State, run.FinishedAt, run.Revision = tasks.RunPartial, at, 7
+	run.Approval = &tasks.Approval{Approvers: 1, ExpiresAt: at, Decisions: []tasks.RunDecision{{Principal: "bob", Decision: tasks.Approved, Comment: misleading, At: at}}}
+	runs.kept[run.ID] = run
+	return s, runs, run
+}
+
+func TestAProofSaysWhatBecameOfARun(t *testing.T) {
+	s, _, run := provenRun(t, 5)
+	got := s.raw(t, http.MethodGet, "/v1/runs/"+run.ID+"/proof", "acme", nil)
+	if got.Code != http.StatusOK || got.Header().Get("Content-Type") != "application/jsonl" {
+		t.Fatalf("answer %d %v %s", got.Code, got.Header(), got.Body)
+	}
+	text := got.Body.String()
+	var states []tasks.ItemState
+	statement, _, err := s.keys(t).VerifyRun(strings.NewReader(text), func(it proof.RunItem) { states = append(states, it.State) })
+	if want := proof.OfRun(run.Sum(nil, time.Now()), "v1.2.3", statement.IssuedAt); err != nil || !reflect.DeepEqual(statement, want) {
+		t.Errorf("it says\n%+v\nwant\n%+v, %v", statement, want, err)
+	}
+	if by := statement.RequestedBy; by.By != "token "+registry.TokenID("acme") || by.Principal == "" || by.From != "192.0.2.1" || len(states) != 5 || states[1] != tasks.ItemFailed {
+		t.Errorf("asked by %+v, %v", by, states)
+	}
+	checkRunLines(t, text)
+	for _, accept := range []string{"text/html", "application/jose"} { // there is one form
+		if page := s.raw(t, http.MethodGet, "/v1/runs/"+run.ID+"/proof", "acme", nil, "Accept", accept); page.Header().Get("Content-Type") != "application/jsonl" {
+			t.Errorf("Accept: %s: %v", accept, page.Header())
+		}
+	}
+}
+
+// checkRunLines wants each line of the proof of a run to be as the contract has it.
+func checkRunLines(t *testing.T, text string) {
+	t.Helper()
+	c, err := written()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	for n, line := range lines {
+		schema := "ProvenInstance"
+		switch n {
+		case 0:
+			schema = "RunStatement"
+		case len(lines) - 1:
+			schema = "RunSignature"
+		}
+		if err := c.validate("/components/schemas/"+schema, []byte(line)); err != nil {
+			t.Errorf("line %d: %v: %s", n+1, err, line)
+		}
+	}
+}
+
+func TestWhoGetsNoProofOfARun(t *testing.T) {
+	s, runs, run := provenRun(t, 2)
+	path := "/v1/runs/" + run.ID + "/proof"
+	if got := s.do(t, http.MethodGet, path, "other", nil); got.status != http.StatusNotFound || got.Code != tasks.NoJob {
+		t.Errorf("another tenant: %+v", got)
+	}
+	for _, state := range []tasks.RunState{tasks.RunWaiting, tasks.RunRunning, tasks.RunPaused} {
+		run.State = state
+		runs.kept[run.ID] = run
+		if got := s.do(t, http.MethodGet, path, "acme", nil); got.status != http.StatusConflict || got.Code != tasks.JobFinal || !strings.Contains(got.Message, "has not ended") {
+			t.Errorf("%s: %+v", state, got)
+		}
+	}
+	s, _ = newRunService(t, testConfig)
+	_, run = s.postRun(t, `{"instance_ids":["a"]}`)
+	if got := s.do(t, http.MethodGet, "/v1/runs/"+run.ID+"/proof", "acme", nil); got.status != http.StatusNotFound || got.Code != tasks.NoRoute || !strings.Contains(got.Message, "--proof-key-file") {
+		t.Errorf("without a key: %+v", got)
+	}
+}
+
+// Somebody retries the run, or its record expires, while its proof is sent: what was sent is no proof.
+func TestAProofDoesNotMixRounds(t *testing.T) {
+	s, runs, run := provenRun(t, 2)
+	path := "/v1/runs/" + run.ID + "/proof"
+	runs.visited = func() { _ = runs.Retry(t.Context(), run.ID, nil, tasks.Actor{}) }
+	if got := s.do(t, http.MethodGet, path, "acme", nil); got.status != http.StatusConflict || got.Code != tasks.JobFinal || !strings.Contains(got.Message, "just retried") {
+		t.Errorf("before anything was sent: %+v", got)
+	}
+	// Even if the next round has ended by then, as the one before did.
+	run.Revision++
+	runs.kept[run.ID] = run
+	runs.visited = func() { run.Revision++; runs.kept[run.ID] = run }
+	if got := s.do(t, http.MethodGet, path, "acme", nil); got.status != http.StatusConflict {
+		t.Errorf("after another round: %+v", got)
+	}
+	runs.visited = func() { delete(runs.kept, run.ID) }
+	if got := s.do(t, http.MethodGet, path, "acme", nil); got.status != http.StatusNotFound || got.Code != tasks.NoJob {
+		t.Errorf("a record that expired: %+v", got)
+	}
+
+	s, runs, run = provenRun(t, 2000)
+	runs.visited = func() { _ = runs.Retry(t.Context(), run.ID, nil, tasks.Actor{}) }
+	server := httptest.NewServer(withToken(s, "acme"))
+	defer server.Close()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/v1/runs/"+run.ID+"/proof", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := server.Client().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if body, err := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK || err == nil || len(body) == 0 || strings.Contains(string(body), `{"signature"`) {
+		t.Errorf("%d, %d bytes, %v", resp.StatusCode, len(body), err)
+	}
+}
+
+// A record that does not add up is not signed.
+func TestARunThatDoesNotAddUpIsNotProven(t *testing.T) {
+	s, runs, run := provenRun(t, 2)
+	delete(runs.instances, "phone-1") // its job is gone
+	if got := s.do(t, http.MethodGet, "/v1/runs/"+run.ID+"/proof", "acme", nil); got.status != http.StatusInternalServerError || got.Code != tasks.Internal {
+		t.Errorf("answer %+v", got)
+	}
+}
+
 // Programs that do not say what they want get what they can check.
 func TestWhoGetsTheCertificate(t *testing.T) {
 	s := proving(t)
@@ -292,7 +432,7 @@ func TestNothingIsCertifiedOfAJobThatFailed(t *testing.T) {
 }
 
 // Readers try their programs with it.
-func TestTheProofOfTheContractVerifies(t *testing.T) {
+func TestTheProofsOfTheContractVerify(t *testing.T) {
 	c, err := written()
 	if err != nil {
 		t.Fatal(err)
@@ -309,4 +449,9 @@ func TestTheProofOfTheContractVerifies(t *testing.T) {
 	if statement, _, err := keys.Verify(compact); err != nil || statement.JobID != "5f9c1f0f3a5e4b0d8c7a6b5c4d3e2f10" {
 		t.Errorf("%+v, %v", statement, err)
 	}
+	run, _ := c.paths["/v1/runs/{run_id}/proof"]["get"].Responses["200"].Content["application/jsonl"].Example.(string)
+	if statement, _, err := keys.VerifyRun(strings.NewReader(run), func(proof.RunItem) {}); err != nil || statement.RunID != "9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4" {
+		t.Errorf("%+v, %v", statement, err)
+	}
+	checkRunLines(t, run)
 }

@@ -19,13 +19,15 @@ type fakeRuns struct {
 	order     []string
 	instances map[string]tasks.RunInstance // by instance; the others are pending
 	audited   []string
-	// full is the error of Create, broken that of Instances after broken instances.
+	// full is the error of Create, away that of Instances after broken instances.
 	full   error
 	broken int
 	away   error
 	heard  func(run string) // of announcements
 	reads  int              // of whole records
 	lost   int              // so many of them fail
+	// visited is called after Instances.
+	visited func()
 }
 
 func newFakeRuns() *fakeRuns {
@@ -41,7 +43,7 @@ func (f *fakeRuns) Create(_ context.Context, s tasks.RunSubmission) (tasks.Run, 
 	run := tasks.Run{
 		ID: s.RunID(), Name: s.Name, State: tasks.RunRunning, RequestID: s.RequestID, CreatedAt: tasks.FromMillis(time.Now().UnixMilli()),
 		Total: len(s.InstanceIDs), Repeats: s.Repeats, ListSHA256: tasks.ListHash(s.InstanceIDs), NotBefore: s.NotBefore,
-		Reason: s.Reason, Labels: s.Labels, RunOptions: s.Options, Tenant: s.Tenant, Fingerprint: s.Fingerprint(), Parts: 1, Round: 1,
+		Reason: s.Reason, Labels: s.Labels, RunOptions: s.Options, Tenant: s.Tenant, By: s.By, From: s.From, Principal: s.Principal, Fingerprint: s.Fingerprint(), Parts: 1, Round: 1,
 	}
 	if !s.NotBefore.IsZero() {
 		run.State = tasks.RunWaiting
@@ -172,6 +174,9 @@ func (f *fakeRuns) Instances(_ context.Context, run tasks.Run, visit func(tasks.
 		if err := visit(in); err != nil {
 			return err
 		}
+	}
+	if f.visited != nil {
+		f.visited()
 	}
 	return nil
 }

@@ -130,7 +130,7 @@ type Config struct {
 	ApprovalExpiry time.Duration
 	// Tracer makes a span of each request of the API. nil: none is made.
 	Tracer trace.Tracer
-	// Proofs signs what became of jobs. nil: nobody does.
+	// Proofs signs what became of jobs and runs. nil: nobody does.
 	Proofs *proof.Signer
 	// Version of the service, for /, /healthz and proofs.
 	Version string
@@ -235,6 +235,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 		route(http.MethodGet, "/v1/runs/:run/events", tasks.ScopeRead, events, s.events(runs))
 		route(http.MethodPost, "/v1/runs/:run/ticket", tasks.ScopeRead, nothing, s.ticket(runs))
 		route(http.MethodGet, "/v1/runs/:run/results", tasks.ScopeRead, takes{query: resultsParameters}, s.runResults)
+		route(http.MethodGet, "/v1/runs/:run/proof", tasks.ScopeRead, nothing, s.runProof)
 		brake("/v1/runs/:run/pause", tasks.ScopeCancel, nothing, s.pauseRun)
 		brake("/v1/runs/:run/cancel", tasks.ScopeCancel, nothing, s.cancelRun)
 		route(http.MethodPost, "/v1/runs/:run/resume", tasks.ScopeCancel, takes{body: true}, s.resumeRun)

@@ -276,6 +276,8 @@ func fill(t *testing.T, v reflect.Value) {
 	switch {
 	case v.Type() == reflect.TypeFor[time.Time]():
 		v.Set(reflect.ValueOf(time.Now()))
+	case v.Type() == reflect.TypeFor[io.Writer]():
+		v.Set(reflect.ValueOf(io.Discard))
 	case v.Kind() == reflect.String:
 		v.SetString(exampleJob)
 	case v.Kind() == reflect.Int:
