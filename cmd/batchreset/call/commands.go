@@ -56,7 +56,7 @@ func offerWhatThereIs(std *terminal.Streams, cmd *cobra.Command) {
 	switch cmd.CommandPath() {
 	case "status", "watch", "cancel", "retry", "proof":
 		cmd.ValidArgsFunction = std.Completion(jobsOffer(std))
-	case "run show", "run watch", "run pause", "run resume", "run cancel", "run retry", "run results", "run approve", "run reject":
+	case "run show", "run watch", "run pause", "run resume", "run cancel", "run retry", "run results", "run proof", "run approve", "run reject":
 		cmd.ValidArgsFunction = std.Completion(runsOffer(std))
 	case "context use", "context remove":
 		cmd.ValidArgsFunction = std.Completion(contextsOffer(std))
@@ -113,6 +113,8 @@ func runsOffer(std *terminal.Streams) terminal.Offer {
 				fits = run.Final() && run.Counts.Succeeded < run.Total
 			case "approve", "reject":
 				fits = run.Stage == "approval"
+			case "proof":
+				fits = run.Final()
 			}
 			if fits {
 				ids = append(ids, fmt.Sprintf("%s\t%s, %s, %s", run.ID, run.State, terminal.Plural(run.Total, "instance"), terminal.Clock(run.CreatedAt)))

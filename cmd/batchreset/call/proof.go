@@ -1,6 +1,7 @@
 package call
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,11 +17,12 @@ func newProofCommand(std *terminal.Streams) *cobra.Command {
 	var flags callerFlags
 	cmd := &cobra.Command{
 		Use:   "proof JOB",
-		Short: "Get a signed proof of what became of a job, or check one",
+		Short: "Get a signed proof of what became of a job, or check one of a job or a run",
 		Long: `Prints what became of a job that has ended, signed by the service: who asked for
 it, when, for which instances, what every attempt came to, and what was seen of each
 instance afterwards. Keep it: the record itself is forgotten after some days, and a
-proof can be checked for as long as somebody has the service's keys.
+proof can be checked for as long as somebody has the service's keys. 'run proof' gets that
+of a run.
 
 The service needs a key for that (--proof-key-file of 'batchreset api').`,
 		Example: `  batchreset proof 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f > job.jws
@@ -43,6 +45,38 @@ The service needs a key for that (--proof-key-file of 'batchreset api').`,
 	}
 	flags.define(cmd.Flags(), std)
 	cmd.AddCommand(newProofVerifyCommand(std), newProofNewKeyCommand(std))
+	return cmd
+}
+
+func newRunProofCommand(std *terminal.Streams) *cobra.Command {
+	var flags callerFlags
+	cmd := &cobra.Command{
+		Use:   "proof RUN",
+		Short: "Get a signed proof of what became of a run",
+		Long: `Prints what became of a run that has ended, signed by the service: who asked for it, who
+approved it, with which options, what became of each instance, and what was seen of it
+afterwards. It is lines of JSON: the run, each instance, and a signature. 'proof verify'
+checks it. If it breaks off, what was printed is no proof.
+
+Keep it: the record itself is forgotten after some days. A retry of the run makes another
+proof; the first one stays true of its time.`,
+		Example: `  batchreset run proof 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4 > run.jsonl
+  batchreset proof verify run.jsonl --keys keys.json`,
+		Args: runArg,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !flags.output.IsText() && flags.output != "jsonl" {
+				return fmt.Errorf("--output must be jsonl, not %s: the proof of a run has no other form", flags.output)
+			}
+			c, err := flags.connect(&notices{w: std.Err})
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			out := bufio.NewWriter(std.Out)
+			return errors.Join(c.Runs().Proof(cmd.Context(), args[0], out), out.Flush())
+		},
+	}
+	flags.define(cmd.Flags(), std)
 	return cmd
 }
 

@@ -12,6 +12,7 @@ import (
 	"batchreset/cmd/batchreset/call/calltest"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/cmd/batchreset/terminal/terminaltest"
+	"batchreset/tasks"
 	"batchreset/tasks/proof"
 )
 
@@ -89,7 +90,7 @@ func TestProofVerify(t *testing.T) {
 		}
 	})
 	t.Run("says it to programs, too", func(t *testing.T) {
-		var got verified
+		var got verified[proof.Statement]
 		if err := json.Unmarshal([]byte(verify(t, job, "--keys", keys, "-o", "json").OK(t).Out), &got); err != nil || got.Statement.JobID != job1 || got.KeyID == "" || got.Keys != keys {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -145,11 +146,70 @@ func TestProofVerify(t *testing.T) {
 		}
 	})
 	t.Run("does not read on and on", func(t *testing.T) {
-		callCommand(t.Context(), strings.NewReader(strings.Repeat("A", maxProof+1)), "proof", "verify", "-", "--keys", keys).Wants(t, terminal.ExitUsage, "", "- is longer than ")
+		callCommand(t.Context(), strings.NewReader(strings.Repeat("A", maxProof+1)), "proof", "verify", "-", "--keys", keys).Wants(t, terminal.ExitUsage, "", "the file is longer than ")
 	})
 	t.Run("needs no server", func(t *testing.T) {
 		s.Close()
 		verify(t, job, "--keys", keys).OK(t)
+	})
+}
+
+func TestRunProof(t *testing.T) {
+	s, _, keys := proven(t)
+	run := s.AddRun("phone-1", "failed-1")
+	run.Principal, run.By, run.Name = "alice", "token 3fa1c09b7e55d210", "recall \x1b[31m"
+	run.Approval = &tasks.Approval{Approvers: 1, Decisions: []tasks.RunDecision{{Principal: "bob", Decision: tasks.Approved, Comment: "seen", At: run.CreatedAt}}}
+	s.call(t, "run", "proof", run1).Wants(t, terminal.ExitRefused, "", "RESET.0003: the run has not ended")
+	s.call(t, "run", "watch", run1)
+	text := s.call(t, "run", "proof", run1).OK(t).Out
+	if strings.Count(text, "\n") != 4 || s.call(t, "run", "proof", run1, "-o", "jsonl").OK(t).Out != text {
+		t.Errorf("it prints %q", text)
+	}
+	file := terminaltest.File(t, text)
+	t.Run("says what, who, when and how many", func(t *testing.T) {
+		r := verify(t, file, "--keys", keys).OK(t)
+		for _, want := range []string{
+			"The proof is genuine", "Run         " + run1 + "\n", "Name        recall [U+001B][31m\n", "State       partial\n", "Instances   2: 1 succeeded, 1 failed\n",
+			"Asked for   2026-01-02T03:04:05Z by token 3fa1c09b7e55d210 (alice)\n", "Approval    1 of 1\nDecision    approved by bob, 2026-01-02T03:04:05Z: seen\n",
+			"Options     max-parallel 3200\n", "Issued      2026-01-02T04:00:00Z by batchreset v1.2.3\n", " of " + keys + "\n",
+		} {
+			if !strings.Contains(r.Out, want) {
+				t.Errorf("it does not say %q: %s", want, r.Out)
+			}
+		}
+	})
+	t.Run("says it to programs, too", func(t *testing.T) {
+		var got verified[runWithItems]
+		if err := json.Unmarshal([]byte(verify(t, file, "--keys", keys, "-o", "json").OK(t).Out), &got); err != nil || got.Statement.RunID != run1 || len(got.Statement.Items) != 2 || got.KeyID == "" {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if csv := verify(t, file, "--keys", keys, "-o", "csv").OK(t).Out; !strings.HasPrefix(csv, "instance_id,item_id,state,attempts,") || strings.Count(csv, "\n") != 3 {
+			t.Errorf("as CSV %q", csv)
+		}
+	})
+	t.Run("reads standard input", func(t *testing.T) {
+		callCommand(t.Context(), strings.NewReader(text), "proof", "verify", "-", "--keys", keys).OK(t)
+	})
+	t.Run("finds what was changed, and shows nothing then", func(t *testing.T) {
+		for want, changed := range map[string]string{
+			"its end is missing":                         text[:len(text)-1],
+			"its lines are not those that were signed":   strings.Replace(text, `"failed"`, `"unknown"`, 1),
+			"some were left out":                         strings.Replace(text, strings.SplitAfter(text, "\n")[1], "", 1),
+			"there is more after line 4":                 text + "\n",
+			"its first line is no statement about a run": "{}" + text,
+		} {
+			for _, form := range []string{"text", "json", "csv"} {
+				verify(t, terminaltest.File(t, changed), "--keys", keys, "-o", form).Wants(t, terminal.ExitSome, "", "the proof does not verify: ", want)
+			}
+		}
+		verify(t, file, "--keys", keysFile(t, calltest.NewSigner(t).Keys())).Wants(t, terminal.ExitSome, "", "which is not in the key set")
+	})
+	t.Run("has one form", func(t *testing.T) {
+		s.call(t, "run", "proof", run1, "-o", "csv").Wants(t, terminal.ExitUsage, "", "--output must be jsonl, not csv")
+	})
+	t.Run("wants one run ID", func(t *testing.T) {
+		s.call(t, "run", "proof").Wants(t, terminal.ExitUsage, "", "the run ID is missing")
+		s.call(t, "run", "proof", run2).Wants(t, terminal.ExitRefused, "", "RESET.0001: there is no such run")
 	})
 }
 

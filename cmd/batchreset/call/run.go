@@ -41,7 +41,7 @@ else has approved the list: 'run approve', 'run reject'.`,
 	cmd.AddCommand(
 		newRunSubmitCommand(std), newRunListCommand(std), newRunShowCommand(std), newRunWatchCommand(std),
 		newRunPauseCommand(std), newRunResumeCommand(std), newRunCancelCommand(std), newRunRetryCommand(std), newRunResultsCommand(std),
-		newRunApproveCommand(std), newRunRejectCommand(std),
+		newRunApproveCommand(std), newRunRejectCommand(std), newRunProofCommand(std),
 	)
 	return cmd
 }
@@ -260,12 +260,7 @@ func writeRun(w io.Writer, run client.Run) error {
 		row("Round", strconv.Itoa(run.Round))
 	}
 	row("Asked for by", run.Principal)
-	if a := run.Approval; a.Approvers > 0 {
-		row("Approval", approvalInWords(a))
-		for _, d := range a.Decisions {
-			row("", fmt.Sprintf("%s by %s, %s: %s", d.Decision, d.Principal, terminal.Clock(d.At), d.Comment))
-		}
-	}
+	approvalRows(row, run.Approval)
 	row("Created", terminal.Clock(run.CreatedAt))
 	if run.State == string(tasks.RunWaiting) {
 		row("Begins", terminal.Clock(run.NotBefore))
@@ -289,6 +284,17 @@ func writeRun(w io.Writer, run client.Run) error {
 	row("Reason", run.Reason)
 	row("Labels", labelsInWords(run.Labels))
 	return t.Flush()
+}
+
+// approvalRows tell what a run needs, if it needs any, and who has decided what.
+func approvalRows(row func(name, value string), a client.Approval) {
+	if a.Approvers == 0 {
+		return
+	}
+	row("Approval", approvalInWords(a))
+	for _, d := range a.Decisions {
+		row("Decision", fmt.Sprintf("%s by %s, %s: %s", d.Decision, d.Principal, terminal.Clock(d.At), d.Comment))
+	}
 }
 
 // approvalInWords tells how many have approved, and until when the others can.

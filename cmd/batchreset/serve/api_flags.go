@@ -42,7 +42,7 @@ func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
 	flags.IntVar(&f.maxRun, "max-run-instances", tasks.DefaultMaxRunInstances, "how many instances one run may list, at most 1000000; its request may have 8 MiB")
 	flags.StringVar(&f.basePath, "base-path", "", "the `path` below which callers find the API behind a proxy, such as /reset: addresses in answers begin with it; the proxy may leave it on requests or remove it")
 	flags.StringSliceVar(&f.origins, "cors-origins", nil, "`origins` such as https://app.example whose pages may read the API's answers in a browser; none: only the API's own may")
-	flags.StringVar(&f.proofKeyFile, "proof-key-file", "", "sign proofs of what became of a job with the Ed25519 key in this `file`, which 'batchreset proof new-key' makes; older keys may follow the one that signs; none: there are no proofs")
+	flags.StringVar(&f.proofKeyFile, "proof-key-file", "", "sign proofs of what became of a job or a run with the Ed25519 key in this `file`, which 'batchreset proof new-key' makes; older keys may follow the one that signs; none: there are no proofs")
 	flags.IntVar(&f.maxWaiters, "max-waiters", 20_000, "how many long polls and streams may wait at the same time, at 30 to 55 kB each; one tenant may have as many as are left free, so half of them if no other tenant waits; further ones are told to poll")
 	flags.DurationVar(&f.db.JobRetention, "job-retention", 7*24*time.Hour, "how long a job record is kept after its job has finished")
 	flags.DurationVar(&f.db.GiveUpAfter, "give-up-after", 24*time.Hour, "an item that has not ended after this time never starts again")
@@ -57,8 +57,8 @@ func (f *apiFlags) check() error {
 		return fmt.Errorf("--fleet must be 'registered' or 'open', not %q", f.fleet)
 	case f.maxInstances < 1 || f.maxInstances > tasks.MaxMaxInstances:
 		return fmt.Errorf("--max-instances must be from 1 to %d, not %d", tasks.MaxMaxInstances, f.maxInstances)
-	case f.maxRun < 1 || f.maxRun > maxMaxRun:
-		return fmt.Errorf("--max-run-instances must be from 1 to %d, not %d", maxMaxRun, f.maxRun)
+	case f.maxRun < 1 || f.maxRun > tasks.MaxMaxRunInstances:
+		return fmt.Errorf("--max-run-instances must be from 1 to %d, not %d", tasks.MaxMaxRunInstances, f.maxRun)
 	case f.maxWaiters < 0:
 		return errors.New("--max-waiters must not be negative")
 	case f.approvalExpiry < time.Second:
@@ -105,9 +105,6 @@ func (f *apiFlags) handler(stopping <-chan struct{}, db *redisdb.DB, ops opsFlag
 		Tracer: tracer, Version: terminal.Version(), BasePath: f.basePath, Origins: f.origins, Stopping: stopping, Proofs: f.proofs,
 	}, apiStore(db), log)
 }
-
-// maxMaxRun is more than a request of 8 MiB can list of IDs in use anywhere.
-const maxMaxRun = 1_000_000
 
 // defaultBacklog is five times what one tenant may have open by default. Queued, each is
 // about 1 kB of Redis.
