@@ -126,6 +126,8 @@ type Run struct {
 	Reason     string            `json:"reason,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	RunOptions `json:",inline"`
+	// BudgetUsed is how many instances of this round have failed or are unknown, if there is a budget.
+	BudgetUsed int `json:"budget_used,omitempty"`
 	// Round is 1, and one more after each retry.
 	Round int `json:"round"`
 	// RatePerSecond is how many instances of this round ended, and EstimatedFinishAt follows from it.
@@ -221,6 +223,9 @@ func (r Run) Sum(jobs map[int]Job, now time.Time) Run {
 	r.Failures = r.Failures[:min(len(r.Failures), mostFailures)]
 	r.Stage = r.stage()
 	round := r.round()
+	if !r.MaxFailures.IsZero() {
+		r.BudgetUsed = round.Failed + round.Unknown
+	}
 	if ended := round.Total() - round.Open(); r.State == RunRunning && ended > 0 && !r.RoundAt.IsZero() && now.After(r.RoundAt.Time) {
 		r.RatePerSecond = float64(ended) / now.Sub(r.RoundAt.Time).Seconds()
 		r.EstimatedFinishAt = Time{now.Add(time.Duration(float64(r.Counts.Open()) / r.RatePerSecond * float64(time.Second)))}

@@ -144,6 +144,9 @@ func TestTheSumOfARun(t *testing.T) {
 	if want := (Counts{Pending: 36, Running: 29, Succeeded: 31, Failed: 3, Unknown: 1}); sum.Counts != want {
 		t.Errorf("counts %+v, want %+v", sum.Counts, want)
 	}
+	if run.MaxFailures, _ = ParseBudget("50%"); run.Sum(nil, start).BudgetUsed != 2 {
+		t.Errorf("budget used %d", run.Sum(nil, start).BudgetUsed)
+	}
 	if want := []RunFailure{{"B", 2}, {"A", 1}, {"C", 1}}; !slices.Equal(sum.Failures, want) {
 		t.Errorf("failures %+v", sum.Failures)
 	}

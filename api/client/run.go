@@ -40,6 +40,7 @@ type Run struct {
 	Soak        string  `json:"soak"`   // such as "30s"
 	Growth      float64 `json:"growth"`
 	MaxFailures Budget  `json:"max_failures"` // empty: any number
+	BudgetUsed  int     `json:"budget_used"`  // of it
 
 	RatePerSecond     float64   `json:"rate_per_second"` // of instances that have ended
 	EstimatedFinishAt time.Time `json:"estimated_finish_at"`

@@ -148,7 +148,7 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 	db.Failures = views.NewFailures(client, db.Jobs, leftOut)
 
 	db.Runs = runs.New(client, db.Jobs, db.Audit, runs.Options{
-		Refuse: db.Storage.Refuse, Retention: opts.JobRetention, TaskRetention: opts.TaskRetention, GiveUpAfter: opts.GiveUpAfter, Paused: metrics.pause,
+		Refuse: db.Storage.Refuse, Retention: opts.JobRetention, TaskRetention: opts.TaskRetention, GiveUpAfter: opts.GiveUpAfter, LeftOut: leftOut, Paused: metrics.pause,
 	})
 	db.RunDecisions = runs.NewDecisions(db.Runs, db.Audit, db.Policies)
 	db.RunProgress = runs.NewProgress(db.Runs, db.Audit, db.Policies)

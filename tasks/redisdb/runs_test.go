@@ -207,12 +207,19 @@ func TestARunThatCannotBeRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		other, err := w.db.Runs.Create(t.Context(), ofRun(3, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
 		key := "reset:run:{" + run.ID + "}"
 		for field, value := range map[string]string{"v": "9", "total": "x", "growth": "", "max_failures": "a lot", "labels": "{", "o:x": "1", "e:x": "{}", "e:9": "{"} {
 			before := w.rdb.HGet(t.Context(), key, field).Val()
 			w.rdb.HSet(t.Context(), key, field, value)
 			if _, err := w.db.Runs.Run(t.Context(), run.ID); err == nil {
 				t.Errorf("%s=%q is read", field, value)
+			}
+			if found, _, err := w.db.Runs.List(t.Context(), "acme", tasks.RunFilter{Limit: 10}); err != nil || len(found) != 1 || found[0].ID != other.ID {
+				t.Errorf("with %s=%q: %d listed, %v", field, value, len(found), err)
 			}
 			if before == "" && field[1] == ':' {
 				w.rdb.HDel(t.Context(), key, field)

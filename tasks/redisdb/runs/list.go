@@ -58,8 +58,11 @@ func (r *Runs) listed(ctx context.Context, index string, s tasks.RunSearch) (fou
 			switch {
 			case errors.Is(err, tasks.RunGone): // it has expired, or is about to be made
 				continue
-			case err != nil:
-				return nil, "", err
+			case err != nil: // the others are listed all the same
+				if err := r.opts.LeftOut.Note("run "+id, err); err != nil {
+					return nil, "", err
+				}
+				continue
 			case !s.Match(run):
 				continue
 			}
@@ -97,8 +100,11 @@ func (r *Runs) SearchOpen(ctx context.Context, s tasks.RunSearch) (found []tasks
 		switch {
 		case errors.Is(err, tasks.RunGone): // it is about to be made
 			continue
-		case err != nil:
-			return nil, 0, err
+		case err != nil: // the others are listed all the same
+			if err := r.opts.LeftOut.Note("run "+id, err); err != nil {
+				return nil, 0, err
+			}
+			continue
 		}
 		late := !s.Since.IsZero() && run.CreatedAt.Before(s.Since) || !s.Until.IsZero() && !run.CreatedAt.Before(s.Until)
 		if s.Match(run) && !run.State.Final() && !late {

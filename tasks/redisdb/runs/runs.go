@@ -61,6 +61,8 @@ type Options struct {
 	Retention, TaskRetention time.Duration
 	// GiveUpAfter is how long after its creation the items of a run's job may still start.
 	GiveUpAfter time.Duration
+	// LeftOut is told what lists leave out because it cannot be read.
+	LeftOut *codec.LeftOut
 	// Paused is told of each run that this process has paused, and by what.
 	Paused func(by string)
 }
