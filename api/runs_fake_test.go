@@ -45,7 +45,10 @@ func (f *fakeRuns) Create(_ context.Context, s tasks.RunSubmission) (tasks.Run, 
 		Total: len(s.InstanceIDs), Repeats: s.Repeats, ListSHA256: tasks.ListHash(s.InstanceIDs), NotBefore: s.NotBefore,
 		Reason: s.Reason, Labels: s.Labels, RunOptions: s.Options, Tenant: s.Tenant, By: s.By, From: s.From, Principal: s.Principal, Fingerprint: s.Fingerprint(), Parts: 1, Round: 1,
 	}
-	if !s.NotBefore.IsZero() {
+	if s.Principal != "" {
+		run.Principal = s.Principal
+	}
+	if !s.NotBefore.IsZero() || s.AskApproval {
 		run.State = tasks.RunWaiting
 	}
 	f.kept[run.ID], f.lists[run.ID] = run, s.InstanceIDs
@@ -147,8 +150,16 @@ func (f *fakeRuns) Cancel(_ context.Context, id string, _ tasks.Actor) error {
 	})
 }
 
-func (f *fakeRuns) Approve(_ context.Context, id, _ string, _ tasks.Actor) error {
-	return f.change(id, "approve", []tasks.RunState{tasks.RunWaiting}, func(*tasks.Run) {})
+func (f *fakeRuns) Approve(ctx context.Context, id, list string, actor tasks.Actor) error {
+	switch run, err := f.Run(ctx, id); {
+	case err != nil:
+		return err
+	case run.Principal == actor.Principal:
+		return tasks.Errorf(tasks.OwnRun, "%s has asked for this run: somebody else must approve it", actor.Principal)
+	case run.ListSHA256 != list:
+		return tasks.Errorf(tasks.JobFinal, "list_sha256 is not the hash of this run's list")
+	}
+	return f.change(id, "approve", []tasks.RunState{tasks.RunWaiting}, func(r *tasks.Run) { r.State = tasks.RunRunning })
 }
 
 func (f *fakeRuns) Reject(_ context.Context, id, _ string, _ tasks.Actor) error {
@@ -156,6 +167,9 @@ func (f *fakeRuns) Reject(_ context.Context, id, _ string, _ tasks.Actor) error 
 }
 
 func (f *fakeRuns) Retry(_ context.Context, id string, _ []tasks.ItemState, _ tasks.Actor) error {
+	if f.full != nil {
+		return f.full
+	}
 	return f.change(id, "retry", []tasks.RunState{tasks.RunFailed, tasks.RunPartial}, func(r *tasks.Run) { r.State = tasks.RunRunning })
 }
 

@@ -470,6 +470,33 @@ func TestWhatIsDecidedAboutARun(t *testing.T) {
 	if len(runs.audited) > 0 {
 		t.Errorf("done: %s", runs.audited)
 	}
+
+	if _, err := s.db.Tokens.Add(t.Context(), "bob", tasks.Token{Tenant: "acme", Owner: "bob", Scopes: tasks.Scopes}, 0, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	wants := func(id, token, action, body string, status int, code tasks.Code, says string) {
+		t.Helper()
+		got := s.do(t, http.MethodPost, "/v1/runs/"+id+"/"+action, token, strings.NewReader(body))
+		if got.status != status || got.Code != code || !strings.Contains(got.Message+string(got.Data), says) {
+			t.Errorf("%s by %s: %+v, want %d %s with %q", action, token, got, status, code, says)
+		}
+	}
+	approval := `{` + list + `,"comment":"looked at it"}`
+	wants(run.ID, "acme", "approve", approval, 403, tasks.OwnRun, "somebody else must approve it")
+	wants(run.ID, "bob", "approve", `{"list_sha256":"`+tasks.ListHash(nil)+`","comment":"x"}`, 409, tasks.JobFinal, "is not the hash")
+	wants(run.ID, "bob", "approve", approval, 200, "0", `"state":"running"`)
+	wants(run.ID, "bob", "reject", `{"comment":"after all"}`, 409, tasks.JobFinal, "the run is running")
+	_, unwanted := s.postRun(t, `{"instance_ids":["c"],"approval":true}`)
+	wants(unwanted.ID, "bob", "reject", `{"comment":"in use"}`, 200, "0", `"state":"rejected"`)
+
+	wants(run.ID, "acme", "retry", "", 409, tasks.JobFinal, "the run is running")
+	failed := runs.kept[run.ID]
+	failed.State = tasks.RunFailed
+	runs.kept[run.ID] = failed
+	runs.full = &tasks.Error{Code: tasks.StorageFull, Message: "Redis is nearly full", RetryAfter: time.Minute}
+	wants(run.ID, "acme", "retry", "", 507, tasks.StorageFull, "nearly full")
+	runs.full = nil
+	wants(run.ID, "acme", "retry", `{"states":["failed","unknown"]}`, 200, "0", `"state":"running"`)
 }
 
 func TestTheResultsOfARun(t *testing.T) {
