@@ -37,10 +37,6 @@ func failed(phone int, began, ended float64) outcome {
 	return outcome{phone, tasks.ItemFailed, began, ended}
 }
 
-func cancelled(phone int, ended float64) outcome {
-	return outcome{phone, tasks.ItemCancelled, 0, ended}
-}
-
 // part is the job of a part of runR, made at a time, as it is read at the end, and the calls that belong to it.
 func part(n int, made float64, outcomes ...outcome) (events []Event) {
 	start := history("always").Start
@@ -226,12 +222,11 @@ func TestARunThatIsRetried(t *testing.T) {
 	end := client.Counts{Succeeded: 4}
 	results := func(states ...string) Event {
 		e := Event{Kind: Results, Begin: at(93), End: at(94), Run: runR}
-		for n, id := range []string{"0-0 phone-1", "3-0 phone-2", "4-0 phone-3", "4-1 phone-4"} {
-			var p, i int
-			var phone string
-			fmt.Sscanf(id, "%d-%d %s", &p, &i, &phone)
-			job := tasks.PartJobID(runR, p)
-			e.Rows = append(e.Rows, client.RunResult{InstanceID: phone, JobID: job, ItemID: tasks.ItemID(job, i), State: states[n]})
+		for n, at := range []struct{ part, item int }{{0, 0}, {3, 0}, {4, 0}, {4, 1}} {
+			job := tasks.PartJobID(runR, at.part)
+			e.Rows = append(e.Rows, client.RunResult{
+				InstanceID: fmt.Sprintf("phone-%d", n+1), JobID: job, ItemID: tasks.ItemID(job, at.item), State: states[n],
+			})
 		}
 		return e
 	}
