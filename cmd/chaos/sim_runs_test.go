@@ -245,14 +245,20 @@ func (w *simWorld) judge(kind history.Kind, run string) {
 	})
 }
 
-// retryRun asks for another round of a run, of one that has ended if there is one.
-func (w *simWorld) retryRun() {
+// runThat is a run that fits, if there is one, else any.
+func (w *simWorld) runThat(fits func(tasks.Run) bool) string {
 	id := w.someRun()
 	for _, other := range w.runIDs() {
-		if run, err := w.watcher.Runs.Stored(context.Background(), other); err == nil && run.State.Final() && run.State != tasks.RunSucceeded {
+		if run, err := w.watcher.Runs.Stored(context.Background(), other); err == nil && fits(run) {
 			id = other
 		}
 	}
+	return id
+}
+
+// retryRun asks for another round of a run, of one that has ended if there is one.
+func (w *simWorld) retryRun() {
+	id := w.runThat(func(run tasks.Run) bool { return run.State.Final() && run.State != tasks.RunSucceeded })
 	states := [][]tasks.ItemState{
 		{tasks.ItemFailed, tasks.ItemUnknown}, {tasks.ItemUnknown}, {tasks.ItemCancelled}, {tasks.ItemFailed, tasks.ItemUnknown, tasks.ItemCancelled},
 	}[w.rand.IntN(4)]

@@ -421,10 +421,10 @@ func (w *simWorld) story(length time.Duration, trouble float64) {
 			}
 		case 25:
 			kind := history.ApproveRun
-			if w.rand.IntN(5) == 0 {
+			if w.rand.IntN(3) == 0 {
 				kind = history.RejectRun
 			}
-			w.judge(kind, w.someRun())
+			w.judge(kind, w.runThat(func(run tasks.Run) bool { return run.State == tasks.RunWaiting && !run.Approved() }))
 		case 26, 27:
 			w.retryRun()
 		default:
