@@ -76,7 +76,9 @@ func TestAReceiverIsToldWhatHappensToARun(t *testing.T) {
 		w := s.worker()
 		harness.Eventually(t, patience, "the receiver to be told", func() bool { return len(r.events(t, made.ID)) == n })
 		_ = w.Signal(syscall.SIGKILL)
-		<-w.done
+		if err := <-w.done; err == nil {
+			t.Error("a worker that was killed says that it has ended well")
+		}
 		return r.events(t, made.ID)[n-1]
 	}
 	if run := told(1).run(t); run.ID != made.ID || run.State != "waiting" || run.Stage != "approval" || run.Counts.Pending != 60 {
