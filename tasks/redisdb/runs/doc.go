@@ -15,4 +15,8 @@
 // A job that has ended is counted in the record once, because its part is closed with it. What is
 // paused or cancelled is also said in the policies, which every attempt asks before it begins: a runner
 // that has not heard of it begins nothing.
+//
+// What endpoints are to be told of is in the record, too, written by the script that changes it: an api that dies after a
+// decision, or a runner after the end, leaves it there. A runner takes it out when the notices are enqueued, and a run
+// leaves the index after that.
 package runs
