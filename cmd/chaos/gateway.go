@@ -104,11 +104,13 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reset := g.plane.begin(e.Key, e.Instance)
 	said := reset.heard(m)
 	e.Status, e.Gone = said.status, r.Context().Err() != nil
+	g.mu.Lock() // who waits for the calls takes it first: a connection that is hung up orders nothing
 	g.calls.Go(func() {
 		<-reset.done
 		e.End, e.Answer = max(e.Begin, reset.end), reset.answer
 		g.rec.Add(e)
 	})
+	g.mu.Unlock()
 	if m.lose {
 		hangUp(w)
 		return

@@ -32,6 +32,8 @@ func upstream(t *testing.T, repeatable bool) (g *gateway, url string) {
 
 // recorded is the last call, once it is recorded.
 func (g *gateway) recorded() history.Event {
+	g.mu.Lock()
+	g.mu.Unlock() //nolint:staticcheck // after the call that is to be waited for has begun
 	g.calls.Wait()
 	events := g.rec.Events()
 	return events[len(events)-1]
