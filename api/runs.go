@@ -52,6 +52,36 @@ type RunDecisions interface {
 	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error
 }
 
+// linkedRuns has the records that are answered say where there is more.
+type linkedRuns struct {
+	RunStore
+	basePath string
+}
+
+func (l linkedRuns) Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, error) {
+	run, err := l.RunStore.Create(ctx, s)
+	return l.linked(run), err
+}
+
+func (l linkedRuns) Run(ctx context.Context, id string) (tasks.Run, error) {
+	run, err := l.RunStore.Run(ctx, id)
+	return l.linked(run), err
+}
+
+func (l linkedRuns) List(ctx context.Context, tenant string, f tasks.RunFilter) (found []tasks.Run, cursor string, err error) {
+	found, cursor, err = l.RunStore.List(ctx, tenant, f)
+	for i, run := range found {
+		found[i] = l.linked(run)
+	}
+	return found, cursor, err
+}
+
+func (l linkedRuns) linked(run tasks.Run) tasks.Run {
+	self := l.basePath + "/v1/runs/" + run.ID
+	run.Links = tasks.RunLinks{Self: self, Results: self + "/results", Events: self + "/events", Proof: self + "/proof"}
+	return run
+}
+
 const (
 	// runBatch is how many instances are looked up at a time: it bounds a round trip.
 	runBatch = 500
@@ -88,7 +118,7 @@ func (s *server) createRun(c echo.Context) error {
 		return err
 	}
 	c.Set(runKey, run.ID)
-	c.Response().Header().Set(echo.HeaderLocation, s.cfg.BasePath+"/v1/runs/"+run.ID)
+	c.Response().Header().Set(echo.HeaderLocation, run.Links.Self)
 	return ok(c, run)
 }
 

@@ -184,6 +184,9 @@ func (a *API) Run(ctx context.Context) error { return a.server.watchers.run(ctx,
 func New(cfg Config, store Store, log *slog.Logger) *API {
 	cfg.MaxRunInstances = cmp.Or(cfg.MaxRunInstances, tasks.DefaultMaxRunInstances)
 	cfg.ApprovalExpiry = cmp.Or(cfg.ApprovalExpiry, tasks.DefaultApprovalExpiry)
+	if cfg.Runs != nil {
+		cfg.Runs = linkedRuns{cfg.Runs, cfg.BasePath}
+	}
 	s := &server{
 		cfg: cfg, store: store, encoded: newEncodedRecords(), log: log,
 		watchers: newWatchers(store, cfg.MaxWaiters, log), strangers: newStrangers(), sendTimeout: sendTimeout,

@@ -133,6 +133,8 @@ type Run struct {
 	// RatePerSecond is how many instances of this round ended, and EstimatedFinishAt follows from it.
 	RatePerSecond     float64 `json:"rate_per_second,omitempty"`
 	EstimatedFinishAt Time    `json:"estimated_finish_at,omitzero"`
+	// Links are paths of the API; zero where nobody asked it.
+	Links RunLinks `json:"links,omitzero"`
 
 	Tenant            string `json:"-"`
 	Fingerprint       string `json:"-"`
@@ -168,6 +170,14 @@ type Run struct {
 	Retries []RunRetry `json:"-"`
 	Before  Counts     `json:"-"`
 	RoundAt Time       `json:"-"`
+}
+
+// RunLinks are the paths of the API at which there is more about a run.
+type RunLinks struct {
+	Self    string `json:"self"`
+	Results string `json:"results"`
+	Events  string `json:"events"`
+	Proof   string `json:"proof"` // once the run has ended
 }
 
 // RunFailure is how many instances failed with a code.

@@ -45,6 +45,8 @@ type Run struct {
 	RatePerSecond     float64   `json:"rate_per_second"` // of instances that have ended
 	EstimatedFinishAt time.Time `json:"estimated_finish_at"`
 
+	Links RunLinks `json:"links"` // empty from an older server
+
 	// Record is the whole record as the server sent it, newer fields included.
 	Record json.RawMessage `json:"-"`
 }
@@ -62,6 +64,14 @@ type RunDecision struct {
 	Decision  string    `json:"decision"` // approved or rejected
 	Comment   string    `json:"comment"`
 	At        time.Time `json:"at"`
+}
+
+// RunLinks are paths on the server at which there is more about a run.
+type RunLinks struct {
+	Self    string `json:"self"`
+	Results string `json:"results"`
+	Events  string `json:"events"`
+	Proof   string `json:"proof"` // once the run has ended
 }
 
 // RunFailure is how many instances ended with a code.
