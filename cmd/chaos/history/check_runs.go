@@ -3,6 +3,7 @@ package history
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 
 	"batchreset/api/client"
@@ -76,7 +77,7 @@ func (f facts) checkI16CountsAddUp() (vs []Violation) {
 			}
 		}
 		if last := r.last(); last != nil && last.Final() {
-			if what := r.unlikeItsJobs(last); what != "" {
+			if what := f.unlikeItsJobs(r, last); what != "" {
 				vs = append(vs, Violation{"I16", "run " + r.id + ": " + what, f.runStory(r, "")})
 			}
 		}
@@ -132,13 +133,17 @@ func (f facts) before(job string, read Event) (record *client.Job) {
 
 // unlikeItsJobs says how the counts and the state of a run that has ended differ from what its jobs say. What has not
 // come into a job was cancelled.
-func (r *run) unlikeItsJobs(last *client.Run) string {
-	var counts tasks.Counts
+func (f facts) unlikeItsJobs(r *run, last *client.Run) string {
 	items := r.latest()
-	for _, it := range items {
-		*counts.Of(tasks.ItemState(it.State))++
+	counts := countsOf(items, last.Total)
+	if counts != tasks.Counts(last.Counts) {
+		for instance, it := range items {
+			if f.leftBehind(r, it) {
+				delete(items, instance)
+			}
+		}
+		counts = countsOf(items, last.Total)
 	}
-	counts.Cancelled += last.Total - len(items)
 	over := last.State == string(tasks.RunRejected) || last.State == string(tasks.RunExpired)
 	switch {
 	case counts != tasks.Counts(last.Counts):
@@ -149,6 +154,21 @@ func (r *run) unlikeItsJobs(last *client.Run) string {
 		return fmt.Sprintf("%d of %d came into a job, and nobody cancelled it", len(items), last.Total)
 	}
 	return ""
+}
+
+// countsOf are the counts of a run with these items: the others were cancelled.
+func countsOf(items map[string]runItem, total int) (counts tasks.Counts) {
+	for _, it := range items {
+		*counts.Of(tasks.ItemState(it.State))++
+	}
+	counts.Cancelled += total - len(items)
+	return counts
+}
+
+// leftBehind reports whether a retry may have taken an item into a round that was cancelled before it had made the
+// instance's job: then its instance is in no job of the last round.
+func (f facts) leftBehind(r *run, it runItem) bool {
+	return len(r.asks[CancelRun]) > 0 && r.retried(tasks.ItemState(it.State), it.ended-f.Skew, math.MaxInt64)
 }
 
 // checkI16OneJobForEach: no instance is in two jobs of a run, unless it had ended without success and somebody asked for
@@ -180,7 +200,13 @@ func (f facts) checkI16ResultsAreWhole() (vs []Violation) {
 				slices.Sort(list)
 				slices.SortFunc(rows, func(a, b client.RunResult) int { return cmp.Compare(a.InstanceID, b.InstanceID) })
 			}
-			if what := misreported(rows, list, r.latest()); what != "" {
+			last := r.latest()
+			for _, row := range rows {
+				if it, made := last[row.InstanceID]; made && row.ItemID == "" && f.leftBehind(r, it) {
+					delete(last, row.InstanceID)
+				}
+			}
+			if what := misreported(rows, list, last); what != "" {
 				vs = append(vs, Violation{"I16", "run " + r.id + ": " + what, f.runStory(r, "")})
 			}
 		}

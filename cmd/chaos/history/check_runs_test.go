@@ -242,6 +242,20 @@ func TestARunThatIsRetried(t *testing.T) {
 	})
 }
 
+// A retry that is cancelled before its job is made leaves an instance that has a job, of the round before, and yet is in none
+// by its results.
+func TestARoundThatWasCancelledAtOnce(t *testing.T) {
+	list := listed(1, client.RunRequest{})
+	first := [][]Event{part(0, 1, failed(1, 2, 3))}
+	again, cancel := asked(decided(RetryRun, 12, 12.1, 200), "failed"), decided(CancelRun, 12.2, 12.3, 200)
+	end := shown(92, list, client.Counts{Cancelled: 1}, "cancelled")
+	results := Event{Kind: Results, Begin: at(93), End: at(94), Run: runR, Rows: []client.RunResult{{InstanceID: "phone-1", State: "cancelled"}}}
+	judged(t, []verdict{
+		{"after a retry", "", runHistory("always", list, first, again, cancel, end, results)},
+		{"without one", "I16: run ", runHistory("always", list, first, cancel, end, results)},
+	})
+}
+
 func TestTheApprovalOfARun(t *testing.T) {
 	list := listed(1, client.RunRequest{Approval: true})
 	begun := [][]Event{part(0, 1, succeeded(1, 12, 13))}
