@@ -423,7 +423,7 @@ func TestAStreamOfARunShowsHowItGoesOn(t *testing.T) {
 func TestManyWatchARunAndOneReads(t *testing.T) {
 	t.Parallel()
 	l := newLiveRuns(t)
-	_, run := l.postRun(t, instancesBody(640))
+	_, run := l.postRun(t, instancesBody(64))
 	const each = 100
 	var told sync.WaitGroup
 	var wrong atomic.Int64
@@ -438,7 +438,7 @@ func TestManyWatchARunAndOneReads(t *testing.T) {
 	for n := 1; n <= each; n++ {
 		told.Go(func() { final("/v1/runs/" + run.ID + "/events") })
 		told.Go(func() { final("/v1/runs/"+run.ID, "Prefer", "wait=50") })
-		if n%25 == 0 { // so that nobody's time for Redis is over before its turn
+		if n%10 == 0 { // so that nobody's time for Redis is over before its turn
 			l.wait(t, 2*n)
 		}
 	}
