@@ -49,7 +49,7 @@ func (p *sights) use(ids []string) {
 	}
 }
 
-// begin says that a reset begins, end that it ends; a lie never begins. Nobody can look if p is nil.
+// begin says that a reset begins; a lie never does. Nobody can look if p is nil.
 func (p *sights) begin(id, answer string) {
 	if p == nil || answer == history.Lie {
 		return
@@ -59,21 +59,25 @@ func (p *sights) begin(id, answer string) {
 	p.phone(id).under++
 }
 
-func (p *sights) end(id, answer string, late bool) {
+// end says that a reset ends at the time that now tells. The time is taken together with the wipe: a
+// wipe that is told to be older than somebody's wish to have the phone reset must be older than the
+// use that goes with this wish.
+func (p *sights) end(id, answer string, late bool, now func() time.Duration) time.Duration {
 	if p == nil || answer == history.Lie {
-		return
+		return now()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	one := p.phone(id)
+	end, one := now(), p.phone(id)
 	one.under--
 	if answer != history.Success {
-		return
+		return end
 	}
-	one.wiped, one.shows = true, p.rec.Now()
+	one.wiped, one.shows = true, end
 	if late {
 		one.shows += time.Duration(p.rand.Int64N(int64(p.patience * 5 / 4)))
 	}
+	return end
 }
 
 // see is what is true of a phone, and what a look shows. It gives the look a name.

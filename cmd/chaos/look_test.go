@@ -117,3 +117,21 @@ func TestAWorkerIsKilledWhenItLooks(t *testing.T) {
 		disarm()
 	}
 }
+
+// A phone that is used again between the end of its reset and the time of that end would seem to be wiped
+// by nobody: seed 9107 once said so of a service that had done nothing wrong.
+func TestAWipeAndItsTimeAreOne(t *testing.T) {
+	e := sighted(t)
+	sights := e.plane.sights
+	sights.begin("phone-1", history.Success)
+	end := sights.end("phone-1", history.Success, false, func() time.Duration {
+		if sights.mu.TryLock() {
+			sights.mu.Unlock()
+			t.Error("the phone can be used between the time and the wipe")
+		}
+		return 7
+	})
+	if end != 7 {
+		t.Errorf("the reset ended at %v, want 7", end)
+	}
+}

@@ -108,8 +108,7 @@ func (p *plane) begin(key, instance string) *reset {
 		case <-time.After(latency):
 		case <-p.interrupted:
 		}
-		mine.answer, mine.end = answer, p.rec.Now()
-		p.sights.end(instance, answer, late)
+		mine.answer, mine.end = answer, p.sights.end(instance, answer, late, p.rec.Now)
 		close(mine.done)
 	})
 	return mine
