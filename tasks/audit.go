@@ -45,6 +45,7 @@ const (
 	ActionOperatorPassword Action = "operator-passwd"
 	ActionOperatorRole     Action = "operator-role"
 	ActionRemoveOperator   Action = "operator-remove"
+	ActionRotateToken      Action = "token-rotate"
 	ActionRevokeToken      Action = "token-revoke"
 	ActionLogin            Action = "login"
 	ActionFailedLogin      Action = "login-failed"
@@ -56,7 +57,7 @@ const (
 var Actions = []Action{
 	ActionSubmit, ActionCancel, ActionRetry, ActionRun, ActionPauseRun, ActionResumeRun, ActionCancelRun, ActionRetryRun, ActionApproveRun, ActionRejectRun, ActionExpireRun,
 	ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionMove, ActionReaddress, ActionReassign, ActionUnregister,
-	ActionProtect, ActionUnprotect, ActionAddToken, ActionRevokeToken,
+	ActionProtect, ActionUnprotect, ActionAddToken, ActionRotateToken, ActionRevokeToken,
 	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook,
 	ActionAddOperator, ActionOperatorPassword, ActionOperatorRole, ActionRemoveOperator,
 	ActionLogin, ActionFailedLogin, ActionLogout, ActionDashboard,
