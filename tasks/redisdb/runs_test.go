@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -125,6 +126,46 @@ func TestRunsAreListedNewestFirst(t *testing.T) {
 		}
 		if _, _, err := w.db.Runs.List(t.Context(), "acme", tasks.RunFilter{Limit: 1, Cursor: "?"}); tasks.CodeOf(err) != tasks.BadRequest {
 			t.Errorf("a cursor of nobody: %v", err)
+		}
+	})
+}
+
+// Who goes through a list while runs are made sees each of those that were there once.
+func TestARunMadeBetweenTwoPagesMovesNoOther(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		submit := func(n int) string {
+			t.Helper()
+			run, err := w.db.Runs.Create(t.Context(), ofRun(1, ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// By twos they have the same time.
+			w.rdb.ZAdd(t.Context(), "reset:runs:{acme}", redis.Z{Score: float64(1_800_000_000_000 + n/2), Member: run.ID})
+			return run.ID
+		}
+		want := map[string]int{}
+		for n := range 6 {
+			want[submit(n)] = 1
+		}
+		got := map[string]int{}
+		f := tasks.RunFilter{Limit: 1}
+		for page := 0; ; page++ {
+			found, cursor, err := w.db.Runs.List(t.Context(), "acme", f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, run := range found {
+				got[run.ID]++
+			}
+			if f.Cursor = cursor; cursor == "" {
+				break
+			}
+			if page < 3 {
+				submit(20)
+			}
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("listed %v, want %v", got, want)
 		}
 	})
 }
