@@ -170,6 +170,37 @@ func TestARunMadeBetweenTwoPagesMovesNoOther(t *testing.T) {
 	})
 }
 
+// Without that every run that there ever was would stay listed.
+func TestRunsThatHaveExpiredAreForgotten(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		lists := []string{"reset:runs:{acme}", "reset:runs:all"}
+		submit := func(key string, age time.Duration) string {
+			t.Helper()
+			run, err := w.db.Runs.Create(t.Context(), ofRun(1, key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, list := range lists {
+				w.rdb.ZIncrBy(t.Context(), list, -float64(age.Milliseconds()), run.ID)
+			}
+			return run.ID
+		}
+		lasts, expired, beingMade := submit("", 48*time.Hour), submit("", 24*time.Hour), submit("", time.Second)
+		again := submit("k", 36*time.Hour)
+		for _, id := range []string{expired, beingMade, again} {
+			w.rdb.Del(t.Context(), "reset:run:{"+id+"}", "reset:run:{"+id+"}:list")
+		}
+		if id := submit("k", 0); id != again {
+			t.Fatalf("the same key has become %s and %s", again, id)
+		}
+		for _, list := range lists {
+			if got, want := w.rdb.ZRange(t.Context(), list, 0, -1).Val(), []string{lasts, beingMade, again}; !slices.Equal(got, want) {
+				t.Errorf("%s has %v, want %v", list, got, want)
+			}
+		}
+	})
+}
+
 func TestRunsOfAllTenantsAreFound(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) {
 		ids := map[string]string{} // the run, by its name

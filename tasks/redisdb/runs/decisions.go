@@ -229,7 +229,7 @@ func (d *Decisions) Retry(ctx context.Context, id string, states []tasks.ItemSta
 		return fmt.Errorf("retry run: %w", err)
 	}
 	// Listed before it goes on, so that no crash can hide it.
-	if err := d.runs.list(ctx, run.Tenant, id, now); err != nil {
+	if err := d.runs.list(ctx, run.Tenant, id, run.CreatedAt.Time, now); err != nil {
 		return err
 	}
 	e := actor.Entry(tasks.ActionRetryRun)
