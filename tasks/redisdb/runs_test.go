@@ -383,3 +383,37 @@ func TestARunIsNotMadeOnceItIsOffTheList(t *testing.T) {
 		t.Errorf("no runner will look at the run: %v", err)
 	}
 }
+
+// A control plane may have a code for each instance: then the record, which every look reads, stays small, and a retry
+// does not hand its script more than it can take.
+func TestErrorCodesOfARunAreBounded(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		run, err := w.db.Runs.Create(t.Context(), ofRun(1280, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for part := range run.Parts {
+			if run, err = w.db.Runs.Stored(t.Context(), run.ID); err != nil {
+				t.Fatal(err)
+			}
+			parts, err := w.db.Runs.Parts(t.Context(), run.ID, part, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if taken, err := w.db.RunProgress.Take(t.Context(), run, parts); err != nil || !taken {
+				t.Fatalf("taken %t, %v", taken, err)
+			}
+			job := tasks.Job{Counts: tasks.Counts{Failed: len(parts[0].InstanceIDs)}}
+			for _, instance := range parts[0].InstanceIDs {
+				job.Items = append(job.Items, tasks.Item{State: tasks.ItemFailed, Code: tasks.Code("of " + instance)})
+			}
+			job.Items[31].Code = "of phone-0"
+			if err := w.db.RunProgress.Close(t.Context(), run.ID, part, job); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if run, err = w.db.Runs.Stored(t.Context(), run.ID); err != nil || len(run.Codes) != 1000 || run.Codes["of phone-0"] != 41 || run.Closed.Failed != 1280 {
+			t.Errorf("%d codes, the first one %d times, of %d failures, %v", len(run.Codes), run.Codes["of phone-0"], run.Closed.Failed, err)
+		}
+	})
+}

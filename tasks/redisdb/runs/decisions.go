@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"batchreset/tasks"
@@ -293,9 +293,12 @@ func (r *Runs) retry(ctx context.Context, run tasks.Run, next round, listed time
 	} {
 		args = append(args, c.name, c.n, "before_"+c.name, c.n)
 	}
-	for code, n := range next.codes {
-		args = append(args, "c:"+string(code), strconv.Itoa(n))
+	codes := slices.Sorted(maps.Keys(next.codes))
+	codes = codes[:min(len(codes), codesApart)]
+	for _, code := range codes {
+		args = append(args, "c:"+string(code), next.codes[code])
 	}
+	args = append(args, "codes", len(codes))
 	ctx, cancel := wire.Outlive(ctx)
 	defer cancel()
 	said, err := r.redis.Commit(ctx, retryScript, []string{codec.RunKey(run.ID), codec.RunListKey(run.ID), written, codec.RunFailedKey(run.ID)}, args...).Text()
