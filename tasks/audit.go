@@ -157,7 +157,7 @@ func (e AuditEntry) AboutTasks(ids []string) AuditEntry {
 }
 
 // ListHash is a SHA-256 over the sorted instances, each with a line end: what
-// "sort list.txt | sha256sum" says of a file with one ID per line.
+// "LC_ALL=C sort list.txt | sha256sum" says of a file with one ID per line.
 func ListHash(instances []string) string {
 	h := sha256.New()
 	for _, id := range slices.Sorted(slices.Values(instances)) {
