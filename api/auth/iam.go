@@ -291,6 +291,9 @@ func (i *IAM) ownToken(ctx context.Context, fresh bool) (string, error) {
 		return "", err
 	}
 	r.Header.Set("Content-Type", "application/json")
+	// Not sent. net/http repeats such a request on another connection, if the one that it took was closed by the
+	// other side: uWSGI, which many run Keystone in, closes them without a word.
+	r.Header["Idempotency-Key"] = nil
 	var body struct {
 		Token identity `json:"token"`
 	}

@@ -65,7 +65,7 @@ func NewJWT(issuer, audience string, rules []JWTRule, clock Clock, log *slog.Log
 	}
 	return &JWT{
 		issuer: issuer, audience: audience, rules: rules, clock: clock, log: log, seen: seen,
-		client: &http.Client{Timeout: jwtTimeout, Transport: &sparing{next: http.DefaultTransport}},
+		client: &http.Client{Timeout: jwtTimeout},
 	}
 }
 
@@ -79,7 +79,7 @@ func (j *JWT) Token(ctx context.Context, secret string) (tasks.Token, error) {
 		return tasks.Token{}, err
 	}
 	var unread error
-	verified, err := verifier.Verify(context.WithValue(ctx, unreadKey{}, &unread), secret)
+	verified, err := verifier.Verify(noting(ctx, &unread), secret)
 	if err != nil {
 		return tasks.Token{}, j.refusal(err, unread)
 	}
@@ -158,7 +158,7 @@ func (j *JWT) ready(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	if len(algorithms) == 0 {
 		algorithms = []string{oidc.RS256} // which every issuer must have
 	}
-	keys := keySet{oidc.NewRemoteKeySet(ctx, settings.Keys)}
+	keys := &keySet{address: settings.Keys, client: j.client, algorithms: algorithms}
 	j.verifier = oidc.NewVerifier(j.issuer, keys, &oidc.Config{ClientID: j.audience, Now: j.clock.Now, SupportedSigningAlgs: algorithms})
 	return j.verifier, nil
 }
@@ -166,22 +166,6 @@ func (j *JWT) ready(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 // publicKeyAlgorithms are those with which who can verify cannot sign.
 var publicKeyAlgorithms = []string{
 	oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA,
-}
-
-// unreadKey is where a keySet says that the issuer's keys could not be read: its own error does not get
-// through the verifier.
-type unreadKey struct{}
-
-type keySet struct{ remote *oidc.RemoteKeySet }
-
-// VerifySignature implements oidc.KeySet.
-func (k keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
-	payload, err := k.remote.VerifySignature(ctx, jwt)
-	// The library has no error of its own for either: a signature that does not fit, and keys that it did not get.
-	if unread, ok := ctx.Value(unreadKey{}).(*error); ok && err != nil && strings.HasPrefix(err.Error(), "fetching keys") {
-		*unread = err
-	}
-	return payload, err
 }
 
 func issuerAway() *tasks.Error {
@@ -195,50 +179,9 @@ func (j *JWT) refusal(err, unread error) error {
 	if _, expired := errors.AsType[*oidc.TokenExpiredError](err); expired {
 		return tasks.Errorf(tasks.TokenExpired, "The token must be updated: the bearer token has expired")
 	}
-	if errors.Is(unread, errTooSoon) { // the key may be a new one
-		return issuerAway()
-	}
 	if unread != nil {
-		j.log.Error("the keys of the issuer of bearer tokens cannot be read", "issuer", j.issuer, "error", unread)
+		j.log.Warn("the keys of the issuer of bearer tokens are not read", "issuer", j.issuer, "error", unread)
 		return issuerAway()
 	}
 	return tasks.NotAuthenticated(fmt.Sprintf("the bearer token is not accepted: %s", strings.TrimPrefix(err.Error(), "oidc: ")))
-}
-
-// sparing reads the issuer's keys only now and then.
-type sparing struct {
-	next http.RoundTripper
-
-	mu   sync.Mutex
-	last map[string]time.Time // by address
-}
-
-var errTooSoon = errors.New("the keys were read a moment ago")
-
-// RoundTrip implements http.RoundTripper.
-func (s *sparing) RoundTrip(r *http.Request) (*http.Response, error) {
-	address := r.URL.String()
-	if !s.turn(address) {
-		return nil, errTooSoon
-	}
-	resp, err := s.next.RoundTrip(r)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		s.mu.Lock()
-		delete(s.last, address) // the next one may be lucky
-		s.mu.Unlock()
-	}
-	return resp, err
-}
-
-func (s *sparing) turn(address string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.last == nil {
-		s.last = map[string]time.Time{}
-	}
-	if last, asked := s.last[address]; asked && time.Since(last) < keysEvery {
-		return false
-	}
-	s.last[address] = time.Now()
-	return true
 }
