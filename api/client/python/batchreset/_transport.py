@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import ipaddress
 import socket
@@ -69,9 +70,16 @@ class _HTTPHandler(urllib.request.HTTPHandler):
 
 
 class _HTTPSHandler(urllib.request.HTTPSHandler):
+    def __init__(self) -> None:
+        urllib.request.AbstractHTTPHandler.__init__(self)  # without certificates, which take long to read
+
     def https_open(self, req: urllib.request.Request) -> Any:
-        context = ssl.create_default_context()
-        return self.do_open(_watched(http.client.HTTPSConnection, req), req, context=context)
+        return self.do_open(_watched(http.client.HTTPSConnection, req), req, context=_tls())
+
+
+@functools.lru_cache(maxsize=None)
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 def _watched(kind: Type[http.client.HTTPConnection], exchange: urllib.request.Request) -> Any:

@@ -222,10 +222,13 @@ function reasonOf(error: unknown): string {
   return cause?.message || cause?.code || message || String(error);
 }
 
+/** What Node says of a server that cannot be reached in time, or whose certificate is not good. */
+const noConnection = /^(UND_ERR_CONNECT_TIMEOUT$|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_TLS_CERT_)/;
+
 /** Whether there was no connection that a request could go over. Only Node tells. */
 function neverConnected(error: unknown): boolean {
   const never = (cause: SystemError | undefined): boolean =>
-    cause?.syscall === "connect" || cause?.syscall === "getaddrinfo" || cause?.code === "UND_ERR_CONNECT_TIMEOUT";
+    cause?.syscall === "connect" || cause?.syscall === "getaddrinfo" || noConnection.test(cause?.code ?? "");
   const { cause } = error as SystemError;
   return cause?.errors ? cause.errors.every(never) : never(cause);
 }
