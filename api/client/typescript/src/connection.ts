@@ -35,7 +35,8 @@ export class Answer {
 
   /** The error for an answer that is not what the contract says: "the server answered 200 with …". */
   unusable(what: string): BatchResetError {
-    return this.failure("", `${this.url} answered ${this.status} with ${what}`);
+    const answered = this.status === 0 ? "answered" : `answered ${this.status}`;
+    return this.failure("", `${this.url} ${answered} with ${what}`);
   }
 
   failure(code: string, message: string): BatchResetError {
@@ -159,7 +160,8 @@ export class Connection {
       return answer;
     }
     if (body.type === "opaqueredirect" || (answer.status >= 300 && answer.status < 400)) {
-      throw answer.unusable(`a redirect to "${answer.headers.get("Location") ?? ""}"; if that is the right server, name it`);
+      const to = answer.headers.get("Location") ?? "somewhere";
+      throw answer.unusable(`a redirect to ${to}; if that is the right server, name it`);
     }
     if (text === "") throw answer.unusable("nothing, which the service never does");
     const envelope = parseEnvelope(text);

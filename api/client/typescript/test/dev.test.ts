@@ -1,9 +1,11 @@
 // Against a real service: BATCHRESET_SERVER, BATCHRESET_TOKEN, and as APPROVER another owner's token.
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { test as always } from "node:test";
 import { BatchResetError, Client } from "batchreset";
 
-const client = new Client();
+const { APPROVER: approverToken, BATCHRESET_TOKEN: token } = process.env;
+const test = approverToken ? always : always.skip; // 'make test' starts a service
+const client = new Client({ token: token || "none" });
 const ids = (prefix: string, n: number): string[] => Array.from({ length: n }, (_, i) => `${prefix}-${i}`);
 const unique = `ts-${process.pid}-${Date.now()}`;
 
@@ -73,7 +75,7 @@ test("the brakes of a run", async () => {
 });
 
 test("a run that others approve, or reject", async () => {
-  const approver = new Client({ token: process.env.APPROVER! });
+  const approver = new Client({ token: approverToken });
   const one = await client.runs.submit({ instance_ids: ids(`${unique}-approve`, 1), approval: true });
   assert.equal(one.state, "waiting");
   await assert.rejects(approver.runs.approve(one.run_id, { list_sha256: "0".repeat(64), comment: "another list" }), { status: 409 });
@@ -94,7 +96,7 @@ test("what the service refuses", async () => {
     [() => all(client.runs.stream(nobody)), 404, "RESET.0001"],
     [() => all(client.runs.results(nobody)), 404, "RESET.0001"],
     [() => new Client({ token: "wrong" }).whoami(), 401, "APIGW.0301"],
-    [() => new Client({ token: process.env.APPROVER! }).jobs.submit({ instance_ids: ["a"] }), 403, "APIGW.0302"],
+    [() => new Client({ token: approverToken }).jobs.submit({ instance_ids: ["a"] }), 403, "APIGW.0302"],
   ];
   for (const [call, status, code] of refusals) {
     const error = await call().catch((reason: unknown) => reason);
