@@ -73,6 +73,8 @@ func (b *board) Token(context.Context, string) (tasks.Token, error) {
 	return b.token, nil
 }
 
+func (b *board) NoteUse(context.Context, map[string]tasks.Time) error { return nil }
+
 func (b *board) TokensByHash(_ context.Context, hashes []string) (map[string]tasks.Token, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

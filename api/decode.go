@@ -115,6 +115,21 @@ func decodeBatch(body io.Reader, limit int) (batch, error) {
 	return b, decodeNotBefore(request.NotBefore, &b.NotBefore)
 }
 
+// decodeInstanceIDs reads a body that has only a list of instances.
+func decodeInstanceIDs(body io.Reader, limit int) ([]string, error) {
+	var request struct {
+		InstanceIDs jsontext.Value `json:"instance_ids"`
+	}
+	if err := decodeObject(body, &request); err != nil {
+		return nil, err
+	}
+	instances, err := decodeInstances(request.InstanceIDs)
+	if err != nil {
+		return nil, err
+	}
+	return tasks.Batch(instances, limit)
+}
+
 // decodeStates reads the body of a retry. If it is empty, the failed items are retried.
 func decodeStates(body io.Reader) ([]tasks.ItemState, error) {
 	var request struct {

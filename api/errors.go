@@ -28,6 +28,7 @@ var statuses = map[tasks.Code]int{
 	tasks.KeyReused:       http.StatusUnprocessableEntity,
 	tasks.TooManyRequests: http.StatusTooManyRequests,
 	tasks.StorageFull:     http.StatusInsufficientStorage,
+	tasks.IAMAway:         http.StatusServiceUnavailable,
 	tasks.Internal:        http.StatusInternalServerError,
 }
 
@@ -70,10 +71,10 @@ func (s *server) fail(err error, c echo.Context) {
 		return
 	}
 	status, e := answerTo(err)
-	if status == http.StatusTooManyRequests || status == http.StatusInsufficientStorage {
+	if status == http.StatusTooManyRequests || status == http.StatusInsufficientStorage || status == http.StatusServiceUnavailable {
 		setRetryAfter(c.Response().Header(), max(time.Second, e.RetryAfter))
 	}
-	if status >= http.StatusInternalServerError && e.Code != tasks.StorageFull && !errors.Is(err, context.Canceled) {
+	if status >= http.StatusInternalServerError && e.Code != tasks.StorageFull && e.Code != tasks.IAMAway && !errors.Is(err, context.Canceled) {
 		s.log.Error("request failed", "request_id", requestID(c), "error", err)
 	}
 	c.Set(codeKey, e.Code)

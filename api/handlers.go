@@ -33,13 +33,13 @@ func (s *server) batchReset(c echo.Context) error {
 		return err
 	}
 	if b.dryRun {
-		verdicts, err := s.dryRun(ctx, submission)
+		verdicts, err := s.dryRun(ctx, tokenOf(c), submission)
 		if err != nil {
 			return err
 		}
 		return ok(c, verdicts)
 	}
-	job, replayed, err := s.submit(ctx, submission)
+	job, replayed, err := s.submit(ctx, tokenOf(c), submission)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (s *server) batchReset(c echo.Context) error {
 
 // submit makes a job of the submission, or finds the job of an earlier, equal request. Such a
 // replay is not checked again, because it was already answered.
-func (s *server) submit(ctx context.Context, submission tasks.Submission) (job tasks.Job, replayed bool, err error) {
+func (s *server) submit(ctx context.Context, token tasks.Token, submission tasks.Submission) (job tasks.Job, replayed bool, err error) {
 	if submission.IdempotencyKey != "" {
 		if job, err := s.store.Replay(ctx, submission); !errors.Is(err, tasks.JobGone) {
 			return job, true, err
@@ -62,7 +62,7 @@ func (s *server) submit(ctx context.Context, submission tasks.Submission) (job t
 	if err := s.checkNotBefore(submission.NotBefore); err != nil {
 		return tasks.Job{}, false, err
 	}
-	if submission.Drivers, err = s.checkOwnership(ctx, submission.Tenant, submission.InstanceIDs); err != nil {
+	if submission.Drivers, err = s.checkOwnership(ctx, token, submission.InstanceIDs); err != nil {
 		return tasks.Job{}, false, err
 	}
 	job, err = s.store.Submit(ctx, submission)
@@ -81,7 +81,7 @@ func (s *server) checkNotBefore(notBefore tasks.Time) error {
 }
 
 // dryRun says for each instance what a submit would do with it now.
-func (s *server) dryRun(ctx context.Context, submission tasks.Submission) (dryRun, error) {
+func (s *server) dryRun(ctx context.Context, token tasks.Token, submission tasks.Submission) (dryRun, error) {
 	if err := s.checkNotBefore(submission.NotBefore); err != nil {
 		return dryRun{}, err
 	}
@@ -100,7 +100,7 @@ func (s *server) dryRun(ctx context.Context, submission tasks.Submission) (dryRu
 	d := dryRun{DryRun: true}
 	for _, id := range submission.InstanceIDs {
 		in, registered := fleet[id]
-		verdict := s.verdict(in, registered, submission.Tenant)
+		verdict := s.verdict(in, registered, token)
 		if g := submission.Generations[id]; verdict == tasks.VerdictWouldReset && g != 0 && g != in.Generation {
 			verdict = tasks.VerdictReassigned
 		}
@@ -120,10 +120,12 @@ func (s *server) dryRun(ctx context.Context, submission tasks.Submission) (dryRu
 	return d, nil
 }
 
-// verdict says whether a tenant may reset an instance, given its entry in the fleet.
-func (s *server) verdict(in tasks.Instance, registered bool, tenant string) tasks.Verdict {
+// verdict says whether an instance may be reset with a token, given its entry in the fleet.
+func (s *server) verdict(in tasks.Instance, registered bool, token tasks.Token) tasks.Verdict {
 	switch {
-	case !registered && !s.cfg.AllowUnregistered, registered && in.Tenant != tenant: // the same answer for both: no tenant learns what others have
+	case !registered && !s.cfg.AllowUnregistered, registered && in.Tenant != token.Tenant: // the same answer for both: no tenant learns what others have
+		return tasks.VerdictUnknown
+	case !token.Reaches(in):
 		return tasks.VerdictUnknown
 	case in.Protected:
 		return tasks.VerdictProtected
@@ -155,7 +157,7 @@ func (s *server) stands(err error) error {
 // checkOwnership refuses the whole batch if one instance is not the tenant's or
 // is protected. The worker asks again before each attempt. It returns the drivers of those
 // instances that do not have the default one.
-func (s *server) checkOwnership(ctx context.Context, tenant string, instances []string) (drivers map[string]string, err error) {
+func (s *server) checkOwnership(ctx context.Context, token tasks.Token, instances []string) (drivers map[string]string, err error) {
 	fleet, err := s.store.Registered(ctx, instances)
 	if err != nil {
 		return nil, err
@@ -166,7 +168,7 @@ func (s *server) checkOwnership(ctx context.Context, tenant string, instances []
 		if driver := fleet[id].Driver; driver != "" {
 			drivers[id] = driver
 		}
-		switch in, registered := fleet[id]; s.verdict(in, registered, tenant) {
+		switch in, registered := fleet[id]; s.verdict(in, registered, token) {
 		case tasks.VerdictUnknown:
 			foreign = append(foreign, id)
 		case tasks.VerdictProtected:
@@ -234,6 +236,13 @@ func (s *server) retry(c echo.Context) error {
 		if job.RunID != "" { // whose counts are those of its jobs
 			return tasks.Errorf(tasks.JobFinal, "the job belongs to run %s: it cannot be retried by itself", job.RunID)
 		}
+		instances := make([]string, len(job.Items))
+		for i, it := range job.Items {
+			instances[i] = it.InstanceID
+		}
+		if err := s.checkReach(ctx, tokenOf(c), instances); err != nil {
+			return err
+		}
 		return s.store.Retry(ctx, job.ID, states, actor)
 	})
 }
@@ -257,7 +266,7 @@ func (s *server) change(c echo.Context, change func(context.Context, tasks.Job, 
 // actor is who sends the request, for the audit trail.
 func actor(c echo.Context) tasks.Actor {
 	token := tokenOf(c)
-	return tasks.Actor{By: "token " + token.ID, Principal: token.Principal(), From: c.RealIP(), RequestID: requestID(c)}
+	return tasks.Actor{By: token.By(), Principal: token.Principal(), From: c.RealIP(), RequestID: requestID(c)}
 }
 
 // jobs lists the tenant's jobs, newest first, without their items; or those that are
@@ -316,7 +325,8 @@ func (s *server) healthz(c echo.Context) error { return ok(c, health{s.cfg.Versi
 
 // readiness is the data of readyz.
 type readiness struct {
-	Accepting bool `json:"accepting"` // new work
+	Accepting     bool `json:"accepting"`      // new work
+	SecretsSealed bool `json:"secrets_sealed"` // of access keys and webhooks, in Redis
 }
 
 // readyz says whether Redis answers and can be trusted with jobs. A Redis that is nearly full is
@@ -330,7 +340,7 @@ func (s *server) readyz(c echo.Context) error {
 	}
 	look := s.readiness.look(s.store)
 	if look.err == nil {
-		return ok(c, readiness{look.accepting})
+		return ok(c, readiness{look.accepting, s.cfg.Sealed})
 	}
 	if _, sayable := errors.AsType[*tasks.Error](look.err); sayable {
 		return look.err

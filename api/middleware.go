@@ -9,12 +9,15 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 	"go.opentelemetry.io/otel/trace"
 
+	"batchreset/api/auth"
+	"batchreset/api/ratelimit"
 	"batchreset/tasks"
 )
 
@@ -30,6 +33,8 @@ const (
 	strangerKey  = "stranger" // there, while the request counts as one without a valid token
 	turnedKey    = "turned"   // there, if the request was turned away as one of too many of those
 	startKey     = "start"    // there, if the request is traced
+	bodyKey      = "body"     // as it was received, once it was read
+	onceKey      = "once"     // there, if the request's credential is good only once for what changes something
 )
 
 func requestID(c echo.Context) string {
@@ -51,6 +56,9 @@ func tenant(c echo.Context) string { return tokenOf(c).Tenant }
 func (s *server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		id := c.Request().Header.Get(echo.HeaderXRequestID)
+		if id == "" && c.Path() == batchQueryPath {
+			id = c.QueryParam(requestIDParameter)
+		}
 		if !printable(id) || len(id) > 128 {
 			id = rand.Text()
 		}
@@ -145,6 +153,7 @@ func limitBody(next echo.HandlerFunc) echo.HandlerFunc {
 			return errHalfBody
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
+		c.Set(bodyKey, body)
 
 		// The time for Redis starts now, so that it does not include the upload.
 		c.Set(callerKey, r.Context())
@@ -200,7 +209,7 @@ const anyScope tasks.Scope = ""
 // whoami answers with what is known of the caller's token.
 func (s *server) whoami(c echo.Context) error { return ok(c, tokenOf(c)) }
 
-// admit finds the tenant of X-Auth-Token, checks the token's scope, counts the request against the
+// admit finds out who sends a request, checks what that caller may do, counts the request against the
 // tenant's limit if the route has one, and refuses parameters and bodies that the route does not
 // take.
 func (s *server) admit(scope tasks.Scope, t takes, counted bool) echo.MiddlewareFunc {
@@ -211,6 +220,9 @@ func (s *server) admit(scope tasks.Scope, t takes, counted bool) echo.Middleware
 				return err
 			}
 			if err := t.check(c.Request()); err != nil {
+				return err
+			}
+			if err := s.takeOnce(c, scope, counted); err != nil {
 				return err
 			}
 			return next(c)
@@ -244,21 +256,78 @@ func (s *server) checkToken(c echo.Context, scope tasks.Scope, byTicket, counted
 	return s.store.Pace(c.Request().Context(), token.Tenant)
 }
 
-// tokenOfHeader is the token that a request comes with.
+// tokenOfHeader is the credential that a request comes with.
 func (s *server) tokenOfHeader(c echo.Context) (tasks.Token, error) {
-	secret := c.Request().Header.Get("X-Auth-Token")
-	if secret == "" {
-		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "X-Auth-Token is missing")
-	}
-	if n := len(c.Request().Header.Values("X-Auth-Token")); n > 1 { // of which tenant?
-		return tasks.Token{}, tasks.Errorf(tasks.BadToken, "X-Auth-Token is sent %d times", n)
-	}
-	token, err := s.store.Token(c.Request().Context(), secret)
+	r := c.Request()
+	address, _ := netip.ParseAddr(c.RealIP()) // one that cannot be read is in no network
+	began := time.Now()
+	credential := auth.Credential(r, ratelimit.Network(c.RealIP()).String())
+	who, err := s.callers.Find(r.Context(), auth.Request{Request: r, Address: address, Body: func() ([]byte, error) { return s.bodyOf(c) }})
 	switch {
 	case err == nil:
-		s.strangers.remember(secret)
-	case tasks.CodeOf(err) != tasks.Internal:
-		s.strangers.forget(secret)
+		s.strangers.remember(credential)
+	case tasks.CodeOf(err) != tasks.Internal && tasks.CodeOf(err) != tasks.IAMAway:
+		s.strangers.forget(credential)
 	}
-	return token, err
+	if err == nil && who.Once != nil {
+		c.Set(onceKey, who.Once)
+	}
+	if d := time.Since(began); d > storeTimeout/4 { // another service was asked, or a long body came: Redis has all of its time
+		_ = timeForRedis(c, storeTimeout) // it ends with the request, which has a time of its own
+	}
+	return who.Token, err
+}
+
+// maxUploads is how many long bodies may be read at the same time for their signature: only with all of it
+// is it known who has sent it.
+const maxUploads = 8
+
+// bodyOf is the body of a request as it was received.
+func (s *server) bodyOf(c echo.Context) ([]byte, error) {
+	if body, read := c.Get(bodyKey).([]byte); read {
+		return body, nil
+	}
+	r := c.Request()
+	select {
+	case s.uploads <- struct{}{}:
+		defer func() { <-s.uploads }()
+	case <-caller(c).Done():
+		return nil, caller(c).Err()
+	}
+	body, err := io.ReadAll(r.Body)
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return nil, tasks.Errorf(tasks.TooLarge, "the body is larger than %d bytes", maxRunBody)
+	}
+	if err != nil {
+		return nil, errHalfBody
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	c.Set(bodyKey, body)
+	return body, nil
+}
+
+// takeOnce takes a credential that is good only once, if the request changes something. What stops
+// something goes on where Redis has no room to remember that: it must work then, too, and to be stopped
+// twice harms nobody.
+func (s *server) takeOnce(c echo.Context, scope tasks.Scope, counted bool) error {
+	once, is := c.Get(onceKey).(func(context.Context) error)
+	if !is || scope == tasks.ScopeRead || scope == anyScope {
+		return nil
+	}
+	err := once(c.Request().Context())
+	if !counted && tasks.CodeOf(err) != tasks.BadToken {
+		return nil
+	}
+	return err
+}
+
+// waitingTokens are looked at for those who wait.
+type waitingTokens struct {
+	*auth.Callers
+	Clock
+}
+
+// TokensByHash implements tokenLooks.
+func (w waitingTokens) TokensByHash(ctx context.Context, handles []string) (map[string]tasks.Token, error) {
+	return w.Known(ctx, handles)
 }

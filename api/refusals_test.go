@@ -8,10 +8,12 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 
 	"batchreset/api"
+	"batchreset/api/auth"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 )
@@ -72,7 +74,7 @@ func TestEveryOperationRefusesAlike(t *testing.T) {
 			}
 		}
 		narrow := "submitter"
-		if r.method != http.MethodGet && !strings.HasSuffix(r.path, "/ticket") {
+		if r.method != http.MethodGet && !strings.HasSuffix(r.path, "/ticket") && !strings.HasSuffix(r.path, "/batch-query-status") {
 			narrow = "reader"
 		}
 		refuses("no token", "", nil, http.StatusUnauthorized, tasks.BadToken)
@@ -94,9 +96,40 @@ func TestEveryOperationRefusesAlike(t *testing.T) {
 	m.SetError("ERR broken")
 	defer m.SetError("")
 	for _, r := range c.guarded(job) {
+		if strings.HasSuffix(r.path, "/batch-query") {
+			r.path += "?page_no=1&page_size=10"
+		}
 		if got := s.do(t, r.method, r.path, "acme", strings.NewReader(`{"instance_ids":["a"]}`)); got.Code != tasks.Internal || got.Message != "internal error" {
 			t.Errorf("%s %s on a broken Redis: answer %+v", r.method, r.path, got)
 		}
+	}
+}
+
+type wallClock struct{}
+
+func (wallClock) Now() time.Time { return time.Now() }
+
+// While nobody can say whose a token is, nobody with it is let in; our own tokens go on working.
+func TestNobodyIsLetInWhileTheTokenServiceIsAway(t *testing.T) {
+	clock := wallClock{}
+	cfg := testConfig
+	cfg.IAM = auth.NewIAM("http://127.0.0.1:1", auth.IAMCredentials{User: "reset", Password: "secret"}, auth.IAMRules{}, clock, slog.New(slog.DiscardHandler))
+	s := newService(t, cfg)
+	c, err := written()
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := s.submit(t, "phone-1")
+	for _, r := range c.guarded(job) {
+		if got := s.do(t, r.method, r.path, "gAAAAABl-of-keystone", nil); got.status != http.StatusServiceUnavailable || got.Code != tasks.IAMAway || got.header.Get("Retry-After") == "" {
+			t.Errorf("%s %s: answer %+v", r.method, r.path, got)
+		}
+	}
+	if got := s.do(t, http.MethodGet, "/v1/jobs/"+job, "acme", nil); got.status != http.StatusOK {
+		t.Errorf("with a token of ours: %+v", got)
+	}
+	if got := s.do(t, http.MethodGet, "/v1/jobs/"+job, "brt_no-such-token-of-ours", nil); got.Code != tasks.BadToken {
+		t.Errorf("with a token that would be ours: %+v", got)
 	}
 }
 

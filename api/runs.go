@@ -113,7 +113,7 @@ func (s *server) createRun(c echo.Context) error {
 	if r.dryRun {
 		return s.dryRunOf(ctx, c, r.RunSubmission)
 	}
-	run, err := s.submitRun(ctx, r.RunSubmission)
+	run, err := s.submitRun(ctx, tokenOf(c), r.RunSubmission)
 	if err != nil {
 		return err
 	}
@@ -124,14 +124,14 @@ func (s *server) createRun(c echo.Context) error {
 
 // submitRun makes a run, or finds that of an earlier, equal request: such a replay is not checked
 // again, because it was already answered.
-func (s *server) submitRun(ctx context.Context, r tasks.RunSubmission) (tasks.Run, error) {
+func (s *server) submitRun(ctx context.Context, token tasks.Token, r tasks.RunSubmission) (tasks.Run, error) {
 	if run, err := s.replayedRun(ctx, r); !errors.Is(err, tasks.RunGone) {
 		return run, err
 	}
 	if err := s.checkNotBefore(r.NotBefore); err != nil {
 		return tasks.Run{}, err
 	}
-	if err := s.checkRunOwnership(ctx, r.Tenant, r.InstanceIDs); err != nil {
+	if err := s.checkRunOwnership(ctx, token, r.InstanceIDs); err != nil {
 		return tasks.Run{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout+createTimeout*time.Duration(len(r.InstanceIDs)))
@@ -160,7 +160,7 @@ func (s *server) replayedRun(ctx context.Context, r tasks.RunSubmission) (tasks.
 
 // checkRunOwnership refuses the whole list if one instance is not the tenant's or is protected. The
 // workers ask again before each attempt.
-func (s *server) checkRunOwnership(ctx context.Context, tenant string, instances []string) error {
+func (s *server) checkRunOwnership(ctx context.Context, token tasks.Token, instances []string) error {
 	var foreign, guarded someInstances
 	for some := range slices.Chunk(instances, runBatch) {
 		fleet, err := s.registered(ctx, some)
@@ -168,7 +168,7 @@ func (s *server) checkRunOwnership(ctx context.Context, tenant string, instances
 			return err
 		}
 		for _, id := range some {
-			switch in, registered := fleet[id]; s.verdict(in, registered, tenant) {
+			switch in, registered := fleet[id]; s.verdict(in, registered, token) {
 			case tasks.VerdictUnknown:
 				foreign.add(id)
 			case tasks.VerdictProtected:
@@ -300,7 +300,7 @@ func (s *server) resumeRun(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.changeRun(c, func(ctx context.Context, id string, actor tasks.Actor) error {
+	return s.pushRun(c, func(ctx context.Context, id string, actor tasks.Actor) error {
 		return s.cfg.Runs.Resume(ctx, id, budget, actor)
 	})
 }
@@ -313,22 +313,25 @@ func (s *server) retryRun(c echo.Context) error {
 	}
 	ctx, cancel := patient(c)
 	defer cancel()
-	return s.changeRun(c, func(_ context.Context, id string, actor tasks.Actor) error {
+	return s.pushRun(c, func(_ context.Context, id string, actor tasks.Actor) error {
 		return s.cfg.Runs.Retry(ctx, id, states, actor)
 	})
 }
 
 // approveRun is for somebody else than who asked for the run.
 func (s *server) approveRun(c echo.Context) error {
-	return s.judgeRun(c, true, s.cfg.Runs.Approve)
+	return s.judgeRun(c, true, s.pushRun, s.cfg.Runs.Approve)
 }
 
 // rejectRun ends a run that waits for approval.
 func (s *server) rejectRun(c echo.Context) error {
-	return s.judgeRun(c, false, s.cfg.Runs.Reject)
+	return s.judgeRun(c, false, s.changeRun, s.cfg.Runs.Reject)
 }
 
-func (s *server) judgeRun(c echo.Context, needsList bool, judge func(ctx context.Context, id, list string, actor tasks.Actor) error) error {
+// runChange is what is done to the run of a path.
+type runChange func(ctx context.Context, id string, actor tasks.Actor) error
+
+func (s *server) judgeRun(c echo.Context, needsList bool, apply func(echo.Context, runChange) error, judge func(ctx context.Context, id, list string, actor tasks.Actor) error) error {
 	list, comment, err := decodeJudgement(c.Request().Body, needsList)
 	if err != nil {
 		return err
@@ -336,14 +339,33 @@ func (s *server) judgeRun(c echo.Context, needsList bool, judge func(ctx context
 	if tokenOf(c).Owner == "" {
 		return tasks.Errorf(tasks.Forbidden, "the token has no owner, and only a person or a program that is known can decide about a run")
 	}
-	return s.changeRun(c, func(ctx context.Context, id string, actor tasks.Actor) error {
+	return apply(c, func(ctx context.Context, id string, actor tasks.Actor) error {
 		actor.Reason = comment
 		return judge(ctx, id, list, actor)
 	})
 }
 
+// pushRun is changeRun for what lets instances be reset: the token must be for all of them.
+func (s *server) pushRun(c echo.Context, change runChange) error {
+	return s.changeRun(c, func(ctx context.Context, id string, actor tasks.Actor) error {
+		if token := tokenOf(c); len(token.InstanceLabels) > 0 {
+			long, cancel := patient(c)
+			defer cancel()
+			run, err := s.findRun(c, s.cfg.Runs.Stored)
+			if err != nil {
+				return err
+			}
+			if err := s.checkRunReach(long, token, run); err != nil {
+				return err
+			}
+			return change(context.WithoutCancel(long), id, actor)
+		}
+		return change(ctx, id, actor)
+	})
+}
+
 // changeRun changes the run of the path and answers with its record.
-func (s *server) changeRun(c echo.Context, change func(context.Context, string, tasks.Actor) error) error {
+func (s *server) changeRun(c echo.Context, change runChange) error {
 	run, err := s.findRun(c, s.cfg.Runs.Stored)
 	if err != nil {
 		return err

@@ -34,7 +34,7 @@ func (s *server) dryRunOf(ctx context.Context, c echo.Context, r tasks.RunSubmis
 	out := newRows(c, typeLines, s.sendTimeout)
 	lines := json.NewEncoder(out)
 	for some := range slices.Chunk(r.InstanceIDs, runBatch) {
-		verdicts, err := s.verdicts(ctx, r, some)
+		verdicts, err := s.verdicts(ctx, tokenOf(c), r, some)
 		if err != nil {
 			return err
 		}
@@ -49,7 +49,7 @@ func (s *server) dryRunOf(ctx context.Context, c echo.Context, r tasks.RunSubmis
 
 // verdicts says of some instances what a run would do with them. A quota does not refuse a run: what
 // is over it waits.
-func (s *server) verdicts(ctx context.Context, r tasks.RunSubmission, some []string) ([]dryRunInstance, error) {
+func (s *server) verdicts(ctx context.Context, token tasks.Token, r tasks.RunSubmission, some []string) ([]dryRunInstance, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	fleet, err := s.store.Registered(ctx, some)
@@ -63,7 +63,7 @@ func (s *server) verdicts(ctx context.Context, r tasks.RunSubmission, some []str
 	all := make([]dryRunInstance, len(some))
 	for n, id := range some {
 		in, registered := fleet[id]
-		verdict := s.verdict(in, registered, r.Tenant)
+		verdict := s.verdict(in, registered, token)
 		switch g := r.Generations[id]; {
 		case verdict != tasks.VerdictWouldReset:
 		case g != 0 && g != in.Generation:

@@ -451,6 +451,7 @@ func TestWhatIsDecidedAboutARun(t *testing.T) {
 		{"acme", "approve", `{"list_sha256":null,"comment":"x"}`, 400, "list_sha256 must be a string of 64"},
 		{"acme", "approve", `{` + list + `}`, 400, "comment is missing"},
 		{"acme", "approve", `{` + list + `,"comment":""}`, 400, "comment must say why"},
+		{"acme", "approve", `{` + list + `,"comment":"  "}`, 400, "comment must say why"},
 		{"acme", "approve", `{` + list + `,"comment":7}`, 400, "comment must be a string"},
 		{"acme", "approve", `{` + list + `,"comment":"` + strings.Repeat("x", 257) + `"}`, 400, "comment"},
 		{"acme", "approve", `{` + list + `,"comment":"x","force":true}`, 400, `unknown field "force"`},

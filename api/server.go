@@ -16,8 +16,10 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 
+	"batchreset/api/auth"
 	"batchreset/tasks"
 	"batchreset/tasks/proof"
 )
@@ -37,11 +39,9 @@ type Store struct {
 	Clock
 }
 
-// Tokens are the callers' tokens.
+// Tokens are the callers' tokens and access keys.
 type Tokens interface {
-	Token(ctx context.Context, secret string) (tasks.Token, error)
-	// TokensByHash returns those of the tokens that there are, ended ones too.
-	TokensByHash(ctx context.Context, hashes []string) (map[string]tasks.Token, error)
+	auth.Store
 	// NewTicket makes a ticket for the events of a job or run, TicketToken finds who got it.
 	NewTicket(ctx context.Context, token tasks.Token, id string) (tasks.Ticket, error)
 	TicketToken(ctx context.Context, ticket, id string) (tasks.Token, error)
@@ -50,6 +50,8 @@ type Tokens interface {
 // Fleet is the register of instances.
 type Fleet interface {
 	Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error)
+	// InstancesOf returns some of a tenant's instances by ID, from offset on, and how many there are in all.
+	InstancesOf(ctx context.Context, tenant string, offset, n int) (found []tasks.Instance, total int, err error)
 }
 
 // Records changes jobs.
@@ -67,6 +69,8 @@ type Reader interface {
 	JobsByID(ctx context.Context, ids []string) ([]tasks.Job, error)
 	Jobs(ctx context.Context, tenant string, f tasks.JobFilter) (jobs []tasks.Job, cursor string, err error)
 	Locked(ctx context.Context, instances []string) (map[string]bool, error)
+	// OpenInstances returns those of the instances that an open item of the tenant has, or that are being reset.
+	OpenInstances(ctx context.Context, tenant string, instances []string) (map[string]bool, error)
 	// Finished calls heard with each job that ends, until ctx ends; some may be missed.
 	Finished(ctx context.Context, heard func(job string)) error
 	// Tags returns the tags of the jobs that there are.
@@ -128,6 +132,11 @@ type Config struct {
 	MaxRunInstances int
 	// ApprovalExpiry is how long a run waits for approval. 0: tasks.DefaultApprovalExpiry.
 	ApprovalExpiry time.Duration
+	// IAM and JWT know callers that this service has no credentials of. nil: there are none.
+	IAM *auth.IAM
+	JWT *auth.JWT
+	// Sealed says that Redis keeps secrets sealed: /readyz tells.
+	Sealed bool
 	// Tracer makes a span of each request of the API. nil: none is made.
 	Tracer trace.Tracer
 	// Proofs signs what became of jobs and runs. nil: nobody does.
@@ -158,6 +167,8 @@ type server struct {
 	reads   singleflight.Group // of records, by version
 	log     *slog.Logger
 
+	callers     *auth.Callers
+	uploads     chan struct{} // those that are read before it is known who sends them
 	watchers    *watchers
 	subjects    []*subject
 	strangers   *strangers
@@ -176,8 +187,13 @@ type API struct {
 }
 
 // Run wakes requests that wait for jobs and runs when these have changed, until ctx ends. Then waiting
-// requests, and later ones, are answered at once.
-func (a *API) Run(ctx context.Context) error { return a.server.watchers.run(ctx, a.server.subjects) }
+// requests, and later ones, are answered at once. It also notes when credentials were used last.
+func (a *API) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.server.callers.Run(ctx) })
+	g.Go(func() error { return a.server.watchers.run(ctx, a.server.subjects) })
+	return g.Wait()
+}
 
 // New returns the public API. Without Run, a waiting request sees a change only when its time to
 // wait is over.
@@ -187,9 +203,10 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	if cfg.Runs != nil {
 		cfg.Runs = linkedRuns{cfg.Runs, cfg.BasePath}
 	}
+	callers := auth.New(auth.Config{IAM: cfg.IAM, JWT: cfg.JWT, BasePath: cfg.BasePath}, store, store, log)
 	s := &server{
-		cfg: cfg, store: store, encoded: newEncodedRecords(), log: log,
-		watchers: newWatchers(store, cfg.MaxWaiters, log), strangers: newStrangers(), sendTimeout: sendTimeout,
+		cfg: cfg, store: store, encoded: newEncodedRecords(), log: log, callers: callers, uploads: make(chan struct{}, maxUploads),
+		watchers: newWatchers(waitingTokens{callers, store}, cfg.MaxWaiters, log), strangers: newStrangers(), sendTimeout: sendTimeout,
 		probes: map[string]bool{"/healthz": true, "/readyz": true},
 	}
 	s.metrics = newMetrics(s.watchers)
@@ -220,6 +237,11 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	s.subjects = append(s.subjects, jobs)
 	route(http.MethodPost, "/v1/instances/batch-reset", tasks.ScopeSubmit, takes{body: true}, s.batchReset)
 	route(http.MethodGet, "/v1/instances/tasks/:job", tasks.ScopeRead, nothing, s.taskQuery)
+	route(http.MethodPost, "/v1/instances/batch-query-status", tasks.ScopeRead, takes{body: true}, s.batchQueryStatus)
+	route(http.MethodGet, batchQueryPath, tasks.ScopeRead, takes{query: instancesParameters}, s.batchQuery)
+	for path, method := range notServed {
+		e.Add(method, path, sayNotServed)
+	}
 	route(http.MethodGet, "/v1/jobs/:job", tasks.ScopeRead, nothing, s.status(jobs))
 	route(http.MethodGet, "/v1/jobs/:job/events", tasks.ScopeRead, events, s.events(jobs))
 	route(http.MethodPost, "/v1/jobs/:job/ticket", tasks.ScopeRead, nothing, s.ticket(jobs))

@@ -9,6 +9,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/auth"
 	"batchreset/api/ratelimit"
 	"batchreset/tasks"
 )
@@ -70,7 +71,7 @@ func (s *server) limitStrangers(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		if _, ok := s.strangers.limit.Take(ratelimit.Network(c.RealIP()), time.Now()); ok {
 			c.Set(strangerKey, true)
-		} else if !s.strangers.knows(c.Request().Header.Get("X-Auth-Token")) {
+		} else if !s.strangers.knows(auth.Credential(c.Request(), ratelimit.Network(c.RealIP()).String())) {
 			return s.turnAway(c)
 		}
 		return next(c)

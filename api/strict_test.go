@@ -215,7 +215,7 @@ func TestTwoTokensAreNone(t *testing.T) {
 	r.Header["X-Auth-Token"] = []string{"acme", "other"}
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
-	if w.Code != http.StatusUnauthorized || !strings.Contains(w.Body.String(), "X-Auth-Token is sent 2 times") {
+	if w.Code != http.StatusUnauthorized || !strings.Contains(w.Body.String(), "x-auth-token is there more than once") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

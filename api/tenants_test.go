@@ -31,8 +31,8 @@ func TestTokens(t *testing.T) {
 		code                      tasks.Code
 		message                   string
 	}{
-		{"refuses a submit without a token", "POST", batchReset, "", 401, tasks.BadToken, "X-Auth-Token is missing"},
-		{"refuses a submit with a wrong token", "POST", batchReset, "wrong", 401, tasks.BadToken, "X-Auth-Token is not valid"},
+		{"refuses a submit without a token", "POST", batchReset, "", 401, tasks.BadToken, "Incorrect IAM authentication information: x-auth-token not found"},
+		{"refuses a submit with a wrong token", "POST", batchReset, "wrong", 401, tasks.BadToken, "Incorrect IAM authentication information: decrypt token fail"},
 		{"refuses a submit with a huge token", "POST", batchReset, strings.Repeat("x", 32<<10), 401, tasks.BadToken, "not valid"},
 		{"refuses a submit with a revoked token", "POST", batchReset, "revoked", 401, tasks.TokenExpired, "revoked"},
 		{"refuses a submit with a token that may only read", "POST", batchReset, "reader", 403, tasks.Forbidden, "submit"},

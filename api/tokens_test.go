@@ -25,8 +25,8 @@ var endings = []struct {
 	code    tasks.Code
 	message string
 }{
-	{"revoked", func(k *tasks.Token) { k.RevokedAt = tasks.Time{Time: time.Now()} }, http.StatusUnauthorized, tasks.TokenExpired, "X-Auth-Token was revoked, get a new one"},
-	{"expired", func(k *tasks.Token) { k.ExpiresAt = tasks.Time{Time: time.Now().Add(time.Millisecond)} }, http.StatusUnauthorized, tasks.TokenExpired, "X-Auth-Token has expired, get a new one"},
+	{"revoked", func(k *tasks.Token) { k.RevokedAt = tasks.Time{Time: time.Now()} }, http.StatusUnauthorized, tasks.TokenExpired, "The token must be updated: it was revoked, get a new one"},
+	{"expired", func(k *tasks.Token) { k.ExpiresAt = tasks.Time{Time: time.Now().Add(time.Millisecond)} }, http.StatusUnauthorized, tasks.TokenExpired, "The token must be updated: it has expired, get a new one"},
 	{"gone", func(k *tasks.Token) { k.Tenant = "" }, http.StatusUnauthorized, tasks.BadToken, "X-Auth-Token is no longer valid"},
 	{"another tenant's", func(k *tasks.Token) { k.Tenant = "other" }, http.StatusUnauthorized, tasks.BadToken, "X-Auth-Token is another tenant's now"},
 	{"not for reading", func(k *tasks.Token) { k.Scopes = []tasks.Scope{tasks.ScopeSubmit} }, http.StatusForbidden, tasks.Forbidden, `the token does not have the scope "read"`},

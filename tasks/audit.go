@@ -45,6 +45,7 @@ const (
 	ActionOperatorPassword Action = "operator-passwd"
 	ActionOperatorRole     Action = "operator-role"
 	ActionRemoveOperator   Action = "operator-remove"
+	ActionRotateToken      Action = "token-rotate"
 	ActionRevokeToken      Action = "token-revoke"
 	ActionLogin            Action = "login"
 	ActionFailedLogin      Action = "login-failed"
@@ -56,7 +57,7 @@ const (
 var Actions = []Action{
 	ActionSubmit, ActionCancel, ActionRetry, ActionRun, ActionPauseRun, ActionResumeRun, ActionCancelRun, ActionRetryRun, ActionApproveRun, ActionRejectRun, ActionExpireRun,
 	ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionMove, ActionReaddress, ActionReassign, ActionUnregister,
-	ActionProtect, ActionUnprotect, ActionAddToken, ActionRevokeToken,
+	ActionProtect, ActionUnprotect, ActionAddToken, ActionRotateToken, ActionRevokeToken,
 	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook,
 	ActionAddOperator, ActionOperatorPassword, ActionOperatorRole, ActionRemoveOperator,
 	ActionLogin, ActionFailedLogin, ActionLogout, ActionDashboard,
@@ -156,7 +157,7 @@ func (e AuditEntry) AboutTasks(ids []string) AuditEntry {
 }
 
 // ListHash is a SHA-256 over the sorted instances, each with a line end: what
-// "sort list.txt | sha256sum" says of a file with one ID per line.
+// "LC_ALL=C sort list.txt | sha256sum" says of a file with one ID per line.
 func ListHash(instances []string) string {
 	h := sha256.New()
 	for _, id := range slices.Sorted(slices.Values(instances)) {

@@ -23,6 +23,7 @@ const (
 	Forbidden       Code = "APIGW.0302" // the token's scope does not allow this
 	TokenExpired    Code = "APIGW.0307" // expired or revoked
 	TooManyRequests Code = "APIGW.0308"
+	IAMAway         Code = "APIGW.0613" // the service that knows the caller's token cannot be asked
 	NoJob           Code = "RESET.0001" // no such job, or another tenant's
 	KeyReused       Code = "RESET.0002" // Idempotency-Key with another request
 	JobFinal        Code = "RESET.0003" // nothing to cancel or to retry

@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -67,7 +68,7 @@ func (r Run) Approved() bool {
 
 // CheckComment returns a sentence that says what is wrong with a comment, or nil.
 func CheckComment(comment string) error {
-	if comment == "" {
+	if strings.TrimSpace(comment) == "" {
 		return fmt.Errorf("must say why")
 	}
 	return CheckReason(comment)

@@ -15,6 +15,7 @@ import (
 	"batchreset/tasks/redisdb/runs"
 	"batchreset/tasks/redisdb/views"
 	"batchreset/tasks/redisdb/wire"
+	"batchreset/tasks/seal"
 )
 
 // Options are the settings of a DB. The zero value of a field is its default.
@@ -56,6 +57,9 @@ type Options struct {
 	// MaxBacklog is how many instances may wait to be reset, about, before no more are
 	// accepted; 0 = no bound.
 	MaxBacklog int
+	// Seals seal the secrets that Redis keeps: of access keys and webhook endpoints. nil: they are kept
+	// as they are.
+	Seals *seal.Keys
 	// Log is told what lists leave out because it cannot be read. Default: nobody is.
 	Log *slog.Logger
 }
@@ -135,10 +139,10 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 
 	db.Audit = registry.NewAudit(client, opts.AuditRetention, opts.Audited, opts.LateEntries)
 	db.Storage = registry.NewStorage(client, opts.FullAt, opts.Embedded)
-	db.Tokens = registry.NewTokens(client, db.Audit, leftOut)
+	db.Tokens = registry.NewTokens(client, db.Audit, leftOut, opts.Seals)
 	db.Operators = registry.NewOperators(client, db.Audit, leftOut)
 	db.Fleet = registry.NewFleet(client, db.Audit, db.Storage, leftOut)
-	db.Endpoints = registry.NewEndpoints(client, db.Audit, leftOut)
+	db.Endpoints = registry.NewEndpoints(client, db.Audit, leftOut, opts.Seals)
 	db.Policies = registry.NewPolicies(client, db.Audit, leftOut)
 	db.Quotas = registry.NewQuotas(client, db.Policies)
 

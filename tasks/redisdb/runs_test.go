@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -125,6 +126,77 @@ func TestRunsAreListedNewestFirst(t *testing.T) {
 		}
 		if _, _, err := w.db.Runs.List(t.Context(), "acme", tasks.RunFilter{Limit: 1, Cursor: "?"}); tasks.CodeOf(err) != tasks.BadRequest {
 			t.Errorf("a cursor of nobody: %v", err)
+		}
+	})
+}
+
+// Who goes through a list while runs are made sees each of those that were there once.
+func TestARunMadeBetweenTwoPagesMovesNoOther(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		submit := func(n int) string {
+			t.Helper()
+			run, err := w.db.Runs.Create(t.Context(), ofRun(1, ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// By twos they have the same time.
+			w.rdb.ZAdd(t.Context(), "reset:runs:{acme}", redis.Z{Score: float64(1_800_000_000_000 + n/2), Member: run.ID})
+			return run.ID
+		}
+		want := map[string]int{}
+		for n := range 6 {
+			want[submit(n)] = 1
+		}
+		got := map[string]int{}
+		f := tasks.RunFilter{Limit: 1}
+		for page := 0; ; page++ {
+			found, cursor, err := w.db.Runs.List(t.Context(), "acme", f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, run := range found {
+				got[run.ID]++
+			}
+			if f.Cursor = cursor; cursor == "" {
+				break
+			}
+			if page < 3 {
+				submit(20)
+			}
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("listed %v, want %v", got, want)
+		}
+	})
+}
+
+// Without that every run that there ever was would stay listed.
+func TestRunsThatHaveExpiredAreForgotten(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		lists := []string{"reset:runs:{acme}", "reset:runs:all"}
+		submit := func(key string, age time.Duration) string {
+			t.Helper()
+			run, err := w.db.Runs.Create(t.Context(), ofRun(1, key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, list := range lists {
+				w.rdb.ZIncrBy(t.Context(), list, -float64(age.Milliseconds()), run.ID)
+			}
+			return run.ID
+		}
+		lasts, expired, beingMade := submit("", 48*time.Hour), submit("", 24*time.Hour), submit("", time.Second)
+		again := submit("k", 36*time.Hour)
+		for _, id := range []string{expired, beingMade, again} {
+			w.rdb.Del(t.Context(), "reset:run:{"+id+"}", "reset:run:{"+id+"}:list")
+		}
+		if id := submit("k", 0); id != again {
+			t.Fatalf("the same key has become %s and %s", again, id)
+		}
+		for _, list := range lists {
+			if got, want := w.rdb.ZRange(t.Context(), list, 0, -1).Val(), []string{lasts, beingMade, again}; !slices.Equal(got, want) {
+				t.Errorf("%s has %v, want %v", list, got, want)
+			}
 		}
 	})
 }
@@ -310,4 +382,38 @@ func TestARunIsNotMadeOnceItIsOffTheList(t *testing.T) {
 	if _, err := w.rdb.ZScore(t.Context(), open, s.RunID()).Result(); err != nil {
 		t.Errorf("no runner will look at the run: %v", err)
 	}
+}
+
+// A control plane may have a code for each instance: then the record, which every look reads, stays small, and a retry
+// does not hand its script more than it can take.
+func TestErrorCodesOfARunAreBounded(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		run, err := w.db.Runs.Create(t.Context(), ofRun(1280, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for part := range run.Parts {
+			if run, err = w.db.Runs.Stored(t.Context(), run.ID); err != nil {
+				t.Fatal(err)
+			}
+			parts, err := w.db.Runs.Parts(t.Context(), run.ID, part, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if taken, err := w.db.RunProgress.Take(t.Context(), run, parts); err != nil || !taken {
+				t.Fatalf("taken %t, %v", taken, err)
+			}
+			job := tasks.Job{Counts: tasks.Counts{Failed: len(parts[0].InstanceIDs)}}
+			for _, instance := range parts[0].InstanceIDs {
+				job.Items = append(job.Items, tasks.Item{State: tasks.ItemFailed, Code: tasks.Code("of " + instance)})
+			}
+			job.Items[31].Code = "of phone-0"
+			if err := w.db.RunProgress.Close(t.Context(), run.ID, part, job); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if run, err = w.db.Runs.Stored(t.Context(), run.ID); err != nil || len(run.Codes) != 1000 || run.Codes["of phone-0"] != 41 || run.Closed.Failed != 1280 {
+			t.Errorf("%d codes, the first one %d times, of %d failures, %v", len(run.Codes), run.Codes["of phone-0"], run.Closed.Failed, err)
+		}
+	})
 }

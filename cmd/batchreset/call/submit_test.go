@@ -57,6 +57,8 @@ func TestSubmit(t *testing.T) {
 			"if there is a --run-id":                 {"--not-before", "1h", "--run-id", "k"},
 			"--reason is 257 characters long":        {"--reason", strings.Repeat("ü", 257)},
 			"--label has a label without a name":     {"--label", "=x"},
+			"--label\" flag: it has site twice":      {"--label", "site=lab", "--label", "site=store"},
+			"--label\" flag: it has rack twice":      {"--label", "rack=1,rack=2"},
 			"--dry-run does not go together with":    {"--dry-run", "--wait"},
 			"--max-failures must not be negative":    {"--max-failures", "-1"},
 		} {

@@ -11,7 +11,7 @@ import (
 // Commands are the commands of those who operate the service. They work on its Redis.
 func Commands(std *terminal.Streams) []*cobra.Command {
 	all := []*cobra.Command{
-		newOperatorCommand(std), newTokenCommand(std), newFleetCommand(std), newWebhookCommand(std),
+		newOperatorCommand(std), newTokenCommand(std), newKeyCommand(std), newSecretCommand(std), newFleetCommand(std), newWebhookCommand(std),
 		newTenantCommand(std), newHaltCommand(std), newResumeCommand(std), newAuditCommand(std),
 	}
 	for _, cmd := range all {

@@ -20,6 +20,7 @@ import (
 type operation struct {
 	redis   redisflags.Flags
 	options redisdb.Options
+	seals   redisflags.Seals // for what makes or uses a secret that Redis keeps
 	output  terminal.Output
 }
 
@@ -32,6 +33,11 @@ func (op *operation) define(cmd *cobra.Command) {
 // run opens the Redis of the flags, does something with it, and closes it.
 func (op *operation) run(cmd *cobra.Command, do func(*redisdb.DB) error) error {
 	opts := op.options
+	seals, err := op.seals.Read()
+	if err != nil {
+		return err
+	}
+	opts.Seals = seals
 	opts.Audited = sayWhatIsMissing(cmd.ErrOrStderr())
 	opts.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)) // what a list leaves out
 	db, err := op.redis.Open(cmd.Context(), opts)

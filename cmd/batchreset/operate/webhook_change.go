@@ -16,9 +16,9 @@ import (
 	"batchreset/worker/webhook"
 )
 
-// newEndpointCommand makes a command on the endpoint that its only argument names.
-func newEndpointCommand(cmd *cobra.Command, do func(context.Context, *redisdb.DB, tasks.Endpoint, terminal.Output) error) *cobra.Command {
-	var op operation
+// newEndpointCommand makes a command on the endpoint that its only argument names. op is the operation of the
+// command.
+func newEndpointCommand(cmd *cobra.Command, op *operation, do func(context.Context, *redisdb.DB, tasks.Endpoint, terminal.Output) error) *cobra.Command {
 	cmd.Args = terminal.ArgsFromUsage
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return op.run(cmd, func(db *redisdb.DB) error {
@@ -42,7 +42,7 @@ func newWebhookRemoveCommand(std *terminal.Streams) *cobra.Command {
 		Short:   "Remove an endpoint",
 		Long:    "Removes an endpoint. Events that wait to be sent to it are dropped.",
 		Example: "  batchreset webhook remove ep_4k2jq6zr7ma3xw5b",
-	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
+	}, &operation{}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
 		if err := db.Endpoints.Remove(ctx, e, terminal.Actor("")); err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func newWebhookEnableCommand(std *terminal.Streams) *cobra.Command {
 not sent. Those that were waiting when it was disabled are archived on the asynq
 dashboard, where they can be run.`,
 		Example: "  batchreset webhook enable ep_4k2jq6zr7ma3xw5b",
-	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
+	}, &operation{}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
 		if err := db.Endpoints.Enable(ctx, e, terminal.Actor("")); err != nil {
 			return err
 		}
@@ -67,7 +67,10 @@ dashboard, where they can be run.`,
 }
 
 func newWebhookRotateCommand(std *terminal.Streams) *cobra.Command {
-	var overlap time.Duration
+	var (
+		op      operation
+		overlap time.Duration
+	)
 	cmd := newEndpointCommand(&cobra.Command{
 		Use:   "rotate ID",
 		Short: "Give an endpoint a new secret and print it, once",
@@ -76,7 +79,7 @@ one, too, so that the receiver can change to the new one without missing any. Wi
 old one ends at once, for a secret that others may know.`,
 		Example: `  batchreset webhook rotate ep_4k2jq6zr7ma3xw5b
   batchreset webhook rotate ep_4k2jq6zr7ma3xw5b --overlap 0`,
-	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
+	}, &op, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
 		secret := tasks.NewEndpointSecret()
 		if err := db.Endpoints.RotateSecret(ctx, e, secret, overlap, terminal.Actor("")); err != nil {
 			return err
@@ -90,12 +93,16 @@ old one ends at once, for a secret that others may know.`,
 		}
 		return nil
 	}
+	op.seals.Define(cmd.Flags())
 	cmd.Flags().DurationVar(&overlap, "overlap", 24*time.Hour, "how long the old secret signs, too")
 	return cmd
 }
 
 func newWebhookTestCommand(std *terminal.Streams) *cobra.Command {
-	var private bool
+	var (
+		op      operation
+		private bool
+	)
 	cmd := newEndpointCommand(&cobra.Command{
 		Use:   "test ID",
 		Short: "Send an endpoint a test event now and show what it answers",
@@ -103,7 +110,11 @@ func newWebhookTestCommand(std *terminal.Streams) *cobra.Command {
 once, and shows the answer. It exits 0 only if the endpoint took it. It changes nothing
 of the endpoint's state, and works for a disabled one, too.`,
 		Example: "  batchreset webhook test ep_4k2jq6zr7ma3xw5b",
-	}, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
+	}, &op, func(ctx context.Context, db *redisdb.DB, e tasks.Endpoint, output terminal.Output) error {
+		e, err := db.Endpoints.Endpoint(ctx, e.Tenant, e.ID) // with its secrets
+		if err != nil {
+			return err
+		}
 		now := db.Redis.Now()
 		sender := webhook.NewSender(terminal.UserAgent(), private, db.Redis.Now)
 		defer sender.Close()
@@ -113,7 +124,7 @@ of the endpoint's state, and works for a disabled one, too.`,
 			return fmt.Errorf("not sent, or not answered: %w", reply.Err)
 		}
 		text := strings.TrimSpace(reply.Text)
-		err := output.Show(std.Out, terminal.View{
+		err = output.Show(std.Out, terminal.View{
 			Document: map[string]any{"endpoint_id": e.ID, "status": reply.Status, "answer": text},
 			Text:     terminal.Line(strings.TrimSpace(fmt.Sprintf("status %d after %s\n%s", reply.Status, db.Redis.Now().Sub(now).Round(time.Millisecond), text))),
 		})
@@ -122,6 +133,7 @@ of the endpoint's state, and works for a disabled one, too.`,
 		}
 		return err
 	})
+	op.seals.Define(cmd.Flags())
 	redisflags.DefineWebhookPrivate(cmd.Flags(), &private, false)
 	return cmd
 }

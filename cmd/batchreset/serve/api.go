@@ -76,6 +76,9 @@ func (p *process) addAPI(flags apiFlags) step {
 		if err != nil {
 			return err
 		}
+		if flags.db.Seals == nil && !flags.db.Embedded { // an embedded one is this process
+			p.log.Warn("the secrets of access keys and webhooks are in Redis as they are: --secret-key-file seals them")
+		}
 		if err := flags.sayLimits(ctx, p.db, p.log); err != nil {
 			return redisflags.Failed(err)
 		}

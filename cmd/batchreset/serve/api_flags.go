@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"batchreset/api"
+	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 	"batchreset/tasks/proof"
@@ -31,6 +32,8 @@ type apiFlags struct {
 	drainDelay     time.Duration // of api alone
 	proofKeyFile   string
 	proofs         *proof.Signer // of proofKeyFile, once checked; nil: none
+	callers        callersFlags
+	seals          redisflags.Seals
 	db             redisdb.Options
 }
 
@@ -43,6 +46,8 @@ func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
 	flags.StringVar(&f.basePath, "base-path", "", "the `path` below which callers find the API behind a proxy, such as /reset: addresses in answers begin with it; the proxy may leave it on requests or remove it")
 	flags.StringSliceVar(&f.origins, "cors-origins", nil, "`origins` such as https://app.example whose pages may read the API's answers in a browser; none: only the API's own may")
 	flags.StringVar(&f.proofKeyFile, "proof-key-file", "", "sign proofs of what became of a job or a run with the Ed25519 key in this `file`, which 'batchreset proof new-key' makes; older keys may follow the one that signs; none: there are no proofs")
+	f.callers.define(flags)
+	f.seals.Define(flags)
 	flags.IntVar(&f.maxWaiters, "max-waiters", 20_000, "how many long polls and streams may wait at the same time, at 30 to 55 kB each; one tenant may have as many as are left free, so half of them if no other tenant waits; further ones are told to poll")
 	flags.DurationVar(&f.db.JobRetention, "job-retention", 7*24*time.Hour, "how long a job record is kept after its job has finished")
 	flags.DurationVar(&f.db.GiveUpAfter, "give-up-after", 24*time.Hour, "an item that has not ended after this time never starts again")
@@ -81,7 +86,9 @@ func (f *apiFlags) check() error {
 			return fmt.Errorf("--cors-origins: %w", err)
 		}
 	}
-	return errors.Join(f.readProofKey(), checkPath("base-path", f.basePath))
+	seals, err := f.seals.Read()
+	f.db.Seals = seals
+	return errors.Join(err, f.readProofKey(), f.callers.check(), checkPath("base-path", f.basePath))
 }
 
 func (f *apiFlags) readProofKey() error {
@@ -99,7 +106,9 @@ func (f *apiFlags) readProofKey() error {
 }
 
 func (f *apiFlags) handler(stopping <-chan struct{}, db *redisdb.DB, ops opsFlags, tracer trace.Tracer, log *slog.Logger) *api.API {
+	iam, jwt := f.callers.configure(db.Redis, log)
 	return api.New(api.Config{
+		IAM: iam, JWT: jwt, Sealed: f.db.Seals != nil,
 		Runs: runStore{db.Runs, db.RunDecisions}, ApprovalExpiry: f.approvalExpiry,
 		MaxInstances: f.maxInstances, MaxRunInstances: f.maxRun, AllowUnregistered: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(),
 		Tracer: tracer, Version: terminal.Version(), BasePath: f.basePath, Origins: f.origins, Stopping: stopping, Proofs: f.proofs,

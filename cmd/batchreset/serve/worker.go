@@ -23,6 +23,7 @@ func newWorkerCommand(std *terminal.Streams) *cobra.Command {
 		flags workerFlags
 		ops   opsFlags
 		db    redisdb.Options
+		seals redisflags.Seals
 	)
 	cmd := &cobra.Command{
 		Use:   "worker",
@@ -68,7 +69,11 @@ says 503. A second signal stops it at once.`,
 			if err := errors.Join(flags.check(), redisflags.CheckShared(db), ops.check()); err != nil {
 				return err
 			}
-			db.Roles = []redisdb.Role{redisdb.RoleWorker}
+			sealed, err := seals.Read()
+			if err != nil {
+				return err
+			}
+			db.Roles, db.Seals = []redisdb.Role{redisdb.RoleWorker}, sealed
 			return terminal.WithCode(terminal.ExitOther, runWorker(cmd.Context(), std, redis, db, flags, drivers, ops))
 		},
 	}
@@ -77,6 +82,7 @@ says 503. A second signal stops it at once.`,
 	flags.defineDriver(cmd.Flags())
 	flags.define(cmd.Flags())
 	redisflags.DefineWebhookPrivate(cmd.Flags(), &flags.webhookPrivate, false)
+	seals.Define(cmd.Flags())
 	redisflags.DefineReplicas(cmd.Flags(), &db.CommitReplicas)
 	redisflags.DefineQueues(cmd.Flags(), &db.Queues)
 	redisflags.DefineFullAt(cmd.Flags(), &db.FullAt)
@@ -120,6 +126,7 @@ func (p *process) addWorker(flags workerFlags, drivers []driverEntry) step {
 			part{"sweeper", sweeper.Run},
 			part{"runner", runner.Run},
 			part{"webhooks", dispatcher.Run},
+			part{"index of the fleet", p.indexFleet},
 		)
 		return nil
 	}
@@ -140,4 +147,12 @@ func (p *process) equip(flags *workerFlags, drivers []driverEntry) (fallback wor
 		flags.Named[e.Name] = worker.Named{Driver: upstream, AttemptTimeout: e.AttemptTimeout}
 	}
 	return fallback
+}
+
+// indexFleet completes an index that older versions did not have. Until it is there, the API searches.
+func (p *process) indexFleet(ctx context.Context) error {
+	if err := p.db.Fleet.IndexTenants(ctx); err != nil && ctx.Err() == nil {
+		p.log.Warn("the fleet is not indexed by tenant, the next worker that starts tries again", "error", err)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"strings"
@@ -28,7 +29,11 @@ func ArgsFromUsage(cmd *cobra.Command, args []string) error {
 // the last would count otherwise.
 func onceEach(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if _, many := f.Value.(pflag.SliceValue); many || f.Value.Type() == "stringToString" {
+		if _, many := f.Value.(pflag.SliceValue); many {
+			return
+		}
+		if f.Value.Type() == "stringToString" {
+			f.Value = &onceByName{Value: f.Value, given: map[string]bool{}}
 			return
 		}
 		f.Value = &once{Value: f.Value, flag: f}
@@ -77,6 +82,28 @@ func (o *once) Set(value string) error {
 	o.given = true
 	if value == "" && o.Type() == "string" && !o.mayBeEmpty() {
 		return errors.New("it is empty") // as from a variable of the shell that is not set
+	}
+	return o.Value.Set(value)
+}
+
+// onceByName is the value of a flag that can be given several times, but once for each name.
+type onceByName struct {
+	pflag.Value
+	given map[string]bool
+}
+
+// Set adds name=value, or several of these with commas between them.
+func (o *onceByName) Set(value string) error {
+	pairs := []string{strings.Trim(value, `"`)}
+	if strings.Count(value, "=") > 1 {
+		pairs, _ = csv.NewReader(strings.NewReader(value)).Read() // else o.Value says what is wrong
+	}
+	for _, pair := range pairs {
+		name, _, _ := strings.Cut(pair, "=")
+		if o.given[name] {
+			return fmt.Errorf("it has %s twice, which one is right?", name)
+		}
+		o.given[name] = true
 	}
 	return o.Value.Set(value)
 }

@@ -13,6 +13,7 @@ import (
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb/codec"
 	"batchreset/tasks/redisdb/wire"
+	"batchreset/tasks/seal"
 )
 
 // webhooksIndex has the tenant of every endpoint, by its ID.
@@ -29,11 +30,12 @@ type Endpoints struct {
 	redis   *wire.Client
 	audit   *Audit
 	leftOut *codec.LeftOut
+	seals   *seal.Keys
 }
 
-// NewEndpoints makes Endpoints.
-func NewEndpoints(client *wire.Client, audit *Audit, leftOut *codec.LeftOut) *Endpoints {
-	return &Endpoints{client, audit, leftOut}
+// NewEndpoints makes Endpoints. Their secrets are sealed with seals, if there are any.
+func NewEndpoints(client *wire.Client, audit *Audit, leftOut *codec.LeftOut, seals *seal.Keys) *Endpoints {
+	return &Endpoints{client, audit, leftOut, seals}
 }
 
 // Add gives the tenant an endpoint, which the caller has checked, and returns it.
@@ -76,7 +78,7 @@ func (r *Endpoints) add(ctx context.Context, e tasks.Endpoint) (tasks.Endpoint, 
 	}
 	added, err := endpointScript.Run(ctx, r.redis, []string{webhooksKey(e.Tenant), webhookKey(e.Tenant, e.ID)},
 		e.ID, tasks.MaxEndpoints,
-		"url", e.URL, "topics", joinTopics(e.Topics), "secret", e.Secret, "created", now.UnixMilli()).Int()
+		"url", e.URL, "topics", joinTopics(e.Topics), "secret", r.seals.Seal(e.Secret, e.ID), "created", now.UnixMilli()).Int()
 	if err != nil {
 		return tasks.Endpoint{}, fmt.Errorf("add endpoint: %w", err)
 	}
@@ -84,7 +86,9 @@ func (r *Endpoints) add(ctx context.Context, e tasks.Endpoint) (tasks.Endpoint, 
 		_ = r.redis.HDel(ctx, webhooksIndex, e.ID).Err() // met again by the next listing
 		return tasks.Endpoint{}, tooManyEndpoints(e.Tenant)
 	}
-	return r.Endpoint(ctx, e.Tenant, e.ID)
+	stored, err := r.endpoint(ctx, e.Tenant, e.ID)
+	stored.Secret = e.Secret
+	return stored, err
 }
 
 func joinTopics(topics []tasks.Topic) string {
@@ -95,8 +99,26 @@ func joinTopics(topics []tasks.Topic) string {
 	return strings.Join(names, " ")
 }
 
-// Endpoint returns a tenant's endpoint. Errors: tasks.ErrNoEndpoint.
+// Endpoint returns a tenant's endpoint with its secrets. Errors: tasks.ErrNoEndpoint; seal.ErrNotOpened.
 func (r *Endpoints) Endpoint(ctx context.Context, tenant, id string) (tasks.Endpoint, error) {
+	e, err := r.endpoint(ctx, tenant, id)
+	if err != nil {
+		return tasks.Endpoint{}, err
+	}
+	for field, secret := range map[string]*string{"secret": &e.Secret, "old_secret": &e.OldSecret} {
+		kept, stale := *secret, false
+		if *secret, stale, err = r.seals.Open(kept, id); err != nil {
+			return tasks.Endpoint{}, fmt.Errorf("endpoint %s: %w", id, err)
+		}
+		if stale {
+			_, _ = reseal(ctx, r.redis, webhookKey(tenant, id), field, kept, r.seals.Seal(*secret, id)) // SealAll says if this cannot be
+		}
+	}
+	return e, nil
+}
+
+// endpoint is Endpoint with its secrets as they are kept.
+func (r *Endpoints) endpoint(ctx context.Context, tenant, id string) (tasks.Endpoint, error) {
 	hash, err := r.redis.HGetAll(ctx, webhookKey(tenant, id)).Result()
 	if err != nil {
 		return tasks.Endpoint{}, fmt.Errorf("read endpoint: %w", err)
@@ -104,7 +126,24 @@ func (r *Endpoints) Endpoint(ctx context.Context, tenant, id string) (tasks.Endp
 	return decodeEndpoint(tenant, id, hash)
 }
 
-// EndpointByID is Endpoint for somebody who does not know the tenant.
+// SealAll seals the secrets of endpoints that are not sealed with the newest key yet. It returns how many
+// secrets there are, and how many it has sealed.
+func (r *Endpoints) SealAll(ctx context.Context) (all, sealed int, err error) {
+	endpoints, err := r.List(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, e := range endpoints {
+		n, done, err := sealFields(ctx, r.redis, r.seals, webhookKey(e.Tenant, e.ID), e.ID, "secret", "old_secret")
+		if err != nil {
+			return all, sealed, fmt.Errorf("endpoint %s: %w", e.ID, err)
+		}
+		all, sealed = all+n, sealed+done
+	}
+	return all, sealed, nil
+}
+
+// EndpointByID returns an endpoint for somebody who does not know the tenant, and has no use for its secrets.
 func (r *Endpoints) EndpointByID(ctx context.Context, id string) (tasks.Endpoint, error) {
 	tenant, err := r.redis.HGet(ctx, webhooksIndex, id).Result()
 	switch {
@@ -113,7 +152,7 @@ func (r *Endpoints) EndpointByID(ctx context.Context, id string) (tasks.Endpoint
 	case err != nil:
 		return tasks.Endpoint{}, fmt.Errorf("read endpoint: %w", err)
 	}
-	return r.Endpoint(ctx, tenant, id)
+	return r.endpoint(ctx, tenant, id)
 }
 
 // List returns every endpoint, by tenant and age. Entries of the index without an
@@ -201,7 +240,7 @@ func decodeEndpoint(tenant, id string, hash map[string]string) (tasks.Endpoint, 
 // Remove removes an endpoint. What is on its way to it is dropped. Errors:
 // tasks.ErrNoEndpoint.
 func (r *Endpoints) Remove(ctx context.Context, e tasks.Endpoint, actor tasks.Actor) error {
-	if _, err := r.Endpoint(ctx, e.Tenant, e.ID); err != nil {
+	if _, err := r.endpoint(ctx, e.Tenant, e.ID); err != nil {
 		return err
 	}
 	return r.audit.Decide(ctx, aboutEndpoint(actor, tasks.ActionRemoveWebhook, e), func(ctx context.Context) error {
@@ -225,7 +264,7 @@ func (r *Endpoints) Remove(ctx context.Context, e tasks.Endpoint, actor tasks.Ac
 // RotateSecret gives an endpoint a new secret; the one before signs as well for so long.
 // Errors: tasks.ErrNoEndpoint.
 func (r *Endpoints) RotateSecret(ctx context.Context, e tasks.Endpoint, secret string, overlap time.Duration, actor tasks.Actor) error {
-	if _, err := r.Endpoint(ctx, e.Tenant, e.ID); err != nil {
+	if _, err := r.endpoint(ctx, e.Tenant, e.ID); err != nil {
 		return err
 	}
 	return r.audit.Decide(ctx, aboutEndpoint(actor, tasks.ActionRotateWebhook, e), func(ctx context.Context) error {
@@ -238,7 +277,7 @@ func (r *Endpoints) rotateSecret(ctx context.Context, e tasks.Endpoint, secret s
 	if err != nil {
 		return fmt.Errorf("rotate secret: %w", err)
 	}
-	rotated, err := rotateScript.Run(ctx, r.redis, []string{webhookKey(e.Tenant, e.ID)}, secret, now.Add(overlap).UnixMilli()).Int()
+	rotated, err := rotateScript.Run(ctx, r.redis, []string{webhookKey(e.Tenant, e.ID)}, r.seals.Seal(secret, e.ID), now.Add(overlap).UnixMilli()).Int()
 	if err != nil {
 		return fmt.Errorf("rotate secret: %w", err)
 	}
@@ -250,7 +289,7 @@ func (r *Endpoints) rotateSecret(ctx context.Context, e tasks.Endpoint, secret s
 
 // Enable has an endpoint told again. Errors: tasks.ErrNoEndpoint.
 func (r *Endpoints) Enable(ctx context.Context, e tasks.Endpoint, actor tasks.Actor) error {
-	now, err := r.Endpoint(ctx, e.Tenant, e.ID)
+	now, err := r.endpoint(ctx, e.Tenant, e.ID)
 	if err != nil || now.DisabledAt.IsZero() && now.FailingSince.IsZero() {
 		return err
 	}

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -14,7 +15,15 @@ import (
 	"batchreset/tasks/redisdb/wire"
 )
 
-const fleetIndex = "reset:fleet"
+const (
+	fleetIndex = "reset:fleet"
+	// fleetIndexed is there once the indexes of tenants are complete: entries of older versions are only in
+	// fleetIndex.
+	fleetIndexed = "reset:fleet:indexed"
+)
+
+// tenantIndex has the instances of a tenant by ID, and perhaps some that are no longer its own.
+func tenantIndex(tenant string) string { return "reset:fleet:tenant:{" + tenant + "}" }
 
 // Fleet is the register of instances.
 type Fleet struct {
@@ -226,10 +235,75 @@ func (f *Fleet) All(ctx context.Context, visit func(tasks.Instance) error) error
 // Unregister removes instances from the fleet and returns those that were not there.
 func (f *Fleet) Unregister(ctx context.Context, instances []string, actor tasks.Actor) (missing []string, err error) {
 	return f.change(ctx, actor.Entry(tasks.ActionUnregister), instances, func(ctx context.Context, instance string) (bool, error) {
+		owner, err := f.redis.HGet(ctx, codec.FleetKey(instance), "tenant").Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return false, err
+		}
 		n, err := f.redis.Del(ctx, codec.FleetKey(instance)).Result()
+		if err == nil && owner != "" {
+			err = f.redis.ZRem(ctx, tenantIndex(owner), instance).Err()
+		}
 		if err == nil {
 			err = f.redis.ZRem(ctx, fleetIndex, instance).Err()
 		}
 		return n > 0, err
 	})
+}
+
+// InstancesOf returns some of a tenant's instances by ID, from offset on, and how many there are in all.
+func (f *Fleet) InstancesOf(ctx context.Context, tenant string, offset, n int) (found []tasks.Instance, total int, err error) {
+	indexed, err := f.redis.Exists(ctx, fleetIndexed).Result()
+	if err != nil {
+		return nil, 0, fmt.Errorf("list instances: %w", err)
+	}
+	if indexed == 0 {
+		return f.searchInstancesOf(ctx, tenant, offset, n)
+	}
+	pipe := f.redis.Pipeline()
+	ids := pipe.ZRange(ctx, tenantIndex(tenant), int64(offset), int64(offset+n-1))
+	count := pipe.ZCard(ctx, tenantIndex(tenant))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, 0, fmt.Errorf("list instances: %w", err)
+	}
+	fleet, err := f.read(ctx, ids.Val(), func(id string, err error) error { return f.leftOut.Note("instance "+id, err) })
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, id := range ids.Val() {
+		if e, ok := fleet[id]; ok && e.Tenant == tenant {
+			found = append(found, e.Instance)
+		}
+	}
+	return found, int(count.Val()), nil
+}
+
+// searchInstancesOf is InstancesOf without an index: it reads the whole fleet.
+func (f *Fleet) searchInstancesOf(ctx context.Context, tenant string, offset, n int) (found []tasks.Instance, total int, err error) {
+	err = f.All(ctx, func(in tasks.Instance) error {
+		if in.Tenant != tenant {
+			return nil
+		}
+		if total >= offset && len(found) < n {
+			found = append(found, in)
+		}
+		total++
+		return nil
+	})
+	return found, total, err
+}
+
+// IndexTenants completes the indexes of tenants, unless that was done: entries of older versions are not in
+// them.
+func (f *Fleet) IndexTenants(ctx context.Context) error {
+	done, err := f.redis.Exists(ctx, fleetIndexed).Result()
+	if err != nil || done == 1 {
+		return wrapped("index the fleet", err)
+	}
+	err = f.All(ctx, func(in tasks.Instance) error {
+		return f.redis.ZAdd(ctx, tenantIndex(in.Tenant), redis.Z{Member: in.ID}).Err()
+	})
+	if err == nil {
+		err = f.redis.Set(ctx, fleetIndexed, 1, 0).Err()
+	}
+	return wrapped("index the fleet", err)
 }

@@ -257,6 +257,7 @@ func (f *Fleet) register(ctx context.Context, steps []step) (again []tasks.Fleet
 	for i, s := range steps {
 		// Indexed first: an entry that exists is always listed.
 		pipe.ZAdd(ctx, fleetIndex, redis.Z{Member: s.after.ID})
+		pipe.ZAdd(ctx, tenantIndex(s.after.Tenant), redis.Z{Member: s.after.ID})
 		args := []any{s.seen.Tenant, s.rev}
 		fields, err := encodeEntry(s.after)
 		if err != nil {
@@ -277,7 +278,24 @@ func (f *Fleet) register(ctx context.Context, steps []step) (again []tasks.Fleet
 	if failed != nil {
 		return nil, done, fmt.Errorf("register instances: %w", failed)
 	}
-	return again, done, nil
+	return again, done, f.leave(ctx, steps, answers)
+}
+
+// leave takes instances that have moved out of the indexes of the tenants that they were with.
+func (f *Fleet) leave(ctx context.Context, steps []step, answers []*redis.Cmd) error {
+	pipe := f.redis.Pipeline()
+	for i, s := range steps {
+		if n, err := answers[i].Int(); err == nil && n == 1 && s.seen.Tenant != "" && s.seen.Tenant != s.after.Tenant {
+			pipe.ZRem(ctx, tenantIndex(s.seen.Tenant), s.after.ID)
+		}
+	}
+	if pipe.Len() == 0 {
+		return nil
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("register instances: %w", err)
+	}
+	return nil
 }
 
 // encodeEntry is the inverse of decodeEntry: fields and values, by turns.

@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"batchreset/tasks"
@@ -229,7 +229,7 @@ func (d *Decisions) Retry(ctx context.Context, id string, states []tasks.ItemSta
 		return fmt.Errorf("retry run: %w", err)
 	}
 	// Listed before it goes on, so that no crash can hide it.
-	if err := d.runs.list(ctx, run.Tenant, id, now); err != nil {
+	if err := d.runs.list(ctx, run.Tenant, id, run.CreatedAt.Time, now); err != nil {
 		return err
 	}
 	e := actor.Entry(tasks.ActionRetryRun)
@@ -293,9 +293,12 @@ func (r *Runs) retry(ctx context.Context, run tasks.Run, next round, listed time
 	} {
 		args = append(args, c.name, c.n, "before_"+c.name, c.n)
 	}
-	for code, n := range next.codes {
-		args = append(args, "c:"+string(code), strconv.Itoa(n))
+	codes := slices.Sorted(maps.Keys(next.codes))
+	codes = codes[:min(len(codes), codesApart)]
+	for _, code := range codes {
+		args = append(args, "c:"+string(code), next.codes[code])
 	}
+	args = append(args, "codes", len(codes))
 	ctx, cancel := wire.Outlive(ctx)
 	defer cancel()
 	said, err := r.redis.Commit(ctx, retryScript, []string{codec.RunKey(run.ID), codec.RunListKey(run.ID), written, codec.RunFailedKey(run.ID)}, args...).Text()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -43,17 +44,27 @@ func (r *Runs) listed(ctx context.Context, index string, s tasks.RunSearch) (fou
 	if !s.Until.IsZero() {
 		by.Start = "(" + strconv.FormatInt(s.Until.UnixMilli(), 10)
 	}
-	if by.Offset, err = parseOffset(s.Cursor); err != nil {
+	last, err := parsePlace(s.Cursor)
+	if err != nil {
 		return nil, "", err
 	}
+	if s.Cursor != "" && (s.Until.IsZero() || last.created < s.Until.UnixMilli()) {
+		by.Start = strconv.FormatInt(last.created, 10)
+	}
+	at := last
 	for looked := 0; looked < lookLimit; {
-		ids, err := r.redis.ZRangeArgs(ctx, by).Result()
+		entries, err := r.redis.ZRangeArgsWithScores(ctx, by).Result()
 		if err != nil {
 			return nil, "", fmt.Errorf("list runs: %w", err)
 		}
-		for _, id := range ids {
+		for _, z := range entries {
 			looked++
 			by.Offset++
+			id, _ := z.Member.(string)
+			at = place{int64(z.Score), id}
+			if s.Cursor != "" && !at.after(last) {
+				continue
+			}
 			run, err := r.Stored(ctx, id)
 			switch {
 			case errors.Is(err, tasks.RunGone): // it has expired, or is about to be made
@@ -70,15 +81,44 @@ func (r *Runs) listed(ctx context.Context, index string, s tasks.RunSearch) (fou
 				return nil, "", err
 			}
 			if found = append(found, run); len(found) == s.Limit {
-				return found, formatOffset(by.Offset), nil
+				return found, at.String(), nil
 			}
 		}
-		if len(ids) < listStep {
+		if len(entries) < listStep {
 			return found, "", nil
 		}
 	}
-	return found, formatOffset(by.Offset), nil
+	return found, at.String(), nil
 }
+
+// place is where a list of runs stopped. It is no number of runs from the newest one: that would say another
+// place after each run that is made, or is forgotten, between two pages.
+type place struct {
+	created int64
+	run     string
+}
+
+// after reports whether a place comes later in a list, in which the newest runs come first.
+func (p place) after(other place) bool {
+	return p.created < other.created || p.created == other.created && p.run < other.run
+}
+
+func (p place) String() string { return strconv.FormatInt(p.created, 36) + "." + p.run }
+
+// parsePlace reads what place.String writes; "" is the beginning.
+func parsePlace(cursor string) (place, error) {
+	if cursor == "" {
+		return place{}, nil
+	}
+	created, run, _ := strings.Cut(cursor, ".")
+	ms, err := strconv.ParseInt(created, 36, 64)
+	if err != nil || ms < 0 || !tasks.ValidJobID(run) {
+		return place{}, errCursor
+	}
+	return place{ms, run}, nil
+}
+
+var errCursor = tasks.Errorf(tasks.BadRequest, "cursor is not one that an earlier answer gave")
 
 // SearchOpen returns the runs that match and have not ended, newest first, up to the filter's limit, and how many more there
 // are among the 2,000 that it looks at.
@@ -131,7 +171,7 @@ func parseOffset(cursor string) (int64, error) {
 	}
 	offset, err := strconv.ParseInt(cursor, 36, 32)
 	if err != nil || offset < 0 {
-		return 0, tasks.Errorf(tasks.BadRequest, "cursor is not one that an earlier answer gave")
+		return 0, errCursor
 	}
 	return offset, nil
 }

@@ -188,10 +188,14 @@ func (p *Progress) Take(ctx context.Context, run tasks.Run, parts []tasks.Part) 
 	return n == 1, nil
 }
 
+// codesApart is how many error codes of a run are counted. An upstream may put a number of the request into each of them,
+// and the whole record is read at every look at the run: those that are met later count as failures only.
+const codesApart = 1000
+
 // Close counts the instances of a part whose job has ended, once.
 func (p *Progress) Close(ctx context.Context, run string, part int, job tasks.Job) error {
 	c := job.Counts
-	args := []any{part, c.Succeeded, c.Failed, c.Unknown, c.Cancelled}
+	args := []any{part, c.Succeeded, c.Failed, c.Unknown, c.Cancelled, codesApart}
 	codes := job.FailureCodes()
 	for _, code := range slices.Sorted(maps.Keys(codes)) {
 		args = append(args, string(code), codes[code])

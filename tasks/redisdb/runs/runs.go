@@ -121,7 +121,7 @@ func (r *Runs) Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, er
 		return tasks.Run{}, fmt.Errorf("create run: %w", err)
 	}
 	// Listed before it exists, so that no crash can hide a run.
-	if err := r.list(ctx, s.Tenant, id, now); err != nil {
+	if err := r.list(ctx, s.Tenant, id, now, now); err != nil {
 		return tasks.Run{}, err
 	}
 	e := tasks.Actor{By: s.By, Principal: s.Principal, From: s.From, RequestID: s.RequestID, Reason: s.Reason}.Entry(tasks.ActionRun)
@@ -131,7 +131,8 @@ func (r *Runs) Create(ctx context.Context, s tasks.RunSubmission) (tasks.Run, er
 	}); err != nil {
 		return tasks.Run{}, err
 	}
-	_ = r.wake(ctx, id) // else a runner comes in a minute
+	_ = r.wake(ctx, id)              // else a runner comes in a minute
+	_ = r.forget(ctx, s.Tenant, now) // else the next run that is made does
 	return r.Run(ctx, id)
 }
 
@@ -139,16 +140,53 @@ func keyReused() error {
 	return tasks.Errorf(tasks.KeyReused, "Idempotency-Key was used for another request")
 }
 
-func (r *Runs) list(ctx context.Context, tenant, id string, now time.Time) error {
+// list lists a run that was created at a time, and is to be looked at from now on. One that was listed before under its
+// idempotency key, and has expired since, is a new one.
+func (r *Runs) list(ctx context.Context, tenant, id string, created, now time.Time) error {
 	pipe := r.redis.Pipeline()
 	// Never earlier, but later: this request has a whole grace of its own, even if an earlier one of the same key has
 	// listed the run and come to nothing.
 	pipe.ZAddArgs(ctx, codec.OpenRunsKey, redis.ZAddArgs{GT: true, Members: []redis.Z{{Score: float64(now.Add(codec.ListingGrace).UnixMilli()), Member: id}}})
 	for _, key := range []string{codec.RunsKey(tenant), codec.AllRunsKey} {
-		pipe.ZAddNX(ctx, key, redis.Z{Score: float64(now.UnixMilli()), Member: id})
+		pipe.ZAdd(ctx, key, redis.Z{Score: float64(created.UnixMilli()), Member: id})
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return fmt.Errorf("list run: %w", err)
+	}
+	return nil
+}
+
+// forgetAtOnce is how many runs of a list are looked at for each run that is made.
+const forgetAtOnce = 100
+
+// forget takes those of the oldest runs off the lists whose records have expired, or were never made. How long a run lasts
+// is up to people, so its age alone does not say that.
+func (r *Runs) forget(ctx context.Context, tenant string, now time.Time) error {
+	for _, key := range []string{codec.RunsKey(tenant), codec.AllRunsKey} {
+		oldest, err := r.redis.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
+			Key: key, Start: "-inf", Stop: strconv.FormatInt(now.Add(-codec.ListingGrace).UnixMilli(), 10), ByScore: true, Count: forgetAtOnce,
+		}).Result()
+		if err != nil {
+			return fmt.Errorf("list oldest runs: %w", err)
+		}
+		pipe := r.redis.Pipeline()
+		records := make([]*redis.IntCmd, len(oldest))
+		for i, z := range oldest {
+			id, _ := z.Member.(string)
+			records[i] = pipe.Exists(ctx, codec.RunKey(id))
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return fmt.Errorf("look for oldest runs: %w", err)
+		}
+		for i, z := range oldest {
+			if records[i].Val() > 0 {
+				continue
+			}
+			// With another score it is about to be made again.
+			if err := rescheduleScript.Run(ctx, r.redis, []string{key}, z.Member, int64(z.Score), "").Err(); err != nil {
+				return fmt.Errorf("forget run: %w", err)
+			}
+		}
 	}
 	return nil
 }

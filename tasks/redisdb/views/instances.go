@@ -95,9 +95,23 @@ const instanceJobs = 200
 
 // InstanceJobs returns the newest jobs that have the instance, newest first, at most 200.
 func (v *Jobs) InstanceJobs(ctx context.Context, instance string) ([]tasks.Job, error) {
-	now, err := v.redis.Time(ctx).Result()
+	ids, _, err := v.indexed(ctx, map[uint32]bool{hashInstance(instance): true})
 	if err != nil {
 		return nil, fmt.Errorf("jobs of an instance: %w", err)
+	}
+	jobs, err := v.JobsByID(ctx, ids[:min(len(ids), instanceJobs)])
+	if err != nil {
+		return nil, fmt.Errorf("jobs of an instance: %w", err)
+	}
+	return slices.DeleteFunc(jobs, func(j tasks.Job) bool { return !tasks.JobFilter{InstanceID: instance}.Match(j) }), nil
+}
+
+// indexed returns the jobs that may have an instance with one of these hashes, newest first, and how many
+// bytes of the index were read for that.
+func (v *Jobs) indexed(ctx context.Context, hashes map[uint32]bool) (ids []string, size int, err error) {
+	now, err := v.redis.Time(ctx).Result()
+	if err != nil {
+		return nil, 0, err
 	}
 	pipe := v.redis.Pipeline()
 	var days []*redis.StringCmd
@@ -105,31 +119,77 @@ func (v *Jobs) InstanceJobs(ctx context.Context, instance string) ([]tasks.Job, 
 		days = append(days, pipe.Get(ctx, instancesKey(day)))
 	}
 	_, _ = pipe.Exec(ctx) // each day is looked at by itself: most have none
-	var ids []string
 	for _, day := range days {
 		entries, err := day.Bytes()
 		if err != nil && !errors.Is(err, redis.Nil) {
-			return nil, fmt.Errorf("jobs of an instance: %w", err)
+			return nil, 0, err
 		}
-		found := indexedJobs(entries, hashInstance(instance))
+		size += len(entries)
+		found := indexedJobs(entries, hashes)
 		slices.Reverse(found)
 		ids = append(ids, found...)
 	}
-	ids = ids[:min(len(ids), instanceJobs)]
-	jobs, err := v.JobsByID(ctx, ids)
-	if err != nil {
-		return nil, fmt.Errorf("jobs of an instance: %w", err)
-	}
-	return slices.DeleteFunc(jobs, func(j tasks.Job) bool { return !tasks.JobFilter{InstanceID: instance}.Match(j) }), nil
+	return ids, size, nil
 }
 
-// indexedJobs are the jobs of a day that have an instance with a hash, oldest first.
-func indexedJobs(entries []byte, hash uint32) (ids []string) {
+const (
+	// openAtOnce is how many jobs are looked up in the index of open ones at a time.
+	openAtOnce = 500
+	// indexPerRequest is how much of the index of instances may be read for one request.
+	indexPerRequest = 1 << 20
+)
+
+// OpenInstances returns those of the instances that are being reset, or of which an open item of the
+// tenant says that they will be.
+func (v *Jobs) OpenInstances(ctx context.Context, tenant string, instances []string) (map[string]bool, error) {
+	open, err := v.Locked(ctx, instances)
+	if err != nil {
+		return nil, err
+	}
+	hashes := make(map[uint32]bool, len(instances))
+	for _, id := range instances {
+		hashes[hashInstance(id)] = true
+	}
+	ids, size, err := v.indexed(ctx, hashes)
+	if err != nil {
+		return nil, fmt.Errorf("jobs of instances: %w", err)
+	}
+	if more := size / indexPerRequest; more > 0 {
+		v.charge(ctx, tenant, more)
+	}
+	for some := range slices.Chunk(ids, openAtOnce) {
+		scores, err := v.redis.ZMScore(ctx, codec.OpenKey, some...).Result()
+		if err != nil {
+			return nil, fmt.Errorf("open jobs of instances: %w", err)
+		}
+		var listed []string
+		for i, score := range scores {
+			if score != 0 { // its next look, or 0 for a job that is not in the index
+				listed = append(listed, some[i])
+			}
+		}
+		jobs, err := v.JobsByID(ctx, listed)
+		if err != nil {
+			return nil, fmt.Errorf("open jobs of instances: %w", err)
+		}
+		for _, job := range jobs {
+			for _, it := range job.Items {
+				if job.Tenant == tenant && !it.State.Final() {
+					open[it.InstanceID] = true
+				}
+			}
+		}
+	}
+	return open, nil
+}
+
+// indexedJobs are the jobs of a day that have an instance with one of these hashes, oldest first.
+func indexedJobs(entries []byte, wanted map[uint32]bool) (ids []string) {
 	for len(entries) >= indexedJob {
 		job, hashes := entries[:indexedJob-1], entries[indexedJob:]
 		end := min(int(entries[indexedJob-1])*indexedHash, len(hashes))
 		for n := 0; n+indexedHash <= end; n += indexedHash {
-			if binary.BigEndian.Uint32(hashes[n:]) == hash {
+			if wanted[binary.BigEndian.Uint32(hashes[n:])] {
 				ids = append(ids, hex.EncodeToString(job))
 				break
 			}

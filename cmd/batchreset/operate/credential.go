@@ -1,0 +1,258 @@
+package operate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
+	"batchreset/tasks/redisdb"
+)
+
+// What tokens and access keys have in common.
+
+// grantFlags say what a new token or access key is good for.
+type grantFlags struct {
+	tenant, owner, name string
+	ttl                 time.Duration
+	scopes, addresses   []string
+	labels              map[string]string
+}
+
+func (f *grantFlags) define(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.tenant, "tenant", "", "whose it is (required)")
+	flags.StringVar(&f.owner, "owner", "", "which person or program has it, such as alice")
+	flags.StringVar(&f.name, "name", "", "what it is for, such as nightly-resets")
+	flags.DurationVar(&f.ttl, "ttl", tasks.DefaultTokenLife, "time until it expires; 0 = it never does")
+	flags.StringSliceVar(&f.scopes, "scope", nil, "what it allows: "+terminal.Join(tasks.Scopes)+" (default "+terminal.Join(tasks.DefaultScopes)+")")
+	flags.StringSliceVar(&f.addresses, "address", nil, "`network` or address that it may be used from, such as 10.2.0.0/16; may be repeated; none: from anywhere")
+	flags.StringToStringVar(&f.labels, "instance-label", nil, "label `name=value` that an instance must have in the fleet to be reset with it; may be repeated, then all of them; none: any instance of the tenant")
+}
+
+// token is what the flags say, once they are checked.
+func (f *grantFlags) token() (tasks.Token, error) {
+	n := tasks.Token{Tenant: f.tenant, Owner: f.owner, Name: f.name, InstanceLabels: f.labels}
+	var err error
+	if n.Scopes, err = parseScopes(f.scopes); err != nil {
+		return n, err
+	}
+	if n.Addresses, err = parseNetworks(f.addresses); err != nil {
+		return n, err
+	}
+	switch {
+	case f.tenant == "":
+		return n, errors.New("--tenant is missing")
+	case f.ttl < 0:
+		return n, errors.New("--ttl must not be negative")
+	}
+	if err := tasks.CheckTenant(f.tenant); err != nil {
+		return n, fmt.Errorf("--tenant: %w", err)
+	}
+	if err := checkOwner(f.owner, n.Scopes); err != nil {
+		return n, fmt.Errorf("--owner: %w", err)
+	}
+	if f.name != "" {
+		if err := tasks.CheckTokenName(f.name); err != nil {
+			return n, fmt.Errorf("--name: %w", err)
+		}
+	}
+	if err := tasks.CheckLabels(f.labels); err != nil {
+		return n, fmt.Errorf("--instance-label: %w", err)
+	}
+	return n, nil
+}
+
+// checkOwner says what is wrong with an owner, or nil.
+func checkOwner(owner string, scopes []tasks.Scope) error {
+	if owner != "" {
+		return tasks.CheckOperatorName(owner)
+	}
+	if slices.Contains(scopes, tasks.ScopeApprove) {
+		return fmt.Errorf("is missing: a token with the scope %s needs an owner, who decides by name", tasks.ScopeApprove)
+	}
+	return nil
+}
+
+func parseScopes(names []string) ([]tasks.Scope, error) {
+	if len(names) == 0 {
+		return tasks.DefaultScopes, nil
+	}
+	var scopes []tasks.Scope
+	for _, name := range names {
+		scope := tasks.Scope(name)
+		if !slices.Contains(tasks.Scopes, scope) {
+			return nil, fmt.Errorf("--scope must be of %s, not %q", terminal.Join(tasks.Scopes), name)
+		}
+		scopes = append(scopes, scope)
+	}
+	return scopes, nil
+}
+
+// parseNetworks reads networks, and addresses, each of which is a network of its own.
+func parseNetworks(texts []string) (networks []netip.Prefix, err error) {
+	for _, text := range texts {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			address, err := netip.ParseAddr(text)
+			if err != nil {
+				return nil, fmt.Errorf("--address must be a network such as 10.2.0.0/16, or an address, not %q", text)
+			}
+			network = netip.PrefixFrom(address.Unmap(), address.Unmap().BitLen())
+		}
+		if network != network.Masked() {
+			return nil, fmt.Errorf("--address %s has bits beyond its length; the network is %s", text, network.Masked())
+		}
+		networks = append(networks, network)
+	}
+	return networks, nil
+}
+
+// describe is a line about a token or access key.
+func describe(t tasks.Token, now time.Time) string {
+	text := t.ID + " for tenant " + t.Tenant
+	if t.Owner != "" {
+		text += " of " + t.Owner
+	}
+	text += ", scopes " + terminal.Join(t.Scopes)
+	if len(t.Addresses) > 0 {
+		text += ", from " + networks(t)
+	}
+	if len(t.InstanceLabels) > 0 {
+		text += ", for instances with " + labelText(t.InstanceLabels)
+	}
+	return text + ", " + expiry(t, now)
+}
+
+func expiry(t tasks.Token, now time.Time) string {
+	switch {
+	case !t.RevokedAt.IsZero():
+		return "revoked " + terminal.Clock(t.RevokedAt.Time)
+	case t.ExpiresAt.IsZero():
+		return "never expires"
+	case !now.Before(t.ExpiresAt.Time):
+		return "expired " + terminal.Clock(t.ExpiresAt.Time)
+	}
+	return "expires " + terminal.Clock(t.ExpiresAt.Time)
+}
+
+func lastUse(t tasks.Token) string {
+	if t.LastUsedAt.IsZero() {
+		return "not yet"
+	}
+	return terminal.Clock(t.LastUsedAt.Time)
+}
+
+// networks are those that a token or access key may be used from.
+func networks(t tasks.Token) string {
+	texts := make([]string, len(t.Addresses))
+	for i, network := range t.Addresses {
+		texts[i] = network.String()
+	}
+	return terminal.Join(texts)
+}
+
+// limits are what a token or access key is good for, beside its scopes.
+func limits(t tasks.Token) string {
+	text := networks(t)
+	if len(t.InstanceLabels) > 0 {
+		if text != "" {
+			text += "; "
+		}
+		text += labelText(t.InstanceLabels)
+	}
+	return text
+}
+
+// called is what people call a kind of credential.
+func called(kind tasks.CredentialKind) string {
+	if kind == tasks.KindKey {
+		return "access key"
+	}
+	return "token"
+}
+
+// commandOf is the command for a kind.
+func commandOf(kind tasks.CredentialKind) string {
+	if kind == tasks.KindKey {
+		return "key"
+	}
+	return "token"
+}
+
+func newCredentialListCommand(std *terminal.Streams, kind tasks.CredentialKind) *cobra.Command {
+	return newListCommand(std, list[tasks.Token]{
+		name:    commandOf(kind) + "s",
+		columns: []string{"token_id", "tenant", "owner", "name", "scopes", "addresses", "instance_labels", "created_at", "expires_at", "revoked_at", "last_used_at"},
+		read: func(ctx context.Context, db *redisdb.DB, _ []string) ([]tasks.Token, error) {
+			all, err := db.Tokens.List(ctx)
+			return slices.DeleteFunc(all, func(t tasks.Token) bool { return t.Kind != kind }), err
+		},
+		head: []string{"ID", "TENANT", "OWNER", "NAME", "SCOPES", "LIMITS", "CREATED", "LAST USED", "STATE"},
+		row: func(t tasks.Token, now time.Time) []string {
+			return []string{t.ID, t.Tenant, t.Owner, t.Name, terminal.Join(t.Scopes), limits(t), terminal.Clock(t.CreatedAt.Time), lastUse(t), expiry(t, now)}
+		},
+	}, &cobra.Command{
+		Use:     "list",
+		Short:   "List the " + called(kind) + "s, without their secrets",
+		Long:    "Lists the " + called(kind) + "s without their secrets. When one was used last is noted about once a minute.",
+		Example: "  batchreset " + commandOf(kind) + " list --output json",
+		Args:    terminal.NoArgs,
+	})
+}
+
+func newCredentialRevokeCommand(std *terminal.Streams, kind tasks.CredentialKind) *cobra.Command {
+	var op operation
+	use, example := "revoke ID", "3fa1c09b7e55d210"
+	if kind == tasks.KindKey {
+		use, example = "revoke ACCESS-KEY", "4ZK2JQ6ZR7MA3XW5BQ2C"
+	}
+	cmd := &cobra.Command{
+		Use:     use,
+		Short:   "Revoke the " + called(kind) + " with this ID, at once and for good",
+		Example: "  batchreset " + commandOf(kind) + " revoke " + example,
+		Args:    terminal.ArgsFromUsage,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
+				found, err := db.Tokens.Revoke(cmd.Context(), args[0], terminal.Actor(""))
+				if err == nil && !found {
+					err = tasks.ErrNoToken
+				}
+				if err != nil {
+					return notThere(kind, args[0], err)
+				}
+				return op.output.Said(std, map[string]any{"token_id": args[0], "revoked": true}, "revoked %s", args[0])
+			})
+		},
+	}
+	op.define(cmd)
+	return cmd
+}
+
+// notThere gives an error about a token that there is not its text and exit code.
+func notThere(kind tasks.CredentialKind, id string, err error) error {
+	if errors.Is(err, tasks.ErrNoToken) {
+		return terminal.WithCode(terminal.ExitRefused, fmt.Errorf("there is no %s with the ID %q (see 'batchreset %s list')", called(kind), id, commandOf(kind)))
+	}
+	return err
+}
+
+// overlapFlag is how long what is replaced is good beside what replaces it.
+type overlapFlag struct{ d time.Duration }
+
+func (f *overlapFlag) define(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&f.d, "overlap", 24*time.Hour, "how long the old one is good beside the new one")
+}
+
+func (f *overlapFlag) check(*cobra.Command, []string) error {
+	if f.d < 0 {
+		return errors.New("--overlap must not be negative")
+	}
+	return nil
+}

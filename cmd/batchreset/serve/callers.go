@@ -1,0 +1,152 @@
+package serve
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"slices"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"batchreset/api/auth"
+	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
+)
+
+// callersFlags say who knows callers that have no token or access key of this service.
+type callersFlags struct {
+	iamURL, iamCredentials string
+	issuer, audience       string
+	file                   string
+
+	credentials auth.IAMCredentials // of the file, once checked
+	rules       callersFile
+}
+
+// callersFile says what those callers may do.
+type callersFile struct {
+	IAM *auth.IAMRules `yaml:"iam"`
+	JWT []auth.JWTRule `yaml:"jwt"`
+}
+
+func (f *callersFlags) define(flags *pflag.FlagSet) {
+	flags.StringVar(&f.iamURL, "iam-url", "", "accept the tokens of the OpenStack Identity API v3 (Keystone, IAM) at this `URL` as X-Auth-Token, too")
+	flags.StringVar(&f.iamCredentials, "iam-credentials-file", "", "YAML `file` with the user, password, user_domain, project and project_domain with which this service asks --iam-url about tokens")
+	flags.StringVar(&f.issuer, "oidc-issuer", "", "accept the bearer tokens (JWT) of the OpenID Connect issuer at this `URL`, such as https://token.actions.githubusercontent.com")
+	flags.StringVar(&f.audience, "oidc-audience", "", "the `audience` that bearer tokens must be for")
+	flags.StringVar(&f.file, "callers-file", "", "YAML `file` that says which tenant and scopes callers of --iam-url and --oidc-issuer have; see deploy/README.md")
+}
+
+// check reads the files. Its errors name the flag.
+func (f *callersFlags) check() error {
+	iam, jwt := f.iamURL != "", f.issuer != ""
+	switch {
+	case iam != (f.iamCredentials != ""):
+		return errors.New("--iam-url and --iam-credentials-file go together")
+	case jwt != (f.audience != ""):
+		return errors.New("--oidc-issuer and --oidc-audience go together")
+	case (iam || jwt) != (f.file != ""):
+		return errors.New("--callers-file goes with --iam-url or --oidc-issuer, which need it: it says who may do what")
+	case f.file == "":
+		return nil
+	}
+	for flag, text := range map[string]string{"iam-url": f.iamURL, "oidc-issuer": f.issuer} {
+		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			return fmt.Errorf("--%s must be a URL that begins with https:// or http://, not %q", flag, text)
+		}
+	}
+	if err := readYAML(f.file, &f.rules); err != nil {
+		return fmt.Errorf("--callers-file: %w", err)
+	}
+	if err := f.checkRules(); err != nil {
+		return fmt.Errorf("--callers-file: %s: %w", f.file, err)
+	}
+	if !iam {
+		return nil
+	}
+	if err := readYAML(f.iamCredentials, &f.credentials); err != nil {
+		return fmt.Errorf("--iam-credentials-file: %w", err)
+	}
+	if f.credentials.User == "" || f.credentials.Password == "" {
+		return fmt.Errorf("--iam-credentials-file: %s: user and password are needed", f.iamCredentials)
+	}
+	return nil
+}
+
+func (f *callersFlags) checkRules() error {
+	switch {
+	case (f.iamURL != "") != (f.rules.IAM != nil):
+		return errors.New("the part iam goes with --iam-url")
+	case (f.issuer != "") != (f.rules.JWT != nil):
+		return errors.New("the part jwt goes with --oidc-issuer")
+	}
+	if f.rules.IAM != nil {
+		if len(f.rules.IAM.Tenants) == 0 || len(f.rules.IAM.Roles) == 0 {
+			return errors.New("iam needs tenants (by the ID of their project) and roles (with their scopes)")
+		}
+		for project, tenant := range f.rules.IAM.Tenants {
+			if err := tasks.CheckTenant(tenant); err != nil {
+				return fmt.Errorf("iam.tenants.%s: %w", project, err)
+			}
+		}
+		for role, scopes := range f.rules.IAM.Roles {
+			if err := checkScopes(scopes); err != nil {
+				return fmt.Errorf("iam.roles.%s: %w", role, err)
+			}
+		}
+	}
+	for i, rule := range f.rules.JWT {
+		err := errors.Join(tasks.CheckTenant(rule.Tenant), checkScopes(rule.Scopes))
+		if len(rule.Claims) == 0 {
+			err = errors.New("has no claims: anybody with a token of this issuer would be let in")
+		}
+		if err != nil {
+			return fmt.Errorf("jwt, rule %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+func checkScopes(scopes []tasks.Scope) error {
+	if len(scopes) == 0 {
+		return errors.New("has no scopes")
+	}
+	for _, scope := range scopes {
+		if !slices.Contains(tasks.Scopes, scope) {
+			return fmt.Errorf("%q is no scope: they are %s", scope, terminal.Join(tasks.Scopes))
+		}
+	}
+	return nil
+}
+
+// readYAML reads a file in which every key must be known.
+func readYAML(path string, into any) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(into); errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s is empty", path)
+	} else if err != nil {
+		return fmt.Errorf("%s: %w", path, plainYAML(nil, err))
+	}
+	return nil
+}
+
+// configure adds those who know callers to the settings of the API. close closes their connections.
+func (f *callersFlags) configure(clock auth.Clock, log *slog.Logger) (iam *auth.IAM, jwt *auth.JWT) {
+	if f.rules.IAM != nil {
+		iam = auth.NewIAM(f.iamURL, f.credentials, *f.rules.IAM, clock, log)
+	}
+	if f.rules.JWT != nil {
+		jwt = auth.NewJWT(f.issuer, f.audience, f.rules.JWT, clock, log)
+	}
+	return iam, jwt
+}

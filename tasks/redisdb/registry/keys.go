@@ -1,0 +1,118 @@
+package registry
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"batchreset/tasks"
+)
+
+// wrongKey counts the wrong signatures of an access key that came from a network.
+func wrongKey(access, network string) string { return "reset:caller:wrong:{" + access + "}:" + network }
+
+// signatureKey is there as long as a signature that was taken must not be taken again.
+func signatureKey(mac []byte) string {
+	return "reset:caller:signature:{" + hex.EncodeToString(mac) + "}"
+}
+
+// lastUsed has when each token and access key was used last, by its handle.
+const lastUsed = "reset:caller:used"
+
+// AddKey makes an access key and its secret a credential with the tenant, owner, scopes and limits of n.
+// ttl 0 means that it does not expire. The secret is stored, because signatures are checked with it.
+func (t *Tokens) AddKey(ctx context.Context, access, secret string, n tasks.Token, ttl time.Duration, actor tasks.Actor) (token tasks.Token, err error) {
+	n.Hash = keyHandle + access
+	err = t.audit.Decide(ctx, aboutToken(actor, tasks.ActionAddToken, n), func(ctx context.Context) error {
+		token, err = t.add(ctx, tasks.AccessKey{Token: n, Secret: secret}, ttl)
+		return err
+	})
+	return token, err
+}
+
+// AccessKey looks up an access key for somebody who comes from a network, ended ones too. Errors:
+// tasks.BadToken if there is none.
+func (t *Tokens) AccessKey(ctx context.Context, access, network string) (tasks.AccessKey, error) {
+	handle := keyHandle + access
+	answer, err := t.redis.Run(ctx, keyScript, []string{entryKey(handle), wrongKey(access, network)}).Slice()
+	if err != nil {
+		return tasks.AccessKey{}, fmt.Errorf("read access key: %w", err)
+	}
+	pairs, wrong := answer[0].([]any), answer[1].(int64)
+	if len(pairs) == 0 {
+		return tasks.AccessKey{}, tasks.NotAuthenticated(fmt.Sprintf("Get secretKey failed,ak:%s,err:ak not exist", access))
+	}
+	h := make(map[string]string, len(pairs)/2)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		h[pairs[i].(string)] = pairs[i+1].(string)
+	}
+	token, err := decodeToken(handle, h)
+	if err != nil {
+		return tasks.AccessKey{}, err
+	}
+	secret, stale, err := t.seals.Open(h["secret"], handle)
+	if err != nil {
+		return tasks.AccessKey{}, fmt.Errorf("access key %s: %w", access, err)
+	}
+	if stale {
+		_, _ = reseal(ctx, t.redis, entryKey(handle), "secret", h["secret"], t.seals.Seal(secret, handle)) // SealAll says if this cannot be
+	}
+	return tasks.AccessKey{Token: token, Secret: secret, Wrong: int(wrong)}, nil
+}
+
+// WrongSignature counts one that was made with an access key and came from a network.
+func (t *Tokens) WrongSignature(ctx context.Context, access, network string) error {
+	err := t.redis.Run(ctx, wrongScript, []string{wrongKey(access, network)}, tasks.WrongSignaturesLock.Milliseconds()).Err()
+	return wrapped("count a wrong signature", err)
+}
+
+// RightSignature ends the count.
+func (t *Tokens) RightSignature(ctx context.Context, access, network string) error {
+	return wrapped("forget wrong signatures", t.redis.Run(ctx, wrongScript, []string{wrongKey(access, network)}, "").Err())
+}
+
+// TakeSignature reports whether a signature comes for the first time, and remembers it for so long.
+func (t *Tokens) TakeSignature(ctx context.Context, mac []byte, lasts time.Duration) (first bool, err error) {
+	cmd := redis.NewStringCmd(ctx, "set", signatureKey(mac), 1, "px", max(1, lasts.Milliseconds()), "nx")
+	switch err := t.redis.Grouped(ctx, cmd); {
+	case errors.Is(err, redis.Nil):
+		return false, nil
+	case err != nil:
+		return false, OrFull(fmt.Errorf("remember a signature: %w", err))
+	}
+	return true, nil
+}
+
+// NoteUse notes when tokens and access keys were used last, by their handles.
+func (t *Tokens) NoteUse(ctx context.Context, used map[string]tasks.Time) error {
+	fields := make(map[string]any, len(used))
+	for handle, at := range used {
+		fields[handle] = at.UnixMilli()
+	}
+	return wrapped("note the use of tokens", t.redis.HSet(ctx, lastUsed, fields).Err())
+}
+
+// SealAll seals the secrets of access keys that are not sealed with the newest key yet. It returns how many
+// secrets there are, and how many it has sealed.
+func (t *Tokens) SealAll(ctx context.Context) (all, sealed int, err error) {
+	handles, err := t.handles(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("seal access keys: %w", err)
+	}
+	for _, handle := range handles {
+		if !strings.HasPrefix(handle, keyHandle) {
+			continue
+		}
+		n, done, err := sealFields(ctx, t.redis, t.seals, entryKey(handle), handle, "secret")
+		if err != nil {
+			return all, sealed, fmt.Errorf("access key %s: %w", entryID(handle), err)
+		}
+		all, sealed = all+n, sealed+done
+	}
+	return all, sealed, nil
+}
