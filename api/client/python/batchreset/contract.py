@@ -234,7 +234,7 @@ class Run(_Run, total=False):
     started_at: Time
     finished_at: Time
     failures: List[RunFailure]
-    """The most frequent codes of failed and unknown instances."""
+    """The most frequent codes of failed and unknown instances, of the first 1000 different ones."""
     approval: Approval
     not_before: Time
     held: Held
@@ -280,14 +280,24 @@ class RunVerdict(TypedDict):
 
 class _Identity(TypedDict):
     token_id: str
-    """The ID of the token in `batchreset token list` and in the audit trail."""
+    """The ID of the token in `batchreset token list` and in the audit trail; the access key itself; or the ID
+    that the token service gives its token."""
+    kind: Literal['token', 'access-key', 'iam', 'jwt']
+    """A token or an access key of this service, a token of the token service, or a signed bearer token."""
     tenant: str
     scopes: List[str]
     """What the token may be used for."""
-    created_at: Time
 
 
 class Identity(_Identity, total=False):
+    name: str
+    """What it is for, if somebody has said."""
     owner: str
     """The person or program that has it, if that is known."""
+    addresses: List[str]
+    """The networks that it may be used from; absent for any."""
+    instance_labels: Dict[str, str]
+    """The labels that an instance must have in the fleet to be reset with it; absent for any instance of the
+    tenant."""
+    created_at: Time
     expires_at: Time

@@ -47,6 +47,49 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/instances/batch-query-status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Are instances idle, or being reset?
+         * @description KooPhone's look-up, with the two of its states that this service knows: 1 (restoring) while a job of the tenant that has the
+         *     instance is open for it, or while it is being reset; 0 (idle) otherwise. An instance of a run counts once it is in a
+         *     job.
+         */
+        post: operations["batchQueryStatus"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/instances/batch-query": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the tenant's instances
+         * @description KooPhone's list, by ID, of the instances that the fleet has for the tenant. Other filters of KooPhone's are refused by name:
+         *     to leave one out would show instances that were not asked for.
+         */
+        get: operations["batchQuery"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs": {
         parameters: {
             query?: never;
@@ -825,21 +868,60 @@ export interface components {
             version: string;
         };
         Readiness: {
+            /** @description Whether Redis keeps the secrets of access keys and webhooks sealed (`--secret-key-file`). */
+            secrets_sealed: boolean;
             /**
              * @description Whether new work is accepted. It is not while Redis is nearly full; the service is still ready, and cancel and halt
              *     work.
              */
             accepting: boolean;
         };
+        InstanceStatuses: {
+            status_results: {
+                instance_id: components["schemas"]["InstanceID"];
+                /**
+                 * @description 0: idle. 1: restoring.
+                 * @enum {integer}
+                 */
+                status: 0 | 1;
+            }[];
+        };
+        InstancesPage: {
+            result: {
+                instance_id: components["schemas"]["InstanceID"];
+                /** @description The ID: nobody gives instances names here. */
+                instance_name: string;
+            }[];
+            page_no: number;
+            page_size: number;
+            /** @description Of all pages. */
+            total_count: number;
+        };
         Identity: {
-            /** @description The ID of the token in `batchreset token list` and in the audit trail. */
+            /**
+             * @description The ID of the token in `batchreset token list` and in the audit trail; the access key itself; or the ID that the token
+             *     service gives its token.
+             */
             token_id: string;
+            /**
+             * @description A token or an access key of this service, a token of the token service, or a signed bearer token.
+             * @enum {string}
+             */
+            kind: "token" | "access-key" | "iam" | "jwt";
             tenant: string;
+            /** @description What it is for, if somebody has said. */
+            name?: string;
             /** @description The person or program that has it, if that is known. */
             owner?: string;
             /** @description What the token may be used for. */
             scopes: string[];
-            created_at: components["schemas"]["Time"];
+            /** @description The networks that it may be used from; absent for any. */
+            addresses?: string[];
+            /** @description The labels that an instance must have in the fleet to be reset with it; absent for any instance of the tenant. */
+            instance_labels?: {
+                [key: string]: string;
+            };
+            created_at?: components["schemas"]["Time"];
             expires_at?: components["schemas"]["Time"];
         };
         Ticket: {
@@ -1051,7 +1133,7 @@ export interface components {
             /** @description Repeated IDs that were folded. */
             repeats: number;
             counts: components["schemas"]["Counts"];
-            /** @description The most frequent codes of failed and unknown instances. */
+            /** @description The most frequent codes of failed and unknown instances, of the first 1000 different ones. */
             failures?: components["schemas"]["RunFailure"][];
             /** @description SHA-256 over the sorted instance IDs, each with a line end after it. */
             list_sha256: string;
@@ -1299,7 +1381,7 @@ export interface components {
         ItemCode: string;
         Error: {
             /** @enum {string} */
-            error_code: "KOOPHONE.API.1000" | "KOOPHONE.API.1001" | "KOOPHONE.API.9999" | "APIGW.0101" | "APIGW.0201" | "APIGW.0301" | "APIGW.0302" | "APIGW.0307" | "APIGW.0308" | "RESET.0001" | "RESET.0002" | "RESET.0003" | "RESET.0004" | "RESET.0005" | "RESET.0006";
+            error_code: "KOOPHONE.API.1000" | "KOOPHONE.API.1001" | "KOOPHONE.API.9999" | "APIGW.0101" | "APIGW.0201" | "APIGW.0301" | "APIGW.0302" | "APIGW.0307" | "APIGW.0308" | "APIGW.0613" | "RESET.0001" | "RESET.0002" | "RESET.0003" | "RESET.0004" | "RESET.0005" | "RESET.0006";
             error_msg: string;
         };
     };
@@ -1411,7 +1493,8 @@ export interface components {
                  *       "error_code": "0",
                  *       "error_msg": "ok",
                  *       "data": {
-                 *         "accepting": true
+                 *         "accepting": true,
+                 *         "secrets_sealed": true
                  *       }
                  *     }
                  */
@@ -1501,7 +1584,10 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The token is missing or not valid (`APIGW.0301`), or has expired or was revoked (`APIGW.0307`). */
+        /**
+         * @description The credentials are missing or not valid, or the signature does not fit the request (`APIGW.0301`); or the token has
+         *     expired or was revoked (`APIGW.0307`). The messages begin as those of Huawei's gateways.
+         */
         Unauthorized: {
             headers: {
                 "x-request-id": components["headers"]["RequestID"];
@@ -1511,7 +1597,7 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The token's scope does not allow this (`APIGW.0302`). */
+        /** @description The token's scope does not allow this, or the token is not for the address of the caller (`APIGW.0302`). */
         Forbidden: {
             headers: {
                 "x-request-id": components["headers"]["RequestID"];
@@ -1761,6 +1847,27 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
+        /**
+         * @description The service that knows the caller's token cannot be asked (`APIGW.0613`): nothing was done, try again later. Only where
+         *     operators have set one up; tokens of this service go on working.
+         */
+        IAMAway: {
+            headers: {
+                "x-request-id": components["headers"]["RequestID"];
+                /** @description In how many seconds to ask again. */
+                "Retry-After": number;
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error_code": "APIGW.0613",
+                 *       "error_msg": "the token service cannot be reached, try again later"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
         /** @description The process is about to stop (`KOOPHONE.API.9999`). Send new requests to another one. */
         Stopping: {
             headers: {
@@ -1857,6 +1964,7 @@ export interface operations {
             422: components["responses"]["KeyReused"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
             507: components["responses"]["StorageFull"];
         };
     };
@@ -1918,6 +2026,138 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
+        };
+    };
+    batchQueryStatus: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Up to 128 printable characters that identify the request in logs and in the record; other characters are replaced. */
+                "x-request-id"?: components["parameters"]["RequestID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "instance_ids": [
+                 *         "a44uhlf7",
+                 *         "efjy72gs"
+                 *       ]
+                 *     }
+                 */
+                "application/json": {
+                    instance_ids: components["schemas"]["InstanceID"][];
+                };
+            };
+        };
+        responses: {
+            /** @description One entry for each instance. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error_code": "0",
+                     *       "error_msg": "ok",
+                     *       "data": {
+                     *         "status_results": [
+                     *           {
+                     *             "instance_id": "a44uhlf7",
+                     *             "status": 1
+                     *           },
+                     *           {
+                     *             "instance_id": "efjy72gs",
+                     *             "status": 0
+                     *           }
+                     *         ]
+                     *       }
+                     *     }
+                     */
+                    "application/json": {
+                        /** @constant */
+                        error_code: "0";
+                        /** @constant */
+                        error_msg: "ok";
+                        data: components["schemas"]["InstanceStatuses"];
+                    };
+                };
+            };
+            400: components["responses"]["BadBatch"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
+        };
+    };
+    batchQuery: {
+        parameters: {
+            query: {
+                /** @description Where KooPhone's SDK has it for this request. */
+                "x-request-id"?: string;
+                /** @description From 1. */
+                page_no: number;
+                page_size: number;
+                /** @description Only this one. */
+                instance_id?: components["schemas"]["InstanceID"];
+            };
+            header?: {
+                /** @description Up to 128 printable characters that identify the request in logs and in the record; other characters are replaced. */
+                "x-request-id"?: components["parameters"]["RequestID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page; empty after the last one. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error_code": "0",
+                     *       "error_msg": "ok",
+                     *       "data": {
+                     *         "result": [
+                     *           {
+                     *             "instance_id": "a44uhlf7",
+                     *             "instance_name": "a44uhlf7"
+                     *           }
+                     *         ],
+                     *         "page_no": 1,
+                     *         "page_size": 100,
+                     *         "total_count": 1
+                     *       }
+                     *     }
+                     */
+                    "application/json": {
+                        /** @constant */
+                        error_code: "0";
+                        /** @constant */
+                        error_msg: "ok";
+                        data: components["schemas"]["InstancesPage"];
+                    };
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     listJobs: {
@@ -1978,6 +2218,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     getJob: {
@@ -2047,6 +2288,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     streamJob: {
@@ -2101,6 +2343,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     createTicket: {
@@ -2126,6 +2369,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
             507: components["responses"]["StorageFull"];
         };
     };
@@ -2182,6 +2426,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     cancelJob: {
@@ -2208,6 +2453,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     retryJob: {
@@ -2253,6 +2499,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
             507: components["responses"]["StorageFull"];
         };
     };
@@ -2305,6 +2552,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     createRun: {
@@ -2358,6 +2606,7 @@ export interface operations {
             422: components["responses"]["KeyReused"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
             507: components["responses"]["StorageFull"];
         };
     };
@@ -2425,6 +2674,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     streamRun: {
@@ -2479,6 +2729,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     createRunTicket: {
@@ -2504,6 +2755,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
             507: components["responses"]["StorageFull"];
         };
     };
@@ -2556,6 +2808,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     getRunProof: {
@@ -2612,6 +2865,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     pauseRun: {
@@ -2638,6 +2892,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     resumeRun: {
@@ -2675,6 +2930,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     cancelRun: {
@@ -2701,6 +2957,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     retryRun: {
@@ -2746,6 +3003,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
             507: components["responses"]["StorageFull"];
         };
     };
@@ -2787,6 +3045,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     rejectRun: {
@@ -2825,6 +3084,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     proofKeys: {
@@ -2898,6 +3158,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     resume: {
@@ -2930,6 +3191,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
             507: components["responses"]["StorageFull"];
         };
     };
@@ -2966,6 +3228,7 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+            503: components["responses"]["IAMAway"];
         };
     };
     health: {
