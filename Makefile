@@ -13,7 +13,7 @@ BENCH ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-docker test-large-run check lint lint-contract clients vulnerabilities sbom fuzz chaos bench bench-quick image clean
+.PHONY: help run test test-docker test-large-run check lint lint-contract lint-python clients vulnerabilities sbom fuzz chaos bench bench-quick image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ run: ## the whole service in one process, on an embedded Redis
 
 test: ## install what the tests need and run them all
 	.ci/setup
-	@$(MAKE) --no-print-directory .bin/npm/installed
+	@$(MAKE) --no-print-directory .bin/npm/installed .bin/typescript/installed
 	.ci/test
 
 test-docker: ## run the docker driver, and a fleet with two other drivers, against a real Docker engine of their own (Linux, root, Debian's docker.io)
@@ -38,13 +38,16 @@ test-large-run: ## reset 100,000 instances as one run on a real Redis, while api
 
 check: lint vulnerabilities sbom ## what CI looks at beside the tests: lint, vulnerabilities and sbom
 
-lint: $(GOLANGCI_LINT) lint-contract clients ## go vet, the linters of .golangci.yaml, the gofumpt check, lint-contract and clients
+lint: $(GOLANGCI_LINT) lint-contract lint-python clients ## go vet, the linters of .golangci.yaml, the gofumpt check, lint-contract, lint-python and clients
 	go vet ./...
 	$(GOLANGCI_LINT) run
 
 lint-contract: .bin/check/installed ## Redocly's and Spectral's recommended rules on api/openapi.yaml; a warning fails, too
 	@REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NPM_TOOLS) redocly lint --extends recommended-strict api/openapi.yaml
 	@$(NPM_TOOLS) spectral lint --ruleset .ci/check/spectral.yaml --fail-severity hint api/openapi.yaml
+
+lint-python: .bin/check/installed ## Pyright's strict rules on the Python client
+	@$(NPM_TOOLS) pyright --project api/client/python
 
 clients: .bin/check/installed ## generate clients from api/openapi.yaml in three ways, compile them, and let each submit and wait
 	@$(NPM_TOOLS) .ci/check/clients
@@ -91,7 +94,8 @@ $(GOLANGCI_LINT):
 # All that a package.json lists; again when that has changed. No script of a package runs.
 .bin/npm/installed: .ci/package.json .ci/package-lock.json
 .bin/check/installed: .ci/check/package.json .ci/check/package-lock.json
-.bin/npm/installed .bin/check/installed:
+.bin/typescript/installed: api/client/typescript/package.json api/client/typescript/package-lock.json
+.bin/npm/installed .bin/check/installed .bin/typescript/installed:
 	@command -v npm >/dev/null || { echo "npm is needed: run .ci/setup, or install Node.js" >&2; exit 1; }
 	mkdir -p $(@D)
 	cp $^ $(@D)
