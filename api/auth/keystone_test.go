@@ -100,7 +100,7 @@ func (k *realKeystone) manage(args ...string) {
 func (k *realKeystone) start(addr string, life time.Duration) *exec.Cmd {
 	k.t.Helper()
 	cmd := exec.Command("uwsgi_python3", "--http-socket", addr,
-		"--wsgi-file", "/usr/bin/keystone-wsgi-public", "--master", "--die-on-term", "--processes", "2", "--buffer-size", "65535", "--pyargv", "--config-file "+k.config(life))
+		"--wsgi-file", "/usr/bin/keystone-wsgi-public", "--master", "--die-on-term", "--buffer-size", "65535", "--post-buffering", "8192", "--pyargv", "--config-file "+k.config(life))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
