@@ -13,7 +13,7 @@ BENCH ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-docker test-large-run check lint lint-contract lint-python clients vulnerabilities sbom fuzz chaos bench bench-quick image clean
+.PHONY: help run test test-docker test-keystone test-large-run check lint lint-contract lint-python clients vulnerabilities sbom fuzz chaos bench bench-quick image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ test-docker: ## run the docker driver, and a fleet with two other drivers, again
 		{ echo "test-docker: dockerd is missing: apt-get install --no-install-recommends docker.io" >&2; exit 1; }
 	go test -race -count=1 -parallel 4 -tags engine ./worker/docker
 	go test -race -count=1 -run '^TestOneListOverSeveralDrivers$$' -tags engine ./cmd/batchreset
+
+test-keystone: ## ask a real Keystone about tokens (Debian's keystone and uwsgi, which it installs)
+	@command -v keystone-manage >/dev/null && command -v uwsgi_python3 >/dev/null || { command -v apt-get >/dev/null || \
+		{ echo "test-keystone: keystone-manage and uwsgi_python3 are missing: install Keystone and uWSGI's Python 3 plugin" >&2; exit 1; }; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends keystone uwsgi uwsgi-plugin-python3 </dev/null; }
+	go test -race -count=1 -tags keystone -run '^TestKeystone$$' ./api/auth
 
 test-large-run: ## reset 100,000 instances as one run on a real Redis, while api and workers are killed for a minute (a few minutes)
 	go test -count=1 -v -timeout 40m -run '^TestARunWhoseProcessesAreKilled$$' ./cmd/batchreset \
