@@ -78,7 +78,7 @@ type Store struct {
 	Runs RunStore // which has methods of the same names
 	FailureIndex
 	Fleet
-	Tokens
+	Credentials Credentials // which have a method of the same name
 	Policies
 	Quotas
 	Summary
@@ -164,6 +164,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.GET("/failures/items", s.failedItems, viewer)
 	e.GET("/instances/:instance", s.instance, viewer)
 	e.GET("/tenants", s.tenants, viewer)
+	e.GET("/callers", s.callers, viewer)
 	e.GET("/audit", s.auditTrail, viewer)
 	e.GET("/jobs/:job/cancel", s.askJob("cancel"), operator)
 	e.POST("/jobs/:job/cancel", s.cancelJob, operator, s.form("reason"))

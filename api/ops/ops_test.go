@@ -196,6 +196,6 @@ func storeOf(db *redisdb.DB) ops.Store {
 			*runs.Decisions
 		}{db.Runs, db.RunDecisions},
 		FailureIndex: db.Failures, Fleet: db.Fleet,
-		Tokens: db.Tokens, Policies: db.Policies, Quotas: db.Quotas, Summary: db.Overview, Server: db, Clock: db.Redis,
+		Credentials: db.Tokens, Policies: db.Policies, Quotas: db.Quotas, Summary: db.Overview, Server: db, Clock: db.Redis,
 	}
 }

@@ -14,10 +14,6 @@ import (
 )
 
 // Tokens know the tenants.
-type Tokens interface {
-	Tenants(ctx context.Context) ([]string, error)
-}
-
 // Policies are halts and limits.
 type Policies interface {
 	List(ctx context.Context) ([]tasks.Policy, error)
@@ -90,7 +86,7 @@ func (s *site) tenants(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	names, err := s.Store.Tenants(ctx)
+	names, err := s.Store.Credentials.Tenants(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,106 @@
+package ops
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// Credentials are the callers' tokens and access keys.
+type Credentials interface {
+	Tenants(ctx context.Context) ([]string, error)
+	// List returns every token and access key that is remembered, oldest first.
+	List(ctx context.Context) ([]tasks.Token, error)
+}
+
+const (
+	// callersOnPage is how many credentials the page shows.
+	callersOnPage = 500
+	// endsSoon is how long before its end a credential is marked.
+	endsSoon = 14 * 24 * time.Hour
+)
+
+type callersPage struct {
+	page
+	Callers []callerRow
+	More    int
+	Tenant  string // only that one's; empty: all
+}
+
+// callerRow is a token or access key as a row of the page.
+type callerRow struct {
+	tasks.Token
+	State string // good, soon, expired or revoked
+}
+
+// Limits are what it is good for, beside its scopes.
+func (r callerRow) Limits() string {
+	var texts []string
+	for _, network := range r.Addresses {
+		texts = append(texts, "from "+network.String())
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.InstanceLabels)) {
+		texts = append(texts, "for "+name+"="+r.InstanceLabels[name])
+	}
+	return strings.Join(texts, ", ")
+}
+
+// Allowed are its scopes.
+func (r callerRow) Allowed() string {
+	names := make([]string, len(r.Scopes))
+	for i, scope := range r.Scopes {
+		names[i] = string(scope)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Ended reports whether it is good for nothing any more.
+func (r callerRow) Ended() bool { return r.State == "expired" || r.State == "revoked" }
+
+func newCallerRow(t tasks.Token, now time.Time) callerRow {
+	row := callerRow{t, "good"}
+	switch {
+	case !t.RevokedAt.IsZero():
+		row.State = "revoked"
+	case t.ExpiresAt.IsZero():
+	case !now.Before(t.ExpiresAt.Time):
+		row.State = "expired"
+	case now.Add(endsSoon).After(t.ExpiresAt.Time):
+		row.State = "soon"
+	}
+	return row
+}
+
+// callers lists who may call the API: those that are good first, then by tenant and age.
+func (s *site) callers(c echo.Context) error {
+	all, err := s.Store.Credentials.List(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	p := callersPage{page: s.page(c, "Callers"), Tenant: c.QueryParam("tenant")}
+	for _, token := range all {
+		if p.Tenant == "" || token.Tenant == p.Tenant {
+			p.Callers = append(p.Callers, newCallerRow(token, s.Store.Now()))
+		}
+	}
+	slices.SortStableFunc(p.Callers, func(a, b callerRow) int {
+		if a.Ended() != b.Ended() {
+			if b.Ended() {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.Tenant, b.Tenant)
+	})
+	p.More = max(0, len(p.Callers)-callersOnPage)
+	p.Callers = p.Callers[:len(p.Callers)-p.More]
+	return s.show(c, http.StatusOK, "callers", p)
+}
