@@ -35,14 +35,14 @@ var (
 		"asynq:queues", "asynq:servers", "asynq:{reset-0}:pending", "asynq:{webhooks}:pending",
 	}
 	roleWrites = map[Role][]string{
-		RoleAPI: {"reset:runs:{rights}", "reset:pace:{rights}", "reset:ticket-key"},
+		RoleAPI: {"reset:runs:{rights}", "reset:pace:{rights}", "reset:ticket-key", "reset:caller:used"},
 		RoleWorker: {
 			"reset:sweeper", "reset:worker:{rights}", "reset:lock:{rights}", "reset:lock:{rights}:token",
-			"reset:fleet:{rights}", "reset:webhook:{rights}:ep_1",
+			"reset:fleet:{rights}", "reset:fleet:indexed", "reset:webhook:{rights}:ep_1",
 		},
 	}
 	bothRead = []string{
-		"reset:tokens", "reset:token:{rights}", "reset:fleet", "reset:fleet:{rights}", "reset:webhooks", "reset:webhook:{rights}",
+		"reset:tokens", "reset:token:{rights}", "reset:keys", "reset:key:{rights}", "reset:fleet", "reset:fleet:{rights}", "reset:webhooks", "reset:webhook:{rights}",
 		"reset:webhook:{rights}:ep_1", "reset:operators", "reset:worker:{rights}", "reset:lock:{rights}", "reset:jobs", "reset:instances:1",
 	}
 	channels = []string{wire.EnqueuedChannel, views.FinishedChannel, runs.Channel, "asynq:cancel"}
@@ -54,7 +54,7 @@ var commands = strings.Split(`PING|TIME|INFO|EVALSHA x 1 @|DEL @|EXISTS @|EXPIRE
 	`GET @|SET @ v|SETNX @ v|SETEX @ 1 v|MGET @|RENAME @ @|INCR @|`+
 	`HGET @ f|HGETALL @|HMGET @ f|HVALS @|HLEN @|HEXISTS @ f|HSCAN @ 0|HSET @ f v|HSETNX @ f v|HDEL @ f|HINCRBY @ f 1|`+
 	`SADD @ m|SREM @ m|SMEMBERS @|SISMEMBER @ m|SCARD @|LLEN @|LINDEX @ 0|LRANGE @ 0 1|LPUSH @ v|RPUSH @ v|LREM @ 1 v|RPOPLPUSH @ @|`+
-	`ZADD @ 1 m|ZREM @ m|ZCARD @|ZSCORE @ m|ZCOUNT @ 0 1|ZRANGE @ 0 1|ZREVRANGE @ 0 1|ZRANGEBYSCORE @ 0 1|ZREVRANGEBYSCORE @ 1 0|`+
+	`ZADD @ 1 m|ZREM @ m|ZCARD @|ZSCORE @ m|ZMSCORE @ m|ZCOUNT @ 0 1|ZRANGE @ 0 1|ZREVRANGE @ 0 1|ZRANGEBYSCORE @ 0 1|ZREVRANGEBYSCORE @ 1 0|`+
 	`ZREMRANGEBYSCORE @ 0 1|ZREMRANGEBYRANK @ 0 1|XADD @ * f v|XRANGE @ - +|XREVRANGE @ + -|XDEL @ 1|MEMORY USAGE @`, "|")
 
 // right is something that Redis must let a process do: a command that could be sent, and what

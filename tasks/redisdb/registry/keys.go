@@ -39,17 +39,14 @@ func (t *Tokens) AddKey(ctx context.Context, access, secret string, n tasks.Toke
 // tasks.BadToken if there is none.
 func (t *Tokens) AccessKey(ctx context.Context, access, network string) (tasks.AccessKey, error) {
 	handle := keyHandle + access
-	answer, err := t.redis.Run(ctx, keyScript, []string{entryKey(handle), wrongKey(access, network)}).Slice()
-	if err != nil {
+	pipe := t.redis.Pipeline() // no script: who may only read the key may not run one on it
+	fields, wrong := pipe.HGetAll(ctx, entryKey(handle)), pipe.Get(ctx, wrongKey(access, network))
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return tasks.AccessKey{}, fmt.Errorf("read access key: %w", err)
 	}
-	pairs, wrong := answer[0].([]any), answer[1].(int64)
-	if len(pairs) == 0 {
-		return tasks.AccessKey{}, tasks.NotAuthenticated(fmt.Sprintf("Get secretKey failed,ak:%s,err:ak not exist", access))
-	}
-	h := make(map[string]string, len(pairs)/2)
-	for i := 0; i+1 < len(pairs); i += 2 {
-		h[pairs[i].(string)] = pairs[i+1].(string)
+	h := fields.Val()
+	if len(h) == 0 {
+		return tasks.AccessKey{}, tasks.NotAuthenticated(fmt.Sprintf("Get secretKey failed,ak:%.40s,err:ak not exist", access))
 	}
 	token, err := decodeToken(handle, h)
 	if err != nil {
@@ -62,7 +59,8 @@ func (t *Tokens) AccessKey(ctx context.Context, access, network string) (tasks.A
 	if stale {
 		_, _ = reseal(ctx, t.redis, entryKey(handle), "secret", h["secret"], t.seals.Seal(secret, handle)) // SealAll says if this cannot be
 	}
-	return tasks.AccessKey{Token: token, Secret: secret, Wrong: int(wrong)}, nil
+	n, _ := wrong.Int() // 0 if there is no count
+	return tasks.AccessKey{Token: token, Secret: secret, Wrong: n}, nil
 }
 
 // WrongSignature counts one that was made with an access key and came from a network.

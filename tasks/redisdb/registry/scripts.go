@@ -23,7 +23,6 @@ var (
 	haltScript     = scripts.Script("halt")
 	revokeScript   = scripts.Script("revoke")
 	shortenScript  = scripts.Script("shorten")
-	keyScript      = scripts.Script("key")
 	wrongScript    = scripts.Script("wrong")
 	resealScript   = scripts.Script("reseal")
 	sessionScript  = scripts.Script("session")
