@@ -223,7 +223,7 @@ func lookAtHalts(ctx context.Context, found *terminal.Checkup, db *redisdb.DB) {
 		found.Fail("halts", "look at Redis's own log", "%v", terminal.WithoutCode(err))
 		return
 	}
-	any := false
+	halted := false
 	for _, p := range policies {
 		whom := tenantFlags{tenant: p.Tenant, all: p.Tenant == ""}
 		flag := "--all"
@@ -238,12 +238,12 @@ func lookAtHalts(ctx context.Context, found *terminal.Checkup, db *redisdb.DB) {
 			{p.OwnHalt, "itself", "the tenant, or 'batchreset resume " + flag + " --own',"},
 		} {
 			if h.halt != nil {
-				any = true
+				halted = true
 				found.Warn("halts", h.do+" ends it, if it is not meant any more", "%s halted by %s since %s: %s", &whom, h.whose, terminal.Clock(h.halt.Since.Time), h.halt.Reason)
 			}
 		}
 	}
-	if !any {
+	if !halted {
 		found.OK("halts", "none holds")
 	}
 }
