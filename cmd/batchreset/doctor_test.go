@@ -155,6 +155,7 @@ func TestDoctorAsCaller(t *testing.T) {
 		for want, args := range map[string][]string{
 			"there is nothing to look at":            nil,
 			"--token-file: open /no/such/file":       {"--server", "http://127.0.0.1:1", "--token-file", "/no/such/file"},
+			"--context: there is no context nope":    {"--context", "nope", "--config-dir", t.TempDir(), "--redis", nowhere},
 			"--redis: is not a URL":                  {"--redis", "localhost"},
 			"--redis-file: open /no/such/file":       {"--redis-file", "/no/such/file"},
 			"server \"localhost\" is not a URL such": {"--server", "localhost", "--token", "a"},

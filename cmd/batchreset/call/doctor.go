@@ -50,11 +50,11 @@ func (d *Doctor) Examine(ctx context.Context, found *terminal.Checkup) error {
 	to, err := d.flags.target()
 	noToken := err
 	switch {
+	case err != nil && (d.flags.tokenFile != "" || d.flags.context != ""):
+		return err // which was named, and cannot be read or is for another server
 	case err != nil && d.flags.server == "":
 		found.Skip("the service as a caller", err.Error())
 		return nil
-	case err != nil && (d.flags.tokenFile != "" || d.flags.context != ""):
-		return err // which was named, and cannot be read or is for another server
 	case err != nil:
 		to = savedContext{Server: strings.TrimRight(d.flags.server, "/"), Token: "none"} // nothing that is asked needs one
 	}

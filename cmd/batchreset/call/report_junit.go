@@ -145,7 +145,7 @@ func seconds(from, to time.Time) string {
 	if from.IsZero() || to.IsZero() {
 		return "0.000"
 	}
-	return strconv.FormatFloat(to.Sub(from).Seconds(), 'f', 3, 64)
+	return strconv.FormatFloat(max(0, to.Sub(from).Seconds()), 'f', 3, 64)
 }
 
 // moment is a time in the form of JUnit, which has no zone.

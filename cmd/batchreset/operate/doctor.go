@@ -47,7 +47,7 @@ func (d *Doctor) Examine(ctx context.Context, found *terminal.Checkup) error {
 		return nil
 	}
 	examine(ctx, found, db)
-	return db.Close()
+	return redisflags.Failed(db.Close())
 }
 
 // examine asks a Redis that answers. What it does not tell does not keep the rest from being asked.
