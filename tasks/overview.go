@@ -59,6 +59,7 @@ type WorkerProcess struct {
 	PID     int
 	Started Time
 	Lanes   int
+	Drivers []string // whose instances it resets
 	// Busy is how many tasks it has.
 	Busy int
 }
@@ -66,6 +67,10 @@ type WorkerProcess struct {
 // RedisNode is a Redis server that jobs are kept in.
 type RedisNode struct {
 	Address, Version string
+	// Policy is what it does when its memory is full, in its own words; it must be noeviction.
+	Policy string
+	// AppendOnly says that it writes each change to a file.
+	AppendOnly bool
 	// Durability is a sentence on what a crash of the server may lose.
 	Durability string
 	// Problem is a sentence on what is wrong with it, or empty.

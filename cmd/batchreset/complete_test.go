@@ -66,6 +66,7 @@ func TestBashCompletes(t *testing.T) {
 		{"commands", []string{"batchreset", "sub"}, "submit"},
 		{"flags", []string{"batchreset", "submit", "--run"}, "--run-id"},
 		{"the values of --output", []string{"batchreset", "submit", "--output", ""}, "text json jsonl yaml csv table"},
+		{"the values of --output where there are more", []string{"batchreset", "run", "results", "--output", ""}, "text json jsonl yaml csv table junit markdown"},
 		{"the values of --fleet", []string{"batchreset", "api", "--fleet", ""}, "registered open"},
 		{"the values of --driver", []string{"batchreset", "worker", "--driver", "h"}, "http"},
 		{"states", []string{"batchreset", "jobs", "--state", "p"}, "pending partial"},

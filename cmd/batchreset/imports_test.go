@@ -48,6 +48,7 @@ var mayImport = map[string][]string{
 	"api":           {"tasks", "tasks/proof", "api/ratelimit", "Echo"},
 	"api/ops":       {"tasks", "api/ratelimit", "Echo", "asynqmon"},
 	"api/ratelimit": {},
+	"api/examples":  {},
 	"api/client":    {},
 
 	"tasks":         {},

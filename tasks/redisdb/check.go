@@ -29,6 +29,13 @@ func (db *DB) Check(ctx context.Context) error {
 	return sayable(err)
 }
 
+// answers reports whether Redis does, whatever it answers.
+func (db *DB) answers(ctx context.Context) error {
+	return sayable(db.Redis.ForEachPrimary(ctx, func(ctx context.Context, node redis.Cmdable, _ string) error {
+		return unreached(node.Ping(ctx).Err())
+	}))
+}
+
 func (db *DB) checkServers(ctx context.Context) error {
 	return db.Redis.ForEachPrimary(ctx, func(ctx context.Context, node redis.Cmdable, _ string) error {
 		return db.checkServer(ctx, node)
@@ -38,12 +45,19 @@ func (db *DB) checkServers(ctx context.Context) error {
 func (db *DB) checkServer(ctx context.Context, rdb redis.Cmdable) error {
 	text, err := rdb.Info(ctx).Result()
 	if err != nil {
-		return fmt.Errorf("cannot reach Redis: %w", err)
+		return unreached(err)
 	}
 	if err := views.CheckInfo(text); err != nil {
 		return err
 	}
-	return db.checkRights(ctx, rdb)
+	return db.checkRights(ctx, rdb, db.opts.Roles...)
+}
+
+func unreached(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("cannot reach Redis: %w", err)
 }
 
 // sayable makes a tasks.Error of what Redis answers in place of what was asked.

@@ -2,7 +2,11 @@ package redisdb_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
@@ -71,6 +75,31 @@ func TestOverviewOfARedisThatMayForget(t *testing.T) {
 	if _, problem := durability(); problem == "" {
 		t.Error("no problem with a Redis that evicts")
 	}
+}
+
+func TestOverviewOfARedisThatCannotSave(t *testing.T) {
+	w := open(t, redisdb.Options{URL: redistest.Start(t, "appendonly no").URL()})
+	dir, err := w.rdb.ConfigGet(t.Context(), "dir").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir["dir"], "dump.rdb", "in-the-way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.rdb.BgSave(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var o tasks.Overview
+	for range 200 { // until the snapshot has failed
+		if o, err = w.db.Overview.Overview(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(o.Redis[0].Problem, "snapshot could not be written") {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Errorf("%+v", o.Redis)
 }
 
 // What a process did in its last seconds is not lost when it ends.

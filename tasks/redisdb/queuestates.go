@@ -65,6 +65,12 @@ func (q *Queues) Workers() ([]tasks.WorkerProcess, error) {
 			byName[name{s.Host, s.PID}] = w
 			workers = append(workers, w)
 		}
+		for _, driver := range driversOf(slices.Collect(maps.Keys(s.Queues))) {
+			if !slices.Contains(w.Drivers, driver) {
+				w.Drivers = append(w.Drivers, driver)
+			}
+		}
+		slices.Sort(w.Drivers)
 		w.Lanes++
 		w.Busy += len(s.ActiveWorkers)
 	}

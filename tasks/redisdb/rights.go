@@ -89,13 +89,21 @@ func rightsOf(roles []Role, replicas bool) []right {
 	return rights
 }
 
+// CheckRights returns an error that names everything that a role has to do and that the user of the
+// connection must not. A Redis before 7.0 does not tell.
+func (db *DB) CheckRights(ctx context.Context, role Role) error {
+	return sayable(db.Redis.ForEachPrimary(ctx, func(ctx context.Context, node redis.Cmdable, _ string) error {
+		return db.checkRights(ctx, node, role)
+	}))
+}
+
 // checkRights returns an error that names everything that the roles have to do and that the
 // user of the connection must not.
-func (db *DB) checkRights(ctx context.Context, rdb redis.Cmdable) error {
-	if len(db.opts.Roles) == 0 {
+func (db *DB) checkRights(ctx context.Context, rdb redis.Cmdable, roles ...Role) error {
+	if len(roles) == 0 {
 		return nil
 	}
-	rights := rightsOf(db.opts.Roles, db.opts.CommitReplicas > 0)
+	rights := rightsOf(roles, db.opts.CommitReplicas > 0)
 	asked := make([]any, len(rights))
 	for i, r := range rights {
 		asked[i] = r.command

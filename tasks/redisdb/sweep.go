@@ -39,6 +39,15 @@ func (s *Sweep) Lead(ctx context.Context, token string, ttl time.Duration) (bool
 	return leads == 1, nil
 }
 
+// Led reports whether there is a sweeper.
+func (s *Sweep) Led(ctx context.Context) (bool, error) {
+	n, err := s.redis.Exists(ctx, sweeperKey).Result()
+	if err != nil {
+		return false, fmt.Errorf("look for the sweeper: %w", err)
+	}
+	return n > 0, nil
+}
+
 // Claim takes open jobs whose sweep is due, the longest waiting first, at most n. Nobody else
 // gets them for as long as the claim lasts. It returns the time by Redis's clock, too.
 func (s *Sweep) Claim(ctx context.Context, n int, lasts time.Duration) ([]tasks.OpenJob, time.Time, error) {

@@ -29,7 +29,8 @@ type callerFlags struct {
 
 const defaultServer = "http://127.0.0.1:8080"
 
-func (f *callerFlags) define(flags *pflag.FlagSet, std *terminal.Streams) {
+// define adds the flags. forms are those of --output that the command has and others do not.
+func (f *callerFlags) define(flags *pflag.FlagSet, std *terminal.Streams, forms ...string) {
 	flags.StringVar(&f.server, "server", "", "`URL` of the service (default: the context's, or "+defaultServer+")")
 	flags.StringVar(&f.token, "token", "", "token that says which tenant you are (better in BATCHRESET_TOKEN than on the command line, where other users of the machine see it)")
 	flags.StringVar(&f.tokenFile, "token-file", "", "read the token from this `file`")
@@ -40,7 +41,7 @@ func (f *callerFlags) define(flags *pflag.FlagSet, std *terminal.Streams) {
 		terminal.Yields(flags, name, "context")
 	}
 	flags.Duration("timeout", 0, "end with exit code 124 when this much time is over, such as 1500ms or 2h; what was submitted goes on; 0 = no bound")
-	f.output.Define(flags)
+	f.output.Define(flags, forms...)
 }
 
 // target is the server, and the token for it, that the flags and the context say. The name is

@@ -76,8 +76,8 @@ func newResultFile(path, input string, output terminal.Output) (*resultFile, err
 		return nil, fmt.Errorf("--result - and --output %s do not go together: both are standard output", output.String())
 	case path == "-":
 		return &resultFile{path}, nil
-	case extension != ".csv" && extension != ".jsonl":
-		return nil, fmt.Errorf("--result must be a file called ….csv or ….jsonl, or -, not %q", path)
+	case extension != ".csv" && extension != ".jsonl" && reportsByExtension[extension] == nil:
+		return nil, fmt.Errorf("--result must be a file called ….csv, ….jsonl, ….xml or ….md, or -, not %q", path)
 	}
 	r := &resultFile{path}
 	if there, err := os.Stat(path); err == nil {
@@ -110,31 +110,37 @@ func (r *resultFile) part() (*os.File, error) {
 // eachRow calls add with rows, one after the other, until there are no more or it fails.
 type eachRow func(add func(resultRow) error) error
 
-// write writes the rows, if that is wanted.
-func (r *resultFile) write(out io.Writer, rows []resultRow) error {
-	return r.writeEach(out, func(add func(resultRow) error) error {
-		for _, row := range rows {
+// write writes the rows of jobs, if that is wanted.
+func (r *resultFile) write(out io.Writer, jobs []client.Job) error {
+	return r.writeEach(out, reportOfJobs(jobs), rowsIn(jobs))
+}
+
+// rowsIn has the rows of jobs one after the other.
+func rowsIn(jobs []client.Job) eachRow {
+	return func(add func(resultRow) error) error {
+		for _, row := range rowsOf(jobs) {
 			if err := add(row); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
+	}
 }
 
-// writeEach does so as they come, and puts the file in its place when it is whole.
-func (r *resultFile) writeEach(out io.Writer, rows eachRow) error {
+// writeEach writes rows as they come, and puts the file in its place when it is whole. head is what a
+// report says of all of them.
+func (r *resultFile) writeEach(out io.Writer, head report, rows eachRow) error {
 	if r == nil {
 		return nil
 	}
 	if r.onOutput() {
-		return writeRows(out, rows, ".csv")
+		return writeRows(out, head, rows, ".csv")
 	}
 	f, err := r.part()
 	if err != nil {
 		return terminal.WithCode(terminal.ExitOther, fmt.Errorf("write --result: %w", err))
 	}
-	err = writeRows(f, rows, filepath.Ext(r.path))
+	err = writeRows(f, head, rows, filepath.Ext(r.path))
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), r.path)
 	}
@@ -144,7 +150,10 @@ func (r *resultFile) writeEach(out io.Writer, rows eachRow) error {
 	return nil
 }
 
-func writeRows(w io.Writer, rows eachRow, extension string) error {
+func writeRows(w io.Writer, head report, rows eachRow, extension string) error {
+	if write := reportsByExtension[extension]; write != nil {
+		return write(w, head, rows)
+	}
 	buffered := bufio.NewWriter(w)
 	if extension == ".jsonl" {
 		lines := json.NewEncoder(buffered)

@@ -10,7 +10,7 @@ import (
 func TestAResultIsNoSpreadsheetProgram(t *testing.T) {
 	row := resultRow{InstanceID: "-p", JobID: job1, ItemID: job1 + "-0", State: "failed", Code: "=A1", Message: "=HYPERLINK(\"http://evil\")"}
 	var out bytes.Buffer
-	if err := writeRows(&out, func(add func(resultRow) error) error { return add(row) }, ".csv"); err != nil {
+	if err := writeRows(&out, report{}, func(add func(resultRow) error) error { return add(row) }, ".csv"); err != nil {
 		t.Fatal(err)
 	}
 	lines, err := csv.NewReader(bytes.NewReader(out.Bytes())).ReadAll()

@@ -162,7 +162,7 @@ func TestResultIsRefusedAheadOfTime(t *testing.T) {
 		args   []string
 		want   string
 	}{
-		"without an extension":        {"r", nil, `--result must be a file called ….csv or ….jsonl, or -, not "r"`},
+		"without an extension":        {"r", nil, `--result must be a file called ….csv, ….jsonl, ….xml or ….md, or -, not "r"`},
 		"a directory":                 {filepath.Join(dir, "d.csv"), nil, "d.csv is a directory"},
 		"in a folder that is not":     {filepath.Join(dir, "no", "r.csv"), nil, "--result cannot be written: open "},
 		"below a file":                {filepath.Join(list, "r.csv"), nil, "--result cannot be written: open "},

@@ -2,6 +2,7 @@ package call
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -34,11 +35,14 @@ further: somebody may resume it. --timeout bounds that.
 If the server goes away, it waits until the server is back. Ctrl-C and --timeout end the
 watching, not the run.
 
-With --result there is a row for each instance at the end, as 'run results' has it.
+With --result there is a row for each instance at the end, as 'run results' has it. In a
+file called ….xml it is a report in JUnit's form, in one called ….md a summary in Markdown:
+the same as --output junit and markdown.
 
 ` + exitCodes,
 		Example: `  batchreset run watch 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4
-  batchreset run watch 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4 --result recall-7.csv --timeout 12h`,
+  batchreset run watch 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4 --result recall-7.csv --timeout 12h
+  batchreset run watch 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4 --output markdown >> "$GITHUB_STEP_SUMMARY"`,
 		Args: runArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			result, err := newResultFile(path, "", flags.output)
@@ -55,8 +59,8 @@ With --result there is a row for each instance at the end, as 'run results' has 
 			return f.follow(cmd.Context(), args[0])
 		},
 	}
-	flags.define(cmd.Flags(), std)
-	cmd.Flags().StringVar(&path, "result", "", "write a row for each instance to this `file`, a .csv or .jsonl; - is standard output, as CSV")
+	flags.define(cmd.Flags(), std, reportNames...)
+	cmd.Flags().StringVar(&path, "result", "", "write a row for each instance to this `file`, a .csv or .jsonl, or a report: JUnit in an .xml, a summary in an .md; - is standard output, as CSV")
 	terminal.Yields(cmd.Flags(), "output", "result=-")
 	return cmd
 }
@@ -80,12 +84,13 @@ func (f runFollower) follow(ctx context.Context, id string) error {
 	case err != nil:
 		return err
 	}
-	if err := f.result.writeEach(f.out, runRows(ctx, f.service, id)); err != nil {
+	if err := f.result.writeEach(f.out, reportOfRun(run), runRows(ctx, f.service, id)); err != nil {
 		return fmt.Errorf("%w; the run has ended: 'batchreset run results %s' has its rows", err, id)
 	}
 	if !f.result.onOutput() {
 		v := runView(run)
 		v.Text = func(w io.Writer) error { return f.writeSummary(ctx, w, run) }
+		v.Others = reportForms(reportOfRun(run), runRows(ctx, f.service, id))
 		if err := f.output.Show(f.out, v); err != nil {
 			return err
 		}
@@ -163,8 +168,15 @@ no rows.
 
 With --output csv or jsonl the rows are printed as they come, however many there are; in a
 CSV an apostrophe keeps a spreadsheet from taking a cell for a formula. The other forms
-are made as a whole.`,
+are made as a whole.
+
+--output junit is for CI systems: a test for each instance. One that failed is a failure, one
+that is unknown or has not ended is an error, one that was cancelled was skipped. It needs a
+run that has ended, or is paused. If it breaks off, its last line is missing and the exit code
+is not 0. --output markdown is a summary of the whole run as it is now: counts, and the
+failures by code with the first instances of each.`,
 		Example: `  batchreset run results 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4 --state failed,unknown
+  batchreset run results 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4 --output junit > recall-7.xml
   batchreset run results 9b1c7d2e4f5a4c3b8d6e7f8091a2b3c4 --output csv > recall-7.csv`,
 		Args: runArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -178,10 +190,13 @@ are made as a whole.`,
 				return err
 			}
 			defer c.Close()
+			if slices.Contains(reportNames, flags.output.String()) {
+				return reportResults(cmd.Context(), std.Out, c, flags.output, args[0], states)
+			}
 			return showResults(std.Out, flags.output, c.Runs().Results(cmd.Context(), args[0], states...))
 		},
 	}
-	flags.define(cmd.Flags(), std)
+	flags.define(cmd.Flags(), std, reportNames...)
 	cmd.Flags().StringSliceVarP(&states, "state", "s", nil, "only instances in these `states`, such as failed,unknown")
 	return cmd
 }
@@ -210,10 +225,26 @@ func showResults(out io.Writer, output terminal.Output, results iter.Seq2[client
 	})
 }
 
-// runRows are the rows of a run's results, as they come.
-func runRows(ctx context.Context, c *client.Client, id string) eachRow {
+// reportResults prints a report of a run, and of its instances in some states if any are named.
+func reportResults(ctx context.Context, out io.Writer, c *client.Client, output terminal.Output, id string, states []string) error {
+	if output == formMarkdown && len(states) > 0 {
+		return errors.New("--state and --output markdown do not go together: a summary is of the whole run")
+	}
+	run, err := c.Runs().Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if output == formJUnit && !run.Final() && run.State != string(tasks.RunPaused) {
+		return terminal.WithCode(terminal.ExitRefused, fmt.Errorf(
+			"the run is %s: a report in JUnit's form is of a run that has ended, or is paused; 'batchreset run watch %s --output junit' waits for its end", run.State, id))
+	}
+	return output.Show(out, terminal.View{Others: reportForms(reportOfRun(run).only(states), runRows(ctx, c, id, states...))})
+}
+
+// runRows are the rows of a run's results, or of those in some states, as they come.
+func runRows(ctx context.Context, c *client.Client, id string, states ...string) eachRow {
 	return func(add func(resultRow) error) error {
-		for row, err := range c.Runs().Results(ctx, id) {
+		for row, err := range c.Runs().Results(ctx, id, states...) {
 			if err != nil {
 				return err
 			}

@@ -26,7 +26,8 @@ with its attempts and, if it was not reset, why. The exit code is 0 if the job
 exists, whatever became of it; 'batchreset watch' has one that tells.
 
 With --output json the record is printed just as the service has it; jsonl, csv and
-table have a row for each instance, as 'submit --result' has.`,
+table have a row for each instance, as 'submit --result' has. junit and markdown are the
+reports of 'run results'.`,
 		Example: `  batchreset status 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f
   batchreset status 8c5f0f3e1b2a4d6c9e7f8a0b1c2d3e4f --output json | jq .state`,
 		Args: jobArgs(1),
@@ -42,10 +43,11 @@ table have a row for each instance, as 'submit --result' has.`,
 			}
 			v := itemsOf([]client.Job{job})
 			v.Document, v.Text = job.Record, func(w io.Writer) error { return writeJob(w, job) }
+			v.Others = reportForms(reportOfJobs([]client.Job{job}), rowsIn([]client.Job{job}))
 			return flags.output.Show(std.Out, v)
 		},
 	}
-	flags.define(cmd.Flags(), std)
+	flags.define(cmd.Flags(), std, reportNames...)
 	return cmd
 }
 

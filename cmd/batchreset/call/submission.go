@@ -49,7 +49,7 @@ func (s *submission) define(flags *pflag.FlagSet) {
 	flags.StringVar(&s.notBefore, "not-before", "", "`time` at which the first reset may begin, such as 2026-01-02T15:04:05Z or 10m from now; until then 'batchreset cancel' or 'batchreset run cancel' takes all back")
 	flags.StringVar(&s.request.Reason, "reason", "", "`text` that is kept in the record: why")
 	flags.BoolVarP(&s.wait, "wait", "w", false, "follow the job or the run to its end")
-	flags.StringVar(&s.resultPath, "result", "", "wait, and write a row for each instance to this `file`, a .csv or .jsonl; - is standard output, as CSV")
+	flags.StringVar(&s.resultPath, "result", "", "wait, and write a row for each instance to this `file`, a .csv or .jsonl, or a report: JUnit in an .xml, a summary in an .md; - is standard output, as CSV")
 	flags.BoolVarP(&s.yes, "yes", "y", false, "do not ask")
 	s.waitFlag = flags.Lookup("wait")
 }

@@ -110,7 +110,7 @@ func (s *submission) writeResult(ctx context.Context, service *client.Client, jo
 		jobs = asTheyAre(ctx, service, jobs)
 		fmt.Fprintf(s.notices, "--result %s has the state of each instance as it was when this was interrupted\n", s.result.path)
 	}
-	return s.result.write(s.std.Out, rowsOf(jobs))
+	return s.result.write(s.std.Out, jobs)
 }
 
 // asTheyAre reads the records of jobs that are not final once more, for as long as an

@@ -46,7 +46,8 @@ instance_id, job_id, item_id, state, attempts, error_code, error_msg, started_at
 finished_at, evidence. The state is that of the item; accepted, if no more is known. If a
 job is interrupted by Ctrl-C or --timeout, what is known until then is written; a run goes on,
 and 'batchreset run watch --result' writes it at its end. In a CSV an apostrophe keeps a
-spreadsheet from taking a cell for a formula.
+spreadsheet from taking a cell for a formula. In a file called ….xml it is a report in
+JUnit's form, in one called ….md a summary in Markdown (see 'run results').
 
 A file with the column generation, such as 'batchreset fleet list --output csv' prints, is
 meant for the users that the instances have now: an instance that is assigned to another

@@ -62,6 +62,9 @@ func completeTheRest(cmd *cobra.Command) {
 			directive = cobra.ShellCompDirectiveFilterDirs
 		case f.Name == "output":
 			values = outputForms
+			if own, ok := f.Value.(*outputFlag); ok {
+				values = own.forms
+			}
 		}
 		setCompletion(cmd, f.Name, cobra.FixedCompletions(values, directive))
 	})

@@ -16,7 +16,7 @@ import (
 // The exit codes of all commands; exitCodeTable says them to people.
 const (
 	ExitOther   = 1   // this machine's doing: a port that is taken, a full disk, "no" to a question
-	ExitSome    = 2   // some instances or jobs were not done, or a proof does not verify
+	ExitSome    = 2   // some instances or jobs were not done, a proof does not verify, or doctor found something
 	ExitRefused = 3   // by the service
 	ExitAway    = 4   // the service, or Redis, or its fault
 	ExitUsage   = 64  // EX_USAGE of BSD's sysexits
@@ -28,7 +28,7 @@ const exitCodeTable = `  0    all well
   1    something on this machine failed, such as a port that is taken or a result that
        could not be written; or you said no to a question
   2    some instances were not reset, or part of what was asked was refused; or a proof
-       does not verify
+       does not verify, or 'doctor' found what does not work
   3    the service refused all of it (4xx): credentials, instances that are not yours,
        no such job, …; or there is no entry of that name
   4    the service could not be reached or failed (5xx); commands that need Redis:

@@ -20,10 +20,30 @@ var outputForms = []string{"text", "json", "jsonl", "yaml", "csv", "table"}
 // Output is how a command prints its result.
 type Output string
 
-// Define defines --output and --quiet.
-func (f *Output) Define(flags *pflag.FlagSet) {
-	flags.VarP(f, "output", "o", "`form` of the result: text; json or yaml, one document; jsonl, csv or table, its rows")
+// Define defines --output and --quiet. A command may have more forms than all have, such as
+// View.Others tells to write.
+func (f *Output) Define(flags *pflag.FlagSet, more ...string) {
+	usage := "`form` of the result: text; json or yaml, one document; jsonl, csv or table, its rows"
+	if len(more) > 0 {
+		usage += "; " + strings.Join(more, " or ") + ", a report"
+	}
+	flags.VarP(&outputFlag{f, append(slices.Clone(outputForms), more...)}, "output", "o", usage)
 	flags.BoolP("quiet", "q", false, "say nothing on standard error but what went wrong")
+}
+
+// outputFlag is the value of --output, of a command that has these forms.
+type outputFlag struct {
+	*Output
+	forms []string
+}
+
+// Set implements pflag.Value.
+func (f *outputFlag) Set(value string) error {
+	if !slices.Contains(f.forms, value) {
+		return fmt.Errorf("must be one of %s", strings.Join(f.forms, ", "))
+	}
+	*f.Output = Output(value)
+	return nil
 }
 
 // IsText reports whether the result is for people.
@@ -35,14 +55,8 @@ func (f *Output) IsDocument() bool { return *f == "json" || *f == "yaml" }
 // String implements pflag.Value.
 func (f *Output) String() string { return cmp.Or(string(*f), outputForms[0]) }
 
-// Set implements pflag.Value.
-func (f *Output) Set(value string) error {
-	if !slices.Contains(outputForms, value) {
-		return fmt.Errorf("must be one of %s", strings.Join(outputForms, ", "))
-	}
-	*f = Output(value)
-	return nil
-}
+// Set implements pflag.Value, with the forms that every command has.
+func (f *Output) Set(value string) error { return (&outputFlag{f, outputForms}).Set(value) }
 
 // Type implements pflag.Value.
 func (f *Output) Type() string { return "form" }
@@ -55,6 +69,8 @@ type View struct {
 	Columns  []string                        // of csv: names of fields as they are in JSON; nil: all
 	Text     func(w io.Writer) error         // nil: the table
 	Table    func(w io.Writer) error         // nil: the columns of csv
+
+	Others map[Output]func(w io.Writer) error // forms that this command has and others do not
 }
 
 // Each are the rows that a list has.
@@ -71,6 +87,9 @@ func Each[T any](list []T) func(add func(any) error) error {
 
 // Show prints what a command has to show.
 func (f *Output) Show(w io.Writer, v View) error {
+	if write := v.Others[*f]; write != nil {
+		return write(w)
+	}
 	if v.Rows == nil {
 		v.Rows = Each([]any{v.Document})
 	}

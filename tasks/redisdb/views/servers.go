@@ -52,16 +52,18 @@ func lookAtNode(ctx context.Context, rdb redis.Cmdable) (tasks.RedisNode, error)
 		return n
 	}
 	node := tasks.RedisNode{
-		Version: info["redis_version"], Memory: count("used_memory"), MaxMemory: count("maxmemory"),
+		Version: info["redis_version"], Policy: info["maxmemory_policy"], AppendOnly: info["aof_enabled"] == "1", Memory: count("used_memory"), MaxMemory: count("maxmemory"),
 		Replicas: count("connected_slaves"), Commands: count("instantaneous_ops_per_sec"),
 	}
 	// Managed services may not let us ask.
 	config, _ := rdb.ConfigGet(ctx, "appendfsync").Result()
-	node.Durability = durability(info["aof_enabled"] == "1", config["appendfsync"])
+	node.Durability = durability(node.AppendOnly, config["appendfsync"])
 	if err := CheckInfo(text); err != nil {
 		node.Problem = err.Error()
-	} else if info["aof_enabled"] == "1" && info["aof_last_write_status"] == "err" {
+	} else if node.AppendOnly && info["aof_last_write_status"] == "err" {
 		node.Problem = "The append-only file cannot be written."
+	} else if info["rdb_last_bgsave_status"] == "err" {
+		node.Problem = "The last snapshot could not be written; until one can, Redis may refuse every change."
 	} else if node.Fill() > 0.9 {
 		node.Problem = "The memory is nearly full; when it is, no attempt begins."
 	}
@@ -93,7 +95,23 @@ var (
 // tasks.Error that may be shown to anyone.
 func CheckInfo(text string) error {
 	info := wire.ParseInfo(text)
-	version := info["redis_version"]
+	if err := CheckVersion(info["redis_version"]); err != nil {
+		return err
+	}
+	if err := CheckPolicy(info["maxmemory_policy"]); err != nil {
+		return err
+	}
+	if info["role"] == "slave" {
+		return ErrReplica
+	}
+	if info["loading"] == "1" {
+		return ErrLoading
+	}
+	return nil
+}
+
+// CheckVersion judges what a server says of its version.
+func CheckVersion(version string) error {
 	var major, minor int
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
 		return tasks.Errorf(tasks.Internal, "redis does not tell its version (redis_version:%s)", version)
@@ -101,14 +119,13 @@ func CheckInfo(text string) error {
 	if major < 6 || major == 6 && minor < 2 {
 		return tasks.Errorf(tasks.Internal, "redis %s is too old, 6.2 or later is needed", version)
 	}
-	if policy := info["maxmemory_policy"]; policy != "noeviction" {
+	return nil
+}
+
+// CheckPolicy judges what a server does when its memory is full.
+func CheckPolicy(policy string) error {
+	if policy != "noeviction" {
 		return tasks.Errorf(tasks.Internal, "redis has maxmemory-policy %s and may evict jobs; set maxmemory-policy noeviction", policy)
-	}
-	if info["role"] == "slave" {
-		return ErrReplica
-	}
-	if info["loading"] == "1" {
-		return ErrLoading
 	}
 	return nil
 }

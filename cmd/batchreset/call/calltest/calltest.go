@@ -29,6 +29,8 @@ type Service struct {
 	Looks int // at a job before it is final; the first shows it pending
 	// KeepFinal leaves jobs that are final as they are.
 	KeepFinal bool
+	// ExpiresAt is the end of the token.
+	ExpiresAt time.Time
 
 	// Submitting and looking, unless nil, may answer in the service's place; they
 	// then return true. n counts the requests of their kind from 1.
@@ -61,7 +63,8 @@ type Job struct {
 // NewService starts a service without jobs. The test ends it.
 func NewService(t *testing.T) *Service {
 	t.Helper()
-	s := &Service{signer: NewSigner(t), keyed: map[string]keyed{}}
+	created := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	s := &Service{signer: NewSigner(t), keyed: map[string]keyed{}, ExpiresAt: created.AddDate(0, 1, 0)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/instances/batch-reset", s.submit)
 	mux.HandleFunc("GET /v1/jobs/{job}", s.job)
@@ -73,14 +76,15 @@ func NewService(t *testing.T) *Service {
 	mux.HandleFunc("GET /v1/jobs", s.list)
 	s.handleRuns(mux)
 	mux.HandleFunc("GET /v1/whoami", func(w http.ResponseWriter, _ *http.Request) {
-		created := tasks.Time{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 		AnswerOK(w, tasks.Token{
 			ID: "3fa1c09b7e55d210", Tenant: "acme", Scopes: tasks.DefaultScopes,
-			CreatedAt: created, ExpiresAt: tasks.Time{Time: created.AddDate(0, 1, 0)},
+			CreatedAt: tasks.Time{Time: created}, ExpiresAt: tasks.Time{Time: s.ExpiresAt},
 		})
 	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { AnswerOK(w, map[string]string{"version": "v1.2.3"}) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { AnswerOK(w, map[string]bool{"accepting": true}) })
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Auth-Token") != Token && r.URL.Path != "/v1/proof-keys" {
+		if r.Header.Get("X-Auth-Token") != Token && strings.HasPrefix(r.URL.Path, "/v1/") && r.URL.Path != "/v1/proof-keys" {
 			AnswerError(w, 401, "APIGW.0301", "X-Auth-Token is not valid")
 			return
 		}
