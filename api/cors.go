@@ -21,7 +21,7 @@ func cors(origins []string) echo.MiddlewareFunc {
 		AllowOriginFunc: func(origin string) (bool, error) { return slices.Contains(origins, origin), nil },
 		AllowMethods:    []string{http.MethodGet, http.MethodHead, http.MethodPost},
 		AllowHeaders: []string{
-			"X-Auth-Token", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "Last-Event-ID", "X-Request-Id", "Traceparent",
+			"X-Auth-Token", "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "Last-Event-ID", "X-Request-Id", "Traceparent",
 		},
 		ExposeHeaders: []string{"Location", "ETag", "Retry-After", "Preference-Applied", "X-Request-Id"},
 		MaxAge:        int((10 * time.Minute).Seconds()),

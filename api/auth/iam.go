@@ -36,6 +36,8 @@ const (
 	iamRefused = 10 * time.Second
 	// iamTimeout is for one question, with what is needed to ask it.
 	iamTimeout = 5 * time.Second
+	// iamAtOnce is how many tokens are asked about at the same time: strangers may send any number of them.
+	iamAtOnce = 16
 	// iamRemembered is how many tokens are remembered.
 	iamRemembered = 8192
 	// iamEarly is how long before its end our own token is replaced.
@@ -72,6 +74,7 @@ type IAM struct {
 
 	hashKey  []byte
 	asked    singleflight.Group
+	room     chan struct{} // for questions
 	mu       sync.Mutex
 	answers  *lru.Cache[string, *iamAnswer]
 	own      string // token
@@ -96,7 +99,7 @@ func NewIAM(base string, credentials IAMCredentials, rules IAMRules, clock Clock
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // never fails, says crypto/rand
 	return &IAM{
-		url: base, credentials: credentials, rules: rules, clock: clock, log: log, hashKey: key, answers: answers,
+		url: base, credentials: credentials, rules: rules, clock: clock, log: log, hashKey: key, answers: answers, room: make(chan struct{}, iamAtOnce),
 		client: &http.Client{
 			Timeout:       iamTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // nobody else gets tokens
@@ -155,7 +158,7 @@ func (i *IAM) ask(ctx context.Context, handle, secret string) (tasks.Token, erro
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), iamTimeout)
 		defer cancel()
-		token, err := i.validate(ctx, secret)
+		token, err := i.inTurn(ctx, secret)
 		token.Hash = handle
 		switch code := tasks.CodeOf(err); code {
 		case tasks.OK:
@@ -172,6 +175,17 @@ func (i *IAM) ask(ctx context.Context, handle, secret string) (tasks.Token, erro
 	})
 	token, _ := found.(tasks.Token)
 	return token, err
+}
+
+// inTurn validates a token when there is room.
+func (i *IAM) inTurn(ctx context.Context, secret string) (tasks.Token, error) {
+	select {
+	case i.room <- struct{}{}:
+		defer func() { <-i.room }()
+		return i.validate(ctx, secret)
+	case <-ctx.Done():
+		return tasks.Token{}, errors.New("too many tokens are to be asked about")
+	}
 }
 
 // identity is a token as the Identity API has it.

@@ -16,6 +16,7 @@ type row struct {
 func rows() []row {
 	return []row{
 		{"submit", "submit over HTTP against asynq at its best", submitRow},
+		{"signed", "submit with a signature against submit with a token", signedRow},
 		{"drain", "drain with record, lock and history against asynq plain", drainRow},
 		{"latency", "submit latency at half of the submit rate", latencyRow},
 		{"idle", "one idle batch, and what an idle worker costs", idleRow},

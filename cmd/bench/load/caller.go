@@ -9,6 +9,9 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"time"
+
+	"batchreset/tasks/sdkhmac"
 )
 
 // Caller is one connection to an api, for one goroutine. It does as little as it can,
@@ -18,6 +21,7 @@ type Caller struct {
 	conn  net.Conn
 	in    *bufio.Reader
 	token string
+	key   sdkhmac.Key // signs, in place of the token, if there is one
 	out   []byte
 	body  []byte
 	etag  []byte
@@ -50,12 +54,32 @@ func (c *Caller) Close() {
 
 // Do sends a request and reads the answer. header is one line with its end, or empty.
 func (c *Caller) Do(method, path, header string, body []byte) (Answer, error) {
-	c.out = fmt.Appendf(c.out[:0], "%s %s HTTP/1.1\r\nHost: bench\r\nX-Auth-Token: %s\r\n%sContent-Length: %d\r\n\r\n", method, path, c.token, header, len(body))
+	credential := "X-Auth-Token: " + c.token
+	if c.key.Access != "" {
+		signed, err := c.sign(method, path, body)
+		if err != nil {
+			return Answer{}, err
+		}
+		credential = signed
+	}
+	c.out = fmt.Appendf(c.out[:0], "%s %s HTTP/1.1\r\nHost: bench\r\n%s\r\n%sContent-Length: %d\r\n\r\n", method, path, credential, header, len(body))
 	c.out = append(c.out, body...)
 	if _, err := c.conn.Write(c.out); err != nil {
 		return Answer{}, err
 	}
 	return c.receive()
+}
+
+// sign is what a request says of its caller when it is signed as Huawei's SDKs do.
+func (c *Caller) sign(method, path string, body []byte) (string, error) {
+	r, err := http.NewRequestWithContext(context.Background(), method, "http://bench"+path, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	if err := sdkhmac.Sign(r, body, c.key, time.Now(), "Host"); err != nil {
+		return "", err
+	}
+	return "X-Sdk-Date: " + r.Header.Get("X-Sdk-Date") + "\r\nAuthorization: " + r.Header.Get("Authorization"), nil
 }
 
 var (

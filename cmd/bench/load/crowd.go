@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"batchreset/tasks/sdkhmac"
 )
 
 // Submitters is how many connections submit at the same time.
@@ -66,5 +68,18 @@ func Submit(ctx context.Context, addr, token string, n int) (perSecond float64, 
 		return 0, err
 	}
 	defer c.Close()
+	return c.Submit(ctx, n)
+}
+
+// SubmitSigned is Submit for a caller who signs each request with an access key.
+func SubmitSigned(ctx context.Context, addr string, key sdkhmac.Key, n int) (perSecond float64, err error) {
+	c, err := DialCrowd(ctx, addr, "", Submitters)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	for _, one := range c {
+		one.key = key
+	}
 	return c.Submit(ctx, n)
 }

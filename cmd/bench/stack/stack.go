@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"batchreset/cmd/harness"
+	"batchreset/tasks/sdkhmac"
 )
 
 // upLimit is how long a process of the service may take until it is ready.
@@ -66,6 +68,22 @@ func (s *Stack) start(ctx context.Context, command string, args ...string) (*har
 		s.children = append(s.children, p)
 	}
 	return p, err
+}
+
+// Key makes an access key of a tenant.
+func (s *Stack) Key(ctx context.Context, tenant string) (key sdkhmac.Key, err error) {
+	out, _, err := harness.Run(ctx, s.program.path, "key", "add", "--redis", s.Redis.URL(), "--tenant", tenant, "--output", "json")
+	if err != nil {
+		return key, err
+	}
+	var made struct {
+		Access string `json:"access_key"`
+		Secret string `json:"secret_key"`
+	}
+	if err := json.Unmarshal([]byte(out), &made); err != nil {
+		return key, fmt.Errorf("key add: %w", err)
+	}
+	return sdkhmac.Key{Access: made.Access, Secret: made.Secret}, nil
 }
 
 // Token makes a token of a tenant and returns its secret.
