@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks/redisdb/redistest"
+	"batchreset/tasks/seal"
 )
 
 const usersFile = "../../deploy/redis/users.acl"
@@ -154,6 +155,11 @@ func TestMakeSecrets(t *testing.T) {
 	secrets := filepath.Join(dir, "secrets")
 	if info, err := os.Stat(secrets); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("secrets: %v, %v", info, err)
+	}
+	if text, err := os.ReadFile(filepath.Join(secrets, "secret-key")); err != nil {
+		t.Error(err)
+	} else if _, err := seal.Read(text); err != nil {
+		t.Errorf("secret-key %v", err)
 	}
 	server := redistest.Start(t, "aclfile "+filepath.Join(secrets, "users.acl"))
 	for user, role := range map[string][]Role{"api": {RoleAPI}, "worker": {RoleWorker}, "operator": nil} {
