@@ -154,8 +154,9 @@ type AccessKey struct {
 
 const (
 	// MaxWrongSignatures is after how many wrong signatures an access key is locked for those who come
-	// from the same network, for WrongSignaturesLock.
-	MaxWrongSignatures  = 5
+	// from the same network.
+	MaxWrongSignatures = 5
+	// WrongSignaturesLock is for how long, counted from the last one.
 	WrongSignaturesLock = 5 * time.Minute
 )
 

@@ -12,6 +12,7 @@ package auth
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -181,9 +182,7 @@ func (c *Callers) Known(ctx context.Context, handles []string) (map[string]tasks
 		return known, nil
 	}
 	found, err := c.store.TokensByHash(ctx, ours)
-	for handle, token := range found {
-		known[handle] = token
-	}
+	maps.Copy(known, found)
 	return known, err
 }
 

@@ -81,7 +81,7 @@ func (c *Callers) bySignature(ctx context.Context, r Request) (Caller, error) {
 // verify checks a signature over the path as it was received or, behind a proxy that removes the base
 // path, as it was sent.
 func (c *Callers) verify(r Request, secret string, body []byte, now time.Time) error {
-	err := error(sdkhmac.ErrMismatch)
+	err := sdkhmac.ErrMismatch
 	for _, uri := range c.uris(r.Request) {
 		if err = verifyAs(r.Request, uri, secret, body, now); !errors.Is(err, sdkhmac.ErrMismatch) {
 			return err

@@ -13,7 +13,6 @@ import (
 	"batchreset/tasks"
 )
 
-// Tokens know the tenants.
 // Policies are halts and limits.
 type Policies interface {
 	List(ctx context.Context) ([]tasks.Policy, error)

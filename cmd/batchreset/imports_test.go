@@ -22,14 +22,14 @@ const everything = "everything"
 var mayImport = map[string][]string{
 	"cmd/batchreset":            {"cmd/batchreset/serve", "cmd/batchreset/call", "cmd/batchreset/operate", "cmd/batchreset/terminal", "tasks/redisdb/wire"}, // main has go-redis keep still
 	"cmd/batchreset/call":       {"cmd/batchreset/terminal", "api", "api/client", "tasks", "tasks/proof"},
-	"cmd/batchreset/redisflags": {"cmd/batchreset/terminal", "tasks/redisdb", "tasks/redisdb/wire", "tasks/redisdb/registry"},
+	"cmd/batchreset/redisflags": {"cmd/batchreset/terminal", "tasks/seal", "tasks/redisdb", "tasks/redisdb/wire", "tasks/redisdb/registry"},
 	"cmd/batchreset/terminal":   {"tasks", "api/client"},
 	"cmd/batchreset/operate": {
 		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/ops", "tasks",
 		"tasks/redisdb", "tasks/redisdb/registry", "tasks/redisdb/views", "worker/webhook",
 	},
 	"cmd/batchreset/serve": {
-		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/ops", "tasks", "tasks/proof",
+		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/auth", "api/ops", "tasks", "tasks/proof",
 		"tasks/redisdb", "tasks/redisdb/wire", "tasks/redisdb/registry", "tasks/redisdb/views", "tasks/redisdb/runs",
 		"worker", "worker/webhook", "worker/simulator", "worker/httpdriver", "worker/cph", "worker/docker", "worker/execdriver",
 		"asynqmon", "OpenTelemetry's SDK",
@@ -41,11 +41,12 @@ var mayImport = map[string][]string{
 	"cmd/chaos/fault":      {},
 	"cmd/chaos/history":    {"cmd/chaos/fault", "tasks", "api/client"},
 	"cmd/bench":            {everything},
-	"cmd/bench/load":       {"tasks"},
+	"cmd/bench/load":       {"tasks", "tasks/sdkhmac"},
 	"cmd/bench/report":     {},
-	"cmd/bench/stack":      {"go-redis"},
+	"cmd/bench/stack":      {"tasks/sdkhmac", "go-redis"},
 
-	"api":           {"tasks", "tasks/proof", "api/ratelimit", "Echo"},
+	"api":           {"tasks", "tasks/proof", "api/auth", "api/ratelimit", "Echo"},
+	"api/auth":      {"tasks", "tasks/sdkhmac", "api/ratelimit"},
 	"api/ops":       {"tasks", "api/ratelimit", "Echo", "asynqmon"},
 	"api/ratelimit": {},
 	"api/examples":  {},
@@ -54,13 +55,14 @@ var mayImport = map[string][]string{
 	"tasks":         {},
 	"tasks/sdkhmac": {},
 	"tasks/proof":   {"tasks"},
+	"tasks/seal":    {},
 	"tasks/redisdb": {
-		"tasks", "go-redis", "asynq",
+		"tasks", "tasks/seal", "go-redis", "asynq",
 		"tasks/redisdb/wire", "tasks/redisdb/codec", "tasks/redisdb/registry", "tasks/redisdb/views", "tasks/redisdb/runs",
 	},
 	"tasks/redisdb/wire":     {"go-redis", "asynq"},
 	"tasks/redisdb/codec":    {"tasks"},
-	"tasks/redisdb/registry": {"tasks", "go-redis", "tasks/redisdb/wire", "tasks/redisdb/codec"},
+	"tasks/redisdb/registry": {"tasks", "tasks/seal", "go-redis", "tasks/redisdb/wire", "tasks/redisdb/codec"},
 	"tasks/redisdb/views":    {"tasks", "go-redis", "tasks/redisdb/wire", "tasks/redisdb/codec"},
 	"tasks/redisdb/runs":     {"tasks", "go-redis", "tasks/redisdb/wire", "tasks/redisdb/codec"},
 
@@ -226,7 +228,7 @@ func TestImportArrows(t *testing.T) {
 		},
 		{
 			"keep the api from the workers", "api", "batchreset/worker",
-			"api imports batchreset/worker: api may import only tasks, tasks/proof, api/ratelimit and Echo",
+			"api imports batchreset/worker: api may import only tasks, tasks/proof, api/auth, api/ratelimit and Echo",
 		},
 		{
 			"keep the worker from the store", "worker", "batchreset/tasks/redisdb",

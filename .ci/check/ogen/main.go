@@ -8,6 +8,8 @@ import (
 	"log"
 	"os"
 
+	"github.com/ogen-go/ogen/ogenerrors"
+
 	"check/ogen/api"
 )
 
@@ -15,6 +17,15 @@ type token string
 
 func (t token) Token(context.Context, api.OperationName) (api.Token, error) {
 	return api.Token{APIKey: string(t)}, nil
+}
+
+// This program has only a token: the other two ways to say who one is are skipped.
+func (token) Signature(context.Context, api.OperationName) (api.Signature, error) {
+	return api.Signature{}, ogenerrors.ErrSkipClientSecurity
+}
+
+func (token) Bearer(context.Context, api.OperationName) (api.Bearer, error) {
+	return api.Bearer{}, ogenerrors.ErrSkipClientSecurity
 }
 
 func main() {

@@ -106,10 +106,12 @@ func (r *Endpoints) Endpoint(ctx context.Context, tenant, id string) (tasks.Endp
 		return tasks.Endpoint{}, err
 	}
 	for field, secret := range map[string]*string{"secret": &e.Secret, "old_secret": &e.OldSecret} {
-		kept, stale := *secret, false
-		if *secret, stale, err = r.seals.Open(kept, id); err != nil {
+		kept := *secret
+		opened, stale, err := r.seals.Open(kept, id)
+		if err != nil {
 			return tasks.Endpoint{}, fmt.Errorf("endpoint %s: %w", id, err)
 		}
+		*secret = opened
 		if stale {
 			_, _ = reseal(ctx, r.redis, webhookKey(tenant, id), field, kept, r.seals.Seal(*secret, id)) // SealAll says if this cannot be
 		}

@@ -416,7 +416,7 @@ func (t *Tokens) rotate(ctx context.Context, id string, overlap time.Duration, a
 		old, found, err = t.token(ctx, handle)
 	}
 	if err != nil || !found {
-		return tasks.Token{}, cmp.Or(wrapped("rotate token", err), error(tasks.ErrNoToken))
+		return tasks.Token{}, cmp.Or(wrapped("rotate token", err), tasks.ErrNoToken)
 	}
 	renewed, err := renew(old)
 	if err != nil {

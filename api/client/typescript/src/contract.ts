@@ -2101,7 +2101,7 @@ export interface operations {
     batchQuery: {
         parameters: {
             query: {
-                /** @description Where KooPhone's SDK has it for this request. */
+                /** @description As a header for other requests; KooPhone's SDK has it here. The header is good, too. */
                 "x-request-id"?: string;
                 /** @description From 1. */
                 page_no: number;
@@ -2109,10 +2109,7 @@ export interface operations {
                 /** @description Only this one. */
                 instance_id?: components["schemas"]["InstanceID"];
             };
-            header?: {
-                /** @description Up to 128 printable characters that identify the request in logs and in the record; other characters are replaced. */
-                "x-request-id"?: components["parameters"]["RequestID"];
-            };
+            header?: never;
             path?: never;
             cookie?: never;
         };
