@@ -107,6 +107,8 @@ func (o RunOptions) Check(total int) error {
 		return fmt.Errorf("canary is %d, and there are only %d instances", o.Canary, total)
 	case o.Soak < 0 || time.Duration(o.Soak) > MaxSoak:
 		return fmt.Errorf("soak must be from 0s to %d days", MaxSoak/(24*time.Hour))
+	case o.Soak > 0 && time.Duration(o.Soak) < time.Millisecond: // which the record would forget
+		return fmt.Errorf("soak must be 0s, or at least 1ms")
 	case o.Canary == 0 && o.Soak > 0:
 		return fmt.Errorf("soak needs a canary")
 	case o.Canary == 0 && o.Growth != 0:

@@ -75,6 +75,7 @@ func TestOptionsOfARunThatCannotBe(t *testing.T) {
 		"canary is 11, and there are only 10 instances":  {MaxParallel: 1, Canary: 11, Growth: 2},
 		"soak needs a canary":                            {MaxParallel: 1, Soak: Duration(time.Second)},
 		"soak must be from 0s to 7 days":                 {MaxParallel: 1, Canary: 1, Growth: 2, Soak: Duration(MaxSoak + 1)},
+		"soak must be 0s, or at least 1ms":               {MaxParallel: 1, Canary: 1, Growth: 2, Soak: Duration(time.Microsecond)},
 		"growth needs a canary":                          {MaxParallel: 1, Growth: 2},
 		"growth must be from 1 to 1000":                  {MaxParallel: 1, Canary: 1, Growth: 0.5},
 		"max_parallel must be from 1 to " + "1000000000": {MaxParallel: 1_000_000_001},
