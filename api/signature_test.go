@@ -153,7 +153,7 @@ func TestWhyASignatureIsRefused(t *testing.T) {
 		{"another method", func(_ *signing, r *http.Request) {
 			r.Method, r.RequestURI, r.URL.Path = http.MethodGet, "/v1/jobs", "/v1/jobs"
 		}, "verify aksk signature fail"},
-		{"16 minutes old", func(s *signing, r *http.Request) { s.at = s.at.Add(-16 * time.Minute); s.resign(t, r) }, "verify aksk signature fail: the date of the signature is not accepted: it differs from this server's clock by 16m"},
+		{"16 minutes old", func(s *signing, r *http.Request) { s.at = s.at.Add(-16*time.Minute - 20*time.Second); s.resign(t, r) }, "verify aksk signature fail: the date of the signature is not accepted: it differs from this server's clock by 16m"},
 		{"16 minutes ahead", func(s *signing, r *http.Request) { s.at = s.at.Add(17 * time.Minute); s.resign(t, r) }, "verify aksk signature fail: the date of the signature is not accepted: it differs from this server's clock by -1"},
 		{"a date that is not signed", func(_ *signing, r *http.Request) {
 			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), ";x-sdk-date", "", 1))

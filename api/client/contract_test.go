@@ -189,6 +189,9 @@ func (s *written) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer := content.at("application/json", "examples", example, "value")
+	if answer == nil { // it has one example, without a name
+		answer = content.at("application/json", "example")
+	}
 	if answer == nil {
 		fault("no example %q of its answer", example)
 	}

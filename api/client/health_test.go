@@ -27,8 +27,8 @@ func TestHealth(t *testing.T) {
 			c, _ := connect(t, s.URL)
 			_, err := c.Health(t.Context())
 			_, notReady := c.Accepting(t.Context())
-			if err == nil || notReady == nil || len(s.requests) != 2 && !answer.cut {
-				t.Errorf("%v, %v after %d requests", err, notReady, len(s.requests))
+			if err == nil || notReady == nil || s.seen() != 2 && !answer.cut {
+				t.Errorf("%v, %v after %d requests", err, notReady, s.seen())
 			}
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -61,6 +62,13 @@ var repeatCalls = map[string]struct {
 	"run_proof": {func(t *testing.T, c *Client) error { return c.Runs().Proof(t.Context(), jobID, io.Discard) }, typeLines, "{\"version\":1}\n{\"signature\":\"s\"}\n"},
 }
 
+// taken are the requests so far.
+func (s *script) taken() []*http.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
 func lastOf[T any](all iter.Seq2[T, error]) (err error) {
 	for _, err = range all {
 	}
@@ -87,7 +95,7 @@ func (row repeatCase) check(t *testing.T) {
 	server, seen := closedPort(t), func() []*http.Request { return nil }
 	if len(row.Answers) > 0 {
 		s := serve(t, stepsOf(t, row.Answers, known.kind, known.body, elsewhere.URL)...)
-		server, seen = s.URL, func() []*http.Request { return s.requests }
+		server, seen = s.URL, s.taken
 	}
 	c, n := connect(t, server)
 	told := 0

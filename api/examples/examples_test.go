@@ -79,9 +79,15 @@ var (
 // start starts a dev whose simulated phones take a moment, and of which those that are called flaky-… fail.
 func start(t *testing.T, args ...string) *service {
 	t.Helper()
+	return startDev(t, []string{"BATCHRESET_MAX_ATTEMPTS=1", "BATCHRESET_SIMULATOR_LATENCY=200ms"}, args...)
+}
+
+// startDev starts a dev with some settings.
+func startDev(t *testing.T, environment []string, args ...string) *service {
+	t.Helper()
 	s := &service{t: t}
-	args = append([]string{binary, "dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--max-attempts", "1"}, args...)
-	p, err := harness.Start(context.WithoutCancel(t.Context()), harness.Command{Name: "dev", Args: args, Env: []string{"BATCHRESET_DRAIN_DELAY=0", "BATCHRESET_SIMULATOR_LATENCY=200ms"}, Dir: t.TempDir(), Stdout: s, Stderr: s})
+	args = append([]string{binary, "dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"}, args...)
+	p, err := harness.Start(context.WithoutCancel(t.Context()), harness.Command{Name: "dev", Args: args, Env: append(environment, "BATCHRESET_DRAIN_DELAY=0"), Dir: t.TempDir(), Stdout: s, Stderr: s})
 	if err != nil {
 		t.Fatal(err)
 	}

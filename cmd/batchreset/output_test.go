@@ -143,7 +143,7 @@ func TestOperatorsOutput(t *testing.T) {
 		}
 	}
 	for _, row := range []struct{ args, keys string }{
-		{"token add --tenant acme", "created_at scopes tenant token token_id"},
+		{"token add --tenant acme", "created_at expires_at kind scopes tenant token token_id"},
 		{"fleet import " + fleet, "identical_rows_left_out moved new protection_begun protection_ended readdressed reassigned registered"},
 		{"fleet protect phone-2", "instance_ids not_registered unchanged"},
 		{"fleet unprotect phone-2", "instance_ids not_registered"},

@@ -10,7 +10,7 @@ func TestFlags(t *testing.T) {
 	for _, row := range []struct{ args, want string }{
 		{"--rounds 0 --rows submit,start", ""},
 		{"--quick --profile p --json j --keep k", ""},
-		{"--rows submit,finish", `there is no row "finish"; the rows are submit, drain,`},
+		{"--rows submit,finish", `there is no row "finish"; the rows are submit, signed, drain,`},
 		{"--rounds 101", "--rounds must be from 1 to 100, not 101"},
 		{"now", `unexpected argument "now"`},
 	} {

@@ -3231,7 +3231,10 @@ export interface operations {
     health: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Up to 128 printable characters that identify the request in logs and in the record; other characters are replaced. */
+                "x-request-id"?: components["parameters"]["RequestID"];
+            };
             path?: never;
             cookie?: never;
         };
@@ -3244,7 +3247,10 @@ export interface operations {
     ready: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Up to 128 printable characters that identify the request in logs and in the record; other characters are replaced. */
+                "x-request-id"?: components["parameters"]["RequestID"];
+            };
             path?: never;
             cookie?: never;
         };

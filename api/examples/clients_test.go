@@ -1,4 +1,4 @@
-package main
+package examples
 
 import (
 	"bytes"
@@ -14,7 +14,12 @@ import (
 	"batchreset/api/client"
 )
 
-const clients = root + "api/client/"
+// The clients of other languages, and the programs of api/README.md, against a real 'batchreset dev'.
+
+const (
+	root    = "../../"
+	clients = root + "api/client/"
+)
 
 func TestTheGoProgramOfTheReadme(t *testing.T) {
 	t.Parallel()
@@ -176,22 +181,29 @@ func programOf(t *testing.T, heading, language string) string {
 // dev starts one, and returns the environment of a caller: its token, and one of an approver.
 func dev(t *testing.T, args ...string) []string {
 	t.Helper()
-	redis := regexp.MustCompile(`fleet list --redis (\S+)`)
-	greeting := startDev(t, redis, args...)
-	server := regexp.MustCompile(`API +(http://\S+) +tenant (\S+), token (\S+)`).FindStringSubmatch(greeting)
-	if server == nil {
-		t.Fatalf("greeting %s", greeting)
+	s := startDev(t, nil, args...)
+	redis := regexp.MustCompile(`fleet list --redis (\S+)`).FindStringSubmatch(s.said())
+	if redis == nil {
+		t.Fatalf("greeting %s", s.said())
 	}
-	add := command(t, map[string]string{"BATCHRESET_REDIS": redis.FindStringSubmatch(greeting)[1]},
-		"token", "add", "--tenant", server[2], "--owner", "bob", "--scope", "read,approve").OK(t)
-	return []string{"BATCHRESET_SERVER=" + server[1], "BATCHRESET_TOKEN=" + server[3], "APPROVER=" + strings.TrimSpace(add.Out)}
+	approver := run(t, "", nil, binary, "token", "add", "--redis", redis[1], "--tenant", "demo", "--owner", "bob", "--scope", "read,approve")
+	return []string{"BATCHRESET_SERVER=" + s.url, "BATCHRESET_TOKEN=" + token, "APPROVER=" + strings.TrimSpace(approver)}
 }
 
 func proofKey(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "proof-key.pem")
-	command(t, nil, "proof", "new-key", path).OK(t)
+	run(t, "", nil, binary, "proof", "new-key", path)
 	return path
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // checkProgram runs a program of api/README.md where all goes well, twice, where every reset fails, and
