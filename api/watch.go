@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"golang.org/x/sync/errgroup"
 
+	"batchreset/api/auth"
 	"batchreset/tasks"
 )
 
@@ -367,6 +369,7 @@ func (w *watchers) lookAtTokens(ctx context.Context, now time.Time) {
 		err = fmt.Errorf("look at the tokens of those who wait: %w", err)
 		w.log.Debug("no look at tokens", "tokens", len(hashes), "error", err)
 	}
+	doubt, partly := errors.AsType[auth.InDoubt](err)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, key := range passes {
@@ -375,7 +378,7 @@ func (w *watchers) lookAtTokens(ctx context.Context, now time.Time) {
 			continue
 		}
 		p.looked = now
-		if p.refused = err; err != nil {
+		if p.refused = err; err != nil && (!partly || doubt[key.hash] != nil) {
 			continue
 		}
 		if p.refused = key.refusal(tokens, w.tokens.Now()); p.refused != nil {

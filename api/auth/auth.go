@@ -11,6 +11,7 @@ package auth
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -155,17 +156,23 @@ func Credential(r *http.Request, network string) string {
 	return ""
 }
 
+// InDoubt says of which credentials nobody can say now whether they hold, by their handles.
+type InDoubt map[string]error
+
+// Error implements error.
+func (d InDoubt) Error() string { return fmt.Sprintf("%d credentials are in doubt", len(d)) }
+
 // Known returns those of the credentials with these handles that still hold, or have ended and are
-// remembered, for those who wait.
+// remembered, for those who wait. An error that is InDoubt is about some of them; the others are there.
 func (c *Callers) Known(ctx context.Context, handles []string) (map[string]tasks.Token, error) {
 	var ours []string
-	known := map[string]tasks.Token{}
+	known, doubt := map[string]tasks.Token{}, InDoubt{}
 	for _, handle := range handles {
 		switch {
 		case c.cfg.IAM != nil && strings.HasPrefix(handle, iamHandle):
 			token, found, err := c.cfg.IAM.again(ctx, handle)
 			if err != nil {
-				return nil, err
+				doubt[handle] = err
 			}
 			if found {
 				known[handle] = token
@@ -178,12 +185,17 @@ func (c *Callers) Known(ctx context.Context, handles []string) (map[string]tasks
 			ours = append(ours, handle)
 		}
 	}
-	if len(ours) == 0 {
-		return known, nil
+	if len(ours) > 0 {
+		found, err := c.store.TokensByHash(ctx, ours)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(known, found)
 	}
-	found, err := c.store.TokensByHash(ctx, ours)
-	maps.Copy(known, found)
-	return known, err
+	if len(doubt) > 0 {
+		return known, doubt
+	}
+	return known, nil
 }
 
 // noteEvery is how often the use of credentials is noted.

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -34,6 +35,8 @@ const (
 	// asked about again after iamRefused.
 	iamFresh   = time.Minute
 	iamRefused = 10 * time.Second
+	// iamGrace is how long who waits with a token is told news while the token service is asked again.
+	iamGrace = 10 * time.Second
 	// iamTimeout is for one question, with what is needed to ask it.
 	iamTimeout = 5 * time.Second
 	// iamAtOnce is how many tokens are asked about at the same time: strangers may send any number of them.
@@ -72,13 +75,14 @@ type IAM struct {
 	clock       Clock
 	log         *slog.Logger
 
-	hashKey  []byte
-	asked    singleflight.Group
-	room     chan struct{} // for questions
-	mu       sync.Mutex
-	answers  *lru.Cache[string, *iamAnswer]
-	own      string // token
-	ownUntil time.Time
+	hashKey   []byte
+	questions sync.WaitGroup // that nobody waits for
+	asked     singleflight.Group
+	room      chan struct{} // for questions
+	mu        sync.Mutex
+	answers   *lru.Cache[string, *iamAnswer]
+	own       string // token
+	ownUntil  time.Time
 }
 
 // iamAnswer is what is known of a token.
@@ -87,6 +91,7 @@ type iamAnswer struct {
 	token  tasks.Token
 	err    error
 	until  time.Time // by this process's clock: when to ask again
+	asking atomic.Bool
 }
 
 // NewIAM makes an IAM. The URL is that of the Identity API, with or without /v3.
@@ -107,8 +112,11 @@ func NewIAM(base string, credentials IAMCredentials, rules IAMRules, clock Clock
 	}
 }
 
-// Close closes idle connections.
-func (i *IAM) Close() { i.client.CloseIdleConnections() }
+// Close waits for what is being asked, and closes idle connections.
+func (i *IAM) Close() {
+	i.questions.Wait()
+	i.client.CloseIdleConnections()
+}
 
 // Token says whose a token of the token service is. However many ask about one token, the token service is
 // asked once, and not again for a while. Errors: tasks.BadToken, tasks.TokenExpired, tasks.IAMAway.
@@ -135,19 +143,28 @@ func (i *IAM) known(handle string) (*iamAnswer, bool) {
 	return answer, found && time.Now().Before(answer.until)
 }
 
-// again says what is known of a token that was asked about before.
+// again says what is known of a token that was asked about before, and has the token service asked again if
+// that is a while ago. It does not wait for that: many may wait with other credentials. If no answer comes,
+// it is an error after iamGrace.
 func (i *IAM) again(ctx context.Context, handle string) (token tasks.Token, found bool, err error) {
 	answer, found := i.answers.Get(handle)
 	if !found {
 		return tasks.Token{}, false, nil
 	}
-	if token, err = answer.token, answer.err; !time.Now().Before(answer.until) {
-		token, err = i.ask(ctx, handle, answer.secret)
+	late := time.Since(answer.until)
+	if late >= 0 && answer.asking.CompareAndSwap(false, true) {
+		i.questions.Go(func() {
+			defer answer.asking.Store(false)
+			_, _ = i.ask(ctx, handle, answer.secret) // what it comes to is remembered
+		})
 	}
-	if code := tasks.CodeOf(err); code == tasks.BadToken || code == tasks.TokenExpired {
+	switch {
+	case answer.err != nil:
 		return tasks.Token{}, false, nil
+	case late > iamGrace:
+		return tasks.Token{}, false, iamAway()
 	}
-	return token, err == nil, err
+	return answer.token, true, nil
 }
 
 // ask asks the token service. Its time is its own: who asked first may go away.
@@ -162,19 +179,23 @@ func (i *IAM) ask(ctx context.Context, handle, secret string) (tasks.Token, erro
 		token.Hash = handle
 		switch code := tasks.CodeOf(err); code {
 		case tasks.OK:
-			i.answers.Add(handle, &iamAnswer{secret, token, nil, time.Now().Add(iamFresh)})
+			i.answers.Add(handle, &iamAnswer{secret: secret, token: token, until: time.Now().Add(iamFresh)})
 		case tasks.BadToken, tasks.TokenExpired, tasks.Forbidden:
-			i.answers.Add(handle, &iamAnswer{secret, tasks.Token{}, err, time.Now().Add(iamRefused)})
+			i.answers.Add(handle, &iamAnswer{secret: secret, err: err, until: time.Now().Add(iamRefused)})
 		default: // nobody knows, and nobody is let in for what was known before
 			i.log.Error("the token service cannot be asked", "url", i.url, "error", err)
-			away := tasks.Errorf(tasks.IAMAway, "the token service cannot be reached, try again later")
-			away.RetryAfter = 5 * time.Second
-			err = away
+			err = iamAway()
 		}
 		return token, err
 	})
 	token, _ := found.(tasks.Token)
 	return token, err
+}
+
+func iamAway() *tasks.Error {
+	away := tasks.Errorf(tasks.IAMAway, "the token service cannot be reached, try again later")
+	away.RetryAfter = iamTimeout
+	return away
 }
 
 // inTurn validates a token when there is room.

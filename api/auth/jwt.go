@@ -140,7 +140,7 @@ func (j *JWT) ready(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	if time.Since(j.asked) < keysEvery {
 		return nil, issuerAway()
 	}
-	j.asked = time.Now()
+	defer func() { j.asked = time.Now() }() // once it is over: those who came meanwhile do not ask, too
 	ctx = oidc.ClientContext(ctx, j.client)
 	provider, err := oidc.NewProvider(ctx, j.issuer)
 	var settings struct {

@@ -76,8 +76,8 @@ func (k *keySet) named(ctx context.Context, id string) ([]jose.JSONWebKey, error
 	if time.Since(k.read) < keysEvery {
 		return nil, fmt.Errorf("the key %.40q is not known, and the issuer was asked a moment ago", id)
 	}
-	k.read = time.Now()
 	keys, err := k.fetch(ctx)
+	k.read = time.Now() // once it is over: those who came meanwhile do not ask, too
 	if err != nil {
 		return nil, err
 	}

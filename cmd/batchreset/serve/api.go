@@ -83,6 +83,7 @@ func (p *process) addAPI(flags apiFlags) step {
 			return redisflags.Failed(err)
 		}
 		handler := flags.handler(ctx.Done(), p.db, p.ops, p.tracer, p.log)
+		p.onClose("token service", func() error { flags.callers.close(); return nil })
 		answering := sendOff(ctx.Done(), handler)
 		p.api, p.drain = urlOf(public), flags.drainDelay
 		p.metrics = append(p.metrics, handler, p.db.Queues.QueueMetrics(), p.db.RunMetrics())

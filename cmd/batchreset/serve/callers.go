@@ -26,6 +26,7 @@ type callersFlags struct {
 
 	credentials auth.IAMCredentials // of the file, once checked
 	rules       callersFile
+	iam         *auth.IAM // once it was made; nil: none
 }
 
 // callersFile says what those callers may do.
@@ -140,13 +141,20 @@ func readYAML(path string, into any) error {
 	return nil
 }
 
-// configure adds those who know callers to the settings of the API. close closes their connections.
+// configure makes those who know callers, for the settings of the API.
 func (f *callersFlags) configure(clock auth.Clock, log *slog.Logger) (iam *auth.IAM, jwt *auth.JWT) {
 	if f.rules.IAM != nil {
-		iam = auth.NewIAM(f.iamURL, f.credentials, *f.rules.IAM, clock, log)
+		f.iam = auth.NewIAM(f.iamURL, f.credentials, *f.rules.IAM, clock, log)
 	}
 	if f.rules.JWT != nil {
 		jwt = auth.NewJWT(f.issuer, f.audience, f.rules.JWT, clock, log)
 	}
-	return iam, jwt
+	return f.iam, jwt
+}
+
+// close ends what configure has begun.
+func (f *callersFlags) close() {
+	if f.iam != nil {
+		f.iam.Close()
+	}
 }
