@@ -159,8 +159,8 @@ func (i *IAM) again(ctx context.Context, handle string) (token tasks.Token, foun
 		})
 	}
 	switch {
-	case answer.err != nil:
-		return tasks.Token{}, false, nil
+	case answer.err != nil: // it was refused: for who asks now it is not there
+		return tasks.Token{}, false, nil //nolint:nilerr // see above
 	case late > iamGrace:
 		return tasks.Token{}, false, iamAway()
 	}
