@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"batchreset/cmd/harness/faketime"
 	"batchreset/tasks"
 )
 
@@ -163,11 +164,11 @@ func TestOneQuestionForManyCallers(t *testing.T) {
 		}
 		many("good")
 		asked("1,000 callers", 1)
-		time.Sleep(iamFresh - time.Second)
+		faketime.Pass(iamFresh - time.Second)
 		many("good")
 		asked("within the minute", 0)
 		k.change(func() { delete(k.tokens, "good") }) // revoked
-		time.Sleep(time.Second)
+		faketime.Pass(time.Second)
 		if _, err := i.Token(t.Context(), "good"); tasks.CodeOf(err) != tasks.BadToken {
 			t.Errorf("revoked: %v", err)
 		}
@@ -177,10 +178,10 @@ func TestOneQuestionForManyCallers(t *testing.T) {
 		k.change(func() {
 			k.tokens["good"] = keystoneToken{"p1", "alice", []string{"member"}, time.Now().Add(15 * time.Second)}
 		})
-		time.Sleep(iamRefused)
+		faketime.Pass(iamRefused)
 		many("good")
 		asked("after ten seconds", 1)
-		time.Sleep(15 * time.Second)
+		faketime.Pass(15 * time.Second)
 		if _, err := i.Token(t.Context(), "good"); tasks.CodeOf(err) != tasks.TokenExpired {
 			t.Errorf("it has expired since it was asked about: %v", err)
 		}
@@ -194,7 +195,7 @@ func TestATokenServiceThatIsAwayLetsNobodyIn(t *testing.T) {
 		k.tokens["good"] = keystoneToken{"p1", "alice", []string{"member"}, time.Now().Add(24 * time.Hour)}
 		works := func(what string) {
 			t.Helper()
-			time.Sleep(iamFresh)
+			faketime.Pass(iamFresh)
 			if _, err := i.Token(t.Context(), "good"); err != nil {
 				t.Errorf("%s: %v", what, err)
 			}
@@ -203,7 +204,7 @@ func TestATokenServiceThatIsAwayLetsNobodyIn(t *testing.T) {
 			t.Helper()
 			works("before " + what)
 			k.change(func() { k.answer = answer })
-			time.Sleep(iamFresh)
+			faketime.Pass(iamFresh)
 			if _, err := i.Token(t.Context(), "good"); tasks.CodeOf(err) != tasks.IAMAway {
 				t.Errorf("%s: %v", what, err)
 			}
@@ -230,7 +231,7 @@ func TestATokenServiceThatIsAwayLetsNobodyIn(t *testing.T) {
 		k.change(func() { k.own += 10 }) // as if it was revoked
 		works("once our own token has ended")
 		k.change(func() { k.own, k.refuse = k.own+10, true })
-		time.Sleep(iamFresh)
+		faketime.Pass(iamFresh)
 		if _, err := i.Token(t.Context(), "good"); tasks.CodeOf(err) != tasks.IAMAway {
 			t.Errorf("our own credentials are refused: %v", err)
 		}
@@ -267,21 +268,21 @@ func TestThoseWhoWaitWithATokenOfTheTokenService(t *testing.T) {
 			}
 		}
 		wants("at once", true, false)
-		time.Sleep(2 * iamFresh)
+		faketime.Pass(2 * iamFresh)
 		wants("after two minutes nobody has asked", false, true)
 		wants("it was asked about", true, false)
 		k.change(func() {
 			k.answer = func(w http.ResponseWriter) bool { w.WriteHeader(http.StatusBadGateway); return true }
 		})
-		time.Sleep(iamFresh + time.Second)
+		faketime.Pass(iamFresh + time.Second)
 		wants("away for a moment", true, false)
-		time.Sleep(iamGrace)
+		faketime.Pass(iamGrace)
 		wants("away", false, true)
 		k.change(func() { k.answer = nil })
 		known()
 		wants("back", true, false)
 		k.change(func() { delete(k.tokens, "good") })
-		time.Sleep(iamFresh)
+		faketime.Pass(iamFresh)
 		known()
 		wants("revoked", false, false)
 	})

@@ -102,21 +102,17 @@ func (k *realKeystone) start(addr string, life time.Duration) *exec.Cmd {
 	cmd := exec.Command("uwsgi_python3", "--http-socket", addr,
 		"--wsgi-file", "/usr/bin/keystone-wsgi-public", "--master", "--die-on-term", "--buffer-size", "65535", "--post-buffering", "8192", "--pyargv", "--config-file "+k.config(life))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stderr = os.Stderr // uWSGI says there what is wrong, and a line for each request
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
 	k.t.Cleanup(func() { k.stop(cmd) })
 	url := "http://" + addr + "/v3"
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		if status, _, _ := k.try(http.MethodGet, url, nil, nil); status == http.StatusOK {
-			return cmd
-		}
-		if time.Now().After(deadline) {
-			k.t.Fatalf("Keystone does not answer:\n%s", out.String())
-		}
-	}
+	harness.Eventually(k.t, time.Minute, "an answer of Keystone", func() bool {
+		status, _, _ := k.try(http.MethodGet, url, nil, nil)
+		return status == http.StatusOK
+	})
+	return cmd
 }
 
 func (k *realKeystone) stop(cmd *exec.Cmd) {
@@ -242,16 +238,14 @@ func TestKeystone(t *testing.T) {
 	short := k.start(addr, 5*time.Second)
 	brief, _ := k.login("http://"+addr+"/v3", "alice", "phones", "secret")
 	k.stop(short)
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(500 * time.Millisecond) {
+	harness.Eventually(t, time.Minute, "a token that has expired", func() bool {
 		i, _ := fresh()
 		_, err := i.Token(t.Context(), brief)
-		if tasks.CodeOf(err) == tasks.TokenExpired {
-			break
-		}
-		if err != nil || time.Now().After(deadline) {
+		if err != nil && tasks.CodeOf(err) != tasks.TokenExpired {
 			t.Fatalf("expired: %v", err)
 		}
-	}
+		return err != nil
+	})
 
 	i, c := fresh()
 	var g sync.WaitGroup

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"batchreset/cmd/harness"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/redistest"
@@ -89,17 +90,10 @@ func TestOverviewOfARedisThatCannotSave(t *testing.T) {
 	if err := w.rdb.BgSave(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	var o tasks.Overview
-	for range 200 { // until the snapshot has failed
-		if o, err = w.db.Overview.Overview(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(o.Redis[0].Problem, "snapshot could not be written") {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Errorf("%+v", o.Redis)
+	harness.Eventually(t, time.Minute, "a snapshot that could not be written", func() bool {
+		o, err := w.db.Overview.Overview(t.Context())
+		return err == nil && strings.Contains(o.Redis[0].Problem, "snapshot could not be written")
+	})
 }
 
 // What a process did in its last seconds is not lost when it ends.
