@@ -54,15 +54,14 @@ func (s *server) batchQueryStatus(c echo.Context) error {
 
 // checkOwned refuses instances that are unknown or another tenant's. They may be protected: nothing happens to them.
 func (s *server) checkOwned(ctx context.Context, tenant string, instances []string) error {
-	fleet, err := s.store.Registered(ctx, instances)
-	if err != nil {
-		return err
-	}
 	var foreign someInstances
-	for _, id := range instances {
-		if in, registered := fleet[id]; s.verdict(in, registered, tasks.Token{Tenant: tenant}) == tasks.VerdictUnknown {
+	err := s.eachVerdict(ctx, tasks.Token{Tenant: tenant}, instances, func(_ tasks.Instance, id string, v tasks.Verdict) {
+		if v == tasks.VerdictUnknown {
 			foreign.add(id)
 		}
+	})
+	if err != nil {
+		return err
 	}
 	if foreign.count > 0 {
 		return tasks.Errorf(tasks.NotYourInstance, "no permission on instances: %s", foreign)

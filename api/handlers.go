@@ -154,31 +154,45 @@ func (s *server) stands(err error) error {
 	return err
 }
 
+// eachVerdict visits instances with their entries in the fleet, and says of each whether it may be reset with a
+// token. It looks some up at a time, in a time of their own.
+func (s *server) eachVerdict(ctx context.Context, token tasks.Token, instances []string, visit func(in tasks.Instance, id string, v tasks.Verdict)) error {
+	for some := range slices.Chunk(instances, runBatch) {
+		fleet, err := s.registered(ctx, some)
+		if err != nil {
+			return err
+		}
+		for _, id := range some {
+			in, registered := fleet[id]
+			visit(in, id, s.verdict(in, registered, token))
+		}
+	}
+	return nil
+}
+
 // checkOwnership refuses the whole batch if one instance is not the tenant's or
 // is protected. The worker asks again before each attempt. It returns the drivers of those
 // instances that do not have the default one.
 func (s *server) checkOwnership(ctx context.Context, token tasks.Token, instances []string) (drivers map[string]string, err error) {
-	fleet, err := s.store.Registered(ctx, instances)
-	if err != nil {
-		return nil, err
-	}
 	drivers = map[string]string{}
 	var foreign, protected []string
-	for _, id := range instances {
-		if driver := fleet[id].Driver; driver != "" {
-			drivers[id] = driver
+	err = s.eachVerdict(ctx, token, instances, func(in tasks.Instance, id string, v tasks.Verdict) {
+		if in.Driver != "" {
+			drivers[id] = in.Driver
 		}
-		switch in, registered := fleet[id]; s.verdict(in, registered, token) {
+		switch v {
 		case tasks.VerdictUnknown:
 			foreign = append(foreign, id)
 		case tasks.VerdictProtected:
 			protected = append(protected, id)
 		}
-	}
-	if foreign != nil {
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case foreign != nil:
 		return nil, tasks.Errorf(tasks.NotYourInstance, "no permission on instances: %s", strings.Join(foreign, ", "))
-	}
-	if protected != nil {
+	case protected != nil:
 		return nil, tasks.Errorf(tasks.Protected, "protected instances: %s", strings.Join(protected, ", "))
 	}
 	return drivers, nil

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"slices"
 
 	"batchreset/tasks"
 )
@@ -16,16 +15,13 @@ func (s *server) checkReach(ctx context.Context, token tasks.Token, instances []
 		return nil
 	}
 	var beyond someInstances
-	for some := range slices.Chunk(instances, runBatch) {
-		fleet, err := s.registered(ctx, some)
-		if err != nil {
-			return err
+	err := s.eachVerdict(ctx, token, instances, func(in tasks.Instance, id string, _ tasks.Verdict) {
+		if !token.Reaches(in) {
+			beyond.add(id)
 		}
-		for _, id := range some {
-			if !token.Reaches(fleet[id]) {
-				beyond.add(id)
-			}
-		}
+	})
+	if err != nil {
+		return err
 	}
 	if beyond.count > 0 {
 		return tasks.Errorf(tasks.Forbidden, "the token is not for these instances: %s", beyond)

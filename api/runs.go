@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -162,21 +161,17 @@ func (s *server) replayedRun(ctx context.Context, r tasks.RunSubmission) (tasks.
 // workers ask again before each attempt.
 func (s *server) checkRunOwnership(ctx context.Context, token tasks.Token, instances []string) error {
 	var foreign, guarded someInstances
-	for some := range slices.Chunk(instances, runBatch) {
-		fleet, err := s.registered(ctx, some)
-		if err != nil {
-			return err
+	err := s.eachVerdict(ctx, token, instances, func(_ tasks.Instance, id string, v tasks.Verdict) {
+		switch v {
+		case tasks.VerdictUnknown:
+			foreign.add(id)
+		case tasks.VerdictProtected:
+			guarded.add(id)
 		}
-		for _, id := range some {
-			switch in, registered := fleet[id]; s.verdict(in, registered, token) {
-			case tasks.VerdictUnknown:
-				foreign.add(id)
-			case tasks.VerdictProtected:
-				guarded.add(id)
-			}
-		}
-	}
+	})
 	switch {
+	case err != nil:
+		return err
 	case foreign.count > 0:
 		return tasks.Errorf(tasks.NotYourInstance, "no permission on instances: %s", foreign)
 	case guarded.count > 0:

@@ -125,17 +125,9 @@ func (i *IAM) Token(ctx context.Context, secret string) (tasks.Token, error) {
 	_, _ = mac.Write([]byte(secret)) // never fails
 	handle := iamHandle + hex.EncodeToString(mac.Sum(nil))
 	if answer, known := i.known(handle); known {
-		return answer.token, cmpErr(answer.err, answer.token.Check(i.clock.Now()))
+		return answer.token, cmp.Or(answer.err, answer.token.Check(i.clock.Now()))
 	}
 	return i.ask(ctx, handle, secret)
-}
-
-// cmpErr is the first of two errors.
-func cmpErr(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
 }
 
 func (i *IAM) known(handle string) (*iamAnswer, bool) {
