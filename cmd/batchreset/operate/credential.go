@@ -170,29 +170,94 @@ func limits(t tasks.Token) string {
 	return text
 }
 
-// called is what people call a kind of credential.
-func called(kind tasks.CredentialKind) string {
-	if kind == tasks.KindKey {
-		return "access key"
-	}
-	return "token"
+// credential is a kind of credential with what is its own.
+type credential struct {
+	kind tasks.CredentialKind
+	noun string // what people call it
+	name string // of the command
+	id   string // what its ID is called in a usage
+	like string // an ID
+	// keepsSecret says that Redis keeps the secret, which is sealed.
+	keepsSecret bool
+	// add makes one, and rotate makes one in place of another one. shown is what its owner is shown once.
+	add    func(ctx context.Context, db *redisdb.DB, n tasks.Token, ttl time.Duration) (made tasks.Token, shown terminal.View, err error)
+	rotate func(ctx context.Context, db *redisdb.DB, id string, overlap time.Duration) (made tasks.Token, shown terminal.View, err error)
 }
 
-// commandOf is the command for a kind.
-func commandOf(kind tasks.CredentialKind) string {
-	if kind == tasks.KindKey {
-		return "key"
-	}
-	return "token"
+// commands are those of one kind; add has the texts of the command that makes one.
+func (c credential) commands(std *terminal.Streams, add *cobra.Command) []*cobra.Command {
+	return []*cobra.Command{c.addCommand(std, add), c.listCommand(std), c.rotateCommand(std), c.revokeCommand(std)}
 }
 
-func newCredentialListCommand(std *terminal.Streams, kind tasks.CredentialKind) *cobra.Command {
+func (c credential) addCommand(std *terminal.Streams, cmd *cobra.Command) *cobra.Command {
+	var (
+		op    operation
+		grant grantFlags
+	)
+	cmd.Args = terminal.NoArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		n, err := grant.token()
+		if err != nil {
+			return err
+		}
+		return op.run(cmd, func(db *redisdb.DB) error {
+			made, shown, err := c.add(cmd.Context(), db, n, grant.ttl)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(std.Err, "%s %s\n", c.noun, describe(made, db.Redis.Now()))
+			return op.output.Show(std.Out, shown)
+		})
+	}
+	c.define(cmd, &op)
+	grant.define(cmd)
+	return cmd
+}
+
+func (c credential) define(cmd *cobra.Command, op *operation) {
+	op.define(cmd)
+	if c.keepsSecret {
+		op.seals.Define(cmd.Flags())
+	}
+}
+
+func (c credential) rotateCommand(std *terminal.Streams) *cobra.Command {
+	var (
+		op      operation
+		overlap overlapFlag
+	)
+	cmd := &cobra.Command{
+		Use:   "rotate " + c.id,
+		Short: "Make one in place of another one and print it, once",
+		Long: "Makes one with the tenant, owner, scopes and limits of another " + c.noun + `, which lives as long as
+that was to live. The old one is good for --overlap more, so that callers can change to the
+new one without a break. With --overlap 0 it ends at once: others may know it.`,
+		Example: fmt.Sprintf("  batchreset %[1]s rotate %[2]s\n  batchreset %[1]s rotate %[2]s --overlap 0", c.name, c.like),
+		Args:    terminal.ArgsFromUsage,
+		PreRunE: overlap.check,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
+				made, shown, err := c.rotate(cmd.Context(), db, args[0], overlap.d)
+				if err != nil {
+					return c.notThere(args[0], err)
+				}
+				fmt.Fprintf(std.Err, "%s %s; %s is good for %s more\n", c.noun, describe(made, db.Redis.Now()), args[0], overlap.d)
+				return op.output.Show(std.Out, shown)
+			})
+		},
+	}
+	c.define(cmd, &op)
+	overlap.define(cmd)
+	return cmd
+}
+
+func (c credential) listCommand(std *terminal.Streams) *cobra.Command {
 	return newListCommand(std, list[tasks.Token]{
-		name:    commandOf(kind) + "s",
+		name:    c.name + "s",
 		columns: []string{"token_id", "tenant", "owner", "name", "scopes", "addresses", "instance_labels", "created_at", "expires_at", "revoked_at", "last_used_at"},
 		read: func(ctx context.Context, db *redisdb.DB, _ []string) ([]tasks.Token, error) {
 			all, err := db.Tokens.List(ctx)
-			return slices.DeleteFunc(all, func(t tasks.Token) bool { return t.Kind != kind }), err
+			return slices.DeleteFunc(all, func(t tasks.Token) bool { return t.Kind != c.kind }), err
 		},
 		head: []string{"ID", "TENANT", "OWNER", "NAME", "SCOPES", "LIMITS", "CREATED", "LAST USED", "STATE"},
 		row: func(t tasks.Token, now time.Time) []string {
@@ -200,23 +265,19 @@ func newCredentialListCommand(std *terminal.Streams, kind tasks.CredentialKind) 
 		},
 	}, &cobra.Command{
 		Use:     "list",
-		Short:   "List the " + called(kind) + "s, without their secrets",
-		Long:    "Lists the " + called(kind) + "s without their secrets. When one was used last is noted about once a minute.",
-		Example: "  batchreset " + commandOf(kind) + " list --output json",
+		Short:   "List the " + c.noun + "s, without their secrets",
+		Long:    "Lists the " + c.noun + "s without their secrets. When one was used last is noted about once a minute.",
+		Example: "  batchreset " + c.name + " list --output json",
 		Args:    terminal.NoArgs,
 	})
 }
 
-func newCredentialRevokeCommand(std *terminal.Streams, kind tasks.CredentialKind) *cobra.Command {
+func (c credential) revokeCommand(std *terminal.Streams) *cobra.Command {
 	var op operation
-	use, example := "revoke ID", "3fa1c09b7e55d210"
-	if kind == tasks.KindKey {
-		use, example = "revoke ACCESS-KEY", "4ZK2JQ6ZR7MA3XW5BQ2C"
-	}
 	cmd := &cobra.Command{
-		Use:     use,
-		Short:   "Revoke the " + called(kind) + " with this ID, at once and for good",
-		Example: "  batchreset " + commandOf(kind) + " revoke " + example,
+		Use:     "revoke " + c.id,
+		Short:   "Revoke the " + c.noun + " with this ID, at once and for good",
+		Example: "  batchreset " + c.name + " revoke " + c.like,
 		Args:    terminal.ArgsFromUsage,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return op.run(cmd, func(db *redisdb.DB) error {
@@ -225,7 +286,7 @@ func newCredentialRevokeCommand(std *terminal.Streams, kind tasks.CredentialKind
 					err = tasks.ErrNoToken
 				}
 				if err != nil {
-					return notThere(kind, args[0], err)
+					return c.notThere(args[0], err)
 				}
 				return op.output.Said(std, map[string]any{"token_id": args[0], "revoked": true}, "revoked %s", args[0])
 			})
@@ -235,10 +296,10 @@ func newCredentialRevokeCommand(std *terminal.Streams, kind tasks.CredentialKind
 	return cmd
 }
 
-// notThere gives an error about a token that there is not its text and exit code.
-func notThere(kind tasks.CredentialKind, id string, err error) error {
+// notThere gives an error about one that there is not its text and exit code.
+func (c credential) notThere(id string, err error) error {
 	if errors.Is(err, tasks.ErrNoToken) {
-		return terminal.WithCode(terminal.ExitRefused, fmt.Errorf("there is no %s with the ID %q (see 'batchreset %s list')", called(kind), id, commandOf(kind)))
+		return terminal.WithCode(terminal.ExitRefused, fmt.Errorf("there is no %s with the ID %q (see 'batchreset %s list')", c.noun, id, c.name))
 	}
 	return err
 }

@@ -1,8 +1,9 @@
 package operate
 
 import (
+	"context"
 	"crypto/rand"
-	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,18 +19,7 @@ func newTokenCommand(std *terminal.Streams) *cobra.Command {
 		Long: `A caller presents a token as X-Auth-Token; it says whose instances the caller may reset,
 and what else is allowed. Redis keeps only its SHA-256.`,
 	}
-	cmd.AddCommand(newTokenAddCommand(std), newCredentialListCommand(std, tasks.KindToken), newTokenRotateCommand(std), newCredentialRevokeCommand(std, tasks.KindToken))
-	return cmd
-}
-
-func newTokenSecret() string { return "brt_" + rand.Text() + rand.Text() }
-
-func newTokenAddCommand(std *terminal.Streams) *cobra.Command {
-	var (
-		op    operation
-		grant grantFlags
-	)
-	cmd := &cobra.Command{
+	cmd.AddCommand(tokens.commands(std, &cobra.Command{
 		Use:   "add --tenant TENANT",
 		Short: "Make a token and print it, once",
 		Long: `Makes a token for a tenant. The token is the last line of the output and is shown
@@ -47,27 +37,26 @@ networks, and to instances with some labels in the fleet.`,
   batchreset token add --tenant acme --owner alice --scope read,approve
   batchreset token add --tenant acme --name ci --address 10.2.0.0/16 --instance-label rack=7
   TOKEN=$(batchreset token add --tenant acme --ttl 720h --scope read)`,
-		Args: terminal.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			n, err := grant.token()
-			if err != nil {
-				return err
-			}
-			return op.run(cmd, func(db *redisdb.DB) error {
-				secret := newTokenSecret()
-				token, err := db.Tokens.Add(cmd.Context(), secret, n, grant.ttl, terminal.Actor(""))
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(std.Err, "token %s\n", describe(token, db.Redis.Now()))
-				return op.output.Show(std.Out, terminal.View{Document: newToken{token, secret}, Text: terminal.Line(secret)})
-			})
-		},
-	}
-	op.define(cmd)
-	grant.define(cmd)
+	})...)
 	return cmd
 }
+
+// tokens are what callers present as X-Auth-Token.
+var tokens = credential{
+	kind: tasks.KindToken, noun: "token", name: "token", id: "ID", like: "3fa1c09b7e55d210",
+	add: func(ctx context.Context, db *redisdb.DB, n tasks.Token, ttl time.Duration) (tasks.Token, terminal.View, error) {
+		secret := newTokenSecret()
+		made, err := db.Tokens.Add(ctx, secret, n, ttl, terminal.Actor(""))
+		return made, newToken{made, secret}.view(), err
+	},
+	rotate: func(ctx context.Context, db *redisdb.DB, id string, overlap time.Duration) (tasks.Token, terminal.View, error) {
+		secret := newTokenSecret()
+		made, err := db.Tokens.Rotate(ctx, id, secret, overlap, terminal.Actor(""))
+		return made, newToken{made, secret}.view(), err
+	},
+}
+
+func newTokenSecret() string { return "brt_" + rand.Text() + rand.Text() }
 
 // newToken is a token with its secret, which is shown once.
 type newToken struct {
@@ -75,34 +64,6 @@ type newToken struct {
 	Secret string `json:"token"`
 }
 
-func newTokenRotateCommand(std *terminal.Streams) *cobra.Command {
-	var (
-		op      operation
-		overlap overlapFlag
-	)
-	cmd := &cobra.Command{
-		Use:   "rotate ID",
-		Short: "Make a token in place of another one and print it, once",
-		Long: `Makes a token with the tenant, owner, scopes and limits of another one, which lives as long
-as that was to live. The old one is good for --overlap more, so that callers can change to the
-new one without a break. With --overlap 0 it ends at once, for a token that others may know.`,
-		Example: `  batchreset token rotate 3fa1c09b7e55d210
-  batchreset token rotate 3fa1c09b7e55d210 --overlap 0`,
-		Args:    terminal.ArgsFromUsage,
-		PreRunE: overlap.check,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return op.run(cmd, func(db *redisdb.DB) error {
-				secret := newTokenSecret()
-				token, err := db.Tokens.Rotate(cmd.Context(), args[0], secret, overlap.d, terminal.Actor(""))
-				if err != nil {
-					return notThere(tasks.KindToken, args[0], err)
-				}
-				fmt.Fprintf(std.Err, "token %s; %s is good for %s more\n", describe(token, db.Redis.Now()), args[0], overlap.d)
-				return op.output.Show(std.Out, terminal.View{Document: newToken{token, secret}, Text: terminal.Line(secret)})
-			})
-		},
-	}
-	op.define(cmd)
-	overlap.define(cmd)
-	return cmd
+func (t newToken) view() terminal.View {
+	return terminal.View{Document: t, Text: terminal.Line(t.Secret)}
 }
