@@ -104,7 +104,7 @@ func (o RunOptions) Check(total int) error {
 	case o.Canary < 0:
 		return fmt.Errorf("canary must not be negative")
 	case o.Canary > total:
-		return fmt.Errorf("canary is %d, and there are only %d instances", o.Canary, total)
+		return fmt.Errorf("canary is %d, and the list has %d", o.Canary, total)
 	case o.Soak < 0 || time.Duration(o.Soak) > MaxSoak:
 		return fmt.Errorf("soak must be from 0s to %d days", MaxSoak/(24*time.Hour))
 	case o.Soak > 0 && time.Duration(o.Soak) < time.Millisecond: // which the record would forget

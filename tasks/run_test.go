@@ -72,7 +72,7 @@ func TestOptionsOfARunThatCannotBe(t *testing.T) {
 	for want, o := range map[string]RunOptions{
 		"max_parallel must be from 1":                    {},
 		"canary must not be negative":                    {MaxParallel: 1, Canary: -1},
-		"canary is 11, and there are only 10 instances":  {MaxParallel: 1, Canary: 11, Growth: 2},
+		"canary is 11, and the list has 10":              {MaxParallel: 1, Canary: 11, Growth: 2},
 		"soak needs a canary":                            {MaxParallel: 1, Soak: Duration(time.Second)},
 		"soak must be from 0s to 7 days":                 {MaxParallel: 1, Canary: 1, Growth: 2, Soak: Duration(MaxSoak + 1)},
 		"soak must be 0s, or at least 1ms":               {MaxParallel: 1, Canary: 1, Growth: 2, Soak: Duration(time.Microsecond)},

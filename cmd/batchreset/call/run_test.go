@@ -55,7 +55,7 @@ func TestRunSubmit(t *testing.T) {
 	}{
 		{"no instance", "", "there is no instance ID"},
 		{"a bad ID", "a!b", `argument 1: instance ID "a!b" has characters other than`},
-		{"a canary larger than the list", "a --canary 2", "--canary is 2, and there are only 1 instances"},
+		{"a canary larger than the list", "a --canary 2", "--canary is 2, and the list has 1"},
 		{"growth below 1", "a --canary 1 --growth 0.5", "--growth must be from 1 to 1000"},
 		{"growth of 0", "a --canary 1 --growth 0", "--growth must be from 1 to 1000"},
 		{"growth without a canary", "a --growth 2", "--growth needs a canary"},
