@@ -3,19 +3,44 @@ package tasks
 import (
 	"fmt"
 	"regexp"
+	"slices"
 )
 
-// Role is what an operator may do on the operators' site.
+// Role is what an operator may do on the operators' site: see Rights.
 type Role string
 
 // The roles.
 const (
-	RoleViewer   Role = "viewer"   // look
-	RoleOperator Role = "operator" // look and change
+	RoleViewer   Role = "viewer"
+	RoleApprover Role = "approver"
+	RoleOperator Role = "operator"
+	RoleAdmin    Role = "admin"
 )
 
-// Roles lists every role.
-var Roles = []Role{RoleViewer, RoleOperator}
+// Roles lists every role, from the one that may do least.
+var Roles = []Role{RoleViewer, RoleApprover, RoleOperator, RoleAdmin}
+
+// Right is something that a role allows.
+type Right string
+
+// The rights.
+const (
+	RightLook    Right = "look"    // see everything but secrets
+	RightApprove Right = "approve" // decide about runs that wait for approval
+	RightAct     Right = "act"     // halt, resume, cancel, retry, pause, and what else stops or starts work
+	RightManage  Right = "manage"  // say who may do what: limits, callers, fleet, webhooks, operators
+)
+
+// Rights are what each role allows.
+var Rights = map[Role][]Right{
+	RoleViewer:   {RightLook},
+	RoleApprover: {RightLook, RightApprove},
+	RoleOperator: {RightLook, RightApprove, RightAct},
+	RoleAdmin:    {RightLook, RightApprove, RightAct, RightManage},
+}
+
+// May reports whether a role allows something. One that is not known allows nothing.
+func (r Role) May(right Right) bool { return slices.Contains(Rights[r], right) }
 
 // Operator is somebody who may log in to the operators' site.
 type Operator struct {

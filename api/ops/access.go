@@ -35,16 +35,15 @@ func operator(c echo.Context) *tasks.Operator {
 	return o
 }
 
-// mayChange reports whether the request's sender may change things.
-func mayChange(c echo.Context) bool {
+// may reports whether the request's sender has a right. Where there is no login, everybody has them all.
+func may(c echo.Context, right tasks.Right) bool {
 	o := operator(c)
-	return o == nil || o.Role == tasks.RoleOperator
+	return o == nil || o.Role.May(right)
 }
 
-// require lets through who has a role, and nobody but operators with what may change
-// something. As long as there is no operator, nobody may do anything, but for everybody on
-// this machine where Config.OpenHere says so.
-func (s *site) require(role tasks.Role) echo.MiddlewareFunc {
+// require lets through who has a right. As long as there is no operator, nobody may do anything, but
+// for everybody on this machine where Config.OpenHere says so.
+func (s *site) require(right tasks.Right) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			o, err := s.whoIs(c)
@@ -66,12 +65,29 @@ func (s *site) require(role tasks.Role) echo.MiddlewareFunc {
 				return next(c)
 			}
 			c.Set(operatorKey, o)
-			if !mayChange(c) && (role == tasks.RoleOperator || !looks(c.Request())) {
-				return s.refuse(c, http.StatusForbidden, "Viewers may look, not change.")
+			needed := right
+			if needed == tasks.RightLook && !looks(c.Request()) {
+				needed = tasks.RightAct // the dashboard's
+			}
+			if !may(c, needed) {
+				return s.refuse(c, http.StatusForbidden, whyNot(o.Role, needed))
 			}
 			return next(c)
 		}
 	}
+}
+
+// whyNot says who has a right that a role does not have.
+func whyNot(role tasks.Role, right tasks.Right) string {
+	switch {
+	case !role.May(tasks.RightLook):
+		return fmt.Sprintf("This program does not know your role %.80q.", role)
+	case right == tasks.RightManage:
+		return "Only an admin may do this."
+	case role == tasks.RoleApprover:
+		return "Approvers may look and decide about runs, not change."
+	}
+	return "Viewers may look, not change."
 }
 
 // whoIs returns the operator of the request's session, or nil.
@@ -103,7 +119,7 @@ func (s *site) refuse(c echo.Context, status int, why string) error {
 	}
 	s.logRefusal(c.Request(), c.RealIP(), name, why)
 	if r := c.Request(); looks(r) || r.Header.Get("Sec-Fetch-Dest") == "document" {
-		return s.show(c, status, "refused", page{Root: root(c), Title: http.StatusText(status), Problem: why, Operator: operator(c), Navigation: operator(c) != nil, MayChange: mayChange(c)})
+		return s.show(c, status, "refused", page{Root: root(c), Title: http.StatusText(status), Problem: why, Operator: operator(c), Navigation: operator(c) != nil, Section: section(c)})
 	}
 	return c.JSON(status, map[string]string{"error": why})
 }

@@ -53,7 +53,7 @@ func (s *site) makeFirst(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	o := tasks.Operator{Name: name, Role: tasks.RoleOperator, PasswordHash: string(hash)}
+	o := tasks.Operator{Name: name, Role: tasks.RoleAdmin, PasswordHash: string(hash)}
 	o.CreatedAt.Time = s.Store.Now()
 	added, err := s.Store.AddFirstOperator(ctx, token, o, actor(c, "with the link for the first operator"))
 	if err != nil {

@@ -173,10 +173,10 @@ func TestALinkMakesTheFirstOperator(t *testing.T) {
 	if in.status != http.StatusSeeOther || in.location != "/" || in.cookie == nil {
 		t.Fatalf("the first operator: %+v", in)
 	}
-	if home := g.ask(t, http.MethodGet, "/", in.cookie, nil); !strings.Contains(home.body, "alice (operator)") {
+	if home := g.ask(t, http.MethodGet, "/", in.cookie, nil); !strings.Contains(home.body, "alice (admin)") {
 		t.Errorf("is not logged in: %.300s", home.body)
 	}
-	if trail := g.trail(t); len(trail) != 1 || trail[0].Action != tasks.ActionAddOperator || trail[0].Detail != "alice as operator" || trail[0].From != "127.0.0.1" {
+	if trail := g.trail(t); len(trail) != 1 || trail[0].Action != tasks.ActionAddOperator || trail[0].Detail != "alice as admin" || trail[0].From != "127.0.0.1" {
 		t.Errorf("trail %+v", trail)
 	}
 	g.login(t, "alice")

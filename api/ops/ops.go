@@ -142,7 +142,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.IPExtractor = s.ClientIP
 	e.HTTPErrorHandler = s.fail
 	e.Use(s.limitBody)
-	viewer, operator := s.require(tasks.RoleViewer), s.require(tasks.RoleOperator)
+	viewer, approver, operator := s.require(tasks.RightLook), s.require(tasks.RightApprove), s.require(tasks.RightAct)
 	// Open to everybody: what monitoring asks for, and the way in.
 	e.GET("/healthz", s.healthz)
 	e.GET("/readyz", s.readyz)
@@ -159,7 +159,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.GET("/find", s.find, viewer)
 	e.GET("/jobs", s.jobs, viewer)
 	e.GET("/jobs/:job", s.job, viewer)
-	s.runRoutes(e, viewer, operator)
+	s.runRoutes(e, viewer, approver, operator)
 	e.GET("/failures", s.failures, viewer)
 	e.GET("/failures/items", s.failedItems, viewer)
 	e.GET("/instances/:instance", s.instance, viewer)
@@ -244,7 +244,7 @@ func (s *site) dashboard() echo.HandlerFunc {
 		r.URL.Path, r.URL.RawPath = s.Path+r.URL.Path, ""
 		c.SetRequest(r)
 		switch {
-		case !mayChange(c):
+		case !may(c, tasks.RightAct):
 			return looking(c)
 		case looks(r):
 			changing.ServeHTTP(c.Response(), r)
@@ -295,8 +295,16 @@ type page struct {
 	Token      string // of the link that makes the first operator
 	Operator   *tasks.Operator
 	Navigation bool // shows the links to the other pages
-	MayChange  bool
+	Section    string // of the navigation
 }
+
+// may reports whether who looks has a right.
+func (p page) may(right tasks.Right) bool { return p.Operator == nil || p.Operator.Role.May(right) }
+
+// MayAct, MayApprove and MayManage say what buttons to show.
+func (p page) MayAct() bool     { return p.may(tasks.RightAct) }
+func (p page) MayApprove() bool { return p.may(tasks.RightApprove) }
+func (p page) MayManage() bool  { return p.may(tasks.RightManage) }
 
 // helpers are what templates call.
 var helpers = template.FuncMap{
@@ -340,7 +348,7 @@ var signs = map[tasks.ItemState]string{
 
 // page is the frame of a page for somebody who was let in.
 func (s *site) page(c echo.Context, title string) page {
-	return page{Root: root(c), Title: title, Operator: operator(c), Navigation: true, MayChange: mayChange(c)}
+	return page{Root: root(c), Title: title, Operator: operator(c), Navigation: true, Section: section(c)}
 }
 
 // show answers with a page.

@@ -140,16 +140,16 @@ func (s *site) decideRun(c echo.Context, reason string, decide func(context.Cont
 func (p runPage) Can(action string) bool {
 	run := p.Run
 	open := !run.Cancelled && !run.State.Final()
-	judges := p.Operator != nil && p.MayChange && p.Judged() && !p.Decided()
+	judges := p.Operator != nil && p.MayApprove() && p.Judged() && !p.Decided()
 	switch action {
 	case "pause":
-		return p.MayChange && open && run.State != tasks.RunPaused
+		return p.MayAct() && open && run.State != tasks.RunPaused
 	case "resume":
-		return p.MayChange && open && run.State == tasks.RunPaused
+		return p.MayAct() && open && run.State == tasks.RunPaused
 	case "cancel":
-		return p.MayChange && open
+		return p.MayAct() && open
 	case "retry":
-		return p.MayChange && run.State.Final() && run.Approved() && len(p.Choices) > 0
+		return p.MayAct() && run.State.Final() && run.Approved() && len(p.Choices) > 0
 	case "approve":
 		return judges && !p.Own()
 	case "reject":

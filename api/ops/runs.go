@@ -29,13 +29,17 @@ type RunRecords interface {
 }
 
 // runRoutes are the pages about runs.
-func (s *site) runRoutes(e *echo.Echo, viewer, operator echo.MiddlewareFunc) {
+func (s *site) runRoutes(e *echo.Echo, viewer, approver, operator echo.MiddlewareFunc) {
 	e.GET("/runs", s.runs, viewer)
 	e.GET("/runs/:run", s.run, viewer)
 	e.GET("/runs/:run/instances", s.runInstances, viewer)
 	for action, a := range s.runActions() {
-		e.GET("/runs/:run/"+action, s.askRun(action), operator)
-		e.POST("/runs/:run/"+action, a.do, operator, s.form(a.fields...))
+		allowed := operator
+		if action == "approve" || action == "reject" {
+			allowed = approver
+		}
+		e.GET("/runs/:run/"+action, s.askRun(action), allowed)
+		e.POST("/runs/:run/"+action, a.do, allowed, s.form(a.fields...))
 	}
 }
 

@@ -24,7 +24,7 @@ async function first({ page, look, press }) {
   await page.getByLabel('The password once more').fill(password)
   await press('button', 'Make the first operator')
   assert.equal(page.url(), url + '/')
-  assert.match(await page.locator('header').innerText(), /alice \(operator\)/)
+  assert.match(await page.locator('header').innerText(), /alice \(admin\)/)
 }
 
 async function plain({ page, look }) {
