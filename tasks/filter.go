@@ -17,8 +17,10 @@ type JobFilter struct {
 	Labels []string
 	// Since and Until bound the time of creation: from Since on, and before Until.
 	Since, Until time.Time
-	Limit        int    // at least 1
-	Cursor       string // from the answer before
+	// Request is that of the job; operators look for it.
+	Request RequestFilter
+	Limit   int    // at least 1
+	Cursor  string // from the answer before
 }
 
 // Match reports whether the filter's state, instance and labels fit the job.
@@ -27,7 +29,7 @@ func (f JobFilter) Match(job Job) bool {
 		(f.InstanceID == "" || slices.ContainsFunc(job.Items, func(it Item) bool {
 			return it.InstanceID == f.InstanceID
 		})) &&
-		hasLabels(job.Labels, f.Labels)
+		hasLabels(job.Labels, f.Labels) && f.Request.Match(job.RequestID, job.Traceparent)
 }
 
 // Possible reports whether a job may match, judged by what is known without reading its items:
@@ -41,6 +43,14 @@ func (f JobFilter) Possible(ended, stopped bool) bool {
 	default:
 		return ended == f.State.Final()
 	}
+}
+
+// RequestFilter selects what a request has made. An empty field selects everything.
+type RequestFilter struct{ RequestID, TraceID string }
+
+// Match reports whether the IDs of a request and of its trace fit.
+func (f RequestFilter) Match(requestID, traceparent string) bool {
+	return (f.RequestID == "" || f.RequestID == requestID) && (f.TraceID == "" || f.TraceID == traceID(traceparent))
 }
 
 // hasLabels reports whether labels have all of those that a filter says. It compares their texts as a
@@ -64,6 +74,9 @@ func (f JobFilter) Fingerprint() string {
 	parts := []string{string(f.State), f.InstanceID}
 	for _, bound := range []time.Time{f.Since, f.Until} {
 		parts = append(parts, strconv.FormatInt(bound.UnixMilli(), 10))
+	}
+	if f.Request != (RequestFilter{}) { // else a cursor of an older version stays good
+		parts = append(parts, "request", f.Request.RequestID, f.Request.TraceID)
 	}
 	labels := slices.Sorted(slices.Values(f.Labels))
 	return digest(append(parts, slices.Compact(labels)...)...)[:8]

@@ -202,8 +202,11 @@ type OpenJob struct {
 }
 
 // TraceID is the ID of the job's trace, or empty.
-func (j Job) TraceID() string {
-	if parts := strings.Split(j.Traceparent, "-"); len(parts) == 4 {
+func (j Job) TraceID() string { return traceID(j.Traceparent) }
+
+// traceID is the ID in a W3C trace context, or empty.
+func traceID(traceparent string) string {
+	if parts := strings.Split(traceparent, "-"); len(parts) == 4 {
 		return parts[1]
 	}
 	return ""

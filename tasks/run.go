@@ -381,13 +381,14 @@ type RunFilter struct {
 	State        RunState
 	Labels       []string // name=value, all of them
 	Since, Until time.Time
+	Request      RequestFilter
 	Limit        int
 	Cursor       string
 }
 
-// Match reports whether state and labels fit.
+// Match reports whether state, labels and request fit.
 func (f RunFilter) Match(r Run) bool {
-	return (f.State == "" || f.State == r.State) && hasLabels(r.Labels, f.Labels)
+	return (f.State == "" || f.State == r.State) && hasLabels(r.Labels, f.Labels) && f.Request.Match(r.RequestID, r.Traceparent)
 }
 
 // RunSearch selects among the runs of all tenants, or of one.

@@ -62,6 +62,14 @@ func (r callerRow) Allowed() string {
 	return strings.Join(names, ", ")
 }
 
+// KindName is what people call it.
+func (r callerRow) KindName() string {
+	if r.Kind == tasks.KindKey {
+		return "access key"
+	}
+	return string(r.Kind)
+}
+
 // Ended reports whether it is good for nothing any more.
 func (r callerRow) Ended() bool { return r.State == "expired" || r.State == "revoked" }
 

@@ -72,14 +72,42 @@ type failedItemsPage struct {
 	page
 	Kind     tasks.FailureKind
 	Window   window
+	Exports  exports
 	Failures []tasks.Failure
 	Older    string // the query of the next page, or empty
 }
 
+// exportFailures writes what failed in one way, newest first.
+func (s *site) exportFailures(c echo.Context, f tasks.FailureFilter) error {
+	return export(s, c, list[tasks.Failure]{
+		name:  "failures",
+		heads: append([]string{"failed_at", "tenant", "job_id", "run_id"}, itemHeads...),
+		cells: func(f tasks.Failure) []string {
+			return append([]string{cellOf(f.At), f.Job.Tenant, f.Job.ID, f.Job.RunID}, itemCells(f.Item)...)
+		},
+		record: func(f tasks.Failure) any {
+			return struct {
+				FailedAt tasks.Time `json:"failed_at"`
+				Tenant   string     `json:"tenant"`
+				JobID    string     `json:"job_id"`
+				RunID    string     `json:"run_id,omitempty"`
+				tasks.Item
+			}{f.At, f.Job.Tenant, f.Job.ID, f.Job.RunID, f.Item}
+		},
+		next: func(cursor string) ([]tasks.Failure, string, error) {
+			f.Cursor = cursor
+			return s.Store.Failures(c.Request().Context(), f)
+		},
+	})
+}
+
 func (s *site) failedItems(c echo.Context) error {
 	kind := tasks.FailureKind{Driver: c.QueryParam("driver"), Code: tasks.Code(c.QueryParam("code"))}
-	p := failedItemsPage{page: s.page(c, "Failures"), Kind: kind, Window: windowOf(c)}
+	p := failedItemsPage{page: s.page(c, "Failures"), Exports: exportsOf(c), Kind: kind, Window: windowOf(c)}
 	f := tasks.FailureFilter{FailureKind: kind, Since: s.Store.Now().Add(-p.Window.span), Limit: rowsOnPage, Cursor: c.QueryParam("cursor")}
+	if wantsFile(c) {
+		return s.exportFailures(c, f)
+	}
 	var cursor string
 	var err error
 	p.Failures, cursor, err = s.Store.Failures(c.Request().Context(), f)

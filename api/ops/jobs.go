@@ -37,9 +37,11 @@ type jobsPage struct {
 	// Tenant to Until are the filters as they were typed.
 	Tenant, State, Instance, Label, Code, Since, Until string
 
-	States []tasks.JobState
-	Jobs   []tasks.Job
-	Older  string // the query of the next page, or empty
+	Chips   []chip
+	Exports exports
+	States  []tasks.JobState
+	Jobs    []tasks.Job
+	Older   string // the query of the next page, or empty
 }
 
 // inputTime is what browsers send for a time, some with seconds; ours are in UTC.
@@ -48,11 +50,15 @@ const inputTime = "2006-01-02T15:04"
 func (s *site) jobs(c echo.Context) error {
 	field := func(name string) string { return strings.TrimSpace(c.QueryParam(name)) }
 	p := jobsPage{
-		page: s.page(c, "Jobs"), States: tasks.JobStates,
+		page: s.page(c, "Jobs"), States: tasks.JobStates, Chips: chipsOf(c, jobFilters...), Exports: exportsOf(c),
 		Tenant: field("tenant"), State: field("state"), Instance: field("instance"), Label: field("label"),
 		Code: field("code"), Since: field("since"), Until: field("until"),
 	}
 	search, err := p.search(c.QueryParam("cursor"))
+	search.Request = tasks.RequestFilter{RequestID: field("request"), TraceID: field("trace")}
+	if err == nil && wantsFile(c) {
+		return s.exportJobs(c, search)
+	}
 	cursor := ""
 	if err == nil {
 		p.Jobs, cursor, err = s.Store.SearchJobs(c.Request().Context(), search)
@@ -66,6 +72,36 @@ func (s *site) jobs(c echo.Context) error {
 	}
 	p.Older = olderQuery(c, cursor)
 	return s.show(c, http.StatusOK, "jobs", p)
+}
+
+// jobFilters are the filters of the list of jobs.
+var jobFilters = []filterName{
+	{"state", "State"}, {"tenant", "Tenant"}, {"instance", "Instance"}, {"label", "Label"}, {"code", "Error code"},
+	{"since", "Created from"}, {"until", "Created before"}, {"request", "Request"}, {"trace", "Trace"},
+}
+
+func (s *site) exportJobs(c echo.Context, search tasks.JobSearch) error {
+	return export(s, c, list[tasks.Job]{
+		name: "jobs",
+		heads: []string{
+			"job_id", "run_id", "tenant", "state", "created_at", "started_at", "finished_at", "total", "pending", "running", "retrying",
+			"succeeded", "failed", "unknown", "cancelled", "reason", "labels",
+		},
+		cells: func(j tasks.Job) []string {
+			cells := []string{j.ID, j.RunID, j.Tenant, string(j.State), cellOf(j.CreatedAt), cellOf(j.StartedAt), cellOf(j.FinishedAt)}
+			return append(append(cells, countCells(j.Counts)...), j.Reason, labelCell(j.Labels))
+		},
+		record: func(j tasks.Job) any {
+			return struct {
+				Tenant string `json:"tenant"`
+				tasks.Job
+			}{j.Tenant, j}
+		},
+		next: func(cursor string) ([]tasks.Job, string, error) {
+			search.Cursor = cursor
+			return s.Store.SearchJobs(c.Request().Context(), search)
+		},
+	})
 }
 
 // olderQuery is the query of the page after this one, which has the same filters, or empty.
@@ -149,6 +185,14 @@ type retryChoice struct {
 	Chosen bool
 }
 
+// retryWhat is what a retry of a job or a run is about: unknown and cancelled instances are reset only by name.
+func retryWhat(counts tasks.Counts) string {
+	if n := counts.Failed; n > 0 {
+		return number(n) + " that failed"
+	}
+	return "what is unknown or was cancelled"
+}
+
 // TaskURL leads to the asynq task of an item.
 func (p jobPage) TaskURL(it tasks.Item) string {
 	d := tasks.Delivery{ItemID: it.ID, Number: it.Delivery, Epoch: p.Job.Epoch}
@@ -189,6 +233,9 @@ func choicesOf(counts tasks.Counts) (choices []retryChoice) {
 	}
 	return choices
 }
+
+// RetryWhat is what a retry would be about.
+func (p jobPage) RetryWhat() string { return retryWhat(p.Job.Counts) }
 
 // Live says that the record still changes.
 func (p jobPage) Live() bool { return !p.Job.State.Final() }

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,9 +27,6 @@ import (
 	"batchreset/tasks"
 )
 
-//go:embed site
-var files embed.FS
-
 // dashboardPath is where asynqmon lives.
 const dashboardPath = "/asynq"
 
@@ -40,7 +36,7 @@ const dashboardPath = "/asynq"
 const contentPolicy = "default-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; frame-ancestors 'none'"
 
 // sitePolicy is for our own pages, which have nothing inline.
-const sitePolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'self'; frame-ancestors 'none'"
+const sitePolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'self'; frame-ancestors 'none'"
 
 // Config is what the site consists of. Redis, Store and Log must be set.
 type Config struct {
@@ -147,8 +143,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.GET("/healthz", s.healthz)
 	e.GET("/readyz", s.readyz)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
-	e.GET("/site/site.css", asset("site.css", "text/css; charset=utf-8"))
-	e.GET("/site/live.js", asset("live.js", "text/javascript; charset=utf-8"))
+	s.assetRoutes(e)
 	e.GET(loginPath, s.loginPage)
 	e.POST(loginPath, s.login)
 	e.GET(firstPath, s.firstPage)
@@ -294,8 +289,10 @@ type page struct {
 	Next       string // where to go after the login
 	Token      string // of the link that makes the first operator
 	Operator   *tasks.Operator
-	Navigation bool // shows the links to the other pages
+	Navigation bool   // shows the links to the other pages
 	Section    string // of the navigation
+	// Halted is the halt of all tenants, if it is known that there is one.
+	Halted *tasks.Halt
 }
 
 // may reports whether who looks has a right.
@@ -312,7 +309,7 @@ var helpers = template.FuncMap{
 		if t.IsZero() {
 			return "–"
 		}
-		return template.HTML("<time>" + t.UTC().Format("2006-01-02 15:04:05Z") + "</time>") //nolint:gosec // digits
+		return template.HTML(t.UTC().Format(`<time datetime="2006-01-02T15:04:05.000Z">2006-01-02 15:04:05Z</time>`)) //nolint:gosec // digits
 	},
 	"ended":  func(c tasks.Counts) int { return c.Total() - c.Open() },
 	"bad":    func(c tasks.Counts) int { return c.In(failureStates) },
@@ -320,7 +317,16 @@ var helpers = template.FuncMap{
 	"mib":    func(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) },
 	"chart":  newChart,
 	"number": number, "instances": instances, "shares": sharesOf,
-	"sign": func(s tasks.ItemState) string { return signs[s] },
+	"firstLabels": func(labels map[string]string) []string {
+		texts := labelTexts(labels)
+		return texts[:min(len(texts), labelsShown)]
+	},
+	"moreLabels": func(labels map[string]string) []string {
+		texts := labelTexts(labels)
+		return texts[min(len(texts), labelsShown):]
+	},
+	"pathed": func(path string, e exports) pathedExports { return pathedExports{path, e} },
+	"sign":   func(s tasks.ItemState) string { return signs[s] },
 }
 
 // number is a whole number for people, such as 4,312.
@@ -348,7 +354,11 @@ var signs = map[tasks.ItemState]string{
 
 // page is the frame of a page for somebody who was let in.
 func (s *site) page(c echo.Context, title string) page {
-	return page{Root: root(c), Title: title, Operator: operator(c), Navigation: true, Section: section(c)}
+	p := page{Root: root(c), Title: title, Operator: operator(c), Navigation: true, Section: section(c)}
+	if all, err := s.Store.Policy(c.Request().Context(), ""); err == nil { // else what the page is about fails, too
+		p.Halted = all.OperatorHalt
+	}
+	return p
 }
 
 // show answers with a page.
@@ -363,18 +373,6 @@ func (s *site) show(c echo.Context, status int, name string, p any) error {
 	h.Set(echo.HeaderXContentTypeOptions, "nosniff")
 	h.Set(echo.HeaderCacheControl, "no-store")
 	return c.HTML(status, tasks.VisibleLines(b.String()))
-}
-
-// asset answers with a file, which is asked for anew after each change of the program.
-func asset(name, kind string) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		content, err := files.ReadFile("site/" + name)
-		if err != nil {
-			return err
-		}
-		c.Response().Header().Set(echo.HeaderCacheControl, "no-cache")
-		return c.Blob(http.StatusOK, kind, content)
-	}
 }
 
 // fail answers errors: Echo's own are about routes, all others are ours or Redis's.

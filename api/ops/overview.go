@@ -1,11 +1,9 @@
 package ops
 
 import (
-	"errors"
 	"net/http"
-	"net/url"
 	"slices"
-	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -19,9 +17,10 @@ type overviewPage struct {
 	// Queues are those with something in them, or paused.
 	Queues []tasks.QueueState
 	Empty  int // the other queues
-	Halted []tasks.Policy
+	Halts  []tasks.Policy // of single tenants
 	// Submitted, Finished and Failed are by minute, for the last hour.
 	Submitted, Finished, Failed []int64
+	Activity                    plot // of all three, without the minute that is not over
 }
 
 func (s *site) overview(c echo.Context) error {
@@ -41,13 +40,28 @@ func (s *site) overview(c echo.Context) error {
 		}
 	}
 	p.Empty = len(o.Queues) - len(p.Queues)
-	p.Halted = slices.DeleteFunc(policies, func(policy tasks.Policy) bool { return policy.Halt() == nil })
+	p.Halts = slices.DeleteFunc(policies, func(policy tasks.Policy) bool { return policy.Tenant == "" || policy.Halt() == nil })
 	for _, m := range o.Minutes {
 		p.Submitted = append(p.Submitted, m.Submitted)
 		p.Finished = append(p.Finished, m.Finished())
 		p.Failed = append(p.Failed, m.Failed+m.Unknown)
 	}
+	p.Activity = activityPlot(o, p.Submitted, p.Finished, p.Failed)
 	return s.show(c, http.StatusOK, "overview", p)
+}
+
+// activityPlot shows what happened by minute, but for the last one, which is not over.
+func activityPlot(o tasks.Overview, submitted, finished, failed []int64) plot {
+	over := max(0, len(o.Minutes)-1)
+	return plot{
+		ID: "activity", Title: "Instances per minute, last hour", Unit: "per minute",
+		Start: o.At.Truncate(time.Minute).Add(-time.Duration(over) * time.Minute), Step: time.Minute,
+		Series: []series{
+			{"submitted", "submitted", submitted[:over]},
+			{"finished", "finished", finished[:over]},
+			{"failed or unknown", "failed", failed[:over]},
+		},
+	}
 }
 
 // chart is a picture of numbers, side by side.
@@ -83,25 +97,4 @@ func newChart(values []int64) chart {
 		c.Last = values[len(values)-2]
 	}
 	return c
-}
-
-// find leads to what somebody has the ID of: a job, an item, a run, or else an instance.
-func (s *site) find(c echo.Context) error {
-	id := strings.TrimSpace(c.QueryParam("q"))
-	if id == "" {
-		return redirect(c, "/")
-	}
-	if job, _, ok := tasks.ParseItemID(id); ok {
-		id = job
-	}
-	if !tasks.ValidJobID(id) {
-		return redirect(c, "/instances/"+url.PathEscape(id))
-	}
-	switch _, err := s.Store.Runs.Run(c.Request().Context(), id); {
-	case err == nil:
-		return redirect(c, "/runs/"+id)
-	case !errors.Is(err, tasks.RunGone):
-		return err
-	}
-	return redirect(c, "/jobs/"+id)
 }

@@ -185,12 +185,7 @@ func (p runPage) CancelWhat() string {
 }
 
 // RetryWhat is what a retry would be about.
-func (p runPage) RetryWhat() string {
-	if n := p.Run.Counts.Failed; n > 0 {
-		return number(n) + " that failed"
-	}
-	return "what is unknown or was cancelled"
-}
+func (p runPage) RetryWhat() string { return retryWhat(p.Run.Counts) }
 
 // Judged reports whether the run waits for people who approve it.
 func (p runPage) Judged() bool {

@@ -1,10 +1,12 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -49,6 +51,8 @@ type runsPage struct {
 	// Tenant to Until are the filters as they were typed.
 	Tenant, State, Label, Since, Until string
 
+	Chips    []chip
+	Exports  exports
 	States   []tasks.RunState
 	Open     []tasks.Run
 	MoreOpen int
@@ -59,8 +63,11 @@ type runsPage struct {
 func (s *site) runs(c echo.Context) error {
 	field := func(name string) string { return strings.TrimSpace(c.QueryParam(name)) }
 	p := runsPage{
-		page: s.page(c, "Runs"), States: tasks.RunStates,
+		page: s.page(c, "Runs"), States: tasks.RunStates, Chips: chipsOf(c, runFilters...), Exports: exportsOf(c),
 		Tenant: field("tenant"), State: field("state"), Label: field("label"), Since: field("since"), Until: field("until"),
+	}
+	if wantsFile(c) {
+		return s.exportRuns(c, p)
 	}
 	err := s.findRuns(c, &p)
 	if e, ok := errors.AsType[*tasks.Error](err); ok {
@@ -71,6 +78,37 @@ func (s *site) runs(c echo.Context) error {
 		return err
 	}
 	return s.show(c, http.StatusOK, "runs", p)
+}
+
+// runFilters are the filters of the list of runs.
+var runFilters = []filterName{{"state", "State"}, {"tenant", "Tenant"}, {"label", "Label"}, {"since", "Created from"}, {"until", "Created before"}}
+
+// exportRuns writes all runs that match, open or not, newest first.
+func (s *site) exportRuns(c echo.Context, p runsPage) error {
+	return export(s, c, list[tasks.Run]{
+		name: "runs",
+		heads: []string{
+			"run_id", "name", "tenant", "state", "asked_by", "created_at", "started_at", "finished_at", "total", "pending", "running", "retrying",
+			"succeeded", "failed", "unknown", "cancelled", "reason", "labels",
+		},
+		cells: func(r tasks.Run) []string {
+			cells := []string{r.ID, r.Name, r.Tenant, string(r.State), cmp.Or(r.Principal, r.By), cellOf(r.CreatedAt), cellOf(r.StartedAt), cellOf(r.FinishedAt)}
+			return append(append(cells, countCells(r.Counts)...), r.Reason, labelCell(r.Labels))
+		},
+		record: func(r tasks.Run) any {
+			return struct {
+				Tenant string `json:"tenant"`
+				tasks.Run
+			}{r.Tenant, r}
+		},
+		next: func(cursor string) ([]tasks.Run, string, error) {
+			search, err := p.search(cursor)
+			if err != nil {
+				return nil, "", err
+			}
+			return s.Store.Runs.Search(c.Request().Context(), search)
+		},
+	})
 }
 
 // findRuns fills a list. The open ones are on its first page.
@@ -202,6 +240,7 @@ func byCode(failures []tasks.RunFailure, some []tasks.RunInstance) []failedCode 
 // runInstancesPage is a page of a run's instances.
 type runInstancesPage struct {
 	page
+	Exports   exports
 	Run       tasks.Run
 	State     tasks.ItemState // of all of them; may be empty
 	Code      tasks.Code
@@ -214,7 +253,7 @@ func (s *site) runInstances(c echo.Context) error {
 	if !found {
 		return err
 	}
-	p := runInstancesPage{page: s.page(c, "Instances of a run"), Run: run, State: tasks.ItemState(c.QueryParam("state")), Code: tasks.Code(c.QueryParam("code"))}
+	p := runInstancesPage{page: s.page(c, "Instances of a run"), Exports: exportsOf(c), Run: run, State: tasks.ItemState(c.QueryParam("state")), Code: tasks.Code(c.QueryParam("code"))}
 	f := tasks.RunInstanceFilter{Code: p.Code, Limit: rowsOnPage, Cursor: c.QueryParam("cursor")}
 	switch {
 	case p.State != "" && !slices.Contains(tasks.ItemStates, p.State):
@@ -223,6 +262,9 @@ func (s *site) runInstances(c echo.Context) error {
 		f.States = []tasks.ItemState{p.State}
 	case p.Code != "":
 		f.States = failureStates
+	}
+	if wantsFile(c) {
+		return s.exportInstances(c, run, f)
 	}
 	var cursor string
 	p.Instances, cursor, err = s.Store.Runs.InstancesPage(c.Request().Context(), run, f)
@@ -237,4 +279,31 @@ func (s *site) runInstances(c echo.Context) error {
 	}
 	p.More = olderQuery(c, cursor)
 	return s.show(c, http.StatusOK, "runinstances", p)
+}
+
+func (s *site) exportInstances(c echo.Context, run tasks.Run, f tasks.RunInstanceFilter) error {
+	return export(s, c, list[tasks.RunInstance]{
+		name:  "run-" + run.ID[:8],
+		heads: append([]string{"job_id"}, itemHeads...),
+		cells: func(in tasks.RunInstance) []string { return append([]string{in.JobID}, itemCells(in.Item)...) },
+		record: func(in tasks.RunInstance) any {
+			return struct {
+				JobID string `json:"job_id,omitempty"`
+				tasks.Item
+			}{in.JobID, in.Item}
+		},
+		next: func(cursor string) ([]tasks.RunInstance, string, error) {
+			f.Cursor = cursor
+			return s.Store.Runs.InstancesPage(c.Request().Context(), run, f)
+		},
+	})
+}
+
+// itemHeads are the heads of a table of instances that are reset, itemCells its cells.
+var itemHeads = []string{"instance_id", "state", "attempts", "started_at", "finished_at", "error_code", "error_msg", "evidence"}
+
+func itemCells(it tasks.Item) []string {
+	return []string{
+		it.InstanceID, string(it.State), strconv.Itoa(it.Attempts), cellOf(it.StartedAt), cellOf(it.FinishedAt), string(it.Code), it.Message, it.Evidence,
+	}
 }

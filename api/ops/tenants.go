@@ -16,6 +16,8 @@ import (
 // Policies are halts and limits.
 type Policies interface {
 	List(ctx context.Context) ([]tasks.Policy, error)
+	// Policy is what holds for a tenant; for an empty one, what holds for all.
+	Policy(ctx context.Context, tenant string) (tasks.Policy, error)
 	Halt(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error
 	Resume(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error
 }
@@ -182,17 +184,41 @@ const auditOnPage = 200
 // auditPage is the end of the audit trail.
 type auditPage struct {
 	page
+	Chips   []chip
+	Exports exports
 	Actions []tasks.Action
 	Filter  tasks.AuditFilter
 	Entries []tasks.AuditEntry
 	Older   string // the query of the next page, or empty
 }
 
+// auditFilters are the filters of the audit trail.
+var auditFilters = []filterName{{"action", "Action"}, {"tenant", "Tenant"}, {"job", "Job"}, {"run", "Run"}, {"instance", "Instance"}}
+
+// exportAudit writes the newest entries that a filter selects.
+func (s *site) exportAudit(c echo.Context, f tasks.AuditFilter) error {
+	return export(s, c, list[tasks.AuditEntry]{
+		name:  "audit",
+		heads: []string{"at", "action", "by", "from", "tenant", "job", "run", "instances", "detail", "reason"},
+		cells: func(e tasks.AuditEntry) []string {
+			return []string{
+				cellOf(e.At), string(e.Action), e.Who(), e.From, e.Tenant, e.Job, e.Run, strings.Join(e.InstanceIDs, " "), e.Detail, e.Reason,
+			}
+		},
+		next: func(cursor string) ([]tasks.AuditEntry, string, error) {
+			return s.Store.Recent(c.Request().Context(), f, cursor, auditOnPage)
+		},
+	})
+}
+
 func (s *site) auditTrail(c echo.Context) error {
-	p := auditPage{page: s.page(c, "Audit"), Actions: tasks.Actions, Filter: tasks.AuditFilter{
+	p := auditPage{page: s.page(c, "Audit"), Chips: chipsOf(c, auditFilters...), Exports: exportsOf(c), Actions: tasks.Actions, Filter: tasks.AuditFilter{
 		Action: tasks.Action(c.QueryParam("action")), Tenant: strings.TrimSpace(c.QueryParam("tenant")),
 		Job: strings.TrimSpace(c.QueryParam("job")), Run: strings.TrimSpace(c.QueryParam("run")), InstanceID: strings.TrimSpace(c.QueryParam("instance")),
 	}}
+	if wantsFile(c) {
+		return s.exportAudit(c, p.Filter)
+	}
 	var cursor string
 	var err error
 	p.Entries, cursor, err = s.Store.Recent(c.Request().Context(), p.Filter, c.QueryParam("cursor"), auditOnPage)

@@ -1,59 +1,70 @@
-// Keeps what is marked with data-live as the server has it now, while somebody looks. Without
-// scripts the pages are the same and stand still.
-'use strict'
-;(() => {
-  const every = 2000
-  const patience = 10000
-  let stale
+// Keeps what is marked with data-live as the server has it now, while somebody looks. Only what has
+// changed is changed: focus, selection, what was opened, and the place on the page stay.
+/* global Idiomorph */
+const every = 2000
+const patience = 10000
 
-  // open tells details apart by where they stand.
-  const opened = part => [...part.querySelectorAll('details')].map(d => d.open)
+// live looks again and again. dress prepares what is new, changed is called after each change.
+export function live(dress, changed) {
+  let since // without an answer
 
   function update(part, fresh) {
-    if (part.outerHTML === fresh.outerHTML) return
-    const was = opened(part)
-    const focus = part.contains(document.activeElement) ? document.activeElement.getAttribute('href') : null
-    const across = [...part.querySelectorAll('.wide')].map(w => w.scrollLeft)
-    part.replaceWith(fresh)
-    fresh.querySelectorAll('details').forEach((d, n) => { d.open = was[n] ?? false })
-    fresh.querySelectorAll('.wide').forEach((w, n) => { w.scrollLeft = across[n] ?? 0 })
-    if (focus) fresh.querySelector(`[href="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true })
+    if (part.isEqualNode(fresh)) return
+    Idiomorph.morph(part, fresh, {
+      morphStyle: 'outerHTML',
+      restoreFocus: true,
+      callbacks: {
+        beforeNodeMorphed: (was, is) => !(was.dataset && 'keep' in was.dataset) && !(was.isEqualNode && was.isEqualNode(is)),
+        beforeNodeRemoved: node => !(node.dataset && 'keep' in node.dataset),
+        beforeAttributeUpdated: (name, node) => !(name === 'open' && node.localName === 'details') && !(name === 'class' && node.localName === 'figure')
+      }
+    })
   }
 
-  function say(text) {
-    if (text && !stale) {
-      stale = document.createElement('p')
-      stale.className = 'problem stale'
-      stale.setAttribute('role', 'status')
-      document.querySelector('main').append(stale)
-    }
-    if (stale) stale.textContent = text
-    if (!text) stale = stale?.remove()
+  function say(answered) {
+    const state = document.querySelector('[data-state]')
+    since = answered ? undefined : since ?? new Date()
+    if (!state) return
+    state.hidden = false
+    state.classList.toggle('stale', !answered)
+    const text = answered ? 'Live' : `No answer since ${since.toTimeString().slice(0, 8)}. What is shown may have changed.`
+    if (state.textContent !== text) state.textContent = text
   }
 
   async function look() {
     const parts = document.querySelectorAll('[data-live]')
-    if (!parts.length) return false
-    if (document.hidden || getSelection().toString()) return true
-    let answer
-    try {
-      answer = await fetch(location.href, { signal: AbortSignal.timeout(patience) })
-      if (answer.status === 401) return location.reload()
-      if (!answer.ok) throw new Error(answer.statusText)
-      const page = new DOMParser().parseFromString(await answer.text(), 'text/html')
-      for (const part of parts) {
-        const fresh = page.getElementById(part.id)
-        if (fresh) update(part, fresh)
-      }
-      say('')
-    } catch {
-      say('No answer. What is shown may have changed.')
+    if (!parts.length) {
+      document.querySelector('[data-state]')?.setAttribute('hidden', '')
+      return false
     }
+    if (document.hidden) return true
+    const text = await ask()
+    say(text !== undefined)
+    if (text === undefined) return true
+    const page = new DOMParser().parseFromString(text, 'text/html')
+    dress(page)
+    for (const part of parts) {
+      const fresh = page.getElementById(part.id)
+      if (fresh) update(part, fresh)
+    }
+    if (document.title !== page.title) document.title = page.title
+    changed()
     return true
+  }
+
+  // ask returns the page as it is now, or nothing if there is no answer.
+  async function ask() {
+    try {
+      const answer = await fetch(location.href, { signal: AbortSignal.timeout(patience) })
+      if (answer.status === 401) location.reload()
+      return answer.ok ? await answer.text() : undefined
+    } catch {
+      return undefined
+    }
   }
 
   async function run() {
     if (await look() !== false) setTimeout(run, every)
   }
   setTimeout(run, every)
-})()
+}

@@ -24,12 +24,12 @@ async function progress({ page, look, unheard }) {
   assert.equal(await page.getByRole('link', { name: /: succeeded$/ }).innerText(), '✓')
   await look('running')
   // While nobody answers it says so, and goes on afterwards.
-  const warning = page.getByRole('status').getByText('No answer.')
+  const warning = page.getByRole('status').getByText('No answer since')
   await unheard(async () => {
     await page.route('**/jobs/**', route => route.abort())
     await warning.waitFor()
     await page.unroute('**/jobs/**')
-    await warning.waitFor({ state: 'detached' })
+    await warning.waitFor({ state: 'hidden' })
   })
   await next(page, 3)
   await page.locator('#job:not([data-live])').waitFor()

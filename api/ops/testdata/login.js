@@ -48,7 +48,7 @@ async function decide({ page, look, press }) {
   await press('button', 'Cancel 2 instances')
   assert.equal(page.url(), `${url}/jobs/${job}`)
   assert.equal(await page.locator('td .state.cancelled').count(), 2)
-  await press('link', 'Retry 3 that did not succeed')
+  await press('link', 'Retry 1 that failed')
   const failed = page.getByLabel('1 failed'); const cancelled = page.getByLabel('2 cancelled')
   assert.ok(await failed.isChecked() && !(await cancelled.isChecked()))
   await look('retry')

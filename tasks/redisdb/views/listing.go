@@ -183,7 +183,7 @@ func (v *Jobs) possible(ctx context.Context, f tasks.JobFilter, entries []positi
 	pipe := v.redis.Pipeline()
 	headers := make([]*redis.SliceCmd, len(entries))
 	for i, entry := range entries {
-		headers[i] = pipe.HMGet(ctx, codec.JobKey(entry.job), "v", "left", "stop", "labels")
+		headers[i] = pipe.HMGet(ctx, codec.JobKey(entry.job), "v", "left", "stop", "labels", "request_id", "trace")
 	}
 	_, _ = pipe.Exec(ctx) // each carries its own error
 	var left []position
@@ -192,7 +192,8 @@ func (v *Jobs) possible(ctx context.Context, f tasks.JobFilter, entries []positi
 		if err != nil && !wire.Answered(err) {
 			return nil, err
 		}
-		if err != nil || codec.Text(h[0]) != codec.Version || f.Possible(codec.Text(h[1]) == "0", codec.Text(h[2]) != "") && fits(f, codec.Text(h[3])) {
+		if err != nil || codec.Text(h[0]) != codec.Version || f.Possible(codec.Text(h[1]) == "0", codec.Text(h[2]) != "") &&
+			fits(f, codec.Text(h[3])) && f.Request.Match(codec.Text(h[4]), codec.Text(h[5])) {
 			left = append(left, entry)
 		}
 	}
@@ -200,7 +201,9 @@ func (v *Jobs) possible(ctx context.Context, f tasks.JobFilter, entries []positi
 }
 
 // byHeader reports whether the header of a record says something about the filter.
-func byHeader(f tasks.JobFilter) bool { return f.State != "" || len(f.Labels) > 0 }
+func byHeader(f tasks.JobFilter) bool {
+	return f.State != "" || len(f.Labels) > 0 || f.Request != (tasks.RequestFilter{})
+}
 
 // fits reports whether a job with the labels, in JSON, has those of the filter.
 func fits(f tasks.JobFilter, labels string) bool {

@@ -1,0 +1,196 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// found is something that fits what somebody searched for.
+type found struct {
+	Kind   string // run, job, instance, …
+	Name   string
+	Detail string
+	path   string
+}
+
+// Href leads there.
+func (f found) Href() string { return strings.TrimPrefix(f.path, "/") }
+
+// findPage is what a search has found, if that is not just one thing.
+type findPage struct {
+	page
+	Query string
+	Found []found
+}
+
+// maxID is longer than IDs of requests and traces are.
+const maxID = 128
+
+// failuresFound is how far back a search looks for an error code.
+const failuresFound = 31 * 24 * time.Hour
+
+// find leads to what fits, or lists it if it is more than one thing.
+func (s *site) find(c echo.Context) error {
+	q := strings.TrimSpace(c.QueryParam("q"))
+	if q == "" {
+		return redirect(c, "/")
+	}
+	p := findPage{page: s.page(c, "Search"), Query: q}
+	var err error
+	if p.Found, err = s.lookFor(c.Request().Context(), q); err != nil {
+		return err
+	}
+	switch len(p.Found) {
+	case 0:
+		return s.show(c, http.StatusNotFound, "find", p)
+	case 1:
+		return redirect(c, p.Found[0].path)
+	}
+	return s.show(c, http.StatusOK, "find", p)
+}
+
+// lookFor looks for everything that has a name like this. What takes long comes last, if nothing else fits.
+func (s *site) lookFor(ctx context.Context, q string) (all []found, err error) {
+	for _, look := range []func(context.Context, string) ([]found, error){s.findRecord, s.findInstance, s.findTenant, s.findCaller, s.findCode} {
+		some, err := look(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	if all != nil {
+		return all, nil
+	}
+	return s.findRequest(ctx, q)
+}
+
+// findRecord finds a run, a job, or the job of an item.
+func (s *site) findRecord(ctx context.Context, q string) ([]found, error) {
+	id, detail := q, ""
+	if job, _, ok := tasks.ParseItemID(q); ok {
+		id, detail = job, "of item "+q
+	}
+	if !tasks.ValidJobID(id) {
+		return nil, nil
+	}
+	run, err := s.Store.Runs.Run(ctx, id)
+	if err == nil {
+		return []found{{"run", id, run.Name + " " + string(run.State), "/runs/" + id}}, nil
+	}
+	if !errors.Is(err, tasks.RunGone) {
+		return nil, err
+	}
+	job, err := s.Store.Job(ctx, id)
+	if errors.Is(err, tasks.JobGone) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []found{{"job", id, strings.TrimSpace(string(job.State) + " " + detail), "/jobs/" + id}}, nil
+}
+
+// findInstance finds an instance that is registered, or has been reset.
+func (s *site) findInstance(ctx context.Context, q string) ([]found, error) {
+	if tasks.CheckInstanceID(q) != nil {
+		return nil, nil
+	}
+	fleet, err := s.Store.Registered(ctx, []string{q})
+	if err != nil {
+		return nil, err
+	}
+	entry, listed := fleet[q]
+	detail := "of " + entry.Tenant
+	if !listed {
+		detail = "not registered"
+		jobs, err := s.Store.InstanceJobs(ctx, q)
+		if err != nil || len(jobs) == 0 {
+			return nil, err
+		}
+	}
+	return []found{{"instance", q, detail, "/instances/" + url.PathEscape(q)}}, nil
+}
+
+// findTenant finds a tenant that has a token, a limit or a halt.
+func (s *site) findTenant(ctx context.Context, q string) ([]found, error) {
+	if tasks.CheckTenant(q) != nil {
+		return nil, nil
+	}
+	known, err := s.Store.Credentials.Tenants(ctx)
+	if err != nil {
+		return nil, err
+	}
+	policies, err := s.Store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(known, q) && !slices.ContainsFunc(policies, func(p tasks.Policy) bool { return p.Tenant == q }) {
+		return nil, nil
+	}
+	return []found{{"tenant", q, "its jobs", "/jobs?tenant=" + url.QueryEscape(q)}}, nil
+}
+
+// findCaller finds a token or an access key by its ID.
+func (s *site) findCaller(ctx context.Context, q string) (all []found, err error) {
+	callers, err := s.Store.Credentials.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range callers {
+		if strings.EqualFold(t.ID, q) {
+			all = append(all, found{newCallerRow(t, s.Store.Now()).KindName(), t.ID, "of " + t.Tenant, "/callers?tenant=" + url.QueryEscape(t.Tenant) + "#caller-" + url.PathEscape(t.ID)})
+		}
+	}
+	return all, nil
+}
+
+// findCode finds failures with an error code, by driver.
+func (s *site) findCode(ctx context.Context, q string) (all []found, err error) {
+	kinds, err := s.Store.FailureKinds(ctx, failuresFound, 1)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range kinds {
+		if k.Code != "" && strings.EqualFold(string(k.Code), q) {
+			to := url.Values{"driver": {k.Driver}, "code": {string(k.Code)}, "window": {"31d"}}
+			all = append(all, found{"error code", string(k.Code), instances(int(k.Total())) + ", driver " + k.Driver, "/failures/items?" + to.Encode()})
+		}
+	}
+	return all, nil
+}
+
+// findRequest finds what a request made, by the ID of the request or of its trace, among the newest 10,000 jobs and
+// 2,000 runs.
+func (s *site) findRequest(ctx context.Context, q string) (all []found, err error) {
+	if len(q) > maxID {
+		return nil, nil
+	}
+	for _, by := range []tasks.RequestFilter{{RequestID: q}, {TraceID: q}} {
+		jobs, _, err := s.Store.SearchJobs(ctx, tasks.JobSearch{JobFilter: tasks.JobFilter{Request: by, Limit: rowsOnPage}})
+		if err != nil {
+			return nil, err
+		}
+		for _, job := range jobs {
+			if job.RunID == "" {
+				all = append(all, found{"job", job.ID, "of " + job.Tenant, "/jobs/" + job.ID})
+			}
+		}
+		runs, _, err := s.Store.Runs.Search(ctx, tasks.RunSearch{RunFilter: tasks.RunFilter{Request: by, Limit: rowsOnPage}})
+		if err != nil {
+			return nil, err
+		}
+		for _, run := range runs {
+			all = append(all, found{"run", run.ID, "of " + run.Tenant, "/runs/" + run.ID})
+		}
+	}
+	return all, nil
+}
