@@ -48,7 +48,7 @@ type RunDecisions interface {
 	Approve(ctx context.Context, id, list string, actor tasks.Actor) error
 	Reject(ctx context.Context, id, list string, actor tasks.Actor) error
 	// Retry fails with tasks.JobFinal if there is nothing to retry, and with tasks.StorageFull.
-	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error
+	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor, codes ...tasks.Code) error
 }
 
 // linkedRuns has the records that are answered say where there is more.

@@ -166,7 +166,7 @@ func (f *fakeRuns) Reject(_ context.Context, id, _ string, _ tasks.Actor) error 
 	return f.change(id, "reject", []tasks.RunState{tasks.RunWaiting}, func(r *tasks.Run) { r.State = tasks.RunRejected })
 }
 
-func (f *fakeRuns) Retry(_ context.Context, id string, _ []tasks.ItemState, _ tasks.Actor) error {
+func (f *fakeRuns) Retry(_ context.Context, id string, _ []tasks.ItemState, _ tasks.Actor, _ ...tasks.Code) error {
 	if f.full != nil {
 		return f.full
 	}

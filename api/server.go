@@ -59,7 +59,7 @@ type Records interface {
 	Submit(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	Replay(ctx context.Context, s tasks.Submission) (tasks.Job, error)
 	Cancel(ctx context.Context, id string, actor tasks.Actor) error
-	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error
+	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor, codes ...tasks.Code) error
 }
 
 // Reader reads jobs.

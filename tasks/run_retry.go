@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,9 +10,28 @@ import (
 
 // RunRetry is a round of a run after its first: what of it had not succeeded, again.
 type RunRetry struct {
-	First   int         // its first part
-	Skipped int         // how many parts before that never became jobs
-	States  []ItemState // of the instances that it took from the rounds before
+	First   int // its first part
+	Skipped int // how many parts before that never became jobs
+	Again       // of the rounds before
+}
+
+// Again selects what a retry takes: items in one of the states, and with one of the codes if there are any.
+type Again struct {
+	States []ItemState
+	Codes  []Code
+}
+
+// Takes reports whether a retry takes an item.
+func (a Again) Takes(it Item) bool {
+	return slices.Contains(a.States, it.State) && (len(a.Codes) == 0 || slices.Contains(a.Codes, it.Code))
+}
+
+// InWords is what it selects, such as "failed or unknown with CPS.0005".
+func (a Again) InWords() string {
+	if len(a.Codes) == 0 {
+		return InWords(a.States)
+	}
+	return InWords(a.States) + " with " + InWords(a.Codes)
 }
 
 // String is what ParseRunRetries reads one of.
@@ -20,7 +40,15 @@ func (r RunRetry) String() string {
 	for i, state := range r.States {
 		states[i] = string(state)
 	}
-	return fmt.Sprintf("%d %d %s", r.First, r.Skipped, strings.Join(states, ","))
+	text := fmt.Sprintf("%d %d %s", r.First, r.Skipped, strings.Join(states, ","))
+	if len(r.Codes) == 0 { // as versions before know it
+		return text
+	}
+	codes := make([]string, len(r.Codes))
+	for i, code := range r.Codes {
+		codes[i] = url.QueryEscape(string(code)) // upstreams make them up
+	}
+	return text + " " + strings.Join(codes, ",")
 }
 
 // FormatRunRetries is what ParseRunRetries reads.
@@ -39,7 +67,7 @@ func ParseRunRetries(text string) (retries []RunRetry, err error) {
 	}
 	for one := range strings.SplitSeq(text, ";") {
 		fields := strings.Split(one, " ")
-		if len(fields) != 3 {
+		if len(fields) != 3 && len(fields) != 4 {
 			return nil, fmt.Errorf("%.80q is not a retry", one)
 		}
 		var r RunRetry
@@ -51,6 +79,14 @@ func ParseRunRetries(text string) (retries []RunRetry, err error) {
 		}
 		for state := range strings.SplitSeq(fields[2], ",") {
 			r.States = append(r.States, ItemState(state))
+		}
+		if len(fields) == 4 {
+			for code := range strings.SplitSeq(fields[3], ",") {
+				if code, err = url.QueryUnescape(code); err != nil {
+					return nil, err
+				}
+				r.Codes = append(r.Codes, Code(code))
+			}
 		}
 		retries = append(retries, r)
 	}
@@ -75,12 +111,10 @@ func (r Run) Made(part int) bool {
 	return part < r.Next
 }
 
-// Retried reports whether an instance that ended in a state, in a part, was taken into a later round: then that one
+// Retried reports whether an instance that ended like this, in a part, was taken into a later round: then that one
 // says what became of it.
-func (r Run) Retried(part int, state ItemState) bool {
-	return slices.ContainsFunc(r.Retries[r.RoundOf(part)-1:], func(later RunRetry) bool {
-		return slices.Contains(later.States, state)
-	})
+func (r Run) Retried(part int, it Item) bool {
+	return slices.ContainsFunc(r.Retries[r.RoundOf(part)-1:], func(later RunRetry) bool { return later.Takes(it) })
 }
 
 // FirstPart is the first part of this round.

@@ -61,8 +61,8 @@ func CheckRetryStates(states []ItemState) error {
 }
 
 // NothingToRetry says why no item of a job can be opened from the given states: JobFinal.
-func (j Job) NothingToRetry(states []ItemState) error {
-	if !j.State.Final() || j.Counts.In(states) > 0 { // or was opened meanwhile
+func (j Job) NothingToRetry(what Again) error {
+	if !j.State.Final() || slices.ContainsFunc(j.Items, what.Takes) { // or was opened meanwhile
 		return Errorf(JobFinal, "the job has nothing to retry yet: it has not ended")
 	}
 	if j.Counts.Succeeded == j.Total {
@@ -74,7 +74,7 @@ func (j Job) NothingToRetry(states []ItemState) error {
 			others = append(others, fmt.Sprintf("%d %s %s", n, isOrAre(n), state))
 		}
 	}
-	return Errorf(JobFinal, "no item is %s; %s: name the state to retry them", InWords(states), strings.Join(others, ", "))
+	return Errorf(JobFinal, "no item is %s; %s: name the state to retry them", what.InWords(), strings.Join(others, ", "))
 }
 
 func isOrAre(n int) string {
@@ -85,10 +85,10 @@ func isOrAre(n int) string {
 }
 
 // InWords is "failed, unknown or cancelled".
-func InWords(states []ItemState) string {
-	words := make([]string, len(states))
-	for i, state := range states {
-		words[i] = string(state)
+func InWords[T ~string](names []T) string {
+	words := make([]string, len(names))
+	for i, name := range names {
+		words[i] = string(name)
 	}
 	if last := len(words) - 1; last > 0 {
 		return strings.Join(words[:last], ", ") + " or " + words[last]

@@ -25,7 +25,7 @@ type Jobs interface {
 // Records changes jobs.
 type Records interface {
 	Cancel(ctx context.Context, id string, actor tasks.Actor) error
-	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error
+	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor, codes ...tasks.Code) error
 }
 
 // rowsOnPage is how many jobs or items a page lists.

@@ -16,7 +16,7 @@ type overviewPage struct {
 	tasks.Overview
 	// Queues are those with something in them, or paused.
 	Queues []tasks.QueueState
-	Empty  int // the other queues
+	Empty  int            // the other queues
 	Halts  []tasks.Policy // of single tenants
 	// Submitted, Finished and Failed are by minute, for the last hour.
 	Submitted, Finished, Failed []int64

@@ -20,7 +20,7 @@ type RunDecisions interface {
 	// Resume leaves the run the budget that it has if there is none.
 	Resume(ctx context.Context, id string, budget *tasks.Budget, actor tasks.Actor) error
 	Cancel(ctx context.Context, id string, actor tasks.Actor) error
-	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error
+	Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor, codes ...tasks.Code) error
 	// Approve and Reject keep what the actor's principal decides about the run with this list, and the reason as a comment.
 	// Approve fails with tasks.OwnRun for who has asked for the run.
 	Approve(ctx context.Context, id, list string, actor tasks.Actor) error

@@ -70,9 +70,10 @@ type Decision struct {
 	At        tasks.Time     `json:"at"`
 }
 
-// Retry is a round after the first: the instances that had ended in these states, again.
+// Retry is a round after the first: the instances that had ended in these states, with one of the codes if there are any, again.
 type Retry struct {
 	States []tasks.ItemState `json:"states"`
+	Codes  []tasks.Code      `json:"error_codes,omitempty"`
 }
 
 // RunItem is a line about an instance of a run: what became of it in the last round that it was in.
@@ -117,7 +118,7 @@ func OfRun(run tasks.Run, serviceVersion string, now tasks.Time) RunStatement {
 		}
 	}
 	for _, r := range run.Retries {
-		s.Retries = append(s.Retries, Retry{r.States})
+		s.Retries = append(s.Retries, Retry{r.States, r.Codes})
 	}
 	return s
 }

@@ -47,7 +47,7 @@ func campaign() (tasks.Run, []tasks.RunInstance) {
 		Approval: &tasks.Approval{Approvers: 1, ExpiresAt: at(50), Decisions: []tasks.RunDecision{
 			{Principal: "bob", Decision: tasks.Approved, Comment: "T-4711", At: at(6)},
 		}},
-		Round: 2, Retries: []tasks.RunRetry{{First: 2, Skipped: 1, States: []tasks.ItemState{tasks.ItemFailed, tasks.ItemUnknown}}},
+		Round: 2, Retries: []tasks.RunRetry{{First: 2, Skipped: 1, Again: tasks.Again{States: []tasks.ItemState{tasks.ItemFailed, tasks.ItemUnknown}}}},
 	}
 	return run, instances
 }

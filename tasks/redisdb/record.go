@@ -249,16 +249,16 @@ func aboutItems(e tasks.AuditEntry, job tasks.Job, selects func(tasks.Item) bool
 }
 
 // Retry opens those items of a final job that are in one of the states, which are among
-// tasks.RetryStates, for another try, and enqueues them; the others stay as they are.
+// tasks.RetryStates, and have one of the codes if there are any, for another try, and enqueues them; the others stay as they are.
 // Errors: tasks.JobGone, tasks.JobFinal, tasks.TooManyRequests, tasks.StorageFull, and a
 // *tasks.UndeliveredError, after which the retry stands all the same.
-func (r *Records) Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error {
-	return registry.OrFull(r.retry(ctx, id, states, actor))
+func (r *Records) Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor, codes ...tasks.Code) error {
+	return registry.OrFull(r.retry(ctx, id, tasks.Again{States: states, Codes: codes}, actor))
 }
 
-func (r *Records) retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error {
+func (r *Records) retry(ctx context.Context, id string, what tasks.Again, actor tasks.Actor) error {
 	var letters strings.Builder
-	for _, state := range states {
+	for _, state := range what.States {
 		if !slices.Contains(tasks.RetryStates, state) {
 			return fmt.Errorf("retry: an item that is %q cannot be opened", state)
 		}
@@ -271,9 +271,14 @@ func (r *Records) retry(ctx context.Context, id string, states []tasks.ItemState
 	if job.RunID != "" { // which has counted its instances
 		return tasks.Errorf(tasks.JobFinal, "the job belongs to run %s: it cannot be retried by itself", job.RunID)
 	}
-	again := job.Counts.In(states)
+	again := 0
+	for _, it := range job.Items {
+		if what.Takes(it) {
+			again++
+		}
+	}
 	if !job.State.Final() || again == 0 {
-		return job.NothingToRetry(states)
+		return job.NothingToRetry(what)
 	}
 	if err := r.storage.Refuse(ctx); err != nil {
 		return err
@@ -293,8 +298,8 @@ func (r *Records) retry(ctx context.Context, id string, states []tasks.ItemState
 	if err != nil {
 		return fmt.Errorf("list job as open: %w", err)
 	}
-	about := aboutItems(actor.Entry(tasks.ActionRetry), job, func(it tasks.Item) bool { return slices.Contains(states, it.State) })
-	if err := r.audit.Decide(ctx, about, func(ctx context.Context) error { return r.reopen(ctx, id, letters.String(), states) }); err != nil {
+	about := aboutItems(actor.Entry(tasks.ActionRetry), job, what.Takes)
+	if err := r.audit.Decide(ctx, about, func(ctx context.Context) error { return r.reopen(ctx, id, letters.String(), what) }); err != nil {
 		return err
 	}
 	r.metrics.accept(r.metrics.reopened, again)
@@ -308,8 +313,12 @@ func (r *Records) giveUpAfter(s tasks.Submission) time.Duration {
 	return cmp.Or(s.GiveUpAfter, r.opts.GiveUpAfter)
 }
 
-func (r *Records) reopen(ctx context.Context, id, letters string, states []tasks.ItemState) error {
-	done, err := r.redis.Commit(ctx, reopenScript, []string{codec.JobKey(id)}, rand.Text(), r.opts.GiveUpAfter.Milliseconds(), letters).Int()
+func (r *Records) reopen(ctx context.Context, id, letters string, what tasks.Again) error {
+	args := []any{rand.Text(), r.opts.GiveUpAfter.Milliseconds(), letters}
+	for _, code := range what.Codes {
+		args = append(args, string(code))
+	}
+	done, err := r.redis.Commit(ctx, reopenScript, []string{codec.JobKey(id)}, args...).Int()
 	if err != nil {
 		return registry.OrFull(fmt.Errorf("retry: %w", err))
 	}
@@ -321,7 +330,7 @@ func (r *Records) reopen(ctx context.Context, id, letters string, states []tasks
 		if err != nil {
 			return err
 		}
-		return job.NothingToRetry(states)
+		return job.NothingToRetry(what)
 	}
 	return nil
 }

@@ -193,11 +193,11 @@ func (d *Decisions) judge(ctx context.Context, id, list string, decision tasks.D
 	})
 }
 
-// Retry begins another round of a run that has ended, with its instances in the given states: under the options that
+// Retry begins another round of a run that has ended, with its instances in the given states, and with one of the codes if there are any: under the options that
 // it has, with its canary, and an approval that was given. What the rounds before say of the others stays. Errors:
 // tasks.RunGone; tasks.JobFinal if the run has not ended, has never been approved, or has no such instance;
 // tasks.StorageFull.
-func (d *Decisions) Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor) error {
+func (d *Decisions) Retry(ctx context.Context, id string, states []tasks.ItemState, actor tasks.Actor, codes ...tasks.Code) error {
 	if err := d.runs.opts.Refuse(ctx); err != nil {
 		return err
 	}
@@ -210,12 +210,13 @@ func (d *Decisions) Retry(ctx context.Context, id string, states []tasks.ItemSta
 	case !run.Approved():
 		return tasks.Errorf(tasks.JobFinal, "the run cannot be retried: it was never approved")
 	}
-	round, err := d.runs.nextRound(ctx, run, states)
+	what := tasks.Again{States: states, Codes: codes}
+	round, err := d.runs.nextRound(ctx, run, what)
 	switch {
 	case err != nil:
 		return err
 	case len(round.again) == 0:
-		return tasks.Errorf(tasks.JobFinal, "the run has no instance to retry: none is %s", tasks.InWords(states))
+		return tasks.Errorf(tasks.JobFinal, "the run has no instance to retry: none is %s", what.InWords())
 	}
 	if err := d.runs.keepJobs(ctx, run, retriedLife); err != nil {
 		return err
@@ -233,7 +234,7 @@ func (d *Decisions) Retry(ctx context.Context, id string, states []tasks.ItemSta
 		return err
 	}
 	e := actor.Entry(tasks.ActionRetryRun)
-	e.List, e.Detail = tasks.ListHash(round.again), fmt.Sprintf("%d instances: %s", len(round.again), tasks.InWords(states))
+	e.List, e.Detail = tasks.ListHash(round.again), fmt.Sprintf("%d instances: %s", len(round.again), what.InWords())
 	return d.decide(ctx, e, run, "retried", func(ctx context.Context) error {
 		if err := d.runs.retry(ctx, run, round, now, written, parts); err != nil {
 			return err
@@ -254,17 +255,17 @@ type round struct {
 	codes       map[tasks.Code]int // of those of them that failed
 }
 
-// nextRound looks which instances of a run that has ended are in the given states.
-func (r *Runs) nextRound(ctx context.Context, run tasks.Run, states []tasks.ItemState) (round, error) {
+// nextRound looks which instances of a run that has ended a retry takes.
+func (r *Runs) nextRound(ctx context.Context, run tasks.Run, what tasks.Again) (round, error) {
 	next := round{
-		retries: append(slices.Clone(run.Retries), tasks.RunRetry{First: run.Parts, Skipped: run.Parts - run.Next, States: states}),
+		retries: append(slices.Clone(run.Retries), tasks.RunRetry{First: run.Parts, Skipped: run.Parts - run.Next, Again: what}),
 		codes:   map[tasks.Code]int{}, generations: map[string]int{},
 	}
 	err := r.Instances(ctx, run, func(in tasks.RunInstance) error {
 		switch state := in.Item.State; {
 		case !state.Final():
 			return fmt.Errorf("instance %s of run %s, which has ended, is %s", in.Item.InstanceID, run.ID, state)
-		case slices.Contains(states, state):
+		case what.Takes(in.Item):
 			next.again = append(next.again, in.Item.InstanceID)
 			if in.Generation != 0 {
 				next.generations[in.Item.InstanceID] = in.Generation

@@ -368,7 +368,7 @@ func (r *Runs) rows(ctx context.Context, run tasks.Run, numbers []int, parts []t
 		for n, instance := range parts[i].InstanceIDs {
 			row := rowOf(run, numbers[i], instance, n, read)
 			row.Generation = parts[i].Generations[instance]
-			if !run.Retried(numbers[i], row.Item.State) {
+			if !run.Retried(numbers[i], row.Item) {
 				rows = append(rows, row)
 			}
 		}
