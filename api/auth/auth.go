@@ -156,6 +156,19 @@ func Credential(r *http.Request, network string) string {
 	return ""
 }
 
+// maxName is how long a name is at most that another service says.
+const maxName = 128
+
+// isName reports whether what another service says can be the name of an owner: it is kept with each job and in the
+// audit trail, and people read it there.
+func isName(name string) bool {
+	return name != "" && len(name) <= maxName && tasks.Visible(name) == name
+}
+
+func noOwner(what string) *tasks.Error {
+	return tasks.Errorf(tasks.Forbidden, "%s does not say whose it is, or in more than %d characters, or in some that are not seen", what, maxName)
+}
+
 // InDoubt says of which credentials nobody can say now whether they hold, by their handles.
 type InDoubt map[string]error
 

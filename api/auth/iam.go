@@ -265,7 +265,7 @@ func (i *IAM) look(ctx context.Context, own, secret string) (who identity, statu
 func (i *IAM) tokenOf(who identity, secret string) (tasks.Token, error) {
 	sum := sha256.Sum256([]byte(secret))
 	id := hex.EncodeToString(sum[:8])
-	if len(who.AuditIDs) > 0 { // so that it is found in the token service's own log
+	if len(who.AuditIDs) > 0 && isName(who.AuditIDs[0]) { // so that it is found in the token service's own log
 		id = who.AuditIDs[0]
 	}
 	token := tasks.Token{
@@ -277,6 +277,9 @@ func (i *IAM) tokenOf(who identity, secret string) (tasks.Token, error) {
 	}
 	if token.Tenant == "" {
 		return tasks.Token{}, tasks.Errorf(tasks.Forbidden, "the project of the token has no tenant here")
+	}
+	if !isName(token.Owner) {
+		return tasks.Token{}, noOwner("the token")
 	}
 	for _, role := range who.Roles {
 		for _, scope := range i.rules.Roles[role.Name] {

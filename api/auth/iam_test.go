@@ -145,6 +145,30 @@ func TestATokenOfTheTokenService(t *testing.T) {
 	})
 }
 
+// What the token service says of somebody is kept with their jobs, and shown.
+func TestNamesOfTheTokenService(t *testing.T) {
+	k, i := newKeystone(t)
+	hour := time.Now().Add(time.Hour)
+	for name, want := range map[string]tasks.Code{
+		"": tasks.OK /* then the ID */, strings.Repeat("a", 128): tasks.OK, strings.Repeat("a", 129): tasks.Forbidden,
+		"李雷 (ops)": tasks.OK, "alice\nbob": tasks.Forbidden, "alice\u202e": tasks.Forbidden, "\x1b[31malice": tasks.Forbidden,
+	} {
+		secret := fmt.Sprintf("of %x", name)
+		k.tokens[secret] = keystoneToken{"p1", name, []string{"member"}, hour}
+		if _, err := i.Token(t.Context(), secret); tasks.CodeOf(err) != want {
+			t.Errorf("%.20q: %v, want %s", name, err, want)
+		}
+	}
+	for _, id := range []string{"", "a\nb", strings.Repeat("a", 129)} {
+		who := identity{ExpiresAt: hour, AuditIDs: []string{id}}
+		who.User.Name, who.Project.ID = "alice", "p1"
+		token, err := i.tokenOf(who, "secret")
+		if err != nil || len(token.ID) != 16 {
+			t.Errorf("audit ID %.20q: %+v, %v", id, token, err)
+		}
+	}
+}
+
 func TestOneQuestionForManyCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, i := newKeystone(t)

@@ -28,8 +28,6 @@ const (
 	// keysEvery is how often the issuer's keys are read at most: somebody may send tokens with keys that
 	// nobody has.
 	keysEvery = 5 * time.Second
-	// maxOwner is how long the name of an owner is at most.
-	maxOwner = 128
 )
 
 // JWTRule says what a token with some claims may do.
@@ -65,7 +63,7 @@ func NewJWT(issuer, audience string, rules []JWTRule, clock Clock, log *slog.Log
 	}
 	return &JWT{
 		issuer: issuer, audience: audience, rules: rules, clock: clock, log: log, seen: seen,
-		client: &http.Client{Timeout: jwtTimeout},
+		client: &http.Client{Timeout: jwtTimeout, Transport: bounded{http.DefaultTransport}},
 	}
 }
 
@@ -101,8 +99,8 @@ func (j *JWT) Token(ctx context.Context, secret string) (tasks.Token, error) {
 	if rule.Owner != "" {
 		token.Owner, _ = claims[rule.Owner].(string)
 	}
-	if token.Owner == "" || len(token.Owner) > maxOwner {
-		return tasks.Token{}, tasks.Errorf(tasks.Forbidden, "the bearer token does not say whose it is, or in more than %d characters", maxOwner)
+	if !isName(token.Owner) {
+		return tasks.Token{}, noOwner("the bearer token")
 	}
 	j.seen.Add(token.Hash, token)
 	return token, nil

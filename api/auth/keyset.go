@@ -20,13 +20,31 @@ type keySet struct {
 	client     *http.Client
 	algorithms []string
 
-	mu   sync.Mutex // held while keys are read: those who come meanwhile need the same ones
-	keys jose.JSONWebKeySet
-	read time.Time // the last try
+	reading sync.Mutex // held while keys are read, by those whom none of the known ones helps
+	asked   time.Time  // when the last try was over
+
+	mu   sync.Mutex
+	keys []jose.JSONWebKey // replaced as a whole
 }
 
-// maxKeys bounds what is read of an issuer.
-const maxKeys = 1 << 20
+// maxIssuerAnswer bounds what is read of an issuer.
+const maxIssuerAnswer = 1 << 20
+
+// bounded cuts answers off at maxIssuerAnswer: go-oidc reads the issuer's settings to their end.
+type bounded struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(resp.Body, maxIssuerAnswer), resp.Body}
+	return resp, nil
+}
 
 var errNoKey = errors.New("its key is not one of the issuer's")
 
@@ -47,14 +65,29 @@ func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	keys, err := k.named(ctx, signed.Signatures[0].Header.KeyID)
-	if err != nil {
-		if unread, ok := ctx.Value(unreadKey{}).(*error); ok && !errors.Is(err, errNoKey) {
-			*unread = err
-		}
+	id := signed.Signatures[0].Header.KeyID
+	known := k.known()
+	payload, err := verified(signed, withID(known, id))
+	if err == nil {
+		return payload, nil
+	}
+	// The key may be a new one, also if it has no ID, or that of one before.
+	keys, unread := k.again(ctx, known)
+	switch {
+	case unread == nil:
+		return verified(signed, withID(keys, id))
+	case !errors.Is(err, errNoKey): // there is a key, and the signature is not made with it
 		return nil, err
 	}
-	err = errNoKey
+	if noted, ok := ctx.Value(unreadKey{}).(*error); ok {
+		*noted = unread
+	}
+	return nil, unread
+}
+
+// verified is what a token says if one of the keys has signed it.
+func verified(signed *jose.JSONWebSignature, keys []jose.JSONWebKey) ([]byte, error) {
+	err := errNoKey
 	for _, key := range keys {
 		payload, failed := signed.Verify(key)
 		if failed == nil {
@@ -65,34 +98,40 @@ func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error
 	return nil, err
 }
 
-// named are the keys with an ID, which may be empty: all. One that is not known may be a new one: then the
-// issuer is asked, but not again within keysEvery.
-func (k *keySet) named(ctx context.Context, id string) ([]jose.JSONWebKey, error) {
+// withID are the keys with an ID, which may be empty: all.
+func withID(keys []jose.JSONWebKey, id string) []jose.JSONWebKey {
+	if id == "" {
+		return keys
+	}
+	return (&jose.JSONWebKeySet{Keys: keys}).Key(id)
+}
+
+func (k *keySet) known() []jose.JSONWebKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if keys := k.find(id); len(keys) > 0 {
+	return k.keys
+}
+
+// again are the issuer's keys after those that somebody knows. The issuer is asked, but not again within keysEvery.
+// Those who come meanwhile wait for the answer to the first.
+func (k *keySet) again(ctx context.Context, known []jose.JSONWebKey) ([]jose.JSONWebKey, error) {
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	if keys := k.known(); len(keys) > 0 && (len(known) == 0 || &keys[0] != &known[0]) {
 		return keys, nil
 	}
-	if time.Since(k.read) < keysEvery {
-		return nil, fmt.Errorf("the key %.40q is not known, and the issuer was asked a moment ago", id)
+	if time.Since(k.asked) < keysEvery {
+		return nil, errors.New("its key is not known, and the issuer was asked a moment ago")
 	}
 	keys, err := k.fetch(ctx)
-	k.read = time.Now() // once it is over: those who came meanwhile do not ask, too
+	k.asked = time.Now() // once it is over: those who came meanwhile do not ask, too
 	if err != nil {
 		return nil, err
 	}
-	k.keys = keys
-	if keys := k.find(id); len(keys) > 0 {
-		return keys, nil
-	}
-	return nil, errNoKey
-}
-
-func (k *keySet) find(id string) []jose.JSONWebKey {
-	if id == "" {
-		return k.keys.Keys
-	}
-	return k.keys.Key(id)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.keys = keys.Keys
+	return k.keys, nil
 }
 
 func (k *keySet) fetch(ctx context.Context) (keys jose.JSONWebKeySet, err error) {
@@ -105,7 +144,7 @@ func (k *keySet) fetch(ctx context.Context) (keys jose.JSONWebKeySet, err error)
 		return keys, err
 	}
 	defer func() { _ = resp.Body.Close() }() // it was read
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxKeys))
+	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return keys, err
 	}
