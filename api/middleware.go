@@ -278,21 +278,19 @@ func (s *server) tokenOfHeader(c echo.Context) (tasks.Token, error) {
 	return who.Token, err
 }
 
-// maxUploads is how many long bodies may be read at the same time for their signature: only with all of it
-// is it known who has sent it.
-const maxUploads = 8
-
-// bodyOf is the body of a request as it was received.
+// bodyOf is the body of a request as it was received. A long one waits for its turn; anybody may have a
+// short one read.
 func (s *server) bodyOf(c echo.Context) ([]byte, error) {
 	if body, read := c.Get(bodyKey).([]byte); read {
 		return body, nil
 	}
 	r := c.Request()
-	select {
-	case s.uploads <- struct{}{}:
-		defer func() { <-s.uploads }()
-	case <-caller(c).Done():
-		return nil, caller(c).Err()
+	if r.ContentLength < 0 || r.ContentLength > maxBody {
+		end, err := s.uploads.begin(caller(c), auth.Credential(r, ratelimit.Network(c.RealIP()).String()))
+		if err != nil {
+			return nil, err
+		}
+		defer end()
 	}
 	body, err := io.ReadAll(r.Body)
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {

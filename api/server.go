@@ -168,7 +168,7 @@ type server struct {
 	log     *slog.Logger
 
 	callers     *auth.Callers
-	uploads     chan struct{} // those that are read before it is known who sends them
+	uploads     *uploads // that are read before it is known who sends them
 	watchers    *watchers
 	subjects    []*subject
 	strangers   *strangers
@@ -205,7 +205,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	}
 	callers := auth.New(auth.Config{IAM: cfg.IAM, JWT: cfg.JWT, BasePath: cfg.BasePath}, store, store, log)
 	s := &server{
-		cfg: cfg, store: store, encoded: newEncodedRecords(), log: log, callers: callers, uploads: make(chan struct{}, maxUploads),
+		cfg: cfg, store: store, encoded: newEncodedRecords(), log: log, callers: callers, uploads: newUploads(),
 		watchers: newWatchers(waitingTokens{callers, store}, cfg.MaxWaiters, log), strangers: newStrangers(), sendTimeout: sendTimeout,
 		probes: map[string]bool{"/healthz": true, "/readyz": true},
 	}

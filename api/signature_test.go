@@ -2,12 +2,15 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -297,6 +300,47 @@ func TestALongListIsSigned(t *testing.T) {
 	refused(t, "sent again", s.send(t, again(run, body.String())), "verify aksk signature fail: this signature was used before")
 	changed := s.signed(t, http.MethodPost, "/v1/runs", body.String())
 	refused(t, "one phone is another", s.send(t, again(changed, strings.Replace(body.String(), "phone-19999", "phone-99999", 1))), "verify aksk signature fail")
+}
+
+// Who knows an access key, but not its secret, and sends half of a long list again and again, holds up neither short
+// lists nor callers from elsewhere.
+func TestHalfAListHoldsUpNobodyElse(t *testing.T) {
+	s := newSigning(t, testConfig, tasks.Token{})
+	var requests sync.WaitGroup
+	defer requests.Wait()
+	read := make(chan struct{}, 20)
+	for range 20 {
+		body, half := io.Pipe()
+		r := s.signed(t, http.MethodPost, "/v1/runs", "")
+		r.Body, r.ContentLength = body, 8<<20
+		ctx, hangUp := context.WithCancel(t.Context())
+		requests.Go(func() { s.ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx)) })
+		go func() {
+			if _, err := half.Write([]byte("{")); err == nil {
+				read <- struct{}{}
+			}
+		}()
+		defer hangUp()
+		defer func() { _ = half.CloseWithError(io.ErrUnexpectedEOF) }()
+	}
+	for waiting := true; waiting; { // until no further one is read
+		select {
+		case <-read:
+		case <-time.After(300 * time.Millisecond):
+			waiting = false
+		}
+	}
+	goesOn := func(what string, r *http.Request) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if got := s.send(t, r.WithContext(ctx)); got.status != http.StatusOK {
+			t.Errorf("%s: %+v", what, got)
+		}
+	}
+	goesOn("a short list", s.signed(t, http.MethodPost, "/v1/runs", twoPhones))
+	s.ip = "198.51.100.7"
+	goesOn("a long list from elsewhere", s.signed(t, http.MethodPost, "/v1/runs", `{"instance_ids":["phone-3"]}`+strings.Repeat(" ", 100_000)))
 }
 
 // A token is good for the addresses and the instances that it was made for.
