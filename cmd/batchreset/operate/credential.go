@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
@@ -36,9 +37,17 @@ func (f *grantFlags) define(cmd *cobra.Command) {
 	flags.StringToStringVar(&f.labels, "instance-label", nil, "label `name=value` that an instance must have in the fleet to be reset with it; may be repeated, then all of them; none: any instance of the tenant")
 }
 
+// maxTTL is the longest life that can be said: 100 years.
+const maxTTL = 100 * 365 * 24 * time.Hour
+
 // token is what the flags say, once they are checked.
-func (f *grantFlags) token() (tasks.Token, error) {
+func (f *grantFlags) token(flags *pflag.FlagSet) (tasks.Token, error) {
 	n := tasks.Token{Tenant: f.tenant, Owner: f.owner, Name: f.name, InstanceLabels: f.labels}
+	for name, given := range map[string][]string{"scope": f.scopes, "address": f.addresses} {
+		if flags.Changed(name) && len(given) == 0 { // as from a variable of the shell that is not set: it would be good for more
+			return n, fmt.Errorf("--%s: it is empty", name)
+		}
+	}
 	var err error
 	if n.Scopes, err = parseScopes(f.scopes); err != nil {
 		return n, err
@@ -51,6 +60,8 @@ func (f *grantFlags) token() (tasks.Token, error) {
 		return n, errors.New("--tenant is missing")
 	case f.ttl < 0:
 		return n, errors.New("--ttl must not be negative")
+	case f.ttl > maxTTL:
+		return n, fmt.Errorf("--ttl must be at most %s; 0 = for ever", maxTTL)
 	}
 	if err := tasks.CheckTenant(f.tenant); err != nil {
 		return n, fmt.Errorf("--tenant: %w", err)
@@ -101,10 +112,13 @@ func parseNetworks(texts []string) (networks []netip.Prefix, err error) {
 		network, err := netip.ParsePrefix(text)
 		if err != nil {
 			address, err := netip.ParseAddr(text)
-			if err != nil {
+			if err != nil || address.Zone() != "" {
 				return nil, fmt.Errorf("--address must be a network such as 10.2.0.0/16, or an address, not %q", text)
 			}
 			network = netip.PrefixFrom(address.Unmap(), address.Unmap().BitLen())
+		}
+		if network.Addr().Is4In6() { // callers' addresses are compared as IPv4's: it would have none of them
+			return nil, fmt.Errorf("--address %s must be written as a network of IPv4", text)
 		}
 		if network != network.Masked() {
 			return nil, fmt.Errorf("--address %s has bits beyond its length; the network is %s", text, network.Masked())
@@ -196,7 +210,7 @@ func (c credential) addCommand(std *terminal.Streams, cmd *cobra.Command) *cobra
 	)
 	cmd.Args = terminal.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		n, err := grant.token()
+		n, err := grant.token(cmd.Flags())
 		if err != nil {
 			return err
 		}
