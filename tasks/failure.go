@@ -36,7 +36,13 @@ type Failure struct {
 // FailureFilter selects failures of a kind by the time at which they ended.
 type FailureFilter struct {
 	FailureKind
-	Since  time.Time
-	Limit  int    // at least 1
-	Cursor string // from the answer before
+	Tenant, Run string // only theirs; empty: of all
+	Since       time.Time
+	Limit       int    // at least 1
+	Cursor      string // from the answer before
+}
+
+// Match reports whether the job of a failure fits.
+func (f FailureFilter) Match(job Job) bool {
+	return (f.Tenant == "" || f.Tenant == job.Tenant) && (f.Run == "" || f.Run == job.RunID)
 }

@@ -52,17 +52,38 @@ type failuresPage struct {
 	page
 	Windows []window
 	Window  window
-	Kinds   []tasks.FailureCount
+	Kinds   []failedKind
 	Total   int64
 }
 
+// failedKind is a kind of failures with what the last one of it said.
+type failedKind struct {
+	tasks.FailureCount
+	Message string
+}
+
+// kindsWithMessage is for how many kinds, the most frequent ones, the page says what the last failure said.
+const kindsWithMessage = 30
+
 func (s *site) failures(c echo.Context) (err error) {
 	p := failuresPage{page: s.page(c, "Failures"), Windows: windows, Window: windowOf(c)}
-	if p.Kinds, err = s.Store.FailureKinds(c.Request().Context(), p.Window.span, p.Window.parts); err != nil {
+	kinds, err := s.Store.FailureKinds(c.Request().Context(), p.Window.span, p.Window.parts)
+	if err != nil {
 		return err
 	}
-	for _, k := range p.Kinds {
+	for n, k := range kinds {
 		p.Total += k.Total()
+		kind := failedKind{FailureCount: k}
+		if n < kindsWithMessage {
+			last, _, err := s.Store.Failures(c.Request().Context(), tasks.FailureFilter{FailureKind: k.FailureKind, Limit: 1})
+			if err != nil {
+				return err
+			}
+			if len(last) > 0 {
+				kind.Message = last[0].Item.Message
+			}
+		}
+		p.Kinds = append(p.Kinds, kind)
 	}
 	return s.show(c, http.StatusOK, "failures", p)
 }
@@ -70,11 +91,13 @@ func (s *site) failures(c echo.Context) (err error) {
 // failedItemsPage has the items that failed in one way.
 type failedItemsPage struct {
 	page
-	Kind     tasks.FailureKind
-	Window   window
-	Exports  exports
-	Failures []tasks.Failure
-	Older    string // the query of the next page, or empty
+	Tenant, Run string // filters, as they were typed
+	Chips       []chip
+	Kind        tasks.FailureKind
+	Window      window
+	Exports     exports
+	Failures    []tasks.Failure
+	Older       query // of the next page, or empty
 }
 
 // exportFailures writes what failed in one way, newest first.
@@ -103,8 +126,12 @@ func (s *site) exportFailures(c echo.Context, f tasks.FailureFilter) error {
 
 func (s *site) failedItems(c echo.Context) error {
 	kind := tasks.FailureKind{Driver: c.QueryParam("driver"), Code: tasks.Code(c.QueryParam("code"))}
-	p := failedItemsPage{page: s.page(c, "Failures"), Exports: exportsOf(c), Kind: kind, Window: windowOf(c)}
-	f := tasks.FailureFilter{FailureKind: kind, Since: s.Store.Now().Add(-p.Window.span), Limit: rowsOnPage, Cursor: c.QueryParam("cursor")}
+	p := failedItemsPage{
+		page: s.page(c, "Failures"), Exports: exportsOf(c), Kind: kind, Window: windowOf(c),
+		Tenant: strings.TrimSpace(c.QueryParam("tenant")), Run: strings.TrimSpace(c.QueryParam("run")),
+		Chips: chipsOf(c, filterName{"tenant", "Tenant"}, filterName{"run", "Run"}),
+	}
+	f := tasks.FailureFilter{FailureKind: kind, Tenant: p.Tenant, Run: p.Run, Since: s.Store.Now().Add(-p.Window.span), Limit: rowsOnPage, Cursor: c.QueryParam("cursor")}
 	if wantsFile(c) {
 		return s.exportFailures(c, f)
 	}

@@ -21,14 +21,23 @@ type refusal struct {
 	why    string
 }
 
+// bodyLimit is the most that a request for a route may bring.
+func bodyLimit(route string) int64 {
+	if route == bulkPath {
+		return maxBulkBody
+	}
+	return maxBody
+}
+
 // limitBody refuses a body that says that it is too long, and has all others end there.
 func (s *site) limitBody(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
-		if r.ContentLength > maxBody {
+		limit := bodyLimit(c.Path())
+		if r.ContentLength > limit {
 			return s.refuse(c, http.StatusRequestEntityTooLarge, tooLong)
 		}
-		r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, limit)
 		return next(c)
 	}
 }
@@ -48,7 +57,7 @@ func (s *site) form(known ...string) echo.MiddlewareFunc {
 }
 
 // readForm reads a form. It refuses one with other fields than those that are known, or with
-// one of them twice, but for the states of a retry: what somebody filled in must not be
+// one of them twice, but for the states of a retry and for targets: what somebody filled in must not be
 // skipped. Forms with files would end up in memory and in temporary files.
 func readForm(r *http.Request, known ...string) *refusal {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType)); err != nil || kind != echo.MIMEApplicationForm {
@@ -65,7 +74,7 @@ func readForm(r *http.Request, known ...string) *refusal {
 		switch {
 		case !slices.Contains(known, name):
 			return &refusal{http.StatusBadRequest, fmt.Sprintf("Unknown field %.80q%s", name, tasks.DidYouMean(name, known))}
-		case len(values) > 1 && name != "state":
+		case len(values) > 1 && name != "state" && name != "target":
 			return &refusal{http.StatusBadRequest, fmt.Sprintf("The field %s is there %d times.", name, len(values))}
 		}
 	}

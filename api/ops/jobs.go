@@ -41,7 +41,7 @@ type jobsPage struct {
 	Exports exports
 	States  []tasks.JobState
 	Jobs    []tasks.Job
-	Older   string // the query of the next page, or empty
+	Older   query // of the next page, or empty
 }
 
 // inputTime is what browsers send for a time, some with seconds; ours are in UTC.
@@ -105,13 +105,13 @@ func (s *site) exportJobs(c echo.Context, search tasks.JobSearch) error {
 }
 
 // olderQuery is the query of the page after this one, which has the same filters, or empty.
-func olderQuery(c echo.Context, cursor string) string {
+func olderQuery(c echo.Context, cursor string) query {
 	if cursor == "" {
 		return ""
 	}
 	older := c.QueryParams()
 	older.Set("cursor", cursor)
-	return older.Encode()
+	return queryOf(older)
 }
 
 // search is what the filters mean. Errors: tasks.BadRequest.

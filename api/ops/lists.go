@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html/template"
 	"maps"
 	"mime"
 	"net/http"
@@ -18,10 +19,15 @@ import (
 	"batchreset/tasks"
 )
 
+// query is a query that a link of a page has as a whole: templates would escape the signs between its parts.
+type query = template.URL
+
+func queryOf(values url.Values) query { return query(values.Encode()) } //nolint:gosec // encoded
+
 // chip is a filter of a list that is in force.
 type chip struct {
 	Name, Value string
-	Without     string // the query of the list without it
+	Without     query // of the list without it
 }
 
 // filterName is a filter as the query calls it, and as people do.
@@ -40,7 +46,7 @@ func chipsOf(c echo.Context, names ...filterName) (chips []chip) {
 				rest[name] = values
 			}
 		}
-		chips = append(chips, chip{f.name, value, rest.Encode()})
+		chips = append(chips, chip{f.name, value, queryOf(rest)})
 	}
 	return chips
 }
@@ -127,7 +133,7 @@ func writerOf[T any](c echo.Context, format string, l list[T]) func(T) error {
 }
 
 // exportQuery is the query of the list as a file, from its beginning.
-func exportQuery(c echo.Context, format string) string {
+func exportQuery(c echo.Context, format string) query {
 	q := c.QueryParams()
 	all := url.Values{"format": {format}}
 	for name, values := range q {
@@ -135,11 +141,11 @@ func exportQuery(c echo.Context, format string) string {
 			all[name] = values
 		}
 	}
-	return all.Encode()
+	return queryOf(all)
 }
 
 // exports are the queries of a list as a file.
-type exports struct{ CSV, JSON string }
+type exports struct{ CSV, JSON query }
 
 func exportsOf(c echo.Context) exports {
 	return exports{exportQuery(c, "csv"), exportQuery(c, "jsonl")}

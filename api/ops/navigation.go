@@ -28,6 +28,7 @@ var navigation = []navGroup{
 		{"runs", "Runs", tasks.RightLook},
 		{"jobs", "Jobs", tasks.RightLook},
 		{"failures", "Failures", tasks.RightLook},
+		{"bulk", "Many at a time", tasks.RightAct},
 	}},
 	{"Machinery", []navLink{
 		{"asynq", "Queues", tasks.RightLook},

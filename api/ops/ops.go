@@ -155,6 +155,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.GET("/jobs", s.jobs, viewer)
 	e.GET("/jobs/:job", s.job, viewer)
 	s.runRoutes(e, viewer, approver, operator)
+	s.bulkRoutes(e, operator)
 	e.GET("/failures", s.failures, viewer)
 	e.GET("/failures/items", s.failedItems, viewer)
 	e.GET("/instances/:instance", s.instance, viewer)
@@ -311,12 +312,14 @@ var helpers = template.FuncMap{
 		}
 		return template.HTML(t.UTC().Format(`<time datetime="2006-01-02T15:04:05.000Z">2006-01-02 15:04:05Z</time>`)) //nolint:gosec // digits
 	},
-	"ended":  func(c tasks.Counts) int { return c.Total() - c.Open() },
-	"bad":    func(c tasks.Counts) int { return c.In(failureStates) },
-	"span":   func(d time.Duration) string { return d.Round(time.Second).String() },
-	"mib":    func(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) },
-	"chart":  newChart,
-	"number": number, "instances": instances, "shares": sharesOf,
+	"ended":    func(c tasks.Counts) int { return c.Total() - c.Open() },
+	"bad":      func(c tasks.Counts) int { return c.In(failureStates) },
+	"span":     func(d time.Duration) string { return d.Round(time.Second).String() },
+	"mib":      func(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) },
+	"chart":    newChart,
+	"number64": func(n int64) string { return number(int(n)) },
+	"more":     func(total int, named []string) int { return total - len(named) },
+	"number":   number, "instances": instances, "shares": sharesOf,
 	"firstLabels": func(labels map[string]string) []string {
 		texts := labelTexts(labels)
 		return texts[:min(len(texts), labelsShown)]

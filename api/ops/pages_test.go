@@ -114,14 +114,32 @@ func TestAJobAndAFailureInABrowser(t *testing.T) {
 
 func TestFindLeadsToWhatIsMeant(t *testing.T) {
 	g := newGuarded(t, nil)
-	run := g.withRunner().make(t, 1, tasks.RunSubmission{})
+	run := g.withRunner().make(t, 1, tasks.RunSubmission{RequestID: "order-66"})
+	token := tasks.Token{Tenant: "globex", Scopes: tasks.DefaultScopes}
+	token, err := g.db.Tokens.Add(t.Context(), "secret", token, 0, tasks.Actor{})
+	must(t, err, g.db.Policies.Halt(t.Context(), "initech", tasks.HaltedByOperator, tasks.Actor{}))
 	for q, want := range map[string]string{
-		run: "/runs/" + run, "": "/", " phone-1 ": "/instances/phone-1", "a/b": "/instances/a%2Fb", g.job: "/jobs/" + g.job, g.job + "-2": "/jobs/" + g.job,
+		run: "/runs/" + run, "": "/", " phone-1 ": "/instances/phone-1", g.job: "/jobs/" + g.job, g.job + "-2": "/jobs/" + g.job,
+		"globex": "/jobs?tenant=globex", "initech": "/jobs?tenant=initech", token.ID: "/callers?tenant=globex",
+		"order-66": "/runs/" + run, "4bf92f3577b34da6a3ce929d0e0e4736": "/jobs/" + g.job,
+		"cps.0005": "/failures/items?code=CPS.0005&driver=default&window=31d",
 	} {
 		a := g.ask(t, http.MethodGet, "/find?"+url.Values{"q": {q}}.Encode(), nil, nil)
 		if a.status != http.StatusSeeOther || a.location != want {
 			t.Errorf("%q: %d, %s", q, a.status, a.location)
 		}
+	}
+	for _, q := range []string{"a/b", "phone-9", tasks.NewJobID(), "<b>"} {
+		a := g.ask(t, http.MethodGet, "/find?"+url.Values{"q": {q}}.Encode(), nil, nil)
+		if a.status != http.StatusNotFound || !strings.Contains(a.body, "Nothing is called “"+html.EscapeString(q)) {
+			t.Errorf("%q: %d, %s", q, a.status, a.body)
+		}
+	}
+	// A name can be that of several things.
+	_, err = g.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "acme", InstanceIDs: []string{"globex"}, AllowUnregistered: true})
+	must(t, err)
+	if a := g.ask(t, http.MethodGet, "/find?q=globex", nil, nil); a.status != http.StatusOK || !strings.Contains(a.body, "2 things are called") || !strings.Contains(a.body, `href="instances/globex"`) {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 }
 

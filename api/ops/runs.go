@@ -57,7 +57,7 @@ type runsPage struct {
 	Open     []tasks.Run
 	MoreOpen int
 	Ended    []tasks.Run
-	Older    string // the query of the next page, or empty
+	Older    query // of the next page, or empty
 }
 
 func (s *site) runs(c echo.Context) error {
@@ -245,7 +245,7 @@ type runInstancesPage struct {
 	State     tasks.ItemState // of all of them; may be empty
 	Code      tasks.Code
 	Instances []tasks.RunInstance
-	More      string // the query of the next page, or empty
+	More      query // of the next page, or empty
 }
 
 func (s *site) runInstances(c echo.Context) error {

@@ -189,7 +189,7 @@ type auditPage struct {
 	Actions []tasks.Action
 	Filter  tasks.AuditFilter
 	Entries []tasks.AuditEntry
-	Older   string // the query of the next page, or empty
+	Older   query // of the next page, or empty
 }
 
 // auditFilters are the filters of the audit trail.

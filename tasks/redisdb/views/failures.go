@@ -187,7 +187,11 @@ func (v *Failures) Failures(ctx context.Context, f tasks.FailureFilter) (found [
 		if len(gone) > 0 {
 			_ = v.redis.ZRem(ctx, key, gone...).Err() // met again next time
 		}
-		found = append(found, failures...)
+		for _, failure := range failures {
+			if f.Match(failure.Job) {
+				found = append(found, failure)
+			}
+		}
 		if len(listed) < f.Limit {
 			return found, "", nil
 		}

@@ -1,0 +1,465 @@
+package ops
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+	"golang.org/x/sync/errgroup"
+
+	"batchreset/tasks"
+)
+
+const (
+	// bulkTargets is how many jobs and runs one action is about at the most; the rest needs another one.
+	bulkTargets = 500
+	// bulkNamed is how many instances a preview names, bulkAtOnce how many jobs or runs are changed side by side.
+	bulkNamed  = 20
+	bulkAtOnce = 8
+	// maxBulkBody is enough for a form with the IDs of that many.
+	maxBulkBody = 64 << 10
+	bulkPath    = "/bulk"
+)
+
+// bulkAction is what is done to many jobs and runs at a time.
+type bulkAction string
+
+const (
+	bulkCancel bulkAction = "cancel"
+	bulkRetry  bulkAction = "retry"
+)
+
+// bulkRoutes are the pages about what is done to many at a time.
+func (s *site) bulkRoutes(e *echo.Echo, operator echo.MiddlewareFunc) {
+	e.GET(bulkPath, s.bulk, operator)
+	e.POST(bulkPath, s.doBulk, operator, s.form("action", "state", "code", "target", "reason"))
+}
+
+// bulkPage asks what is to be done, and shows what it would be done to.
+type bulkPage struct {
+	page
+	// Tenant to Until are the filters as they were typed.
+	Action                                         bulkAction
+	Tenant, Run, Label, Code, Driver, Since, Until string
+	Choices                                        []retryChoice // states of a retry; without numbers
+
+	Asked   bool // there is a filter, so a preview
+	Targets []bulkTarget
+	Total   int      // instances
+	Named   []string // the first ones
+	More    bool     // there may be more targets
+}
+
+// bulkTarget is a job or a run with what would be changed of it.
+type bulkTarget struct {
+	Kind, ID, Name, Tenant string
+	Count                  int
+	revision               int64
+	named                  []string
+}
+
+// Value names the target as it was seen: a retry of what has changed since is refused.
+func (t bulkTarget) Value() string { return fmt.Sprintf("%s %s %d", t.Kind, t.ID, t.revision) }
+
+// Verb is the action for people.
+func (p bulkPage) Verb() string {
+	if p.Action == bulkCancel {
+		return "Cancel"
+	}
+	return "Reset again"
+}
+
+// States are those that were chosen.
+func (p bulkPage) States() (states []tasks.ItemState) {
+	for _, c := range p.Choices {
+		if c.Chosen {
+			states = append(states, c.State)
+		}
+	}
+	return states
+}
+
+// what is what a retry takes.
+func (p bulkPage) what() tasks.Again {
+	what := tasks.Again{States: p.States()}
+	if p.Code != "" {
+		what.Codes = []tasks.Code{tasks.Code(p.Code)}
+	}
+	return what
+}
+
+// newBulkPage reads what a request asks for. Errors: tasks.BadRequest.
+func (s *site) newBulkPage(c echo.Context) (bulkPage, error) {
+	field := func(name string) string { return strings.TrimSpace(c.QueryParam(name)) }
+	p := bulkPage{
+		page: s.page(c, "Many at a time"), Action: bulkAction(cmp.Or(field("action"), string(bulkRetry))),
+		Tenant: field("tenant"), Run: field("run"), Label: field("label"), Code: field("code"), Driver: field("driver"), Since: field("since"), Until: field("until"),
+		Asked: field("preview") != "",
+	}
+	chosen := c.QueryParams()["state"]
+	for _, state := range tasks.RetryStates {
+		p.Choices = append(p.Choices, retryChoice{State: state, Chosen: slices.Contains(chosen, string(state)) || chosen == nil && state == tasks.ItemFailed})
+	}
+	for _, state := range chosen {
+		if !slices.Contains(tasks.RetryStates, tasks.ItemState(state)) {
+			return p, tasks.Errorf(tasks.BadRequest, "There is no state %.80q that can be reset again.", state)
+		}
+	}
+	switch {
+	case p.Action != bulkCancel && p.Action != bulkRetry:
+		return p, tasks.Errorf(tasks.BadRequest, "There is no action %.80q: choose cancel or retry.", p.Action)
+	case p.Run != "" && !tasks.ValidJobID(p.Run):
+		return p, tasks.Errorf(tasks.BadRequest, "%.80q is not the ID of a run.", p.Run)
+	case p.Action == bulkCancel && (p.Code != "" || p.Driver != ""):
+		return p, tasks.Errorf(tasks.BadRequest, "What has not ended has no error code: a cancel is chosen by tenant, run, label and time.")
+	case p.Driver != "" && p.Code == "":
+		return p, tasks.Errorf(tasks.BadRequest, "A driver is chosen together with an error code.")
+	case p.Asked && p.Tenant+p.Run+p.Label+p.Code+p.Since+p.Until == "":
+		return p, tasks.Errorf(tasks.BadRequest, "Say of what: a tenant, a run, a label, an error code or a time.")
+	}
+	return p, nil
+}
+
+// bulk asks what is to be done, and once that was said, shows what it would be done to.
+func (s *site) bulk(c echo.Context) error {
+	p, err := s.newBulkPage(c)
+	if err == nil && p.Asked {
+		err = s.preview(c.Request().Context(), &p)
+	}
+	if e, ok := errors.AsType[*tasks.Error](err); ok {
+		p.Problem, p.Asked = e.Message, false
+		return s.show(c, http.StatusBadRequest, "bulk", p)
+	}
+	if err != nil {
+		return err
+	}
+	return s.show(c, http.StatusOK, "bulk", p)
+}
+
+// preview finds what an action would change.
+func (s *site) preview(ctx context.Context, p *bulkPage) error {
+	jobs, runs, err := s.candidates(ctx, p)
+	if err != nil {
+		return err
+	}
+	targets := make([]bulkTarget, 0, len(jobs)+len(runs))
+	for _, run := range runs {
+		target, err := s.runTarget(ctx, p, run)
+		if err != nil {
+			return err
+		}
+		targets = append(targets, target)
+	}
+	for _, job := range jobs {
+		targets = append(targets, jobTarget(p, job))
+	}
+	for _, t := range targets {
+		switch {
+		case t.Count == 0:
+		case len(p.Targets) == bulkTargets:
+			p.More = true
+		default:
+			p.Targets = append(p.Targets, t)
+			p.Total += t.Count
+			p.Named = append(p.Named, t.named[:min(len(t.named), bulkNamed-len(p.Named))]...)
+		}
+	}
+	return nil
+}
+
+// candidates are jobs and runs that may have something to change. Jobs of runs are changed with their runs.
+func (s *site) candidates(ctx context.Context, p *bulkPage) (jobs []tasks.Job, runs []tasks.Run, err error) {
+	if p.Run != "" {
+		run, err := s.Store.Runs.Run(ctx, p.Run)
+		if errors.Is(err, tasks.RunGone) {
+			return nil, nil, tasks.Errorf(tasks.BadRequest, "There is no run %s, or its record is not kept any more.", p.Run)
+		}
+		if err != nil || p.Tenant != "" && run.Tenant != p.Tenant {
+			return nil, nil, err
+		}
+		return nil, []tasks.Run{run}, nil
+	}
+	search := tasks.JobSearch{Tenant: p.Tenant, JobFilter: tasks.JobFilter{Limit: bulkTargets}}
+	if search.Labels, err = labelFilter(p.Label); err != nil {
+		return nil, nil, err
+	}
+	if search.Since, search.Until, err = created(p.Since, p.Until); err != nil {
+		return nil, nil, err
+	}
+	if p.Code != "" {
+		return s.failed(ctx, p, search)
+	}
+	states := []tasks.JobState{tasks.JobPending, tasks.JobRunning}
+	if p.Action == bulkRetry {
+		states = []tasks.JobState{tasks.JobFailed, tasks.JobPartial, tasks.JobCancelled}
+	}
+	for _, search.State = range states {
+		for search.Cursor = ""; ; {
+			some, cursor, err := s.Store.SearchJobs(ctx, search)
+			if err != nil {
+				return nil, nil, err
+			}
+			jobs = append(jobs, slices.DeleteFunc(some, func(j tasks.Job) bool { return j.RunID != "" })...)
+			if search.Cursor = cursor; cursor == "" {
+				break
+			}
+			if len(jobs) > bulkTargets {
+				p.More = true
+				break
+			}
+		}
+	}
+	found := tasks.RunSearch{Tenant: p.Tenant, RunFilter: tasks.RunFilter{Labels: search.Labels, Since: search.Since, Until: search.Until, Limit: bulkTargets}}
+	more, cursor := 0, ""
+	if p.Action == bulkCancel {
+		runs, more, err = s.Store.Runs.SearchOpen(ctx, found)
+	} else {
+		found.Ended = true
+		runs, cursor, err = s.Store.Runs.Search(ctx, found)
+	}
+	p.More = p.More || more > 0 || cursor != ""
+	return jobs, runs, err
+}
+
+// failed are the jobs and runs of the failures with a code.
+func (s *site) failed(ctx context.Context, p *bulkPage, search tasks.JobSearch) (jobs []tasks.Job, runs []tasks.Run, err error) {
+	kinds, err := s.Store.FailureKinds(ctx, failuresFound, 1)
+	if err != nil {
+		return nil, nil, err
+	}
+	seen := map[string]bool{}
+	for _, kind := range kinds {
+		if kind.Code != tasks.Code(p.Code) || p.Driver != "" && kind.Driver != p.Driver {
+			continue
+		}
+		f := tasks.FailureFilter{FailureKind: kind.FailureKind, Since: s.Store.Now().Add(-failuresFound), Limit: bulkTargets}
+		for len(seen) <= bulkTargets {
+			failures, cursor, err := s.Store.Failures(ctx, f)
+			if err != nil {
+				return nil, nil, err
+			}
+			for _, failure := range failures {
+				id := cmp.Or(failure.Job.RunID, failure.Job.ID)
+				if seen[id] || !search.Match(failure.Job) {
+					continue
+				}
+				seen[id] = true
+				if failure.Job.RunID == "" {
+					jobs = append(jobs, failure.Job)
+				} else if run, err := s.Store.Runs.Run(ctx, id); err == nil {
+					runs = append(runs, run)
+				} else if !errors.Is(err, tasks.RunGone) {
+					return nil, nil, err
+				}
+			}
+			if f.Cursor = cursor; cursor == "" {
+				break
+			}
+		}
+		p.More = p.More || len(seen) > bulkTargets
+	}
+	return jobs, runs, nil
+}
+
+// jobTarget is what an action would change of a job.
+func jobTarget(p *bulkPage, job tasks.Job) bulkTarget {
+	t := bulkTarget{Kind: "job", ID: job.ID, Name: job.ID[:8] + "…", Tenant: job.Tenant, revision: job.Revision}
+	for _, it := range job.Items {
+		takes := p.what().Takes(it) && job.State.Final()
+		if p.Action == bulkCancel {
+			takes = it.State == tasks.ItemPending || it.State == tasks.ItemRetrying
+		}
+		if takes {
+			t.Count++
+			t.named = append(t.named, it.InstanceID)
+		}
+	}
+	return t
+}
+
+// runTarget is what an action would change of a run.
+func (s *site) runTarget(ctx context.Context, p *bulkPage, run tasks.Run) (bulkTarget, error) {
+	t := bulkTarget{Kind: "run", ID: run.ID, Name: cmp.Or(run.Name, run.ID[:8]+"…"), Tenant: run.Tenant, revision: run.Revision}
+	f := tasks.RunInstanceFilter{States: []tasks.ItemState{tasks.ItemPending, tasks.ItemRetrying}, Limit: bulkNamed}
+	switch {
+	case p.Action == bulkCancel && (run.State.Final() || run.Cancelled), p.Action == bulkRetry && (!run.State.Final() || !run.Approved()):
+		return t, nil
+	case p.Action == bulkCancel:
+		t.Count = run.Counts.Pending + run.Counts.Retrying
+	case p.Code == "":
+		f.States = p.States()
+		t.Count = run.Counts.In(f.States)
+	default:
+		return s.countCode(ctx, p, run, t)
+	}
+	some, _, err := s.Store.Runs.InstancesPage(ctx, run, f)
+	for _, in := range some {
+		t.named = append(t.named, in.Item.InstanceID)
+	}
+	return t, err
+}
+
+// countCode counts the instances of a run that a retry of a code takes.
+func (s *site) countCode(ctx context.Context, p *bulkPage, run tasks.Run, t bulkTarget) (bulkTarget, error) {
+	what := p.what()
+	f := tasks.RunInstanceFilter{States: what.States, Code: tasks.Code(p.Code), Limit: rowsOnPage}
+	for {
+		some, cursor, err := s.Store.Runs.InstancesPage(ctx, run, f)
+		if err != nil {
+			return t, err
+		}
+		for _, in := range some {
+			if t.Count++; len(t.named) < bulkNamed {
+				t.named = append(t.named, in.Item.InstanceID)
+			}
+		}
+		if f.Cursor = cursor; cursor == "" {
+			return t, nil
+		}
+	}
+}
+
+// bulkResult is what has become of an action.
+type bulkResult struct {
+	page
+	Action  bulkAction
+	Done    int
+	Refused []bulkRefusal
+}
+
+// bulkRefusal is a target that could not be changed, and why.
+type bulkRefusal struct{ Kind, ID, Why string }
+
+// doBulk changes the jobs and runs that the preview has named, each by itself and with its own entry in the audit trail.
+func (s *site) doBulk(c echo.Context) error {
+	form := c.Request().PostForm
+	reason, action := form.Get("reason"), bulkAction(form.Get("action"))
+	if err := tasks.CheckReason(reason); err != nil {
+		return s.refuse(c, http.StatusBadRequest, "The reason "+err.Error()+".")
+	}
+	var what tasks.Again
+	switch action {
+	case bulkCancel:
+	case bulkRetry:
+		states, wrong := retryStates(c)
+		if wrong != "" {
+			return s.refuse(c, http.StatusBadRequest, wrong)
+		}
+		what.States = states
+		if code := form.Get("code"); code != "" {
+			what.Codes = []tasks.Code{tasks.Code(code)}
+		}
+	default:
+		return s.refuse(c, http.StatusBadRequest, fmt.Sprintf("There is no action %.80q: choose cancel or retry.", action))
+	}
+	targets, err := parseTargets(form["target"])
+	if err != nil {
+		return s.refuse(c, http.StatusBadRequest, err.Error())
+	}
+	// Who has gone has not changed the mind: what was asked for is done for all of them.
+	ctx := context.WithoutCancel(c.Request().Context())
+	errs := make([]error, len(targets))
+	var all errgroup.Group
+	all.SetLimit(bulkAtOnce)
+	for i, t := range targets {
+		all.Go(func() error {
+			errs[i] = s.changeOne(ctx, t, action, what, actor(c, reason))
+			return nil
+		})
+	}
+	_ = all.Wait() // each has its own error
+	p := bulkResult{page: s.page(c, "Done"), Action: action}
+	for i, err := range errs {
+		e, sayable := errors.AsType[*tasks.Error](err)
+		switch {
+		case err == nil:
+			p.Done++
+		case sayable:
+			p.Refused = append(p.Refused, bulkRefusal{targets[i].Kind, targets[i].ID, e.Message})
+		default:
+			s.Log.Error("bulk action", "kind", targets[i].Kind, "id", targets[i].ID, "error", err)
+			p.Refused = append(p.Refused, bulkRefusal{targets[i].Kind, targets[i].ID, "Redis did not answer: look whether it was done"})
+		}
+	}
+	return s.show(c, http.StatusOK, "bulkdone", p)
+}
+
+// parseTargets reads what bulkTarget.Value writes.
+func parseTargets(values []string) ([]bulkTarget, error) {
+	if len(values) == 0 {
+		return nil, errors.New("The form names no job and no run.") //nolint:staticcheck // people read it
+	}
+	if len(values) > bulkTargets {
+		return nil, fmt.Errorf("The form names %d jobs and runs, the limit is %d.", len(values), bulkTargets) //nolint:staticcheck // people read it
+	}
+	seen := map[string]bool{}
+	targets := make([]bulkTarget, 0, len(values))
+	for _, value := range values {
+		parts := strings.Split(value, " ")
+		if len(parts) != 3 || parts[0] != "job" && parts[0] != "run" || !tasks.ValidJobID(parts[1]) || seen[parts[1]] {
+			return nil, fmt.Errorf("%.80q is not a job or a run, or is named twice.", value) //nolint:staticcheck // people read it
+		}
+		revision, err := strconv.ParseInt(parts[2], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%.80q is not a job or a run.", value) //nolint:staticcheck // people read it
+		}
+		seen[parts[1]] = true
+		targets = append(targets, bulkTarget{Kind: parts[0], ID: parts[1], revision: revision})
+	}
+	return targets, nil
+}
+
+// changeOne changes one target. A retry is refused if the target is not as it was in the preview: other instances of it may
+// have failed since.
+func (s *site) changeOne(ctx context.Context, t bulkTarget, action bulkAction, what tasks.Again, by tasks.Actor) error {
+	if action == bulkRetry {
+		if err := s.unchanged(ctx, t); err != nil {
+			return err
+		}
+	}
+	var err error
+	switch {
+	case t.Kind == "run" && action == bulkCancel:
+		err = s.Store.Runs.Cancel(ctx, t.ID, by)
+	case t.Kind == "run":
+		err = s.Store.Runs.Retry(ctx, t.ID, what.States, by, what.Codes...)
+	case action == bulkCancel:
+		err = s.Store.Cancel(ctx, t.ID, by)
+	default:
+		err = s.Store.Retry(ctx, t.ID, what.States, by, what.Codes...)
+	}
+	if _, undelivered := errors.AsType[*tasks.UndeliveredError](err); undelivered {
+		err = nil // the sweeper delivers what is missing
+	}
+	if errors.Is(err, tasks.RunGone) || errors.Is(err, tasks.JobGone) {
+		err = tasks.Errorf(tasks.JobFinal, "its record is not kept any more")
+	}
+	return err
+}
+
+func (s *site) unchanged(ctx context.Context, t bulkTarget) error {
+	var revision int64
+	if t.Kind == "run" {
+		run, err := s.Store.Runs.Run(ctx, t.ID)
+		if err != nil {
+			return err
+		}
+		revision = run.Revision
+	} else {
+		job, err := s.Store.Job(ctx, t.ID)
+		if err != nil {
+			return err
+		}
+		revision = job.Revision
+	}
+	if revision != t.revision {
+		return tasks.Errorf(tasks.JobFinal, "it has changed since the preview: look again")
+	}
+	return nil
+}
