@@ -172,6 +172,12 @@ type Run struct {
 	RoundAt Time       `json:"-"`
 }
 
+// RunRest is how many instances of a run that goes on are in no job yet.
+type RunRest struct {
+	Run, Tenant string
+	Instances   int
+}
+
 // RunLinks are the paths of the API at which there is more about a run.
 type RunLinks struct {
 	Self    string `json:"self"`

@@ -100,6 +100,7 @@ type DB struct {
 	Failures *views.Failures
 	Overview *views.Overview
 	Activity *views.Activity
+	Census   *views.Census
 
 	servers *views.Servers
 	metrics *metrics
@@ -173,6 +174,7 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 	}
 
 	db.servers = views.NewServers(client, opts.Embedded)
+	db.Census = views.NewCensus(client, views.CensusSources{Policies: db.Policies, Quotas: db.Quotas, Queues: db.Queues, Runs: db.Runs}, leftOut)
 	db.Overview = views.NewOverview(client, db.servers, db.Activity, db.Queues, db.Storage.Accepting)
 	return db
 }
@@ -189,6 +191,7 @@ const flushPatience = time.Second
 // Close writes what waits to be written, and closes every connection. Nobody may use the DB
 // any more.
 func (db *DB) Close() error {
+	db.Census.Close()
 	db.Queues.close()
 	db.Policies.Close()
 	db.Storage.Close()

@@ -82,6 +82,21 @@ func (q *Queues) Workers() ([]tasks.WorkerProcess, error) {
 	return processes, nil
 }
 
+// PausedQueues are the queues that nothing is taken from, because somebody has paused them.
+func (q *Queues) PausedQueues(ctx context.Context) (map[string]bool, error) {
+	states, err := q.States(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list paused queues: %w", err)
+	}
+	paused := map[string]bool{}
+	for _, s := range states {
+		if s.Paused {
+			paused[s.Name] = true
+		}
+	}
+	return paused, nil
+}
+
 // Served are the drivers that living workers have.
 func (q *Queues) Served() (map[string]bool, error) {
 	servers, err := q.redis.NewInspector().Servers()

@@ -30,7 +30,7 @@ const sample = "reset:{rights}"
 // bothWrite, roleWrites and bothRead have one key for each pattern of keys.
 var (
 	bothWrite = []string{
-		sample, "reset:open", "reset:jobs", "reset:jobs:{rights}", "reset:instances:1", "reset:audit", "reset:failures", "reset:failures:{rights}", "reset:activity:1",
+		sample, "reset:open", "reset:jobs", "reset:jobs:{rights}", "reset:instances:1", "reset:audit", "reset:failures", "reset:failures:{rights}", "reset:activity:1", "reset:census", "reset:census:turn",
 		"reset:accepted:{rights}", "reset:direct:{rights}", "reset:held:{rights}", "reset:begun:{rights}", "reset:policies", "reset:runs", "reset:run:{rights}", "reset:run:{rights}:list", "reset:session:{rights}",
 		"asynq:queues", "asynq:servers", "asynq:{reset-0}:pending", "asynq:{webhooks}:pending",
 	}
@@ -55,7 +55,7 @@ var commands = strings.Split(`PING|TIME|INFO|EVALSHA x 1 @|DEL @|EXISTS @|EXPIRE
 	`HGET @ f|HGETALL @|HMGET @ f|HVALS @|HLEN @|HEXISTS @ f|HSCAN @ 0|HSET @ f v|HSETNX @ f v|HDEL @ f|HINCRBY @ f 1|`+
 	`SADD @ m|SREM @ m|SMEMBERS @|SISMEMBER @ m|SCARD @|LLEN @|LINDEX @ 0|LRANGE @ 0 1|LPUSH @ v|RPUSH @ v|LREM @ 1 v|RPOPLPUSH @ @|`+
 	`ZADD @ 1 m|ZREM @ m|ZCARD @|ZSCORE @ m|ZMSCORE @ m|ZCOUNT @ 0 1|ZRANGE @ 0 1|ZREVRANGE @ 0 1|ZRANGEBYSCORE @ 0 1|ZREVRANGEBYSCORE @ 1 0|`+
-	`ZREMRANGEBYSCORE @ 0 1|ZREMRANGEBYRANK @ 0 1|XADD @ * f v|XRANGE @ - +|XREVRANGE @ + -|XDEL @ 1|MEMORY USAGE @`, "|")
+	`ZREMRANGEBYSCORE @ 0 1|ZREMRANGEBYRANK @ 0 1|ZSCAN @ 0|XADD @ * f v|XRANGE @ - +|XREVRANGE @ + -|XDEL @ 1|MEMORY USAGE @`, "|")
 
 // right is something that Redis must let a process do: a command that could be sent, and what
 // it stands for.

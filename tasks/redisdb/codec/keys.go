@@ -63,6 +63,8 @@ const (
 	RevField = "rev"
 	// ToldField has the number of the last ending that the tenant was told, see told.lua.
 	ToldField = "told"
+	// AgainField has when somebody last had the job tried again (ms), see reopen.lua.
+	AgainField = "again"
 	// ByField has who asked for the job, see By.
 	ByField = "by"
 )

@@ -24,6 +24,7 @@ for n = 0, redis.call('HGET', KEYS[1], 'total') - 1 do
   end
 end
 if left == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'retry', ARGV[1], 'end', clock() + ARGV[2], 'stop', '')
+local now = clock()
+redis.call('HSET', KEYS[1], 'retry', ARGV[1], 'end', now + ARGV[2], 'again', now, 'stop', '')
 redis.call('PERSIST', KEYS[1])
 return 1

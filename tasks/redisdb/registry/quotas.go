@@ -289,6 +289,15 @@ func (q *Quotas) Spend(ctx context.Context, tenant string, perHour int) (receipt
 	return a[1], time.Duration(a[0]) * time.Second, nil
 }
 
+// SpendWait is how long a reset of a tenant must not begin; 0 = it may. Nothing is counted.
+func (q *Quotas) SpendWait(ctx context.Context, tenant string, perHour int) (time.Duration, error) {
+	seconds, err := q.redis.Run(ctx, spendWaitScript, []string{begunKey(tenant)}, perHour).Int64()
+	if err != nil {
+		return 0, fmt.Errorf("read quota: %w", err)
+	}
+	return time.Duration(seconds) * time.Second, nil
+}
+
 // Unspend takes back what Spend counted.
 func (q *Quotas) Unspend(ctx context.Context, tenant string, receipt int64) error {
 	if err := q.redis.Run(ctx, spendScript, []string{begunKey(tenant)}, 0, receipt).Err(); err != nil {

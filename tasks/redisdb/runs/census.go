@@ -74,3 +74,38 @@ func (c *Census) add(fields []any, now time.Time) {
 		c.Approval = max(c.Approval, now.Sub(time.UnixMilli(number(2))))
 	}
 }
+
+// Rests are the instances of running runs that are in no job yet: of the first 10,000 open runs. One that cannot be read is left
+// out.
+func (r *Runs) Rests(ctx context.Context) (rests []tasks.RunRest, err error) {
+	ids, err := r.redis.ZRange(ctx, codec.OpenRunsKey, 0, censusLimit-1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list open runs: %w", err)
+	}
+	for some := range slices.Chunk(ids, censusStep) {
+		pipe := r.redis.Pipeline()
+		records := make([]*redis.MapStringStringCmd, len(some))
+		for i, id := range some {
+			records[i] = pipe.HGetAll(ctx, codec.RunKey(id))
+		}
+		_, _ = pipe.Exec(ctx) // each command carries its own error
+		for i, record := range records {
+			hash, err := record.Result()
+			if err != nil && !wire.Answered(err) {
+				return nil, fmt.Errorf("count runs: %w", err)
+			}
+			run, err := decode(some[i], hash)
+			if err != nil || run.State != tasks.RunRunning || run.Cancelled {
+				continue
+			}
+			made := run.Closed.Total()
+			for _, size := range run.Open {
+				made += size
+			}
+			if rest := run.Total - made; rest > 0 {
+				rests = append(rests, tasks.RunRest{Run: run.ID, Tenant: run.Tenant, Instances: rest})
+			}
+		}
+	}
+	return rests, nil
+}

@@ -9,5 +9,6 @@
 //	reset:instances:<day>     jobs by instance, see instances.go
 //	reset:failures            kinds of failures by the time of the last one
 //	reset:failures:{<driver> <code>}  items that failed so, by time
-//	reset:activity:<minute>   numbers of items, for charts
+//	reset:activity:<minute>   numbers of items, for charts; fields with a tenant are what ended of it
+//	reset:census, :turn       the last count of open work, and who counts next, see census.go
 package views

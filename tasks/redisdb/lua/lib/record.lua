@@ -7,7 +7,7 @@
 -- total, max_failures (if any), rev (counts changes),
 -- left (items that are not final), stop (the error code that no further attempt begins
 -- for), epoch (random; the end of its tasks' IDs, so that a record which is made again under
--- the same ID meets no old task), cancel, retry (who asked last), told, told:<n> (see
+-- the same ID meets no old task), cancel, retry (who asked last), again (when, ms), told, told:<n> (see
 -- told.lua), held (since when (ms) and why its items wait, see hold.lua), and for each item:
 --   <n>   "s a b e i", "s a b e i t r x k" while an attempt runs or the outcome of one
 --         is in doubt, and each of them with a rest
