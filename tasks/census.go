@@ -155,6 +155,9 @@ func (c Census) OldestAge() time.Duration {
 	return max(0, c.At.Sub(c.Oldest.Time))
 }
 
+// PaceWindow are the last full minutes, from which it is told how fast items end.
+const PaceWindow = 5 * time.Minute
+
 // Pace is how fast items end.
 type Pace struct {
 	// PerSecond is from the last full minutes, without what was cancelled.

@@ -7,6 +7,9 @@ type Activity struct {
 	Submitted, Succeeded, Failed, Unknown, Cancelled int64
 }
 
+// Tried is how many items ended that were not cancelled.
+func (a Activity) Tried() int64 { return a.Succeeded + a.Failed + a.Unknown }
+
 // Finished is how many items ended.
 func (a Activity) Finished() int64 { return a.Succeeded + a.Failed + a.Unknown + a.Cancelled }
 
@@ -15,31 +18,38 @@ type Overview struct {
 	At Time
 	// Accepting says that there is room for new work.
 	Accepting bool
+	// FullAt is how many percent of its memory Redis may use before no new work is accepted.
+	FullAt int
 	// Minutes are the last hour, oldest first; the last one is not over.
 	Minutes []Activity
-	// OpenJobs are those that have not ended, and some that ended in the last minutes.
-	OpenJobs int64
-	Queues   []QueueState
-	Workers  []WorkerProcess
+	// Work is what is open; it may be a little older than the rest.
+	Work    Census
+	Queues  []QueueState
+	Workers []WorkerProcess
 	// Unserved are drivers that instances wait for and that no living worker has.
 	Unserved []string
 	Redis    []RedisNode
 }
 
-// Running is how many attempts are under way.
-func (o Overview) Running() (n int) {
-	for _, q := range o.Queues {
-		n += q.Active
+// Pace is how fast items end, and when nothing is left to do.
+func (o Overview) Pace() Pace {
+	window, ended := int(PaceWindow/time.Minute), int64(0)
+	if full := len(o.Minutes) - 1; full >= window { // the last one is not over
+		for _, minute := range o.Minutes[full-window : full] {
+			ended += minute.Tried()
+		}
 	}
-	return n
+	return PaceOf(ended, PaceWindow, o.Work.Ahead(), o.At.Time)
 }
 
-// Waiting is how many items wait to be attempted.
-func (o Overview) Waiting() (n int) {
-	for _, q := range o.Queues {
-		n += q.Pending + q.Later
+// Fullest is the server that has used most of its memory.
+func (o Overview) Fullest() (fullest RedisNode) {
+	for _, node := range o.Redis {
+		if node.Fill() >= fullest.Fill() {
+			fullest = node
+		}
 	}
-	return n
+	return fullest
 }
 
 // QueueState is a queue of items.
@@ -60,8 +70,9 @@ type WorkerProcess struct {
 	Started Time
 	Lanes   int
 	Drivers []string // whose instances it resets
-	// Busy is how many tasks it has.
-	Busy int
+	// Busy is how many tasks it has, Slots how many it can have, SlotsOf by driver.
+	Busy, Slots int
+	SlotsOf     map[string]int
 }
 
 // RedisNode is a Redis server that jobs are kept in.
@@ -74,7 +85,12 @@ type RedisNode struct {
 	// Durability is a sentence on what a crash of the server may lose.
 	Durability string
 	// Problem is a sentence on what is wrong with it, or empty.
-	Problem            string
+	Problem string
+	// FileFails says that the append-only file cannot be written, SnapshotFails that the last snapshot could not be; SavedAt is
+	// when one was, zero if Redis does not say.
+	FileFails, SnapshotFails bool
+	SavedAt                  Time
+
 	Memory, MaxMemory  int64 // bytes; MaxMemory 0 = no bound
 	Replicas, Commands int64 // Commands are per second
 }

@@ -291,6 +291,7 @@ func (a *attempt) end(ctx context.Context, start time.Time, result result, inter
 		a.say(slog.LevelError, "outcome not written", slog.Any("error", err))
 		return a.redisTrouble(err)
 	}
+	a.noteResolved(result)
 	a.enqueueNotices(ctx, ended)
 	if end.outcome.Busy && ended.State == tasks.ItemRetrying {
 		return a.waited(ctx, ended.BusyFor, max(end.delay, waitDelay(ended.BusyFor)))

@@ -18,7 +18,16 @@ type workerMetrics struct {
 	prometheus.Collector
 	slots, busy prometheus.Gauge
 	durations   *prometheus.HistogramVec
+	looksFailed *prometheus.CounterVec
+	resolved    *prometheus.CounterVec
 }
+
+// How it becomes known what came of a call that was in doubt.
+const (
+	bySight  = "look"   // a look at the instance shows it
+	byPoll   = "poll"   // the control plane tells of that very call
+	byRepeat = "repeat" // it answers a repeat of the call under its key
+)
 
 func newWorkerMetrics() workerMetrics {
 	registry := prometheus.NewRegistry()
@@ -35,6 +44,13 @@ func newWorkerMetrics() workerMetrics {
 			Name: "batchreset_attempt_duration_seconds", Help: "Attempts that have ended: how long the driver took, by driver and outcome.",
 			Buckets: []float64{.01, .05, .1, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200},
 		}, []string{"driver", "outcome"}),
+		looksFailed: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "batchreset_looks_failed_total", Help: "Looks at an instance in which the driver could not see anything.",
+		}, []string{"driver"}),
+		resolved: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "batchreset_doubts_resolved_total",
+			Help: "Calls in doubt whose outcome became known, by how: a look at the instance (look), what the control plane says of the call (poll), its answer to a repeat under the same key (repeat).",
+		}, []string{"driver", "how"}),
 	}
 	return m
 }
@@ -54,4 +70,13 @@ func (m workerMetrics) of(driver string) map[tasks.Transition]prometheus.Observe
 		durations[event] = m.durations.WithLabelValues(driver, outcome)
 	}
 	return durations
+}
+
+// doubts are the counters of a driver's calls in doubt whose outcome became known.
+func (m workerMetrics) doubts(driver string) map[string]prometheus.Counter {
+	counters := map[string]prometheus.Counter{}
+	for _, how := range []string{bySight, byPoll, byRepeat} {
+		counters[how] = m.resolved.WithLabelValues(driver, how)
+	}
+	return counters
 }

@@ -41,7 +41,7 @@ func lookerOf(d Driver) Looker {
 // Config.LookPatience is over.
 func (a *attempt) resetAndLook(ctx context.Context, input Attempt) result {
 	if input.Ambiguous && input.Checkpoint == "" {
-		sight, err := a.looker.Look(ctx, input)
+		sight, err := a.look(ctx, input)
 		switch {
 		case err == nil && sight.State == Initial:
 			return result{evidence: evidence(sight), resolved: true}
@@ -63,6 +63,32 @@ func (a *attempt) resetAndLook(ctx context.Context, input Attempt) result {
 		r.err, r.resolved = nil, true
 	}
 	return r
+}
+
+// look looks at the instance.
+func (a *attempt) look(ctx context.Context, input Attempt) (Sight, error) {
+	sight, err := a.looker.Look(ctx, input)
+	if err != nil {
+		a.looksFailed.Inc()
+	}
+	return sight, err
+}
+
+// noteResolved counts a call that was in doubt if its outcome is known now. before says that it was in doubt when the attempt
+// began, in which a checkpoint may have told of it.
+func (a *attempt) noteResolved(r result) {
+	how := ""
+	switch e := failureOf(r.err); {
+	case r.resolved, e != nil && e.EndsDoubt && e.Code == string(tasks.NotConfirmed) && a.begun.Ambiguous:
+		how = bySight
+	case !a.begun.Ambiguous || e != nil && (e.Verdict == Unknown || !e.EndsDoubt):
+		return
+	case a.begun.Checkpoint != "":
+		how = byPoll
+	default:
+		how = byRepeat
+	}
+	a.resolved[how].Inc()
 }
 
 // unseen says what a look has not shown of a call that is in doubt.
@@ -107,7 +133,7 @@ func (a *attempt) lookUntilInitial(ctx context.Context, input Attempt) (l looked
 	last := time.Now().Add(a.cfg.LookPatience)
 	for pause := a.lookPause; ; pause = min(pause*3/2, lookLast) {
 		begin := time.Now()
-		seen, err := a.looker.Look(ctx, input)
+		seen, err := a.look(ctx, input)
 		if err == nil || ctx.Err() == nil || l.State == "" && l.trouble == nil {
 			l = looked{seen, err, !begin.Before(last)}
 		}

@@ -110,6 +110,8 @@ type equipment struct {
 	timeout     time.Duration
 	served      map[string]bool // queues
 	durations   map[tasks.Transition]prometheus.Observer
+	looksFailed prometheus.Counter
+	resolved    map[string]prometheus.Counter // by how
 }
 
 // equip makes ready a driver.
@@ -117,6 +119,7 @@ func (w *Worker) equip(name string, d Named) {
 	e := &equipment{
 		name: name, driver: d.Driver, looker: lookerOf(d.Driver), concurrency: cmp.Or(d.Concurrency, w.cfg.Concurrency),
 		timeout: cmp.Or(d.AttemptTimeout, w.cfg.AttemptTimeout), served: map[string]bool{}, durations: w.metrics.of(name),
+		looksFailed: w.metrics.looksFailed.WithLabelValues(name), resolved: w.metrics.doubts(name),
 	}
 	if r, ok := d.Driver.(Repeater); ok {
 		e.repeatable = r.Repeatable()

@@ -166,6 +166,7 @@ type instancePage struct {
 type reset struct {
 	Job  tasks.Job
 	Item tasks.Item
+	Held *holding // what holds it now; may be nil
 }
 
 func (s *site) instance(c echo.Context) (err error) {
@@ -190,7 +191,11 @@ func (s *site) instance(c echo.Context) (err error) {
 	for _, job := range jobs {
 		for _, it := range job.Items {
 			if it.InstanceID == id {
-				p.Resets = append(p.Resets, reset{job, it})
+				held, err := s.heldItem(ctx, p.page, job, it)
+				if err != nil {
+					return err
+				}
+				p.Resets = append(p.Resets, reset{job, it, held})
 			}
 		}
 	}

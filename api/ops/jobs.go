@@ -171,6 +171,8 @@ type jobPage struct {
 	CanCancel, CanRetry int
 	// Choices are what a retry can be asked for.
 	Choices []retryChoice
+	// Held is what holds instances of the job now.
+	Held []holding
 	// TraceURL leads to the job's trace; it may be empty.
 	TraceURL string
 	// Ask is the action that has to be confirmed: cancel or retry.
@@ -244,6 +246,11 @@ func (s *site) job(c echo.Context) error {
 	p, found, err := s.findJob(c)
 	if !found {
 		return err
+	}
+	if p.Live() {
+		if p.Held, err = s.heldIn(c.Request().Context(), p.page, p.Job.ID); err != nil {
+			return err
+		}
 	}
 	return s.show(c, http.StatusOK, "job", p)
 }

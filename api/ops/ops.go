@@ -85,6 +85,7 @@ type Store struct {
 // Summary is what operators see at a glance.
 type Summary interface {
 	Overview(ctx context.Context) (tasks.Overview, error)
+	WorkCensus
 }
 
 // Server is where all of it is kept.
@@ -154,6 +155,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.GET("/find", s.find, viewer)
 	e.GET("/jobs", s.jobs, viewer)
 	e.GET("/jobs/:job", s.job, viewer)
+	s.workRoutes(e)
 	s.runRoutes(e, viewer, approver, operator)
 	s.bulkRoutes(e, operator)
 	e.GET("/failures", s.failures, viewer)
@@ -317,6 +319,8 @@ var helpers = template.FuncMap{
 	"span":     func(d time.Duration) string { return d.Round(time.Second).String() },
 	"mib":      func(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) },
 	"chart":    newChart,
+	"rate":     rate,
+	"percent":  func(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) },
 	"number64": func(n int64) string { return number(int(n)) },
 	"more":     func(total int, named []string) int { return total - len(named) },
 	"number":   number, "instances": instances, "shares": sharesOf,
@@ -339,6 +343,14 @@ func number(n int) string {
 		text = text[:at] + "," + text[at:]
 	}
 	return text
+}
+
+// rate is how many end, such as "4.2 per second", or by the minute if they are few.
+func rate(perSecond float64) string {
+	if perSecond < 1 {
+		return fmt.Sprintf("%.1f per minute", 60*perSecond)
+	}
+	return fmt.Sprintf("%.1f per second", perSecond)
 }
 
 // instances is how many there are, such as "4,312 instances".

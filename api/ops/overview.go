@@ -18,6 +18,10 @@ type overviewPage struct {
 	Queues []tasks.QueueState
 	Empty  int            // the other queues
 	Halts  []tasks.Policy // of single tenants
+	Held   []holding
+	// MoreHeld is how many more things hold items.
+	MoreHeld int
+	Facts    workFacts
 	// Submitted, Finished and Failed are by minute, for the last hour.
 	Submitted, Finished, Failed []int64
 	Activity                    plot // of all three, without the minute that is not over
@@ -34,6 +38,8 @@ func (s *site) overview(c echo.Context) error {
 		return err
 	}
 	p := overviewPage{page: s.page(c, "Overview"), Overview: o}
+	p.Held, p.Facts = p.holdingsOf(o.Work.Holdings[:min(len(o.Work.Holdings), rowsOnPage)]), factsOf(o)
+	p.MoreHeld = len(o.Work.Holdings) - len(p.Held)
 	for _, q := range o.Queues {
 		if q.Pending+q.Later+q.Active > 0 || q.Paused {
 			p.Queues = append(p.Queues, q)

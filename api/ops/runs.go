@@ -155,6 +155,9 @@ type runPage struct {
 	Codes []failedCode
 	// Choices are what a retry can be asked for.
 	Choices []retryChoice
+	// Held is what holds instances of the run's open jobs now, but for a pause; Stuck says that it holds all of them.
+	Held  []holding
+	Stuck bool
 	// Ask is the action that has to be confirmed.
 	Ask string
 }
@@ -212,6 +215,11 @@ func (s *site) run(c echo.Context) error {
 	if !found {
 		return err
 	}
+	if p.Live() {
+		if err := s.holdRun(c.Request().Context(), &p); err != nil {
+			return err
+		}
+	}
 	if len(p.Run.Failures) > 0 {
 		f := tasks.RunInstanceFilter{States: failureStates, Limit: failuresLooked}
 		some, _, err := s.Store.Runs.InstancesPage(c.Request().Context(), p.Run, f)
@@ -221,6 +229,22 @@ func (s *site) run(c echo.Context) error {
 		p.Codes = byCode(p.Run.Failures, some)
 	}
 	return s.show(c, http.StatusOK, "run", p)
+}
+
+// holdRun fills what holds a run. That it is paused its record says, with all that is in no job yet.
+func (s *site) holdRun(ctx context.Context, p *runPage) error {
+	jobs := openJobsOf(p.Run)
+	if len(jobs) == 0 {
+		return nil
+	}
+	c, err := s.Store.CensusOf(ctx, jobs)
+	if err != nil {
+		return err
+	}
+	p.Stuck = c.HeldItems() > 0 && c.Open() == 0
+	paused := p.Run.State == tasks.RunPaused
+	p.Held = p.holdingsOf(slices.DeleteFunc(c.Holdings, func(h tasks.Holding) bool { return paused && h.Reason == tasks.HoldRunPaused }))
+	return nil
 }
 
 // byCode sorts failed instances to their codes.

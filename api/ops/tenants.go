@@ -42,6 +42,8 @@ type tenantRow struct {
 	tasks.Policy
 	holds tasks.Policy // with what all tenants have
 	usage tasks.Usage
+	Work  tasks.Work
+	Pace  tasks.Pace
 }
 
 // Name is the tenant, or what stands for all of them.
@@ -98,8 +100,22 @@ func (s *site) tenants(c echo.Context) error {
 	for _, name := range names[:len(names)-p.More] {
 		policies = append(policies, tasks.Policy{Tenant: name})
 	}
+	census, err := s.Store.Census(ctx)
+	if err != nil {
+		return err
+	}
+	ended, err := s.Store.EndedByTenant(ctx)
+	if err != nil {
+		return err
+	}
 	for _, policy := range policies {
-		row := tenantRow{Policy: policy}
+		row := tenantRow{Policy: policy, Work: census.Work}
+		if policy.Tenant != "" {
+			row.Work = census.Tenants[policy.Tenant]
+			row.Pace = tasks.PaceOf(ended[policy.Tenant], tasks.PaceWindow, row.Work.Ahead(), census.At.Time)
+		} else {
+			row.Pace = tasks.PaceOf(sum(ended), tasks.PaceWindow, row.Work.Ahead(), census.At.Time)
+		}
 		if policy.Tenant == "" { // what holds where nothing was set
 			row.Limits = policy.Under(tasks.Policy{}).Limits
 		} else {
@@ -113,6 +129,13 @@ func (s *site) tenants(c echo.Context) error {
 		p.Tenants = append(p.Tenants, row)
 	}
 	return s.show(c, http.StatusOK, "tenants", p)
+}
+
+func sum(numbers map[string]int64) (all int64) {
+	for _, n := range numbers {
+		all += n
+	}
+	return all
 }
 
 // haltPage asks once more before a halt or its end.

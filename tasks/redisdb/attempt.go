@@ -261,7 +261,7 @@ func (t *Attempts) finish(ctx context.Context, d tasks.Delivery, token string, o
 func (t *Attempts) ended(ctx context.Context, d tasks.Delivery, a []any, code tasks.Code) tasks.Ended {
 	ended := tasks.Ended{State: codec.StateOf(codec.Text(a[0])), JobFinal: codec.Number(a[2]) == 1}
 	if ended.State.Final() {
-		t.metrics.end(ended.State, code)
+		t.metrics.end(d, ended.State, code)
 	}
 	if ended.JobFinal {
 		job, _, _ := tasks.ParseItemID(d.ItemID)

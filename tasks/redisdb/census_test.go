@@ -345,3 +345,40 @@ func BenchmarkCensus(b *testing.B) {
 		}
 	}
 }
+
+func TestWhatEndedOfEachTenantIsTold(t *testing.T) {
+	t.Parallel()
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		t.Parallel()
+		for tenant, n := range map[string]int{"acme": 2, "beta": 1} {
+			for i := range n {
+				job := w.submitOf(t, tasks.Submission{Tenant: tenant}, fmt.Sprintf("%s-%d", tenant, i), "later-"+tenant+fmt.Sprint(i))
+				w.fail(t, job, 0, "", tasks.Succeed)
+			}
+		}
+		w.db.Activity.Flush(t.Context())
+		// The minute is not over: what is told are full ones.
+		keys, err := w.rdb.Keys(t.Context(), "reset:activity:*:tenants").Result()
+		if err != nil || len(keys) == 0 {
+			t.Fatal(keys, err)
+		}
+		now, err := w.rdb.Time(t.Context()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for ago, n := range map[int64]int{1: 10, 5: 20, 6: 1000} {
+			w.rdb.HIncrBy(t.Context(), fmt.Sprintf("reset:activity:%d:tenants", now.Unix()/60-ago), "gamma", int64(n))
+		}
+		sum := map[string]string{}
+		for _, key := range keys {
+			maps.Copy(sum, w.rdb.HGetAll(t.Context(), key).Val())
+		}
+		if sum["acme"] != "2" || sum["beta"] != "1" {
+			t.Errorf("written %v", sum)
+		}
+		ended, err := w.db.Overview.EndedByTenant(t.Context())
+		if after, _ := w.rdb.Time(t.Context()).Result(); err != nil || after.Unix()/60 == now.Unix()/60 && ended["gamma"] != 30 {
+			t.Errorf("ended %v, %v", ended, err)
+		}
+	})
+}

@@ -175,7 +175,7 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 
 	db.servers = views.NewServers(client, opts.Embedded)
 	db.Census = views.NewCensus(client, views.CensusSources{Policies: db.Policies, Quotas: db.Quotas, Queues: db.Queues, Runs: db.Runs}, leftOut)
-	db.Overview = views.NewOverview(client, db.servers, db.Activity, db.Queues, db.Storage.Accepting)
+	db.Overview = views.NewOverview(client, db.servers, db.Activity, db.Queues, db.Storage, db.Census)
 	return db
 }
 

@@ -47,6 +47,7 @@ type metrics struct {
 	paused              *prometheus.CounterVec
 	roundTrips          prometheus.Histogram
 	unanswered          prometheus.Counter
+	errors              *itemErrors
 	activity            *views.Activity // set by Open
 }
 
@@ -73,6 +74,7 @@ func newMetrics() *metrics {
 			Name: "batchreset_redis_round_trips_unanswered_total", Help: "Round trips to Redis without an answer: no connection, or not in time.",
 		}),
 	}
+	m.errors = newItemErrors()
 	// Each series is there before it happens, or its first event would be no increase.
 	m.succeeded = m.finished.WithLabelValues(string(tasks.ItemSucceeded), noClass)
 	m.finished.WithLabelValues(string(tasks.ItemCancelled), noClass)
@@ -98,9 +100,15 @@ func (m *metrics) accept(by prometheus.Counter, items int) {
 // pause counts a run that was paused.
 func (m *metrics) pause(by string) { m.paused.WithLabelValues(by).Inc() }
 
-// end counts an item that has come to a final state.
-func (m *metrics) end(state tasks.ItemState, code tasks.Code) {
+// end counts an item of a delivery that has come to a final state.
+func (m *metrics) end(d tasks.Delivery, state tasks.ItemState, code tasks.Code) {
 	m.activity.End(state, 1)
+	if state == tasks.ItemFailed || state == tasks.ItemUnknown {
+		m.errors.count(d.DriverName(), code)
+	}
+	if state != tasks.ItemCancelled {
+		m.activity.EndOf(d.Tenant)
+	}
 	switch state {
 	case tasks.ItemSucceeded:
 		m.succeeded.Inc()
@@ -159,7 +167,7 @@ func (m *metrics) roundTrip(start time.Time, err error) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.submitted, m.reopened, m.finished, m.paused, m.roundTrips, m.unanswered}
+	return []prometheus.Collector{m.submitted, m.reopened, m.finished, m.paused, m.roundTrips, m.unanswered, m.errors.vec}
 }
 
 var (
@@ -172,6 +180,14 @@ var (
 		"By how much this machine's clock is ahead of Redis's; of several servers the one from which it differs most.", nil, nil)
 	acceptingWork = prometheus.NewDesc("batchreset_accepting_new_work",
 		"1 if there is room in Redis for new work (--full-at), else 0. What stops work is done either way.", nil, nil)
+	redisAppendOnly = prometheus.NewDesc("batchreset_redis_append_only",
+		"1 if every server of Redis writes each change to a file, else 0.", nil, nil)
+	redisSaveFails = prometheus.NewDesc("batchreset_redis_save_failing",
+		"1 if a server of Redis cannot save: its append-only file (aof), or its last snapshot (rdb); else 0.", []string{"kind"}, nil)
+	redisSnapshotAge = prometheus.NewDesc("batchreset_redis_snapshot_age_seconds",
+		"How long ago the last snapshot was written, or Redis was started; of several servers the longest.", nil, nil)
+	failedLogins = prometheus.NewDesc("batchreset_login_failures_total",
+		"Tries to log in at this process's site that failed.", nil, nil)
 	lateAudit = prometheus.NewDesc("batchreset_audit_entries_waiting",
 		"Entries of the audit trail that this process could not write yet; until then they are in its log only.", nil, nil)
 )
@@ -184,6 +200,9 @@ func (db *DB) Describe(c chan<- *prometheus.Desc) {
 	c <- clockOffset
 	c <- acceptingWork
 	c <- lateAudit
+	for _, d := range []*prometheus.Desc{redisAppendOnly, redisSaveFails, redisSnapshotAge, failedLogins} {
+		c <- d
+	}
 	for _, m := range db.metrics.all() {
 		m.Describe(c)
 	}
@@ -203,6 +222,7 @@ func (db *DB) Collect(c chan<- prometheus.Metric) {
 		fullest := slices.MaxFunc(nodes, func(a, b tasks.RedisNode) int { return cmp.Compare(a.Fill(), b.Fill()) })
 		c <- gauge(redisMemory, float64(fullest.Memory))
 		c <- gauge(redisMaxMemory, float64(fullest.MaxMemory))
+		db.collectSaves(c, nodes)
 	}
 	if offset, known := db.Redis.ClockOffset(); known {
 		c <- gauge(clockOffset, offset.Seconds())
@@ -213,7 +233,31 @@ func (db *DB) Collect(c chan<- prometheus.Metric) {
 	}
 	c <- gauge(acceptingWork, accepting)
 	c <- gauge(lateAudit, float64(db.Audit.Waiting()))
+	c <- prometheus.MustNewConstMetric(failedLogins, prometheus.CounterValue, float64(db.Audit.FailedLogins()))
 	for _, m := range db.metrics.all() {
 		m.Collect(c)
 	}
+}
+
+// collectSaves says whether the servers keep what they are told.
+func (db *DB) collectSaves(c chan<- prometheus.Metric, nodes []tasks.RedisNode) {
+	appends, file, snapshot, age := 1.0, 0.0, 0.0, time.Duration(0)
+	for _, node := range nodes {
+		if !node.AppendOnly {
+			appends = 0
+		}
+		if node.FileFails {
+			file = 1
+		}
+		if node.SnapshotFails {
+			snapshot = 1
+		}
+		if !node.SavedAt.IsZero() {
+			age = max(age, db.Redis.Now().Sub(node.SavedAt.Time))
+		}
+	}
+	c <- gauge(redisAppendOnly, appends)
+	c <- gauge(redisSaveFails, file, "aof")
+	c <- gauge(redisSaveFails, snapshot, "rdb")
+	c <- gauge(redisSnapshotAge, age.Seconds())
 }

@@ -45,7 +45,7 @@ func TestOverview(t *testing.T) {
 		if err := <-written; err != nil {
 			t.Error(err)
 		}
-		if o.OpenJobs != 1 || len(o.Queues) != 12 || o.Queues[2].Name != "reset-2" || o.Waiting() != 4 || o.Running() != 0 || len(o.Workers) != 0 || len(o.Redis) != 1 {
+		if o.Work.OpenJobs != 0 || len(o.Queues) != 12 || o.Queues[2].Name != "reset-2" || len(o.Workers) != 0 || len(o.Redis) != 1 {
 			t.Errorf("overview %+v", o)
 		}
 	})

@@ -61,11 +61,13 @@ func (q *Queues) Workers() ([]tasks.WorkerProcess, error) {
 		}
 		w := byName[name{s.Host, s.PID}]
 		if w == nil {
-			w = &tasks.WorkerProcess{Host: s.Host, PID: s.PID, Started: tasks.FromMillis(s.Started.UnixMilli())}
+			w = &tasks.WorkerProcess{Host: s.Host, PID: s.PID, Started: tasks.FromMillis(s.Started.UnixMilli()), SlotsOf: map[string]int{}}
 			byName[name{s.Host, s.PID}] = w
 			workers = append(workers, w)
 		}
+		w.Slots += s.Concurrency
 		for _, driver := range driversOf(slices.Collect(maps.Keys(s.Queues))) {
+			w.SlotsOf[driver] += s.Concurrency // an asynq server has the queues of one driver
 			if !slices.Contains(w.Drivers, driver) {
 				w.Drivers = append(w.Drivers, driver)
 			}

@@ -62,6 +62,7 @@ type Dispatcher struct {
 	log       *slog.Logger
 	gates     *gates
 	sent      *prometheus.CounterVec
+	disabled  prometheus.Counter
 
 	stop      context.Context // ends when what is under way must end
 	interrupt context.CancelFunc
@@ -78,6 +79,9 @@ func NewDispatcher(queue string, store endpointStore, transport transport, newSe
 			Name: "batchreset_webhook_deliveries_total",
 			Help: "Webhook requests, by outcome: delivered, failed (another follows), given_up, or gone (410).",
 		}, []string{"outcome"}),
+		disabled: promauto.With(registry).NewCounter(prometheus.CounterOpts{
+			Name: "batchreset_webhooks_disabled_total", Help: "Endpoints that this process has disabled, because they take nothing or want nothing more.",
+		}),
 	}
 	for _, o := range []verdict{delivered, failed, givenUp, gone} {
 		d.sent.WithLabelValues(string(o)) // so that it is there before it happens
@@ -190,6 +194,7 @@ func (d *Dispatcher) report(ctx context.Context, e tasks.Endpoint, n tasks.Notic
 	case err != nil:
 		d.say(ctx, slog.LevelWarn, "webhook not reported", n, slog.Any("error", err))
 	case disabled:
+		d.disabled.Inc()
 		d.say(ctx, slog.LevelError, "webhook endpoint disabled", n, slog.String("reason", end.reason))
 	}
 }

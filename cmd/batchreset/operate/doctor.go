@@ -197,18 +197,22 @@ func counted(processes int) string {
 	return fmt.Sprintf("%d processes", processes)
 }
 
+// heldShown is how many of the things that hold items are named.
+const heldShown = 5
+
 func lookAtQueues(found *terminal.Checkup, seen tasks.Overview) {
 	var paused []string
-	oldest := time.Duration(0)
 	for _, q := range seen.Queues {
 		if q.Paused {
 			paused = append(paused, q.Name)
 		}
-		oldest = max(oldest, q.Oldest)
 	}
-	text := fmt.Sprintf("%s wait, %d run", terminal.Plural(seen.Waiting(), "item"), seen.Running())
-	if oldest > 0 {
-		text += fmt.Sprintf("; the next one has waited for %s", oldest.Round(time.Second))
+	text := fmt.Sprintf("%s wait, %d run", terminal.Plural(seen.Work.Waiting, "item"), seen.Work.Running)
+	if oldest := seen.Work.OldestAge(); oldest > 0 {
+		text += fmt.Sprintf("; the oldest that could begin has waited for %s", oldest.Round(time.Second))
+	}
+	for _, h := range seen.Work.Holdings[:min(len(seen.Work.Holdings), heldShown)] {
+		text += fmt.Sprintf("; %s held: %s", terminal.Plural(h.Items, "item"), h.Text())
 	}
 	if paused != nil {
 		found.Warn("queues", "resume them in the asynq dashboard: see BatchresetQueuePaused in deploy/RUNBOOK.md", "%s; paused: %s", text, strings.Join(paused, ", "))

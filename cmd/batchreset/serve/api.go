@@ -86,7 +86,7 @@ func (p *process) addAPI(flags apiFlags) step {
 		p.onClose("token service", func() error { flags.callers.close(); return nil })
 		answering := sendOff(ctx.Done(), handler)
 		p.api, p.drain = urlOf(public), flags.drainDelay
-		p.metrics = append(p.metrics, handler, p.db.Queues.QueueMetrics(), p.db.RunMetrics())
+		p.metrics = append(p.metrics, handler, p.db.Queues.QueueMetrics(), p.db.RunMetrics(), p.db.WorkMetrics())
 		p.work = append(p.work,
 			part{"API", handler.Run},
 			part{"API's listener", func(ctx context.Context) error { return serve(ctx, public, answering, p.log) }},

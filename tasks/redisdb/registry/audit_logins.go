@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -28,6 +29,7 @@ const (
 // failedLogins are those that share the next entry.
 type failedLogins struct {
 	alone *rate.Limiter
+	all   atomic.Int64
 	mu    sync.Mutex
 	as    map[string]int // by name
 	from  string         // where the last one came from
@@ -40,12 +42,16 @@ func newFailedLogins() *failedLogins {
 // FailedLogin puts a log-in that failed into the audit trail, at once or within a minute,
 // with others; name is empty if it is no operator's.
 func (a *Audit) FailedLogin(ctx context.Context, name, from string) {
+	a.failed.all.Add(1)
 	name = cmp.Or(name, "nobody who is known")
 	if a.failed.alone.Allow() && a.enterFailedLogin(ctx, "as "+name, from) == nil {
 		return
 	}
 	a.failed.add(map[string]int{name: 1}, from)
 }
+
+// FailedLogins is how many log-ins have failed in this process.
+func (a *Audit) FailedLogins() int64 { return a.failed.all.Load() }
 
 func (a *Audit) enterFailedLogin(ctx context.Context, detail, from string) error {
 	ctx, cancel := context.WithTimeout(ctx, entryPatience)

@@ -214,6 +214,32 @@ func (p *Policies) setPolicy(ctx context.Context, changes ...any) error {
 	return nil
 }
 
+// Halts counts the halts that hold: of all tenants ("all"), of tenants by operators ("tenant") and by themselves ("own"), and of
+// runs ("run").
+func (p *Policies) Halts(ctx context.Context) (map[string]int, error) {
+	look, err := p.look.Get(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read policies: %w", err)
+	}
+	counts := map[string]int{"all": 0, "tenant": 0, "own": 0, "run": 0}
+	if look.all.OperatorHalt != nil {
+		counts["all"]++
+	}
+	for tenant, policy := range look.tenants {
+		switch {
+		case strings.HasPrefix(tenant, runPolicy) && policy.OperatorHalt != nil:
+			counts["run"]++
+			continue
+		case policy.OperatorHalt != nil:
+			counts["tenant"]++
+		}
+		if policy.OwnHalt != nil {
+			counts["own"]++
+		}
+	}
+	return counts, nil
+}
+
 // List returns every policy that there is and can be read, that of all tenants first.
 func (p *Policies) List(ctx context.Context) ([]tasks.Policy, error) {
 	look, err := p.read(ctx, nil)

@@ -45,6 +45,9 @@ func NewStorage(client *wire.Client, fullAt int, embedded bool) *Storage {
 	return s
 }
 
+// FullAt is from how many percent on no new work is accepted.
+func (s *Storage) FullAt() int { return s.fullAt }
+
 // Close waits for what looks at the memory. Nobody may ask any more.
 func (s *Storage) Close() { s.fill.Wait() }
 

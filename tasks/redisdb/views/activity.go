@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,11 +26,17 @@ const (
 // activityKey is a hash of numbers of items, of one minute.
 func activityKey(minute int64) string { return fmt.Sprintf("reset:activity:%d", minute) }
 
+// tenantsKey is a hash of how many items of each tenant ended in that minute.
+func tenantsKey(minute int64) string { return activityKey(minute) + ":tenants" }
+
 // Activity is what this process does to items, for charts, until it is written to where that of
 // all processes is. Who needs exact numbers has the records.
 type Activity struct {
 	redis                                            *wire.Client
 	submitted, succeeded, failed, unknown, cancelled atomic.Int64
+
+	mu       sync.Mutex
+	byTenant map[string]int64 // items that have ended
 }
 
 // NewActivity makes an Activity.
@@ -50,6 +57,28 @@ func (a *Activity) End(state tasks.ItemState, items int) {
 	case tasks.ItemCancelled:
 		a.cancelled.Add(int64(items))
 	}
+}
+
+// EndOf counts an item of a tenant that has ended.
+func (a *Activity) EndOf(tenant string) {
+	if tenant == "" {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.byTenant == nil {
+		a.byTenant = map[string]int64{}
+	}
+	a.byTenant[tenant]++
+}
+
+// takeTenants is take for what has ended by tenant.
+func (a *Activity) takeTenants() map[string]int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	done := a.byTenant
+	a.byTenant = nil
+	return done
 }
 
 // take returns what is not written, by field of the hash, and forgets it.
@@ -81,21 +110,49 @@ func (a *Activity) WriteActivity(ctx context.Context) error {
 
 // Flush adds it to the minute of Redis's clock. What cannot be written is lost.
 func (a *Activity) Flush(ctx context.Context) {
-	done := a.take()
-	if len(done) == 0 {
+	done, tenants := a.take(), a.takeTenants()
+	if len(done)+len(tenants) == 0 {
 		return
 	}
 	now, err := a.redis.Time(ctx).Result()
 	if err != nil {
 		return
 	}
-	key := activityKey(now.Unix() / 60)
 	pipe := a.redis.Pipeline()
-	for _, name := range slices.Sorted(maps.Keys(done)) {
-		pipe.HIncrBy(ctx, key, name, done[name])
+	for key, numbers := range map[string]map[string]int64{activityKey(now.Unix() / 60): done, tenantsKey(now.Unix() / 60): tenants} {
+		if len(numbers) == 0 {
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(numbers)) {
+			pipe.HIncrBy(ctx, key, name, numbers[name])
+		}
+		pipe.Expire(ctx, key, activityKept)
 	}
-	pipe.Expire(ctx, key, activityKept)
 	_, _ = pipe.Exec(ctx)
+}
+
+// EndedByTenant is how many items of each tenant have ended in tasks.PaceWindow, which are full minutes.
+func (a *Activity) EndedByTenant(ctx context.Context) (map[string]int64, error) {
+	now, err := a.redis.Time(ctx).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read activity: %w", err)
+	}
+	pipe := a.redis.Pipeline()
+	hashes := make([]*redis.MapStringStringCmd, tasks.PaceWindow/time.Minute)
+	for i := range hashes {
+		hashes[i] = pipe.HGetAll(ctx, tenantsKey(now.Unix()/60-int64(i)-1))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("read activity: %w", err)
+	}
+	ended := map[string]int64{}
+	for _, hash := range hashes {
+		for tenant, count := range hash.Val() {
+			n, _ := strconv.ParseInt(count, 10, 64) // 0 if it is none
+			ended[tenant] += n
+		}
+	}
+	return ended, nil
 }
 
 // minutes are the last n, oldest first.

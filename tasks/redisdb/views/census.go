@@ -80,17 +80,28 @@ type Census struct {
 	sources CensusSources
 	leftOut *codec.LeftOut
 	look    *wire.Look[tasks.Census]
+	state   *wire.Look[censusState]
+}
+
+// censusState is what drivers and queues are like, whatever the job.
+type censusState struct {
+	served, paused map[string]bool
+	unreachable    map[string]time.Time
 }
 
 // NewCensus makes a Census. The caller closes it.
 func NewCensus(client *wire.Client, sources CensusSources, leftOut *codec.LeftOut) *Census {
 	v := &Census{redis: client, sources: sources, leftOut: leftOut}
 	v.look = wire.NewLook(censusFresh, censusPatience, v.read)
+	v.state = wire.NewLook(censusFresh, censusPatience, func(ctx context.Context, _ *censusState) (censusState, error) { return v.readState(ctx) })
 	return v
 }
 
 // Close waits for what counts. Nobody may ask any more.
-func (v *Census) Close() { v.look.Wait() }
+func (v *Census) Close() {
+	v.look.Wait()
+	v.state.Wait()
+}
 
 // Unreachable has a census ask for drivers whose control planes cannot be reached. It is called before anybody asks.
 func (v *Census) Unreachable(ask func(ctx context.Context) (map[string]time.Time, error)) {
@@ -104,6 +115,40 @@ func (v *Census) Census(ctx context.Context) (tasks.Census, error) {
 		return c, fmt.Errorf("census: %w", err)
 	}
 	return c, nil
+}
+
+// censusWait is how long who looks at single jobs waits for what the last census has seen first.
+const censusWait = 200 * time.Millisecond
+
+// CensusOf counts the items of some jobs as they are now. Jobs without a record are left out.
+func (v *Census) CensusOf(ctx context.Context, jobs []string) (tasks.Census, error) {
+	now, err := v.redis.Time(ctx).Result()
+	if err != nil {
+		return tasks.Census{}, fmt.Errorf("census: %w", err)
+	}
+	last, _ := v.look.Recent(censusOld, censusWait)
+	t, err := v.newTally(ctx, last, now)
+	if err == nil {
+		err = v.countJobs(ctx, t, jobs)
+	}
+	if err != nil {
+		return tasks.Census{}, fmt.Errorf("census: %w", err)
+	}
+	return t.done(), nil
+}
+
+// readState asks about drivers and queues.
+func (v *Census) readState(ctx context.Context) (s censusState, err error) {
+	if s.served, err = v.sources.Queues.Served(); err != nil {
+		return s, err
+	}
+	if s.paused, err = v.sources.Queues.PausedQueues(ctx); err != nil {
+		return s, err
+	}
+	if v.sources.Unreachable != nil {
+		s.unreachable, err = v.sources.Unreachable(ctx)
+	}
+	return s, err
 }
 
 // read returns the shared result, or makes it.
@@ -177,7 +222,7 @@ func (v *Census) take(ctx context.Context, last tasks.Census, now time.Time) (ta
 
 // count counts.
 func (v *Census) count(ctx context.Context, last tasks.Census, now time.Time) (tasks.Census, error) {
-	t, err := newTally(ctx, v.sources, last, now)
+	t, err := v.newTally(ctx, last, now)
 	if err != nil {
 		return tasks.Census{}, err
 	}
@@ -212,7 +257,14 @@ func (v *Census) count(ctx context.Context, last tasks.Census, now time.Time) (t
 		}
 		t.census.Uncounted = max(0, int(listed)-censusMost)
 	}
-	return t.done(ctx)
+	rests, err := v.sources.Runs.Rests(ctx)
+	if err != nil {
+		return tasks.Census{}, err
+	}
+	if err := t.addRests(ctx, rests); err != nil {
+		return tasks.Census{}, err
+	}
+	return t.done(), nil
 }
 
 // countJobs counts some jobs, a few in each round trip: an embedded Redis lists all at once.

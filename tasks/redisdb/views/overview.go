@@ -5,17 +5,24 @@ import (
 	"fmt"
 
 	"batchreset/tasks"
-	"batchreset/tasks/redisdb/codec"
 	"batchreset/tasks/redisdb/wire"
 )
 
 // Overview is what operators see at a glance.
 type Overview struct {
-	redis     *wire.Client
-	servers   *Servers
-	activity  *Activity
-	queues    Queues
-	accepting func(ctx context.Context) bool
+	redis    *wire.Client
+	servers  *Servers
+	activity *Activity
+	queues   Queues
+	storage  Storage
+	census   *Census
+}
+
+// Storage is the room that Redis has.
+type Storage interface {
+	// Accepting reports whether there is room for new work: until FullAt percent are used.
+	Accepting(ctx context.Context) bool
+	FullAt() int
 }
 
 // Queues are the queues that instances are reset from, and who serves them.
@@ -25,13 +32,26 @@ type Queues interface {
 	Unserved(states []tasks.QueueState) ([]string, error)
 }
 
-// NewOverview makes an Overview. accepting says
-// whether there is room for new work.
-func NewOverview(client *wire.Client, servers *Servers, activity *Activity, queues Queues,
-	accepting func(ctx context.Context) bool,
-) *Overview {
-	return &Overview{client, servers, activity, queues, accepting}
+// NewOverview makes an Overview.
+func NewOverview(client *wire.Client, servers *Servers, activity *Activity, queues Queues, storage Storage, census *Census) *Overview {
+	return &Overview{client, servers, activity, queues, storage, census}
 }
+
+// Census is what work is open: see Census.Census.
+func (v *Overview) Census(ctx context.Context) (tasks.Census, error) { return v.census.Census(ctx) }
+
+// CensusOf is that of some jobs alone, as they are now: see Census.CensusOf.
+func (v *Overview) CensusOf(ctx context.Context, jobs []string) (tasks.Census, error) {
+	return v.census.CensusOf(ctx, jobs)
+}
+
+// EndedByTenant is Activity's.
+func (v *Overview) EndedByTenant(ctx context.Context) (map[string]int64, error) {
+	return v.activity.EndedByTenant(ctx)
+}
+
+// Workers are the worker processes that live.
+func (v *Overview) Workers() ([]tasks.WorkerProcess, error) { return v.queues.Workers() }
 
 // Overview looks at everything that operators want to see at a glance.
 func (v *Overview) Overview(ctx context.Context) (tasks.Overview, error) {
@@ -39,9 +59,9 @@ func (v *Overview) Overview(ctx context.Context) (tasks.Overview, error) {
 	if err != nil {
 		return tasks.Overview{}, fmt.Errorf("overview: %w", err)
 	}
-	seen := tasks.Overview{At: tasks.FromMillis(now.UnixMilli()), Accepting: v.accepting(ctx)}
+	seen := tasks.Overview{At: tasks.FromMillis(now.UnixMilli()), Accepting: v.storage.Accepting(ctx), FullAt: v.storage.FullAt()}
 	if seen.Minutes, err = v.activity.minutes(ctx, now, 60); err == nil {
-		seen.OpenJobs, err = v.redis.ZCard(ctx, codec.OpenKey).Result()
+		seen.Work, err = v.Census(ctx)
 	}
 	if err == nil {
 		seen.Queues, err = v.queues.States(ctx)

@@ -52,6 +52,8 @@ func lookAtNode(ctx context.Context, rdb redis.Cmdable) (tasks.RedisNode, error)
 		return n
 	}
 	node := tasks.RedisNode{
+		FileFails: info["aof_enabled"] == "1" && info["aof_last_write_status"] == "err", SnapshotFails: info["rdb_last_bgsave_status"] == "err",
+		SavedAt: tasks.FromMillis(1000 * count("rdb_last_save_time")),
 		Version: info["redis_version"], Policy: info["maxmemory_policy"], AppendOnly: info["aof_enabled"] == "1", Memory: count("used_memory"), MaxMemory: count("maxmemory"),
 		Replicas: count("connected_slaves"), Commands: count("instantaneous_ops_per_sec"),
 	}
@@ -60,12 +62,12 @@ func lookAtNode(ctx context.Context, rdb redis.Cmdable) (tasks.RedisNode, error)
 	node.Durability = durability(node.AppendOnly, config["appendfsync"])
 	if err := CheckInfo(text); err != nil {
 		node.Problem = err.Error()
-	} else if node.AppendOnly && info["aof_last_write_status"] == "err" {
+	} else if node.FileFails {
 		node.Problem = "The append-only file cannot be written."
-	} else if info["rdb_last_bgsave_status"] == "err" {
+	} else if node.SnapshotFails {
 		node.Problem = "The last snapshot could not be written; until one can, Redis may refuse every change."
 	} else if node.Fill() > 0.9 {
-		node.Problem = "The memory is nearly full; when it is, no attempt begins."
+		node.Problem = fmt.Sprintf("%.0f %% of its memory are used; when it is full, no attempt begins.", 100*node.Fill())
 	}
 	return node, nil
 }

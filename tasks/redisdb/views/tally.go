@@ -15,15 +15,14 @@ type tally struct {
 	census  tasks.Census
 	now     time.Time
 
-	all            *tasks.Halt // operators' halt of all tenants
-	served, paused map[string]bool
-	unreachable    map[string]time.Time
-	tenants        map[string]tenantHold
-	runs           map[string]*tasks.Holding // nil: it is not halted
-	work           map[string]map[string]*tasks.Work
-	holdings       map[tasks.Holding]*tasks.Holding // by what tells them apart
-	firstSeen      map[tasks.Holding]tasks.Time     // in the census before
-	quotaLookedAt  map[string]*tasks.Holding
+	all *tasks.Halt // operators' halt of all tenants
+	censusState
+	tenants       map[string]tenantHold
+	runs          map[string]*tasks.Holding // nil: it is not halted
+	work          map[string]map[string]*tasks.Work
+	holdings      map[tasks.Holding]*tasks.Holding // by what tells them apart
+	firstSeen     map[tasks.Holding]tasks.Time     // in the census before
+	quotaLookedAt map[string]*tasks.Holding
 }
 
 // tenantHold is what holds items of a tenant.
@@ -33,9 +32,9 @@ type tenantHold struct {
 }
 
 // newTally asks for all that does not depend on a job.
-func newTally(ctx context.Context, sources CensusSources, last tasks.Census, now time.Time) (*tally, error) {
+func (v *Census) newTally(ctx context.Context, last tasks.Census, now time.Time) (*tally, error) {
 	t := &tally{
-		sources: sources, now: now, census: tasks.Census{At: tasks.FromMillis(now.UnixMilli())},
+		sources: v.sources, now: now, census: tasks.Census{At: tasks.FromMillis(now.UnixMilli())},
 		tenants: map[string]tenantHold{}, runs: map[string]*tasks.Holding{}, quotaLookedAt: map[string]*tasks.Holding{},
 		holdings: map[tasks.Holding]*tasks.Holding{}, firstSeen: map[tasks.Holding]tasks.Time{},
 		work: map[string]map[string]*tasks.Work{tenantWork: {}, runWork: {}, driverWork: {}},
@@ -43,23 +42,13 @@ func newTally(ctx context.Context, sources CensusSources, last tasks.Census, now
 	for _, h := range last.Holdings {
 		t.firstSeen[cause(h)] = h.Since
 	}
-	all, err := sources.Policies.Policy(ctx, "")
+	all, err := v.sources.Policies.Policy(ctx, "")
 	if err != nil {
 		return nil, err
 	}
 	t.all = all.OperatorHalt
-	if t.served, err = sources.Queues.Served(); err != nil {
-		return nil, err
-	}
-	if t.paused, err = sources.Queues.PausedQueues(ctx); err != nil {
-		return nil, err
-	}
-	if sources.Unreachable != nil {
-		if t.unreachable, err = sources.Unreachable(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return t, nil
+	t.censusState, err = v.state.Get(ctx)
+	return t, err
 }
 
 // Of what there are numbers.
@@ -285,20 +274,16 @@ func (t *tally) hold(h tasks.Holding, job codec.Open, driver string) {
 	}
 }
 
-// done adds what is in no job yet, and completes the census.
-func (t *tally) done(ctx context.Context) (tasks.Census, error) {
-	rests, err := t.sources.Runs.Rests(ctx)
-	if err != nil {
-		return t.census, err
-	}
+// addRests adds what is in no job yet, and not held.
+func (t *tally) addRests(ctx context.Context, rests []tasks.RunRest) error {
 	for _, rest := range rests {
 		tenant, err := t.tenant(ctx, rest.Tenant)
 		if err != nil {
-			return t.census, err
+			return err
 		}
 		halted, err := t.run(ctx, rest.Run)
 		if err != nil {
-			return t.census, err
+			return err
 		}
 		if t.all == nil && tenant.halt == nil && halted == nil {
 			for _, w := range []*tasks.Work{&t.census.Work, t.of(tenantWork, rest.Tenant), t.of(runWork, rest.Run)} {
@@ -306,6 +291,11 @@ func (t *tally) done(ctx context.Context) (tasks.Census, error) {
 			}
 		}
 	}
+	return nil
+}
+
+// done completes the census.
+func (t *tally) done() tasks.Census {
 	for key, h := range t.holdings {
 		if h.Since.IsZero() {
 			h.Since = t.census.At
@@ -318,7 +308,7 @@ func (t *tally) done(ctx context.Context) (tasks.Census, error) {
 	}
 	t.census.SortHoldings()
 	t.census.Tenants, t.census.Runs, t.census.Drivers = flat(t.work[tenantWork]), flat(t.work[runWork]), flat(t.work[driverWork])
-	return t.census, nil
+	return t.census
 }
 
 // measured reports whether nobody writes down since when there is such a holding.
