@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"batchreset/tasks"
 )
 
 // measured is what Prometheus would read of a worker: its gauges, and the number of
@@ -75,5 +77,58 @@ func TestBusySlotsAreCounted(t *testing.T) {
 	stop()
 	if _, busy, _ := measured(t, b.Worker); busy != 0 {
 		t.Errorf("%v slots are busy after the end", busy)
+	}
+}
+
+// counted are the counters of a worker, by name and label values; what is 0 is left out.
+func counted(t *testing.T, w *Worker) map[string]float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(w)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counters := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			name := family.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			if n := m.GetCounter().GetValue(); n != 0 {
+				counters[name] = n
+			}
+		}
+	}
+	return counters
+}
+
+func TestItIsCountedHowDoubtEnds(t *testing.T) {
+	for name, row := range map[string]struct {
+		begun tasks.Begun
+		r     result
+		want  string
+	}{
+		"a look shows the reset":              {tasks.Begun{}, result{resolved: true}, "look"},
+		"the control plane tells of the call": {tasks.Begun{Ambiguous: true, Checkpoint: "job 7"}, result{}, "poll"},
+		"it answers a repeat":                 {tasks.Begun{Ambiguous: true}, result{}, "repeat"},
+		"it has failed, by its own word":      {tasks.Begun{Ambiguous: true, Checkpoint: "job 7"}, result{err: &DriverError{Verdict: Retryable, EndsDoubt: true}}, "poll"},
+		"a refusal says nothing about it":     {tasks.Begun{Ambiguous: true}, result{err: &DriverError{Verdict: Permanent}}, ""},
+		"it is still in doubt":                {tasks.Begun{Ambiguous: true}, result{err: &DriverError{Verdict: Unknown}}, ""},
+		"nothing was in doubt":                {tasks.Begun{}, result{}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, driverFunc(func(context.Context, Attempt) error { return nil }))
+			a := &attempt{Worker: b.Worker, equipment: b.drivers[tasks.DefaultDriver], begun: row.begun}
+			a.noteResolved(row.r)
+			want := map[string]float64{}
+			if row.want != "" {
+				want["batchreset_doubts_resolved_total default "+row.want] = 1
+			}
+			if got := counted(t, b.Worker); !maps.Equal(got, want) {
+				t.Errorf("counted %v, want %v", got, want)
+			}
+		})
 	}
 }

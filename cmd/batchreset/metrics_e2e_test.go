@@ -111,6 +111,7 @@ func TestPrometheusScrapesTheService(t *testing.T) {
 func checkDashboard(t *testing.T, p promServer) error {
 	t.Helper()
 	var dashboard struct {
+		Annotations struct{ List []struct{ Name, Expr string } }
 		Panels []struct {
 			Title   string
 			Targets []struct{ Expr, LegendFormat string }
@@ -122,10 +123,16 @@ func checkDashboard(t *testing.T, p promServer) error {
 	if len(dashboard.Panels) == 0 {
 		t.Fatal("the dashboard is empty")
 	}
+	all := strings.NewReplacer("$__rate_interval", "1m", "$job", ".*", "$instance", ".*")
+	for _, annotation := range dashboard.Annotations.List {
+		if _, err := p.query(t, annotation.Expr); err != nil {
+			t.Fatalf("%s: %s: %v", annotation.Name, annotation.Expr, err)
+		}
+	}
 	var missing []error
 	for _, panel := range dashboard.Panels {
 		for _, target := range panel.Targets {
-			series, err := p.query(t, strings.ReplaceAll(target.Expr, "$__rate_interval", "1m"))
+			series, err := p.query(t, all.Replace(target.Expr))
 			if err != nil {
 				t.Fatalf("%s: %s: %v", panel.Title, target.Expr, err)
 			}

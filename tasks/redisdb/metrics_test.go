@@ -254,3 +254,91 @@ func TestAScrapeDoesNotHangWhenRedisIsAway(t *testing.T) {
 		})
 	}
 }
+
+func TestHeldItemsAreMeasuredByReason(t *testing.T) {
+	t.Parallel()
+	w := open(t, redisdb.Options{URL: redistest.Start(t).URL()})
+	empty := gatherAll(t, w.db.WorkMetrics())
+	for _, reason := range tasks.HoldReasons {
+		for _, name := range []string{"items_held{", "items_held_longest_seconds{"} {
+			if value, there := empty[name+string(reason)+"}"]; !there || value != 0 {
+				t.Errorf("%s%s}: %v, there %t", name, reason, value, there)
+			}
+		}
+	}
+	for _, name := range []string{"halts{all}", "halts{tenant}", "halts{own}", "halts{run}", "items_waiting{}", "items_running{}", "items_open{}", "oldest_open_item_age_seconds{}"} {
+		if value, there := empty[name]; !there || value != 0 {
+			t.Errorf("%s: %v, there %t", name, value, there)
+		}
+	}
+	w.serve(t, "reset-99")
+	job := w.submit(t, "a", "b", "c")
+	w.begin(t, job, 0, "t1")
+	w.submitOf(t, tasks.Submission{Tenant: "beta"}, "d", "e")
+	for tenant, whose := range map[string]tasks.Halter{"beta": tasks.HaltedByOperator, "gamma": tasks.HaltedByTenant} {
+		if err := w.db.Policies.Halt(t.Context(), tenant, whose, tasks.Actor{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.rdb.Del(t.Context(), "reset:census")
+	got := gather(t, open(t, redisdb.Options{URL: "redis://" + w.rdb.Options().Addr}).db.WorkMetrics())
+	for name, want := range map[string]float64{
+		"items_waiting{}": 2, "items_running{}": 1, "items_open{}": 3, "items_held{tenant_halt}": 2, "items_held{halt}": 0, "halts{tenant}": 1, "halts{own}": 1, "halts{all}": 0,
+	} {
+		if got[name] != want {
+			t.Errorf("%s is %v, want %v", name, got[name], want)
+		}
+	}
+	if got["oldest_open_item_age_seconds{}"] <= 0 || got["items_held_longest_seconds{tenant_halt}"] <= 0 {
+		t.Errorf("ages %v", got)
+	}
+}
+
+// gatherAll is gather with what is 0.
+func gatherAll(t *testing.T, c prometheus.Collector) map[string]float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(c)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			label := ""
+			for _, l := range m.GetLabel() {
+				label = l.GetValue()
+			}
+			values[strings.TrimPrefix(family.GetName(), "batchreset_")+"{"+label+"}"] = m.GetGauge().GetValue()
+		}
+	}
+	return values
+}
+
+func TestErrorCodesOfMetricsAreBounded(t *testing.T) {
+	t.Parallel()
+	w := open(t, redisdb.Options{URL: redistest.Start(t).URL()})
+	for n := range 4 {
+		instances := make([]string, 32)
+		for i := range instances {
+			instances[i] = fmt.Sprintf("phone-%d-%d", n, i)
+		}
+		job := w.submit(t, instances...)
+		for i := range instances {
+			w.fail(t, job, i, tasks.Code(fmt.Sprintf("MADE.UP.%d", n*32+i)), tasks.Fail)
+		}
+	}
+	w.fail(t, w.submit(t, "long"), 0, tasks.Code(strings.Repeat("X", 65)), tasks.Fail)
+	values, sum := gather(t, w.db), 0.0
+	codes := 0
+	for name, value := range values {
+		if strings.HasPrefix(name, "item_errors_total{") {
+			codes++
+			sum += value
+		}
+	}
+	if codes > 51 || sum != 129 || values["item_errors_total{other,default}"] < 78 || values["item_errors_total{MADE.UP.0,default}"] != 1 {
+		t.Errorf("%d codes, %v in all, other %v", codes, sum, values["item_errors_total{other,default}"])
+	}
+}
