@@ -51,6 +51,9 @@ const (
 	ActionFailedLogin      Action = "login-failed"
 	ActionLogout           Action = "logout"
 	ActionDashboard        Action = "dashboard"
+	ActionQuietWorker      Action = "worker-quiet"
+	ActionTakeWorker       Action = "worker-take"
+	ActionStopWorker       Action = "worker-stop"
 )
 
 // Actions lists every action.
@@ -61,6 +64,7 @@ var Actions = []Action{
 	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook,
 	ActionAddOperator, ActionOperatorPassword, ActionOperatorRole, ActionRemoveOperator,
 	ActionLogin, ActionFailedLogin, ActionLogout, ActionDashboard,
+	ActionQuietWorker, ActionTakeWorker, ActionStopWorker,
 }
 
 // Actor is who decides something, and why.
@@ -125,7 +129,7 @@ func (e AuditEntry) Who() string {
 // must always work.
 func (e AuditEntry) Stops() bool {
 	switch e.Action {
-	case ActionLogin, ActionLogout, ActionCancel, ActionCancelRun, ActionPauseRun, ActionRejectRun, ActionExpireRun, ActionHalt, ActionUnregister, ActionProtect, ActionRevokeToken, ActionRemoveWebhook, ActionRemoveOperator:
+	case ActionLogin, ActionLogout, ActionCancel, ActionCancelRun, ActionPauseRun, ActionRejectRun, ActionExpireRun, ActionHalt, ActionUnregister, ActionProtect, ActionRevokeToken, ActionRemoveWebhook, ActionRemoveOperator, ActionQuietWorker, ActionStopWorker:
 		return true
 	case ActionDashboard: // "POST /path:what"; there, too, everything else pauses, archives or deletes
 		_, what, _ := strings.Cut(e.Detail, ":")

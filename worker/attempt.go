@@ -24,6 +24,7 @@ type Store struct {
 	Quotas
 	Notices
 	Routes
+	Reports // nil: nobody is told, and nobody orders anything
 }
 
 // Routes finds the driver of an item anew.
@@ -102,6 +103,9 @@ type attempt struct {
 	stalls   int         // of the process, when the attempt began
 	sent     atomic.Bool // the driver was told that it may send
 
+	place                // among those under way
+	calling atomic.Int64 // when the reset began that is under way, in nanoseconds since the worker's start, plus 1; 0: none is
+
 	traceparent string     // of the job, if it is traced
 	span        trace.Span // of the attempt, once it has begun, if it is traced
 }
@@ -146,6 +150,8 @@ func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 	if a.equipment == nil { // somebody has put it into a queue that is not its driver's
 		return &requeue.Later{Delay: aliveDelay, Reason: "this worker does not have the driver " + a.d.DriverName()}
 	}
+	a.busy.Add(1)
+	defer a.busy.Add(-1)
 	if id, ok := asynq.GetTaskID(ctx); ok {
 		a.d.Epoch = tasks.EpochOf(id)
 	}
@@ -203,6 +209,8 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	if a.begun.Number > 1 {
 		unspend() // the limit counts instances, not attempts
 	}
+	a.under.add(a)
+	defer a.under.remove(a)
 	start := time.Now()
 	if a.cfg.Tracer != nil && a.traceparent != "" {
 		callCtx = a.startSpan(callCtx)
@@ -316,7 +324,7 @@ func (a *attempt) enter(ctx context.Context) (Turn, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(a.draining, cancel)()
+	defer context.AfterFunc(a.taking.Load().ctx, cancel)()
 	turn, wait, reason := a.gate.Enter(ctx)
 	if turn == nil {
 		return nil, &requeue.Later{Delay: wait + requeue.Jitter(wait), Reason: reason}
@@ -324,10 +332,13 @@ func (a *attempt) enter(ctx context.Context) (Turn, error) {
 	return turn, nil
 }
 
-// stopping puts a task back that has not begun when its worker stops.
+// stopping puts a task back that has not begun when its worker stops or is to be quiet.
 func (a *attempt) stopping() error {
-	if a.draining.Err() == nil {
+	switch t := a.taking.Load(); {
+	case t.ctx.Err() == nil:
 		return nil
+	case a.draining.Err() == nil:
+		return &requeue.Later{Delay: time.Second, Reason: "the worker is to be quiet"}
 	}
 	return &requeue.Later{Delay: time.Second, Reason: "the worker stops"}
 }

@@ -67,6 +67,7 @@ func (a *attempt) await(ctx context.Context, returned <-chan result) result {
 		return r
 	case <-time.After(driverGrace):
 		a.say(slog.LevelError, "the driver does not return after its time, left behind")
+		a.leftBehind()
 		return result{err: &DriverError{Verdict: Unknown, Message: "the driver did not return in time"}}
 	}
 }
@@ -133,5 +134,5 @@ func (a *attempt) reset(ctx context.Context, input Attempt) (r result) {
 	if a.looker != nil {
 		return a.resetAndLook(ctx, input)
 	}
-	return result{err: a.driver.Reset(ctx, input)}
+	return result{err: a.callReset(ctx, input)}
 }

@@ -152,6 +152,8 @@ type DriverError struct {
 	// Attempt.Ambiguous): nothing is in doubt any more. A refusal of a repeat is no such
 	// answer.
 	EndsDoubt bool
+
+	notCalled bool // an [Upstream] has not let the call through
 }
 
 // NotUnderstood is the code of an answer to a reset that says neither that it is done nor

@@ -17,6 +17,7 @@ var outcomes = map[tasks.Transition]string{
 type workerMetrics struct {
 	prometheus.Collector
 	slots, busy prometheus.Gauge
+	quiet       prometheus.Gauge
 	durations   *prometheus.HistogramVec
 	looksFailed *prometheus.CounterVec
 	resolved    *prometheus.CounterVec
@@ -39,6 +40,9 @@ func newWorkerMetrics() workerMetrics {
 		}),
 		busy: factory.NewGauge(prometheus.GaugeOpts{
 			Name: "batchreset_worker_slots_busy", Help: "Items that this worker is working on.",
+		}),
+		quiet: factory.NewGauge(prometheus.GaugeOpts{
+			Name: "batchreset_worker_quiet", Help: "1 while this worker takes nothing new because an operator wants that, else 0.",
 		}),
 		durations: factory.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "batchreset_attempt_duration_seconds", Help: "Attempts that have ended: how long the driver took, by driver and outcome.",

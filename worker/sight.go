@@ -49,7 +49,7 @@ func (a *attempt) resetAndLook(ctx context.Context, input Attempt) result {
 			return result{err: unseen(sight, err), evidence: evidence(sight)}
 		}
 	}
-	err := a.driver.Reset(ctx, remembered(&input))
+	err := a.callReset(ctx, remembered(&input))
 	// What was never sent cannot have done what is seen.
 	if err != nil && (!inDoubt(err) || !a.sent.Load() && !input.Ambiguous) {
 		return result{err: err}
@@ -63,15 +63,6 @@ func (a *attempt) resetAndLook(ctx context.Context, input Attempt) result {
 		r.err, r.resolved = nil, true
 	}
 	return r
-}
-
-// look looks at the instance.
-func (a *attempt) look(ctx context.Context, input Attempt) (Sight, error) {
-	sight, err := a.looker.Look(ctx, input)
-	if err != nil {
-		a.looksFailed.Inc()
-	}
-	return sight, err
 }
 
 // noteResolved counts a call that was in doubt if its outcome is known now. before says that it was in doubt when the attempt

@@ -65,12 +65,14 @@ func (c UpstreamConfig) Check() error {
 type Upstream struct {
 	prometheus.Collector
 	driver  Driver
+	cfg     UpstreamConfig
 	slots   *semaphore.Weighted
 	pace    *pace
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
 
 	mu   sync.Mutex
 	next time.Time // when an attempt may begin, while the breaker is not closed
+	seen upstreamState
 
 	calls, unreachable prometheus.Counter
 	inFlight           prometheus.Gauge
@@ -88,6 +90,7 @@ func NewUpstream(driver Driver, cfg UpstreamConfig, log *slog.Logger) *Upstream 
 	u := &Upstream{
 		Collector: registry,
 		driver:    driver,
+		cfg:       cfg,
 		slots:     semaphore.NewWeighted(slots),
 		pace:      newPace(cfg.Rate),
 		calls: factory.NewCounter(prometheus.CounterOpts{
@@ -111,6 +114,7 @@ func NewUpstream(driver Driver, cfg UpstreamConfig, log *slog.Logger) *Upstream 
 				level = slog.LevelWarn
 				u.pauseFor(breakerPause)
 			}
+			u.noteBreaker(to == gobreaker.StateClosed)
 			log.Log(context.Background(), level, "breaker of the upstream", "from", from.String(), "to", to.String())
 		},
 	})
@@ -123,6 +127,36 @@ func NewUpstream(driver Driver, cfg UpstreamConfig, log *slog.Logger) *Upstream 
 		return 1
 	})
 	return u
+}
+
+// upstreamState is what people are told of the upstream. Its times are by this machine's clock.
+type upstreamState struct {
+	openSince   time.Time // zero: the breaker is closed
+	lastError   string    // of the last call that did not reach it
+	lastErrorAt time.Time
+}
+
+func (u *Upstream) state() upstreamState {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.seen
+}
+
+func (u *Upstream) noteBreaker(closed bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case closed:
+		u.seen.openSince = time.Time{}
+	case u.seen.openSince.IsZero(): // trials do not end it
+		u.seen.openSince = time.Now()
+	}
+}
+
+func (u *Upstream) noteError(e *DriverError) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.seen.lastError, u.seen.lastErrorAt = e.text(), time.Now()
 }
 
 // Repeatable is the driver's own answer, or false if it has none.
@@ -244,6 +278,7 @@ func (u *Upstream) refusal() error {
 		Verdict:    Unreachable,
 		Message:    "the control plane cannot be reached (breaker open)",
 		RetryAfter: u.untilNext(),
+		notCalled:  true,
 	}
 }
 
@@ -265,6 +300,7 @@ func (u *Upstream) call(ctx context.Context, a Attempt, report func(error)) erro
 			reportOnce(context.Canceled) // by us, which says nothing about the upstream
 		case e.Verdict == Unreachable:
 			u.unreachable.Inc()
+			u.noteError(e)
 			reportOnce(err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -19,7 +20,7 @@ import (
 	"batchreset/worker/requeue"
 )
 
-// Config are the settings of a Worker. Every field but Tracer and Named must be set.
+// Config are the settings of a Worker. Every field up to Tracer must be set.
 type Config struct {
 	QueuesOf        QueuesOf      // asynq queues of a driver to serve, with equal weight
 	Concurrency     int           // attempts side by side, over all lanes
@@ -32,6 +33,15 @@ type Config struct {
 	// Named are drivers besides the default one, by name. Each has lanes of its own, so that one
 	// whose upstream is slow does not hold up the others.
 	Named map[string]Named
+	// Version is the program's, for people.
+	Version string
+	// Calls are told of the calls of a driver; nil: nobody is.
+	Calls func(driver string) CallCounter
+	// Hold has the servers of newServer take nothing new, or go on; nil: they cannot, and a worker that is to be quiet puts back
+	// what it is given.
+	Hold func(hold bool)
+	// Stop ends the process as SIGTERM does; nil: nobody may order that.
+	Stop func()
 }
 
 // Named is a driver with bounds of its own. What is 0 is as in Config.
@@ -90,6 +100,13 @@ type Worker struct {
 	attempts sync.WaitGroup
 	lanes    []Server
 
+	started   time.Time
+	under     underWay
+	taking    atomic.Pointer[taking]
+	drainedAt atomic.Pointer[time.Time] // since when it stops
+	told      atomic.Bool               // to stop
+	changed   chan struct{}             // something that people wait for
+
 	newServer func(asynq.Config) Server
 }
 
@@ -112,6 +129,9 @@ type equipment struct {
 	durations   map[tasks.Transition]prometheus.Observer
 	looksFailed prometheus.Counter
 	resolved    map[string]prometheus.Counter // by how
+	counter     CallCounter                   // of calls; nil: nobody counts
+
+	lanes, slots, busy atomic.Int64
 }
 
 // equip makes ready a driver.
@@ -125,6 +145,9 @@ func (w *Worker) equip(name string, d Named) {
 		e.repeatable = r.Repeatable()
 	}
 	e.gate, _ = d.Driver.(Gate)
+	if w.cfg.Calls != nil {
+		e.counter = w.cfg.Calls(name)
+	}
 	w.drivers[name] = e
 }
 
@@ -133,7 +156,7 @@ func New[S Server](cfg Config, store Store, driver Driver, newServer func(asynq.
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	w := &Worker{id: newWorkerID(), cfg: cfg, store: store, drivers: map[string]*equipment{}, lookPause: lookFirst, log: log, pulse: newPulse(), metrics: newWorkerMetrics()}
+	w := &Worker{id: newWorkerID(), cfg: cfg, store: store, drivers: map[string]*equipment{}, lookPause: lookFirst, log: log, pulse: newPulse(), metrics: newWorkerMetrics(), started: time.Now(), changed: make(chan struct{}, 1)}
 	w.Collector = w.metrics
 	if driver != nil {
 		w.equip(tasks.DefaultDriver, Named{Driver: driver})
@@ -142,6 +165,7 @@ func New[S Server](cfg Config, store Store, driver Driver, newServer func(asynq.
 		w.equip(name, d)
 	}
 	w.draining, w.drain = context.WithCancel(context.Background())
+	w.taking.Store(w.newTaking())
 	w.stop, w.interrupt = context.WithCancel(context.Background())
 	w.newServer = func(cfg asynq.Config) Server { return newServer(cfg) }
 	return w, nil
@@ -185,6 +209,8 @@ func (w *Worker) startLanes(e *equipment, lanes int, queues []string) error {
 		}
 		w.lanes = append(w.lanes, server)
 		w.metrics.slots.Add(float64(cfg.Concurrency))
+		e.slots.Add(int64(cfg.Concurrency))
+		e.lanes.Add(1)
 	}
 	for _, q := range queues {
 		e.served[q] = true
@@ -222,6 +248,11 @@ func (w *Worker) Run(ctx context.Context) error {
 		return nil // ctx has ended before anything began
 	}
 	beating.Go(func() { w.live(beats) })
+	if w.store.Reports != nil {
+		w.reportOnce(ctx) // before asynq shows this process
+		beating.Go(func() { w.report(beats) })
+	}
+	defer w.hold(false) // whoever runs another worker here
 	defer w.shutdown()
 
 	for _, name := range slices.Sorted(maps.Keys(w.drivers)) {
@@ -229,6 +260,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	w.tellNow()
 	ticker := time.NewTicker(queuesEvery)
 	defer ticker.Stop()
 	for {
@@ -267,8 +299,10 @@ func (w *Worker) stopTime() time.Duration { return w.cfg.ShutdownTimeout + drive
 
 func (w *Worker) shutdown() {
 	w.log.Info("worker stopping", "shutdown_timeout", w.cfg.ShutdownTimeout)
-	w.drain()
 	start := time.Now()
+	w.drainedAt.Store(&start)
+	w.drain()
+	w.tellNow()
 	deadline := time.AfterFunc(w.cfg.ShutdownTimeout, func() {
 		w.log.Warn("attempts are still running, interrupting them", "after", w.cfg.ShutdownTimeout)
 		w.interrupt()

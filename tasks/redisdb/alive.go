@@ -72,9 +72,9 @@ func (t *Attempts) Beat(ctx context.Context, worker string) error {
 	return nil
 }
 
-// Leave says that the worker process is gone: its attempts may be taken over.
+// Leave says that the worker process is gone: its attempts may be taken over, and nothing is shown of it any more.
 func (t *Attempts) Leave(ctx context.Context, worker string) error {
-	if err := t.redis.Del(ctx, workerKey(worker)).Err(); err != nil {
+	if err := forget(ctx, t.redis, worker); err != nil {
 		return fmt.Errorf("leave: %w", err)
 	}
 	return nil

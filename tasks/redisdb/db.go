@@ -101,6 +101,8 @@ type DB struct {
 	Overview *views.Overview
 	Activity *views.Activity
 	Census   *views.Census
+	Calls    *views.Calls
+	Workers  *Workers
 
 	servers *views.Servers
 	metrics *metrics
@@ -173,6 +175,8 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 		failures: db.Failures, queues: db.Queues, notices: db.Notices, metrics: metrics,
 	}
 
+	db.Calls = views.NewCalls(client, leftOut)
+	db.Workers = newWorkers(client, db.Audit, db.Calls, leftOut)
 	db.servers = views.NewServers(client, opts.Embedded)
 	db.Census = views.NewCensus(client, views.CensusSources{Policies: db.Policies, Quotas: db.Quotas, Queues: db.Queues, Runs: db.Runs}, leftOut)
 	db.Overview = views.NewOverview(client, db.servers, db.Activity, db.Queues, db.Storage, db.Census)
@@ -193,11 +197,13 @@ const flushPatience = time.Second
 func (db *DB) Close() error {
 	db.Census.Close()
 	db.Queues.close()
+	db.Workers.close()
 	db.Policies.Close()
 	db.Storage.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), flushPatience)
 	defer cancel()
 	db.Activity.Flush(ctx)
+	db.Calls.Flush(ctx)
 	db.Audit.Flush(ctx)
 	return db.Redis.Close()
 }

@@ -35,15 +35,15 @@ var (
 		"asynq:queues", "asynq:servers", "asynq:{reset-0}:pending", "asynq:{webhooks}:pending",
 	}
 	roleWrites = map[Role][]string{
-		RoleAPI: {"reset:runs:{rights}", "reset:pace:{rights}", "reset:ticket-key", "reset:caller:used"},
+		RoleAPI: {"reset:runs:{rights}", "reset:pace:{rights}", "reset:ticket-key", "reset:caller:used", "reset:worker:{rights}:order"},
 		RoleWorker: {
-			"reset:sweeper", "reset:worker:{rights}", "reset:lock:{rights}", "reset:lock:{rights}:token",
+			"reset:sweeper", "reset:workers", "reset:worker:{rights}", "reset:worker:{rights}:order", "reset:lock:{rights}", "reset:lock:{rights}:token",
 			"reset:fleet:{rights}", "reset:fleet:indexed", "reset:webhook:{rights}:ep_1",
 		},
 	}
 	bothRead = []string{
 		"reset:tokens", "reset:token:{rights}", "reset:keys", "reset:key:{rights}", "reset:fleet", "reset:fleet:{rights}", "reset:webhooks", "reset:webhook:{rights}",
-		"reset:webhook:{rights}:ep_1", "reset:operators", "reset:worker:{rights}", "reset:lock:{rights}", "reset:jobs", "reset:instances:1",
+		"reset:webhook:{rights}:ep_1", "reset:operators", "reset:workers", "reset:worker:{rights}", "reset:lock:{rights}", "reset:jobs", "reset:instances:1",
 	}
 	channels = []string{wire.EnqueuedChannel, views.FinishedChannel, runs.Channel, "asynq:cancel"}
 )
@@ -53,7 +53,7 @@ var (
 var commands = strings.Split(`PING|TIME|INFO|EVALSHA x 1 @|DEL @|EXISTS @|EXPIRE @ 1|EXPIREAT @ 1|PEXPIRE @ 1|PERSIST @|PTTL @|TTL @|`+
 	`GET @|SET @ v|SETNX @ v|SETEX @ 1 v|MGET @|RENAME @ @|INCR @|`+
 	`HGET @ f|HGETALL @|HMGET @ f|HVALS @|HLEN @|HEXISTS @ f|HSCAN @ 0|HSET @ f v|HSETNX @ f v|HDEL @ f|HINCRBY @ f 1|`+
-	`SADD @ m|SREM @ m|SMEMBERS @|SISMEMBER @ m|SCARD @|LLEN @|LINDEX @ 0|LRANGE @ 0 1|LPUSH @ v|RPUSH @ v|LREM @ 1 v|RPOPLPUSH @ @|`+
+	`SADD @ m|SREM @ m|SMEMBERS @|SISMEMBER @ m|SCARD @|LLEN @|LINDEX @ 0|LRANGE @ 0 1|LPUSH @ v|RPUSH @ v|LREM @ 1 v|LTRIM @ 0 1|RPOPLPUSH @ @|`+
 	`ZADD @ 1 m|ZREM @ m|ZCARD @|ZSCORE @ m|ZMSCORE @ m|ZCOUNT @ 0 1|ZRANGE @ 0 1|ZREVRANGE @ 0 1|ZRANGEBYSCORE @ 0 1|ZREVRANGEBYSCORE @ 1 0|`+
 	`ZREMRANGEBYSCORE @ 0 1|ZREMRANGEBYRANK @ 0 1|ZSCAN @ 0|XADD @ * f v|XRANGE @ - +|XREVRANGE @ + -|XDEL @ 1|MEMORY USAGE @`, "|")
 

@@ -48,6 +48,8 @@ var (
 	dropScript       = scripts.Script("drop")
 	toldScript       = scripts.Script("told")
 	rightsScript     = scripts.Script("rights")
+	reportScript     = scripts.Script("report")
+	orderScript      = scripts.Script("order")
 )
 
 // refusals turns what the scripts answer into named results.

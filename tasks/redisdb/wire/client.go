@@ -35,6 +35,7 @@ type Client struct {
 	replicas int
 	group    *grouped
 	idle     *idleQueues
+	held     heldQueues
 	shared   *subscription
 	relay    *relay
 	clocks   clocks
@@ -119,7 +120,7 @@ func (c *Client) Stepwise() bool { return c.cluster != nil || c.replicas > 0 }
 
 // NewServer makes an asynq server that shares the client's connections.
 func (c *Client) NewServer(cfg asynq.Config) *asynq.Server {
-	return asynq.NewServerFromRedisClient(taker{c.group, c.idle, c.relay}, cfg)
+	return asynq.NewServerFromRedisClient(taker{c.group, c.idle, &c.held, c.relay}, cfg)
 }
 
 // NewInspector makes an asynq inspector that shares the client's connections.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -35,6 +36,7 @@ const (
 type taker struct {
 	redis.UniversalClient
 	idle  *idleQueues
+	held  *heldQueues
 	relay *relay
 }
 
@@ -49,14 +51,15 @@ func (t taker) EvalSha(ctx context.Context, sha string, keys []string, args ...a
 	if !takes {
 		return t.UniversalClient.EvalSha(ctx, sha, keys, args...)
 	}
+	if t.held.wait(ctx, queue) {
+		return empty(ctx)
+	}
 	heard, idle := t.idle.look(queue)
 	if idle {
 		heard, idle = t.idle.wait(ctx, queue)
 	}
 	if idle {
-		cmd := redis.NewCmd(ctx)
-		cmd.SetErr(redis.Nil) // the answer of an empty queue
-		return cmd
+		return empty(ctx)
 	}
 	cmd := t.UniversalClient.EvalSha(ctx, sha, keys, args...)
 	switch err := cmd.Err(); {
@@ -67,6 +70,41 @@ func (t taker) EvalSha(ctx context.Context, sha string, keys []string, args ...a
 		t.idle.note(queue, heard, shortestPause+rand.N(longestPause-shortestPause))
 	}
 	return cmd
+}
+
+// empty is the answer of an empty queue.
+func empty(ctx context.Context) *redis.Cmd {
+	cmd := redis.NewCmd(ctx)
+	cmd.SetErr(redis.Nil)
+	return cmd
+}
+
+// heldQueues are those that this process takes nothing from, whatever is in them.
+type heldQueues struct{ prefix atomic.Pointer[string] } // nil: none
+
+// wait reports whether the queue is held, after a rest if it is: a lane that asks again at once would do nothing else.
+func (h *heldQueues) wait(ctx context.Context, queue string) bool {
+	prefix := h.prefix.Load()
+	if prefix == nil || !strings.HasPrefix(queue, *prefix) {
+		return false
+	}
+	timer := time.NewTimer(rest)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return true
+}
+
+// Hold has this client's servers take nothing more from the queues whose names begin with prefix, or go on. To them the
+// queues look empty; what they have taken before, they work on. A task that is being taken at this moment is still taken.
+func (c *Client) Hold(prefix string, hold bool) {
+	if hold {
+		c.held.prefix.Store(&prefix)
+	} else {
+		c.held.prefix.Store(nil)
+	}
 }
 
 // leasePatience is how long an extension of leases may take. asynq has 25 s for all queues.
