@@ -12,14 +12,14 @@ import (
 	"batchreset/tasks"
 )
 
-// counted is a CallCounter that keeps everything.
-type counted struct {
+// callTally is a CallCounter that keeps everything.
+type callTally struct {
 	mu     sync.Mutex
 	kinds  map[tasks.CallKind]int
 	failed []tasks.CallFailure
 }
 
-func (c *counted) Count(kind tasks.CallKind, took time.Duration) {
+func (c *callTally) Count(kind tasks.CallKind, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.kinds[kind]++
@@ -28,7 +28,7 @@ func (c *counted) Count(kind tasks.CallKind, took time.Duration) {
 	}
 }
 
-func (c *counted) Fail(f tasks.CallFailure) {
+func (c *callTally) Fail(f tasks.CallFailure) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.failed = append(c.failed, f)
@@ -73,11 +73,11 @@ func TestEachCallOfADriverIsCountedByWhatItCameTo(t *testing.T) {
 		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			c := &counted{kinds: map[tasks.CallKind]int{}}
+			c := &callTally{kinds: map[tasks.CallKind]int{}}
 			b := newBench(t, row.driver, func(cfg *Config) { cfg.Calls = func(string) CallCounter { return c }; cfg.LookPatience = 0 })
 			_ = b.deliver(t, b.submit(t, "phone-1")) // as the case is
 			if !maps.Equal(c.kinds, row.want) {
-				t.Errorf("counted %v, want %v", c.kinds, row.want)
+				t.Errorf("callTally %v, want %v", c.kinds, row.want)
 			}
 			failed := 0
 			for kind, n := range row.want {

@@ -22,7 +22,7 @@ type WorkCensus interface {
 	CensusOf(ctx context.Context, jobs []string) (tasks.Census, error)
 	// EndedByTenant is how many items of each tenant have ended in tasks.PaceWindow.
 	EndedByTenant(ctx context.Context) (map[string]int64, error)
-	Workers() ([]tasks.WorkerProcess, error)
+	Processes() ([]tasks.WorkerProcess, error)
 }
 
 // workRoutes are what programs ask about open work.
@@ -63,7 +63,7 @@ func (p page) wayOut(h tasks.Holding) (link, do string) {
 	case tasks.HoldQueuePaused:
 		return "asynq/queues/" + url.PathEscape(h.Queue), "The queue"
 	case tasks.HoldUnserved, tasks.HoldUnreachable:
-		return "./#workers", "Workers"
+		return "workers", "Workers"
 	case tasks.HoldQuota:
 		return "tenants", "Limits"
 	}
@@ -152,7 +152,7 @@ func (s *site) scale(c echo.Context) error {
 	census, err := s.Store.Census(c.Request().Context())
 	var workers []tasks.WorkerProcess
 	if err == nil {
-		workers, err = s.Store.Workers()
+		workers, err = s.Store.Processes()
 	}
 	if err != nil {
 		s.Log.Error("open work not counted", "error", err)

@@ -31,6 +31,8 @@ var navigation = []navGroup{
 		{"bulk", "Many at a time", tasks.RightAct},
 	}},
 	{"Machinery", []navLink{
+		{"workers", "Workers", tasks.RightLook},
+		{"control-planes", "Control planes", tasks.RightLook},
 		{"asynq", "Queues", tasks.RightLook},
 	}},
 	{"Who", []navLink{

@@ -59,7 +59,9 @@ type Config struct {
 	// Stopping is closed when the process is going to stop: it is not ready any more. It may
 	// be nil.
 	Stopping <-chan struct{}
-	Log      *slog.Logger
+	// Quiet reports whether the process's worker takes nothing new. It may be nil.
+	Quiet func() bool
+	Log   *slog.Logger
 	// now is by which tries to log in are counted.
 	now func() time.Time
 }
@@ -74,6 +76,7 @@ type Store struct {
 	Runs RunStore // which has methods of the same names
 	FailureIndex
 	Fleet
+	Workers     WorkerStore // which has methods of the same names
 	Credentials Credentials // which have a method of the same name
 	Policies
 	Quotas
@@ -158,6 +161,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	s.workRoutes(e)
 	s.runRoutes(e, viewer, approver, operator)
 	s.bulkRoutes(e, operator)
+	s.machineryRoutes(e, viewer, operator)
 	e.GET("/failures", s.failures, viewer)
 	e.GET("/failures/items", s.failedItems, viewer)
 	e.GET("/instances/:instance", s.instance, viewer)
@@ -333,7 +337,8 @@ var helpers = template.FuncMap{
 		return texts[min(len(texts), labelsShown):]
 	},
 	"pathed": func(path string, e exports) pathedExports { return pathedExports{path, e} },
-	"sign":   func(s tasks.ItemState) string { return signs[s] },
+	"short":  tasks.ShortDuration, "shortms": func(ms int64) string { return tasks.ShortDuration(time.Duration(ms) * time.Millisecond) },
+	"sign": func(s tasks.ItemState) string { return signs[s] },
 }
 
 // number is a whole number for people, such as 4,312.

@@ -195,7 +195,7 @@ func storeOf(db *redisdb.DB) ops.Store {
 			*runs.Runs
 			*runs.Decisions
 		}{db.Runs, db.RunDecisions},
-		FailureIndex: db.Failures, Fleet: db.Fleet,
+		FailureIndex: db.Failures, Fleet: db.Fleet, Workers: db.Workers,
 		Credentials: db.Tokens, Policies: db.Policies, Quotas: db.Quotas, Summary: db.Overview, Server: db, Clock: db.Redis,
 	}
 }

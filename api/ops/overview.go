@@ -22,6 +22,8 @@ type overviewPage struct {
 	// MoreHeld is how many more things hold items.
 	MoreHeld int
 	Facts    workFacts
+	// Machinery is about worker processes and control planes.
+	Machinery machinery
 	// Submitted, Finished and Failed are by minute, for the last hour.
 	Submitted, Finished, Failed []int64
 	Activity                    plot // of all three, without the minute that is not over
@@ -40,6 +42,9 @@ func (s *site) overview(c echo.Context) error {
 	p := overviewPage{page: s.page(c, "Overview"), Overview: o}
 	p.Held, p.Facts = p.holdingsOf(o.Work.Holdings[:min(len(o.Work.Holdings), rowsOnPage)]), factsOf(o)
 	p.MoreHeld = len(o.Work.Holdings) - len(p.Held)
+	if p.Machinery, err = s.machinery(ctx); err != nil {
+		return err
+	}
 	for _, q := range o.Queues {
 		if q.Pending+q.Later+q.Active > 0 || q.Paused {
 			p.Queues = append(p.Queues, q)

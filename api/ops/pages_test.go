@@ -203,7 +203,7 @@ func TestAPageWithoutRedisSaysSo(t *testing.T) {
 	if err := g.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/", "/runs", "/runs/" + g.job, "/jobs", "/failures", "/instances/a", "/tenants", "/callers", "/audit"} {
+	for _, path := range []string{"/", "/runs", "/runs/" + g.job, "/jobs", "/failures", "/instances/a", "/tenants", "/callers", "/audit", "/workers", "/workers/AAAABBB2", "/control-planes"} {
 		if a := g.ask(t, http.MethodGet, path, nil, nil); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "Redis does not answer") || !strings.Contains(a.body, "<nav") {
 			t.Errorf("%s: %d %s", path, a.status, a.body)
 		}

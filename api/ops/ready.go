@@ -28,6 +28,11 @@ type health struct {
 	Version string `json:"version"`
 }
 
+// readiness is the data of readyz where there is a worker. One that is quiet is as it should be.
+type readiness struct {
+	Quiet bool `json:"quiet"`
+}
+
 // healthz says that the process is alive, whatever Redis does, and its version.
 func (s *site) healthz(c echo.Context) error {
 	return c.JSON(http.StatusOK, answer{fine.Code, fine.Message, health{s.Version}})
@@ -44,6 +49,9 @@ func (s *site) readyz(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), readyPatience)
 	defer cancel()
 	err := s.Store.Check(ctx)
+	if err == nil && s.Quiet != nil {
+		return c.JSON(http.StatusOK, answer{fine.Code, fine.Message, readiness{s.Quiet()}})
+	}
 	if err == nil {
 		return c.JSON(http.StatusOK, fine)
 	}

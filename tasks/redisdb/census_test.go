@@ -48,10 +48,10 @@ func (w world) census(t *testing.T, unreachable ...string) tasks.Census {
 func (w world) sharedCensus(t *testing.T, unreachable ...string) tasks.Census {
 	t.Helper()
 	db := open(t, redisdb.Options{URL: "redis://" + w.rdb.Options().Addr, Embedded: true}).db
-	db.Census.Unreachable(func(context.Context) (map[string]time.Time, error) {
-		found := map[string]time.Time{}
+	db.Census.Unreachable(func(context.Context) (map[string]tasks.Time, error) {
+		found := map[string]tasks.Time{}
 		for _, driver := range unreachable {
-			found[driver] = time.UnixMilli(1_700_000_000_000)
+			found[driver] = tasks.FromMillis(1_700_000_000_000)
 		}
 		return found, nil
 	})

@@ -179,6 +179,7 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 	db.Workers = newWorkers(client, db.Audit, db.Calls, leftOut)
 	db.servers = views.NewServers(client, opts.Embedded)
 	db.Census = views.NewCensus(client, views.CensusSources{Policies: db.Policies, Quotas: db.Quotas, Queues: db.Queues, Runs: db.Runs}, leftOut)
+	db.Census.Unreachable(db.Workers.Unreachable)
 	db.Overview = views.NewOverview(client, db.servers, db.Activity, db.Queues, db.Storage, db.Census)
 	return db
 }

@@ -48,9 +48,9 @@ func (f *opsFlags) trusted() (networks []*net.IPNet) {
 	return networks
 }
 
-func (f *opsFlags) handler(stopping <-chan struct{}, db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
+func (f *opsFlags) handler(stopping <-chan struct{}, quiet func() bool, db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
 	return ops.New(ops.Config{
-		Redis: asynqmon.Options{RedisConnOpt: db.Redis}, Store: opsStore(db), TraceURL: f.traceURL, Path: f.path, Version: terminal.Version(), Stopping: stopping,
+		Redis: asynqmon.Options{RedisConnOpt: db.Redis}, Store: opsStore(db), TraceURL: f.traceURL, Path: f.path, Version: terminal.Version(), Stopping: stopping, Quiet: quiet,
 		ClientIP: api.ClientIP(f.trusted()), OpenHere: f.openHere, Log: log,
 	}, metrics...)
 }

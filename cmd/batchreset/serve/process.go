@@ -32,8 +32,10 @@ type process struct {
 	db      *redisdb.DB
 	tracer  trace.Tracer // nil: nobody wants traces
 	metrics []prometheus.Collector
-	api     string // URL of the public listener
-	site    string // URL of the operators' listener
+	stop    context.CancelFunc // ends the process as SIGTERM does; set by run
+	quiet   func() bool        // whether its worker takes nothing new; nil: it has none
+	api     string             // URL of the public listener
+	site    string             // URL of the operators' listener
 
 	work       []part        // what the process is there for; it ends when the process is told to stop
 	companions []part        // run until all work has ended: a process that drains can still be looked at
@@ -65,6 +67,8 @@ func newProcess(name string, std *terminal.Streams, ops opsFlags) *process {
 // run does the steps, runs the parts, and closes everything again, whatever went wrong.
 func (p *process) run(ctx context.Context, steps ...step) (err error) {
 	defer func() { err = errors.Join(err, p.close()) }()
+	ctx, p.stop = context.WithCancel(ctx)
+	defer p.stop()
 	for _, start := range steps {
 		if err := start(ctx); errors.Is(err, redisflags.ErrStopped) {
 			return nil
@@ -153,6 +157,7 @@ func (p *process) use(db *redisdb.DB, err error) error {
 	p.onClose("Redis", db.Close)
 	p.companions = append(p.companions,
 		part{"activity", db.Activity.WriteActivity},
+		part{"calls of drivers", db.Calls.WriteCalls},
 		part{"audit trail", db.Audit.WriteTrail},
 		part{"clock", func(ctx context.Context) error { return db.Redis.WatchClock(ctx, p.log) }},
 	)
@@ -194,7 +199,7 @@ func (p *process) addSite(ctx context.Context) error {
 		return err
 	}
 	p.site = urlOf(private)
-	handler := p.ops.handler(ctx.Done(), p.db, p.log, append(p.metrics, buildInfo())...)
+	handler := p.ops.handler(ctx.Done(), p.quiet, p.db, p.log, append(p.metrics, buildInfo())...)
 	p.companions = append(p.companions, part{"operators' listener", func(ctx context.Context) error {
 		return serve(ctx, private, handler, p.log)
 	}})

@@ -20,13 +20,13 @@ func apiStore(db *redisdb.DB) api.Store {
 func opsStore(db *redisdb.DB) ops.Store {
 	return ops.Store{
 		Operators: db.Operators, AuditTrail: db.Audit, Jobs: db.Jobs, Records: db.Records, Runs: runStore{db.Runs, db.RunDecisions},
-		FailureIndex: db.Failures, Fleet: db.Fleet,
+		FailureIndex: db.Failures, Fleet: db.Fleet, Workers: db.Workers,
 		Credentials: db.Tokens, Policies: db.Policies, Quotas: db.Quotas, Summary: db.Overview, Server: db, Clock: db.Redis,
 	}
 }
 
 func workerStore(db *redisdb.DB) worker.Store {
-	return worker.Store{Attempts: db.Attempts, Policies: db.Policies, Quotas: db.Quotas, Notices: db.Notices, Routes: db.Sweep}
+	return worker.Store{Attempts: db.Attempts, Policies: db.Policies, Quotas: db.Quotas, Notices: db.Notices, Routes: db.Sweep, Reports: db.Workers}
 }
 
 func runnerStore(db *redisdb.DB) worker.RunnerStore {

@@ -109,7 +109,12 @@ func runWorker(ctx context.Context, std *terminal.Streams, redis redisflags.Flag
 // addWorker adds what resets instances and what sends webhooks.
 func (p *process) addWorker(flags workerFlags, drivers []driverEntry) step {
 	return func(context.Context) error {
-		flags.QueuesOf, flags.Tracer = p.db.Queues.Of, p.tracer
+		flags.QueuesOf, flags.Tracer, flags.Version = p.db.Queues.Of, p.tracer, terminal.Version()
+		flags.Hold = func(hold bool) { p.db.Redis.Hold(tasks.QueuePrefix, hold) }
+		flags.Calls = func(driver string) worker.CallCounter { return p.db.Calls.Of(driver) }
+		if p.name == "worker" { // else the API and the site would end with it
+			flags.Stop = p.stop
+		}
 		fallback := p.equip(&flags, drivers)
 		w, err := worker.New(flags.Config, workerStore(p.db), fallback, p.db.Redis.NewServer, p.log)
 		if err != nil {
@@ -119,6 +124,7 @@ func (p *process) addWorker(flags workerFlags, drivers []driverEntry) step {
 		sender := webhook.NewSender(terminal.UserAgent(), flags.webhookPrivate, p.db.Redis.Now)
 		dispatcher := webhook.NewDispatcher(redisdb.WebhookQueue, p.db.Endpoints, sender, p.db.Redis.NewServer, p.tracer, p.log)
 		runner := worker.NewRunner(runnerStore(p.db), p.log)
+		p.quiet = w.Quiet
 		p.metrics = append(p.metrics, w, sweeper, runner, dispatcher)
 		p.work = append(p.work,
 			part{"signals of work", p.db.Redis.Listen},

@@ -47,7 +47,7 @@ type CensusSources struct {
 	Queues   CensusQueues
 	Runs     CensusRuns
 	// Unreachable are the drivers whose control planes no worker reaches, and since when. nil: nobody knows of any.
-	Unreachable func(ctx context.Context) (map[string]time.Time, error)
+	Unreachable func(ctx context.Context) (map[string]tasks.Time, error)
 }
 
 // CensusPolicies are halts and limits.
@@ -86,7 +86,7 @@ type Census struct {
 // censusState is what drivers and queues are like, whatever the job.
 type censusState struct {
 	served, paused map[string]bool
-	unreachable    map[string]time.Time
+	unreachable    map[string]tasks.Time
 }
 
 // NewCensus makes a Census. The caller closes it.
@@ -104,7 +104,7 @@ func (v *Census) Close() {
 }
 
 // Unreachable has a census ask for drivers whose control planes cannot be reached. It is called before anybody asks.
-func (v *Census) Unreachable(ask func(ctx context.Context) (map[string]time.Time, error)) {
+func (v *Census) Unreachable(ask func(ctx context.Context) (map[string]tasks.Time, error)) {
 	v.sources.Unreachable = ask
 }
 

@@ -50,8 +50,8 @@ func (v *Overview) EndedByTenant(ctx context.Context) (map[string]int64, error) 
 	return v.activity.EndedByTenant(ctx)
 }
 
-// Workers are the worker processes that live.
-func (v *Overview) Workers() ([]tasks.WorkerProcess, error) { return v.queues.Workers() }
+// Processes are the worker processes that live, as asynq knows them.
+func (v *Overview) Processes() ([]tasks.WorkerProcess, error) { return v.queues.Workers() }
 
 // Overview looks at everything that operators want to see at a glance.
 func (v *Overview) Overview(ctx context.Context) (tasks.Overview, error) {

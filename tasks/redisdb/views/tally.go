@@ -170,7 +170,7 @@ func (t *tally) itemHold(ctx context.Context, job codec.Open, it tasks.Item) (*t
 		return &tasks.Holding{Reason: tasks.HoldQueuePaused, Queue: queue, Driver: driver}, nil
 	}
 	if since, unreachable := t.unreachable[driver]; unreachable {
-		return &tasks.Holding{Reason: tasks.HoldUnreachable, Driver: driver, Since: tasks.Time{Time: since}}, nil
+		return &tasks.Holding{Reason: tasks.HoldUnreachable, Driver: driver, Since: since}, nil
 	}
 	return t.quota(ctx, job.Tenant)
 }

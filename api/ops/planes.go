@@ -1,0 +1,168 @@
+package ops
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// planesPage is what the drivers talk to.
+type planesPage struct {
+	page
+	Planes []planeRow
+}
+
+// planeRow is a control plane as the page shows it.
+type planeRow struct {
+	tasks.ControlPlane
+
+	Windows []planeWindow
+	// Count, Median and High are by minute, for the last hour: resets, and in milliseconds what half of them, and 95 of 100,
+	// took at the most.
+	Count, Median, High []int64
+	Unreachable         tasks.Time // since when no worker reaches it; zero: one does
+	Rows                []planeWorker
+}
+
+// planeWorker is a worker process that has the driver, and what it says of it.
+type planeWorker struct {
+	workerRow
+
+	Its tasks.WorkerDriver
+}
+
+// planeWindow is the calls of a time.
+type planeWindow struct {
+	Name      string
+	PerMinute string
+	Kinds     []kindCount
+	Rows      []planeLatency
+}
+
+// kindCount is how many calls ended in one way.
+type kindCount struct {
+	Name  string
+	Count int
+	Bad   bool
+}
+
+// planeLatency is how long resets or looks took.
+type planeLatency struct {
+	Name          string
+	Count         int
+	P50, P95, P99 time.Duration
+}
+
+// kindTexts are kinds of calls for people.
+var kindTexts = [tasks.CallKinds]string{
+	"done", "failed, tried again", "failed for good", "busy", "not reached", "outcome unknown", "not sent", "looked", "could not look",
+}
+
+func newPlaneRow(p tasks.ControlPlane) planeRow {
+	row := planeRow{ControlPlane: p, Unreachable: tasks.UnreachableDrivers(p.Workers)[p.Driver]}
+	now, before := p.Now(), p.Before()
+	begun := float64(tasks.PlaneNow-1) + float64(p.At.Second())/60
+	row.Windows = []planeWindow{newPlaneWindow("Last 5 minutes", &now, begun), newPlaneWindow("The hour before", &before, 60)}
+	for _, m := range p.Minutes[max(len(p.Minutes)-60, 0):] {
+		row.Count = append(row.Count, m.Resets.Count())
+		row.Median = append(row.Median, m.Resets.Quantile(.5).Milliseconds())
+		row.High = append(row.High, m.Resets.Quantile(.95).Milliseconds())
+	}
+	for _, w := range p.Workers {
+		its, _ := w.Driver(p.Driver)
+		row.Rows = append(row.Rows, planeWorker{workerRow{w}, its})
+	}
+	return row
+}
+
+func newPlaneWindow(name string, calls *tasks.Calls, minutes float64) planeWindow {
+	w := planeWindow{Name: name, PerMinute: fmt.Sprintf("%.1f", float64(calls.Total())/minutes)}
+	for kind, n := range calls.Kinds {
+		if n > 0 {
+			w.Kinds = append(w.Kinds, kindCount{kindTexts[kind], int(n), tasks.CallKind(kind).Failed()})
+		}
+	}
+	for _, part := range []struct {
+		name      string
+		latencies *tasks.Latencies
+	}{{"resets", &calls.Resets}, {"looks", &calls.Looks}} {
+		if n := part.latencies.Count(); n > 0 {
+			w.Rows = append(w.Rows, planeLatency{
+				part.name, int(n), part.latencies.Quantile(.5), part.latencies.Quantile(.95), part.latencies.Quantile(.99),
+			})
+		}
+	}
+	return w
+}
+
+// Served is by how many workers it is served, with how many slots.
+func (r planeRow) Served() string {
+	living, slots, busy := 0, 0, 0
+	for _, w := range r.Rows {
+		if w.Heard() {
+			living, slots, busy = living+1, slots+w.Its.Slots, busy+w.Its.Busy
+		}
+	}
+	if living == 0 {
+		return "no worker"
+	}
+	return fmt.Sprintf("%s, %s of %s used", counted(living, "worker", "workers"), number(busy), counted(slots, "slot", "slots"))
+}
+
+// Bounds are those of all workers together.
+func (r planeRow) Bounds() string {
+	rate, concurrency, known := 0.0, 0, false
+	free, wide := false, false // somebody has no bound
+	for _, w := range r.Rows {
+		if !w.Heard() || !w.Reports {
+			continue
+		}
+		known = true
+		rate, concurrency = rate+w.Its.Rate, concurrency+w.Its.Concurrency
+		free, wide = free || w.Its.Rate == 0, wide || w.Its.Concurrency == 0
+	}
+	if !known {
+		return "not known"
+	}
+	text := "no bound of calls per second"
+	if !free {
+		text = fmt.Sprintf("%.3g calls per second in all", rate)
+	}
+	if wide {
+		return text + ", none of calls side by side"
+	}
+	return text + fmt.Sprintf(", %s side by side", number(concurrency))
+}
+
+// problemsOf are sentences on what is wrong with control planes, and on drivers that nobody takes work for.
+func problemsOf(planes []tasks.ControlPlane, workers []tasks.WorkerView) (problems []string) {
+	unreachable := tasks.UnreachableDrivers(workers)
+	for _, p := range planes {
+		if since, is := unreachable[p.Driver]; is {
+			problems = append(problems, fmt.Sprintf("The control plane of driver %s cannot be reached by any worker, since %s. Its instances wait.",
+				p.Driver, since.UTC().Format("15:04:05Z")))
+		} else if slow := p.Slow(); slow != "" {
+			problems = append(problems, slow)
+		}
+	}
+	for _, driver := range newFleetOfWorkers(workers).Waiting {
+		problems = append(problems, fmt.Sprintf("Every worker with the driver %s is quiet or stops. Its instances wait.", driver))
+	}
+	return problems
+}
+
+func (s *site) controlPlanes(c echo.Context) error {
+	planes, err := s.Store.Workers.ControlPlanes(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	p := planesPage{page: s.page(c, "Control planes")}
+	for _, plane := range planes {
+		p.Planes = append(p.Planes, newPlaneRow(plane))
+	}
+	return s.show(c, http.StatusOK, "controlplanes", p)
+}
