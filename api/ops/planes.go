@@ -1,8 +1,10 @@
 package ops
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -38,6 +40,7 @@ type planeWorker struct {
 // planeWindow is the calls of a time.
 type planeWindow struct {
 	Name      string
+	When      string // within a sentence
 	PerMinute string
 	Kinds     []kindCount
 	Rows      []planeLatency
@@ -66,7 +69,7 @@ func newPlaneRow(p tasks.ControlPlane) planeRow {
 	row := planeRow{ControlPlane: p, Unreachable: tasks.UnreachableDrivers(p.Workers)[p.Driver]}
 	now, before := p.Now(), p.Before()
 	begun := float64(tasks.PlaneNow-1) + float64(p.At.Second())/60
-	row.Windows = []planeWindow{newPlaneWindow("Last 5 minutes", &now, begun), newPlaneWindow("The hour before", &before, 60)}
+	row.Windows = []planeWindow{newPlaneWindow("Last 5 minutes", "last 5 minutes", &now, begun), newPlaneWindow("The hour before", "the hour before", &before, 60)}
 	for _, m := range p.Minutes[max(len(p.Minutes)-60, 0):] {
 		row.Count = append(row.Count, m.Resets.Count())
 		row.Median = append(row.Median, m.Resets.Quantile(.5).Milliseconds())
@@ -79,8 +82,8 @@ func newPlaneRow(p tasks.ControlPlane) planeRow {
 	return row
 }
 
-func newPlaneWindow(name string, calls *tasks.Calls, minutes float64) planeWindow {
-	w := planeWindow{Name: name, PerMinute: fmt.Sprintf("%.1f", float64(calls.Total())/minutes)}
+func newPlaneWindow(name, when string, calls *tasks.Calls, minutes float64) planeWindow {
+	w := planeWindow{Name: name, When: when, PerMinute: fmt.Sprintf("%.1f", float64(calls.Total())/minutes)}
 	for kind, n := range calls.Kinds {
 		if n > 0 {
 			w.Kinds = append(w.Kinds, kindCount{kindTexts[kind], int(n), tasks.CallKind(kind).Failed()})
@@ -98,6 +101,9 @@ func newPlaneWindow(name string, calls *tasks.Calls, minutes float64) planeWindo
 	}
 	return w
 }
+
+// Called reports whether there were calls.
+func (r planeRow) Called() bool { return len(r.Windows[0].Kinds)+len(r.Windows[1].Kinds) > 0 }
 
 // Served is by how many workers it is served, with how many slots.
 func (r planeRow) Served() string {
@@ -128,14 +134,14 @@ func (r planeRow) Bounds() string {
 	if !known {
 		return "not known"
 	}
-	text := "no bound of calls per second"
+	var texts []string
 	if !free {
-		text = fmt.Sprintf("%.3g calls per second in all", rate)
+		texts = append(texts, fmt.Sprintf("%.3g calls per second in all", rate))
 	}
-	if wide {
-		return text + ", none of calls side by side"
+	if !wide {
+		texts = append(texts, number(concurrency)+" side by side in all")
 	}
-	return text + fmt.Sprintf(", %s side by side", number(concurrency))
+	return cmp.Or(strings.Join(texts, ", "), "none")
 }
 
 // problemsOf are sentences on what is wrong with control planes, and on drivers that nobody takes work for.

@@ -6,11 +6,13 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"batchreset/api/browsertest"
 	"batchreset/api/ops"
 	"batchreset/tasks"
 )
@@ -66,11 +68,11 @@ func TestTheWorkersPage(t *testing.T) {
 		r.Host, r.Version, r.ClockOffset, r.State, r.Items, r.More = "rack-8", "v1.9.0", &ahead, tasks.WorkerQuiet, nil, 0
 	})
 	body := g.shows(t, vera, "/workers", http.StatusOK, "rack-7", "2 processes on 2 machines, 1 quiet; 4 of 3,000 slots used", "1m30s", "4.2 s ahead",
-		"of different versions run side by side", "1 of v1.9.0, 1 of v2.0.0", `<a href="workers/AAAABBB2">41</a>`, "2 of 1,500")
+		"of different versions run side by side", "1 of v1.9.0, 1 of v2.0.0", `<a href="workers/AAAABBB2"><code>AAAABBB2</code></a>`, "2 of 1,500")
 	if n := strings.Count(body, "<tr>"); n != 3 {
 		t.Errorf("%d rows for two processes", n-1)
 	}
-	page := g.shows(t, vera, "/workers/"+aWorker, http.StatusOK, "phone-1", "jobs/"+g.job, "1m30s", "1 more that began later", "up to 5", "rack-7", "60 s", "<td>3</td>")
+	page := g.shows(t, vera, "/workers/"+aWorker, http.StatusOK, "phone-1", "jobs/"+g.job, "1m30s", "1 more began later and is not shown", "up to 5 calls per second", "rack-7", "60 s", "<td>3</td>")
 	if strings.Contains(page, "/stop") {
 		t.Error("a viewer is shown buttons")
 	}
@@ -162,7 +164,7 @@ func TestTheControlPlanesPage(t *testing.T) {
 	g.called(t, "lab", 30*time.Minute, 500, 2*time.Second)
 	g.called(t, "lab", 0, 18, 30*time.Second)
 	body := g.shows(t, vera, "/control-planes", http.StatusOK, "<h2>lab</h2>", "1 worker, 2 of 1,500 slots used", "5 calls per second in all", "500 done", "18 done", "1 failed, tried again",
-		"CPS.0042", "system <busy>", "instances/phone-1", "jobs/"+g.job, "rack-7, 41")
+		"CPS.0042", "system <busy>", "instances/phone-1", "jobs/"+g.job, "rack-7, process 41")
 	if strings.Contains(body, "answers slowly") {
 		t.Error("19 calls are enough to call it slow")
 	}
@@ -191,5 +193,56 @@ func TestReadyzSaysWhetherTheWorkerIsQuiet(t *testing.T) {
 		if status, body := get(t, g.URL+"/readyz"); status != http.StatusOK || !strings.Contains(body, fmt.Sprintf(`"data":{"quiet":%t}`, quiet)) {
 			t.Errorf("%d %s", status, body)
 		}
+	}
+}
+
+func TestWorkersAndControlPlanesInABrowser(t *testing.T) {
+	g := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator, "vera": tasks.RoleViewer})
+	var told sync.WaitGroup
+	over := make(chan struct{})
+	show := func() {
+		g.reports(t, aWorker, nil)
+		g.reports(t, "CCCCDDD3", func(r *tasks.WorkerReport) {
+			ahead := int64(4200)
+			r.Host, r.Version, r.ClockOffset, r.State = "rack-8", "v1.9.0", &ahead, tasks.WorkerQuiet
+			r.Drivers = append(r.Drivers, tasks.WorkerDriver{Name: "default", Slots: 100, OpenSince: tasks.FromMillis(time.Now().Add(-time.Hour).UnixMilli()), LastError: "no route to host"})
+		})
+		g.reports(t, "EEEEFFF4", func(r *tasks.WorkerReport) {
+			r.Host, r.State = "rack-9", tasks.WorkerDrains
+			r.Drivers[0].OpenSince, r.Drivers[0].LastError = tasks.FromMillis(time.Now().Add(-time.Hour).UnixMilli()), "no route to host"
+		})
+	}
+	show()
+	told.Go(func() {
+		ticker := time.NewTicker(tasks.ReportEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-ticker.C:
+				show()
+			}
+		}
+	})
+	defer told.Wait()
+	defer close(over)
+	for n := range 60 {
+		g.called(t, "lab", time.Duration(n+5)*time.Minute, 20+n%7, time.Duration(1500+n*20)*time.Millisecond)
+		g.called(t, "lab", time.Duration(n+5)*time.Minute, 2, 5*time.Second)
+	}
+	for n := range 5 {
+		g.called(t, "lab", time.Duration(n)*time.Minute, 22, 30*time.Second)
+	}
+	lab := g.db.Calls.Of("lab")
+	for n := range 5 {
+		lab.Count(tasks.CallUnknown, time.Minute)
+		lab.Fail(tasks.CallFailure{Kind: "unknown", Code: "RESET.1001", Message: "no answer within the time of the attempt", ItemID: fmt.Sprintf("%s-%d", g.job, n%3), InstanceID: fmt.Sprint("phone-", n%3+1)})
+		lab.Count(tasks.CallSeen, 80*time.Millisecond)
+	}
+	g.db.Calls.Flush(t.Context())
+	browsertest.Script(t, "../..", "testdata/machinery.js", g.URL, password, aWorker)
+	if trail := g.trail(t); len(trail) != 1 || trail[0].Action != tasks.ActionQuietWorker || trail[0].Reason != "patch day" {
+		t.Errorf("trail %+v", trail)
 	}
 }
