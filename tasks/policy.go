@@ -49,6 +49,50 @@ func CheckLimit(n int) error {
 	return nil
 }
 
+// LimitKind is one of the limits, for those who set them by name.
+type LimitKind struct {
+	Name string // as in JSON
+	Help string // what it bounds
+	// Of is where Limits have it.
+	Of func(*Limits) **int
+}
+
+// LimitKinds are all limits, in the order in which people are shown them.
+var LimitKinds = []LimitKind{
+	{
+		"instances_per_hour", "instances that are accepted, and resets that begin, in any hour",
+		func(l *Limits) **int { return &l.InstancesPerHour },
+	},
+	{"open_instances", "instances of jobs that have not ended", func(l *Limits) **int { return &l.OpenInstances }},
+	{"requests_per_second", "requests to the API", func(l *Limits) **int { return &l.RequestsPerSecond }},
+	{
+		"max_failures", "failed items after which the rest of a job is stopped, besides what the caller says",
+		func(l *Limits) **int { return &l.MaxFailures },
+	},
+	{
+		"approve_above", "instances that a run may have without an approval by somebody else",
+		func(l *Limits) **int { return &l.ApproveAbove },
+	},
+	{
+		approversLimit, fmt.Sprintf("how many must approve a run that needs it, 1 to %d", MaxApprovers),
+		func(l *Limits) **int { return &l.Approvers },
+	},
+	{
+		"direct_instances_per_hour", "instances that are accepted in any hour without a run: larger work is then sent as one",
+		func(l *Limits) **int { return &l.DirectInstancesPerHour },
+	},
+}
+
+const approversLimit = "approvers"
+
+// Check returns a sentence that says what is wrong with a bound of this kind, or nil.
+func (k LimitKind) Check(n int) error {
+	if k.Name == approversLimit && (n < 1 || n > MaxApprovers) {
+		return fmt.Errorf("must be from 1 to %d, not %d", MaxApprovers, n)
+	}
+	return CheckLimit(n)
+}
+
 // Halt says that no attempt may begin.
 type Halt struct {
 	Since  Time   `json:"since"`

@@ -25,6 +25,8 @@ type Operators interface {
 	AddSession(ctx context.Context, secret string, o tasks.Operator, from string) error
 	Session(ctx context.Context, secret string) (o tasks.Operator, found bool, err error)
 	EndSession(ctx context.Context, secret, from string) error
+	// UseForm reports whether the form with this ID is sent for the first time.
+	UseForm(ctx context.Context, id string) (first bool, err error)
 }
 
 const operatorKey = "operator"

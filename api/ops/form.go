@@ -2,14 +2,10 @@ package ops
 
 import (
 	"errors"
-	"fmt"
 	"mime"
 	"net/http"
-	"slices"
 
 	"github.com/labstack/echo/v4"
-
-	"batchreset/tasks"
 )
 
 // maxBody is the most that a request may bring: a form, or what the dashboard sends.
@@ -57,7 +53,7 @@ func (s *site) form(known ...string) echo.MiddlewareFunc {
 }
 
 // readForm reads a form. It refuses one with other fields than those that are known, or with
-// one of them twice, but for the states of a retry and for targets: what somebody filled in must not be
+// one of them twice, but for repeatable ones: what somebody filled in must not be
 // skipped. Forms with files would end up in memory and in temporary files.
 func readForm(r *http.Request, known ...string) *refusal {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType)); err != nil || kind != echo.MIMEApplicationForm {
@@ -70,13 +66,5 @@ func readForm(r *http.Request, known ...string) *refusal {
 	if err != nil || r.URL.RawQuery != "" {
 		return &refusal{http.StatusBadRequest, "The form could not be read, or its address has a query."}
 	}
-	for name, values := range r.PostForm {
-		switch {
-		case !slices.Contains(known, name):
-			return &refusal{http.StatusBadRequest, fmt.Sprintf("Unknown field %.80q%s", name, tasks.DidYouMean(name, known))}
-		case len(values) > 1 && name != "state" && name != "target":
-			return &refusal{http.StatusBadRequest, fmt.Sprintf("The field %s is there %d times.", name, len(values))}
-		}
-	}
-	return nil
+	return checkFields(r.PostForm, known)
 }

@@ -95,6 +95,8 @@ type Summary interface {
 type Server interface {
 	// Check looks whether it can be worked with. A tasks.Error may be shown to anyone.
 	Check(ctx context.Context) error
+	// MayManage reports whether this process may write what is managed.
+	MayManage(ctx context.Context, what tasks.Managed) (bool, error)
 }
 
 // Clock is the one that records go by.
@@ -162,6 +164,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	s.runRoutes(e, viewer, approver, operator)
 	s.bulkRoutes(e, operator)
 	s.machineryRoutes(e, viewer, operator)
+	s.manageRoutes(e)
 	e.GET("/failures", s.failures, viewer)
 	e.GET("/failures/items", s.failedItems, viewer)
 	e.GET("/instances/:instance", s.instance, viewer)

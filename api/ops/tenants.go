@@ -15,6 +15,8 @@ import (
 
 // Policies are halts and limits.
 type Policies interface {
+	// SetLimits sets those of the limits that are not nil, after it has dropped the others if clearFirst is set.
+	SetLimits(ctx context.Context, tenant string, limits tasks.Limits, clearFirst bool, actor tasks.Actor) error
 	List(ctx context.Context) ([]tasks.Policy, error)
 	// Policy is what holds for a tenant; for an empty one, what holds for all.
 	Policy(ctx context.Context, tenant string) (tasks.Policy, error)
@@ -53,6 +55,9 @@ func (r tenantRow) Name() string {
 	}
 	return r.Tenant
 }
+
+// Path is where its page is.
+func (r tenantRow) Path() string { return tenantPath(r.Tenant) }
 
 // Limit is a limit for people.
 func (tenantRow) Limit(n *int) string {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,42 +29,13 @@ worker. They are against mistakes, not for billing.`,
 	return cmd
 }
 
-// limitFlags are the limits that can be set. Those that are not given stay as they are.
-var limitFlags = []struct {
-	name, help string
-	field      func(*tasks.Limits) **int
-}{
-	{
-		"instances-per-hour", "instances that are accepted, and resets that begin, in any hour",
-		func(l *tasks.Limits) **int { return &l.InstancesPerHour },
-	},
-	{"open-instances", "instances of jobs that have not ended", func(l *tasks.Limits) **int { return &l.OpenInstances }},
-	{"requests-per-second", "requests to the API", func(l *tasks.Limits) **int { return &l.RequestsPerSecond }},
-	{
-		"max-failures", "failed items after which the rest of a job is stopped, besides what the caller says",
-		func(l *tasks.Limits) **int { return &l.MaxFailures },
-	},
-	{
-		"approve-above", "instances that a run may have without an approval by somebody else",
-		func(l *tasks.Limits) **int { return &l.ApproveAbove },
-	},
-	{
-		"approvers", fmt.Sprintf("how many must approve a run that needs it, 1 to %d", tasks.MaxApprovers),
-		func(l *tasks.Limits) **int { return &l.Approvers },
-	},
-	{
-		"direct-instances-per-hour", "instances that are accepted in any hour without a run: larger work is then sent as one",
-		func(l *tasks.Limits) **int { return &l.DirectInstancesPerHour },
-	},
-}
-
 func newTenantLimitCommand(std *terminal.Streams) *cobra.Command {
 	var (
 		op    operation
 		whom  tenantFlags
 		reset bool
 	)
-	values := make([]int, len(limitFlags))
+	values := make([]int, len(tasks.LimitKinds))
 	cmd := &cobra.Command{
 		Use:   "limit --tenant TENANT|--all",
 		Short: "Set limits of a tenant, or of all that have none of their own",
@@ -106,25 +78,25 @@ approval; --direct-instances-per-hour bounds how much can be done with those.`,
 	op.define(cmd)
 	whom.define(cmd.Flags())
 	cmd.Flags().BoolVar(&reset, "inherit", false, "drop the limits that are not given here")
-	for i, f := range limitFlags {
-		cmd.Flags().IntVar(&values[i], f.name, 0, f.help)
+	for i, kind := range tasks.LimitKinds {
+		cmd.Flags().IntVar(&values[i], limitFlag(kind), 0, kind.Help)
 	}
 	return cmd
 }
 
+// limitFlag is the name of the flag that sets a limit. Those that are not given stay as they are.
+func limitFlag(kind tasks.LimitKind) string { return strings.ReplaceAll(kind.Name, "_", "-") }
+
 func givenLimits(flags *pflag.FlagSet, values []int) (tasks.Limits, error) {
 	var limits tasks.Limits
-	for i, f := range limitFlags {
-		if !flags.Changed(f.name) {
+	for i, kind := range tasks.LimitKinds {
+		if !flags.Changed(limitFlag(kind)) {
 			continue
 		}
-		if err := tasks.CheckLimit(values[i]); err != nil {
-			return limits, fmt.Errorf("--%s %w", f.name, err)
+		if err := kind.Check(values[i]); err != nil {
+			return limits, fmt.Errorf("--%s %w", limitFlag(kind), err)
 		}
-		*f.field(&limits) = &values[i]
-	}
-	if n := limits.Approvers; n != nil && (*n < 1 || *n > tasks.MaxApprovers) {
-		return limits, fmt.Errorf("--approvers must be from 1 to %d, not %d", tasks.MaxApprovers, *n)
+		*kind.Of(&limits) = &values[i]
 	}
 	return limits, nil
 }

@@ -1,0 +1,120 @@
+package ops
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// manageRoutes are the pages on which admins say who may do what.
+func (s *site) manageRoutes(e *echo.Echo) {
+	s.tenantRoutes(e)
+}
+
+// manager has the middleware of a page on which something is managed.
+func (s *site) manager(what tasks.Managed, right tasks.Right, more ...echo.MiddlewareFunc) []echo.MiddlewareFunc {
+	return append([]echo.MiddlewareFunc{s.require(right), s.writable(what), s.told}, more...)
+}
+
+// commandFor is the command that manages the same.
+var commandFor = map[tasks.Managed]string{
+	tasks.ManagedLimits: "tenant limit", tasks.ManagedCallers: "token' or 'batchreset key", tasks.ManagedFleet: "fleet",
+	tasks.ManagedProtection: "fleet protect", tasks.ManagedWebhooks: "webhook",
+}
+
+// writable refuses what Redis would not let this process write: before anything is asked, and before a part of it is
+// done.
+func (s *site) writable(what tasks.Managed) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			may, err := s.Store.MayManage(c.Request().Context(), what)
+			if err != nil {
+				return err
+			}
+			if !may {
+				return s.refuse(c, http.StatusForbidden, fmt.Sprintf("This process's Redis user may not do this: use the command 'batchreset %s', or open the site of a process whose Redis user may. deploy/README.md, \"Managing in the site\", says which.", commandFor[what]))
+			}
+			return next(c)
+		}
+	}
+}
+
+// told answers with what a tasks.Error says.
+func (s *site) told(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		err := next(c)
+		e, ok := errors.AsType[*tasks.Error](err)
+		if !ok {
+			return err
+		}
+		status := http.StatusConflict
+		switch e.Code {
+		case tasks.BadRequest:
+			status = http.StatusBadRequest
+		case tasks.NoRoute:
+			status = http.StatusNotFound
+		case tasks.StorageFull:
+			status = http.StatusInsufficientStorage
+		}
+		return s.refuse(c, status, e.Message)
+	}
+}
+
+func wrong(format string, args ...any) error { return tasks.Errorf(tasks.BadRequest, format, args...) }
+
+// asks refuses a query with other fields than those that are known, or with one of them twice.
+func (s *site) asks(known ...string) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			if refused := checkFields(c.QueryParams(), known); refused != nil {
+				return s.refuse(c, refused.status, refused.why)
+			}
+			return next(c)
+		}
+	}
+}
+
+// reasonIn is the reason of a form. Errors: tasks.BadRequest.
+func reasonIn(c echo.Context) (string, error) {
+	reason := c.FormValue("reason")
+	if err := tasks.CheckReason(reason); err != nil {
+		return "", wrong("The reason %v.", err)
+	}
+	return reason, nil
+}
+
+// useForm refuses a form that was sent before: a page that is loaded again must not do it again. Errors:
+// tasks.BadRequest; tasks.JobFinal if it was.
+func (s *site) useForm(c echo.Context) error {
+	id := c.FormValue("form")
+	if !tasks.ValidFormID(id) {
+		return wrong("The field form is missing: begin again with an empty form.")
+	}
+	first, err := s.Store.UseForm(c.Request().Context(), id)
+	if err == nil && !first {
+		err = tasks.Errorf(tasks.JobFinal, "This form was sent before, and nothing is done twice. What it made is in the list; a secret is shown once only. Begin again with an empty form, or rotate what was made.")
+	}
+	return err
+}
+
+// repeatable are fields that a form may have several times.
+var repeatable = []string{"state", "target", "scope", "event"}
+
+// checkFields refuses fields that are not known, and those that are there twice: what somebody filled in must not be
+// skipped.
+func checkFields(fields map[string][]string, known []string) *refusal {
+	for name, values := range fields {
+		switch {
+		case !slices.Contains(known, name):
+			return &refusal{http.StatusBadRequest, fmt.Sprintf("Unknown field %.80q%s", name, tasks.DidYouMean(name, known))}
+		case len(values) > 1 && !slices.Contains(repeatable, name):
+			return &refusal{http.StatusBadRequest, fmt.Sprintf("The field %s is there %d times.", name, len(values))}
+		}
+	}
+	return nil
+}
