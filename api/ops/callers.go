@@ -19,6 +19,16 @@ type Credentials interface {
 	Tenants(ctx context.Context) ([]string, error)
 	// List returns every token and access key that is remembered, oldest first.
 	List(ctx context.Context) ([]tasks.Token, error)
+	// Add makes secret a token, and AddKey makes an access key and its secret one. ttl 0 means that it never expires.
+	Add(ctx context.Context, secret string, n tasks.Token, ttl time.Duration, actor tasks.Actor) (tasks.Token, error)
+	AddKey(ctx context.Context, access, secret string, n tasks.Token, ttl time.Duration, actor tasks.Actor) (tasks.Token, error)
+	// Rotate and RotateKey make one in place of that with this ID, which is good for the overlap more. They fail with
+	// tasks.ErrNoToken and tasks.TokenExpired.
+	Rotate(ctx context.Context, id, secret string, overlap time.Duration, actor tasks.Actor) (tasks.Token, error)
+	RotateKey(ctx context.Context, id, access, secret string, overlap time.Duration, actor tasks.Actor) (tasks.Token, error)
+	Revoke(ctx context.Context, id string, actor tasks.Actor) (found bool, err error)
+	// Sealed reports whether the secrets of access keys are sealed.
+	Sealed() bool
 }
 
 const (

@@ -14,6 +14,7 @@ import (
 // manageRoutes are the pages on which admins say who may do what.
 func (s *site) manageRoutes(e *echo.Echo) {
 	s.tenantRoutes(e)
+	s.callerRoutes(e)
 }
 
 // manager has the middleware of a page on which something is managed.

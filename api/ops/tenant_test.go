@@ -182,4 +182,6 @@ func TestWhatRedisDoesNotLetTheSiteDo(t *testing.T) {
 // managedPaths are pages that ask before something is changed, and the command that does the same.
 var managedPaths = map[string]string{
 	"/tenants/acme/limits?max_failures=3": "tenant limit'",
+	"/callers/new":                        "token'",
+	"/callers/7/revoke":                   "token'",
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,95 +37,20 @@ func (f *grantFlags) define(cmd *cobra.Command) {
 	flags.StringToStringVar(&f.labels, "instance-label", nil, "label `name=value` that an instance must have in the fleet to be reset with it; may be repeated, then all of them; none: any instance of the tenant")
 }
 
-// maxTTL is the longest life that can be said: 100 years.
-const maxTTL = 100 * 365 * 24 * time.Hour
-
 // token is what the flags say, once they are checked.
 func (f *grantFlags) token(flags *pflag.FlagSet) (tasks.Token, error) {
-	n := tasks.Token{Tenant: f.tenant, Owner: f.owner, Name: f.name, InstanceLabels: f.labels}
 	for name, given := range map[string][]string{"scope": f.scopes, "address": f.addresses} {
 		if flags.Changed(name) && len(given) == 0 { // as from a variable of the shell that is not set: it would be good for more
-			return n, fmt.Errorf("--%s: it is empty", name)
+			return tasks.Token{}, fmt.Errorf("--%s: it is empty", name)
 		}
 	}
-	var err error
-	if n.Scopes, err = parseScopes(f.scopes); err != nil {
-		return n, err
+	n, err := tasks.Grant{
+		Tenant: f.tenant, Owner: f.owner, Name: f.name, Life: f.ttl, Scopes: f.scopes, Addresses: f.addresses, InstanceLabels: f.labels,
+	}.Token()
+	if wrong, ok := errors.AsType[*tasks.FieldError](err); ok {
+		err = fmt.Errorf("--%s%s", strings.ReplaceAll(wrong.Field, "_", "-"), wrong.Why)
 	}
-	if n.Addresses, err = parseNetworks(f.addresses); err != nil {
-		return n, err
-	}
-	switch {
-	case f.tenant == "":
-		return n, errors.New("--tenant is missing")
-	case f.ttl < 0:
-		return n, errors.New("--ttl must not be negative")
-	case f.ttl > maxTTL:
-		return n, fmt.Errorf("--ttl must be at most %s; 0 = for ever", maxTTL)
-	}
-	if err := tasks.CheckTenant(f.tenant); err != nil {
-		return n, fmt.Errorf("--tenant: %w", err)
-	}
-	if err := checkOwner(f.owner, n.Scopes); err != nil {
-		return n, fmt.Errorf("--owner: %w", err)
-	}
-	if f.name != "" {
-		if err := tasks.CheckTokenName(f.name); err != nil {
-			return n, fmt.Errorf("--name: %w", err)
-		}
-	}
-	if err := tasks.CheckLabels(f.labels); err != nil {
-		return n, fmt.Errorf("--instance-label: %w", err)
-	}
-	return n, nil
-}
-
-// checkOwner says what is wrong with an owner, or nil.
-func checkOwner(owner string, scopes []tasks.Scope) error {
-	if owner != "" {
-		return tasks.CheckOperatorName(owner)
-	}
-	if slices.Contains(scopes, tasks.ScopeApprove) {
-		return fmt.Errorf("is missing: a token with the scope %s needs an owner, who decides by name", tasks.ScopeApprove)
-	}
-	return nil
-}
-
-func parseScopes(names []string) ([]tasks.Scope, error) {
-	if len(names) == 0 {
-		return tasks.DefaultScopes, nil
-	}
-	var scopes []tasks.Scope
-	for _, name := range names {
-		scope := tasks.Scope(name)
-		if !slices.Contains(tasks.Scopes, scope) {
-			return nil, fmt.Errorf("--scope must be of %s, not %q", terminal.Join(tasks.Scopes), name)
-		}
-		scopes = append(scopes, scope)
-	}
-	return scopes, nil
-}
-
-// parseNetworks reads networks, and addresses, each of which is a network of its own.
-func parseNetworks(texts []string) (networks []netip.Prefix, err error) {
-	for _, text := range texts {
-		network, err := netip.ParsePrefix(text)
-		if err != nil {
-			address, err := netip.ParseAddr(text)
-			if err != nil || address.Zone() != "" {
-				return nil, fmt.Errorf("--address must be a network such as 10.2.0.0/16, or an address, not %q", text)
-			}
-			network = netip.PrefixFrom(address.Unmap(), address.Unmap().BitLen())
-		}
-		if network.Addr().Is4In6() { // callers' addresses are compared as IPv4's: it would have none of them
-			return nil, fmt.Errorf("--address %s must be written as a network of IPv4", text)
-		}
-		if network != network.Masked() {
-			return nil, fmt.Errorf("--address %s has bits beyond its length; the network is %s", text, network.Masked())
-		}
-		networks = append(networks, network)
-	}
-	return networks, nil
+	return n, err
 }
 
 // describe is a line about a token or access key.
@@ -139,7 +64,7 @@ func describe(t tasks.Token, now time.Time) string {
 		text += ", from " + networks(t)
 	}
 	if len(t.InstanceLabels) > 0 {
-		text += ", for instances with " + labelText(t.InstanceLabels)
+		text += ", for instances with " + tasks.LabelText(t.InstanceLabels)
 	}
 	return text + ", " + expiry(t, now)
 }
@@ -179,7 +104,7 @@ func limits(t tasks.Token) string {
 		if text != "" {
 			text += "; "
 		}
-		text += labelText(t.InstanceLabels)
+		text += tasks.LabelText(t.InstanceLabels)
 	}
 	return text
 }
@@ -322,7 +247,7 @@ func (c credential) notThere(id string, err error) error {
 type overlapFlag struct{ d time.Duration }
 
 func (f *overlapFlag) define(cmd *cobra.Command) {
-	cmd.Flags().DurationVar(&f.d, "overlap", 24*time.Hour, "how long the old one is good beside the new one")
+	cmd.Flags().DurationVar(&f.d, "overlap", tasks.DefaultOverlap, "how long the old one is good beside the new one")
 }
 
 func (f *overlapFlag) check(*cobra.Command, []string) error {

@@ -66,7 +66,7 @@ and by 'batchreset fleet set --reassigned'.`,
 					Table: func(w io.Writer) error {
 						table := terminal.NewTable(w, "INSTANCE", "TENANT", "PROTECTED", "DRIVER", "ADDRESS", "LABELS", "GENERATION")
 						err := visit(func(in tasks.Instance) error {
-							table.Row(in.ID, in.Tenant, protectedText(in), in.Driver, in.Address, labelText(in.Labels), strconv.Itoa(in.Generation))
+							table.Row(in.ID, in.Tenant, protectedText(in), in.Driver, in.Address, tasks.LabelText(in.Labels), strconv.Itoa(in.Generation))
 							return nil
 						})
 						return errors.Join(err, table.Flush())
@@ -123,15 +123,6 @@ func protectedText(in tasks.Instance) string {
 		return "yes"
 	}
 	return "until " + terminal.Clock(in.Until.Time)
-}
-
-// labelText is the inverse of parseLabels.
-func labelText(labels map[string]string) string {
-	parts := make([]string, 0, len(labels))
-	for _, name := range slices.Sorted(maps.Keys(labels)) {
-		parts = append(parts, name+"="+labels[name])
-	}
-	return strings.Join(parts, ";")
 }
 
 func newFleetRemoveCommand(std *terminal.Streams) *cobra.Command {

@@ -159,7 +159,7 @@ func fleetRow(cell func(column string) (string, bool)) (c tasks.FleetChange, err
 		}
 	}
 	if text, _ := cell("labels"); text != "" {
-		if c.Labels, err = parseLabels(text); err != nil {
+		if c.Labels, err = tasks.ParseLabels(text); err != nil {
 			return c, fmt.Errorf("labels %w", err)
 		}
 	}
@@ -225,25 +225,6 @@ func checkWhere(c tasks.FleetChange) error {
 		return fmt.Errorf("labels %w", err)
 	}
 	return nil
-}
-
-// parseLabels reads name=value;name=value, or JSON, which is what 'fleet list --output csv' writes.
-func parseLabels(text string) (map[string]string, error) {
-	labels := map[string]string{}
-	if strings.HasPrefix(text, "{") {
-		if err := json.Unmarshal([]byte(text), &labels); err != nil {
-			return nil, fmt.Errorf("must be a JSON object of strings, not %.80q", text)
-		}
-		return labels, nil
-	}
-	for part := range strings.SplitSeq(text, ";") {
-		name, value, ok := strings.Cut(part, "=")
-		if _, twice := labels[name]; !ok || twice {
-			return nil, fmt.Errorf("must be like name=value;other=value, each name once, not %.80q", text)
-		}
-		labels[name] = value
-	}
-	return labels, nil
 }
 
 // fleetEntry is an entry of a fleet file in JSON.

@@ -2,7 +2,6 @@ package operate
 
 import (
 	"context"
-	"crypto/rand"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,18 +44,16 @@ networks, and to instances with some labels in the fleet.`,
 var tokens = credential{
 	kind: tasks.KindToken, noun: "token", name: "token", id: "ID", like: "3fa1c09b7e55d210",
 	add: func(ctx context.Context, db *redisdb.DB, n tasks.Token, ttl time.Duration) (tasks.Token, terminal.View, error) {
-		secret := newTokenSecret()
+		secret := tasks.NewTokenSecret()
 		made, err := db.Tokens.Add(ctx, secret, n, ttl, terminal.Actor(""))
 		return made, newToken{made, secret}.view(), err
 	},
 	rotate: func(ctx context.Context, db *redisdb.DB, id string, overlap time.Duration) (tasks.Token, terminal.View, error) {
-		secret := newTokenSecret()
+		secret := tasks.NewTokenSecret()
 		made, err := db.Tokens.Rotate(ctx, id, secret, overlap, terminal.Actor(""))
 		return made, newToken{made, secret}.view(), err
 	},
 }
-
-func newTokenSecret() string { return "brt_" + rand.Text() + rand.Text() }
 
 // newToken is a token with its secret, which is shown once.
 type newToken struct {

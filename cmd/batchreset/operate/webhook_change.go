@@ -94,7 +94,7 @@ old one ends at once, for a secret that others may know.`,
 		return nil
 	}
 	op.seals.Define(cmd.Flags())
-	cmd.Flags().DurationVar(&overlap, "overlap", 24*time.Hour, "how long the old secret signs, too")
+	cmd.Flags().DurationVar(&overlap, "overlap", tasks.DefaultOverlap, "how long the old secret signs, too")
 	return cmd
 }
 

@@ -55,6 +55,9 @@ func NewTokens(client *wire.Client, audit *Audit, leftOut *codec.LeftOut, seals 
 	return &Tokens{client, audit, leftOut, seals}
 }
 
+// Sealed reports whether the secrets of access keys are sealed.
+func (t *Tokens) Sealed() bool { return t.seals != nil }
+
 // TokenID is the ID of the token with this secret.
 func TokenID(secret string) string { return hashToken(secret)[:tokenIDLength] }
 
