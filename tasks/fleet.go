@@ -41,6 +41,11 @@ func (p Protection) Outlasts(other Protection) bool {
 	return !other.Until.IsZero() && (p.Until.IsZero() || p.Until.After(other.Until.Time))
 }
 
+// Equal reports whether two protections say the same.
+func (p Protection) Equal(other Protection) bool {
+	return p.By == other.By && p.Reason == other.Reason && p.Since.Equal(other.Since.Time) && p.Until.Equal(other.Until.Time)
+}
+
 // Device is what the driver finds: two instances that have the same one are one device.
 type Device struct{ Driver, Address string }
 

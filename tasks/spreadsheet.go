@@ -1,7 +1,9 @@
 package tasks
 
 import (
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -54,3 +56,19 @@ func isFormula(cell string) bool {
 }
 
 func mayEndCell(b byte) bool { return strings.IndexByte(";\t\r\n", b) >= 0 }
+
+// CSVColumns finds the columns of a table by its first line, which has no others.
+func CSVColumns(header, known []string) (map[string]int, error) {
+	columns := map[string]int{}
+	for i, name := range header {
+		name = strings.TrimSpace(name)
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("unknown column %.80q%s", name, DidYouMean(name, known))
+		}
+		if _, again := columns[name]; again {
+			return nil, fmt.Errorf("the column %s is there twice", name)
+		}
+		columns[name] = i
+	}
+	return columns, nil
+}

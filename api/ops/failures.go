@@ -21,6 +21,12 @@ type FailureIndex interface {
 // Fleet is the register of instances.
 type Fleet interface {
 	Registered(ctx context.Context, instances []string) (map[string]tasks.Instance, error)
+	FleetChanges
+	// Size is how many instances are registered.
+	Size(ctx context.Context) (int, error)
+	// Search returns registered instances by ID, and the cursor of those after them. There may be fewer than limit
+	// before the end.
+	Search(ctx context.Context, f tasks.FleetFilter, cursor string, limit int) (found []tasks.Instance, next string, err error)
 }
 
 // window is a time before now, in parts for a chart.

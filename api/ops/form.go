@@ -2,13 +2,14 @@ package ops
 
 import (
 	"errors"
+	"fmt"
 	"mime"
 	"net/http"
 
 	"github.com/labstack/echo/v4"
 )
 
-// maxBody is the most that a request may bring: a form, or what the dashboard sends.
+// maxBody is the most that a request may bring: a form, or what the dashboard sends; but for lists.
 const maxBody = 16 << 10
 
 // refusal is an answer to somebody who may not, or not now.
@@ -19,8 +20,11 @@ type refusal struct {
 
 // bodyLimit is the most that a request for a route may bring.
 func bodyLimit(route string) int64 {
-	if route == bulkPath {
+	switch route {
+	case bulkPath:
 		return maxBulkBody
+	case previewPath, importPath:
+		return maxImport
 	}
 	return maxBody
 }
@@ -28,17 +32,21 @@ func bodyLimit(route string) int64 {
 // limitBody refuses a body that says that it is too long, and has all others end there.
 func (s *site) limitBody(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		r := c.Request()
-		limit := bodyLimit(c.Path())
+		r, limit := c.Request(), bodyLimit(c.Path())
 		if r.ContentLength > limit {
-			return s.refuse(c, http.StatusRequestEntityTooLarge, tooLong)
+			return s.refuse(c, http.StatusRequestEntityTooLarge, tooLong(limit))
 		}
 		r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, limit)
 		return next(c)
 	}
 }
 
-const tooLong = "That is too long: a form may have 16 KiB."
+func tooLong(limit int64) string {
+	if limit >= 1<<20 {
+		return fmt.Sprintf("That is too long: a form with a list may have %d MiB.", limit>>20)
+	}
+	return fmt.Sprintf("That is too long: a form may have %d KiB.", limit>>10)
+}
 
 // form refuses a form that readForm refuses.
 func (s *site) form(known ...string) echo.MiddlewareFunc {
@@ -60,8 +68,8 @@ func readForm(r *http.Request, known ...string) *refusal {
 		return &refusal{http.StatusUnsupportedMediaType, "A form has to be sent as " + echo.MIMEApplicationForm + "."}
 	}
 	err := r.ParseForm()
-	if _, long := errors.AsType[*http.MaxBytesError](err); long {
-		return &refusal{http.StatusRequestEntityTooLarge, tooLong}
+	if long, is := errors.AsType[*http.MaxBytesError](err); is {
+		return &refusal{http.StatusRequestEntityTooLarge, tooLong(long.Limit)}
 	}
 	if err != nil || r.URL.RawQuery != "" {
 		return &refusal{http.StatusBadRequest, "The form could not be read, or its address has a query."}

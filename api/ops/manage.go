@@ -15,6 +15,7 @@ import (
 func (s *site) manageRoutes(e *echo.Echo) {
 	s.tenantRoutes(e)
 	s.callerRoutes(e)
+	s.fleetRoutes(e)
 }
 
 // manager has the middleware of a page on which something is managed.
@@ -59,6 +60,8 @@ func (s *site) told(next echo.HandlerFunc) echo.HandlerFunc {
 			status = http.StatusBadRequest
 		case tasks.NoRoute:
 			status = http.StatusNotFound
+		case tasks.TooLarge:
+			status = http.StatusRequestEntityTooLarge
 		case tasks.StorageFull:
 			status = http.StatusInsufficientStorage
 		}

@@ -37,6 +37,7 @@ var navigation = []navGroup{
 	}},
 	{"Who", []navLink{
 		{"tenants", "Tenants", tasks.RightLook},
+		{"fleet", "Fleet", tasks.RightLook},
 		{"callers", "Callers", tasks.RightLook},
 	}},
 	{"Records", []navLink{

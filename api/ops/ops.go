@@ -16,6 +16,7 @@ import (
 	"net/http/pprof"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynqmon"
@@ -119,6 +120,7 @@ type site struct {
 	Config
 	guesses *guesses
 	pages   *template.Template
+	imports sync.Mutex // held while a list of the fleet is in memory
 }
 
 // New returns the operators' site. The metrics are those of Go, of the process and of

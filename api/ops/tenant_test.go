@@ -184,4 +184,7 @@ var managedPaths = map[string]string{
 	"/tenants/acme/limits?max_failures=3": "tenant limit'",
 	"/callers/new":                        "token'",
 	"/callers/7/revoke":                   "token'",
+	"/fleet/import":                       "fleet'",
+	"/instances/phone-1/change":           "fleet'",
+	"/instances/phone-1/protect":          "fleet protect'",
 }

@@ -112,7 +112,7 @@ func checkDashboard(t *testing.T, p promServer) error {
 	t.Helper()
 	var dashboard struct {
 		Annotations struct{ List []struct{ Name, Expr string } }
-		Panels []struct {
+		Panels      []struct {
 			Title   string
 			Targets []struct{ Expr, LegendFormat string }
 		}

@@ -12,7 +12,6 @@ import (
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
-	"batchreset/tasks/redisdb/registry"
 )
 
 // at is a change that gives an instance an address.
@@ -28,7 +27,7 @@ func TestOneDeviceHasOneID(t *testing.T) {
 			t.Helper()
 			before := w.fleet(t)
 			_, err := w.db.Fleet.Import(t.Context(), changes, shared, importer)
-			refused, _ := errors.AsType[*registry.EntryError](err)
+			refused, _ := errors.AsType[*tasks.EntryError](err)
 			switch {
 			case want == "" && err != nil:
 				t.Errorf("%s: %v", name, err)
@@ -79,7 +78,7 @@ func TestImportsAtOnceShareNoDevice(t *testing.T) {
 			for _, id := range []string{"a", "b", "c"} {
 				all.Go(func() {
 					_, err := w.db.Fleet.Import(t.Context(), []tasks.FleetChange{at(id, address)}, false, importer)
-					if _, refused := errors.AsType[*registry.EntryError](err); err != nil && !refused {
+					if _, refused := errors.AsType[*tasks.EntryError](err); err != nil && !refused {
 						t.Error(err)
 					}
 				})

@@ -54,7 +54,7 @@ var commands = strings.Split(`PING|TIME|INFO|EVALSHA x 1 @|DEL @|EXISTS @|EXPIRE
 	`GET @|SET @ v|SETNX @ v|SETEX @ 1 v|MGET @|RENAME @ @|INCR @|`+
 	`HGET @ f|HGETALL @|HMGET @ f|HVALS @|HLEN @|HEXISTS @ f|HSCAN @ 0|HSET @ f v|HSETNX @ f v|HDEL @ f|HINCRBY @ f 1|`+
 	`SADD @ m|SREM @ m|SMEMBERS @|SISMEMBER @ m|SCARD @|LLEN @|LINDEX @ 0|LRANGE @ 0 1|LPUSH @ v|RPUSH @ v|LREM @ 1 v|LTRIM @ 0 1|RPOPLPUSH @ @|`+
-	`ZADD @ 1 m|ZREM @ m|ZCARD @|ZSCORE @ m|ZMSCORE @ m|ZCOUNT @ 0 1|ZRANGE @ 0 1|ZREVRANGE @ 0 1|ZRANGEBYSCORE @ 0 1|ZREVRANGEBYSCORE @ 1 0|`+
+	`ZADD @ 1 m|ZREM @ m|ZCARD @|ZSCORE @ m|ZMSCORE @ m|ZCOUNT @ 0 1|ZRANGE @ 0 1|ZREVRANGE @ 0 1|ZRANGEBYSCORE @ 0 1|ZREVRANGEBYSCORE @ 1 0|ZRANGEBYLEX @ - +|`+
 	`ZREMRANGEBYSCORE @ 0 1|ZREMRANGEBYRANK @ 0 1|ZSCAN @ 0|XADD @ * f v|XRANGE @ - +|XREVRANGE @ + -|XDEL @ 1|MEMORY USAGE @`, "|")
 
 // right is something that Redis must let a process do: a command that could be sent, and what

@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"batchreset/api"
-	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 )
 
@@ -72,7 +71,7 @@ func readCSVRows(raw []byte, add func(row resultRow, line int) error) error {
 	} else if err != nil {
 		return err
 	}
-	column, unknown := terminal.CSVColumns(header, resultColumns)
+	column, unknown := tasks.CSVColumns(header, resultColumns)
 	for _, name := range []string{"instance_id", "item_id", "state", "attempts"} {
 		if !slices.ContainsFunc(header, func(h string) bool { return strings.TrimSpace(h) == name }) {
 			return fmt.Errorf("has no column %s in its first line", name)

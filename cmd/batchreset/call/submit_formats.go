@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"batchreset/api"
-	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 )
 
@@ -130,7 +129,7 @@ func (l *instanceList) readTable(raw []byte, name string) error {
 		return err // it names the line
 	}
 	line, _ := table.FieldPos(0)
-	columns, err := terminal.CSVColumns(header, listColumns)
+	columns, err := tasks.CSVColumns(header, listColumns)
 	if err != nil {
 		return fmt.Errorf("line %d: %w", line, err)
 	}

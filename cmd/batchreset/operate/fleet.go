@@ -33,7 +33,7 @@ cannot be reset at all. Both are checked at submit and again before each attempt
 
 func newFleetListCommand(std *terminal.Streams) *cobra.Command {
 	var op operation
-	var only fleetFilter
+	var only tasks.FleetFilter
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the registered instances",
@@ -46,20 +46,20 @@ and by 'batchreset fleet set --reassigned'.`,
   batchreset fleet list --output csv > fleet.csv`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := only.check(); err != nil {
-				return err
+			if err := only.Check(); err != nil {
+				return fmt.Errorf("--%w", err)
 			}
 			return op.run(cmd, func(db *redisdb.DB) error {
 				visit := func(show func(tasks.Instance) error) error {
 					return db.Fleet.All(cmd.Context(), func(in tasks.Instance) error {
-						if !only.fits(in) {
+						if !only.Match(in) {
 							return nil
 						}
 						return show(in)
 					})
 				}
 				return op.output.Show(std.Out, terminal.View{
-					List: "instances", Columns: fleetColumns,
+					List: "instances", Columns: tasks.FleetColumns,
 					Rows: func(add func(any) error) error {
 						return visit(func(in tasks.Instance) error { return add(in) })
 					},
@@ -76,42 +76,12 @@ and by 'batchreset fleet set --reassigned'.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&only.tenant, "tenant", "", "only instances of this `tenant`")
-	flags.StringVar(&only.driver, "driver", "", "only instances of the driver with this `name`")
-	flags.StringToStringVarP(&only.labels, "label", "l", nil, "only instances with the label `name=value`; may be repeated")
-	flags.BoolVar(&only.protected, "protected", false, "only protected instances")
+	flags.StringVar(&only.Tenant, "tenant", "", "only instances of this `tenant`")
+	flags.StringVar(&only.Driver, "driver", "", "only instances of the driver with this `name`")
+	flags.StringToStringVarP(&only.Labels, "label", "l", nil, "only instances with the label `name=value`; may be repeated")
+	flags.BoolVar(&only.Protected, "protected", false, "only protected instances")
 	op.define(cmd)
 	return cmd
-}
-
-// fleetFilter selects instances.
-type fleetFilter struct {
-	tenant, driver string
-	labels         map[string]string
-	protected      bool
-}
-
-func (f fleetFilter) check() error {
-	if f.driver != "" {
-		if err := tasks.CheckDriver(f.driver); err != nil {
-			return fmt.Errorf("--driver %w", err)
-		}
-	}
-	if f.tenant != "" {
-		if err := tasks.CheckTenant(f.tenant); err != nil {
-			return fmt.Errorf("--tenant %w", err)
-		}
-	}
-	return nil
-}
-
-func (f fleetFilter) fits(in tasks.Instance) bool {
-	for name, value := range f.labels {
-		if has, there := in.Labels[name]; !there || has != value {
-			return false
-		}
-	}
-	return (f.tenant == "" || in.Tenant == f.tenant) && (f.driver == "" || in.Device().Driver == f.driver) && (!f.protected || in.Protected)
 }
 
 // protectedText says whether and until when an instance is protected.

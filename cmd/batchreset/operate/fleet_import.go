@@ -14,7 +14,6 @@ import (
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
-	"batchreset/tasks/redisdb/registry"
 )
 
 func newFleetImportCommand(std *terminal.Streams) *cobra.Command {
@@ -64,15 +63,15 @@ JSONL: one such object per line`,
 				return err
 			}
 			return op.run(cmd, func(db *redisdb.DB) error {
-				report, err := db.Fleet.Import(cmd.Context(), file.changes, shared, terminal.Actor(""))
-				done := newImported(report, file.repeats)
+				report, err := db.Fleet.Import(cmd.Context(), file.Changes, shared, terminal.Actor(""))
+				done := newImported(report, file.Repeats)
 				if err == nil {
-					done.Registered = len(file.changes)
+					done.Registered = len(file.Changes)
 				}
-				if refused, ok := errors.AsType[*registry.EntryError](err); ok {
-					err = terminal.WithCode(terminal.ExitUsage, fmt.Errorf("%s: %s: %w", args[0], file.places[file.known[refused.ID]], refused))
+				if refused, ok := errors.AsType[*tasks.EntryError](err); ok {
+					err = terminal.WithCode(terminal.ExitUsage, fmt.Errorf("%s: %s: %w", args[0], file.Place(refused.ID), refused))
 				}
-				return errors.Join(err, op.imported(std, db, done, file.changes))
+				return errors.Join(err, op.imported(std, db, done, file.Changes))
 			})
 		},
 	}
@@ -179,7 +178,7 @@ one, and resets that were meant for the users before, and say so, do not begin a
 				if err == nil {
 					done.Registered = len(changes)
 				}
-				if refused, ok := errors.AsType[*registry.EntryError](err); ok {
+				if refused, ok := errors.AsType[*tasks.EntryError](err); ok {
 					err = terminal.WithCode(terminal.ExitUsage, refused)
 				}
 				return errors.Join(err, op.imported(std, db, done, changes))
@@ -235,15 +234,15 @@ func (s *fleetSet) changes(flags *pflag.FlagSet, ids []string) ([]tasks.FleetCha
 	if change.Tenant == "" && change.Driver == nil && change.Address == nil && change.Labels == nil && !change.Reassigned {
 		return nil, errors.New("there is nothing to set: give --tenant, --driver, --address, --label, --no-labels or --reassigned")
 	}
-	if err := checkWhere(change); err != nil {
+	if err := change.Check(); err != nil {
 		return nil, fmt.Errorf("--%w", err)
 	}
-	list := fleetFile{known: map[string]int{}}
+	var list tasks.FleetList
 	for i, id := range ids {
 		change.ID = id
-		if err := list.add(change, fmt.Sprintf("argument %d", i+1)); err != nil {
+		if err := list.Add(change, fmt.Sprintf("argument %d", i+1)); err != nil {
 			return nil, err
 		}
 	}
-	return list.changes, nil
+	return list.Changes, nil
 }

@@ -15,22 +15,6 @@ import (
 	"batchreset/tasks"
 )
 
-// CSVColumns finds the columns of a table by its first line, which has no others.
-func CSVColumns(header, known []string) (map[string]int, error) {
-	columns := map[string]int{}
-	for i, name := range header {
-		name = strings.TrimSpace(name)
-		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("unknown column %.80q%s", name, tasks.DidYouMean(name, known))
-		}
-		if _, again := columns[name]; again {
-			return nil, fmt.Errorf("the column %s is there twice", name)
-		}
-		columns[name] = i
-	}
-	return columns, nil
-}
-
 func (v View) writeCSV(w io.Writer) error {
 	table := csv.NewWriter(w)
 	err := v.writeCells(func(cells []string) error { return table.Write(tasks.EscapeFormulas(cells)) })

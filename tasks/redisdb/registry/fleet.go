@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -230,6 +231,68 @@ func (f *Fleet) All(ctx context.Context, visit func(tasks.Instance) error) error
 			return nil
 		}
 	}
+}
+
+const (
+	// fleetPage is how many instances a search reads at once, fleetScan how many for one answer.
+	fleetPage = 500
+	fleetScan = 10 * fleetPage
+)
+
+// Size is how many instances are registered.
+func (f *Fleet) Size(ctx context.Context) (int, error) {
+	n, err := f.redis.ZCard(ctx, fleetIndex).Result()
+	return int(n), wrapped("count the fleet", err)
+}
+
+// Search returns registered instances that the filter selects, by ID, at most limit of them, and the cursor of those
+// after them, empty at the end. It looks at 5,000 at the most, so there may be fewer, and even none, before the end.
+// Errors: tasks.BadRequest for a cursor that is not one of ours.
+func (f *Fleet) Search(ctx context.Context, filter tasks.FleetFilter, cursor string, limit int) (found []tasks.Instance, next string, err error) {
+	index := fleetIndex
+	if filter.Tenant != "" {
+		indexed, err := f.redis.Exists(ctx, fleetIndexed).Result()
+		if err != nil {
+			return nil, "", fmt.Errorf("search the fleet: %w", err)
+		}
+		if indexed == 1 {
+			index = tenantIndex(filter.Tenant)
+		}
+	}
+	from, to := "-", "+"
+	if filter.Prefix != "" {
+		from, to = "["+filter.Prefix, "("+filter.Prefix+"\xff"
+	}
+	if cursor != "" {
+		if tasks.CheckInstanceID(cursor) != nil || !strings.HasPrefix(cursor, filter.Prefix) {
+			return nil, "", tasks.Errorf(tasks.BadRequest, "cursor is not one that an earlier answer gave")
+		}
+		from = "(" + cursor
+	}
+	for looked := 0; looked < fleetScan; looked += fleetPage {
+		ids, err := f.redis.ZRangeByLex(ctx, index, &redis.ZRangeBy{Min: from, Max: to, Count: fleetPage}).Result()
+		if err != nil {
+			return nil, "", fmt.Errorf("search the fleet: %w", err)
+		}
+		fleet, err := f.read(ctx, ids, func(id string, err error) error { return f.leftOut.Note("instance "+id, err) })
+		if err != nil {
+			return nil, "", err
+		}
+		for _, id := range ids {
+			if e, ok := fleet[id]; ok && filter.Match(e.Instance) {
+				if len(found) == limit { // there is one more
+					return found, found[limit-1].ID, nil
+				}
+				found = append(found, e.Instance)
+			}
+		}
+		if len(ids) < fleetPage {
+			return found, "", nil
+		}
+		next = ids[len(ids)-1]
+		from = "(" + next
+	}
+	return found, next, nil
 }
 
 // Unregister removes instances from the fleet and returns those that were not there.

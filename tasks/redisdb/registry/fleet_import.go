@@ -3,7 +3,11 @@ package registry
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -18,13 +22,8 @@ import (
 // importChunk is how many instances one call to Redis is about.
 const importChunk = 500
 
-// EntryError says why a change of the fleet is refused for one instance.
-type EntryError struct{ ID, Reason string }
-
-func (e *EntryError) Error() string { return "instance " + e.ID + " " + e.Reason }
-
 func refuse(id, format string, args ...any) error {
-	return &EntryError{id, fmt.Sprintf(format, args...)}
+	return &tasks.EntryError{id, fmt.Sprintf(format, args...)}
 }
 
 // Register adds instances to the fleet, or changes the entries they have, wholly. The
@@ -50,16 +49,69 @@ func (f *Fleet) Register(ctx context.Context, instances []tasks.Instance, actor 
 // trail has entries for protections that end, for instances that move to another tenant and so
 // on, besides the one for all.
 //
-// What the report says is done, also after an error. Errors: *EntryError, for the first instance
+// What the report says is done, also after an error. Errors: *tasks.EntryError, for the first instance
 // that is new and has no tenant, or cannot have its address or generation; after it nothing is
 // done, unless somebody else changed the fleet meanwhile. tasks.StorageFull.
 func (f *Fleet) Import(ctx context.Context, changes []tasks.FleetChange, shared bool, actor tasks.Actor) (report tasks.FleetReport, err error) {
 	if err := f.storage.Refuse(ctx); err != nil {
 		return report, err
 	}
-	p := plan{fleet: f, devices: devices{}, shared: shared, actor: actor}
-	if err := p.check(ctx, changes); err != nil {
+	return f.newPlan(shared, actor).importAll(ctx, changes)
+}
+
+// ImportSeen is Import for somebody who has looked at what Plan said. Errors: those of Import; tasks.JobFinal if the import,
+// or an entry that it is about, is another than was seen. Nothing is done then, unless an entry was changed while this
+// went on.
+func (f *Fleet) ImportSeen(ctx context.Context, changes []tasks.FleetChange, shared bool, seen string, actor tasks.Actor) (report tasks.FleetReport, err error) {
+	if err := f.storage.Refuse(ctx); err != nil {
 		return report, err
+	}
+	p := f.newPlan(shared, actor)
+	p.seen, p.revisions = seen, map[string]string{}
+	return p.importAll(ctx, changes)
+}
+
+// Plan says what Import would do now, with up to first instances of each kind. It changes nothing. Errors:
+// *tasks.EntryError as of Import.
+func (f *Fleet) Plan(ctx context.Context, changes []tasks.FleetChange, shared bool, first int, actor tasks.Actor) (tasks.FleetPlan, error) {
+	p := f.newPlan(shared, actor)
+	found := map[tasks.FleetEffect]*tasks.FleetPart{}
+	p.visit = func(s step) {
+		for _, effect := range s.effects() {
+			part := found[effect]
+			if part == nil {
+				part = &tasks.FleetPart{Effect: effect}
+				found[effect] = part
+			}
+			if part.Count++; part.Count <= first {
+				part.First = append(part.First, tasks.FleetStep{Before: s.seen, After: s.after})
+			}
+		}
+	}
+	sum, err := p.check(ctx, changes)
+	if err != nil {
+		return tasks.FleetPlan{}, err
+	}
+	planned := tasks.FleetPlan{Seen: sum}
+	for _, effect := range tasks.FleetEffects {
+		if part := found[effect]; part != nil {
+			planned.Parts = append(planned.Parts, *part)
+		}
+	}
+	return planned, nil
+}
+
+func (f *Fleet) newPlan(shared bool, actor tasks.Actor) plan {
+	return plan{fleet: f, devices: devices{}, shared: shared, actor: actor}
+}
+
+func (p plan) importAll(ctx context.Context, changes []tasks.FleetChange) (report tasks.FleetReport, err error) {
+	sum, err := p.check(ctx, changes)
+	if err != nil {
+		return report, err
+	}
+	if p.seen != "" && p.seen != sum {
+		return report, tasks.Errorf(tasks.JobFinal, "The list, or the fleet, has changed since it was looked at. Nothing was changed: look at it again.")
 	}
 	for chunk := range slices.Chunk(changes, importChunk) {
 		done, err := p.carryOut(ctx, chunk)
@@ -77,6 +129,11 @@ type plan struct {
 	devices devices // of all instances of the import, as they will be
 	shared  bool
 	actor   tasks.Actor
+	// seen is what somebody has looked at, or empty. revisions are then those of the entries that were seen.
+	seen      string
+	revisions map[string]string
+	// visit is called for each step of a check; nil: nobody looks.
+	visit func(step)
 }
 
 // step is what a plan makes of an instance.
@@ -101,6 +158,9 @@ func (p plan) steps(ctx context.Context, changes []tasks.FleetChange) ([]step, e
 	for i, c := range changes {
 		from := seen[c.ID]
 		steps[i] = step{change: c, seen: from.Instance, after: c.Of(from.Instance, p.actor, now), rev: from.rev}
+		if rev, looked := p.revisions[c.ID]; looked && rev != from.rev {
+			return nil, refuse(c.ID, "was changed by somebody else just now")
+		}
 		switch s := steps[i]; {
 		case s.after.Tenant == "":
 			return nil, refuse(c.ID, "is not registered yet, and tenant is missing")
@@ -115,31 +175,51 @@ func (p plan) steps(ctx context.Context, changes []tasks.FleetChange) ([]step, e
 	return steps, nil
 }
 
-// check refuses a plan that cannot be carried out as a whole.
-func (p plan) check(ctx context.Context, changes []tasks.FleetChange) error {
+// check refuses a plan that cannot be carried out as a whole. It returns a sum over the changes and the entries as they are.
+func (p plan) check(ctx context.Context, changes []tasks.FleetChange) (sum string, err error) {
+	all := sha256.New()
 	owners := map[tasks.Device]step{}
 	for chunk := range slices.Chunk(changes, importChunk) {
 		steps, err := p.steps(ctx, chunk)
 		if err != nil {
-			return err
+			return "", err
 		}
 		for _, s := range steps {
+			if err := s.addTo(all); err != nil {
+				return "", err
+			}
+			if p.revisions != nil {
+				p.revisions[s.after.ID] = s.rev
+			}
+			if p.visit != nil {
+				p.visit(s)
+			}
 			device := s.after.Device()
 			if other, twice := owners[device]; twice && (s.readdressed() || other.readdressed()) && !p.shared {
-				return oneDevice(s.after.ID, device, other.after.ID)
+				return "", oneDevice(s.after.ID, device, other.after.ID)
 			}
 			owners[device], p.devices[s.after.ID] = s, device
 		}
 	}
+	sum = hex.EncodeToString(all.Sum(nil))
 	if p.shared {
-		return nil
+		return sum, nil
 	}
 	for chunk := range slices.Chunk(slices.SortedFunc(maps.Values(owners), func(a, b step) int { return cmp.Compare(a.after.ID, b.after.ID) }), importChunk) {
 		if err := p.fleet.claimed(ctx, chunk, p.devices); err != nil {
-			return err
+			return "", err
 		}
 	}
-	return nil
+	return sum, nil
+}
+
+// addTo adds what a step is about to a sum.
+func (s step) addTo(sum io.Writer) error {
+	return json.NewEncoder(sum).Encode(struct {
+		Change tasks.FleetChange
+		Seen   tasks.Instance
+		Rev    string
+	}{s.change, s.seen, s.rev})
 }
 
 // carryOut makes changes, as the entries are now.
@@ -191,6 +271,32 @@ func (s step) effect() (r tasks.FleetReport) {
 		r.Unprotected = 1
 	}
 	return r
+}
+
+// effects are what a step does, in words.
+func (s step) effects() (effects []tasks.FleetEffect) {
+	does := s.effect()
+	for _, e := range []struct {
+		effect tasks.FleetEffect
+		is     bool
+	}{
+		{tasks.EffectNew, does.New > 0},
+		{tasks.EffectMoved, does.Moved > 0},
+		{tasks.EffectReaddressed, does.Readdressed > 0},
+		{tasks.EffectReassigned, does.Reassigned > 0},
+		{tasks.EffectProtected, does.Protected > 0},
+		{tasks.EffectUnprotected, does.Unprotected > 0},
+		{tasks.EffectRelabelled, does.New == 0 && !maps.Equal(s.seen.Labels, s.after.Labels)},
+		{tasks.EffectOther, does.Protected+does.Unprotected == 0 && s.seen.Protected && !s.seen.Protection.Equal(s.after.Protection)},
+	} {
+		if e.is {
+			effects = append(effects, e.effect)
+		}
+	}
+	if effects == nil {
+		effects = []tasks.FleetEffect{tasks.EffectNone}
+	}
+	return effects
 }
 
 // importEntries are those of the audit trail.
