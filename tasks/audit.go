@@ -45,6 +45,10 @@ const (
 	ActionOperatorPassword Action = "operator-passwd"
 	ActionOperatorRole     Action = "operator-role"
 	ActionRemoveOperator   Action = "operator-remove"
+	ActionInviteOperator   Action = "operator-invite" // a link, with which they choose a password
+	ActionSecondFactor     Action = "operator-totp"
+	ActionNoSecondFactor   Action = "operator-totp-reset"
+	ActionEndSession       Action = "session-end"
 	ActionRotateToken      Action = "token-rotate"
 	ActionRevokeToken      Action = "token-revoke"
 	ActionLogin            Action = "login"
@@ -63,7 +67,8 @@ var Actions = []Action{
 	ActionProtect, ActionUnprotect, ActionAddToken, ActionRotateToken, ActionRevokeToken,
 	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook,
 	ActionAddOperator, ActionOperatorPassword, ActionOperatorRole, ActionRemoveOperator,
-	ActionLogin, ActionFailedLogin, ActionLogout, ActionDashboard,
+	ActionInviteOperator, ActionSecondFactor, ActionNoSecondFactor,
+	ActionLogin, ActionFailedLogin, ActionLogout, ActionEndSession, ActionDashboard,
 	ActionQuietWorker, ActionTakeWorker, ActionStopWorker,
 }
 
@@ -129,7 +134,7 @@ func (e AuditEntry) Who() string {
 // must always work.
 func (e AuditEntry) Stops() bool {
 	switch e.Action {
-	case ActionLogin, ActionLogout, ActionCancel, ActionCancelRun, ActionPauseRun, ActionRejectRun, ActionExpireRun, ActionHalt, ActionUnregister, ActionProtect, ActionRevokeToken, ActionRemoveWebhook, ActionRemoveOperator, ActionQuietWorker, ActionStopWorker:
+	case ActionLogin, ActionLogout, ActionEndSession, ActionCancel, ActionCancelRun, ActionPauseRun, ActionRejectRun, ActionExpireRun, ActionHalt, ActionUnregister, ActionProtect, ActionRevokeToken, ActionRemoveWebhook, ActionRemoveOperator, ActionQuietWorker, ActionStopWorker:
 		return true
 	case ActionDashboard: // "POST /path:what"; there, too, everything else pauses, archives or deletes
 		_, what, _ := strings.Cut(e.Detail, ":")

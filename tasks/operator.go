@@ -47,8 +47,46 @@ type Operator struct {
 	Name      string `json:"name"`
 	Role      Role   `json:"role"`
 	CreatedAt Time   `json:"created_at,omitzero"`
-	// PasswordHash is bcrypt's: see [golang.org/x/crypto/bcrypt].
+	// InvitedUntil is until when a link lets them choose a password; zero: there is none.
+	InvitedUntil Time `json:"invited_until,omitzero"`
+	// SecondFactor says since when the log-in asks for a code after the password; zero: it does not.
+	SecondFactor Time `json:"second_factor,omitzero"`
+	// PasswordHash is bcrypt's: see [golang.org/x/crypto/bcrypt]. It is empty for somebody who has no
+	// password yet, and for who is known by an issuer.
 	PasswordHash string `json:"-"`
+	// Enrolled tells one second factor of theirs from the next.
+	Enrolled string `json:"-"`
+	// Issuer is the host of the OpenID Connect issuer that knows them; empty: they are in the list of
+	// this service. IssuerSettings changes with the settings that let them in.
+	Issuer         string `json:"-"`
+	IssuerSettings string `json:"-"`
+}
+
+// ErrLastAdmin says that a change would leave nobody who may say who may do what.
+var ErrLastAdmin error = Errorf(Forbidden, "This is the only admin with a password: first make somebody else an admin.")
+
+// ErrOperatorsReadOnly says that a process cannot change operators.
+var ErrOperatorsReadOnly error = Errorf(Forbidden, "The Redis user of this process must not write operators. Use 'batchreset operator', or see \"Who may change operators\" in deploy/README.md.")
+
+// Visit is where a log-in comes from: an address, and what the browser calls itself.
+type Visit struct{ From, Agent string }
+
+// Session is somebody who is logged in to the operators' site.
+type Session struct {
+	ID       string // tells it from the others of its operator; it is not its secret
+	Operator string
+	Role     Role   // of an issuer's operator; empty: the one that the operator has
+	Issuer   string // see Operator
+	Visit
+	Since, LastUsed, Until Time
+}
+
+// LastLogin is when and how somebody has logged in to the operators' site.
+type LastLogin struct {
+	At     Time   `json:"at"`
+	Role   Role   `json:"role"`
+	Issuer string `json:"issuer,omitempty"` // see Operator
+	From   string `json:"from,omitempty"`
 }
 
 var operatorName = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,64}$`)

@@ -22,7 +22,7 @@ type Operators interface {
 	Invited(ctx context.Context, secret string) (bool, error)
 	AddFirstOperator(ctx context.Context, secret string, o tasks.Operator, actor tasks.Actor) (added bool, err error)
 	Operator(ctx context.Context, name string) (o tasks.Operator, found bool, err error)
-	AddSession(ctx context.Context, secret string, o tasks.Operator, from string) error
+	AddSession(ctx context.Context, secret string, o tasks.Operator, visit tasks.Visit) error
 	Session(ctx context.Context, secret string) (o tasks.Operator, found bool, err error)
 	EndSession(ctx context.Context, secret, from string) error
 	// UseForm reports whether the form with this ID is sent for the first time.
@@ -57,7 +57,7 @@ func (s *site) require(right tasks.Right) echo.MiddlewareFunc {
 				switch {
 				case err != nil:
 					return err
-				case has:
+				case has || s.Issuer != nil:
 					return s.askToLogIn(c)
 				case !s.OpenHere:
 					return s.refuse(c, http.StatusForbidden, "There is no operator yet, so nobody may see this. "+firstHow)
@@ -68,7 +68,7 @@ func (s *site) require(right tasks.Right) echo.MiddlewareFunc {
 			}
 			c.Set(operatorKey, o)
 			needed := right
-			if needed == tasks.RightLook && !looks(c.Request()) {
+			if needed == tasks.RightLook && !looks(c.Request()) && !own(c) {
 				needed = tasks.RightAct // the dashboard's
 			}
 			if !may(c, needed) {
@@ -101,6 +101,9 @@ func (s *site) whoIs(c echo.Context) (*tasks.Operator, error) {
 	o, found, err := s.Store.Session(c.Request().Context(), cookie.Value)
 	if err != nil || !found {
 		return nil, err
+	}
+	if o.Issuer != "" && !s.Issuer.lets(o) {
+		return nil, nil //nolint:nilnil // the settings have changed since the log-in
 	}
 	return &o, nil
 }

@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/labstack/echo/v4"
@@ -46,7 +47,7 @@ func (s *site) makeFirst(c echo.Context) error {
 	if !invited { // before a password is hashed
 		return s.notInvited(c)
 	}
-	if problem := firstProblem(name, password, form.Get("again")); problem != "" {
+	if problem := cmp.Or(nameProblem(name), passwordProblem(password, form.Get("again"))); problem != "" {
 		return s.showFirst(c, http.StatusBadRequest, page{Token: token, Name: name, Problem: problem})
 	}
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), PasswordCost)
@@ -65,10 +66,16 @@ func (s *site) makeFirst(c echo.Context) error {
 	return s.loggedIn(c, o, "/")
 }
 
-func firstProblem(name, password, again string) string {
+// nameProblem says what is wrong with the name of an operator; empty: nothing.
+func nameProblem(name string) string {
 	if err := tasks.CheckOperatorName(name); err != nil {
 		return err.Error()
 	}
+	return ""
+}
+
+// passwordProblem says what is wrong with a password that was typed twice; empty: nothing.
+func passwordProblem(password, again string) string {
 	if err := tasks.CheckPassword(password); err != nil {
 		return "The password " + err.Error() + "."
 	}

@@ -35,6 +35,7 @@ const (
 type guesses struct {
 	people, addresses, names *ratelimit.Limiter[who]
 	devices                  *ratelimit.Limiter[who] // of operators, which strangers must not reach
+	codes                    *ratelimit.Limiter[who] // of six digits, by name, or by device and name
 	strangers, operators     *turns
 	now                      func() time.Time
 }
@@ -45,8 +46,21 @@ func newGuesses(now func() time.Time) *guesses {
 		now:    now,
 		people: ratelimit.New[who](5, 10*time.Second, start), devices: ratelimit.New[who](5, 10*time.Second, start),
 		addresses: ratelimit.New[who](20, 5*time.Second, start), names: ratelimit.New[who](100, 10*time.Second, start),
+		codes:     ratelimit.New[who](10, 5*time.Minute, start),
 		strangers: &turns{free: hashingAtOnce}, operators: &turns{free: 1},
 	}
+}
+
+// admitCode counts a try with a code after the right password. A code is one of a million, and three are good
+// at a time: so there are 10 tries for a name, then one in 5 minutes, and as many on each device.
+func (g *guesses) admitCode(t guess, name string) *refusal {
+	if !t.welcome && t.device == "" {
+		return tooManyTries
+	}
+	if _, ok := g.codes.Take(who{device: t.device, name: name}, g.now()); !ok {
+		return tooManyCodes
+	}
+	return nil
 }
 
 // nobodysHash is compared with the password of a name that does not exist, so that the
@@ -54,6 +68,8 @@ func newGuesses(now func() time.Time) *guesses {
 var nobodysHash = fmt.Sprintf("$2a$%02d$%s", PasswordCost, strings.Repeat(".", 53))
 
 var (
+	tooManyCodes = &refusal{http.StatusTooManyRequests, "Too many codes were tried. Use a recovery code, or wait five minutes."}
+	wrongCode    = &refusal{http.StatusUnauthorized, "The code is wrong, or was used before. An app shows another one every 30 seconds; the clock of its device must be right."}
 	tooManyTries = &refusal{http.StatusTooManyRequests, "Too many tries. Wait a moment."}
 	nameIsTried  = &refusal{http.StatusTooManyRequests, "This name is being tried from many places. Log in in a browser where you have logged in before, or try again every few seconds."}
 	crowded      = &refusal{http.StatusServiceUnavailable, "Too many people are logging in. Try again in a moment."}

@@ -25,7 +25,7 @@ const notKept = "The name and the password are right, but the cookie of the logi
 
 // loginPage shows the form.
 func (s *site) loginPage(c echo.Context) error {
-	p := page{Root: root(c), Title: "Log in", Next: local(c.QueryParam("next"))}
+	p := s.loginForm(c, c.QueryParam("next"))
 	if _, err := c.Cookie(s.cookieName(loginCookie)); err == nil {
 		c.SetCookie(s.loginCookie(-1))
 		o, err := s.whoIs(c)
@@ -37,6 +37,20 @@ func (s *site) loginPage(c echo.Context) error {
 		}
 	}
 	return s.show(c, http.StatusOK, "login", p)
+}
+
+// loginForm is the page with the form, and with the way to the issuer if there is one.
+type loginForm struct {
+	page
+	Issuer string // its host
+}
+
+func (s *site) loginForm(c echo.Context, next string) loginForm {
+	p := loginForm{page: page{Root: root(c), Title: "Log in", Next: local(next)}}
+	if s.Issuer != nil {
+		p.Issuer = s.Issuer.Host()
+	}
+	return p
 }
 
 // login is a try to log in. The form is read only if another try is allowed.
@@ -65,21 +79,39 @@ func (s *site) login(c echo.Context) error {
 		}
 		return s.notLoggedIn(c, refused)
 	}
-	return s.loggedIn(c, o, r.PostForm.Get("next"))
+	return s.passwordGiven(c, o, r.PostForm.Get("next"))
+}
+
+// passwordGiven asks for the second factor of an operator who has one, and lets in who has none.
+func (s *site) passwordGiven(c echo.Context, o tasks.Operator, next string) error {
+	if o.Enrolled != "" {
+		return s.askForCode(c, o, next)
+	}
+	return s.loggedIn(c, o, next)
 }
 
 // loggedIn makes a session: every login that succeeds ends here.
 func (s *site) loggedIn(c echo.Context, o tasks.Operator, next string) error {
-	s.endSession(c) // whose cookie this browser had
+	if err := s.begin(c, o); err != nil {
+		return err
+	}
+	s.Log.Info("login", "operator", o.Name, "role", string(o.Role), "issuer", o.Issuer, "remote", c.RealIP())
+	return redirect(c, local(next))
+}
+
+// begin makes a session in place of the one that this browser had.
+func (s *site) begin(c echo.Context, o tasks.Operator) error {
+	s.endSession(c)
 	secret := rand.Text() + rand.Text()
-	if err := s.Store.AddSession(c.Request().Context(), secret, o, c.RealIP()); err != nil {
+	if err := s.Store.AddSession(c.Request().Context(), secret, o, tasks.Visit{From: c.RealIP(), Agent: c.Request().UserAgent()}); err != nil {
 		return err
 	}
 	c.SetCookie(s.sessionCookie(secret, 0))
-	c.SetCookie(s.newDevice(o))
+	if o.PasswordHash != "" {
+		c.SetCookie(s.newDevice(o))
+	}
 	c.SetCookie(s.loginCookie(60))
-	s.Log.Info("login", "operator", o.Name, "role", string(o.Role), "remote", c.RealIP())
-	return redirect(c, local(next))
+	return nil
 }
 
 // notLoggedIn shows the form again: every login that fails ends here. The name is empty
@@ -93,7 +125,9 @@ func (s *site) notLoggedIn(c echo.Context, why *refusal) error {
 	if why.status != http.StatusUnauthorized {
 		c.Response().Header().Set(echo.HeaderRetryAfter, strconv.Itoa(int(patience.Seconds())))
 	}
-	return s.show(c, why.status, "login", page{Root: root(c), Title: "Log in", Name: name, Next: local(next), Problem: why.why})
+	p := s.loginForm(c, next)
+	p.Name, p.Problem = name, why.why
+	return s.show(c, why.status, "login", p)
 }
 
 // logout ends the session.

@@ -50,6 +50,11 @@ type Config struct {
 	// it at the beginning of theirs, or the proxy may have taken it off. The site's links and
 	// redirects are relative, and work without it; the dashboard's need it.
 	Path string
+	// URL is where browsers find the site, such as https://reset.example/ops, for links that people send to
+	// each other; empty: where the browser of who makes the link has found it.
+	URL string
+	// Issuer knows operators who are not kept here; nil: there is none.
+	Issuer *Issuer
 	// Version of the service, for /healthz.
 	Version string
 	// ClientIP tells where a request comes from. nil: from where its connection does.
@@ -71,6 +76,7 @@ type Config struct {
 // when it is done.
 type Store struct {
 	Operators
+	Accounts Accounts // which have methods of the same names
 	AuditTrail
 	Jobs
 	Records
@@ -167,6 +173,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	s.bulkRoutes(e, operator)
 	s.machineryRoutes(e, viewer, operator)
 	s.manageRoutes(e)
+	s.operatorRoutes(e, viewer, s.require(tasks.RightManage))
 	e.GET("/failures", s.failures, viewer)
 	e.GET("/failures/items", s.failedItems, viewer)
 	e.GET("/instances/:instance", s.instance, viewer)

@@ -92,7 +92,7 @@ func TestTimesAreJudgedByRedissClock(t *testing.T) {
 			}
 			o := tasks.Operator{Name: "alice", Role: tasks.RoleOperator, PasswordHash: "x"}
 			_, added := w.db.Operators.Add(t.Context(), o, tasks.Actor{})
-			if err := errors.Join(added, w.db.Operators.AddSession(t.Context(), "session", o, "127.0.0.1")); err != nil {
+			if err := errors.Join(added, w.db.Operators.AddSession(t.Context(), "session", o, tasks.Visit{From: "127.0.0.1"})); err != nil {
 				t.Fatal(err)
 			}
 			live := func(want bool) {

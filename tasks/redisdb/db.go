@@ -149,7 +149,7 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 	db.Audit = registry.NewAudit(client, opts.AuditRetention, opts.Audited, opts.LateEntries)
 	db.Storage = registry.NewStorage(client, opts.FullAt, opts.Embedded)
 	db.Tokens = registry.NewTokens(client, db.Audit, leftOut, opts.Seals)
-	db.Operators = registry.NewOperators(client, db.Audit, leftOut)
+	db.Operators = registry.NewOperators(client, db.Audit, leftOut, opts.Seals)
 	db.Fleet = registry.NewFleet(client, db.Audit, db.Storage, leftOut)
 	db.Endpoints = registry.NewEndpoints(client, db.Audit, leftOut, opts.Seals)
 	db.Policies = registry.NewPolicies(client, db.Audit, leftOut)

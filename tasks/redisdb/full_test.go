@@ -99,7 +99,7 @@ func TestTheBrakeWorksWhileRedisIsFull(t *testing.T) {
 	before := len(w.trail(t, tasks.AuditFilter{}))
 	fill(t, w)
 
-	must(t, w.db.Operators.AddSession(ctx, "session", o, "127.0.0.1")) // the way to the brake
+	must(t, w.db.Operators.AddSession(ctx, "session", o, tasks.Visit{From: "127.0.0.1"})) // the way to the brake
 	if who, found, err := w.db.Operators.Session(ctx, "session"); err != nil || !found || who.Name != "alice" {
 		t.Errorf("session of %+v, %t, %v", who, found, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,18 +18,20 @@ import (
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
+	"batchreset/tasks/redisdb/registry"
 )
 
 func newOperatorCommand(std *terminal.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "operator",
 		Short: "Say who may log in to the operators' site",
-		Long: `Operators log in to the site on --ops-listen. Viewers may look at everything, operators
-also change things. While there is no operator, the site is closed; each api or worker
+		Long: `Operators log in to the site on --ops-listen. What they may do there is their role:
+viewers look at everything, approvers also decide about runs that wait for approval,
+operators also stop and start work, admins also say who may do what. While there is no operator, the site is closed; each api or worker
 that starts then prints a link, with which the first operator can also be made in a browser,
 if its Redis user may write operators.`,
 	}
-	cmd.AddCommand(newOperatorAddCommand(std), newOperatorListCommand(std), newOperatorPasswordCommand(std), newOperatorRoleCommand(std), newOperatorRemoveCommand(std))
+	cmd.AddCommand(newOperatorAddCommand(std), newOperatorListCommand(std), newOperatorPasswordCommand(std), newOperatorRoleCommand(std), newOperatorTOTPResetCommand(std), newOperatorRemoveCommand(std))
 	return cmd
 }
 
@@ -117,22 +120,27 @@ func newOperatorPasswordCommand(std *terminal.Streams) *cobra.Command {
 }
 
 func newOperatorRoleCommand(std *terminal.Streams) *cobra.Command {
-	var op operation
+	var (
+		op    operation
+		force forceFlags
+	)
 	cmd := &cobra.Command{
-		Use:       "role NAME ROLE",
-		Short:     "Give somebody another role, which ends their sessions",
-		Example:   "  batchreset operator role alice operator",
+		Use:   "role NAME ROLE",
+		Short: "Give somebody another role, which ends their sessions",
+		Long: `Gives somebody another role, which ends their sessions. The only admin with a password
+keeps theirs, unless there is --force with a --reason.`,
+		Example:   "  batchreset operator role alice admin",
 		Args:      terminal.ArgsFromUsage,
 		ValidArgs: terminal.Strings(tasks.Roles),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			role := tasks.Role(args[1])
-			if err := checkRole(role); err != nil {
-				return fmt.Errorf("ROLE %w", err)
+			if err := errors.Join(force.check(), named("ROLE", checkRole(role))); err != nil {
+				return err
 			}
 			return op.run(cmd, func(db *redisdb.DB) error {
-				found, err := db.Operators.SetRole(cmd.Context(), args[0], role, terminal.Actor(""))
+				found, err := force.on(db).SetRole(cmd.Context(), args[0], role, terminal.Actor(force.reason))
 				if err != nil {
-					return err
+					return lastAdmin(err)
 				}
 				if !found {
 					return noOperator(args[0])
@@ -142,7 +150,76 @@ func newOperatorRoleCommand(std *terminal.Streams) *cobra.Command {
 		},
 	}
 	op.define(cmd)
+	force.define(cmd.Flags())
 	return cmd
+}
+
+func newOperatorTOTPResetCommand(std *terminal.Streams) *cobra.Command {
+	var op operation
+	cmd := &cobra.Command{
+		Use:   "totp-reset NAME",
+		Short: "Take away somebody's second factor, which ends their sessions",
+		Long: `Takes away the second factor of somebody who has lost it. They log in with their password
+alone then, and can set up another one on the site.`,
+		Example: "  batchreset operator totp-reset alice",
+		Args:    terminal.ArgsFromUsage,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return op.run(cmd, func(db *redisdb.DB) error {
+				found, err := db.Operators.Unenrol(cmd.Context(), args[0], terminal.Actor(""))
+				if err != nil {
+					return err
+				}
+				if !found {
+					return noOperator(args[0])
+				}
+				return op.output.Said(std, map[string]any{"name": args[0], "second_factor": false}, "%s logs in with the password alone", args[0])
+			})
+		},
+	}
+	op.define(cmd)
+	return cmd
+}
+
+// forceFlags are for what would leave no admin.
+type forceFlags struct {
+	force  bool
+	reason string
+}
+
+func (f *forceFlags) define(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.force, "force", false, "even if that is the only admin; needs a --reason")
+	flags.StringVar(&f.reason, "reason", "", "why, for the audit trail")
+}
+
+func (f *forceFlags) check() error {
+	if f.force && strings.TrimSpace(f.reason) == "" {
+		return errors.New("--force needs a --reason")
+	}
+	return named("--reason", tasks.CheckReason(f.reason))
+}
+
+// on are the operators of a DB, of whom the flags say whether the last admin stays.
+func (f *forceFlags) on(db *redisdb.DB) *registry.Operators {
+	if f.force {
+		return db.Operators.Forced()
+	}
+	return db.Operators
+}
+
+// lastAdmin says what to do where a command leaves the last admin alone.
+func lastAdmin(err error) error {
+	if errors.Is(err, tasks.ErrLastAdmin) {
+		return terminal.WithCode(terminal.ExitRefused, fmt.Errorf("%w Or use --force with a --reason", err))
+	}
+	return err
+}
+
+// named has what is wrong with something begin with its name.
+func named(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %w", what, err)
 }
 
 func checkRole(role tasks.Role) error {
@@ -180,17 +257,25 @@ func newOperatorListCommand(std *terminal.Streams) *cobra.Command {
 }
 
 func newOperatorRemoveCommand(std *terminal.Streams) *cobra.Command {
-	var op operation
+	var (
+		op    operation
+		force forceFlags
+	)
 	cmd := &cobra.Command{
-		Use:     "remove NAME",
-		Short:   "Remove somebody, and end their sessions",
+		Use:   "remove NAME",
+		Short: "Remove somebody, and end their sessions",
+		Long: `Removes somebody, and ends the sessions of everybody who has this name. The only admin with
+a password is not removed, unless there is --force with a --reason.`,
 		Example: "  batchreset operator remove alice",
 		Args:    terminal.ArgsFromUsage,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := force.check(); err != nil {
+				return err
+			}
 			return op.run(cmd, func(db *redisdb.DB) error {
-				found, err := db.Operators.Remove(cmd.Context(), args[0], terminal.Actor(""))
+				found, err := force.on(db).Remove(cmd.Context(), args[0], terminal.Actor(force.reason))
 				if err != nil {
-					return err
+					return lastAdmin(err)
 				}
 				if !found {
 					return noOperator(args[0])
@@ -200,6 +285,7 @@ func newOperatorRemoveCommand(std *terminal.Streams) *cobra.Command {
 		},
 	}
 	op.define(cmd)
+	force.define(cmd.Flags())
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"batchreset/cmd/batchreset/terminal"
 	"batchreset/cmd/batchreset/terminal/terminaltest"
 	"batchreset/tasks/redisdb/redistest"
 )
@@ -18,7 +19,9 @@ func TestOperatorCommands(t *testing.T) {
 		{"no terminal", "operator add alice", "--password-file is missing, and there is no terminal"},
 		{"a password for nobody", "operator passwd alice --password-file " + good, `there is no operator "alice"`},
 		{"a role for nobody", "operator role alice viewer", `there is no operator "alice"`},
-		{"a role that is none", "operator role alice admin", `ROLE must be of viewer,operator, not "admin"`},
+		{"a role that is none", "operator role alice boss", `ROLE must be of viewer,approver,operator,admin, not "boss"`},
+		{"a second factor of nobody", "operator totp-reset alice", `there is no operator "alice"`},
+		{"force without a reason", "operator remove alice --force", "--force needs a --reason"},
 		{"a removal of nobody", "operator remove alice", `there is no operator "alice"`},
 	} {
 		t.Run("refuses "+row.name, func(t *testing.T) {
@@ -47,5 +50,28 @@ func TestOperatorCommands(t *testing.T) {
 	}
 	if strings.Contains(trail, "battery") {
 		t.Error("a password is in the trail")
+	}
+}
+
+func TestTheLastAdminStays(t *testing.T) {
+	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
+	good := terminaltest.File(t, "correct horse battery\n")
+	add := func(name, role string) {
+		t.Helper()
+		command(t, environment, "operator", "add", name, "--role", role, "--password-file", good).OK(t)
+	}
+	add("alice", "admin")
+	add("bob", "operator")
+	for _, args := range []string{"operator remove alice", "operator role alice operator"} {
+		r := command(t, environment, strings.Fields(args)...)
+		r.WantError(t, "This is the only admin with a password: first make somebody else an admin. Or use --force with a --reason")
+		r.Exits(t, terminal.ExitRefused)
+	}
+	command(t, environment, "operator", "role", "bob", "admin").OK(t)
+	command(t, environment, "operator", "remove", "alice").OK(t)
+	command(t, environment, "operator", "remove", "bob").WantError(t, "the only admin")
+	command(t, environment, "operator", "remove", "bob", "--force", "--reason", "the issuer knows them all").OK(t)
+	if trail := command(t, environment, "audit").OK(t).Out; !strings.Contains(trail, "the issuer knows them all") || strings.Count(trail, "operator-remove") != 2 || strings.Count(trail, "operator-role") != 1 {
+		t.Errorf("trail:\n%s", trail)
 	}
 }

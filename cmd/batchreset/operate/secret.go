@@ -13,8 +13,8 @@ func newSecretCommand(std *terminal.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "secret",
 		Short: "Seal the secrets that Redis keeps",
-		Long: `Redis keeps the secrets of access keys and webhooks, because it takes them to verify and to
-sign. With --secret-key-file they are sealed (AES-256-GCM): who reads Redis, or a copy of its
+		Long: `Redis keeps the secrets of access keys, of webhooks and of operators' second factors, because
+it takes them to verify and to sign. With --secret-key-file they are sealed (AES-256-GCM): who reads Redis, or a copy of its
 disk, does not have them.`,
 	}
 	cmd.AddCommand(newSecretSealCommand(std))
@@ -26,8 +26,8 @@ func newSecretSealCommand(std *terminal.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "seal --secret-key-file FILE",
 		Short: "Seal every secret with the newest key",
-		Long: `Seals what is not sealed yet, or with an older key. Processes do so with each secret that they
-meet; this command does it with all, and says how many there are.
+		Long: `Seals what is not sealed yet, or with an older key. Processes do so with each secret of a key or
+webhook that they meet; this command does it with all, and says how many there are.
 
 To change the key: put a new one on top of the file, give that to every api, worker and
 command, run this command, and take the old key out of the file.`,
@@ -47,8 +47,13 @@ command, run this command, and take the old key out of the file.`,
 				if err != nil {
 					return err
 				}
-				return op.output.Said(std, map[string]any{"secrets": keys + webhooks, "sealed": sealedKeys + sealedWebhooks},
-					"sealed %d of %d secrets; the others were sealed with the newest key before", sealedKeys+sealedWebhooks, keys+webhooks)
+				factors, sealedFactors, err := db.Operators.SealAll(cmd.Context())
+				if err != nil {
+					return err
+				}
+				all, sealed := keys+webhooks+factors, sealedKeys+sealedWebhooks+sealedFactors
+				return op.output.Said(std, map[string]any{"secrets": all, "sealed": sealed},
+					"sealed %d of %d secrets; the others were sealed with the newest key before", sealed, all)
 			})
 		},
 	}

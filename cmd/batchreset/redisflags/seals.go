@@ -15,7 +15,7 @@ type Seals struct{ file string }
 
 // Define defines --secret-key-file.
 func (s *Seals) Define(flags *pflag.FlagSet) {
-	flags.StringVar(&s.file, "secret-key-file", "", "seal the secrets that Redis keeps (of access keys and webhooks) with the first key in this `file`, a line that 'openssl rand -base64 32' makes; older keys may follow; give api, worker and commands the same; none: Redis keeps them as they are")
+	flags.StringVar(&s.file, "secret-key-file", "", "seal the secrets that Redis keeps (of access keys, webhooks and operators' second factors) with the first key in this `file`, a line that 'openssl rand -base64 32' makes; older keys may follow; give api, worker and commands the same; none: Redis keeps them as they are")
 }
 
 // Given reports whether there are such keys.

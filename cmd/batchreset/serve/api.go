@@ -77,7 +77,7 @@ func (p *process) addAPI(flags apiFlags) step {
 			return err
 		}
 		if flags.db.Seals == nil && !flags.db.Embedded { // an embedded one is this process
-			p.log.Warn("the secrets of access keys and webhooks are in Redis as they are: --secret-key-file seals them")
+			p.log.Warn("the secrets of access keys, webhooks and second factors are in Redis as they are: --secret-key-file seals them")
 		}
 		if err := flags.sayLimits(ctx, p.db, p.log); err != nil {
 			return redisflags.Failed(err)

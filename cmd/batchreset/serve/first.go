@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -26,7 +27,7 @@ func (p *process) inviteFirst(ctx context.Context) {
 
 It works once. Under another name of the site, through a proxy for example, put that in its place.
 
-`, ops.FirstOperatorLink(p.site, secret))
+`, ops.FirstOperatorLink(cmp.Or(p.ops.url, p.site), secret))
 	}
 }
 

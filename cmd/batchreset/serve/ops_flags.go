@@ -27,15 +27,19 @@ type opsFlags struct {
 	otlp     string
 	traceURL string
 	openHere bool
+	url      string
+	issuer   operatorIssuerFlags
 }
 
 func (f *opsFlags) check() error {
-	return errors.Join(checkPath("ops-path", f.path), checkTracing(f.otlp), checkTraceURL(f.traceURL))
+	return errors.Join(checkPath("ops-path", f.path), checkTracing(f.otlp), checkTraceURL(f.traceURL), checkSiteURL(f.url, f.path), f.issuer.check(f.url))
 }
 
 func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
 	flags.StringVar(&f.otlp, "otlp-endpoint", "", "send traces to the OTLP/HTTP collector at this `URL`, such as http://localhost:4318; none unless OTEL_EXPORTER_OTLP_ENDPOINT names one")
 	flags.StringVar(&f.path, "ops-path", "", "the `path` below which browsers find the operators' site behind a proxy, such as /ops; the proxy may leave it on requests or remove it")
+	flags.StringVar(&f.url, "ops-url", "", "the `URL` at which browsers find the operators' site, such as https://reset.example/ops, with --ops-path at its end: for links that people send to each other, and for --ops-oidc-issuer; none: what the browser says")
+	f.issuer.define(flags)
 	flags.StringVar(&f.traceURL, "trace-url", "", "where operators look at a trace: a `URL` with {trace_id} in it")
 	flags.StringVar(&f.listen, "ops-listen", listen, "`address` of the operators' listener: the site is for operators, who log in; health and metrics are for everybody who reaches it")
 	flags.IPNetSliceVar(&f.proxies, "trusted-proxies", nil, "`networks` (CIDR) of proxies whose X-Forwarded-For says where a request comes from, on both listeners; none: the connection does")
@@ -51,7 +55,7 @@ func (f *opsFlags) trusted() (networks []*net.IPNet) {
 func (f *opsFlags) handler(stopping <-chan struct{}, quiet func() bool, db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
 	return ops.New(ops.Config{
 		Redis: asynqmon.Options{RedisConnOpt: db.Redis}, Store: opsStore(db), TraceURL: f.traceURL, Path: f.path, Version: terminal.Version(), Stopping: stopping, Quiet: quiet,
-		ClientIP: api.ClientIP(f.trusted()), OpenHere: f.openHere, Log: log,
+		ClientIP: api.ClientIP(f.trusted()), OpenHere: f.openHere, Log: log, URL: f.url, Issuer: f.issuer.configure(f.url, db.Redis, log),
 	}, metrics...)
 }
 

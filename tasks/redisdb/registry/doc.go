@@ -11,7 +11,9 @@
 //	reset:ticket-key          what tickets for streams are sealed with
 //	reset:operators           who may log in to the operators' site
 //	reset:first:{reset:operators}  links that make the first of them, in the same slot
-//	reset:session:{<sha256>}  who has logged in
+//	reset:session:{<sha256>}  who has logged in, or has given the first half of a log-in
+//	reset:session:{people}    last log-ins by name; beside it, in the same slot,
+//	  :last their names by time, :of:<name> sessions, :used:<name> what was used of a second factor
 //	reset:fleet:{<instance>}  owner and protection
 //	reset:fleet               index of the fleet
 //	reset:webhook:{<tenant>}       IDs of a tenant's webhook endpoints

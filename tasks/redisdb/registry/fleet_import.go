@@ -23,7 +23,7 @@ import (
 const importChunk = 500
 
 func refuse(id, format string, args ...any) error {
-	return &tasks.EntryError{id, fmt.Sprintf(format, args...)}
+	return &tasks.EntryError{ID: id, Reason: fmt.Sprintf(format, args...)}
 }
 
 // Register adds instances to the fleet, or changes the entries they have, wholly. The

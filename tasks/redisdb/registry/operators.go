@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,6 +15,7 @@ import (
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb/codec"
 	"batchreset/tasks/redisdb/wire"
+	"batchreset/tasks/seal"
 )
 
 // operatorsKey is a hash of operators by name, each in JSON.
@@ -23,38 +25,78 @@ const operatorsKey = "reset:operators"
 // their time is over. The braces put it into the slot of operatorsKey.
 const firstKey = "reset:first:{" + operatorsKey + "}"
 
-func sessionKey(secret string) string { return "reset:session:{" + hashToken(secret) + "}" }
-
-const (
-	// sessionIdle ends a session that nobody uses, sessionLife every one.
-	sessionIdle = time.Hour
-	sessionLife = 12 * time.Hour
-)
-
 // Operators are those who may log in to the site, and their sessions.
 type Operators struct {
 	redis   *wire.Client
 	audit   *Audit
 	leftOut *codec.LeftOut
+	seals   *seal.Keys
+	forced  bool
 }
 
-// NewOperators makes Operators.
-func NewOperators(client *wire.Client, audit *Audit, leftOut *codec.LeftOut) *Operators {
-	return &Operators{client, audit, leftOut}
+// NewOperators makes Operators. seals seal the secrets of second factors; nil: they are kept as they are.
+func NewOperators(client *wire.Client, audit *Audit, leftOut *codec.LeftOut, seals *seal.Keys) *Operators {
+	return &Operators{redis: client, audit: audit, leftOut: leftOut, seals: seals}
 }
 
-// storedOperator is an operator as Redis has it.
+// Forced returns operators of whom even the last admin can be removed and have another role.
+func (r *Operators) Forced() *Operators {
+	forced := *r
+	forced.forced = true
+	return &forced
+}
+
+// force is the argument of the scripts that look after the last admin.
+func (r *Operators) force() int {
+	if r.forced {
+		return 1
+	}
+	return 0
+}
+
+// storedOperator is an operator as Redis has it. lua/lib/admins.lua reads its role and its hash.
 type storedOperator struct {
 	tasks.Operator
 	Hash string `json:"hash"`
+	// Invite is the hash of a secret with which they choose a password, until InvitedUntil.
+	Invite string        `json:"invite,omitempty"`
+	Factor *secondFactor `json:"totp,omitempty"`
+}
+
+// encode puts together what Redis keeps.
+func (o storedOperator) encode() ([]byte, error) {
+	o.Hash = o.PasswordHash
+	return json.Marshal(o)
+}
+
+// mayNotWrite says in our words that Redis does not let this process write operators.
+func mayNotWrite(err error) error {
+	if err != nil && strings.Contains(err.Error(), "NOPERM") {
+		return tasks.ErrOperatorsReadOnly
+	}
+	return err
 }
 
 // Add adds an operator, unless there is one with this name.
 func (r *Operators) Add(ctx context.Context, o tasks.Operator, actor tasks.Actor) (added bool, err error) {
+	return r.add(ctx, storedOperator{Operator: o}, aboutOperator(actor, tasks.ActionAddOperator, o))
+}
+
+// AddInvited is Add for an operator who has no password yet, and chooses one with the secret of a link, for
+// a while: see Welcome. The secret itself is not stored.
+func (r *Operators) AddInvited(ctx context.Context, o tasks.Operator, secret string, lasts time.Duration, actor tasks.Actor) (added bool, err error) {
+	o.PasswordHash = ""
+	o.InvitedUntil = tasks.FromMillis(r.redis.Now().Add(lasts).UnixMilli())
+	e := aboutOperator(actor, tasks.ActionAddOperator, o)
+	e.Detail += ", with a link"
+	return r.add(ctx, storedOperator{Operator: o, Invite: hashToken(secret)}, e)
+}
+
+func (r *Operators) add(ctx context.Context, o storedOperator, e tasks.AuditEntry) (added bool, err error) {
 	if _, found, err := r.Operator(ctx, o.Name); err != nil || found {
 		return false, err
 	}
-	err = r.decide(ctx, actor.Entry(tasks.ActionAddOperator), o, func(ctx context.Context, raw []byte) error {
+	err = r.decide(ctx, e, o, func(ctx context.Context, raw []byte) error {
 		pipe := r.redis.TxPipeline()
 		pipe.HSetNX(ctx, operatorsKey, o.Name, raw)
 		stored := pipe.HGet(ctx, operatorsKey, o.Name)
@@ -102,7 +144,7 @@ func (r *Operators) Invited(ctx context.Context, secret string) (bool, error) {
 // AddFirstOperator adds an operator if there is none, and secret is good for that. Then it
 // reports so, and no secret is any longer.
 func (r *Operators) AddFirstOperator(ctx context.Context, secret string, o tasks.Operator, actor tasks.Actor) (added bool, err error) {
-	err = r.decide(ctx, actor.Entry(tasks.ActionAddOperator), o, func(ctx context.Context, raw []byte) error {
+	err = r.decide(ctx, aboutOperator(actor, tasks.ActionAddOperator, o), storedOperator{Operator: o}, func(ctx context.Context, raw []byte) error {
 		done, err := firstScript.Run(ctx, r.redis, []string{operatorsKey, firstKey}, hashToken(secret), r.redis.Now().UnixMilli(), o.Name, raw).Int()
 		if added = done == 1; err == nil && !added {
 			err = ErrUnchanged
@@ -112,21 +154,69 @@ func (r *Operators) AddFirstOperator(ctx context.Context, secret string, o tasks
 	return added, err
 }
 
-// SetPassword gives the operator with this name another password, which ends the operator's sessions.
-// It reports whether there is one.
+// SetPassword gives the operator with this name another password, which ends the operator's sessions
+// and any link with which they could choose one. It reports whether there is one.
 func (r *Operators) SetPassword(ctx context.Context, name, hash string, actor tasks.Actor) (found bool, err error) {
-	return r.change(ctx, actor.Entry(tasks.ActionOperatorPassword), name, func(o *tasks.Operator) { o.PasswordHash = hash })
+	return r.change(ctx, actor.Entry(tasks.ActionOperatorPassword), name, func(o *storedOperator) error {
+		o.setPassword(hash)
+		return nil
+	})
+}
+
+// setPassword uses up a link.
+func (o *storedOperator) setPassword(hash string) {
+	o.PasswordHash, o.Invite, o.InvitedUntil = hash, "", tasks.Time{}
+}
+
+// Invite takes the password of the operator with this name, which ends the sessions, and has them choose
+// another one with the secret of a link, for a while: see Welcome. It reports whether there is one. Errors:
+// tasks.ErrLastAdmin.
+func (r *Operators) Invite(ctx context.Context, name, secret string, lasts time.Duration, actor tasks.Actor) (found bool, err error) {
+	until := tasks.FromMillis(r.redis.Now().Add(lasts).UnixMilli())
+	return r.change(ctx, actor.Entry(tasks.ActionInviteOperator), name, func(o *storedOperator) error {
+		o.PasswordHash, o.Invite, o.InvitedUntil = "", hashToken(secret), until
+		return nil
+	})
+}
+
+// Welcomed reports whether secret lets the operator with this name choose a password.
+func (r *Operators) Welcomed(ctx context.Context, name, secret string) (bool, error) {
+	raw, found, err := r.stored(ctx, name)
+	if err != nil || !found {
+		return false, err
+	}
+	o, err := decodeOperator(raw)
+	return err == nil && o.welcomes(secret, r.redis.Now()), err
+}
+
+func (o storedOperator) welcomes(secret string, now time.Time) bool {
+	return o.Invite != "" && o.Invite == hashToken(secret) && now.Before(o.InvitedUntil.Time)
+}
+
+// Welcome gives the operator with this name a password, if secret is that of a link which lets them choose
+// one. Then it reports so, and the secret is good for nothing any more.
+func (r *Operators) Welcome(ctx context.Context, name, secret, hash string, actor tasks.Actor) (welcomed bool, err error) {
+	found, err := r.change(ctx, actor.Entry(tasks.ActionOperatorPassword), name, func(o *storedOperator) error {
+		if welcomed = o.welcomes(secret, r.redis.Now()); welcomed {
+			o.setPassword(hash)
+		}
+		return nil
+	})
+	return found && welcomed, err
 }
 
 // SetRole gives the operator with this name another role, which ends the operator's sessions.
-// It reports whether there is one.
+// It reports whether there is one. Errors: tasks.ErrLastAdmin.
 func (r *Operators) SetRole(ctx context.Context, name string, role tasks.Role, actor tasks.Actor) (found bool, err error) {
-	return r.change(ctx, actor.Entry(tasks.ActionOperatorRole), name, func(o *tasks.Operator) { o.Role = role })
+	return r.change(ctx, actor.Entry(tasks.ActionOperatorRole), name, func(o *storedOperator) error {
+		o.Role = role
+		return nil
+	})
 }
 
 // change changes an operator, again if somebody else was faster: what is written must not undo
-// another change, and above all no removal.
-func (r *Operators) change(ctx context.Context, e tasks.AuditEntry, name string, change func(*tasks.Operator)) (found bool, err error) {
+// another change, and above all no removal. Errors: tasks.ErrLastAdmin, and those of change.
+func (r *Operators) change(ctx context.Context, e tasks.AuditEntry, name string, change func(*storedOperator) error) (found bool, err error) {
 	for done := false; !done; {
 		seen, found, err := r.stored(ctx, name)
 		if err != nil || !found {
@@ -136,14 +226,25 @@ func (r *Operators) change(ctx context.Context, e tasks.AuditEntry, name string,
 		if err != nil {
 			return true, err
 		}
-		before := o
-		if change(&o); o == before {
-			return true, nil
+		before, err := o.encode()
+		if err != nil {
+			return true, err
 		}
+		if err := change(&o); err != nil {
+			return true, err
+		}
+		if after, err := o.encode(); err != nil || string(after) == string(before) {
+			return true, err
+		}
+		about := aboutOperator(tasks.Actor{}, e.Action, o.Operator)
+		e.Detail = about.Detail
 		if err := r.decide(ctx, e, o, func(ctx context.Context, raw []byte) error {
-			n, err := changeScript.Run(ctx, r.redis, []string{operatorsKey}, name, seen, raw).Int()
+			n, err := changeScript.Run(ctx, r.redis, []string{operatorsKey}, name, seen, raw, r.force()).Int()
 			if done = n == 1; err == nil && !done {
 				err = ErrUnchanged
+			}
+			if n < 0 {
+				err = tasks.ErrLastAdmin
 			}
 			return err
 		}); err != nil {
@@ -153,17 +254,22 @@ func (r *Operators) change(ctx context.Context, e tasks.AuditEntry, name string,
 	return true, nil
 }
 
-func (r *Operators) decide(ctx context.Context, e tasks.AuditEntry, o tasks.Operator, act func(context.Context, []byte) error) error {
-	raw, err := json.Marshal(storedOperator{o, o.PasswordHash})
+func aboutOperator(actor tasks.Actor, action tasks.Action, o tasks.Operator) tasks.AuditEntry {
+	e := actor.Entry(action)
+	e.Detail = o.Name + " as " + string(o.Role)
+	return e
+}
+
+func (r *Operators) decide(ctx context.Context, e tasks.AuditEntry, o storedOperator, act func(context.Context, []byte) error) error {
+	raw, err := o.encode()
 	if err != nil {
 		return err
 	}
-	e.Detail = o.Name + " as " + string(o.Role)
-	return r.audit.Decide(ctx, e, func(ctx context.Context) error { return act(ctx, raw) })
+	return r.audit.Decide(ctx, e, func(ctx context.Context) error { return mayNotWrite(act(ctx, raw)) })
 }
 
-// Remove removes an operator, which ends the operator's sessions. It reports whether there was
-// one.
+// Remove removes an operator, and ends the sessions of everybody with this name. It reports whether there
+// was one. Errors: tasks.ErrLastAdmin.
 func (r *Operators) Remove(ctx context.Context, name string, actor tasks.Actor) (found bool, err error) {
 	if found, err = r.redis.HExists(ctx, operatorsKey, name).Result(); err != nil || !found {
 		return false, err
@@ -171,10 +277,17 @@ func (r *Operators) Remove(ctx context.Context, name string, actor tasks.Actor) 
 	e := actor.Entry(tasks.ActionRemoveOperator)
 	e.Detail = name
 	err = r.audit.Decide(ctx, e, func(ctx context.Context) error {
-		n, err := r.redis.HDel(ctx, operatorsKey, name).Result()
-		if err == nil && n == 0 {
-			found, err = false, ErrUnchanged
+		n, err := removeScript.Run(ctx, r.redis, []string{operatorsKey}, name, r.force()).Int()
+		switch {
+		case err != nil:
+			return mayNotWrite(err)
+		case n < 0:
+			return tasks.ErrLastAdmin
+		case n == 0:
+			found = false
+			return ErrUnchanged
 		}
+		_, err = r.endAll(ctx, name, "", "")
 		return err
 	})
 	return found, err
@@ -186,8 +299,8 @@ func (r *Operators) Operator(ctx context.Context, name string) (o tasks.Operator
 	if err != nil || !found {
 		return o, false, err
 	}
-	o, err = decodeOperator(raw)
-	return o, err == nil, err
+	stored, err := decodeOperator(raw)
+	return stored.Operator, err == nil, err
 }
 
 // stored returns an operator as Redis has it, if there is one with this name.
@@ -212,7 +325,7 @@ func (r *Operators) List(ctx context.Context) ([]tasks.Operator, error) {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		o, err := decodeOperator(all[name])
 		if err == nil {
-			operators = append(operators, o)
+			operators = append(operators, o.Operator)
 		} else if err := r.leftOut.Note("operator "+name, &codec.Damage{Err: err}); err != nil {
 			return nil, err
 		}
@@ -229,70 +342,15 @@ func (r *Operators) HasOperators(ctx context.Context) (bool, error) {
 	return n > 0, nil
 }
 
-func decodeOperator(raw string) (tasks.Operator, error) {
+func decodeOperator(raw string) (storedOperator, error) {
 	var o storedOperator
 	if err := json.Unmarshal([]byte(raw), &o); err != nil {
-		return tasks.Operator{}, fmt.Errorf("read operator: %w", err)
+		return storedOperator{}, fmt.Errorf("read operator: %w", err)
 	}
 	o.PasswordHash = o.Hash
-	return o.Operator, nil
-}
-
-// AddSession makes secret a session of an operator who comes from an address. It ends with
-// the operator's password or role, an hour after its last use, or 12 hours from now. The
-// secret itself is not stored.
-func (r *Operators) AddSession(ctx context.Context, secret string, o tasks.Operator, from string) error {
-	return r.audit.Decide(ctx, sessionEntry(tasks.ActionLogin, o, from), func(ctx context.Context) error {
-		if err := sessionScript.Run(ctx, r.redis, []string{sessionKey(secret)}, sessionIdle.Milliseconds(),
-			"name", o.Name, "of", sessionOf(o), "until", r.redis.Now().Add(sessionLife).UnixMilli()).Err(); err != nil {
-			return fmt.Errorf("add session: %w", err)
-		}
-		return nil
-	})
-}
-
-func sessionEntry(action tasks.Action, o tasks.Operator, from string) tasks.AuditEntry {
-	e := tasks.Actor{By: "operator " + o.Name, From: from}.Entry(action)
-	e.Detail = "as " + string(o.Role)
-	return e
-}
-
-// sessionOf changes with everything that ends an operator's sessions.
-func sessionOf(o tasks.Operator) string { return hashToken(string(o.Role) + " " + o.PasswordHash) }
-
-// Session returns the operator of a session, if it goes on.
-func (r *Operators) Session(ctx context.Context, secret string) (o tasks.Operator, found bool, err error) {
-	key := sessionKey(secret)
-	h, err := r.redis.HGetAll(ctx, key).Result()
-	if err != nil {
-		return o, false, fmt.Errorf("read session: %w", err)
+	o.SecondFactor, o.Enrolled = tasks.Time{}, ""
+	if o.Factor != nil {
+		o.SecondFactor, o.Enrolled = o.Factor.Since, o.Factor.ID
 	}
-	if len(h) == 0 || !r.redis.Now().Before(codec.Millis(h["until"]).Time) {
-		return o, false, nil
-	}
-	if o, found, err = r.Operator(ctx, h["name"]); err != nil || !found || sessionOf(o) != h["of"] {
-		return tasks.Operator{}, false, err
-	}
-	if err := r.redis.PExpire(ctx, key, sessionIdle).Err(); err != nil {
-		return tasks.Operator{}, false, fmt.Errorf("keep session: %w", err)
-	}
-	return o, true, nil
-}
-
-// EndSession ends a session, if it goes on, for somebody at an address.
-func (r *Operators) EndSession(ctx context.Context, secret, from string) error {
-	o, found, err := r.Session(ctx, secret)
-	if err != nil || !found {
-		return err
-	}
-	return r.audit.Decide(ctx, sessionEntry(tasks.ActionLogout, o, from), func(ctx context.Context) error {
-		n, err := r.redis.Del(ctx, sessionKey(secret)).Result()
-		if err != nil {
-			return fmt.Errorf("end session: %w", err)
-		}
-		if n == 0 {
-			return ErrUnchanged
-		}
-		return nil
-	})
+	return o, nil
 }

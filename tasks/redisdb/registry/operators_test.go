@@ -24,7 +24,7 @@ func operators(t *testing.T) *registry.Operators {
 	client, err := wire.Open(wire.Options{URL: redistest.Start(t, "appendfsync no").URL()})
 	must(t, err)
 	t.Cleanup(func() { must(t, client.Close()) })
-	return registry.NewOperators(client, registry.NewAudit(client, 0, nil, 0), codec.NewLeftOut(slog.New(slog.DiscardHandler)))
+	return registry.NewOperators(client, registry.NewAudit(client, 0, nil, 0), codec.NewLeftOut(slog.New(slog.DiscardHandler)), nil)
 }
 
 func must(t *testing.T, err error) {
@@ -70,7 +70,7 @@ func TestWhatEndsTheSessionsOfAnOperator(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			name := row.name
-			must(t, all.AddSession(t.Context(), "session of "+name, add(t, all, name), "127.0.0.1"))
+			must(t, all.AddSession(t.Context(), "session of "+name, add(t, all, name), tasks.Visit{From: "127.0.0.1"}))
 			if who, found, err := all.Session(t.Context(), "session of "+name); err != nil || !found || who.Name != name {
 				t.Fatalf("before: %+v, %t, %v", who, found, err)
 			}

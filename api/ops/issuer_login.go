@@ -1,0 +1,127 @@
+package ops
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+	"golang.org/x/oauth2"
+
+	"batchreset/tasks"
+)
+
+const (
+	issuerPath   = "/login/issuer"
+	callbackPath = "/login/issuer/callback"
+	// journeyCookie keeps a log-in that is on its way through the issuer in the browser that began it: nobody
+	// else can end it, nor have somebody log in as them.
+	journeyCookie = "__Host-batchreset-issuer"
+	journeyAge    = 10 * 60
+	// maxJourneyNext leaves room in the cookie: browsers keep 4 KiB.
+	maxJourneyNext = 2 << 10
+)
+
+func (s *site) journeyCookie(value string, maxAge int) *http.Cookie {
+	// Lax: it has to come back with the redirect of another site.
+	return &http.Cookie{Name: s.cookieName(journeyCookie), Value: value, Path: "/", MaxAge: maxAge, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+}
+
+// toIssuer begins a log-in at the issuer.
+func (s *site) toIssuer(c echo.Context) error {
+	if !s.guesses.from(c.RealIP()).welcome {
+		return s.notLoggedIn(c, tooManyTries)
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), issuerTimeout)
+	defer cancel()
+	known, err := s.Issuer.ready(ctx)
+	if err != nil {
+		return s.issuerAway(c)
+	}
+	j := journey{State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), Next: local(c.QueryParam("next"))}
+	if len(j.Next) > maxJourneyNext {
+		j.Next = "/"
+	}
+	text, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	c.SetCookie(s.journeyCookie(base64.RawURLEncoding.EncodeToString(text), journeyAge))
+	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
+	return c.Redirect(http.StatusSeeOther, known.where(j))
+}
+
+func (s *site) issuerAway(c echo.Context) error {
+	return s.notLoggedIn(c, &refusal{http.StatusServiceUnavailable, s.Issuer.Host() + " does not answer. Try again in a moment, or log in with a name and a password of this site."})
+}
+
+// journey is the log-in that this browser has begun; it is over now, whatever becomes of it.
+func (s *site) journey(c echo.Context) (j journey, found bool) {
+	cookie, err := c.Cookie(s.cookieName(journeyCookie))
+	if err != nil {
+		return j, false
+	}
+	c.SetCookie(s.journeyCookie("", -1))
+	text, err := base64.RawURLEncoding.DecodeString(cookie.Value)
+	if err != nil || json.Unmarshal(text, &j) != nil {
+		return j, false
+	}
+	return j, j.State != "" && j.Nonce != "" && j.Verifier != ""
+}
+
+// notBegunHere is about a log-in that this browser has not begun: somebody else's, or one that is over.
+var notBegunHere = &refusal{http.StatusBadRequest, "This log-in was not begun in this browser, or at another address of this site, or more than ten minutes ago, or it is over. Begin again."}
+
+// fromIssuer is where the issuer sends a browser back to.
+func (s *site) fromIssuer(c echo.Context) error {
+	if !s.guesses.from(c.RealIP()).welcome {
+		return s.notLoggedIn(c, tooManyTries)
+	}
+	query := c.QueryParams()
+	for _, name := range []string{"code", "state", "iss", "error"} {
+		if len(query[name]) > 1 {
+			return s.notLoggedIn(c, &refusal{http.StatusBadRequest, fmt.Sprintf("The answer of the issuer has %s twice.", name)})
+		}
+	}
+	j, begun := s.journey(c)
+	if !begun || subtle.ConstantTimeCompare([]byte(j.State), []byte(query.Get("state"))) != 1 {
+		return s.notLoggedIn(c, notBegunHere)
+	}
+	if iss := query.Get("iss"); iss != "" && iss != s.Issuer.cfg.URL { // RFC 9207
+		return s.notLoggedIn(c, &refusal{http.StatusBadRequest, "This answer is from another issuer."})
+	}
+	if failed := query.Get("error"); failed != "" {
+		return s.notLoggedIn(c, &refusal{http.StatusUnauthorized, fmt.Sprintf("%s did not log you in: %.60s %.200s", s.Issuer.Host(), failed, query.Get("error_description"))})
+	}
+	o, err := s.known(c.Request().Context(), j, query.Get("code"))
+	if errors.Is(err, errIssuerAway) {
+		return s.issuerAway(c)
+	}
+	if no, ok := errors.AsType[*notLetIn](err); ok {
+		s.Store.FailedLogin(c.Request().Context(), "", c.RealIP())
+		return s.notLoggedIn(c, &refusal{http.StatusForbidden, no.why})
+	}
+	if err != nil {
+		return err
+	}
+	return s.loggedIn(c, o, j.Next)
+}
+
+// known is who an issuer says has logged in.
+func (s *site) known(ctx context.Context, j journey, code string) (tasks.Operator, error) {
+	ctx, cancel := context.WithTimeout(ctx, issuerTimeout)
+	defer cancel()
+	known, err := s.Issuer.ready(ctx)
+	if err != nil {
+		return tasks.Operator{}, err
+	}
+	if code == "" {
+		return tasks.Operator{}, &notLetIn{"The issuer's answer has no code. Begin again."}
+	}
+	return s.Issuer.operator(ctx, known, j, code)
+}
