@@ -137,10 +137,10 @@ func (i *Issuer) ready(ctx context.Context) (*knownIssuer, error) {
 	if i.known != nil {
 		return i.known, nil
 	}
-	if time.Since(i.asked) < issuerEvery {
+	if since := i.cfg.Clock.Now().Sub(i.asked); since >= 0 && since < issuerEvery {
 		return nil, errIssuerAway
 	}
-	defer func() { i.asked = time.Now() }() // once it is over: those who came meanwhile do not ask, too
+	defer func() { i.asked = i.cfg.Clock.Now() }() // once it is over: those who came meanwhile do not ask, too
 	known, err := i.discover(oidc.ClientContext(ctx, i.client))
 	if err != nil {
 		i.cfg.Log.Error("the issuer of operators cannot be asked", "issuer", i.cfg.URL, "error", err)

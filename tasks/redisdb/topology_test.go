@@ -274,10 +274,39 @@ func operatorsWork(t *testing.T, db *redisdb.DB) {
 	if err := errors.Join(err, read, making, adding, repeated); err != nil || !invited || !good || !made || !added || again {
 		t.Errorf("invited %t, good %t, made %t, added %t, again %t: %v", invited, good, made, added, again, err)
 	}
+	sessionsWork(t, db, first)
 	for _, name := range []string{"alice", "bob"} {
 		if removed, err := db.Operators.Remove(ctx, name, tasks.Actor{}); !removed || err != nil {
 			t.Errorf("%s removed %t, %v", name, removed, err)
 		}
+	}
+}
+
+// sessionsWork logs an operator in twice, with a second factor, and ends the sessions.
+func sessionsWork(t *testing.T, db *redisdb.DB, o tasks.Operator) {
+	t.Helper()
+	ctx := t.Context()
+	enrolled, err := db.Operators.Enrol(ctx, o.Name, "SECRET", []string{"recovery"}, tasks.Actor{})
+	o, found, read := db.Operators.Operator(ctx, o.Name)
+	step, using := db.Operators.UseStep(ctx, o.Name, 7)
+	stepAgain, usingAgain := db.Operators.UseStep(ctx, o.Name, 7)
+	code, recovering := db.Operators.UseRecovery(ctx, o.Name, "recovery")
+	codeAgain, recoveringAgain := db.Operators.UseRecovery(ctx, o.Name, "recovery")
+	if err := errors.Join(err, read, using, usingAgain, recovering, recoveringAgain); err != nil || !enrolled || !found || !step || stepAgain || !code || codeAgain {
+		t.Errorf("enrolled %t, found %t, step %t, again %t, code %t, again %t: %v", enrolled, found, step, stepAgain, code, codeAgain, err)
+	}
+	one, two, half := rand.Text(), rand.Text(), rand.Text()
+	err = errors.Join(db.Operators.AddSession(ctx, one, o, tasks.Visit{From: "192.0.2.1", Agent: "a"}), db.Operators.AddSession(ctx, two, o, tasks.Visit{}), db.Operators.AddHalf(ctx, half, o))
+	who, known, halving := db.Operators.Half(ctx, half)
+	_, isSession, asking := db.Operators.Session(ctx, half)
+	all, listing := db.Operators.Sessions(ctx, o.Name)
+	last, lasting := db.Operators.LastLogins(ctx)
+	ended, ending := db.Operators.EndSessions(ctx, o.Name, "", one, tasks.Actor{})
+	_, goesOn, looking := db.Operators.Session(ctx, one)
+	_, goesOnToo, lookingToo := db.Operators.Session(ctx, two)
+	if err := errors.Join(err, halving, asking, listing, lasting, ending, looking, lookingToo); err != nil || !known || who.Name != o.Name || isSession || len(all) != 2 ||
+		last[o.Name].Role != o.Role || ended != 1 || !goesOn || goesOnToo {
+		t.Errorf("half %t of %s, a session %t; sessions %+v, last %+v, ended %d, one goes on %t, two %t: %v", known, who.Name, isSession, all, last, ended, goesOn, goesOnToo, err)
 	}
 }
 
