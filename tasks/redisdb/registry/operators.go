@@ -97,12 +97,8 @@ func (r *Operators) add(ctx context.Context, o storedOperator, e tasks.AuditEntr
 		return false, err
 	}
 	err = r.decide(ctx, e, o, func(ctx context.Context, raw []byte) error {
-		pipe := r.redis.TxPipeline()
-		pipe.HSetNX(ctx, operatorsKey, o.Name, raw)
-		stored := pipe.HGet(ctx, operatorsKey, o.Name)
-		pipe.Del(ctx, firstKey) // or a link would be good again once all operators are removed
-		_, err := pipe.Exec(ctx)
-		if added = stored.Val() == string(raw); err == nil && !added {
+		done, err := addScript.Run(ctx, r.redis, []string{operatorsKey, firstKey}, o.Name, raw).Int()
+		if added = done == 1; err == nil && !added {
 			err = ErrUnchanged
 		}
 		return err

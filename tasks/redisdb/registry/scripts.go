@@ -37,4 +37,5 @@ var (
 	endpointScript  = scripts.Script("endpoint")
 	rotateScript    = scripts.Script("rotate")
 	reportScript    = scripts.Script("report")
+	addScript       = scripts.Script("add")
 )
