@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"html"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"batchreset/api/browsertest"
 	"batchreset/api/ops"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
@@ -241,4 +244,20 @@ func TestASiteThatMustNotWriteOperators(t *testing.T) {
 	if trail := g.trail(t); len(trail) != 0 {
 		t.Errorf("trail %+v", trail)
 	}
+}
+
+func TestOperatorsInABrowser(t *testing.T) {
+	issuer := newStandIn(t)
+	g := newGuardedAs(t, ops.Config{Issuer: issuer.config(new(moving))}, map[string]tasks.Role{"alice": tasks.RoleAdmin, "vera": tasks.RoleViewer})
+	codes := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ahead, err := time.ParseDuration(r.URL.Query().Get("ahead") + "s")
+		if err != nil {
+			t.Error(err)
+		}
+		_, _ = w.Write([]byte(codeAt(t, r.URL.Query().Get("secret"), time.Now().Add(ahead)))) // to a page that goes on or fails
+	}))
+	t.Cleanup(codes.Close)
+	b := g.newTab()
+	b.get(t, b.authorize(t, "/"))
+	browsertest.Script(t, "../..", "testdata/operators.js", g.URL, password, codes.URL)
 }
