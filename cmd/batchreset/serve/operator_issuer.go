@@ -51,8 +51,6 @@ func (f *operatorIssuerFlags) check(site string) (err error) {
 		return errors.New("--ops-oidc-issuer needs --ops-oidc-roles: without them nobody is let in")
 	case site == "":
 		return errors.New("--ops-oidc-issuer needs --ops-url: the issuer sends browsers back there")
-	case f.groupsClaim == "" || f.nameClaim == "":
-		return errors.New("--ops-oidc-groups-claim and --ops-oidc-name-claim must not be empty")
 	}
 	if f.roles, err = ops.ParseIssuerRoles(f.groups); err != nil {
 		return fmt.Errorf("--ops-oidc-roles %w", err)
