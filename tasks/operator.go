@@ -66,7 +66,7 @@ type Operator struct {
 var ErrLastAdmin error = Errorf(Forbidden, "This is the only admin with a password: first make somebody else an admin.")
 
 // ErrOperatorsReadOnly says that a process cannot change operators.
-var ErrOperatorsReadOnly error = Errorf(Forbidden, "The Redis user of this process must not write operators. Use 'batchreset operator', or see \"Who may change operators\" in deploy/README.md.")
+var ErrOperatorsReadOnly error = Errorf(Forbidden, "The Redis user of this process must not write operators. Use 'batchreset operator' with one that may, or see \"Who may change operators\" in deploy/README.md.")
 
 // Visit is where a log-in comes from: an address, and what the browser calls itself.
 type Visit struct{ From, Agent string }

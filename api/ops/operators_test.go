@@ -244,6 +244,15 @@ func TestASiteThatMustNotWriteOperators(t *testing.T) {
 	if trail := g.trail(t); len(trail) != 0 {
 		t.Errorf("trail %+v", trail)
 	}
+	// With the rights that deploy/README.md names, it does all that.
+	if err := g.rdb.Do(ctx, "ACL", "SETUSER", "api", "~reset:operators", "~reset:first:*").Err(); err != nil {
+		t.Fatal(err)
+	}
+	g.want(t, alice.post(t, "/operators/add", "name", "vera", "role", "viewer", "password", other, "again", other, "reason", ""), http.StatusSeeOther, "")
+	g.want(t, alice.post(t, "/operators/role", "name", "vera", "role", "admin", "reason", ""), http.StatusSeeOther, "")
+	g.want(t, alice.post(t, "/operators/remove", "name", "vera", "reason", ""), http.StatusSeeOther, "")
+	alice.post(t, "/operators/password", "name", "bob", "password", "", "again", "", "reason", "").link(t, g.URL)
+	alice.enrolled(t)
 }
 
 func TestOperatorsInABrowser(t *testing.T) {
