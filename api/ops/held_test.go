@@ -10,6 +10,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"batchreset/api/browsertest"
 	"batchreset/cmd/harness"
 	"batchreset/tasks"
 )
@@ -135,4 +136,29 @@ func TestScaleOfADriver(t *testing.T) {
 			t.Errorf("%s: %d %s", query, status, body)
 		}
 	}
+}
+
+func TestWhatIsHeldInABrowser(t *testing.T) {
+	r := newGuarded(t, map[string]tasks.Role{"alice": tasks.RoleOperator, "vera": tasks.RoleViewer}).withRunner()
+	r.serve(t, "reset-99", 4)
+	run := r.make(t, 500, tasks.RunSubmission{Name: "Recall 7", Options: tasks.RunOptions{MaxParallel: 64}})
+	if err := r.goOn(t.Context(), run); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []tasks.Submission{
+		{Tenant: "globex", InstanceIDs: []string{"g1", "g2"}, Drivers: map[string]string{"g1": "lab", "g2": "lab"}},
+		{Tenant: "globex", InstanceIDs: []string{"g3"}, NotBefore: tasks.Time{Time: r.db.Redis.Now().Add(time.Hour)}},
+	} {
+		s.AllowUnregistered = true
+		if _, err := r.db.Records.Submit(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.db.Tokens.Add(t.Context(), "token-of-acme", tasks.Token{Tenant: "acme", Scopes: tasks.DefaultScopes}, 0, tasks.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.db.Policies.Halt(t.Context(), "acme", tasks.HaltedByOperator, tasks.Actor{By: "alice", Reason: "recall"}); err != nil {
+		t.Fatal(err)
+	}
+	browsertest.Script(t, "../..", "testdata/held.js", r.URL, password, r.job, run)
 }

@@ -75,13 +75,25 @@ func (b bench) endpoint(t *testing.T) tasks.Endpoint {
 	return e
 }
 
+// disabledCount is how many endpoints were disabled, as Prometheus would read it.
+func (b bench) disabledCount(t *testing.T) float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(b)
+	families, err := registry.Gather()
+	if err != nil || len(families) != 2 || families[1].GetName() != "batchreset_webhooks_disabled_total" {
+		t.Fatalf("metrics %v, %v", families, err)
+	}
+	return families[1].GetMetric()[0].GetCounter().GetValue()
+}
+
 // count is what Prometheus would read of an outcome.
 func (b bench) count(t *testing.T, v verdict) float64 {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(b)
 	families, err := registry.Gather()
-	if err != nil || len(families) != 1 || families[0].GetName() != "batchreset_webhook_deliveries_total" {
+	if err != nil || len(families) != 2 || families[0].GetName() != "batchreset_webhook_deliveries_total" {
 		t.Fatalf("metrics %v, %v", families, err)
 	}
 	for _, m := range families[0].GetMetric() {
@@ -150,6 +162,9 @@ func TestWhatBecomesOfANotice(t *testing.T) {
 		wantArchived(t, b.deliver(t, b.notice()))
 		if e := b.endpoint(t); e.DisabledAt.IsZero() || b.count(t, gone) != 1 {
 			t.Errorf("endpoint %+v", e)
+		}
+		if n := b.disabledCount(t); n != 1 {
+			t.Errorf("%v endpoints were disabled", n)
 		}
 		wantArchived(t, b.deliver(t, b.notice()))
 		if calls != 1 {

@@ -1,0 +1,46 @@
+// Sees what is held, goes where it ends, ends it, and sees that it is gone.
+// Arguments: URL of the site, password of alice (operator) and vera (viewer), the ID of a job of the tenant acme, which is halted, and that of
+// a run of acme.
+const assert = require('node:assert/strict')
+const { tell, desktop, darkPhone, logIn } = require('./site')
+
+const [url, password, job, run] = process.argv.slice(2)
+
+const held = page => page.getByRole('region', { name: 'Held' })
+
+async function viewer({ page, look }) {
+  await logIn(page, url + '/', 'vera', password)
+  await held(page).getByText('resets of the tenant are halted: recall').waitFor({ timeout: 20000 })
+  await held(page).getByText('no living worker has the driver lab').waitFor()
+  assert.equal(await held(page).getByRole('link', { name: 'Resume' }).count(), 0)
+  assert.match(await page.locator('main').innerText(), /Oldest waits\s+–/)
+  await look('overview')
+  await held(page).scrollIntoViewIfNeeded()
+  await look('overview-list')
+  for (const [path, what] of [['/jobs/' + job, 'job'], ['/runs/' + run, 'run'], ['/instances/phone-2', 'instance']]) {
+    await page.goto(url + path)
+    assert.match(await page.locator('main').innerText(), /Held:[^]*resets of the tenant are halted: recall, since/)
+    await look(what)
+  }
+  await page.goto(url + '/tenants')
+  await look('tenants')
+}
+
+async function operator({ page, press }) {
+  await logIn(page, url + '/', 'alice', password)
+  await Promise.all([page.waitForEvent('load'), held(page).getByRole('link', { name: 'Resume' }).click()])
+  assert.match(await page.getByRole('heading', { level: 1 }).innerText(), /Let the resets of acme go on/)
+  await press('button', 'Resume acme')
+  await page.goto(url + '/jobs/' + job)
+  assert.doesNotMatch(await page.locator('main').innerText(), /Held/)
+  // By itself, without a reload.
+  await page.goto(url + '/')
+  await held(page).getByText('resets of the tenant are halted').waitFor({ state: 'detached', timeout: 20000 })
+}
+
+tell(url, [
+  { name: 'held', options: desktop, story: viewer },
+  { name: 'held-dark', options: { ...desktop, colorScheme: 'dark' }, story: viewer },
+  { name: 'held-phone', options: darkPhone, story: viewer },
+  { name: 'held-operator', options: desktop, story: operator },
+])
