@@ -94,7 +94,7 @@ func (h Holding) Text() string {
 		}
 		text = "the run is paused"
 	case HoldNotBefore:
-		text = "their time has not come"
+		text = "the time that was asked for (not_before) has not come"
 	case HoldUnserved:
 		text = "no living worker has the driver " + h.Driver
 	case HoldQueuePaused:

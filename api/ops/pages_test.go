@@ -173,6 +173,7 @@ func TestTenantsAndWhatTheyUse(t *testing.T) {
 		a := g.ask(t, http.MethodGet, "/tenants", nil, nil)
 		_, body, _ := strings.Cut(a.body, "<tbody>")
 		for row := range strings.SplitSeq(body, "<tr>") {
+			row = regexp.MustCompile(`(?s)<td class="now">.*?</td>`).ReplaceAllString(row, " ") // what the census says, of which other tests are
 			row = regexp.MustCompile(`<[^>]*>`).ReplaceAllString(row, " ")
 			if fields := strings.Fields(row); len(fields) > 9 {
 				rows = append(rows, strings.Join(append(fields[:2], fields[4:10]...), " "))

@@ -382,3 +382,42 @@ func TestWhatEndedOfEachTenantIsTold(t *testing.T) {
 		}
 	})
 }
+
+func TestACensusOfACluster(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: cluster.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	for n := range 20 {
+		if _, err := db.Records.Submit(t.Context(), tasks.Submission{
+			Tenant: fmt.Sprintf("tenant-%d", n%3), InstanceIDs: []string{fmt.Sprintf("phone-%d", n)}, AllowUnregistered: true,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, limited := range []string{"tenant-0", "tenant-1"} {
+		if err := db.Policies.SetLimits(t.Context(), limited, tasks.Limits{InstancesPerHour: new(1)}, false, tasks.Actor{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := db.Census.Census(t.Context())
+	if err != nil || c.OpenJobs != 20 || c.Held[tasks.HoldUnserved] != 20 || len(c.Tenants) != 3 {
+		t.Errorf("census %+v, %v", c, err)
+	}
+	for tenant := range c.Tenants {
+		if wait, err := db.Quotas.SpendWait(t.Context(), tenant, 1); wait != 0 || err != nil {
+			t.Errorf("%s waits %v, %v", tenant, wait, err)
+		}
+	}
+	other, err := redisdb.Open(t.Context(), redisdb.Options{URL: cluster.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = other.Close() })
+	if same, err := other.Census.Census(t.Context()); err != nil || same.At != c.At {
+		t.Errorf("another process has one of %v, this one of %v, %v", same.At, c.At, err)
+	}
+}
