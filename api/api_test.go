@@ -61,7 +61,7 @@ func newServiceOn(t testing.TB, cfg api.Config, opts redisdb.Options) service {
 // storeOf is what an API needs of a DB.
 func storeOf(db *redisdb.DB) api.Store {
 	return api.Store{
-		Tokens: db.Tokens, Fleet: db.Fleet, Records: db.Records, Reader: db.Jobs, Quotas: db.Quotas,
+		Tokens: db.Tokens, Fleet: db.Fleet, Records: db.Records, Reader: db.HeldJobs, Quotas: db.Quotas,
 		Policies: db.Policies, Server: db, Storage: db.Storage, Clock: db.Redis,
 	}
 }

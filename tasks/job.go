@@ -54,6 +54,8 @@ type Job struct {
 	// By and From are who asked for the job, and the address that the request came from: see
 	// AuditEntry. Records of older versions have neither.
 	By, From string `json:"-"`
+	// Barred is what keeps all of the job from beginning, in a record that is read for a caller. Held says so if something waits.
+	Barred Held `json:"-"`
 	// Told is the number of the last ending that endpoints were told of: see UntoldEvents.
 	Told int `json:"-"`
 }
@@ -212,8 +214,14 @@ func traceID(traceparent string) string {
 	return ""
 }
 
-// Tag changes with every change of the record.
-func (j Job) Tag() string { return fmt.Sprintf("%d.%d", j.CreatedAt.UnixMilli(), j.Revision) }
+// Tag changes with every change of the record, and when something begins to hold it or ends.
+func (j Job) Tag() string {
+	tag := fmt.Sprintf("%d.%d", j.CreatedAt.UnixMilli(), j.Revision)
+	if j.Barred.Reason == "" {
+		return tag
+	}
+	return tag + "." + digest(j.Barred.Reason, strconv.FormatInt(j.Barred.Since.UnixMilli(), 10))[:8]
+}
 
 // Deliveries returns the current delivery of every item that is not final.
 func (j Job) Deliveries() []Delivery {

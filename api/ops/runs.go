@@ -158,6 +158,8 @@ type runPage struct {
 	// Held is what holds instances of the run's open jobs now, but for a pause; Stuck says that it holds all of them.
 	Held  []holding
 	Stuck bool
+	// Waits is what the run itself waits for before it begins with more, or nil.
+	Waits *tasks.Held
 	// Ask is the action that has to be confirmed.
 	Ask string
 }
@@ -233,13 +235,13 @@ func (s *site) run(c echo.Context) error {
 
 // holdRun fills what holds a run. That it is paused its record says, with all that is in no job yet.
 func (s *site) holdRun(ctx context.Context, p *runPage) error {
-	jobs := openJobsOf(p.Run)
-	if len(jobs) == 0 {
-		return nil
-	}
-	c, err := s.Store.CensusOf(ctx, jobs)
+	c, err := s.Store.CensusOf(ctx, openJobsOf(p.Run))
 	if err != nil {
 		return err
+	}
+	said := func(h tasks.Holding) bool { return h.Text() == p.Run.Held.Reason }
+	if p.Run.Held.Reason != "" && p.Run.State != tasks.RunPaused && !slices.ContainsFunc(c.Holdings, said) {
+		p.Waits = &p.Run.Held
 	}
 	p.Stuck = c.HeldItems() > 0 && c.Open() == 0
 	paused := p.Run.State == tasks.RunPaused

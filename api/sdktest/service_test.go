@@ -26,7 +26,7 @@ func serve(t *testing.T, cfg api.Config) (db *redisdb.DB, url string) {
 	}
 	cfg.MaxInstances, cfg.MaxWaiters = 32, 100
 	a := api.New(cfg, api.Store{
-		Tokens: db.Tokens, Fleet: db.Fleet, Records: db.Records, Reader: db.Jobs, Quotas: db.Quotas,
+		Tokens: db.Tokens, Fleet: db.Fleet, Records: db.Records, Reader: db.HeldJobs, Quotas: db.Quotas,
 		Policies: db.Policies, Server: db, Storage: db.Storage, Clock: db.Redis,
 	}, slog.New(slog.DiscardHandler))
 	server := httptest.NewServer(a)

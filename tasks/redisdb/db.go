@@ -97,6 +97,7 @@ type DB struct {
 
 	// What people look at.
 	Jobs     *views.Jobs
+	HeldJobs *views.HeldJobs
 	Failures *views.Failures
 	Overview *views.Overview
 	Activity *views.Activity
@@ -158,10 +159,11 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 	db.Activity = views.NewActivity(client)
 	metrics.activity = db.Activity
 	db.Jobs = views.NewJobs(client, lifetime(opts), db.Quotas.Charge, leftOut)
+	db.HeldJobs = views.NewHeldJobs(db.Jobs, db.Policies, client.Now)
 	db.Failures = views.NewFailures(client, db.Jobs, leftOut)
 
 	db.Runs = runs.New(client, db.Jobs, db.Audit, runs.Options{
-		Refuse: db.Storage.Refuse, Retention: opts.JobRetention, TaskRetention: opts.TaskRetention, GiveUpAfter: opts.GiveUpAfter, LeftOut: leftOut, Paused: metrics.pause,
+		Refuse: db.Storage.Refuse, Retention: opts.JobRetention, TaskRetention: opts.TaskRetention, GiveUpAfter: opts.GiveUpAfter, LeftOut: leftOut, Paused: metrics.pause, Barred: db.HeldJobs.BarredRun,
 	})
 	db.RunDecisions = runs.NewDecisions(db.Runs, db.Audit, db.Policies)
 	db.RunProgress = runs.NewProgress(db.Runs, db.Audit, db.Policies)

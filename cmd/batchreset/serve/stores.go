@@ -12,7 +12,7 @@ import (
 
 func apiStore(db *redisdb.DB) api.Store {
 	return api.Store{
-		Tokens: db.Tokens, Fleet: db.Fleet, Records: db.Records, Reader: db.Jobs, Quotas: db.Quotas,
+		Tokens: db.Tokens, Fleet: db.Fleet, Records: db.Records, Reader: db.HeldJobs, Quotas: db.Quotas,
 		Policies: db.Policies, Server: db, Storage: db.Storage, Clock: db.Redis,
 	}
 }

@@ -63,6 +63,8 @@ type Options struct {
 	GiveUpAfter time.Duration
 	// LeftOut is told what lists leave out because it cannot be read.
 	LeftOut *codec.LeftOut
+	// Barred is what keeps all instances of a tenant from beginning, if anything does. nil: nobody looks.
+	Barred func(ctx context.Context, tenant string) tasks.Held
 	// Paused is told of each run that this process has paused, and by what.
 	Paused func(by string)
 }
@@ -275,7 +277,14 @@ func (r *Runs) Run(ctx context.Context, id string) (tasks.Run, error) {
 	if err != nil {
 		return run, err
 	}
-	return r.sum(ctx, run)
+	if run, err = r.sum(ctx, run); err != nil || r.opts.Barred == nil || run.State != tasks.RunRunning || run.Cancelled {
+		return run, err
+	}
+	// What people have decided about the tenant comes before what its jobs wait for.
+	if barred := r.opts.Barred(ctx, run.Tenant); barred.Reason != "" && run.Counts.Pending+run.Counts.Retrying > 0 {
+		run.Held = barred
+	}
+	return run, nil
 }
 
 // Stored is a run without what the jobs of its open parts say. Errors: tasks.RunGone.

@@ -60,8 +60,9 @@ class Counts(TypedDict):
 
 
 class Held(TypedDict):
-    """Why instances that could begin do not, and since when; absent if nothing holds them. It is looked at
-    every few minutes."""
+    """Why instances that could begin do not, and since when; absent if nothing holds them. A halt, a pause of
+    the run and `not_before` are there at once, and change the `ETag`. A driver that no worker has is noted
+    within minutes. A quota that is used up is not said here."""
     reason: str
     since: Time
 

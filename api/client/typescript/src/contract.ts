@@ -1040,7 +1040,10 @@ export interface components {
             unknown: number;
             cancelled: number;
         };
-        /** @description Why instances that could begin do not, and since when; absent if nothing holds them. It is looked at every few minutes. */
+        /**
+         * @description Why instances that could begin do not, and since when; absent if nothing holds them. A halt, a pause of the run and `not_before` are
+         *     there at once, and change the `ETag`. A driver that no worker has is noted within minutes. A quota that is used up is not said here.
+         */
         Held: {
             /** @example no living worker has the driver lab */
             reason: string;
