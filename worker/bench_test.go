@@ -56,6 +56,7 @@ func newProcessBenchmark(b *testing.B) (*Worker, []*asynq.Task) {
 	b.Cleanup(func() { _ = db.Close() })
 	w, err := New(Config{
 		QueuesOf: db.Queues.Of, Concurrency: 50, Lanes: 1, MaxAttempts: 3, AttemptTimeout: time.Minute, ShutdownTimeout: time.Minute,
+		Calls: func(driver string) CallCounter { return db.Calls.Of(driver) },
 	}, StoreOf(db), driverFunc(func(context.Context, Attempt) error { return nil }), db.Redis.NewServer, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)

@@ -275,3 +275,37 @@ func TestAHeldQueueIsNotTakenFrom(t *testing.T) {
 		t.Error("the task was not taken afterwards")
 	}
 }
+
+// TestWorkersInACluster: the keys of a worker and those of a driver are in one slot each, the lists of them elsewhere.
+func TestWorkersInACluster(t *testing.T) {
+	t.Parallel()
+	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: redistest.StartCluster(t).URL()})
+	must(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	w := world{db: db}
+	tell(t, w, reportOf(workerOne, 7))
+	tell(t, w, reportOf(workerTwo, 8))
+	must(t, db.Workers.Order(t.Context(), workerTwo, tasks.OrderQuiet, tasks.Actor{}))
+	if order := tell(t, w, reportOf(workerTwo, 8)); order != tasks.OrderQuiet {
+		t.Errorf("order %q", order)
+	}
+	for _, driver := range []string{"a", "b", "c"} {
+		db.Calls.Of(driver).Count(tasks.CallDone, time.Second)
+		db.Calls.Of(driver).Fail(tasks.CallFailure{Kind: "retry"})
+	}
+	db.Calls.Flush(t.Context())
+	planes, err := db.Workers.ControlPlanes(t.Context())
+	must(t, err)
+	if len(planes) != 4 || len(planes[3].Workers) != 2 {
+		t.Fatalf("planes %+v", planes)
+	}
+	for _, p := range planes[:3] {
+		if now := p.Now(); now.Total() != 1 || len(p.Failures) != 1 {
+			t.Errorf("driver %s: %+v, %+v", p.Driver, now.Kinds, p.Failures)
+		}
+	}
+	must(t, db.Attempts.Leave(t.Context(), workerOne))
+	if _, found := seen(t, w, workerOne); found {
+		t.Error("it has left, and is shown")
+	}
+}
