@@ -39,7 +39,9 @@ const (
 	ActionAddToken         Action = "token-add"
 	ActionAddWebhook       Action = "webhook-add"
 	ActionRotateWebhook    Action = "webhook-rotate"
+	ActionChangeWebhook    Action = "webhook-change"
 	ActionEnableWebhook    Action = "webhook-enable"
+	ActionDisableWebhook   Action = "webhook-disable"
 	ActionRemoveWebhook    Action = "webhook-remove"
 	ActionAddOperator      Action = "operator-add"
 	ActionOperatorPassword Action = "operator-passwd"
@@ -65,7 +67,7 @@ var Actions = []Action{
 	ActionSubmit, ActionCancel, ActionRetry, ActionRun, ActionPauseRun, ActionResumeRun, ActionCancelRun, ActionRetryRun, ActionApproveRun, ActionRejectRun, ActionExpireRun,
 	ActionHalt, ActionResume, ActionLimit, ActionRegister, ActionMove, ActionReaddress, ActionReassign, ActionUnregister,
 	ActionProtect, ActionUnprotect, ActionAddToken, ActionRotateToken, ActionRevokeToken,
-	ActionAddWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionRemoveWebhook,
+	ActionAddWebhook, ActionChangeWebhook, ActionRotateWebhook, ActionEnableWebhook, ActionDisableWebhook, ActionRemoveWebhook,
 	ActionAddOperator, ActionOperatorPassword, ActionOperatorRole, ActionRemoveOperator,
 	ActionInviteOperator, ActionSecondFactor, ActionNoSecondFactor,
 	ActionLogin, ActionFailedLogin, ActionLogout, ActionEndSession, ActionDashboard,

@@ -70,6 +70,24 @@ func NewEndpointSecret() string {
 	return "whsec_" + base64.StdEncoding.EncodeToString(b[:])
 }
 
+// ParseTopics reads the names of topics; none are TopicJobFinished. A name may be there twice. Errors: *FieldError.
+func ParseTopics(names []string) ([]Topic, error) {
+	if len(names) == 0 {
+		return []Topic{TopicJobFinished}, nil
+	}
+	var topics []Topic
+	for _, name := range names {
+		topic := Topic(name)
+		if !slices.Contains(Topics, topic) {
+			return nil, fieldError("events", " must be of %s, not %q", join(Topics), name)
+		}
+		if !slices.Contains(topics, topic) {
+			topics = append(topics, topic)
+		}
+	}
+	return topics, nil
+}
+
 // Report is what came of sending a notice.
 type Report struct {
 	At      Time   `json:"at,omitzero"`
@@ -77,6 +95,8 @@ type Report struct {
 	Topic   Topic  `json:"event"`
 	Status  int    `json:"status,omitempty"` // of the answer, if there was one
 	Error   string `json:"error,omitempty"`  // empty: the notice was taken
+	// TookMillis is how long the answer took, or until it was clear that there is none.
+	TookMillis int64 `json:"took_ms,omitempty"`
 	// Gone says that the endpoint wants no more.
 	Gone bool `json:"-"`
 }

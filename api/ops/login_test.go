@@ -107,6 +107,7 @@ func newGuardedAs(t *testing.T, cfg ops.Config, operators map[string]tasks.Role)
 	g := guarded{job: job.ID, db: db, rdb: rdb, log: new(logged)}
 	rdb.Del(t.Context(), "reset:audit")
 	cfg.Redis, cfg.Store, cfg.TraceURL = asynqmon.Options{RedisConnOpt: db.Redis}, storeOf(db), "https://traces.example/{trace_id}"
+	cfg.Webhooks = sender{db}
 	cfg.Log = slog.New(slog.NewJSONHandler(g.log, nil))
 	g.Server = httptest.NewServer(ops.New(cfg))
 	t.Cleanup(g.Close)

@@ -16,6 +16,7 @@ func (s *site) manageRoutes(e *echo.Echo) {
 	s.tenantRoutes(e)
 	s.callerRoutes(e)
 	s.fleetRoutes(e)
+	s.webhookRoutes(e)
 }
 
 // manager has the middleware of a page on which something is managed.
@@ -60,6 +61,8 @@ func (s *site) told(next echo.HandlerFunc) echo.HandlerFunc {
 			status = http.StatusBadRequest
 		case tasks.NoRoute:
 			status = http.StatusNotFound
+		case tasks.Internal:
+			status = http.StatusServiceUnavailable
 		case tasks.TooLarge:
 			status = http.StatusRequestEntityTooLarge
 		case tasks.StorageFull:

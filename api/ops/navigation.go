@@ -39,6 +39,7 @@ var navigation = []navGroup{
 		{"tenants", "Tenants", tasks.RightLook},
 		{"fleet", "Fleet", tasks.RightLook},
 		{"callers", "Callers", tasks.RightLook},
+		{"webhooks", "Webhooks", tasks.RightLook},
 		{"operators", "Operators", tasks.RightLook},
 	}},
 	{"Records", []navLink{

@@ -44,6 +44,8 @@ type Config struct {
 	// Redis is where asynq's dashboard looks. Closing it is for its owner.
 	Redis asynqmon.Options
 	Store Store
+	// Webhooks sends tests to endpoints; where they are managed it must be set.
+	Webhooks WebhookSender
 	// TraceURL leads to a trace: a URL with {trace_id} in it. It may be empty.
 	TraceURL string
 	// Path is where browsers find the site behind a proxy, such as "/ops". Requests may have
@@ -87,6 +89,8 @@ type Store struct {
 	Credentials Credentials // which have a method of the same name
 	Policies
 	Quotas
+	Endpoints Endpoints // which have methods of the same names
+	Notices   Notices
 	Summary
 	Server
 	Clock

@@ -196,6 +196,6 @@ func storeOf(db *redisdb.DB) ops.Store {
 			*runs.Decisions
 		}{db.Runs, db.RunDecisions},
 		FailureIndex: db.Failures, Fleet: db.Fleet, Workers: db.Workers,
-		Credentials: db.Tokens, Policies: db.Policies, Quotas: db.Quotas, Summary: db.Overview, Server: db, Clock: db.Redis,
+		Credentials: db.Tokens, Policies: db.Policies, Quotas: db.Quotas, Endpoints: db.Endpoints, Notices: db.Notices, Summary: db.Overview, Server: db, Clock: db.Redis,
 	}
 }

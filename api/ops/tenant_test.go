@@ -187,4 +187,6 @@ var managedPaths = map[string]string{
 	"/fleet/import":                       "fleet'",
 	"/instances/phone-1/change":           "fleet'",
 	"/instances/phone-1/protect":          "fleet protect'",
+	"/webhooks/new":                       "webhook'",
+	"/webhooks/ep_1/disable":              "webhook'",
 }

@@ -192,3 +192,37 @@ func (n *Notices) topicsOf(ctx context.Context, tenant string) ([]tasks.Topic, e
 	n.wanted.Add(tenant, found)
 	return found.topics, nil
 }
+
+const (
+	// waitingPage is how many notices are read at once, waitingLook how many in all.
+	waitingPage = 500
+	waitingLook = 10 * waitingPage
+)
+
+// Waiting returns how many notices wait for another try, by the ID of their endpoint. It looks at 5,000 of them at the
+// most; all says that there are no more.
+func (n *Notices) Waiting(ctx context.Context) (byEndpoint map[string]int, all bool, err error) {
+	byEndpoint = map[string]int{}
+	inspector := n.redis.NewInspector()
+	for page := 1; page <= waitingLook/waitingPage; page++ {
+		found, err := inspector.ListRetryTasks(WebhookQueue, asynq.PageSize(waitingPage), asynq.Page(page))
+		if errors.Is(err, asynq.ErrQueueNotFound) {
+			return byEndpoint, true, nil
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("look for notices that wait: %w", err)
+		}
+		for _, task := range found {
+			if notice, err := tasks.DecodeNotice(task.Payload); err == nil { // else nobody sends it either
+				byEndpoint[notice.EndpointID]++
+			}
+		}
+		if len(found) < waitingPage {
+			return byEndpoint, true, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, false, err
+		}
+	}
+	return byEndpoint, false, nil
+}

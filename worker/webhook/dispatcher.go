@@ -48,6 +48,7 @@ type Reply struct {
 	RetryAfter time.Duration // what the answer asks for, or 0
 	Err        error         // why there was no answer
 	Text       string        // the answer's beginning
+	Took       time.Duration // until it was there, or until it was clear that there is none; of what a Dispatcher sends
 }
 
 // Dispatcher takes notices from their queue and sends them to the tenants' endpoints. As a
@@ -174,7 +175,9 @@ func (d *Dispatcher) send(ctx context.Context, e tasks.Endpoint, n tasks.Notice)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.stop, cancel)()
+	began := time.Now()
 	reply = d.transport.Send(ctx, e, n.EventID, n.Body)
+	reply.Took = time.Since(began)
 	return reply, reply.Err != nil && ctx.Err() != nil
 }
 
@@ -188,7 +191,7 @@ func (d *Dispatcher) report(ctx context.Context, e tasks.Endpoint, n tasks.Notic
 	}
 	d.say(ctx, level, "webhook sent", n, slog.String("outcome", string(end.verdict)), slog.Int("status", reply.Status), slog.String("reason", end.reason))
 	disabled, err := d.store.Report(ctx, e, tasks.Report{
-		EventID: n.EventID, Topic: n.Topic, Status: reply.Status, Error: end.reason, Gone: end.verdict == gone,
+		EventID: n.EventID, Topic: n.Topic, Status: reply.Status, Error: end.reason, Gone: end.verdict == gone, TookMillis: reply.Took.Milliseconds(),
 	})
 	switch {
 	case err != nil:

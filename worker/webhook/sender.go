@@ -126,6 +126,14 @@ func (s *Sender) Send(ctx context.Context, e tasks.Endpoint, eventID string, bod
 	return Reply{Status: answer.StatusCode, RetryAfter: wait, Text: worker.Printable(string(text), maxReply)}
 }
 
+// SendTest sends an endpoint an event of the type webhook.test once, as Send does. It changes nothing of the endpoint's
+// state.
+func (s *Sender) SendTest(ctx context.Context, e tasks.Endpoint) Reply {
+	now := s.now()
+	body := tasks.NoticeBody("webhook.test", tasks.Time{Time: now}, map[string]string{"tenant": e.Tenant, "endpoint_id": e.ID})
+	return s.Send(ctx, e, fmt.Sprintf("%s-test-%d", e.ID, now.UnixMilli()), body)
+}
+
 // plain leaves the URL out of an error, which may carry secrets of the receiver.
 func plain(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {

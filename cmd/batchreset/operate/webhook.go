@@ -56,9 +56,9 @@ The URL must be https, and every address of its host a public one.`,
   SECRET=$(batchreset webhook add --tenant acme --url https://acme.example/hooks --events run.paused,run.finished)`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			topics, err := parseTopics(events)
+			topics, err := tasks.ParseTopics(events)
 			if err != nil {
-				return err
+				return fmt.Errorf("--%w", err)
 			}
 			switch {
 			case tenant == "":
@@ -97,30 +97,13 @@ type newEndpoint struct {
 	Secret string `json:"secret"`
 }
 
-func parseTopics(names []string) ([]tasks.Topic, error) {
-	if len(names) == 0 {
-		return []tasks.Topic{tasks.TopicJobFinished}, nil
-	}
-	var topics []tasks.Topic
-	for _, name := range names {
-		topic := tasks.Topic(name)
-		if !slices.Contains(tasks.Topics, topic) {
-			return nil, fmt.Errorf("--events must be of %s, not %q", terminal.Join(tasks.Topics), name)
-		}
-		if !slices.Contains(topics, topic) {
-			topics = append(topics, topic)
-		}
-	}
-	return topics, nil
-}
-
 func newWebhookListCommand(std *terminal.Streams) *cobra.Command {
 	var tenant string
 	cmd := newListCommand(std, list[tasks.Endpoint]{
 		name: "endpoints",
 		columns: []string{
 			"endpoint_id", "tenant", "url", "events", "created_at", "disabled_at", "disabled_reason", "failing_since",
-			"last.at", "last.event", "last.status", "last.error",
+			"last.at", "last.event", "last.status", "last.error", "last.took_ms",
 		},
 		read: func(ctx context.Context, db *redisdb.DB, _ []string) ([]tasks.Endpoint, error) {
 			endpoints, err := db.Endpoints.List(ctx)

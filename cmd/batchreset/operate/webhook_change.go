@@ -118,8 +118,7 @@ of the endpoint's state, and works for a disabled one, too.`,
 		now := db.Redis.Now()
 		sender := webhook.NewSender(terminal.UserAgent(), private, db.Redis.Now)
 		defer sender.Close()
-		body := tasks.NoticeBody("webhook.test", tasks.Time{Time: now}, map[string]string{"tenant": e.Tenant, "endpoint_id": e.ID})
-		reply := sender.Send(ctx, e, fmt.Sprintf("%s-test-%d", e.ID, now.UnixMilli()), body)
+		reply := sender.SendTest(ctx, e)
 		if reply.Err != nil {
 			return fmt.Errorf("not sent, or not answered: %w", reply.Err)
 		}

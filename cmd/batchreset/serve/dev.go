@@ -75,6 +75,7 @@ operators' commands work on the Redis inside with the --redis that it prints.`,
 }
 
 func runDev(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, api apiFlags, work workerFlags, drivers []driverEntry, ops opsFlags, hook string) error {
+	ops.webhookPrivate = work.webhookPrivate
 	d := &dev{process: newProcess("dev", std, ops), redis: redis, token: demoToken, hook: hook}
 	api.db.Roles = []redisdb.Role{redisdb.RoleAPI, redisdb.RoleWorker}
 	api.db.Embedded = !redis.Given()

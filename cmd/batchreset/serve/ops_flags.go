@@ -29,6 +29,8 @@ type opsFlags struct {
 	openHere bool
 	url      string
 	issuer   operatorIssuerFlags
+	// webhookPrivate is --webhook-allow-private, where there is that flag.
+	webhookPrivate bool
 }
 
 func (f *opsFlags) check() error {
@@ -55,6 +57,7 @@ func (f *opsFlags) trusted() (networks []*net.IPNet) {
 func (f *opsFlags) handler(stopping <-chan struct{}, quiet func() bool, db *redisdb.DB, log *slog.Logger, metrics ...prometheus.Collector) http.Handler {
 	return ops.New(ops.Config{
 		Redis: asynqmon.Options{RedisConnOpt: db.Redis}, Store: opsStore(db), TraceURL: f.traceURL, Path: f.path, Version: terminal.Version(), Stopping: stopping, Quiet: quiet,
+		Webhooks: webhookSender{db, f.webhookPrivate},
 		ClientIP: api.ClientIP(f.trusted()), OpenHere: f.openHere, Log: log, URL: f.url, Issuer: f.issuer.configure(f.url, db.Redis, log),
 	}, metrics...)
 }

@@ -91,6 +91,7 @@ says 503. A second signal stops it at once.`,
 }
 
 func runWorker(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, opts redisdb.Options, flags workerFlags, drivers []driverEntry, ops opsFlags) error {
+	ops.webhookPrivate = flags.webhookPrivate
 	p := newProcess("worker", std, ops)
 	return p.run(ctx,
 		p.awaitRedis(redis, opts),

@@ -234,7 +234,8 @@ func decodeEndpoint(tenant, id string, hash map[string]string) (tasks.Endpoint, 
 	}
 	if at := codec.Millis(hash["at"]); !at.IsZero() {
 		e.Last = &tasks.Report{At: at, EventID: hash["event"], Topic: tasks.Topic(hash["topic"]), Error: hash["error"]}
-		e.Last.Status, _ = strconv.Atoi(hash["status"]) // 0: there was no answer
+		e.Last.Status, _ = strconv.Atoi(hash["status"])               // 0: there was no answer
+		e.Last.TookMillis, _ = strconv.ParseInt(hash["took"], 10, 64) // of a later version: not known
 	}
 	return e, nil
 }
@@ -289,6 +290,52 @@ func (r *Endpoints) rotateSecret(ctx context.Context, e tasks.Endpoint, secret s
 	return nil
 }
 
+// Change gives an endpoint another URL, which the caller has checked, and other topics. Errors: tasks.ErrNoEndpoint.
+func (r *Endpoints) Change(ctx context.Context, e tasks.Endpoint, url string, topics []tasks.Topic, actor tasks.Actor) error {
+	now, err := r.endpoint(ctx, e.Tenant, e.ID)
+	if err != nil || now.URL == url && slices.Equal(now.Topics, topics) {
+		return err
+	}
+	entry := aboutEndpoint(actor, tasks.ActionChangeWebhook, e)
+	entry.Detail += " for " + joinTopics(topics)
+	if now.URL != url {
+		entry.Detail += ", with another URL"
+	}
+	return r.audit.Decide(ctx, entry, func(ctx context.Context) error {
+		return r.alter(ctx, e, "url", url, "topics", joinTopics(topics))
+	})
+}
+
+// Disable has an endpoint told no more, for a reason that people are shown. Errors: tasks.ErrNoEndpoint.
+func (r *Endpoints) Disable(ctx context.Context, e tasks.Endpoint, reason string, actor tasks.Actor) error {
+	now, err := r.endpoint(ctx, e.Tenant, e.ID)
+	if err != nil || !now.DisabledAt.IsZero() {
+		return err
+	}
+	return r.audit.Decide(ctx, aboutEndpoint(actor, tasks.ActionDisableWebhook, e), func(ctx context.Context) error {
+		at, err := r.redis.Time(ctx).Result()
+		if err != nil {
+			return fmt.Errorf("disable endpoint: %w", err)
+		}
+		return r.alter(ctx, e, "disabled", at.UnixMilli(), "reason", reason)
+	})
+}
+
+// alter changes fields of an endpoint that there is.
+func (r *Endpoints) alter(ctx context.Context, e tasks.Endpoint, fields ...any) error {
+	done, err := alterScript.Run(ctx, r.redis, []string{webhookKey(e.Tenant, e.ID)}, fields...).Int()
+	switch {
+	case err != nil:
+		return fmt.Errorf("change endpoint: %w", err)
+	case done == 0:
+		return tasks.ErrNoEndpoint
+	}
+	return nil
+}
+
+// Sealed reports whether the secrets of endpoints are sealed.
+func (r *Endpoints) Sealed() bool { return r.seals != nil }
+
 // Enable has an endpoint told again. Errors: tasks.ErrNoEndpoint.
 func (r *Endpoints) Enable(ctx context.Context, e tasks.Endpoint, actor tasks.Actor) error {
 	now, err := r.endpoint(ctx, e.Tenant, e.ID)
@@ -307,7 +354,7 @@ func (r *Endpoints) Enable(ctx context.Context, e tasks.Endpoint, actor tasks.Ac
 // more, or that has taken nothing for five days, and reports whether it did.
 func (r *Endpoints) Report(ctx context.Context, e tasks.Endpoint, report tasks.Report) (disabled bool, err error) {
 	n, err := r.redis.Run(ctx, reportScript, []string{webhookKey(e.Tenant, e.ID)},
-		report.EventID, string(report.Topic), report.Status, report.Error, codec.Flag(report.Gone), failingFor.Milliseconds()).Int()
+		report.EventID, string(report.Topic), report.Status, report.Error, codec.Flag(report.Gone), failingFor.Milliseconds(), report.TookMillis).Int()
 	if err != nil {
 		return false, fmt.Errorf("report: %w", err)
 	}

@@ -38,4 +38,5 @@ var (
 	rotateScript    = scripts.Script("rotate")
 	reportScript    = scripts.Script("report")
 	addScript       = scripts.Script("add")
+	alterScript     = scripts.Script("alter")
 )
