@@ -17,6 +17,7 @@ func (s *site) manageRoutes(e *echo.Echo) {
 	s.callerRoutes(e)
 	s.fleetRoutes(e)
 	s.webhookRoutes(e)
+	s.approvalRoutes(e)
 }
 
 // manager has the middleware of a page on which something is managed.

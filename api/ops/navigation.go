@@ -26,6 +26,7 @@ var navigation = []navGroup{
 	{"Work", []navLink{
 		{"", "Overview", tasks.RightLook},
 		{"runs", "Runs", tasks.RightLook},
+		{"approvals", "Approvals", tasks.RightLook},
 		{"jobs", "Jobs", tasks.RightLook},
 		{"failures", "Failures", tasks.RightLook},
 		{"bulk", "Many at a time", tasks.RightAct},

@@ -1,0 +1,47 @@
+package ops
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"slices"
+
+	"github.com/labstack/echo/v4"
+
+	"batchreset/tasks"
+)
+
+// approvalRoutes is the page of what waits for people. They decide on the page of the run.
+func (s *site) approvalRoutes(e *echo.Echo) {
+	e.GET("/approvals", s.approvals, s.require(tasks.RightLook))
+}
+
+// approvalsOnPage is how many runs it lists.
+const approvalsOnPage = 200
+
+// approvalsPage lists the runs that wait for approval, oldest first.
+type approvalsPage struct {
+	page
+	Runs []runPage
+	More int
+}
+
+func (s *site) approvals(c echo.Context) error {
+	open, _, err := s.Store.Runs.SearchOpen(c.Request().Context(), tasks.RunSearch{RunFilter: tasks.RunFilter{State: tasks.RunWaiting, Limit: math.MaxInt32}})
+	if e, ok := errors.AsType[*tasks.Error](err); ok {
+		return s.refuse(c, http.StatusBadRequest, e.Message)
+	}
+	if err != nil {
+		return err
+	}
+	p := approvalsPage{page: s.page(c, "Approvals")}
+	slices.Reverse(open) // they come newest first
+	for _, run := range open {
+		if row := (runPage{page: p.page, Run: run}); row.Judged() {
+			p.Runs = append(p.Runs, row)
+		}
+	}
+	p.More = max(0, len(p.Runs)-approvalsOnPage)
+	p.Runs = p.Runs[:len(p.Runs)-p.More]
+	return s.show(c, http.StatusOK, "approvals", p)
+}
