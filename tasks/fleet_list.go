@@ -24,6 +24,12 @@ type FleetList struct {
 // Place is where the list has an instance, such as "line 3".
 func (l *FleetList) Place(id string) string { return l.places[l.known[id]] }
 
+// Has reports whether the list names an instance.
+func (l *FleetList) Has(id string) bool {
+	_, has := l.known[id]
+	return has
+}
+
 // Add adds what a place of the list says, unless it has been said.
 func (l *FleetList) Add(c FleetChange, place string) error {
 	if err := CheckInstanceID(c.ID); err != nil {

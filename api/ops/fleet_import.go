@@ -33,11 +33,23 @@ type importPage struct {
 	Shared   bool
 	Unserved []string
 	List     string // the list in base64
+	// RemoveFrom is the tenant whose instances are removed that the list does not name, Removed are these; empty: none is.
+	RemoveFrom string
+	Removed    []string
 }
+
+// FirstRemoved are those that the page names.
+func (p importPage) FirstRemoved() []string { return p.Removed[:min(len(p.Removed), namedOfEffect)] }
+
+// RemovedSum differs for other instances to remove.
+func (p importPage) RemovedSum() string { return tasks.ListHash(p.Removed) }
+
+// Does reports whether something would be done.
+func (p importPage) Does() bool { return p.Plan.Changes() || len(p.Removed) > 0 }
 
 // Changed is how many instances become others.
 func (p importPage) Changed() (n int) {
-	n = p.Listed
+	n = p.Listed + len(p.Removed)
 	for _, part := range p.Plan.Parts {
 		if part.Effect == tasks.EffectNone {
 			n -= part.Count
@@ -137,6 +149,44 @@ func placed(list tasks.FleetList, err error) error {
 	return err
 }
 
+// removedBy are those instances of a tenant that a list does not name. None of them may be protected. Errors:
+// tasks.BadRequest; tasks.JobFinal if one is.
+func (s *site) removedBy(c echo.Context, tenant string, list tasks.FleetList) (ids []string, err error) {
+	if tenant == "" {
+		return nil, nil
+	}
+	if err := tasks.CheckTenant(tenant); err != nil {
+		return nil, wrong("The field remove_from: %v.", err)
+	}
+	var guarded []string
+	for cursor := ""; ; {
+		var found []tasks.Instance
+		found, cursor, err = s.Store.Fleet.Search(c.Request().Context(), tasks.FleetFilter{Tenant: tenant}, cursor, removedAtOnce)
+		if err != nil {
+			return nil, err
+		}
+		for _, in := range found {
+			switch {
+			case list.Has(in.ID):
+			case in.Protected:
+				guarded = append(guarded, in.ID)
+			default:
+				ids = append(ids, in.ID)
+			}
+		}
+		if cursor == "" {
+			break
+		}
+	}
+	if guarded != nil {
+		return nil, tasks.Errorf(tasks.JobFinal, "Tenant %s has protected instances that the list does not name (%s), among them %s. Nothing was changed: end their protection first, or list them.", tenant, number(len(guarded)), guarded[0])
+	}
+	return ids, nil
+}
+
+// removedAtOnce is how many instances are looked for, and removed, in one step.
+const removedAtOnce = 500
+
 // oneImport has one list in memory at a time.
 func (s *site) oneImport() (end func(), err error) {
 	if !s.imports.TryLock() {
@@ -152,7 +202,7 @@ func (s *site) previewImport(c echo.Context) error {
 		return err
 	}
 	defer end()
-	form, err := readParts(c.Request(), "list", "file", "shared")
+	form, err := readParts(c.Request(), "list", "file", "shared", "remove_from")
 	if err != nil {
 		return err
 	}
@@ -176,6 +226,10 @@ func (s *site) previewImport(c echo.Context) error {
 	if p.Unserved, err = s.unserved(c, list.Changes); err != nil {
 		return err
 	}
+	p.RemoveFrom = strings.TrimSpace(form["remove_from"])
+	if p.Removed, err = s.removedBy(c, p.RemoveFrom, list); err != nil {
+		return err
+	}
 	return s.show(c, http.StatusOK, "previewimport", p)
 }
 
@@ -183,7 +237,8 @@ func (s *site) previewImport(c echo.Context) error {
 type importedPage struct {
 	page
 	tasks.FleetReport
-	Listed int
+	Listed  int
+	Removed int
 }
 
 func (s *site) importFleet(c echo.Context) error {
@@ -192,7 +247,7 @@ func (s *site) importFleet(c echo.Context) error {
 		return err
 	}
 	defer end()
-	form, err := readParts(c.Request(), "list", "shared", "seen", "reason")
+	form, err := readParts(c.Request(), "list", "shared", "seen", "remove_from", "removed", "reason")
 	if err != nil {
 		return err
 	}
@@ -210,11 +265,27 @@ func (s *site) importFleet(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	report, err := s.Store.ImportSeen(c.Request().Context(), list.Changes, form["shared"] == "true", form["seen"], actor(c, form["reason"]))
+	removed, err := s.removedBy(c, form["remove_from"], list)
+	if err != nil {
+		return err
+	}
+	if form["remove_from"] != "" && form["removed"] != tasks.ListHash(removed) {
+		return tasks.Errorf(tasks.JobFinal, "The tenant has other instances than when the list was looked at. Nothing was changed: look at it again.")
+	}
+	who := actor(c, form["reason"])
+	report, err := s.Store.ImportSeen(c.Request().Context(), list.Changes, form["shared"] == "true", form["seen"], who)
 	if err != nil {
 		return s.stopped(c, report, placed(list, err))
 	}
-	return s.show(c, http.StatusOK, "importedfleet", importedPage{s.page(c, "Imported"), report, len(list.Changes)})
+	gone := 0
+	for chunk := range slices.Chunk(removed, removedAtOnce) {
+		missing, err := s.Store.Unregister(c.Request().Context(), chunk, who)
+		if err != nil {
+			return s.inDoubt(c, err, fmt.Sprintf("The list is imported. %s of %d were removed; whether others were is not known: preview the list again to see what is left.", instances(gone), len(removed)))
+		}
+		gone += len(chunk) - len(missing)
+	}
+	return s.show(c, http.StatusOK, "importedfleet", importedPage{s.page(c, "Imported"), report, len(list.Changes), gone})
 }
 
 // stopped says what an import has done that did not come to its end.

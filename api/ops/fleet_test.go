@@ -215,6 +215,44 @@ func TestAListIsPreviewedAndImported(t *testing.T) {
 	g.want(t, apply(other), http.StatusConflict, "")
 }
 
+func TestAListCanBeAllOfATenant(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, staff())
+	ada := g.login(t, "ada")
+	g.register(t, tasks.Instance{ID: "phone-1", Tenant: "acme"}, tasks.Instance{ID: "phone-2", Tenant: "acme"}, tasks.Instance{ID: "phone-3", Tenant: "globex"},
+		tasks.Instance{ID: "phone-4", Tenant: "acme", Protected: true, Protection: tasks.Protection{Reason: "legal hold"}})
+	const one = "instance_id,tenant\nphone-1,acme\n"
+	preview := func() answer {
+		return g.parts(t, "/fleet/import/preview", ada, "list", one, "remove_from", "acme")
+	}
+	refused := preview()
+	g.want(t, refused, http.StatusConflict, "")
+	refused.says(t, "Tenant acme has protected instances that the list does not name (1), among them phone-4")
+	must(t, errOf(g.db.Fleet.Unprotect(t.Context(), []string{"phone-4"}, tasks.Actor{})))
+	looked := preview()
+	looked.says(t, "Change 2 instances of the fleet?", "Instances of tenant acme that it does not name are removed", "removed 2", "2 removed phone-2 phone-4")
+	form := looked.hidden()
+	apply := func() answer {
+		return g.parts(t, "/fleet/import", ada, "list", form.Get("list"), "seen", form.Get("seen"), "remove_from", form.Get("remove_from"), "removed", form.Get("removed"), "reason", "stocktaking")
+	}
+	// Another one comes meanwhile, which nobody has looked at.
+	must(t, g.db.Fleet.Register(t.Context(), []tasks.Instance{{ID: "phone-5", Tenant: "acme"}}, tasks.Actor{}))
+	late := apply()
+	g.want(t, late, http.StatusConflict, "")
+	late.says(t, "The tenant has other instances than when the list was looked at")
+	form = preview().hidden()
+	g.rdb.Del(t.Context(), "reset:audit")
+	apply().says(t, "The list is imported", "removed 3")
+	for id, want := range map[string]string{"phone-1": "acme", "phone-2": "", "phone-3": "globex", "phone-4": "", "phone-5": ""} {
+		if got := g.entry(t, id).Tenant; got != want {
+			t.Errorf("%s is of %q, want %q", id, got, want)
+		}
+	}
+	if got := strings.Join(g.decided(t), "\n"); got != "fleet-register by operator ada [phone-1]: stocktaking\nfleet-remove by operator ada [phone-2 phone-4 phone-5]: stocktaking" {
+		t.Errorf("trail\n%s", got)
+	}
+}
+
 func errOf(_ any, err error) error { return err }
 
 func TestListsThatAreWrongAreRefused(t *testing.T) {
@@ -297,6 +335,10 @@ func TestListsThatAreWrongAreRefused(t *testing.T) {
 // An admin makes a token, and imports a list.
 func TestManagingInABrowser(t *testing.T) {
 	g := newGuarded(t, staff())
+	runs := g.withRunner()
+	runs.make(t, 12, tasks.RunSubmission{Name: "Quarter end", Reason: "leased phones go back", Approval: tasks.ApprovalRule{Approvers: 2, Expiry: 24 * time.Hour}})
+	e, err := g.db.Endpoints.Add(t.Context(), tasks.NewEndpoint("acme", "https://acme.example/hooks", tasks.Topics), tasks.Actor{})
+	must(t, err, errOf(g.db.Endpoints.Report(t.Context(), e, tasks.Report{EventID: "e", Topic: tasks.TopicRunFinished, Status: 503, Error: "status 503", TookMillis: 42})))
 	g.register(t, tasks.Instance{ID: "phone-1", Tenant: "acme"}, tasks.Instance{ID: "phone-2", Tenant: "acme", Protected: true, Protection: tasks.Protection{Reason: "demo"}})
 	browsertest.Script(t, "../..", "testdata/manage.js", g.URL, password)
 	var actions []string

@@ -62,6 +62,19 @@ async function list({ page, look, press, shot }) {
   await look('instance-change')
   await page.goto(url + '/tenants/globex')
   await look('tenant')
+  await page.goto(url + '/tenants/globex/limits?max_failures=3')
+  await look('tenant-ask')
+  await page.goto(url + '/approvals')
+  await look('approvals')
+  await page.goto(url + '/webhooks/new')
+  await look('webhook-new')
+  await page.goto(url + '/webhooks')
+  await look('webhooks')
+  await page.locator('tbody a').first().click()
+  await page.waitForURL(/ep_/)
+  await look('webhook')
+  await press('link', 'Give it a new secret')
+  await look('webhook-rotate')
 }
 
 tell(url, [

@@ -16,6 +16,7 @@
 //	  :last their names by time, :of:<name> sessions, :used:<name> what was used of a second factor
 //	reset:fleet:{<instance>}  owner and protection
 //	reset:fleet               index of the fleet
+//	reset:form:{<id>}         there once the form of the site was sent that makes a secret, for a week
 //	reset:webhook:{<tenant>}       IDs of a tenant's webhook endpoints
 //	reset:webhook:{<tenant>}:<id>  an endpoint: URL, events, secrets, state
 //	reset:webhooks            index of the endpoints: their tenants
