@@ -203,7 +203,10 @@ func (k *knownIssuer) where(j journey) string {
 }
 
 // notLetIn says why somebody is not let in whom an issuer knows, or about whom it said something wrong.
-type notLetIn struct{ why string }
+type notLetIn struct {
+	why  string
+	name string // that the issuer knows them by; empty: it is not known
+}
 
 func (n *notLetIn) Error() string { return n.why }
 
@@ -214,7 +217,7 @@ func (i *Issuer) operator(ctx context.Context, known *knownIssuer, j journey, co
 	if err != nil {
 		if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok && refused.Response.StatusCode < http.StatusInternalServerError {
 			i.cfg.Log.Warn("the issuer of operators refuses a code", "issuer", i.cfg.URL, "error", refused.ErrorCode, "status", refused.Response.StatusCode)
-			return tasks.Operator{}, &notLetIn{i.host + " does not accept this log-in, or no longer. Begin again."}
+			return tasks.Operator{}, &notLetIn{why: i.host + " does not accept this log-in, or no longer. Begin again."}
 		}
 		return tasks.Operator{}, i.away(err)
 	}
@@ -249,7 +252,7 @@ func (i *Issuer) doubtful(err error) error {
 	if _, expired := errors.AsType[*oidc.TokenExpiredError](err); expired {
 		why += ": it has expired"
 	}
-	return &notLetIn{why + ". Begin again; if that does not help, an admin finds the reason in the log."}
+	return &notLetIn{why: why + ". Begin again; if that does not help, an admin finds the reason in the log."}
 }
 
 // claims are what the issuer says about somebody: in the ID token, and else when it is asked.
@@ -293,18 +296,18 @@ func (i *Issuer) judge(claims map[string]any) (tasks.Operator, error) {
 	if i.cfg.NameClaim == DefaultNameClaim {
 		name = strings.ToLower(name) // or one mailbox would be two people
 		if name != "" && !isTrue(claims["email_verified"]) {
-			return tasks.Operator{}, &notLetIn{i.host + " does not say that your address is verified, so anybody could use it."}
+			return tasks.Operator{}, &notLetIn{why: i.host + " does not say that your address is verified, so anybody could use it."}
 		}
 	}
 	if name == "" {
-		return tasks.Operator{}, &notLetIn{fmt.Sprintf("%s does not say who you are: it has no %s of yours.", i.host, i.cfg.NameClaim)}
+		return tasks.Operator{}, &notLetIn{why: fmt.Sprintf("%s does not say who you are: it has no %s of yours.", i.host, i.cfg.NameClaim)}
 	}
 	if err := tasks.CheckOperatorName(name); err != nil {
-		return tasks.Operator{}, &notLetIn{"Your name cannot be used here: " + err.Error() + "."}
+		return tasks.Operator{}, &notLetIn{why: "Your name cannot be used here: " + err.Error() + "."}
 	}
 	role := i.role(claims[i.cfg.GroupsClaim])
 	if role == "" {
-		return tasks.Operator{}, &notLetIn{fmt.Sprintf("%s knows you as %s, but none of your groups has a role here. Ask an admin of batchreset.", i.host, name)}
+		return tasks.Operator{}, &notLetIn{fmt.Sprintf("%s knows you as %s, but none of your groups has a role here. Ask an admin of batchreset.", i.host, name), name}
 	}
 	return tasks.Operator{Name: name, Role: role, Issuer: i.host, IssuerSettings: i.settings}, nil
 }

@@ -103,7 +103,7 @@ func (s *site) fromIssuer(c echo.Context) error {
 		return s.issuerAway(c)
 	}
 	if no, ok := errors.AsType[*notLetIn](err); ok {
-		s.Store.FailedLogin(c.Request().Context(), "", c.RealIP())
+		s.Store.FailedLogin(c.Request().Context(), no.name, c.RealIP())
 		return s.notLoggedIn(c, &refusal{http.StatusForbidden, no.why})
 	}
 	if err != nil {
@@ -121,7 +121,7 @@ func (s *site) known(ctx context.Context, j journey, code string) (tasks.Operato
 		return tasks.Operator{}, err
 	}
 	if code == "" {
-		return tasks.Operator{}, &notLetIn{"The issuer's answer has no code. Begin again."}
+		return tasks.Operator{}, &notLetIn{why: "The issuer's answer has no code. Begin again."}
 	}
 	return s.Issuer.operator(ctx, known, j, code)
 }

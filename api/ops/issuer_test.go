@@ -552,6 +552,16 @@ func TestWhatAnIssuerSaysWhenItIsAsked(t *testing.T) {
 	}
 }
 
+func TestWhoIsNotLetInIsInTheTrail(t *testing.T) {
+	g, issuer, _ := newIssued(t)
+	issuer.set(func() { issuer.claims = map[string]any{"groups": []string{"others"}} })
+	b := g.newTab()
+	b.get(t, b.authorize(t, "/"))
+	if trail := g.wholeTrail(t); len(trail) != 1 || trail[0].Action != tasks.ActionFailedLogin || trail[0].Detail != "as dora@corp.example" {
+		t.Errorf("trail %+v", trail)
+	}
+}
+
 func TestAPublicClientAndAnotherName(t *testing.T) {
 	g, issuer, _ := newIssued(t, func(cfg *ops.IssuerConfig) { cfg.ClientSecret, cfg.NameClaim = "", "preferred_username" })
 	issuer.set(func() {

@@ -209,7 +209,7 @@ func (f *forceFlags) on(db *redisdb.DB) *registry.Operators {
 // lastAdmin says what to do where a command leaves the last admin alone.
 func lastAdmin(err error) error {
 	if errors.Is(err, tasks.ErrLastAdmin) {
-		return terminal.WithCode(terminal.ExitRefused, fmt.Errorf("%w Or use --force with a --reason", err))
+		return terminal.WithCode(terminal.ExitRefused, errors.New("this is the only admin with a password: first make somebody else an admin, or use --force with a --reason"))
 	}
 	return err
 }

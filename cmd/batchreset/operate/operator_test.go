@@ -64,7 +64,7 @@ func TestTheLastAdminStays(t *testing.T) {
 	add("bob", "operator")
 	for _, args := range []string{"operator remove alice", "operator role alice operator"} {
 		r := command(t, environment, strings.Fields(args)...)
-		r.WantError(t, "This is the only admin with a password: first make somebody else an admin. Or use --force with a --reason")
+		r.WantError(t, "this is the only admin with a password: first make somebody else an admin, or use --force with a --reason")
 		r.Exits(t, terminal.ExitRefused)
 	}
 	command(t, environment, "operator", "role", "bob", "admin").OK(t)

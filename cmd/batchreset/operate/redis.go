@@ -13,6 +13,7 @@ import (
 
 	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 )
 
@@ -47,6 +48,9 @@ func (op *operation) run(cmd *cobra.Command, do func(*redisdb.DB) error) error {
 		return err
 	}
 	err = do(db)
+	if errors.Is(err, tasks.ErrOperatorsReadOnly) {
+		err = errors.New("the Redis user of this command must not write operators: use one that may, see deploy/redis/users.acl")
+	}
 	if closing := db.Close(); err == nil {
 		err = closing
 	}
