@@ -27,7 +27,7 @@ async function everywhere({ page, shot, press, unheard }) {
       if (to.startsWith('https://traces.example/') || to.startsWith('data:')) continue
       assert.ok(to.startsWith(url + '/'), `${address} leads to ${to}`)
     }
-    const pages = await page.evaluate(() => [...document.querySelectorAll('a')].map(e => e.href))
+    const pages = await page.evaluate(() => [...document.querySelectorAll('a:not([download])')].map(e => e.href))
     todo.push(...pages.filter(to => to.startsWith(url + '/') && !/\/(asynq|debug|metrics)/.test(to)))
   }
   for (const path of ['/', '/runs', '/jobs', '/failures', '/tenants', '/audit', `/jobs/${job}`, `/jobs/${job}/cancel`, '/instances/phone-1', '/tenants/halt?all=true']) {
