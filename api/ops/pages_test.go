@@ -204,7 +204,10 @@ func TestAPageWithoutRedisSaysSo(t *testing.T) {
 	if err := g.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/", "/runs", "/runs/" + g.job, "/jobs", "/failures", "/instances/a", "/tenants", "/callers", "/audit", "/workers", "/workers/AAAABBB2", "/control-planes"} {
+	for _, path := range []string{
+		"/", "/runs", "/runs/" + g.job, "/approvals", "/jobs", "/failures", "/instances/a", "/tenants", "/tenants/acme", "/fleet", "/callers", "/webhooks",
+		"/audit", "/workers", "/workers/AAAABBB2", "/control-planes",
+	} {
 		if a := g.ask(t, http.MethodGet, path, nil, nil); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "Redis does not answer") || !strings.Contains(a.body, "<nav") {
 			t.Errorf("%s: %d %s", path, a.status, a.body)
 		}

@@ -30,7 +30,7 @@ async function everywhere({ page, shot, press, unheard }) {
     const pages = await page.evaluate(() => [...document.querySelectorAll('a:not([download])')].map(e => e.href))
     todo.push(...pages.filter(to => to.startsWith(url + '/') && !/\/(asynq|debug|metrics)/.test(to)))
   }
-  for (const path of ['/', '/runs', '/jobs', '/failures', '/tenants', '/audit', `/jobs/${job}`, `/jobs/${job}/cancel`, '/instances/phone-1', '/tenants/halt?all=true']) {
+  for (const path of ['/', '/runs', '/jobs', '/failures', '/approvals', '/tenants', '/tenants/~', '/fleet', '/callers', '/webhooks', '/audit', `/jobs/${job}`, `/jobs/${job}/cancel`, '/instances/phone-1', '/tenants/halt?all=true']) {
     assert.ok(seen.has(url + path), `no link leads to ${path}, only to ${[...seen].join(', ')}`)
   }
   for (const path of ['/debug/pprof/', '/debug/pprof/goroutine?debug=1', '/metrics']) await page.goto(url + path)
