@@ -174,6 +174,20 @@ func TestTheSiteSealsSecrets(t *testing.T) {
 	}
 }
 
+// When Redis fails in the middle, nobody says that nothing was made.
+func TestATokenOfWhichNobodyKnows(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, staff())
+	ada := g.login(t, "ada")
+	form := g.ask(t, http.MethodGet, "/callers/ask?kind=token&tenant=acme&days=1&scope=read", ada, nil).hidden()
+	g.rdb.Set(t.Context(), "reset:tokens", "not an index", 0)
+	a := g.ask(t, http.MethodPost, "/callers/make", ada, form)
+	g.want(t, a, http.StatusServiceUnavailable, `"msg":"request failed","path":"/callers/make"`)
+	a.says(t, "It is not known whether the token was made.")
+	g.rdb.Del(t.Context(), "reset:tokens")
+	g.want(t, g.ask(t, http.MethodPost, "/callers/make", ada, form), http.StatusConflict, "")
+}
+
 func TestCallersThatAreWrongAreRefused(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, staff())

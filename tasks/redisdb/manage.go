@@ -46,13 +46,16 @@ func (db *DB) MayManage(ctx context.Context, what tasks.Managed) (bool, error) {
 		return false, fmt.Errorf("nobody manages %q", what)
 	}
 	answers, err := pipe.Exec(ctx)
-	for _, a := range answers {
-		if redis.HasErrorPrefix(a.Err(), "NOPERM") {
-			return false, nil
-		}
+	if err == nil {
+		return true, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("look at the rights of the Redis user: %w", err)
+	for _, a := range answers {
+		switch err := a.Err(); {
+		case redis.HasErrorPrefix(err, "NOPERM"):
+			return false, nil
+		case err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE"): // which says that it was allowed
+			return false, fmt.Errorf("look at the rights of the Redis user: %w", err)
+		}
 	}
 	return true, nil
 }
