@@ -56,16 +56,16 @@ func TestWhatIsHeldIsSeen(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nil)
 	g.serve(t, "reset-99", 7)
-	g.pageWith(t, "/", "<dt>Waiting, could begin now</dt><dd>2</dd>", "<dt>Held</dt><dd>0</dd>", "<dt>Open jobs</dt><dd>1</dd>")
+	g.pageWith(t, "/", "<b>2 waiting</b>", "<b>0 held</b>", "in 1 open job<")
 	if err := g.db.Policies.Halt(t.Context(), "acme", tasks.HaltedByOperator, tasks.Actor{By: "alice", Reason: "recall of <x>"}); err != nil {
 		t.Fatal(err)
 	}
 	const why = "resets of the tenant are halted: recall of &lt;x&gt;"
 	t.Run("on the overview, with where it ends", func(t *testing.T) {
-		g.pageWith(t, "/", "<dt>Waiting, could begin now</dt><dd>0</dd>", "<dt>Held</dt><dd>2</dd>", "<dt>Oldest waits</dt><dd>–</dd>", `id="held"`, why, `href="tenants/resume?tenant=acme"`)
+		g.pageWith(t, "/", "<b>0 waiting</b><span>could begin now</span>", "<b>2 held</b>", `id="held"`, why, `href="tenants/resume?tenant=acme"`)
 	})
 	t.Run("on the page of a job", func(t *testing.T) {
-		g.pageWith(t, "/jobs/"+g.job, "<b>Held:</b> 2 instances of acme: "+why+", since <time>")
+		g.pageWith(t, "/jobs/"+g.job, "<b>Held:</b> 2 instances of acme: "+why+", since <time ")
 	})
 	t.Run("on the page of an instance, if that waits", func(t *testing.T) {
 		g.pageWith(t, "/instances/phone-2", "<b>Held:</b> "+why)
@@ -93,7 +93,7 @@ func TestWhatIsHeldIsSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("and not once it has ended", func(t *testing.T) {
-		if body := g.pageWith(t, "/", "<dt>Held</dt><dd>0</dd>", "<dt>Waiting, could begin now</dt><dd>2</dd>"); strings.Contains(body, `id="held"`) {
+		if body := g.pageWith(t, "/", "<b>0 held</b>", "<b>2 waiting</b>"); strings.Contains(body, `id="held"`) {
 			t.Error("the list is there")
 		}
 		if _, body := get(t, g.URL+"/jobs/"+g.job); strings.Contains(body, "Held:") {
@@ -113,7 +113,7 @@ func TestARunThatIsHeldSaysWhy(t *testing.T) {
 	if err := r.db.Policies.Halt(t.Context(), "", tasks.HaltedByOperator, tasks.Actor{By: "alice", Reason: "smoke"}); err != nil {
 		t.Fatal(err)
 	}
-	r.pageWith(t, "/runs/"+id, "<b>Held:</b> 5 instances of acme: resets of all tenants are halted: smoke, since <time>", `href="tenants/resume?all=true"`)
+	r.pageWith(t, "/runs/"+id, "<b>Held:</b> 5 instances of acme: resets of all tenants are halted: smoke, since <time ", `href="tenants/resume?all=true"`)
 }
 
 func TestScaleOfADriver(t *testing.T) {

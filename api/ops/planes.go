@@ -22,12 +22,10 @@ type planesPage struct {
 type planeRow struct {
 	tasks.ControlPlane
 
-	Windows []planeWindow
-	// Count, Median and High are by minute, for the last hour: resets, and in milliseconds what half of them, and 95 of 100,
-	// took at the most.
-	Count, Median, High []int64
-	Unreachable         tasks.Time // since when no worker reaches it; zero: one does
-	Rows                []planeWorker
+	Windows     []planeWindow
+	Plots       []plot     // by minute, for the last hour: resets, and what half of them, and 95 of 100, took at the most
+	Unreachable tasks.Time // since when no worker reaches it; zero: one does
+	Rows        []planeWorker
 }
 
 // planeWorker is a worker process that has the driver, and what it says of it.
@@ -70,16 +68,28 @@ func newPlaneRow(p tasks.ControlPlane) planeRow {
 	now, before := p.Now(), p.Before()
 	begun := float64(tasks.PlaneNow-1) + float64(p.At.Second())/60
 	row.Windows = []planeWindow{newPlaneWindow("Last 5 minutes", "last 5 minutes", &now, begun), newPlaneWindow("The hour before", "the hour before", &before, 60)}
-	for _, m := range p.Minutes[max(len(p.Minutes)-60, 0):] {
-		row.Count = append(row.Count, m.Resets.Count())
-		row.Median = append(row.Median, m.Resets.Quantile(.5).Milliseconds())
-		row.High = append(row.High, m.Resets.Quantile(.95).Milliseconds())
-	}
+	row.Plots = plotsOf(p)
 	for _, w := range p.Workers {
 		its, _ := w.Driver(p.Driver)
 		row.Rows = append(row.Rows, planeWorker{workerRow{w}, its})
 	}
 	return row
+}
+
+// plotsOf shows resets by minute, but for the last one, which is not over.
+func plotsOf(p tasks.ControlPlane) []plot {
+	over := p.Minutes[max(len(p.Minutes)-61, 0):max(len(p.Minutes)-1, 0)]
+	var count, median, high []int64
+	for _, m := range over {
+		count = append(count, m.Resets.Count())
+		median = append(median, m.Resets.Quantile(.5).Milliseconds())
+		high = append(high, m.Resets.Quantile(.95).Milliseconds())
+	}
+	start := p.At.Truncate(time.Minute).Add(-time.Duration(len(over)) * time.Minute)
+	return []plot{
+		{ID: "calls-" + p.Driver, Title: "Resets per minute, last hour", Unit: "per minute", Start: start, Step: time.Minute, Series: []series{{"resets", "calls", count}}},
+		{ID: "took-" + p.Driver, Title: "How long they took, last hour", Unit: "ms", Start: start, Step: time.Minute, Series: []series{{"half took up to", "p50", median}, {"95 of 100 took up to", "p95", high}}},
+	}
 }
 
 func newPlaneWindow(name, when string, calls *tasks.Calls, minutes float64) planeWindow {

@@ -51,7 +51,7 @@ function show(figure) {
       }))
     ],
     axes: [
-      { ...axis, values: (_, ticks) => ticks.map(t => clock(t)) },
+      { ...axis, size: 34, values: (_, ticks) => ticks.map(t => clock(t)) },
       { ...axis, size: 56, values: (_, ticks) => ticks.map(shorten) }
     ]
   }, data, box)

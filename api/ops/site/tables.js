@@ -21,12 +21,13 @@ function dress(table) {
   for (const row of rows) {
     heads.forEach((head, n) => { if (head.textContent.trim()) row.cells[n].dataset.label = head.textContent.trim() })
   }
+  const merged = table.querySelector('tbody [rowspan]') // a row has fewer cells than there are heads
   heads.forEach((head, n) => {
-    const number = rows.length > 0 && rows.every(r => isNumber(r.cells[n])) && rows.some(r => r.cells[n].textContent.trim() !== '–')
+    const number = !merged && rows.length > 0 && rows.every(r => isNumber(r.cells[n])) && rows.some(r => r.cells[n].textContent.trim() !== '–')
     head.classList.toggle('num', number)
     for (const row of rows) row.cells[n].classList.toggle('num', number)
   })
-  if (rows.length < 2) return
+  if (rows.length < 2 || merged) return
   const now = chosen()
   for (const head of heads) {
     const name = head.textContent.trim()

@@ -72,6 +72,7 @@ async function decide({ page, look, press }) {
   await look('tenants')
   await press('link', 'Resume acme')
   await look('resume')
+  await page.getByLabel('Reason').fill('checked')
   await press('button', 'Resume acme')
   assert.doesNotMatch(await page.locator('table').innerText(), /halted/)
   await page.goto(url + '/audit')
