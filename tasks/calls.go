@@ -139,7 +139,8 @@ const (
 	// PlaneMinutes is how many minutes of calls say how a control plane is: the last PlaneNow, the last of which
 	// is not over, and the hour before.
 	PlaneMinutes = PlaneNow + 60
-	PlaneNow     = 5
+	// PlaneNow is how many minutes count as now.
+	PlaneNow = 5
 
 	// slowTimes is how many times as long as before calls must take so that their control plane counts as slow;
 	// slowCalls how many calls each half of the comparison needs; slowLeast what nobody notices.

@@ -64,11 +64,13 @@ func TestEachCallOfADriverIsCountedByWhatItCameTo(t *testing.T) {
 		{"behind a breaker", NewUpstream(done, UpstreamConfig{}, slog.New(slog.DiscardHandler)), map[tasks.CallKind]int{tasks.CallDone: 1}},
 		{"a breaker that lets nothing through", answers(&DriverError{Verdict: Unreachable, notCalled: true}), map[tasks.CallKind]int{}},
 		{
-			"a look", seeing{func(context.Context, Attempt) error { return nil }, func() (Sight, error) { return Sight{State: Initial}, nil }},
+			"a look",
+			seeing{func(context.Context, Attempt) error { return nil }, func() (Sight, error) { return Sight{State: Initial}, nil }},
 			map[tasks.CallKind]int{tasks.CallDone: 1, tasks.CallSeen: 1},
 		},
 		{
-			"a look that fails", seeing{func(context.Context, Attempt) error { return nil }, func() (Sight, error) { return Sight{}, errors.New("odd") }},
+			"a look that fails",
+			seeing{func(context.Context, Attempt) error { return nil }, func() (Sight, error) { return Sight{}, errors.New("odd") }},
 			map[tasks.CallKind]int{tasks.CallDone: 1, tasks.CallNotSeen: 1},
 		},
 	} {

@@ -68,7 +68,7 @@ func (a *attempt) resetAndLook(ctx context.Context, input Attempt) result {
 // noteResolved counts a call that was in doubt if its outcome is known now. before says that it was in doubt when the attempt
 // began, in which a checkpoint may have told of it.
 func (a *attempt) noteResolved(r result) {
-	how := ""
+	var how string
 	switch e := failureOf(r.err); {
 	case r.resolved, e != nil && e.EndsDoubt && e.Code == string(tasks.NotConfirmed) && a.begun.Ambiguous:
 		how = bySight

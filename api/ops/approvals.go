@@ -43,5 +43,6 @@ func (s *site) approvals(c echo.Context) error {
 	}
 	p.More = max(0, len(p.Runs)-approvalsOnPage)
 	p.Runs = p.Runs[:len(p.Runs)-p.More]
+	p.Count = number(len(p.Runs)+p.More) + " waiting"
 	return s.show(c, http.StatusOK, "approvals", p)
 }

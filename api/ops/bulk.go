@@ -359,8 +359,8 @@ func (s *site) doBulk(c echo.Context) error {
 		return s.refuse(c, http.StatusBadRequest, fmt.Sprintf("There is no action %.80q: choose cancel or retry.", action))
 	}
 	targets, err := parseTargets(form["target"])
-	if err != nil {
-		return s.refuse(c, http.StatusBadRequest, err.Error())
+	if e, ok := errors.AsType[*tasks.Error](err); ok {
+		return s.refuse(c, http.StatusBadRequest, e.Message)
 	}
 	// Who has gone has not changed the mind: what was asked for is done for all of them.
 	ctx := context.WithoutCancel(c.Request().Context())
@@ -390,24 +390,24 @@ func (s *site) doBulk(c echo.Context) error {
 	return s.show(c, http.StatusOK, "bulkdone", p)
 }
 
-// parseTargets reads what bulkTarget.Value writes.
+// parseTargets reads what bulkTarget.Value writes. Errors: tasks.BadRequest.
 func parseTargets(values []string) ([]bulkTarget, error) {
 	if len(values) == 0 {
-		return nil, errors.New("The form names no job and no run.") //nolint:staticcheck // people read it
+		return nil, tasks.Errorf(tasks.BadRequest, "The form names no job and no run.")
 	}
 	if len(values) > bulkTargets {
-		return nil, fmt.Errorf("The form names %d jobs and runs, the limit is %d.", len(values), bulkTargets) //nolint:staticcheck // people read it
+		return nil, tasks.Errorf(tasks.BadRequest, "The form names %d jobs and runs, the limit is %d.", len(values), bulkTargets)
 	}
 	seen := map[string]bool{}
 	targets := make([]bulkTarget, 0, len(values))
 	for _, value := range values {
 		parts := strings.Split(value, " ")
 		if len(parts) != 3 || parts[0] != "job" && parts[0] != "run" || !tasks.ValidJobID(parts[1]) || seen[parts[1]] {
-			return nil, fmt.Errorf("%.80q is not a job or a run, or is named twice.", value) //nolint:staticcheck // people read it
+			return nil, tasks.Errorf(tasks.BadRequest, "%.80q is not a job or a run, or is named twice.", value)
 		}
 		revision, err := strconv.ParseInt(parts[2], 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("%.80q is not a job or a run.", value) //nolint:staticcheck // people read it
+			return nil, tasks.Errorf(tasks.BadRequest, "%.80q is not a job or a run.", value)
 		}
 		seen[parts[1]] = true
 		targets = append(targets, bulkTarget{Kind: parts[0], ID: parts[1], revision: revision})

@@ -91,6 +91,7 @@ func (s *site) failures(c echo.Context) (err error) {
 		}
 		p.Kinds = append(p.Kinds, kind)
 	}
+	p.Count = number(int(p.Total))
 	return s.show(c, http.StatusOK, "failures", p)
 }
 

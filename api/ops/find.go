@@ -102,7 +102,7 @@ func (s *site) findRecord(ctx context.Context, q string) ([]found, error) {
 // findInstance finds an instance that is registered, or has been reset.
 func (s *site) findInstance(ctx context.Context, q string) ([]found, error) {
 	if tasks.CheckInstanceID(q) != nil {
-		return nil, nil
+		return nil, nil //nolint:nilerr // it is something else
 	}
 	fleet, err := s.Store.Registered(ctx, []string{q})
 	if err != nil {
@@ -123,7 +123,7 @@ func (s *site) findInstance(ctx context.Context, q string) ([]found, error) {
 // findTenant finds a tenant that has a token, a limit or a halt.
 func (s *site) findTenant(ctx context.Context, q string) ([]found, error) {
 	if tasks.CheckTenant(q) != nil {
-		return nil, nil
+		return nil, nil //nolint:nilerr // it is something else
 	}
 	known, err := s.Store.Credentials.Tenants(ctx)
 	if err != nil {

@@ -99,7 +99,7 @@ func (s *site) findInstances(c echo.Context, p *fleetPage) (err error) {
 		return err
 	}
 	var cursor string
-	p.Instances, cursor, err = s.Store.Fleet.Search(ctx, f, c.QueryParam("cursor"), rowsOnPage)
+	p.Instances, cursor, err = s.Store.Search(ctx, f, c.QueryParam("cursor"), rowsOnPage)
 	p.More = olderQuery(c, cursor)
 	return err
 }

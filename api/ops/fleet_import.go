@@ -161,7 +161,7 @@ func (s *site) removedBy(c echo.Context, tenant string, list tasks.FleetList) (i
 	var guarded []string
 	for cursor := ""; ; {
 		var found []tasks.Instance
-		found, cursor, err = s.Store.Fleet.Search(c.Request().Context(), tasks.FleetFilter{Tenant: tenant}, cursor, removedAtOnce)
+		found, cursor, err = s.Store.Search(c.Request().Context(), tasks.FleetFilter{Tenant: tenant}, cursor, removedAtOnce)
 		if err != nil {
 			return nil, err
 		}

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -91,12 +90,12 @@ func NewIssuer(cfg IssuerConfig) *Issuer {
 
 // settingsOf changes with everything that says who is let in, and as what.
 func settingsOf(cfg IssuerConfig) string {
-	h := sha256.New()
-	e := json.NewEncoder(h)
-	for _, part := range []any{cfg.URL, cfg.ClientID, cfg.GroupsClaim, cfg.NameClaim, cfg.Roles} { // maps are encoded in order
-		_ = e.Encode(part) // to a hash, of texts: it never fails
+	parts := []string{cfg.URL, cfg.ClientID, cfg.GroupsClaim, cfg.NameClaim}
+	for _, group := range slices.Sorted(maps.Keys(cfg.Roles)) {
+		parts = append(parts, group, string(cfg.Roles[group]))
 	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", parts))
+	return hex.EncodeToString(sum[:16])
 }
 
 // Host is what people call the issuer.

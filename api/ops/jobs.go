@@ -76,8 +76,15 @@ func (s *site) jobs(c echo.Context) error {
 
 // jobFilters are the filters of the list of jobs.
 var jobFilters = []filterName{
-	{"state", "State"}, {"tenant", "Tenant"}, {"instance", "Instance"}, {"label", "Label"}, {"code", "Error code"},
-	{"since", "Created from"}, {"until", "Created before"}, {"request", "Request"}, {"trace", "Trace"},
+	{"state", "State"},
+	{"tenant", "Tenant"},
+	{"instance", "Instance"},
+	{"label", "Label"},
+	{"code", "Error code"},
+	{"since", "Created from"},
+	{"until", "Created before"},
+	{"request", "Request"},
+	{"trace", "Trace"},
 }
 
 func (s *site) exportJobs(c echo.Context, search tasks.JobSearch) error {
@@ -218,6 +225,7 @@ func (s *site) findJob(c echo.Context) (p jobPage, found bool, err error) {
 		p.TraceURL = strings.ReplaceAll(s.TraceURL, "{trace_id}", p.Job.TraceID())
 	}
 	counts := p.Job.Counts
+	p.Count = endedOf(counts, p.Job.Total)
 	p.CanCancel = counts.Pending + counts.Retrying
 	if p.Job.State.Final() && p.Job.RunID == "" { // else its run is retried
 		p.CanRetry = counts.In(tasks.RetryStates)

@@ -314,7 +314,7 @@ func TestLoginInABrowser(t *testing.T) {
 		"cancel by operator alice for acme: [phone-2 phone-3] wrong list",
 		"retry by operator alice for acme: [phone-2 phone-3] ",
 		"halt by operator alice for acme: [] to be safe",
-		"resume by operator alice for acme: [] ",
+		"resume by operator alice for acme: [] checked",
 	}
 	if strings.Join(decided, "\n") != strings.Join(want, "\n") {
 		t.Errorf("trail:\n%s", strings.Join(decided, "\n"))

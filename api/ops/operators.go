@@ -121,7 +121,9 @@ func (s *site) operators(c echo.Context) error {
 	}
 	p := operatorsPage{page: s.page(c, "Operators"), People: rows, Now: s.Store.Now(), NoAdmin: true}
 	for _, row := range rows {
-		p.NoAdmin = p.NoAdmin && !(row.Kept && row.Role == tasks.RoleAdmin && row.PasswordHash != "")
+		if row.Kept && row.Role == tasks.RoleAdmin && row.PasswordHash != "" {
+			p.NoAdmin = false
+		}
 	}
 	if s.Issuer != nil {
 		p.Issuer = s.Issuer.Host()
@@ -199,7 +201,7 @@ func (s *site) askOperator(ask string) echo.HandlerFunc {
 func (s *site) whom(c echo.Context, ask string) (tasks.Operator, *refusal, error) {
 	name := c.FormValue("name")
 	if tasks.CheckOperatorName(name) != nil {
-		return tasks.Operator{}, noSuchOperator, nil
+		return tasks.Operator{}, noSuchOperator, nil //nolint:nilerr // that is what the refusal says
 	}
 	o, found, err := s.Store.Operator(c.Request().Context(), name)
 	switch self := operator(c) != nil && operator(c).Issuer == "" && operator(c).Name == name; {
@@ -295,7 +297,8 @@ func (s *site) addOperator(c echo.Context) error {
 	if problem != "" {
 		return s.show(c, http.StatusBadRequest, "askoperator", p)
 	}
-	added, secret := false, rand.Text()
+	var added bool
+	secret := rand.Text()
 	if hash != "" {
 		o.PasswordHash = hash
 		added, err = s.Store.Accounts.Add(ctx, o, actor(c, reason))

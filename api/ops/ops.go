@@ -307,6 +307,7 @@ func (a *heldAnswer) Write(p []byte) (int, error) { return a.body.Write(p) }
 type page struct {
 	Root       string // leads to the first page
 	Title      string
+	Count      string // before the title, in a browser's tab; may be empty
 	Problem    string
 	Name       string // that was typed
 	Next       string // where to go after the login
@@ -372,6 +373,11 @@ func rate(perSecond float64) string {
 		return fmt.Sprintf("%.1f per minute", 60*perSecond)
 	}
 	return fmt.Sprintf("%.1f per second", perSecond)
+}
+
+// endedOf is how far something is, such as "12 of 4,312".
+func endedOf(counts tasks.Counts, total int) string {
+	return number(counts.Total()-counts.Open()) + " of " + number(total)
 }
 
 // instances is how many there are, such as "4,312 instances".

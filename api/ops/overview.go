@@ -57,6 +57,7 @@ func (s *site) overview(c echo.Context) error {
 		p.Finished = append(p.Finished, m.Finished())
 		p.Failed = append(p.Failed, m.Failed+m.Unknown)
 	}
+	p.Count = number(o.Work.Open()+o.Work.HeldItems()) + " open"
 	p.Activity = activityPlot(o, p.Submitted, p.Finished, p.Failed)
 	return s.show(c, http.StatusOK, "overview", p)
 }

@@ -209,7 +209,9 @@ func (s *site) runPage(c echo.Context) (p runPage, found bool, err error) {
 	if title == "" {
 		title = run.ID
 	}
-	return runPage{page: s.page(c, "Run "+title), Run: run, Waves: wavesOf(run), Choices: choicesOf(run.Counts)}, true, nil
+	frame := s.page(c, "Run "+title)
+	frame.Count = endedOf(run.Counts, run.Total)
+	return runPage{page: frame, Run: run, Waves: wavesOf(run), Choices: choicesOf(run.Counts)}, true, nil
 }
 
 func (s *site) run(c echo.Context) error {

@@ -67,7 +67,7 @@ func (s *site) halfCookie(secret string, maxAge int) *http.Cookie {
 func (s *site) half(c echo.Context) (o tasks.Operator, secret string, found bool, err error) {
 	cookie, err := c.Cookie(s.cookieName(halfCookie))
 	if err != nil || cookie.Value == "" {
-		return o, "", false, nil
+		return o, "", false, nil //nolint:nilerr // nobody, and that is no error
 	}
 	o, found, err = s.Store.Accounts.Half(c.Request().Context(), cookie.Value)
 	return o, cookie.Value, found && o.Enrolled != "", err

@@ -23,7 +23,7 @@ var (
 func (g guarded) in(t *testing.T, name string) *tab {
 	t.Helper()
 	b := g.newTab()
-	if a := b.post(t, "/login", "name", name, "password", password); a.status != http.StatusSeeOther || a.location != "/" {
+	if a := b.post(t, "/login", "name", "vera", "password", password); a.status != http.StatusSeeOther || a.location != "/" {
 		t.Fatalf("login: %+v", a)
 	}
 	return b
@@ -59,10 +59,10 @@ func (b *tab) enrolled(t *testing.T) (secret, code string, recovery []string) {
 }
 
 // half gives the right password in a new browser.
-func (g guarded) half(t *testing.T, name string) *tab {
+func (g guarded) half(t *testing.T) *tab {
 	t.Helper()
 	b := g.newTab()
-	if a := b.post(t, "/login", "name", name, "password", password, "next", "/jobs"); a.status != http.StatusSeeOther || a.location != "/login/code?next=%2Fjobs" {
+	if a := b.post(t, "/login", "name", "vera", "password", password, "next", "/jobs"); a.status != http.StatusSeeOther || a.location != "/login/code?next=%2Fjobs" {
 		t.Fatalf("login: %+v", a)
 	}
 	return b
@@ -86,7 +86,7 @@ func TestASecondFactor(t *testing.T) {
 		t.Errorf("account %s", a.body)
 	}
 
-	h := g.half(t, "vera")
+	h := g.half(t)
 	g.want(t, h.get(t, "/"), http.StatusSeeOther, "") // not in yet
 	if a := h.get(t, "/login/code?next=%2Fjobs"); a.status != http.StatusOK || !strings.Contains(a.body, "one-time-code") {
 		t.Errorf("page %d %s", a.status, a.body)
@@ -108,13 +108,13 @@ func TestASecondFactor(t *testing.T) {
 	// The step is over, and the code used.
 	h.cookies["__Host-batchreset-half"] = half
 	g.want(t, h.post(t, "/login/code", "code", next, "next", "/"), http.StatusUnauthorized, "")
-	second := g.half(t, "vera")
+	second := g.half(t)
 	g.want(t, second.post(t, "/login/code", "code", next, "next", "/"), http.StatusUnauthorized, "")
 	g.want(t, second.post(t, "/login/code", "code", strings.ToLower(recovery[3]), "next", "https://evil.example"), http.StatusSeeOther, "a recovery code was used")
 	g.want(t, second.get(t, "/"), http.StatusOK, "")
 	g = newGuardedOn(t, g, ops.Config{}) // which has not counted these tries
 	b.g, second.g = g, g
-	third := g.half(t, "vera")
+	third := g.half(t)
 	g.want(t, third.post(t, "/login/code", "code", recovery[3], "next", "/"), http.StatusUnauthorized, "")
 	if a := second.get(t, "/me"); !strings.Contains(a.body, "9 recovery codes left") {
 		t.Errorf("account %s", a.body)
@@ -166,7 +166,7 @@ func TestWhoTriesCodes(t *testing.T) {
 	g := newGuardedAs(t, ops.Config{}.Frozen(), map[string]tasks.Role{"vera": tasks.RoleViewer})
 	b := g.in(t, "vera")
 	secret, _, recovery := b.enrolled(t)
-	stranger := g.half(t, "vera") // who knows the password
+	stranger := g.half(t) // who knows the password
 	for n := range 10 {
 		if a := stranger.post(t, "/login/code", "code", "000000", "next", "/"); a.status != http.StatusUnauthorized {
 			t.Fatalf("try %d: %d", n, a.status)

@@ -62,7 +62,7 @@ func TestLimitsAreSetInTheSite(t *testing.T) {
 	form := ask.hidden()
 	form.Set("reason", "the <new> contract")
 	g.want(t, g.ask(t, http.MethodPost, "/tenants/acme/limits", ada, form), http.StatusSeeOther, "")
-	policy, _, all := g.limits(t, "acme")
+	policy, all := g.limits(t, "acme")
 	if policy.InstancesPerHour != nil || *policy.OpenInstances != 0 || *policy.MaxFailures != 3 || *all.OpenInstances != 5000 {
 		t.Errorf("limits %+v", policy.Limits)
 	}
@@ -76,7 +76,7 @@ func TestLimitsAreSetInTheSite(t *testing.T) {
 	all2 := g.ask(t, http.MethodGet, "/tenants/~/limits?open_instances=&approvers=2&approve_above=10", ada, nil)
 	all2.says(t, "every tenant that has none of its own", "5,000 set for all 100,000 the default", "1 default 2")
 	g.want(t, g.ask(t, http.MethodPost, "/tenants/~/limits", ada, all2.hidden()), http.StatusSeeOther, "")
-	if _, _, all := g.limits(t, "acme"); all.OpenInstances != nil || *all.Approvers != 2 {
+	if _, all := g.limits(t, "acme"); all.OpenInstances != nil || *all.Approvers != 2 {
 		t.Errorf("limits of all %+v", all.Limits)
 	}
 	// Names that are also those of pages, and names that would be another path.
@@ -89,7 +89,7 @@ func TestLimitsAreSetInTheSite(t *testing.T) {
 	}
 }
 
-func (g guarded) limits(t *testing.T, tenant string) (own tasks.Policy, holds, all tasks.Policy) {
+func (g guarded) limits(t *testing.T, tenant string) (own, all tasks.Policy) {
 	t.Helper()
 	policies, err := g.db.Policies.List(t.Context())
 	must(t, err)
@@ -101,7 +101,7 @@ func (g guarded) limits(t *testing.T, tenant string) (own tasks.Policy, holds, a
 			all = p
 		}
 	}
-	return own, own.Under(all), all
+	return own, all
 }
 
 func TestLimitsThatAreWrongAreRefused(t *testing.T) {
@@ -144,7 +144,7 @@ func TestLimitsThatAreWrongAreRefused(t *testing.T) {
 		g.want(t, g.ask(t, http.MethodGet, "/tenants/acme/limits?max_failures=3", session, nil), http.StatusForbidden, "Only an admin may do this.")
 		g.want(t, g.ask(t, http.MethodPost, "/tenants/acme/limits", session, with("max_failures", "3")), http.StatusForbidden, `"operator":"`+who+`"`)
 	}
-	if own, _, _ := g.limits(t, "acme"); own.Limits != (tasks.Limits{}) || len(g.trail(t)) != 0 {
+	if own, _ := g.limits(t, "acme"); own.Limits != (tasks.Limits{}) || len(g.trail(t)) != 0 {
 		t.Errorf("limits %+v, trail %+v", own.Limits, g.trail(t))
 	}
 }

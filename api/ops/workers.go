@@ -169,16 +169,16 @@ func (f fleetOfWorkers) Mixed() string {
 
 // Summary is all of them in a sentence.
 func (f fleetOfWorkers) Summary() string {
-	text := fmt.Sprintf("%s on %s", counted(f.Living, "process", "processes"), counted(f.Machines, "machine", "machines"))
+	texts := []string{fmt.Sprintf("%s on %s", counted(f.Living, "process", "processes"), counted(f.Machines, "machine", "machines"))}
 	for _, part := range []struct {
 		count int
 		what  string
 	}{{f.Quiet, "quiet"}, {f.Draining, "draining"}, {f.Silent, "not heard of"}} {
 		if part.count > 0 {
-			text += fmt.Sprintf(", %d %s", part.count, part.what)
+			texts = append(texts, fmt.Sprintf("%d %s", part.count, part.what))
 		}
 	}
-	return text + fmt.Sprintf("; %s of %s used.", number(f.Busy), counted(f.Slots, "slot", "slots"))
+	return strings.Join(texts, ", ") + fmt.Sprintf("; %s of %s used.", number(f.Busy), counted(f.Slots, "slot", "slots"))
 }
 
 // counted is a number of things.

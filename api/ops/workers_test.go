@@ -143,12 +143,12 @@ func TestOrdersToAWorkerAreAskedForOnceMore(t *testing.T) {
 }
 
 // called has a driver called, so long ago.
-func (g guarded) called(t *testing.T, driver string, ago time.Duration, n int, took time.Duration) {
+func (g guarded) called(t *testing.T, ago time.Duration, n int, took time.Duration) {
 	t.Helper()
-	key := fmt.Sprintf("reset:activity:calls:{%s}:%d", driver, time.Now().Add(-ago).Unix()/60)
+	key := fmt.Sprintf("reset:activity:calls:{lab}:%d", time.Now().Add(-ago).Unix()/60)
 	g.rdb.HIncrBy(t.Context(), key, "done", int64(n))
 	g.rdb.HIncrBy(t.Context(), key, fmt.Sprint("r", tasks.LatencyBucket(took)), int64(n))
-	g.rdb.ZAdd(t.Context(), "reset:activity:calls", redis.Z{Score: float64(time.Now().UnixMilli()), Member: driver})
+	g.rdb.ZAdd(t.Context(), "reset:activity:calls", redis.Z{Score: float64(time.Now().UnixMilli()), Member: "lab"})
 }
 
 func TestTheControlPlanesPage(t *testing.T) {
@@ -161,15 +161,15 @@ func TestTheControlPlanesPage(t *testing.T) {
 	lab.Count(tasks.CallRetry, time.Second)
 	lab.Fail(tasks.CallFailure{Kind: "retry", Code: "CPS.0042", Message: "system <busy>", ItemID: g.job + "-0", InstanceID: "phone-1"})
 	g.db.Calls.Flush(t.Context())
-	g.called(t, "lab", 30*time.Minute, 500, 2*time.Second)
-	g.called(t, "lab", 0, 18, 30*time.Second)
+	g.called(t, 30*time.Minute, 500, 2*time.Second)
+	g.called(t, 0, 18, 30*time.Second)
 	body := g.shows(t, vera, "/control-planes", http.StatusOK, "<h2>lab</h2>", "1 worker, 2 of 1,500 slots used", "5 calls per second in all", "500 done", "18 done", "1 failed, tried again",
 		"CPS.0042", "system <busy>", "instances/phone-1", "jobs/"+g.job, "rack-7, process 41")
 	if strings.Contains(body, "answers slowly") {
 		t.Error("19 calls are enough to call it slow")
 	}
 	g.forget(t)
-	g.called(t, "lab", 0, 1, 30*time.Second)
+	g.called(t, 0, 1, 30*time.Second)
 	const slow = "The control plane of driver lab answers slowly: half of its calls take "
 	g.shows(t, vera, "/control-planes", http.StatusOK, slow)
 	g.shows(t, vera, "/", http.StatusOK, slow)
@@ -228,11 +228,11 @@ func TestWorkersAndControlPlanesInABrowser(t *testing.T) {
 	defer told.Wait()
 	defer close(over)
 	for n := range 60 {
-		g.called(t, "lab", time.Duration(n+5)*time.Minute, 20+n%7, time.Duration(1500+n*20)*time.Millisecond)
-		g.called(t, "lab", time.Duration(n+5)*time.Minute, 2, 5*time.Second)
+		g.called(t, time.Duration(n+5)*time.Minute, 20+n%7, time.Duration(1500+n*20)*time.Millisecond)
+		g.called(t, time.Duration(n+5)*time.Minute, 2, 5*time.Second)
 	}
 	for n := range 5 {
-		g.called(t, "lab", time.Duration(n)*time.Minute, 22, 30*time.Second)
+		g.called(t, time.Duration(n)*time.Minute, 22, 30*time.Second)
 	}
 	lab := g.db.Calls.Of("lab")
 	for n := range 5 {

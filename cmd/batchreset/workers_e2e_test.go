@@ -85,7 +85,9 @@ func TestAWorkerThatIsKilledIsNotHeardOf(t *testing.T) {
 	if err := worker.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	<-worker.done
+	if err := <-worker.done; err == nil {
+		t.Error("a killed worker ended well")
+	}
 	gone := theWorker(t, db, "it is silent", func(w tasks.WorkerView) bool { return !w.Heard() })
 	if gone.ID != w.ID || gone.Takes() || gone.Silent < tasks.NotHeardAfter {
 		t.Errorf("%+v", gone)

@@ -39,9 +39,9 @@ func tell(t *testing.T, w world, r tasks.WorkerReport) tasks.WorkerOrder {
 	return order
 }
 
-func seen(t *testing.T, w world, id string) (view tasks.WorkerView, found bool) {
+func seen(t *testing.T, w world) (view tasks.WorkerView, found bool) {
 	t.Helper()
-	view, found, err := w.db.Workers.Worker(t.Context(), id)
+	view, found, err := w.db.Workers.Worker(t.Context(), workerOne)
 	must(t, err)
 	return view, found
 }
@@ -63,7 +63,7 @@ func TestWorkersReport(t *testing.T) {
 		text := w.rdb.Get(ctx, "reset:worker:{"+workerOne+"}:report").Val()
 		_, report, _ := strings.Cut(text, " ")
 		must(t, w.rdb.SetArgs(ctx, "reset:worker:{"+workerOne+"}:report", "1000 "+report, redis.SetArgs{KeepTTL: true}).Err())
-		if view, found := seen(t, w, workerOne); !found || view.Heard() || view.Silent < 11*time.Second || view.Silent > 15*time.Second {
+		if view, found := seen(t, w); !found || view.Heard() || view.Silent < 11*time.Second || view.Silent > 15*time.Second {
 			t.Errorf("%v, silent for %s", found, view.Silent)
 		}
 		for _, key := range []string{"", ":report"} {
@@ -72,7 +72,7 @@ func TestWorkersReport(t *testing.T) {
 			}
 			w.rdb.Del(ctx, "reset:worker:{"+workerOne+"}"+key)
 		}
-		if _, found := seen(t, w, workerOne); found {
+		if _, found := seen(t, w); found {
 			t.Error("it is still there")
 		}
 		// One that leaves takes everything along.
@@ -159,7 +159,7 @@ func TestWorkersReportAndHearWhileRedisIsFull(t *testing.T) {
 	r := reportOf(workerOne, 7)
 	r.State = tasks.WorkerQuiet
 	order, _ := w.db.Workers.Report(t.Context(), r) // it cannot be listed, but is
-	if view, found := seen(t, w, workerOne); order != tasks.OrderQuiet || !found || view.State != tasks.WorkerQuiet {
+	if view, found := seen(t, w); order != tasks.OrderQuiet || !found || view.State != tasks.WorkerQuiet {
 		t.Errorf("order %q, %v, %+v", order, found, view)
 	}
 }
@@ -305,7 +305,7 @@ func TestWorkersInACluster(t *testing.T) {
 		}
 	}
 	must(t, db.Attempts.Leave(t.Context(), workerOne))
-	if _, found := seen(t, w, workerOne); found {
+	if _, found := seen(t, w); found {
 		t.Error("it has left, and is shown")
 	}
 }

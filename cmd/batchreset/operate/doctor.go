@@ -207,13 +207,14 @@ func lookAtQueues(found *terminal.Checkup, seen tasks.Overview) {
 			paused = append(paused, q.Name)
 		}
 	}
-	text := fmt.Sprintf("%s wait, %d run", terminal.Plural(seen.Work.Waiting, "item"), seen.Work.Running)
+	texts := []string{fmt.Sprintf("%s wait, %d run", terminal.Plural(seen.Work.Waiting, "item"), seen.Work.Running)}
 	if oldest := seen.Work.OldestAge(); oldest > 0 {
-		text += fmt.Sprintf("; the oldest that could begin has waited for %s", oldest.Round(time.Second))
+		texts = append(texts, fmt.Sprintf("the oldest that could begin has waited for %s", oldest.Round(time.Second)))
 	}
 	for _, h := range seen.Work.Holdings[:min(len(seen.Work.Holdings), heldShown)] {
-		text += fmt.Sprintf("; %s held: %s", terminal.Plural(h.Items, "item"), h.Text())
+		texts = append(texts, fmt.Sprintf("%s held: %s", terminal.Plural(h.Items, "item"), h.Text()))
 	}
+	text := strings.Join(texts, "; ")
 	if paused != nil {
 		found.Warn("queues", "resume them in the asynq dashboard: see BatchresetQueuePaused in deploy/RUNBOOK.md", "%s; paused: %s", text, strings.Join(paused, ", "))
 		return

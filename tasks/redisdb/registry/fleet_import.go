@@ -287,7 +287,7 @@ func (s step) effects() (effects []tasks.FleetEffect) {
 		{tasks.EffectProtected, does.Protected > 0},
 		{tasks.EffectUnprotected, does.Unprotected > 0},
 		{tasks.EffectRelabelled, does.New == 0 && !maps.Equal(s.seen.Labels, s.after.Labels)},
-		{tasks.EffectOther, does.Protected+does.Unprotected == 0 && s.seen.Protected && !s.seen.Protection.Equal(s.after.Protection)},
+		{tasks.EffectOther, does.Protected+does.Unprotected == 0 && s.seen.Protected && !s.seen.Equal(s.after.Protection)},
 	} {
 		if e.is {
 			effects = append(effects, e.effect)

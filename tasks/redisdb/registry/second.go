@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 
 	"batchreset/tasks"
 )
@@ -86,12 +87,10 @@ func (r *Operators) UseRecovery(ctx context.Context, name, code string) (first b
 		return false, err
 	}
 	hash := hashToken(code)
-	for _, known := range o.Factor.Recovery {
-		if known == hash {
-			return r.use(ctx, o, "code", hash)
-		}
+	if !slices.Contains(o.Factor.Recovery, hash) {
+		return false, nil
 	}
-	return false, nil
+	return r.use(ctx, o, "code", hash)
 }
 
 func (r *Operators) use(ctx context.Context, o storedOperator, kind string, what any) (first bool, err error) {

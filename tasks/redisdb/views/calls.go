@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -161,10 +162,7 @@ func (c *Calls) WriteCalls(ctx context.Context) error {
 // Flush adds them to the minute of Redis's clock. What cannot be written is lost.
 func (c *Calls) Flush(ctx context.Context) {
 	c.mu.Lock()
-	drivers := make(map[string]*DriverCalls, len(c.drivers))
-	for name, d := range c.drivers {
-		drivers[name] = d
-	}
+	drivers := maps.Clone(c.drivers)
 	c.mu.Unlock()
 	pipe := c.redis.Pipeline()
 	var now time.Time
