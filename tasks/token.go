@@ -62,9 +62,11 @@ type Token struct {
 	// good for every instance of the tenant.
 	InstanceLabels map[string]string `json:"instance_labels,omitempty"`
 	CreatedAt      Time              `json:"created_at,omitzero"`
-	ExpiresAt      Time              `json:"expires_at,omitzero"`   // zero: never
-	RevokedAt      Time              `json:"revoked_at,omitzero"`   // zero: not revoked
-	LastUsedAt     Time              `json:"last_used_at,omitzero"` // zero: never, or not known; about a minute old
+	ExpiresAt      Time              `json:"expires_at,omitzero"` // zero: never
+	RevokedAt      Time              `json:"revoked_at,omitzero"` // zero: not revoked
+	// Life is how long it was to live from its creation on, whatever has shortened that since; 0: for ever.
+	Life       time.Duration `json:"-"`
+	LastUsedAt Time          `json:"last_used_at,omitzero"` // zero: never, or not known; about a minute old
 }
 
 // By is the token in the audit trail, such as "token 3fa1c09b7e55d210".

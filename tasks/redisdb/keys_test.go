@@ -1,6 +1,7 @@
 package redisdb_test
 
 import (
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"net/netip"
@@ -120,6 +121,31 @@ func TestATokenIsRotated(t *testing.T) {
 		for _, id := range []string{renewed.ID, "ffffffffffffffff"} {
 			if _, err := w.db.Tokens.Rotate(ctx, id, "x", 0, tasks.Actor{}); err == nil {
 				t.Errorf("%s is rotated", id)
+			}
+		}
+	})
+}
+
+// The overlap shortens the old one. What is made in its place again lives as long as the old one was to live.
+func TestATokenIsRotatedTwice(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		for _, life := range []time.Duration{2160 * time.Hour, 0} {
+			ctx, name := t.Context(), life.String()
+			old, err := w.db.Tokens.Add(ctx, "old"+name, tasks.Token{Tenant: "acme", Scopes: tasks.DefaultScopes}, life, tasks.Actor{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, overlap := range []time.Duration{24 * time.Hour, time.Hour, time.Hour} {
+				renewed, err := w.db.Tokens.Rotate(ctx, old.ID, rand.Text(), overlap, tasks.Actor{})
+				if err != nil || renewed.Life != life || renewed.ExpiresAt.IsZero() != (life == 0) {
+					t.Errorf("of %s: lives %s until %s, %v", name, renewed.Life, renewed.ExpiresAt, err)
+				}
+				if left := renewed.ExpiresAt.Sub(renewed.CreatedAt.Time); life > 0 && left != life {
+					t.Errorf("of %s: expires after %s", name, left)
+				}
+			}
+			if got, err := w.db.Tokens.Token(ctx, "old"+name); err != nil || time.Until(got.ExpiresAt.Time) > time.Hour {
+				t.Errorf("of %s: the old one ends at %s, %v", name, got.ExpiresAt, err)
 			}
 		}
 	})

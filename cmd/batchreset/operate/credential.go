@@ -113,6 +113,7 @@ func limits(t tasks.Token) string {
 type credential struct {
 	kind tasks.CredentialKind
 	noun string // what people call it
+	a    string // noun with its article
 	name string // of the command
 	id   string // what its ID is called in a usage
 	like string // an ID
@@ -176,6 +177,9 @@ new one without a break. With --overlap 0 it ends at once: others may know it.`,
 		PreRunE: overlap.check,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return op.run(cmd, func(db *redisdb.DB) error {
+				if err := c.isOurs(cmd.Context(), db, args[0], "rotate"); err != nil {
+					return err
+				}
 				made, shown, err := c.rotate(cmd.Context(), db, args[0], overlap.d)
 				if err != nil {
 					return c.notThere(args[0], err)
@@ -220,6 +224,9 @@ func (c credential) revokeCommand(std *terminal.Streams) *cobra.Command {
 		Args:    terminal.ArgsFromUsage,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return op.run(cmd, func(db *redisdb.DB) error {
+				if err := c.isOurs(cmd.Context(), db, args[0], "revoke"); err != nil {
+					return err
+				}
 				found, err := db.Tokens.Revoke(cmd.Context(), args[0], terminal.Actor(""))
 				if err == nil && !found {
 					err = tasks.ErrNoToken
@@ -241,6 +248,19 @@ func (c credential) notThere(id string, err error) error {
 		return terminal.WithCode(terminal.ExitRefused, fmt.Errorf("there is no %s with the ID %q (see 'batchreset %s list')", c.noun, id, c.name))
 	}
 	return err
+}
+
+// isOurs refuses an ID that is one of the other kind, and names the command for that.
+func (c credential) isOurs(ctx context.Context, db *redisdb.DB, id, verb string) error {
+	kind, found, err := db.Tokens.Kind(ctx, id)
+	if err != nil || !found || kind == c.kind {
+		return err
+	}
+	other := tokens
+	if kind == tasks.KindKey {
+		other = keys
+	}
+	return terminal.WithCode(terminal.ExitRefused, fmt.Errorf("there is no %s with the ID %q, but %s: 'batchreset %s %s %s' is for that", c.noun, id, other.a, other.name, verb, id))
 }
 
 // overlapFlag is how long what is replaced is good beside what replaces it.

@@ -36,7 +36,7 @@ secret, which is shown only now. The flags mean what they mean for 'token add'.`
 
 // keys are what callers sign requests with.
 var keys = credential{
-	kind: tasks.KindKey, noun: "access key", name: "key", id: "ACCESS-KEY", like: "4ZK2JQ6ZR7MA3XW5BQ2C", keepsSecret: true,
+	kind: tasks.KindKey, noun: "access key", a: "an access key", name: "key", id: "ACCESS-KEY", like: "4ZK2JQ6ZR7MA3XW5BQ2C", keepsSecret: true,
 	add: func(ctx context.Context, db *redisdb.DB, n tasks.Token, ttl time.Duration) (tasks.Token, terminal.View, error) {
 		access, secret := tasks.NewAccessKey()
 		made, err := db.Tokens.AddKey(ctx, access, secret, n, ttl, terminal.Actor(""))

@@ -67,7 +67,8 @@ func TestKeyCommands(t *testing.T) {
 	command(t, environment, "key", "rotate", added.Access).WantError(t, "it was revoked")
 	for args, want := range map[string]string{
 		"key revoke NOBODY": "there is no access key with the ID \"NOBODY\" (see 'batchreset key list')",
-		"key rotate NOBODY": "there is no access key with the ID", "token rotate " + added.Access: "there is no token with the ID",
+		"key rotate NOBODY": "there is no access key with the ID", "token rotate " + added.Access: "'batchreset key rotate " + added.Access + "'",
+		"token revoke " + added.Access:                        "'batchreset key revoke " + added.Access + "'",
 		"key rotate " + added.Access + " --overlap -1s":       "--overlap must not be negative",
 		"key add --tenant acme --name nightly!":               "--name: ",
 		"key add --tenant acme --address 10.0.0.0/33":         "--address must be a network such as 10.2.0.0/16, or an address, not \"10.0.0.0/33\"",

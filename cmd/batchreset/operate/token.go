@@ -42,7 +42,7 @@ networks, and to instances with some labels in the fleet.`,
 
 // tokens are what callers present as X-Auth-Token.
 var tokens = credential{
-	kind: tasks.KindToken, noun: "token", name: "token", id: "ID", like: "3fa1c09b7e55d210",
+	kind: tasks.KindToken, noun: "token", a: "a token", name: "token", id: "ID", like: "3fa1c09b7e55d210",
 	add: func(ctx context.Context, db *redisdb.DB, n tasks.Token, ttl time.Duration) (tasks.Token, terminal.View, error) {
 		secret := tasks.NewTokenSecret()
 		made, err := db.Tokens.Add(ctx, secret, n, ttl, terminal.Actor(""))

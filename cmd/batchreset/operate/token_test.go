@@ -28,6 +28,7 @@ func TestTokenCommands(t *testing.T) {
 	if out := command(t, environment, "token", "list").OK(t).Out; !strings.Contains(out, "revoked 20") || strings.Contains(out, secret) {
 		t.Errorf("list:\n%s", out)
 	}
+	command(t, environment, "key", "revoke", list[0].ID).WantError(t, "'batchreset token revoke "+list[0].ID+"'")
 	command(t, environment, "token", "revoke", "ffffffffffffffff").WantError(t, "no token with the ID")
 	command(t, environment, "token", "add", "--tenant", "acme", "--scope", "approve,read").WantError(t, "--owner: is missing")
 	command(t, environment, "token", "add", "--tenant", "acme", "--owner", "al ice").WantError(t, "--owner: \"al ice\" is not a name")

@@ -230,6 +230,13 @@ func decodeToken(handle string, h map[string]string) (tasks.Token, error) {
 	if strings.HasPrefix(handle, keyHandle) {
 		token.Kind = tasks.KindKey
 	}
+	planned, shortened := h["planned"]
+	if !shortened {
+		planned = h["expires"]
+	}
+	if ends := codec.Millis(planned); !ends.IsZero() {
+		token.Life = ends.Sub(token.CreatedAt.Time)
+	}
 	for name := range strings.FieldsSeq(h["scopes"]) {
 		token.Scopes = append(token.Scopes, tasks.Scope(name))
 	}
@@ -349,6 +356,16 @@ func (t *Tokens) find(ctx context.Context, id string) (handle string, found bool
 	return handles[n], true, nil
 }
 
+// Kind says whether an ID is that of a token or of an access key.
+func (t *Tokens) Kind(ctx context.Context, id string) (kind tasks.CredentialKind, found bool, err error) {
+	handle, found, err := t.find(ctx, id)
+	kind = tasks.KindToken
+	if strings.HasPrefix(handle, keyHandle) {
+		kind = tasks.KindKey
+	}
+	return kind, found, wrapped("find token", err)
+}
+
 // Revoke ends the token or access key with this ID, at once and for good, and reports
 // whether there is one.
 func (t *Tokens) Revoke(ctx context.Context, id string, actor tasks.Actor) (found bool, err error) {
@@ -428,14 +445,10 @@ func (t *Tokens) rotate(ctx context.Context, id string, overlap time.Duration, a
 	if err := old.Check(t.redis.Now()); err != nil {
 		return tasks.Token{}, err
 	}
-	ttl := time.Duration(0)
-	if !old.ExpiresAt.IsZero() {
-		ttl = old.ExpiresAt.Sub(old.CreatedAt.Time)
-	}
 	e := aboutToken(actor, tasks.ActionRotateToken, renewed.Token)
 	e.Detail += ", in place of " + id
 	err = t.audit.Decide(ctx, e, func(ctx context.Context) error {
-		if token, err = t.add(ctx, renewed, ttl); err != nil { // first: nobody is without one
+		if token, err = t.add(ctx, renewed, old.Life); err != nil { // first: nobody is without one
 			return err
 		}
 		ended, err := shortenScript.Run(ctx, t.redis, []string{entryKey(handle)}, overlap.Milliseconds(), tokenMemory.Milliseconds()).Int()
