@@ -92,6 +92,9 @@ func parseScopes(names []string) (scopes []Scope, err error) {
 		if !slices.Contains(Scopes, scope) {
 			return nil, fieldError("scope", " must be of %s, not %q", join(Scopes), name)
 		}
+		if slices.Contains(scopes, scope) {
+			return nil, fieldError("scope", " has %s twice", scope)
+		}
 		scopes = append(scopes, scope)
 	}
 	return scopes, nil

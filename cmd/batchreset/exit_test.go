@@ -20,6 +20,26 @@ import (
 
 const nowhere = "redis://127.0.0.1:1"
 
+// A variable of the shell that is not set must not become a default.
+func TestAnEmptyListIsRefusedByName(t *testing.T) {
+	const run = "run_0123456789ABCDEFGHJKMNPQRS"
+	for args, flag := range map[string]string{
+		"webhook add --tenant a --url https://a.example/ --events=": "events",
+		"retry " + job1 + " --state= --token a":                     "state",
+		"run retry " + run + " --state=, --token a":                 "state",
+		"run results " + run + " --state= --token a":                "state",
+		"run list --label= --token a":                               "label",
+		"token add --tenant a --scope= ":                            "scope",
+		"key add --tenant a --address=":                             "address",
+		"api --cors-origins=":                                       "cors-origins",
+	} {
+		got := command(t, nil, strings.Fields(args)...)
+		got.Exits(t, terminal.ExitUsage)
+		got.WantError(t, "it is empty")
+		got.WantError(t, "--"+flag)
+	}
+}
+
 func TestAWrongCommandLineExitsWith64(t *testing.T) {
 	var all func(cmd *cobra.Command, path []string)
 	all = func(cmd *cobra.Command, path []string) {

@@ -91,7 +91,7 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		{"a protection of nothing", "fleet protect", "ID is missing"},
 		{"an import of nothing", "fleet import", "FILE.csv|FILE.json|FILE.jsonl is missing"},
 		{"an operator with a bad name", "operator add a/b", "is not a name"},
-		{"an operator with a role that does not exist", "operator add alice --role king", "--role must be of viewer,operator"},
+		{"an operator with a role that does not exist", "operator add alice --role king", "--role must be of viewer,approver,operator,admin"},
 		{"a negative backlog", "api --max-backlog -1", "--max-backlog must not be negative"},
 		{"an output form that does not exist", "token list --output xml", "must be one of text, json"},
 		{"a fleet file of another kind", "fleet import fleet.txt", "must end in .csv, .json or .jsonl"},

@@ -209,7 +209,7 @@ func TestRetryOfAJobNamesItsStates(t *testing.T) {
 	}
 	asked := len(s.Retries)
 	for states, want := range map[string]string{
-		"":               "--state must name at least one of failed, unknown or cancelled",
+		"":               "it is empty",
 		"failed,failed":  `--state has "failed" twice`,
 		"succeeded":      `--state has "succeeded", which is none of failed, unknown or cancelled`,
 		"Unknown":        `did you mean "unknown"?`,

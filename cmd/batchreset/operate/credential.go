@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
@@ -38,12 +37,7 @@ func (f *grantFlags) define(cmd *cobra.Command) {
 }
 
 // token is what the flags say, once they are checked.
-func (f *grantFlags) token(flags *pflag.FlagSet) (tasks.Token, error) {
-	for name, given := range map[string][]string{"scope": f.scopes, "address": f.addresses} {
-		if flags.Changed(name) && len(given) == 0 { // as from a variable of the shell that is not set: it would be good for more
-			return tasks.Token{}, fmt.Errorf("--%s: it is empty", name)
-		}
-	}
+func (f *grantFlags) token() (tasks.Token, error) {
 	n, err := tasks.Grant{
 		Tenant: f.tenant, Owner: f.owner, Name: f.name, Life: f.ttl, Scopes: f.scopes, Addresses: f.addresses, InstanceLabels: f.labels,
 	}.Token()
@@ -136,7 +130,7 @@ func (c credential) addCommand(std *terminal.Streams, cmd *cobra.Command) *cobra
 	)
 	cmd.Args = terminal.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		n, err := grant.token(cmd.Flags())
+		n, err := grant.token()
 		if err != nil {
 			return err
 		}

@@ -79,13 +79,14 @@ func TestKeyCommands(t *testing.T) {
 		"key add --tenant acme --address=":                    "it is empty",
 		"key add --tenant acme --scope=":                      "it is empty",
 		"key add --tenant acme --ttl 2562047h":                "--ttl must be at most",
-		"key add":                                             "--tenant is missing",
-		"key add --tenant acme --ttl -1h":                     "--ttl must not be negative",
-		"key list --secret-key-file /nowhere":                 "unknown flag",
-		"key add --tenant acme --secret-key-file /nowhere":    "--secret-key-file: open /nowhere",
-		"key add --tenant acme --secret-key-file ../go.mod":   "--secret-key-file: ",
-		"secret seal --secret-key-file " + os.DevNull:         "has no key: 'openssl rand -base64 32' makes one",
-		"token add --tenant acme --scope approve":             "--owner: is missing",
+		"key add --tenant acme --scope read,submit,read":      "--scope has read twice",
+		"key add":                                           "--tenant is missing",
+		"key add --tenant acme --ttl -1h":                   "--ttl must not be negative",
+		"key list --secret-key-file /nowhere":               "unknown flag",
+		"key add --tenant acme --secret-key-file /nowhere":  "--secret-key-file: open /nowhere",
+		"key add --tenant acme --secret-key-file ../go.mod": "--secret-key-file: ",
+		"secret seal --secret-key-file " + os.DevNull:       "has no key: 'openssl rand -base64 32' makes one",
+		"token add --tenant acme --scope approve":           "--owner: is missing",
 	} {
 		command(t, environment, strings.Fields(args)...).WantError(t, want)
 	}

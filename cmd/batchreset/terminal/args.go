@@ -29,7 +29,8 @@ func ArgsFromUsage(cmd *cobra.Command, args []string) error {
 // the last would count otherwise.
 func onceEach(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if _, many := f.Value.(pflag.SliceValue); many {
+		if slice, many := f.Value.(pflag.SliceValue); many {
+			f.Value = &list{Value: f.Value, SliceValue: slice, flag: f}
 			return
 		}
 		if f.Value.Type() == "stringToString" {
@@ -80,10 +81,29 @@ func (o *once) Set(value string) error {
 		return errors.New("it is given twice, which one is right?")
 	}
 	o.given = true
-	if value == "" && o.Type() == "string" && !o.mayBeEmpty() {
-		return errors.New("it is empty") // as from a variable of the shell that is not set
+	if value == "" && o.Type() == "string" && !mayBeEmpty(o.flag) {
+		return errEmpty
 	}
 	return o.Value.Set(value)
+}
+
+// errEmpty is for what comes from a variable of the shell that is not set: the default would be taken in its place, or
+// nothing be left out.
+var errEmpty = errors.New("it is empty")
+
+// list is the value of a flag that has several.
+type list struct {
+	pflag.Value
+	pflag.SliceValue
+	flag *pflag.Flag
+}
+
+// Set adds what is said.
+func (l *list) Set(value string) error {
+	if strings.Trim(value, ", \t") == "" && !mayBeEmpty(l.flag) {
+		return errEmpty
+	}
+	return l.Value.Set(value)
 }
 
 // onceByName is the value of a flag that can be given several times, but once for each name.
@@ -110,7 +130,7 @@ func (o *onceByName) Set(value string) error {
 
 const emptyAnnotation = "may be empty"
 
-func (o *once) mayBeEmpty() bool { return len(o.flag.Annotations[emptyAnnotation]) > 0 }
+func mayBeEmpty(f *pflag.Flag) bool { return len(f.Annotations[emptyAnnotation]) > 0 }
 
 // MayBeEmpty is for flags that mean something when they are empty.
 func MayBeEmpty(flags *pflag.FlagSet, names ...string) {
