@@ -341,6 +341,8 @@ func (s *server) healthz(c echo.Context) error { return ok(c, health{s.cfg.Versi
 type readiness struct {
 	Accepting     bool `json:"accepting"`      // new work
 	SecretsSealed bool `json:"secrets_sealed"` // of access keys and webhooks, in Redis
+	// Secrets is unreadable if this process cannot open them. It is ready all the same: tokens work, and so do halts.
+	Secrets string `json:"secrets"`
 }
 
 // readyz says whether Redis answers and can be trusted with jobs. A Redis that is nearly full is
@@ -354,12 +356,19 @@ func (s *server) readyz(c echo.Context) error {
 	}
 	look := s.readiness.look(s.store)
 	if look.err == nil {
-		return ok(c, readiness{look.accepting, s.cfg.Sealed})
+		return ok(c, readiness{look.accepting, s.cfg.Sealed, s.secrets()})
 	}
 	if _, sayable := errors.AsType[*tasks.Error](look.err); sayable {
 		return look.err
 	}
 	return fmt.Errorf("%w: %w", tasks.Errorf(tasks.Internal, "Redis does not answer"), look.err)
+}
+
+func (s *server) secrets() string {
+	if s.cfg.Secrets == nil {
+		return "not known"
+	}
+	return s.cfg.Secrets()
 }
 
 // readyFresh is how long the result of a check of Redis is used.

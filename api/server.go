@@ -137,6 +137,8 @@ type Config struct {
 	JWT *auth.JWT
 	// Sealed says that Redis keeps secrets sealed: /readyz tells.
 	Sealed bool
+	// Secrets says for /readyz whether the secrets in Redis can be opened: ok, unreadable, not known. nil: not known.
+	Secrets func() string
 	// Tracer makes a span of each request of the API. nil: none is made.
 	Tracer trace.Tracer
 	// Proofs signs what became of jobs and runs. nil: nobody does.

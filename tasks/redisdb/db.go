@@ -91,6 +91,7 @@ type DB struct {
 	Operators *registry.Operators
 	Fleet     *registry.Fleet
 	Endpoints *registry.Endpoints
+	Secrets   *registry.Secrets
 	Policies  *registry.Policies
 	Quotas    *registry.Quotas
 	Storage   *registry.Storage
@@ -153,6 +154,7 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 	db.Operators = registry.NewOperators(client, db.Audit, leftOut, opts.Seals)
 	db.Fleet = registry.NewFleet(client, db.Audit, db.Storage, leftOut)
 	db.Endpoints = registry.NewEndpoints(client, db.Audit, leftOut, opts.Seals)
+	db.Secrets = registry.NewSecrets(db.Tokens, db.Endpoints, db.Operators)
 	db.Policies = registry.NewPolicies(client, db.Audit, leftOut)
 	db.Quotas = registry.NewQuotas(client, db.Policies)
 

@@ -197,12 +197,11 @@ func TestSecretsAreSealed(t *testing.T) {
 	if end, err := second.Endpoints.Endpoint(ctx, "acme", e.ID); err != nil || end.OldSecret != old {
 		t.Errorf("the secret before is %q, %v", end.OldSecret, err)
 	}
-	all, sealed, err := second.Tokens.SealAll(ctx)
-	if all != 1 || sealed != 1 || err != nil {
-		t.Errorf("sealed %d of %d keys, %v", sealed, all, err)
+	if done, err := second.Tokens.SealAll(ctx); done.All != 1 || done.Sealed != 1 || done.NotSealed != nil || err != nil {
+		t.Errorf("keys: %+v, %v", done, err)
 	}
-	if all, sealed, err := second.Endpoints.SealAll(ctx); all != 2 || sealed != 0 || err != nil { // they were met
-		t.Errorf("sealed %d of %d endpoints' secrets, %v", sealed, all, err)
+	if done, err := second.Endpoints.SealAll(ctx); done.All != 2 || done.Sealed != 0 || done.NotSealed != nil || err != nil { // they were met
+		t.Errorf("endpoints' secrets: %+v, %v", done, err)
 	}
 	reads("the new key alone", open(sealKeys(t, "b")), nil)
 	reads("the old key alone", first, seal.ErrNotOpened)

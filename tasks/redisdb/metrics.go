@@ -188,6 +188,8 @@ var (
 		"How long ago the last snapshot was written, or Redis was started; of several servers the longest.", nil, nil)
 	failedLogins = prometheus.NewDesc("batchreset_login_failures_total",
 		"Tries to log in at this process's site that failed.", nil, nil)
+	secretsUnreadable = prometheus.NewDesc("batchreset_secrets_unreadable",
+		"Secrets in Redis that this process cannot open with its --secret-key-file, of up to 100 of each kind that it looks at once a minute.", nil, nil)
 	lateAudit = prometheus.NewDesc("batchreset_audit_entries_waiting",
 		"Entries of the audit trail that this process could not write yet; until then they are in its log only.", nil, nil)
 )
@@ -200,6 +202,7 @@ func (db *DB) Describe(c chan<- *prometheus.Desc) {
 	c <- clockOffset
 	c <- acceptingWork
 	c <- lateAudit
+	c <- secretsUnreadable
 	for _, d := range []*prometheus.Desc{redisAppendOnly, redisSaveFails, redisSnapshotAge, failedLogins} {
 		c <- d
 	}
@@ -232,6 +235,9 @@ func (db *DB) Collect(c chan<- prometheus.Metric) {
 		accepting = 1
 	}
 	c <- gauge(acceptingWork, accepting)
+	if seen, looked := db.Secrets.Last(); looked {
+		c <- gauge(secretsUnreadable, float64(len(seen.Unopened)))
+	}
 	c <- gauge(lateAudit, float64(db.Audit.Waiting()))
 	c <- prometheus.MustNewConstMetric(failedLogins, prometheus.CounterValue, float64(db.Audit.FailedLogins()))
 	for _, m := range db.metrics.all() {

@@ -151,7 +151,7 @@ func (c credential) addCommand(std *terminal.Streams, cmd *cobra.Command) *cobra
 func (c credential) define(cmd *cobra.Command, op *operation) {
 	op.define(cmd)
 	if c.keepsSecret {
-		op.seals.Define(cmd.Flags())
+		op.defineSeals(cmd.Flags())
 	}
 }
 

@@ -23,11 +23,17 @@ import (
 const clocksDiffer = time.Second
 
 // Doctor is the part of 'batchreset doctor' that looks at the service as an operator does.
-type Doctor struct{ redis redisflags.Flags }
+type Doctor struct {
+	redis redisflags.Flags
+	seals redisflags.Seals
+}
 
 // Define gives the command the flags that name a Redis. Without them it looks at none: that there is
 // one on this machine does not make it the service's.
-func (d *Doctor) Define(cmd *cobra.Command) { d.redis.Define(cmd.Flags(), "") }
+func (d *Doctor) Define(cmd *cobra.Command) {
+	d.redis.Define(cmd.Flags(), "")
+	d.seals.Define(cmd.Flags())
+}
 
 // Examine looks at the Redis of the service, and at what is written there of its processes, if the flags name one.
 // Its error is about the command line.
@@ -37,7 +43,11 @@ func (d *Doctor) Examine(ctx context.Context, found *terminal.Checkup) error {
 		return nil
 	}
 	found.As("operator")
-	db, err := d.redis.Open(ctx, redisdb.Options{Unjudged: true})
+	keys, err := d.seals.Read()
+	if err != nil {
+		return err
+	}
+	db, err := d.redis.Open(ctx, redisdb.Options{Unjudged: true, Seals: keys})
 	if terminal.ExitCode(err) == terminal.ExitUsage {
 		return err
 	}
@@ -47,6 +57,7 @@ func (d *Doctor) Examine(ctx context.Context, found *terminal.Checkup) error {
 		return nil
 	}
 	examine(ctx, found, db)
+	lookAtSecrets(ctx, found, db, d.seals.Given())
 	return redisflags.Failed(db.Close())
 }
 
@@ -126,6 +137,25 @@ func lookAtRights(ctx context.Context, found *terminal.Checkup, db *redisdb.DB, 
 		found.OK("rights", "the Redis user %q may do what %s has to, and not the rest", user, may[0])
 	default:
 		found.OK("rights", "the Redis user %q may do what api and worker have to", user)
+	}
+}
+
+// lookAtSecrets looks whether the keys of the file open what Redis keeps sealed.
+func lookAtSecrets(ctx context.Context, found *terminal.Checkup, db *redisdb.DB, given bool) {
+	seen, err := db.Secrets.Look(ctx)
+	switch {
+	case err != nil:
+		found.Skip("the secrets in Redis", terminal.WithoutCode(err).Error())
+	case !given && seen.Sealed > 0:
+		found.Skip("whether the secrets in Redis can be opened", "--secret-key-file is not given, and some are sealed")
+	case len(seen.Unopened) > 0:
+		u := seen.Unopened[0]
+		found.Fail("secrets", "give api, worker and this command the --secret-key-file with the keys that have sealed them: see 'Secrets that Redis keeps' in deploy/CALLERS.md",
+			"%d of %s cannot be opened, such as that of %s %s: %v", len(seen.Unopened), terminal.Plural(seen.Looked, "secret"), u.Kind, u.ID, u.Err)
+	case seen.Looked > seen.Sealed:
+		found.Warn("secrets", "see 'Secrets that Redis keeps' in deploy/CALLERS.md", "%d of %s are in Redis as they are, not sealed", seen.Looked-seen.Sealed, terminal.Plural(seen.Looked, "secret"))
+	default:
+		found.OK("secrets", "%s, all sealed and opened", terminal.Plural(seen.Looked, "secret"))
 	}
 }
 

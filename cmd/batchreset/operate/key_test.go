@@ -1,6 +1,7 @@
 package operate
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -107,5 +108,41 @@ func TestTokensExpireUnlessSomebodySaysOtherwise(t *testing.T) {
 	rotated := command(t, environment, "token", "rotate", listed.Tokens[0].ID).OK(t)
 	if secret := strings.TrimSpace(rotated.Out); !strings.HasPrefix(secret, "brt_") || !strings.Contains(rotated.Said, listed.Tokens[0].ID+" is good for 24h0m0s more") {
 		t.Errorf("rotate says %q %q", rotated.Said, rotated.Out)
+	}
+}
+
+// One secret that cannot be opened does not keep the others from being sealed, and one of a key that has ended is no
+// fault.
+func TestSecretsThatCannotBeOpenedAreNamed(t *testing.T) {
+	dir := t.TempDir()
+	file := func(letter string) string {
+		path := filepath.Join(dir, letter)
+		if err := os.WriteFile(path, []byte("\ufeff"+base64.StdEncoding.EncodeToString([]byte(strings.Repeat(letter, 32)))+"\r\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	ours, theirs := file("a"), file("b")
+	environment := map[string]string{"BATCHRESET_REDIS": redistest.Start(t).URL()}
+	add := func(args ...string) string {
+		lines := strings.Fields(command(t, environment, append([]string{"key", "add", "--tenant", "acme"}, args...)...).OK(t).Out)
+		return lines[2]
+	}
+	sealedByOthers := add("--secret-key-file", theirs)
+	command(t, environment, "key", "add", "--tenant", "acme", "--secret-key-file", ours).WantError(t, "--secret-key-file opens none of the secrets that are sealed in Redis")
+	command(t, environment, "webhook", "add", "--tenant", "acme", "--url", "https://192.0.2.1/", "--webhook-allow-private", "--secret-key-file", ours).WantError(t, "--new-secret-key")
+	add("--secret-key-file", ours, "--new-secret-key")
+	add()
+	add()
+	got := command(t, environment, "secret", "seal", "--secret-key-file", ours)
+	got.WantError(t, "1 secret could not be sealed")
+	for _, want := range []string{"not sealed: access key " + sealedByOthers, "does not have the key", "sealed 2 of 4 secrets"} {
+		if !strings.Contains(got.Said, want) {
+			t.Errorf("it says %q, not %q", got.Said, want)
+		}
+	}
+	command(t, environment, "key", "revoke", sealedByOthers).OK(t)
+	if said := command(t, environment, "secret", "seal", "--secret-key-file", ours).OK(t).Said; !strings.Contains(said, "sealed 0 of 4 secrets") {
+		t.Errorf("after it was revoked: %q", said)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
@@ -22,7 +23,15 @@ type operation struct {
 	redis   redisflags.Flags
 	options redisdb.Options
 	seals   redisflags.Seals // for what makes or uses a secret that Redis keeps
-	output  terminal.Output
+	// sealsNew says that it makes a secret that Redis keeps.
+	sealsNew bool
+	output   terminal.Output
+}
+
+// defineSeals is for what makes a secret that Redis keeps.
+func (op *operation) defineSeals(flags *pflag.FlagSet) {
+	op.sealsNew = true
+	op.seals.DefineNew(flags)
 }
 
 // define gives cmd the flags that all operators' commands have.
@@ -47,7 +56,12 @@ func (op *operation) run(cmd *cobra.Command, do func(*redisdb.DB) error) error {
 	} else if err != nil {
 		return err
 	}
-	err = do(db)
+	if op.sealsNew {
+		err = op.seals.CheckOpens(cmd.Context(), db)
+	}
+	if err == nil {
+		err = do(db)
+	}
 	if errors.Is(err, tasks.ErrOperatorsReadOnly) {
 		err = errors.New("the Redis user of this command must not write operators: use one that may, see deploy/redis/users.acl")
 	}

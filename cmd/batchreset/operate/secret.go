@@ -2,6 +2,7 @@ package operate
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +31,10 @@ func newSecretSealCommand(std *terminal.Streams) *cobra.Command {
 webhook that they meet; this command does it with all, and says how many there are.
 
 To change the key: put a new one on top of the file, give that to every api, worker and
-command, run this command, and take the old key out of the file.`,
+command, run this command, and take the old key out of the file.
+
+A secret that cannot be opened is named and left as it is; the rest is sealed, and the exit
+code is not 0. Of keys that have ended nobody will ask: theirs are left without a word.`,
 		Example: `  openssl rand -base64 32 > secret.key
   batchreset secret seal --secret-key-file secret.key`,
 		Args: terminal.NoArgs,
@@ -39,21 +43,21 @@ command, run this command, and take the old key out of the file.`,
 				return errors.New("--secret-key-file is missing")
 			}
 			return op.run(cmd, func(db *redisdb.DB) error {
-				keys, sealedKeys, err := db.Tokens.SealAll(cmd.Context())
+				done, err := db.Secrets.SealAll(cmd.Context())
 				if err != nil {
 					return err
 				}
-				webhooks, sealedWebhooks, err := db.Endpoints.SealAll(cmd.Context())
-				if err != nil {
-					return err
+				left := []map[string]string{}
+				for _, u := range done.NotSealed {
+					left = append(left, map[string]string{"kind": u.Kind, "id": u.ID, "why": u.Err.Error()})
+					fmt.Fprintf(std.Err, "not sealed: %s %s: %v\n", u.Kind, u.ID, u.Err)
 				}
-				factors, sealedFactors, err := db.Operators.SealAll(cmd.Context())
-				if err != nil {
-					return err
+				err = op.output.Said(std, map[string]any{"secrets": done.All, "sealed": done.Sealed, "not_sealed": left},
+					"sealed %d of %d secrets; the others were sealed with the newest key before, or are named above", done.Sealed, done.All)
+				if err == nil && len(left) > 0 {
+					err = fmt.Errorf("%s could not be sealed: with the key that has sealed them in --secret-key-file, run this again, or replace what they belong to", terminal.Plural(len(left), "secret"))
 				}
-				all, sealed := keys+webhooks+factors, sealedKeys+sealedWebhooks+sealedFactors
-				return op.output.Said(std, map[string]any{"secrets": all, "sealed": sealed},
-					"sealed %d of %d secrets; the others were sealed with the newest key before", sealed, all)
+				return err
 			})
 		},
 	}

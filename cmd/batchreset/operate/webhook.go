@@ -83,7 +83,7 @@ The URL must be https, and every address of its host a public one.`,
 		},
 	}
 	op.define(cmd)
-	op.seals.Define(cmd.Flags())
+	op.defineSeals(cmd.Flags())
 	cmd.Flags().StringVar(&tenant, "tenant", "", "whose endpoint it is (required)")
 	cmd.Flags().StringVar(&url, "url", "", "where its notices are sent (required)")
 	cmd.Flags().StringSliceVar(&events, "events", nil, "what it is told of: "+terminal.Join(tasks.Topics)+" (default "+string(tasks.TopicJobFinished)+")")

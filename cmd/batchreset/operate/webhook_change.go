@@ -93,7 +93,7 @@ old one ends at once, for a secret that others may know.`,
 		}
 		return nil
 	}
-	op.seals.Define(cmd.Flags())
+	op.defineSeals(cmd.Flags())
 	cmd.Flags().DurationVar(&overlap, "overlap", tasks.DefaultOverlap, "how long the old secret signs, too")
 	return cmd
 }

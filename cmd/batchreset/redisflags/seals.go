@@ -1,21 +1,58 @@
 package redisflags
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/spf13/pflag"
 
 	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks/redisdb"
 	"batchreset/tasks/seal"
 )
 
 // Seals say with which keys the secrets in Redis are sealed.
-type Seals struct{ file string }
+type Seals struct {
+	file string
+	anew bool
+}
 
 // Define defines --secret-key-file.
 func (s *Seals) Define(flags *pflag.FlagSet) {
 	flags.StringVar(&s.file, "secret-key-file", "", "seal the secrets that Redis keeps (of access keys, webhooks and operators' second factors) with the first key in this `file`, a line that 'openssl rand -base64 32' makes; older keys may follow; give api, worker and commands the same; none: Redis keeps them as they are")
+}
+
+// DefineNew defines --new-secret-key, for what seals secrets with them.
+func (s *Seals) DefineNew(flags *pflag.FlagSet) {
+	flags.BoolVar(&s.anew, "new-secret-key", false, "seal with --secret-key-file although it opens none of the secrets that are sealed in Redis")
+	s.Define(flags)
+}
+
+// CheckOpens refuses keys that open none of the sealed secrets: what they seal, no api could open.
+func (s *Seals) CheckOpens(ctx context.Context, db *redisdb.DB) error {
+	if !s.Given() || s.anew {
+		return nil
+	}
+	seen, err := db.Secrets.Look(ctx)
+	if err != nil {
+		return err
+	}
+	if seen.Sealed == 0 || len(seen.Unopened) < seen.Sealed {
+		return nil
+	}
+	return terminal.WithCode(terminal.ExitRefused, errors.New("--secret-key-file opens none of the secrets that are sealed in Redis: give the file that api and worker have, or --new-secret-key if they are going to have this one"))
+}
+
+// Exposed says so if others than the owner of the file may read it; else it is empty.
+func (s *Seals) Exposed() string {
+	info, err := os.Stat(s.file)
+	if !s.Given() || err != nil || info.Mode().Perm()&0o077 == 0 {
+		return ""
+	}
+	return fmt.Sprintf("--secret-key-file: others may read %s (mode %04o): 'chmod 600' keeps it to its owner", s.file, info.Mode().Perm())
 }
 
 // Given reports whether there are such keys.
@@ -30,7 +67,7 @@ func (s *Seals) Read() (*seal.Keys, error) {
 	if err != nil {
 		return nil, terminal.WithCode(terminal.ExitUsage, fmt.Errorf("--secret-key-file: %w", err))
 	}
-	keys, err := seal.Read(text)
+	keys, err := seal.Read(bytes.TrimPrefix(text, []byte("\ufeff"))) // as editors on Windows write it
 	if err != nil {
 		return nil, terminal.WithCode(terminal.ExitUsage, fmt.Errorf("--secret-key-file: %s %w", s.file, err))
 	}

@@ -55,6 +55,7 @@ func runAPI(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, 
 	p := newProcess("api", std, ops)
 	return p.run(ctx,
 		p.awaitRedis(redis, flags.db),
+		p.lookAtSecrets(&flags.seals),
 		p.startTracing(),
 		p.addAPI(flags),
 		p.addSite,
@@ -82,7 +83,7 @@ func (p *process) addAPI(flags apiFlags) step {
 		if err := flags.sayLimits(ctx, p.db, p.log); err != nil {
 			return redisflags.Failed(err)
 		}
-		handler := flags.handler(ctx.Done(), p.db, p.ops, p.tracer, p.log)
+		handler := flags.handler(ctx.Done(), p)
 		p.onClose("token service", func() error { flags.callers.close(); return nil })
 		answering := sendOff(ctx.Done(), handler)
 		p.api, p.drain = urlOf(public), flags.drainDelay

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-	"go.opentelemetry.io/otel/trace"
 
 	"batchreset/api"
 	"batchreset/cmd/batchreset/redisflags"
@@ -105,13 +104,14 @@ func (f *apiFlags) readProofKey() error {
 	return nil
 }
 
-func (f *apiFlags) handler(stopping <-chan struct{}, db *redisdb.DB, ops opsFlags, tracer trace.Tracer, log *slog.Logger) *api.API {
+func (f *apiFlags) handler(stopping <-chan struct{}, p *process) *api.API {
+	db, log := p.db, p.log
 	iam, jwt := f.callers.configure(db.Redis, log)
 	return api.New(api.Config{
-		IAM: iam, JWT: jwt, Sealed: f.db.Seals != nil,
+		IAM: iam, JWT: jwt, Sealed: f.db.Seals != nil, Secrets: p.secretsText,
 		Runs: runStore{db.Runs, db.RunDecisions}, ApprovalExpiry: f.approvalExpiry,
-		MaxInstances: f.maxInstances, MaxRunInstances: f.maxRun, AllowUnregistered: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: ops.trusted(),
-		Tracer: tracer, Version: terminal.Version(), BasePath: f.basePath, Origins: f.origins, Stopping: stopping, Proofs: f.proofs,
+		MaxInstances: f.maxInstances, MaxRunInstances: f.maxRun, AllowUnregistered: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: p.ops.trusted(),
+		Tracer: p.tracer, Version: terminal.Version(), BasePath: f.basePath, Origins: f.origins, Stopping: stopping, Proofs: f.proofs,
 	}, apiStore(db), log)
 }
 

@@ -40,7 +40,7 @@ func (f *callersFlags) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.iamCredentials, "iam-credentials-file", "", "YAML `file` with the user, password, user_domain, project and project_domain with which this service asks --iam-url about tokens")
 	flags.StringVar(&f.issuer, "oidc-issuer", "", "accept the bearer tokens (JWT) of the OpenID Connect issuer at this `URL`, such as https://token.actions.githubusercontent.com")
 	flags.StringVar(&f.audience, "oidc-audience", "", "the `audience` that bearer tokens must be for")
-	flags.StringVar(&f.file, "callers-file", "", "YAML `file` that says which tenant and scopes callers of --iam-url and --oidc-issuer have; see deploy/README.md")
+	flags.StringVar(&f.file, "callers-file", "", "YAML `file` that says which tenant and scopes callers of --iam-url and --oidc-issuer have; see deploy/CALLERS.md")
 }
 
 // check reads the files. Its errors name the flag.

@@ -74,7 +74,7 @@ says 503. A second signal stops it at once.`,
 				return err
 			}
 			db.Roles, db.Seals = []redisdb.Role{redisdb.RoleWorker}, sealed
-			return terminal.WithCode(terminal.ExitOther, runWorker(cmd.Context(), std, redis, db, flags, drivers, ops))
+			return terminal.WithCode(terminal.ExitOther, runWorker(cmd.Context(), std, redis, db, seals, flags, drivers, ops))
 		},
 	}
 	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
@@ -90,11 +90,12 @@ says 503. A second signal stops it at once.`,
 	return cmd
 }
 
-func runWorker(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, opts redisdb.Options, flags workerFlags, drivers []driverEntry, ops opsFlags) error {
+func runWorker(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, opts redisdb.Options, seals redisflags.Seals, flags workerFlags, drivers []driverEntry, ops opsFlags) error {
 	ops.webhookPrivate = flags.webhookPrivate
 	p := newProcess("worker", std, ops)
 	return p.run(ctx,
 		p.awaitRedis(redis, opts),
+		p.lookAtSecrets(&seals),
 		p.startTracing(attribute.String("batchreset.driver", flags.driver)),
 		p.addWorker(flags, drivers),
 		p.addSite,

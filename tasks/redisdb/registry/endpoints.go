@@ -128,21 +128,57 @@ func (r *Endpoints) endpoint(ctx context.Context, tenant, id string) (tasks.Endp
 	return decodeEndpoint(tenant, id, hash)
 }
 
-// SealAll seals the secrets of endpoints that are not sealed with the newest key yet. It returns how many
-// secrets there are, and how many it has sealed.
-func (r *Endpoints) SealAll(ctx context.Context) (all, sealed int, err error) {
-	endpoints, err := r.List(ctx)
+// SealAll seals the secrets of endpoints that are not sealed with the newest key yet.
+func (r *Endpoints) SealAll(ctx context.Context) (Sealing, error) {
+	all, err := r.kept(ctx, 0)
 	if err != nil {
-		return 0, 0, err
+		return Sealing{}, err
 	}
-	for _, e := range endpoints {
-		n, done, err := sealFields(ctx, r.redis, r.seals, webhookKey(e.Tenant, e.ID), e.ID, "secret", "old_secret")
-		if err != nil {
-			return all, sealed, fmt.Errorf("endpoint %s: %w", e.ID, err)
+	return sealAll(all, r.seals, func(k kept, sealed string) (bool, error) {
+		return reseal(ctx, r.redis, k.key, k.field, k.text, sealed)
+	})
+}
+
+// some are so many endpoints, or a few more; 0: all.
+func (r *Endpoints) some(ctx context.Context, most int) (endpoints []tasks.Endpoint, err error) {
+	if most == 0 {
+		return r.List(ctx)
+	}
+	index, _, err := r.redis.HScan(ctx, webhooksIndex, 0, "", int64(most)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read endpoints: %w", err)
+	}
+	seen := map[string]bool{}
+	for i := 1; i < len(index) && len(endpoints) < most; i += 2 { // the index is IDs, each with its tenant
+		if tenant := index[i]; !seen[tenant] {
+			seen[tenant] = true
+			found, err := r.Of(ctx, tenant)
+			if err != nil {
+				return nil, err
+			}
+			endpoints = append(endpoints, found...)
 		}
-		all, sealed = all+n, sealed+done
 	}
-	return all, sealed, nil
+	return endpoints, nil
+}
+
+// kept are the secrets of endpoints, of so many of them; 0: of all.
+func (r *Endpoints) kept(ctx context.Context, most int) (all []kept, err error) {
+	endpoints, err := r.some(ctx, most)
+	if err != nil {
+		return nil, err
+	}
+	now := r.redis.Now()
+	for _, e := range endpoints {
+		k := kept{kind: "webhook endpoint", id: e.ID, key: webhookKey(e.Tenant, e.ID), field: "secret", place: e.ID, text: e.Secret}
+		if k.text != "" {
+			all = append(all, k)
+		}
+		if k.field, k.text, k.ended = "old_secret", e.OldSecret, !now.Before(e.OldUntil.Time); k.text != "" {
+			all = append(all, k)
+		}
+	}
+	return all, nil
 }
 
 // EndpointByID returns an endpoint for somebody who does not know the tenant, and has no use for its secrets.

@@ -5,12 +5,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
 )
 
 // wrongKey counts the wrong signatures of an access key that came from a network.
@@ -95,22 +96,57 @@ func (t *Tokens) NoteUse(ctx context.Context, used map[string]tasks.Time) error 
 	return wrapped("note the use of tokens", t.redis.HSet(ctx, lastUsed, fields).Err())
 }
 
-// SealAll seals the secrets of access keys that are not sealed with the newest key yet. It returns how many
-// secrets there are, and how many it has sealed.
-func (t *Tokens) SealAll(ctx context.Context) (all, sealed int, err error) {
-	handles, err := t.handles(ctx)
+// SealAll seals the secrets of access keys that are not sealed with the newest key yet.
+func (t *Tokens) SealAll(ctx context.Context) (Sealing, error) {
+	all, err := t.kept(ctx, 0)
 	if err != nil {
-		return 0, 0, fmt.Errorf("seal access keys: %w", err)
+		return Sealing{}, err
 	}
-	for _, handle := range handles {
-		if !strings.HasPrefix(handle, keyHandle) {
-			continue
-		}
-		n, done, err := sealFields(ctx, t.redis, t.seals, entryKey(handle), handle, "secret")
-		if err != nil {
-			return all, sealed, fmt.Errorf("access key %s: %w", entryID(handle), err)
-		}
-		all, sealed = all+n, sealed+done
+	return sealAll(all, t.seals, func(k kept, sealed string) (bool, error) {
+		return reseal(ctx, t.redis, k.key, k.field, k.text, sealed)
+	})
+}
+
+// keptPage is how many access keys are read at once.
+const keptPage = 500
+
+// kept are the secrets of access keys, of the newest ones; 0: of all.
+func (t *Tokens) kept(ctx context.Context, newest int) (all []kept, err error) {
+	from := int64(0)
+	if newest > 0 {
+		from = -int64(newest)
 	}
-	return all, sealed, nil
+	names, err := t.redis.ZRange(ctx, keysIndex, from, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read access keys: %w", err)
+	}
+	now := t.redis.Now()
+	for page := range slices.Chunk(names, keptPage) {
+		pipe := t.redis.Pipeline()
+		read := make([]*redis.SliceCmd, len(page))
+		for i, access := range page {
+			read[i] = pipe.HMGet(ctx, entryKey(keyHandle+access), "secret", "expires", "revoked")
+		}
+		_, _ = pipe.Exec(ctx) // each carries its own error
+		for i, access := range page {
+			h, err := read[i].Result()
+			if err != nil {
+				if err := t.leftOut.Note("access key "+access, err); err != nil {
+					return nil, fmt.Errorf("read access keys: %w", err)
+				}
+				continue
+			}
+			text, there := h[0].(string)
+			if !there {
+				continue
+			}
+			expires, _ := h[1].(string)
+			ends := codec.Millis(expires)
+			all = append(all, kept{
+				kind: "access key", id: access, key: entryKey(keyHandle + access), field: "secret", place: keyHandle + access, text: text,
+				ended: h[2] != nil || !ends.IsZero() && !now.Before(ends.Time),
+			})
+		}
+	}
+	return all, nil
 }

@@ -316,8 +316,8 @@ func TestTheSecretOfASecondFactorIsSealed(t *testing.T) {
 		t.Errorf("kept is %s", kept())
 	}
 	for _, letters := range [][]string{{"a"}, {"b", "a"}} {
-		if all, sealed, err := with(letters...).SealAll(ctx); err != nil || all != 1 || sealed != 1 {
-			t.Fatalf("sealed %d of %d, %v", sealed, all, err)
+		if done, err := with(letters...).SealAll(ctx); err != nil || done.All != 1 || done.Sealed != 1 || done.NotSealed != nil {
+			t.Fatalf("%+v, %v", done, err)
 		}
 		if strings.Contains(kept(), "PLAINSECRET") {
 			t.Errorf("kept is %s", kept())

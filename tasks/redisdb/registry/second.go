@@ -3,11 +3,12 @@ package registry
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"batchreset/tasks"
+	"batchreset/tasks/redisdb/codec"
 )
 
 // secondFactor is what a log-in asks for after the password, as Redis has it.
@@ -120,54 +121,63 @@ func (r *Operators) RecoveryLeft(ctx context.Context, name string) (int, error) 
 	return left, nil
 }
 
-// SealAll seals the secrets of second factors that are not sealed with the newest key yet. It returns how many
-// secrets there are, and how many it has sealed.
-func (r *Operators) SealAll(ctx context.Context) (all, sealed int, err error) {
-	operators, err := r.List(ctx)
+// SealAll seals the secrets of second factors that are not sealed with the newest key yet.
+func (r *Operators) SealAll(ctx context.Context) (Sealing, error) {
+	all, err := r.kept(ctx, 0)
 	if err != nil {
-		return 0, 0, err
+		return Sealing{}, err
 	}
-	for _, listed := range operators {
-		if listed.Enrolled == "" {
+	return sealAll(all, r.seals, func(k kept, sealed string) (bool, error) { return r.sealFactor(ctx, k, sealed) })
+}
+
+// kept are the secrets of second factors, so many of them; 0: all.
+func (r *Operators) kept(ctx context.Context, most int) (all []kept, err error) {
+	raw, err := r.redis.HGetAll(ctx, operatorsKey).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list operators: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(raw)) {
+		o, err := decodeOperator(raw[name])
+		if err != nil {
+			if err := r.leftOut.Note("operator "+name, &codec.Damage{Err: err}); err != nil {
+				return nil, err
+			}
 			continue
 		}
-		all++
-		done, err := r.sealFactor(ctx, listed.Name)
-		if err != nil {
-			return all, sealed, fmt.Errorf("operator %s: %w", listed.Name, err)
+		if o.Factor == nil || o.Factor.Secret == "" {
+			continue
 		}
-		if done {
-			sealed++
+		if all = append(all, kept{kind: "second factor of operator", id: name, place: factorPlace(name), text: o.Factor.Secret}); len(all) == most {
+			break
 		}
 	}
-	return all, sealed, nil
+	return all, nil
 }
 
 // sealFactor writes no entry: nobody may do more or less than before.
-func (r *Operators) sealFactor(ctx context.Context, name string) (done bool, err error) {
-	seen, found, err := r.stored(ctx, name)
+func (r *Operators) sealFactor(ctx context.Context, k kept, sealed string) (done bool, err error) {
+	seen, found, err := r.stored(ctx, k.id)
 	if err != nil || !found {
 		return false, err
 	}
 	o, err := decodeOperator(seen)
-	if err != nil || o.Factor == nil {
+	if err != nil {
 		return false, err
 	}
-	secret, stale, err := r.seals.Open(o.Factor.Secret, factorPlace(name))
-	if err != nil || !stale {
-		return false, err
+	if o.Factor == nil || o.Factor.Secret != k.text {
+		return false, errChanged
 	}
-	o.Factor.Secret = r.seals.Seal(secret, factorPlace(name))
+	o.Factor.Secret = sealed
 	raw, err := o.encode()
 	if err != nil {
 		return false, err
 	}
-	n, err := changeScript.Run(ctx, r.redis, []string{operatorsKey}, name, seen, raw, r.force()).Int()
+	n, err := changeScript.Run(ctx, r.redis, []string{operatorsKey}, k.id, seen, raw, r.force()).Int()
 	if err != nil {
 		return false, fmt.Errorf("seal a secret: %w", mayNotWrite(err))
 	}
 	if n != 1 {
-		return false, errors.New("it was changed meanwhile: run the command again")
+		return false, errChanged
 	}
 	return true, nil
 }
