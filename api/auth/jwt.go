@@ -81,6 +81,9 @@ func (j *JWT) Token(ctx context.Context, secret string) (tasks.Token, error) {
 	if err != nil {
 		return tasks.Token{}, j.refusal(err, unread)
 	}
+	if !sayable(verified.IssuedAt) || !sayable(verified.Expiry) {
+		return tasks.Token{}, tasks.NotAuthenticated("the bearer token is not accepted: its iat or exp is no time that can be")
+	}
 	claims := map[string]any{}
 	if err := verified.Claims(&claims); err != nil {
 		return tasks.Token{}, tasks.NotAuthenticated("the claims of the bearer token cannot be read")
@@ -104,6 +107,12 @@ func (j *JWT) Token(ctx context.Context, secret string) (tasks.Token, error) {
 	}
 	j.seen.Add(token.Hash, token)
 	return token, nil
+}
+
+// sayable reports whether a time can be written as RFC 3339 has it, with a year of four digits; or is none.
+func sayable(at time.Time) bool {
+	at = at.UTC()
+	return at.IsZero() || at.Year() >= 1970 && at.Year() <= 9999
 }
 
 // again returns a token that was seen before.
@@ -156,7 +165,7 @@ func (j *JWT) ready(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	if len(algorithms) == 0 {
 		algorithms = []string{oidc.RS256} // which every issuer must have
 	}
-	keys := &keySet{address: settings.Keys, client: j.client, algorithms: algorithms}
+	keys := &keySet{address: settings.Keys, client: j.client, algorithms: algorithms, clock: j.clock, log: j.log}
 	j.verifier = oidc.NewVerifier(j.issuer, keys, &oidc.Config{ClientID: j.audience, Now: j.clock.Now, SupportedSigningAlgs: algorithms})
 	return j.verifier, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"sync"
 	"time"
@@ -23,9 +24,25 @@ type keySet struct {
 	reading sync.Mutex // held while keys are read, by those whom none of the known ones helps
 	asked   time.Time  // when the last try was over
 
-	mu   sync.Mutex
-	keys []jose.JSONWebKey // replaced as a whole
+	clock Clock        // by which keys grow old
+	log   *slog.Logger // of reading them again
+
+	mu       sync.Mutex
+	keys     []jose.JSONWebKey // replaced as a whole
+	read     time.Time         // by clock; when keys were asked for
+	renewing bool
+	tried    time.Time // by clock; when the last try to renew them began
 }
+
+const (
+	// keysFresh is how old known keys may be before the issuer is asked for them again: one that it has withdrawn is
+	// not trusted for much longer.
+	keysFresh = time.Hour
+	// keysKept is how old they may be at most, while the issuer does not answer.
+	keysKept = 24 * time.Hour
+	// renewEvery is how often an issuer that does not answer is asked to renew them.
+	renewEvery = time.Minute
+)
 
 // maxIssuerAnswer bounds what is read of an issuer.
 const maxIssuerAnswer = 1 << 20
@@ -106,10 +123,39 @@ func withID(keys []jose.JSONWebKey, id string) []jose.JSONWebKey {
 	return (&jose.JSONWebKeySet{Keys: keys}).Key(id)
 }
 
+// known are the keys that are trusted now. Old ones are read again, and nobody waits for that; keys that are too old are
+// none.
 func (k *keySet) known() []jose.JSONWebKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	now := k.clock.Now()
+	age := now.Sub(k.read)
+	if len(k.keys) == 0 || age < keysFresh && age > -keysFresh { // a clock that was set back does not keep them
+		return k.keys
+	}
+	if !k.renewing && now.Sub(k.tried).Abs() >= renewEvery {
+		k.renewing, k.tried = true, now
+		go k.renew(now)
+	}
+	if age > keysKept {
+		return nil
+	}
 	return k.keys
+}
+
+// renew reads the keys again. Those that are known stay if the issuer does not answer.
+func (k *keySet) renew(asked time.Time) {
+	ctx, cancel := context.WithTimeout(context.Background(), jwtTimeout)
+	defer cancel()
+	keys, err := k.fetch(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.renewing = false
+	if err != nil {
+		k.log.Warn("the keys of the issuer of bearer tokens cannot be read again; the known ones are kept for up to 24 h", "address", k.address, "read", k.read.UTC(), "error", err)
+		return
+	}
+	k.keys, k.read = keys.Keys, asked
 }
 
 // again are the issuer's keys after those that somebody knows. The issuer is asked, but not again within keysEvery.
@@ -123,6 +169,7 @@ func (k *keySet) again(ctx context.Context, known []jose.JSONWebKey) ([]jose.JSO
 	if time.Since(k.asked) < keysEvery {
 		return nil, errors.New("its key is not known, and the issuer was asked a moment ago")
 	}
+	asked := k.clock.Now()
 	keys, err := k.fetch(ctx)
 	k.asked = time.Now() // once it is over: those who came meanwhile do not ask, too
 	if err != nil {
@@ -130,7 +177,7 @@ func (k *keySet) again(ctx context.Context, known []jose.JSONWebKey) ([]jose.JSO
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.keys = keys.Keys
+	k.keys, k.read = keys.Keys, asked
 	return k.keys, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -46,26 +47,31 @@ func (k issuerKey) public(t *testing.T) []byte {
 
 func (k issuerKey) sign(t *testing.T) string {
 	t.Helper()
+	return k.signs(t, []byte("{}"))
+}
+
+func (k issuerKey) signs(t *testing.T, text []byte) string {
+	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: k.private, KeyID: k.id}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := signer.Sign([]byte("{}"))
+	signed, err := signer.Sign(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := signed.CompactSerialize()
+	compact, err := signed.CompactSerialize()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return text
+	return compact
 }
 
 func newKeySet(t *testing.T, issuer http.HandlerFunc) *keySet {
 	t.Helper()
 	server := httptest.NewServer(issuer)
 	t.Cleanup(server.Close)
-	return &keySet{address: server.URL, client: server.Client(), algorithms: []string{"ES256"}}
+	return &keySet{address: server.URL, client: server.Client(), algorithms: []string{"ES256"}, clock: wall{}, log: slog.New(slog.DiscardHandler)}
 }
 
 // An issuer that has one key need not give it an ID, and may give the next one the same.
@@ -160,5 +166,123 @@ func TestALongAnswerOfAnIssuerIsCutOff(t *testing.T) {
 	}
 	if n := written.Load(); n > 64<<20 {
 		t.Errorf("%d MiB of it were read", n>>20)
+	}
+}
+
+// setClock is a clock that tests set.
+type setClock struct{ at atomic.Int64 }
+
+func (c *setClock) Now() time.Time           { return time.Unix(0, c.at.Load()) }
+func (c *setClock) advance(by time.Duration) { c.at.Add(int64(by)) }
+
+// renewed waits until no keys are being read again.
+func renewed(k *keySet) {
+	for {
+		k.mu.Lock()
+		renewing := k.renewing
+		k.mu.Unlock()
+		if !renewing {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// An issuer withdraws a key, and everybody's token fits a key that is known: it is asked all the same.
+func TestAWithdrawnKeyIsNotTrustedForLong(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		withdrawn, stays := newIssuerKey(t, "withdrawn"), newIssuerKey(t, "stays")
+		both, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
+			{Key: withdrawn.private.Public(), KeyID: withdrawn.id}, {Key: stays.private.Public(), KeyID: stays.id},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer atomic.Value
+		answer.Store(both)
+		var asked atomic.Int32
+		var log strings.Builder
+		clock := &setClock{}
+		clock.at.Store(time.Now().UnixNano())
+		k := newKeySet(t, func(w http.ResponseWriter, _ *http.Request) {
+			if asked.Add(1) > 1 && away {
+				w.WriteHeader(http.StatusBadGateway)
+				return
+			}
+			_, _ = w.Write(answer.Load().([]byte))
+		})
+		k.clock, k.log = clock, slog.New(slog.NewTextHandler(&log, nil))
+		verify := func(what string, key issuerKey, good bool) {
+			t.Helper()
+			if _, err := k.VerifySignature(t.Context(), key.sign(t)); (err == nil) != good {
+				t.Errorf("away %t, %s: %v", away, what, err)
+			}
+			renewed(k)
+		}
+		verify("at first", withdrawn, true)
+		answer.Store(stays.public(t))
+		clock.advance(59 * time.Minute)
+		verify("before an hour", withdrawn, true)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("away %t: asked %d times within an hour", away, n)
+		}
+		clock.advance(2 * time.Minute)
+		verify("nobody waits", stays, true)
+		verify("after an hour", withdrawn, away)
+		if n := asked.Load(); n != 2 {
+			t.Errorf("away %t: asked %d times", away, n)
+		}
+		if away {
+			clock.advance(22 * time.Hour)
+			verify("within a day", withdrawn, true)
+			if !strings.Contains(log.String(), "kept for up to 24 h") {
+				t.Errorf("the log says %q", log.String())
+			}
+			clock.advance(time.Hour)
+			verify("after a day", withdrawn, false)
+			verify("after a day", stays, false)
+		} else {
+			verify("the one that stays", stays, true)
+		}
+	}
+}
+
+func TestTimesThatCannotBeWritten(t *testing.T) {
+	for seconds, good := range map[int64]bool{0: true, 1_700_000_000: true, 253402300799: true, 253402300800: false, 1 << 55: false, -62135596801: false} {
+		if got := sayable(time.Unix(seconds, 0)); got != good {
+			t.Errorf("%d: %t", seconds, got)
+		}
+	}
+	if !sayable(time.Time{}) {
+		t.Error("a time that is not there")
+	}
+}
+
+// The times of a token are shown to callers, as RFC 3339 has them.
+func TestATokenOfAnotherAge(t *testing.T) {
+	key := newIssuerKey(t, "1")
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": server.URL, "jwks_uri": server.URL + "/keys", "id_token_signing_alg_values_supported": []string{"ES256"}})
+	})
+	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(key.public(t)) })
+	rules := []JWTRule{{Claims: map[string]string{"sub": "ci"}, Tenant: "acme", Scopes: tasks.DefaultScopes}}
+	j := NewJWT(server.URL, "us", rules, wall{}, slog.New(slog.DiscardHandler))
+	defer j.client.CloseIdleConnections()
+	now := time.Now().Unix()
+	for _, row := range []struct {
+		iat, exp int64
+		good     bool
+	}{{now, now + 60, true}, {now, 1 << 50, false}, {-1 << 50, now + 60, false}} {
+		claims, err := json.Marshal(map[string]any{"iss": server.URL, "aud": "us", "sub": "ci", "iat": row.iat, "exp": row.exp})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = j.Token(t.Context(), key.signs(t, claims))
+		if row.good != (err == nil) || !row.good && tasks.CodeOf(err) != tasks.BadToken {
+			t.Errorf("iat %d, exp %d: %v", row.iat, row.exp, err)
+		}
 	}
 }
