@@ -23,7 +23,7 @@ var (
 func (g guarded) in(t *testing.T, name string) *tab {
 	t.Helper()
 	b := g.newTab()
-	if a := b.post(t, "/login", "name", "vera", "password", password); a.status != http.StatusSeeOther || a.location != "/" {
+	if a := b.post(t, "/login", "name", name, "password", password); a.status != http.StatusSeeOther || a.location != "/" {
 		t.Fatalf("login: %+v", a)
 	}
 	return b
