@@ -40,6 +40,8 @@ type Outcome struct {
 	Unanswered bool
 	// Evidence is what was seen of the instance after the call, or empty.
 	Evidence string
+	// Steps are how far it came. They are kept with the item unless it is one that succeeds at once, without evidence.
+	Steps Steps
 	// Busy says that the instance was occupied.
 	Busy bool
 	// Delay is when the next attempt is due after Retry; 0 = not known yet.

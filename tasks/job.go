@@ -98,6 +98,20 @@ type Item struct {
 	Address string `json:"-"`
 	// Told is the delivery whose failure endpoints were told of last.
 	Told int `json:"-"`
+	// Last is the attempt that runs, or the one that succeeded: all others are in History.
+	Last LastAttempt `json:"-"`
+	// BusyFor is for how long the item has found its instance busy by now.
+	BusyFor time.Duration `json:"-"`
+}
+
+// LastAttempt is what a record knows of the attempt that runs or has succeeded. Of the latter it keeps that with items
+// alone that have evidence or history, for the sake of memory; older versions kept nothing.
+type LastAttempt struct {
+	StartedAt Time
+	Worker    string // ID of the process that made it; empty: not known
+	// MaySend says of one that runs that it may have sent its reset.
+	MaySend bool
+	Steps   Steps // of one that has succeeded
 }
 
 // DriverName is the name of the driver that is to reset the instance.
@@ -112,7 +126,13 @@ type PastAttempt struct {
 	Code       Code   `json:"error_code,omitempty"`
 	Message    string `json:"error_msg,omitempty"` // its beginning
 	Address    string `json:"-"`                   // of the instance
+	Driver     string `json:"-"`                   // its name; empty: DefaultDriver
+	Worker     string `json:"-"`                   // ID of the process that made it; empty: not known
+	Steps      Steps  `json:"-"`
 }
+
+// DriverName is the name of the driver that was to reset the instance.
+func (p PastAttempt) DriverName() string { return cmp.Or(p.Driver, DefaultDriver) }
 
 // Submission is a request that passed every check and is to become a job.
 type Submission struct {

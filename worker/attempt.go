@@ -102,6 +102,7 @@ type attempt struct {
 	deadline time.Time   // counted from before the lock, which outlives it
 	stalls   int         // of the process, when the attempt began
 	sent     atomic.Bool // the driver was told that it may send
+	steps    steps
 
 	place                // among those under way
 	calling atomic.Int64 // when the reset began that is under way, in nanoseconds since the worker's start, plus 1; 0: none is
@@ -281,6 +282,9 @@ func (a *attempt) end(ctx context.Context, start time.Time, result result, inter
 	// The instance stays locked until a call that may still be going on must be over.
 	end.unlock = end.unlock && !result.resolved
 	end.outcome.Evidence = result.evidence
+	if end.outcome.Transition != tasks.Succeed || result.evidence != "" || a.begun.Number > 1 { // else they are not kept
+		end.outcome.Steps = a.steps.text()
+	}
 	end.outcome.Message = clip(end.outcome.Message)
 	end.outcome.MaxFailures = *a.policy.MaxFailures
 	if !end.outcome.Busy { // a busy item is judged by how long it has been busy

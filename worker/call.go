@@ -44,7 +44,11 @@ func (a *attempt) start(ctx context.Context, turn Turn) <-chan result {
 			if len(checkpoint) > MaxCheckpoint {
 				return fmt.Errorf("checkpoint of %d bytes, the limit is %d", len(checkpoint), MaxCheckpoint)
 			}
-			return a.store.Checkpoint(ctx, a.d, a.token, checkpoint)
+			err := a.store.Checkpoint(ctx, a.d, a.token, checkpoint)
+			if err == nil {
+				a.first(&a.steps.saved)
+			}
+			return err
 		},
 	}
 	returned := make(chan result, 1) // buffered: a driver left behind must be able to end
@@ -88,6 +92,9 @@ func (a *attempt) maySend(ctx context.Context) error {
 		if time.Since(start) <= lastLookFresh {
 			err := a.inTime() // the look may have taken long
 			a.sent.Store(err == nil)
+			if err == nil {
+				a.first(&a.steps.sent)
+			}
 			return err
 		}
 	}

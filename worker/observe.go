@@ -66,6 +66,7 @@ func (a *attempt) countReset(err error) {
 func (a *attempt) look(ctx context.Context, input Attempt) (Sight, error) {
 	start := time.Now()
 	sight, err := a.looker.Look(ctx, input)
+	a.steps.looked.Store(a.sinceBegun())
 	if err != nil {
 		a.looksFailed.Inc()
 	}

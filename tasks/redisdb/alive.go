@@ -25,17 +25,6 @@ const (
 	beatGap = 2 * tasks.BeatEvery
 )
 
-const workerIDLength = 8
-
-// workerOf is the ID of the worker process that made a token, or empty: versions before made
-// tokens that say nothing of it.
-func workerOf(token string) string {
-	if len(token) != 2*workerIDLength {
-		return ""
-	}
-	return token[:workerIDLength]
-}
-
 func workerKey(id string) string { return "reset:worker:{" + id + "}" }
 
 // touch remembers since when this process has been in touch with Redis without a gap.
@@ -82,7 +71,7 @@ func (t *Attempts) Leave(ctx context.Context, worker string) error {
 
 // alive reports whether an attempt at the item may be under way.
 func (t *Attempts) alive(ctx context.Context, d tasks.Delivery, token string) (bool, error) {
-	if workerOf(token) == "" {
+	if codec.WorkerOf(token) == "" {
 		return false, nil
 	}
 	if !t.touch.steady() {
@@ -109,7 +98,7 @@ type lifeSign struct {
 
 // ask asks in a pipeline for the sign of an attempt whose token names its worker.
 func (s lifeSigns) ask(ctx context.Context, pipe redis.Pipeliner, d tasks.Delivery, token string) lifeSign {
-	id := workerOf(token)
+	id := codec.WorkerOf(token)
 	if s[id] == nil {
 		s[id] = pipe.Exists(ctx, workerKey(id))
 	}

@@ -241,7 +241,7 @@ func (t *Attempts) finish(ctx context.Context, d tasks.Delivery, token string, o
 	}
 	a, err := t.each(ctx, finishScript, keys,
 		n, token, finishStates[o.Transition], string(o.Code), o.Message,
-		codec.Flag(o.Failure), doubt, codec.Flag(o.Busy), codec.Flag(o.Unanswered), released, o.MaxFailures, o.Delay.Milliseconds(), delivery, o.Evidence)
+		codec.Flag(o.Failure), doubt, codec.Flag(o.Busy), codec.Flag(o.Unanswered), released, o.MaxFailures, o.Delay.Milliseconds(), delivery, o.Evidence, string(o.Steps))
 	switch {
 	case err != nil:
 		return ended, false, fmt.Errorf("finish: %w", err)

@@ -220,7 +220,7 @@ func (s *Sweep) Holds(ctx context.Context, deliveries []tasks.Delivery) []tasks.
 		}
 		var token string
 		holds[i].Open, token, holds[i].Err = codec.HeldBy(raw, d.Number)
-		if workerOf(token) != "" {
+		if codec.WorkerOf(token) != "" {
 			asked[i] = signs.ask(ctx, pipe, d, token)
 		}
 	}

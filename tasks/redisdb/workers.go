@@ -126,7 +126,7 @@ func (w *Workers) Worker(ctx context.Context, id string) (view tasks.WorkerView,
 }
 
 // validWorkerID is what IDs of worker processes look like: they are in keys.
-var validWorkerID = regexp.MustCompile(`^[A-Z2-7]{` + strconv.Itoa(workerIDLength) + `}$`)
+var validWorkerID = regexp.MustCompile(`^[A-Z2-7]{` + strconv.Itoa(codec.WorkerIDLength) + `}$`)
 
 func (w *Workers) look(ctx context.Context) ([]tasks.WorkerView, error) {
 	now, err := w.redis.Time(ctx).Result()

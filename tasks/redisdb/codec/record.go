@@ -26,6 +26,10 @@ type storedRest struct {
 	Address    string     `json:"j"`
 	Checkpoint string     `json:"p"`
 	NotBefore  *int64     `json:"w"`
+	Busy       int64      `json:"u"`
+	Began      *int64     `json:"at"`
+	Worker     string     `json:"wk"`
+	Steps      string     `json:"st"`
 	History    []struct {
 		Number  int        `json:"n"`
 		Began   *int64     `json:"b"`
@@ -34,6 +38,9 @@ type storedRest struct {
 		Code    tasks.Code `json:"c"`
 		Message string     `json:"m"`
 		Address string     `json:"j"`
+		Driver  string     `json:"dr"`
+		Worker  string     `json:"wk"`
+		Steps   string     `json:"st"`
 	} `json:"h"`
 }
 
@@ -151,7 +158,8 @@ func EncodeLabels(labels map[string]string) (string, error) {
 }
 
 func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
-	const attempts, began, ended, instance, least = 1, 2, 3, 4, 5
+	const attempts, began, ended, instance, token, lastBegan, doubt = 1, 2, 3, 4, 5, 6, 7
+	const least = instance + 1
 	raw, rest, _ := strings.Cut(raw, " {")
 	f := numbers{fields: strings.Split(raw, " ")}
 	if len(f.fields) < least {
@@ -185,13 +193,23 @@ func decodeItem(job tasks.Job, n int, raw string) (tasks.Item, error) {
 	if !item.State.Final() {
 		item.NotBefore = sinceCreated(job.CreatedAt, more.NotBefore)
 	}
+	item.BusyFor = time.Duration(more.Busy) * time.Millisecond
+	switch {
+	case item.State == tasks.ItemRunning && len(f.fields) > doubt:
+		const unsent = 4 // see record.lua
+		item.Last = tasks.LastAttempt{
+			StartedAt: sinceCreated(job.CreatedAt, f.at(lastBegan)), Worker: WorkerOf(f.fields[token]), MaySend: f.count(doubt) < unsent,
+		}
+	case item.State == tasks.ItemSucceeded:
+		item.Last = tasks.LastAttempt{StartedAt: sinceCreated(job.CreatedAt, more.Began), Worker: more.Worker, Steps: tasks.Steps(more.Steps)}
+	}
 	for _, h := range more.History {
 		outcome := string(StateOf(h.Outcome))
 		if h.Outcome == "l" {
 			outcome = "lost"
 		}
 		item.History = append(item.History, tasks.PastAttempt{
-			Number: h.Number, Outcome: outcome, Code: h.Code, Message: strings.ToValidUTF8(h.Message, ""), Address: h.Address,
+			Number: h.Number, Outcome: outcome, Code: h.Code, Message: strings.ToValidUTF8(h.Message, ""), Address: h.Address, Driver: h.Driver, Worker: h.Worker, Steps: tasks.Steps(h.Steps),
 			StartedAt: sinceCreated(job.CreatedAt, h.Began), FinishedAt: sinceCreated(job.CreatedAt, h.Ended),
 		})
 	}
@@ -245,6 +263,18 @@ func (r *numbers) count(i int) int64 {
 		return *n
 	}
 	return 0
+}
+
+// WorkerIDLength is that of the ID of a worker process.
+const WorkerIDLength = 8
+
+// WorkerOf is the ID of the worker process that made a token, or empty: older versions made
+// tokens that say nothing of it.
+func WorkerOf(token string) string {
+	if len(token) != 2*WorkerIDLength {
+		return ""
+	}
+	return token[:WorkerIDLength]
 }
 
 // HeldBy reads an item as lua/lib/record.lua stores it: whether it is open for the delivery, and

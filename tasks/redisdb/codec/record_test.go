@@ -49,7 +49,28 @@ func TestAnItemIsReadInEveryState(t *testing.T) {
 		want      tasks.Item
 	}{
 		{"pending", "p    phone-1", tasks.Item{State: tasks.ItemPending}},
-		{"running", "r 1 100  phone-1 token 100 5 key", tasks.Item{State: tasks.ItemRunning, Attempts: 1, StartedAt: after(100)}},
+		{
+			"running, nothing sent", "r 1 100  phone-1 token 100 5 key",
+			tasks.Item{State: tasks.ItemRunning, Attempts: 1, StartedAt: after(100), Last: tasks.LastAttempt{StartedAt: after(100)}},
+		},
+		{
+			"running, and it may have sent", "r 2 100  phone-1 WORKER22AAAABBBB 300  key",
+			tasks.Item{State: tasks.ItemRunning, Attempts: 2, StartedAt: after(100), Last: tasks.LastAttempt{StartedAt: after(300), Worker: "WORKER22", MaySend: true}},
+		},
+		{
+			"retrying, and its attempt is known well", `w 1 100  phone-1 {"u":1500,"v":200,"h":[{"n":1,"b":100,"e":200,"o":"w","dr":"lab","wk":"WORKER22","st":"s20"}]}`,
+			tasks.Item{
+				State: tasks.ItemRetrying, Attempts: 1, StartedAt: after(100), BusyFor: 1500 * time.Millisecond,
+				History: []tasks.PastAttempt{{Number: 1, StartedAt: after(100), FinishedAt: after(200), Outcome: "retrying", Driver: "lab", Worker: "WORKER22", Steps: "s20"}},
+			},
+		},
+		{
+			"succeeded, and its attempt is known well", `s 1 100 250 phone-1 {"o":"booted","at":120,"wk":"WORKER22","st":"s20 l100"}`,
+			tasks.Item{
+				State: tasks.ItemSucceeded, Attempts: 1, StartedAt: after(100), FinishedAt: after(250), Evidence: "booted",
+				Last: tasks.LastAttempt{StartedAt: after(120), Worker: "WORKER22", Steps: "s20 l100"},
+			},
+		},
 		{
 			"retrying", `w 2 100  phone-1 {"d":3,"f":2,"w":5000,"c":"CPS.0005","m":"busy","dr":"http","j":"10.0.0.7","p":"half","h":[{"n":1,"b":100,"e":200,"o":"w","c":"CPS.0005","m":"busy"},{"n":2,"b":300,"e":400,"o":"l"}]}`,
 			tasks.Item{

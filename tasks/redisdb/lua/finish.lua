@@ -13,6 +13,7 @@
 -- ARGV[12] ms until the next try is due, 0 = none that is known
 -- ARGV[13] '' or, to give up, the delivery: if the attempt has not begun, it never will
 -- ARGV[14] what was seen of the instance, or ''
+-- ARGV[15] the steps of the attempt, or ''
 -- returns {1, or 2 if a call stays in doubt, ms the item has been waiting for a busy instance, the item's state, when it
 --          ended (ms), 1 if the job is final}: a stopped job has no other attempt, so w becomes u if the call is
 --          in doubt, f if it failed, c if it came to nothing. If the job was stopped because
@@ -44,7 +45,10 @@ if state == 'w' and stopped then
   state = in_doubt and 'u' or came_to_nothing and 'c' or 'f'
 end
 if state ~= 's' then
-  remember(item, at, state, ARGV[4] ~= '' and ARGV[4] or nil, ARGV[5] ~= '' and string.sub(ARGV[5], 1, 200) or nil)
+  remember(item, at, state, ARGV[4] ~= '' and ARGV[4] or nil, ARGV[5] ~= '' and string.sub(ARGV[5], 1, 200) or nil,
+           ARGV[15] ~= '' and ARGV[15] or nil)
+elseif item.h or ARGV[14] ~= '' then
+  item.at, item.wk, item.st = item.r, worker(item), ARGV[15] ~= '' and ARGV[15] or nil
 end
 item.t, item.x, item.r = nil, nil, nil
 if ARGV[6] == '1' then item.f = (item.f or 0) + 1 end

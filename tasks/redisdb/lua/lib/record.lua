@@ -30,11 +30,15 @@
 --           o what was seen of the instance after the last attempt
 --           h attempts that did not succeed, the last 20: {n number, b began,
 --             e ended, o outcome: a state's letter or 'l' for lost, c code, m message,
---             j address, dr driver}
+--             j address, dr driver, wk worker, st steps: see tasks.Steps}
+--           at, wk, st when the attempt that succeeded began, its worker and its steps: only
+--             if there is o or h, so that an item that succeeds at once stays short
 --
 -- Times are ms since created, and never negative: Redis's clock may step back, and
 -- created may be another node's time. Older versions wrote negative ones, and y, which is
--- dropped.
+-- dropped. What store does not name is lost when an item is written by a version that does not
+-- know it: at, wk and st of an item cannot be, because one that succeeded is not written again,
+-- and what is in h stays, since that is kept as it was read.
 --
 -- How many items have which state is not stored: it follows from the items. All this is
 -- made for speed: a script costs what it looks up, parses and writes, and the functions
@@ -88,7 +92,8 @@ local function store(n, item)
   if item.d or item.f or item.g or item.l or item.u or item.w or item.q or item.z or item.c or item.o or item.j or item.dr or item.gn or item.h or item.p then
     raw = raw .. ' ' .. cjson.encode({d = item.d, f = item.f, g = item.g, l = item.l, p = item.p,
                                       u = item.u, v = item.v, w = item.w, q = item.q, z = item.z,
-                                      c = item.c, m = item.m, o = item.o, j = item.j, dr = item.dr, gn = item.gn, h = item.h})
+                                      c = item.c, m = item.m, o = item.o, j = item.j, dr = item.dr, gn = item.gn, h = item.h,
+                                      at = item.at, wk = item.wk, st = item.st})
   end
   redis.call('HSET', KEYS[1], 'rev', rev + 1, 'left', left, n, raw)
 end
