@@ -76,8 +76,9 @@ func (s *site) lookFor(ctx context.Context, q string) (all []found, err error) {
 // findRecord finds a run, a job, or the job of an item.
 func (s *site) findRecord(ctx context.Context, q string) ([]found, error) {
 	id, detail := q, ""
-	if job, _, ok := tasks.ParseItemID(q); ok {
-		id, detail = job, "of item "+q
+	of, n, isItem := tasks.ParseItemID(q)
+	if isItem {
+		id, detail = of, "of item "+q
 	}
 	if !tasks.ValidJobID(id) {
 		return nil, nil
@@ -96,7 +97,11 @@ func (s *site) findRecord(ctx context.Context, q string) ([]found, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []found{{"job", id, strings.TrimSpace(string(job.State) + " " + detail), "/jobs/" + id}}, nil
+	path := "/jobs/" + id
+	if isItem && n < len(job.Items) {
+		path = "/" + timelinePath(q)
+	}
+	return []found{{"job", id, strings.TrimSpace(string(job.State) + " " + detail), path}}, nil
 }
 
 // findInstance finds an instance that is registered, or has been reset.

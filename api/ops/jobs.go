@@ -3,7 +3,6 @@ package ops
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -200,12 +199,6 @@ func retryWhat(counts tasks.Counts) string {
 		return number(n) + " that failed"
 	}
 	return "what is unknown or was cancelled"
-}
-
-// TaskURL leads to the asynq task of an item.
-func (p jobPage) TaskURL(it tasks.Item) string {
-	d := tasks.Delivery{ItemID: it.ID, Number: it.Delivery, Epoch: p.Job.Epoch}
-	return fmt.Sprintf("asynq/queues/%s/tasks/%s", p.Job.Queue, d.TaskID())
 }
 
 // findJob reads the job of the path; without an error there may be none, and that is

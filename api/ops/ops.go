@@ -172,6 +172,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.GET("/find", s.find, viewer)
 	e.GET("/jobs", s.jobs, viewer)
 	e.GET("/jobs/:job", s.job, viewer)
+	s.timelineRoutes(e, viewer)
 	s.workRoutes(e)
 	s.runRoutes(e, viewer, approver, operator)
 	s.bulkRoutes(e, operator)
@@ -355,7 +356,8 @@ var helpers = template.FuncMap{
 	},
 	"pathed": func(path string, e exports) pathedExports { return pathedExports{path, e} },
 	"short":  tasks.ShortDuration, "shortms": func(ms int64) string { return tasks.ShortDuration(time.Duration(ms) * time.Millisecond) },
-	"sign": func(s tasks.ItemState) string { return signs[s] },
+	"timeline": timelinePath,
+	"sign":     func(s tasks.ItemState) string { return signs[s] },
 }
 
 // number is a whole number for people, such as 4,312.

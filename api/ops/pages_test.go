@@ -119,7 +119,7 @@ func TestFindLeadsToWhatIsMeant(t *testing.T) {
 	token, err := g.db.Tokens.Add(t.Context(), "secret", token, 0, tasks.Actor{})
 	must(t, err, g.db.Policies.Halt(t.Context(), "initech", tasks.HaltedByOperator, tasks.Actor{}))
 	for q, want := range map[string]string{
-		run: "/runs/" + run, "": "/", " phone-1 ": "/instances/phone-1", g.job: "/jobs/" + g.job, g.job + "-2": "/jobs/" + g.job,
+		run: "/runs/" + run, "": "/", " phone-1 ": "/instances/phone-1", g.job: "/jobs/" + g.job, g.job + "-2": "/jobs/" + g.job + "/items/2",
 		"globex": "/jobs?tenant=globex", "initech": "/jobs?tenant=initech", token.ID: "/callers?tenant=globex",
 		"order-66": "/runs/" + run, "4bf92f3577b34da6a3ce929d0e0e4736": "/jobs/" + g.job,
 		"cps.0005": "/failures/items?code=CPS.0005&driver=default&window=31d",

@@ -51,7 +51,7 @@ async function failure({ page, look, press }) {
   await look('instance')
   await page.getByRole('searchbox').fill(job + '-2')
   await press('button', 'Find')
-  assert.equal(page.url(), `${url}/jobs/${job}`)
+  assert.equal(page.url(), `${url}/jobs/${job}/items/2`)
 }
 
 async function filter({ page, look, press }) {
