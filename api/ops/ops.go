@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"html/template"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/http/pprof"
 	"strconv"
@@ -248,61 +247,6 @@ func root(c echo.Context) string {
 func redirect(c echo.Context, path string) error {
 	return c.Redirect(http.StatusSeeOther, root(c)+strings.TrimPrefix(path, "/"))
 }
-
-// dashboard is asynqmon, which can change nothing for viewers. It wants to see its requests
-// as browsers send them.
-func (s *site) dashboard() echo.HandlerFunc {
-	options := s.Redis
-	options.RootPath = s.Path + dashboardPath
-	options.PayloadFormatter = asynqmon.PayloadFormatterFunc(readable)
-	changing := asynqmon.New(options)
-	options.ReadOnly = true
-	looking := echo.WrapHandler(asynqmon.New(options))
-	return func(c echo.Context) error {
-		r := c.Request().Clone(c.Request().Context())
-		r.URL.Path, r.URL.RawPath = s.Path+r.URL.Path, ""
-		c.SetRequest(r)
-		switch {
-		case !may(c, tasks.RightAct):
-			return looking(c)
-		case looks(r):
-			changing.ServeHTTP(c.Response(), r)
-			return nil
-		default:
-			return s.change(c, changing)
-		}
-	}
-}
-
-// change passes a request on that is to change something. What the dashboard does not know
-// it answers with its page, as if something had been done.
-func (s *site) change(c echo.Context, dashboard http.Handler) error {
-	answer := &heldAnswer{header: http.Header{}, status: http.StatusOK}
-	dashboard.ServeHTTP(answer, c.Request())
-	if strings.HasPrefix(http.DetectContentType(answer.body.Bytes()), "text/html") {
-		return s.refuse(c, http.StatusMethodNotAllowed, "The dashboard has no such request.")
-	}
-	maps.Copy(c.Response().Header(), answer.header)
-	c.Response().WriteHeader(answer.status)
-	_, err := c.Response().Write(answer.body.Bytes())
-	return err
-}
-
-// heldAnswer is an http.ResponseWriter that keeps what is written to it.
-type heldAnswer struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-// Header implements http.ResponseWriter.
-func (a *heldAnswer) Header() http.Header { return a.header }
-
-// WriteHeader implements http.ResponseWriter.
-func (a *heldAnswer) WriteHeader(status int) { a.status = status }
-
-// Write implements http.ResponseWriter.
-func (a *heldAnswer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
 // page is what the templates show.
 type page struct {

@@ -58,7 +58,7 @@ async function dashboard(page, shot, failed) {
   await page.getByText('Task Info').waitFor()
   await page.getByText('phone-1').first().waitFor()
   const leads = await page.evaluate(() => [...document.querySelectorAll('a[href]')].map(e => e.href))
-  for (const to of leads) assert.ok(to.startsWith(url + '/asynq') || /^https:\/\/github\.com\/hibiken/.test(to), `the dashboard leads to ${to}`)
+  for (const to of leads) assert.ok(to.startsWith(url + '/') || /^https:\/\/github\.com\/hibiken/.test(to), `the dashboard leads to ${to}`)
   await shot('task')
   assert.ok(leads.some(to => to === url + '/asynq/'), `the dashboard leads to ${leads}`)
   await page.locator('a[href$="/asynq/"]').first().click()
