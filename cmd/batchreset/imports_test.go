@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"cmd/batchreset/serve": {
 		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/auth", "api/ops", "tasks", "tasks/proof",
 		"tasks/redisdb", "tasks/redisdb/wire", "tasks/redisdb/registry", "tasks/redisdb/views", "tasks/redisdb/runs",
-		"worker", "worker/webhook", "worker/simulator", "worker/httpdriver", "worker/cph", "worker/docker", "worker/execdriver",
+		"worker", "worker/webhook", "worker/notify", "worker/simulator", "worker/httpdriver", "worker/cph", "worker/docker", "worker/execdriver",
 		"asynqmon", "OpenTelemetry's SDK",
 	},
 	"cmd/harness":          {"go-redis"},
@@ -69,6 +69,7 @@ var mayImport = map[string][]string{
 	"worker":            {"tasks", "worker/requeue", "asynq"},
 	"worker/requeue":    {"asynq"},
 	"worker/webhook":    {"tasks", "worker", "worker/requeue", "asynq"},
+	"worker/notify":     {"tasks", "worker", "worker/webhook"},
 	"worker/simulator":  {"worker"},
 	"worker/httpdriver": {"worker"},
 	"worker/cph":        {"worker", "tasks/sdkhmac"},

@@ -105,6 +105,7 @@ type DB struct {
 	Census   *views.Census
 	Calls    *views.Calls
 	Workers  *Workers
+	Alerts   *Alerts
 
 	servers *views.Servers
 	metrics *metrics
@@ -181,6 +182,7 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 
 	db.Calls = views.NewCalls(client, leftOut)
 	db.Workers = newWorkers(client, db.Audit, db.Calls, leftOut)
+	db.Alerts = &Alerts{client}
 	db.servers = views.NewServers(client, opts.Embedded)
 	db.Census = views.NewCensus(client, views.CensusSources{Policies: db.Policies, Quotas: db.Quotas, Queues: db.Queues, Runs: db.Runs}, leftOut)
 	db.Census.Unreachable(db.Workers.Unreachable)

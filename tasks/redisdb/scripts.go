@@ -50,6 +50,7 @@ var (
 	rightsScript     = scripts.Script("rights")
 	reportScript     = scripts.Script("report")
 	orderScript      = scripts.Script("order")
+	watchScript      = scripts.Script("watch")
 )
 
 // refusals turns what the scripts answer into named results.

@@ -87,25 +87,43 @@ func (s *Sender) newRequest(ctx context.Context, e tasks.Endpoint, eventID strin
 		}
 		signatures = append(signatures, signature)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, e.URL, bytes.NewReader(body))
+	r, err := s.newPlain(ctx, e.URL, body)
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("User-Agent", s.agent)
 	r.Header.Set(standardwebhooks.HeaderWebhookID, eventID)
 	r.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
 	r.Header.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))
 	return r, nil
 }
 
+// newPlain makes a request that nobody signs.
+func (s *Sender) newPlain(ctx context.Context, url string, body []byte) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("User-Agent", s.agent)
+	return r, nil
+}
+
 // Send sends a notice once. It returns within some 15 s, sooner if ctx ends.
 func (s *Sender) Send(ctx context.Context, e tasks.Endpoint, eventID string, body []byte) Reply {
+	return s.do(ctx, func(ctx context.Context) (*http.Request, error) { return s.newRequest(ctx, e, eventID, body) })
+}
+
+// SendPlain is Send without a signature, to who knows by the URL who sends.
+func (s *Sender) SendPlain(ctx context.Context, url string, body []byte) Reply {
+	return s.do(ctx, func(ctx context.Context) (*http.Request, error) { return s.newPlain(ctx, url, body) })
+}
+
+func (s *Sender) do(ctx context.Context, newRequest func(ctx context.Context) (*http.Request, error)) Reply {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var kept atomic.Bool // from an earlier request
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { kept.Store(c.Reused) }})
-	r, err := s.newRequest(ctx, e, eventID, body)
+	r, err := newRequest(ctx)
 	if err != nil {
 		return Reply{Err: plain(err)}
 	}

@@ -29,12 +29,13 @@ type opsFlags struct {
 	openHere bool
 	url      string
 	issuer   operatorIssuerFlags
+	notify   notifyFlags
 	// webhookPrivate is --webhook-allow-private, where there is that flag.
 	webhookPrivate bool
 }
 
 func (f *opsFlags) check() error {
-	return errors.Join(checkPath("ops-path", f.path), checkTracing(f.otlp), checkTraceURL(f.traceURL), checkSiteURL(f.url, f.path), f.issuer.check(f.url))
+	return errors.Join(checkPath("ops-path", f.path), checkTracing(f.otlp), checkTraceURL(f.traceURL), checkSiteURL(f.url, f.path), f.issuer.check(f.url), f.notify.check())
 }
 
 func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
@@ -42,6 +43,7 @@ func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
 	flags.StringVar(&f.path, "ops-path", "", "the `path` below which browsers find the operators' site behind a proxy, such as /ops; the proxy may leave it on requests or remove it")
 	flags.StringVar(&f.url, "ops-url", "", "the `URL` at which browsers find the operators' site, such as https://reset.example/ops, with --ops-path at its end: for links that people send to each other, and for --ops-oidc-issuer; none: what the browser says")
 	f.issuer.define(flags)
+	f.notify.define(flags)
 	flags.StringVar(&f.traceURL, "trace-url", "", "where operators look at a trace: a `URL` with {trace_id} in it")
 	flags.StringVar(&f.listen, "ops-listen", listen, "`address` of the operators' listener: the site is for operators, who log in; health and metrics are for everybody who reaches it")
 	flags.IPNetSliceVar(&f.proxies, "trusted-proxies", nil, "`networks` (CIDR) of proxies whose X-Forwarded-For says where a request comes from, on both listeners; none: the connection does")

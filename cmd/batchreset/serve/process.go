@@ -192,13 +192,14 @@ func (p *process) listen(ctx context.Context, flag, address string) (net.Listene
 	return l, nil
 }
 
-// addSite adds the operators' listener, with the metrics of all that was added before.
+// addSite adds what tells operators, and the operators' listener, with the metrics of all that was added before.
 func (p *process) addSite(ctx context.Context) error {
 	private, err := p.listen(ctx, "ops-listen", p.ops.listen)
 	if err != nil {
 		return err
 	}
 	p.site = urlOf(private)
+	p.addNotifier()
 	handler := p.ops.handler(ctx.Done(), p.quiet, p.db, p.log, append(p.metrics, buildInfo())...)
 	p.companions = append(p.companions, part{"operators' listener", func(ctx context.Context) error {
 		return serve(ctx, private, handler, p.log)
