@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 		"tasks/redisdb", "tasks/redisdb/registry", "tasks/redisdb/views", "worker/webhook",
 	},
 	"cmd/batchreset/serve": {
-		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/auth", "api/ops", "tasks", "tasks/proof",
+		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/auth", "api/ops", "tasks", "tasks/proof", "tasks/seal",
 		"tasks/redisdb", "tasks/redisdb/wire", "tasks/redisdb/registry", "tasks/redisdb/views", "tasks/redisdb/runs",
 		"worker", "worker/webhook", "worker/notify", "worker/simulator", "worker/httpdriver", "worker/cph", "worker/docker", "worker/execdriver",
 		"asynqmon", "OpenTelemetry's SDK",

@@ -18,10 +18,10 @@ const nameOf = table => table.parentElement.getAttribute('aria-label') ?? ''
 function dress(table) {
   const heads = [...table.querySelectorAll('thead th')]
   const rows = [...table.querySelectorAll('tbody > tr')].filter(r => r.cells.length === heads.length)
-  for (const row of rows) {
+  const merged = table.querySelector('tbody [rowspan]') // a row has fewer cells than there are heads
+  for (const row of merged ? [] : rows) {
     heads.forEach((head, n) => { if (head.textContent.trim()) row.cells[n].dataset.label = head.textContent.trim() })
   }
-  const merged = table.querySelector('tbody [rowspan]') // a row has fewer cells than there are heads
   heads.forEach((head, n) => {
     const number = !merged && rows.length > 0 && rows.every(r => isNumber(r.cells[n])) && rows.some(r => r.cells[n].textContent.trim() !== '–')
     head.classList.toggle('num', number)
