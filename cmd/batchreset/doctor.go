@@ -28,8 +28,11 @@ is, what it allows, and when it ends.
 
 As an operator, with --redis or --redis-file: Redis's version, settings, durability and
 memory, what the user of that URL may do, the clocks; which workers live and for which
-drivers, instances that no worker serves, the sweeper, halts, queues. What it can tell of the
-rights depends on the user: give it the URL that an api or a worker has.
+drivers, instances that no worker serves, the sweeper, halts, queues; of each server what fills
+it, by kind of key and with the largest ones, keys that should expire and do not, and its
+files. It looks at up to about 20,000 keys of a server, for up to 5 s, and says what is an
+estimate. What it can tell of the rights depends on the user: give it the URL that an api or
+a worker has.
 
 Each line is ok, warn (works, and should be another way) or fail. The last lines say what was
 not looked at, and why. Exit code: 0 if nothing fails, 2 if something does, 64 if the command

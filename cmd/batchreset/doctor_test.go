@@ -173,6 +173,7 @@ func TestDoctorAsOperator(t *testing.T) {
 		verdicts, texts, skipped, _ := doctor(t, environment)
 		for subject, want := range map[string]string{
 			"redis": "ok", "eviction": "ok", "persistence": "ok", "memory": "ok", "rights": "ok", "clock": "ok", "workers": "fail", "drivers": "ok", "sweeper": "fail", "queues": "ok", "halts": "ok",
+			"files": "ok", "expiry": "ok", "space": "ok",
 		} {
 			if verdicts[subject] != want {
 				t.Errorf("%s is %q, want %s: %s", subject, verdicts[subject], want, texts[subject])
@@ -182,6 +183,18 @@ func TestDoctorAsOperator(t *testing.T) {
 			t.Errorf("not checked: %s", skipped)
 		}
 		admin := redis.Client(t)
+		if err := admin.MSet(t.Context(), "reset:lock:{phone-1}", "x", "somebody else's", strings.Repeat("x", 1<<20)).Err(); err != nil {
+			t.Fatal(err)
+		}
+		verdicts, texts, _, _ = doctor(t, environment)
+		if verdicts["expiry"] != "warn" {
+			t.Errorf("a lock that lasts: %v", verdicts)
+		}
+		saysAll(t, texts, map[string]string{"expiry": "1 key without an expiry that should have one, such as reset:lock:{phone-1}", "space": "other keys 1.", "files": "the append-only file has "})
+		r := command(t, environment, "doctor")
+		if table := regexp.MustCompile(`(?s)What fills Redis .* keys\.\n  FAMILY +KEYS +MEMORY\n  other keys +1 +1\.\d MiB\n.*  LARGEST KEYS +MEMORY\n  somebody else's +1\.`); !table.MatchString(r.Out) {
+			t.Errorf("no table in\n%s", r.Out)
+		}
 		for _, set := range [][2]string{{"appendonly", "no"}, {"maxmemory-policy", "allkeys-lru"}, {"maxmemory", "1mb"}} {
 			if err := admin.ConfigSet(t.Context(), set[0], set[1]).Err(); err != nil {
 				t.Fatal(err)
@@ -209,7 +222,7 @@ func TestDoctorAsOperator(t *testing.T) {
 		redis := redistest.StartWithUsers(t, usersFile)
 		for user, want := range map[string]string{"api": "may do what api has to, and not the rest", "worker": "may do what worker has to, and not the rest", "operator": "may do what api and worker have to"} {
 			verdicts, texts, _, _ := doctor(t, map[string]string{"BATCHRESET_REDIS_FILE": urlFile(t, redis, user)})
-			if verdicts["rights"] != "ok" || !strings.Contains(texts["rights"], want) || verdicts["halts"] != "ok" {
+			if verdicts["rights"] != "ok" || !strings.Contains(texts["rights"], want) || verdicts["halts"] != "ok" || verdicts["space"] != "ok" {
 				t.Errorf("%s: %v, %s", user, verdicts, texts["rights"])
 			}
 		}

@@ -106,6 +106,7 @@ type DB struct {
 	Calls    *views.Calls
 	Workers  *Workers
 	Alerts   *Alerts
+	Space    *views.Space
 
 	servers *views.Servers
 	metrics *metrics
@@ -184,6 +185,7 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 	db.Workers = newWorkers(client, db.Audit, db.Calls, leftOut)
 	db.Alerts = &Alerts{client}
 	db.servers = views.NewServers(client, opts.Embedded)
+	db.Space = views.NewSpace(client)
 	db.Census = views.NewCensus(client, views.CensusSources{Policies: db.Policies, Quotas: db.Quotas, Queues: db.Queues, Runs: db.Runs}, leftOut)
 	db.Census.Unreachable(db.Workers.Unreachable)
 	db.Overview = views.NewOverview(client, db.servers, db.Activity, db.Queues, db.Storage, db.Census)

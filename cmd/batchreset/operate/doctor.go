@@ -81,6 +81,7 @@ func examine(ctx context.Context, found *terminal.Checkup, db *redisdb.DB) {
 		found.Skip("workers, drivers and queues", "Redis does not tell of them")
 	}
 	lookAtHalts(ctx, found, db)
+	lookAtSpace(ctx, found, db)
 }
 
 // lookAtRedis looks at a server as all processes do at their start, and at what can be lost.

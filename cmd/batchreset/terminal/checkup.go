@@ -33,6 +33,8 @@ type Unchecked struct {
 type Checkup struct {
 	Findings   []Finding   `json:"findings"`
 	NotChecked []Unchecked `json:"not_checked"`
+	// Space is what fills each server of Redis.
+	Space []tasks.Space `json:"redis_space,omitempty"`
 
 	as string
 }
@@ -77,7 +79,7 @@ func (c *Checkup) Failed() (n int) {
 // View shows all of it.
 func (c *Checkup) View() View {
 	return View{
-		Document: Checkup{Findings: NotNil(c.Findings), NotChecked: NotNil(c.NotChecked)},
+		Document: Checkup{Findings: NotNil(c.Findings), NotChecked: NotNil(c.NotChecked), Space: c.Space},
 		Rows:     Each(c.Findings), Columns: []string{"verdict", "as", "subject", "seen", "advice"},
 		Text: func(w io.Writer) error { return c.write(w) },
 	}
@@ -98,6 +100,11 @@ func (c *Checkup) write(w io.Writer) error {
 		fmt.Fprintf(w, "  %-4s  %-*s  %s\n", f.Verdict, width, f.Subject, tasks.Visible(f.Seen))
 		if f.Advice != "" {
 			fmt.Fprintf(w, "  %-4s  %-*s  do: %s\n", "", width, "", tasks.Visible(f.Advice))
+		}
+	}
+	for _, s := range c.Space {
+		if err := writeSpace(w, s); err != nil {
+			return err
 		}
 	}
 	for _, u := range c.NotChecked {
