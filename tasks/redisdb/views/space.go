@@ -88,7 +88,7 @@ func (m *measure) look(ctx context.Context) (tasks.Space, error) {
 	if err := m.lookAtKnown(ctx); err != nil {
 		return m.seen, err
 	}
-	cursor, whole := uint64(0), false
+	cursor := uint64(0)
 	for {
 		var keys []string
 		if keys, cursor, err = m.server.Scan(ctx, cursor, "*", int64(m.bounds.Page)).Result(); err != nil {
@@ -99,13 +99,12 @@ func (m *measure) look(ctx context.Context) (tasks.Space, error) {
 		if err := m.ask(ctx, keys, m.sampled); err != nil {
 			return m.seen, err
 		}
-		whole = cursor == 0
+		whole := cursor == 0
 		if whole || m.met >= int64(m.bounds.Keys) || time.Since(start) > m.bounds.Time {
-			break
+			m.sum(whole)
+			return m.seen, nil
 		}
 	}
-	m.sum(whole)
-	return m.seen, nil
 }
 
 // sum estimates what was not looked at.
@@ -254,20 +253,34 @@ const (
 var families = []struct{ prefix, name string }{
 	{"reset:{", familyJobs},
 	{"reset:run:", "runs"},
-	{"reset:runs", "indexes of jobs and runs"}, {"reset:jobs", "indexes of jobs and runs"},
+	{"reset:runs", "indexes of jobs and runs"},
+	{"reset:jobs", "indexes of jobs and runs"},
 	{"reset:instances:", "index of instances"},
 	{"reset:lock:", "locks"},
-	{"reset:fleet", "fleet"}, {"reset:address:", "fleet"},
+	{"reset:fleet", "fleet"},
+	{"reset:address:", "fleet"},
 	{"reset:audit", "audit trail"},
 	{"reset:webhook", "webhooks"},
 	{"reset:failures", "failures"},
 	{"reset:activity:", "activity"},
-	{"reset:token", "callers and operators"}, {"reset:key", "callers and operators"}, {"reset:caller:", "callers and operators"},
-	{"reset:session:", "callers and operators"}, {"reset:operator", "callers and operators"}, {"reset:first", "callers and operators"},
-	{"reset:form:", "callers and operators"}, {"reset:ticket", "callers and operators"},
-	{"reset:worker", "workers and open work"}, {"reset:open", "workers and open work"}, {"reset:sweeper", "workers and open work"}, {"reset:census", "workers and open work"},
-	{"reset:accepted:", "limits of tenants"}, {"reset:direct:", "limits of tenants"}, {"reset:held:", "limits of tenants"}, {"reset:begun:", "limits of tenants"},
-	{"reset:pace:", "limits of tenants"}, {"reset:policies", "limits of tenants"},
+	{"reset:token", "callers and operators"},
+	{"reset:key", "callers and operators"},
+	{"reset:caller:", "callers and operators"},
+	{"reset:session:", "callers and operators"},
+	{"reset:operator", "callers and operators"},
+	{"reset:first", "callers and operators"},
+	{"reset:form:", "callers and operators"},
+	{"reset:ticket", "callers and operators"},
+	{"reset:worker", "workers and open work"},
+	{"reset:open", "workers and open work"},
+	{"reset:sweeper", "workers and open work"},
+	{"reset:census", "workers and open work"},
+	{"reset:accepted:", "limits of tenants"},
+	{"reset:direct:", "limits of tenants"},
+	{"reset:held:", "limits of tenants"},
+	{"reset:begun:", "limits of tenants"},
+	{"reset:pace:", "limits of tenants"},
+	{"reset:policies", "limits of tenants"},
 	{"reset:", "others of this service"},
 	{"asynq:", "queues of asynq"},
 }
