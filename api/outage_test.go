@@ -141,3 +141,12 @@ func TestTheBrakeOutwaitsARedisThatStandsStill(t *testing.T) {
 		}
 	}
 }
+
+// A process that cannot open secrets is ready all the same, and says so.
+func TestReadyzSaysWhetherSecretsCanBeOpened(t *testing.T) {
+	s := newService(t, api.Config{Secrets: func() string { return "unreadable" }, Sealed: true})
+	got := s.do(t, http.MethodGet, "/readyz", "", nil)
+	if got.status != http.StatusOK || !strings.Contains(string(got.Data), `"secrets":"unreadable"`) {
+		t.Errorf("readyz answers %+v", got)
+	}
+}
