@@ -871,6 +871,12 @@ export interface components {
             /** @description Whether Redis keeps the secrets of access keys and webhooks sealed (`--secret-key-file`). */
             secrets_sealed: boolean;
             /**
+             * @description Whether this process can open those secrets, as it saw within the last minute: `unreadable` if its `--secret-key-file` is
+             *     not that of the other processes. It is still ready, because tokens and halts work; signed requests are answered 500.
+             * @enum {string}
+             */
+            secrets: "ok" | "unreadable" | "not known";
+            /**
              * @description Whether new work is accepted. It is not while Redis is nearly full; the service is still ready, and cancel and halt
              *     work.
              */
@@ -1497,7 +1503,8 @@ export interface components {
                  *       "error_msg": "ok",
                  *       "data": {
                  *         "accepting": true,
-                 *         "secrets_sealed": true
+                 *         "secrets_sealed": true,
+                 *         "secrets": "ok"
                  *       }
                  *     }
                  */
