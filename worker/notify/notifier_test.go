@@ -367,3 +367,45 @@ func TestATest(t *testing.T) {
 		t.Errorf("%v", results)
 	}
 }
+
+// The users of deploy/redis/users.acl that an api and a worker have may look at everything and tell it.
+func TestTheUsersOfRedisMayTell(t *testing.T) {
+	server := redistest.StartWithUsers(t, "../../deploy/redis/users.acl")
+	w := newWorld(t)
+	var log bytes.Buffer
+	for _, user := range []string{"api", "worker"} {
+		db, _ := dbtest.Open(t, redisdb.Options{URL: server.URLOf(user), Roles: []redisdb.Role{redisdb.Role(user)}})
+		sender := webhook.NewSender("batchreset/test", true, time.Now)
+		t.Cleanup(sender.Close)
+		sources := notify.Sources{Runs: db.Runs, Census: db.Census, Planes: db.Workers, Storage: db.Storage, Endpoints: db.Endpoints}
+		n := notify.New(notify.Config{URLs: []string{w.URL}, Format: notify.Slack}, db.Alerts, sources, sender, slog.New(slog.NewTextHandler(&log, nil)))
+		if err := n.Round(t.Context()); err != nil {
+			t.Errorf("%s: %v", user, err)
+		}
+		if _, leads, err := db.Alerts.Lead(t.Context(), "somebody else", time.Minute); leads || err != nil {
+			t.Errorf("%s: another one leads: %t, %v", user, leads, err)
+		}
+		_, rdb := dbtest.Open(t, redisdb.Options{URL: server.URLOf("operator")})
+		rdb.Del(t.Context(), "reset:{alerts}:lead")
+	}
+}
+
+// In a Redis Cluster the lock and what was told are in one slot.
+func TestInACluster(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: cluster.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	states := tasks.AlertStates{"a b": {Alert: tasks.Alert{Kind: "a", About: "b"}, Told: tasks.Tell{"x": tasks.FromMillis(1)}}}
+	if leads, err := db.Alerts.Keep(t.Context(), "one", time.Minute, states); !leads || err != nil {
+		t.Fatal(leads, err)
+	}
+	if got, leads, err := db.Alerts.Lead(t.Context(), "one", time.Minute); !leads || err != nil || len(got["a b"].Told) != 1 {
+		t.Error(got, leads, err)
+	}
+	if leads, err := db.Alerts.Keep(t.Context(), "two", time.Minute, nil); leads || err != nil {
+		t.Error("another one has written it", err)
+	}
+}
