@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,7 +32,11 @@ func TestPrometheusScrapesTheService(t *testing.T) {
 	started := api.logged("api started")
 	server, _ := started["api"].(string)
 	apiOps, _ := started["ops"].(string)
-	worker := start(t, "worker", "--redis", redis, "--ops-listen", "127.0.0.1:0", "--driver", "simulator", "--simulator-latency", "10ms")
+	receivers := filepath.Join(t.TempDir(), "urls.txt") // who is told nothing, because nothing is wrong
+	if err := os.WriteFile(receivers, []byte("http://127.0.0.1:9/\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	worker := start(t, "worker", "--redis", redis, "--ops-listen", "127.0.0.1:0", "--driver", "simulator", "--simulator-latency", "10ms", "--notify-url-file", receivers)
 	workerOps, _ := worker.logged("worker starting")["ops"].(string)
 	prometheus := startPrometheus(t, apiOps, workerOps)
 

@@ -87,6 +87,8 @@ async function dark({ page, shot, unheard }) {
       assert.ok(await brightness(page, part) < 90, `${part} is light`)
     }
     assert.equal(await page.getByRole('checkbox').count(), 0) // she changes nothing
+    const out = await page.getByRole('button', { name: 'Log out' }).boundingBox()
+    assert.ok(out.x + out.width <= page.viewportSize().width, 'the way out is beyond the edge')
     await shot('dark')
     // Who has chosen the light theme has it.
     await page.evaluate(() => localStorage.setItem('asynqmon:state', JSON.stringify({ settings: { themePreference: 2 } })))
