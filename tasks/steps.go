@@ -37,7 +37,7 @@ func (s Steps) With(kind StepKind, after time.Duration) Steps {
 
 // All reads them. What this version does not know is left out.
 func (s Steps) All() (all []Step) {
-	for _, text := range strings.Fields(string(s)) {
+	for text := range strings.FieldsSeq(string(s)) {
 		kind := StepKind(text[0])
 		ms, err := strconv.ParseInt(text[1:], 10, 64)
 		if err != nil || kind != StepSent && kind != StepSaved && kind != StepLooked {
