@@ -52,8 +52,12 @@ code is not 0. Of keys that have ended nobody will ask: theirs are left without 
 					left = append(left, map[string]string{"kind": u.Kind, "id": u.ID, "why": u.Err.Error()})
 					fmt.Fprintf(std.Err, "not sealed: %s %s: %v\n", u.Kind, u.ID, u.Err)
 				}
+				rest := "the others were sealed with the newest key before"
+				if len(left) > 0 {
+					rest += ", or are named above"
+				}
 				err = op.output.Said(std, map[string]any{"secrets": done.All, "sealed": done.Sealed, "not_sealed": left},
-					"sealed %d of %d secrets; the others were sealed with the newest key before, or are named above", done.Sealed, done.All)
+					"sealed %d of %d secrets; %s", done.Sealed, done.All, rest)
 				if err == nil && len(left) > 0 {
 					err = fmt.Errorf("%s could not be sealed: with the key that has sealed them in --secret-key-file, run this again, or replace what they belong to", terminal.Plural(len(left), "secret"))
 				}
