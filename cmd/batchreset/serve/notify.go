@@ -3,6 +3,7 @@ package serve
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"slices"
@@ -130,7 +131,10 @@ deploy/README.md, "Being told".`,
 }
 
 func newNotifyTestCommand(std *terminal.Streams) *cobra.Command {
-	var flags notifyFlags
+	var (
+		flags  notifyFlags
+		output terminal.Output
+	)
 	cmd := &cobra.Command{
 		Use:   "test --notify-url-file FILE",
 		Short: "Send a test to every URL, and say which has taken it",
@@ -151,14 +155,16 @@ rest of it is often a secret.`,
 			defer sender.Close()
 			notifier := notify.New(flags.cfg, nil, notify.Sources{}, sender, newLogger(std.Err))
 			names, results := notifier.Test(cmd.Context())
-			failed := 0
+			tried, failed := make([]triedReceiver, len(names)), 0
 			for i, err := range results {
+				tried[i] = triedReceiver{Receiver: names[i], Taken: err == nil}
 				if err != nil {
 					failed++
-					fmt.Fprintf(std.Out, "%s: not taken: %v\n", names[i], err)
-				} else {
-					fmt.Fprintf(std.Out, "%s: taken\n", names[i])
+					tried[i].Error = err.Error()
 				}
+			}
+			if err := output.Show(std.Out, triedView(tried)); err != nil {
+				return err
 			}
 			if failed > 0 {
 				return terminal.WithCode(terminal.ExitOther, fmt.Errorf("%d of %d have not taken it", failed, len(results)))
@@ -167,5 +173,33 @@ rest of it is often a secret.`,
 		},
 	}
 	flags.define(cmd.Flags())
+	output.Define(cmd.Flags())
 	return cmd
+}
+
+// triedReceiver is what became of a test.
+type triedReceiver struct {
+	Receiver string `json:"receiver"`
+	Taken    bool   `json:"taken"`
+	Error    string `json:"error,omitempty"`
+}
+
+func triedView(tried []triedReceiver) terminal.View {
+	return terminal.View{
+		List:    "receivers",
+		Rows:    terminal.Each(tried),
+		Columns: []string{"receiver", "taken", "error"},
+		Text: func(w io.Writer) error {
+			for _, t := range tried {
+				text := "taken"
+				if !t.Taken {
+					text = "not taken: " + t.Error
+				}
+				if _, err := fmt.Fprintf(w, "%s: %s\n", t.Receiver, text); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
 }

@@ -195,9 +195,9 @@ func (c *Calls) write(ctx context.Context, pipe redis.Pipeliner, driver string, 
 	if len(failed) == 0 {
 		return
 	}
-	list := failedCallsKey(driver)
+	list, written := failedCallsKey(driver), time.Now() // once: what failed later must not seem to have failed before
 	for _, f := range failed {
-		f.At = tasks.FromMillis(now.Add(-time.Since(f.at)).UnixMilli())
+		f.At = tasks.FromMillis(now.Add(-written.Sub(f.at)).UnixMilli())
 		text, err := json.Marshal(f.CallFailure)
 		if err == nil { // strings and a time always encode
 			pipe.LPush(ctx, list, text)
