@@ -43,6 +43,8 @@ type callersPage struct {
 	Callers []callerRow
 	More    int
 	Tenant  string // only that one's; empty: all
+	Chips   []chip
+	Exports exports
 }
 
 // callerRow is a token or access key as a row of the page.
@@ -103,7 +105,10 @@ func (s *site) callers(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	p := callersPage{page: s.page(c, "Callers"), Tenant: c.QueryParam("tenant")}
+	p := callersPage{
+		page: s.page(c, "Callers"), Tenant: c.QueryParam("tenant"),
+		Chips: chipsOf(c, filterName{"tenant", "Tenant"}), Exports: exportsOf(c),
+	}
 	for _, token := range all {
 		if p.Tenant == "" || token.Tenant == p.Tenant {
 			p.Callers = append(p.Callers, newCallerRow(token, s.Store.Now()))
@@ -118,7 +123,24 @@ func (s *site) callers(c echo.Context) error {
 		}
 		return cmp.Compare(a.Tenant, b.Tenant)
 	})
+	if wantsFile(c) {
+		return s.exportCallers(c, p.Callers)
+	}
 	p.More = max(0, len(p.Callers)-callersOnPage)
 	p.Callers = p.Callers[:len(p.Callers)-p.More]
 	return s.show(c, http.StatusOK, "callers", p)
+}
+
+func (s *site) exportCallers(c echo.Context, rows []callerRow) error {
+	return export(s, c, list[callerRow]{
+		name:  "callers",
+		heads: []string{"id", "kind", "tenant", "owner", "name", "scopes", "limits", "created_at", "last_used_at", "state", "expires_at", "revoked_at"},
+		cells: func(r callerRow) []string {
+			return []string{
+				r.ID, r.KindName(), r.Tenant, r.Owner, r.Name, r.Allowed(), r.Limits(), cellOf(r.CreatedAt), cellOf(r.LastUsedAt), r.State, cellOf(r.ExpiresAt), cellOf(r.RevokedAt),
+			}
+		},
+		record: func(r callerRow) any { return r.Token },
+		next:   func(string) ([]callerRow, string, error) { return rows, "", nil },
+	})
 }

@@ -118,11 +118,32 @@ func (s *site) findInstance(ctx context.Context, q string) ([]found, error) {
 	if !listed {
 		detail = "not registered"
 		jobs, err := s.Store.InstanceJobs(ctx, q)
-		if err != nil || len(jobs) == 0 {
+		if err != nil {
 			return nil, err
+		}
+		if len(jobs) == 0 {
+			return s.findPrefix(ctx, q)
 		}
 	}
 	return []found{{"instance", q, detail, "/instances/" + url.PathEscape(q)}}, nil
+}
+
+// prefixFound is how many registered instances a search names whose IDs begin with what was typed.
+const prefixFound = 20
+
+// findPrefix finds registered instances whose IDs begin like this.
+func (s *site) findPrefix(ctx context.Context, q string) (all []found, err error) {
+	some, more, err := s.Store.Search(ctx, tasks.FleetFilter{Prefix: q}, "", prefixFound)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range some[:min(len(some), prefixFound)] {
+		all = append(all, found{"instance", in.ID, "of " + in.Tenant, "/instances/" + url.PathEscape(in.ID)})
+	}
+	if more != "" && all != nil {
+		all = append(all, found{"instances", q + "…", "all of them", "/fleet?id=" + url.QueryEscape(q)})
+	}
+	return all, nil
 }
 
 // findTenant finds a tenant that has a token, a limit or a halt.

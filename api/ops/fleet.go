@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -62,6 +63,8 @@ type fleetPage struct {
 	ID, Tenant, Driver, Label string
 
 	Protected bool
+	Chips     []chip
+	Exports   exports
 	Instances []tasks.Instance
 	Total     int   // of the whole fleet
 	More      query // of the next page, or empty
@@ -71,6 +74,10 @@ func (s *site) fleet(c echo.Context) error {
 	field := func(name string) string { return strings.TrimSpace(c.QueryParam(name)) }
 	p := fleetPage{
 		page: s.page(c, "Fleet"), ID: field("id"), Tenant: field("tenant"), Driver: field("driver"), Label: field("label"), Protected: field("protected") == "true",
+		Chips: chipsOf(c, fleetFilters...), Exports: exportsOf(c),
+	}
+	if wantsFile(c) {
+		return s.exportFleet(c, p)
 	}
 	err := s.findInstances(c, &p)
 	if e, ok := errors.AsType[*tasks.Error](err); ok {
@@ -83,16 +90,49 @@ func (s *site) fleet(c echo.Context) error {
 	return s.show(c, http.StatusOK, "fleet", p)
 }
 
-// findInstances fills a list. Errors: tasks.BadRequest.
-func (s *site) findInstances(c echo.Context, p *fleetPage) (err error) {
-	f := tasks.FleetFilter{Prefix: p.ID, Tenant: p.Tenant, Driver: p.Driver, Protected: p.Protected}
+// fleetFilters are the filters of the list of the fleet.
+var fleetFilters = []filterName{{"id", "ID begins with"}, {"tenant", "Tenant"}, {"driver", "Driver"}, {"label", "Label"}, {"protected", "Protected"}}
+
+// filter is what the filters mean. Errors: tasks.BadRequest.
+func (p *fleetPage) filter() (f tasks.FleetFilter, err error) {
+	f = tasks.FleetFilter{Prefix: p.ID, Tenant: p.Tenant, Driver: p.Driver, Protected: p.Protected}
 	if e, ok := errors.AsType[*tasks.FieldError](f.Check()); ok {
-		return wrong("The field %s.", e)
+		return f, wrong("The field %s.", e)
 	}
 	if p.Label != "" {
 		if f.Labels, err = tasks.ParseLabels(p.Label); err != nil {
-			return wrong("The field label %v.", err)
+			return f, wrong("The field label %v.", err)
 		}
+	}
+	return f, nil
+}
+
+// exportFleet writes the instances that match, with the columns that an import reads.
+func (s *site) exportFleet(c echo.Context, p fleetPage) error {
+	return export(s, c, list[tasks.Instance]{
+		name:  "fleet",
+		heads: []string{"instance_id", "tenant", "driver", "address", "labels", "protected", "protected_until", "reason"},
+		cells: func(in tasks.Instance) []string {
+			return []string{in.ID, in.Tenant, in.Driver, in.Address, labelCell(in.Labels), strconv.FormatBool(in.Protected), cellOf(in.Until), in.Reason}
+		},
+		next: func(cursor string) ([]tasks.Instance, string, error) {
+			f, err := p.filter()
+			if err != nil {
+				return nil, "", err
+			}
+			return s.Store.Search(c.Request().Context(), f, cursor, exportPage)
+		},
+	})
+}
+
+// exportPage is how many instances are read at once for a file.
+const exportPage = 500
+
+// findInstances fills a list. Errors: tasks.BadRequest.
+func (s *site) findInstances(c echo.Context, p *fleetPage) error {
+	f, err := p.filter()
+	if err != nil {
+		return err
 	}
 	ctx := c.Request().Context()
 	if p.Total, err = s.Store.Size(ctx); err != nil {

@@ -36,7 +36,8 @@ func pageRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.history(ctx, a, token); err != nil {
+	run, err := s.history(ctx, a, token)
+	if err != nil {
 		return nil, err
 	}
 	session, err := s.Login(ctx, a.Ops)
@@ -60,6 +61,21 @@ func pageRow(ctx context.Context, b *bench) ([]report.Result, error) {
 		{"failures of a kind", "/failures/items?driver=default&code=CPS.0003"},
 		{"an instance", "/instances/" + failing(0)},
 		{"tenants", "/tenants"},
+		{"runs", "/runs"},
+		{"a run", "/runs/" + run},
+		{"instances of a run", "/runs/" + run + "/instances"},
+		{"approvals", "/approvals"},
+		{"workers", "/workers"},
+		{"control planes", "/control-planes"},
+		{"a tenant", "/tenants/bench"},
+		{"fleet", "/fleet"},
+		{"callers", "/callers"},
+		{"webhooks", "/webhooks"},
+		{"operators", "/operators"},
+		{"preview of a cancel", "/bulk?action=cancel&preview=1&tenant=bench"},
+		{"preview of a retry", "/bulk?action=retry&preview=1&code=CPS.0003"},
+		{"search for an instance", "/find?q=" + failing(0)},
+		{"search for a request", "/find?q=nobody-has-this"},
 		{"audit", "/audit"},
 		{"audit of an instance", "/audit?instance=" + failing(0)},
 	}
@@ -109,27 +125,37 @@ func (s *stage) failedJob(ctx context.Context, a *stack.API, token string) (id s
 	})
 }
 
-// history lets many instances finish and leaves others open.
-func (s *stage) history(ctx context.Context, a *stack.API, token string) error {
+// openRuns is in how many runs the open instances of pages are.
+const openRuns = 50
+
+// history lets many instances finish and leaves others open, in runs. It returns one of these.
+func (s *stage) history(ctx context.Context, a *stack.API, token string) (run string, err error) {
 	w, err := s.StartWorker(ctx, 0)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if _, err := load.Submit(ctx, a.Addr, token, s.pagesEnded); err != nil {
-		return err
+		return "", err
 	}
 	if _, err := s.Redis.Drained(ctx, s.pagesEnded, w.Process); err != nil {
-		return err
+		return "", err
 	}
 	w.Kill()
-	if _, err := load.Submit(ctx, a.Addr, token, s.pagesOpen); err != nil {
-		return err
+	c, err := load.Dial(ctx, a.Addr, token)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	for range openRuns {
+		if run, err = c.SubmitRun(load.NextBatch(max(1, s.pagesOpen/openRuns))); err != nil {
+			return "", err
+		}
 	}
 	const running = 100
 	if _, err := s.StartWorker(ctx, time.Hour, "--attempt-timeout", "3h"); err != nil {
-		return err
+		return "", err
 	}
-	return harness.Until(ctx, patience, func(ctx context.Context) error {
+	return run, harness.Until(ctx, patience, func(ctx context.Context) error {
 		n, err := s.Redis.Active(ctx)
 		if err == nil && n < min(running, s.pagesOpen) {
 			err = fmt.Errorf("%d instances are being reset", n)
@@ -155,7 +181,7 @@ func pageTimes(ctx context.Context, url string, session *http.Cookie, n int) (to
 		if err := errors.Join(err, response.Body.Close()); err != nil {
 			return nil, err
 		}
-		if response.StatusCode != http.StatusOK {
+		if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusNotFound { // a search may find nothing
 			return nil, fmt.Errorf("%s: the site answers %s %.200s", url, response.Status, body)
 		}
 		took = append(took, time.Since(begin).Seconds()*1000)

@@ -101,7 +101,7 @@ async function again({ page, look, shot, press }) {
   await logIn(page, `${url}/runs/${ended}`, 'alice', password)
   await look('ended')
   await press('link', '1 unknown')
-  await page.locator('tbody a[href^="jobs/"]').click()
+  await page.locator('tbody a[href^="jobs/"]:has(code)').click()
   await page.waitForURL('**/jobs/*')
   await page.locator('dl').getByRole('link', { name: ended }).click()
   await page.waitForURL(`${url}/runs/${ended}`)

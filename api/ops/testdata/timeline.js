@@ -8,7 +8,7 @@ const [url, password, job, other] = process.argv.slice(2)
 
 async function read({ page, look, press }) {
   await logIn(page, `${url}/jobs/${job}`, 'vera', password)
-  await press('link', 'Timeline of phone-7')
+  await press('link', 'attempts at phone-7')
   assert.equal(page.url(), `${url}/jobs/${job}/items/0`)
   assert.deepEqual(await page.locator('.attempt h2').allInnerTexts(), ['Attempt 1 retrying', 'Attempt 2 failed', 'Attempt 3 lost', 'Attempt 4 succeeded'])
   await look('ended')
