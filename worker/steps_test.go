@@ -52,8 +52,8 @@ func TestAnAttemptTellsHowFarItCame(t *testing.T) {
 	job := b.submit(t, "phone-1")
 
 	answer = &DriverError{Verdict: Retryable, Code: "CPS.0003"}
-	wantAgain(t, b.deliver(t, job))
-	wantAgain(t, b.deliver(t, job))
+	_ = wantAgain(t, b.deliver(t, job))
+	_ = wantAgain(t, b.deliver(t, job))
 	answer = nil
 	if err := b.deliver(t, job); err != nil {
 		t.Fatal(err)

@@ -85,7 +85,7 @@ func (s *site) item(c echo.Context) error {
 		return s.refuse(c, http.StatusNotFound, "The job has no such instance.")
 	}
 	it := j.Job.Items[n]
-	j.page.Title = "Instance " + it.InstanceID + " in a job"
+	j.Title = "Instance " + it.InstanceID + " in a job"
 	p := itemPage{page: j.page, Job: j.Job, Item: it, TraceURL: j.TraceURL}
 	if p.Held, err = s.heldItem(c.Request().Context(), p.page, p.Job, it); err != nil {
 		return err

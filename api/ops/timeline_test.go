@@ -61,13 +61,13 @@ func (g guarded) storied(t *testing.T) tasks.Job {
 		t.Fatalf("item %d is not open", n)
 		return tasks.Delivery{}
 	}
-	end := func(d tasks.Delivery, token string, o tasks.Outcome) {
-		_, err := g.db.Attempts.Finish(t.Context(), d, token, o, true)
+	end := func(d tasks.Delivery, o tasks.Outcome) {
+		_, err := g.db.Attempts.Finish(t.Context(), d, tokenOfA, o, true)
 		must(t, err)
 	}
-	end(begin(0, tokenOfA), tokenOfA, tasks.Outcome{Transition: tasks.Retry, Code: "CPS.0003", Message: "Not <now>.", Steps: "s120 c340"})
-	end(begin(0, tokenOfA), tokenOfA, tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0005", Message: "Phone not found.", Evidence: "boot 1", Steps: "s20 l90"})
-	end(begin(1, tokenOfA), tokenOfA, tasks.Outcome{Transition: tasks.Succeed, Steps: "s20"})
+	end(begin(0, tokenOfA), tasks.Outcome{Transition: tasks.Retry, Code: "CPS.0003", Message: "Not <now>.", Steps: "s120 c340"})
+	end(begin(0, tokenOfA), tasks.Outcome{Transition: tasks.Fail, Code: "CPS.0005", Message: "Phone not found.", Evidence: "boot 1", Steps: "s20 l90"})
+	end(begin(1, tokenOfA), tasks.Outcome{Transition: tasks.Succeed, Steps: "s20"})
 	must(t, g.db.Records.Retry(t.Context(), job.ID, []tasks.ItemState{tasks.ItemFailed}, tasks.Actor{}))
 	begin(0, tokenOfB)
 	d := begin(0, tokenOfA) // B has died

@@ -28,9 +28,10 @@ const (
 	// maxText bounds a line of a message, in bytes: reasons are from people.
 	maxText = 500
 
-	// TopicAlerts and TopicTest are the types of events that are sent in the format Webhook.
+	// TopicAlerts is the type of the events that are sent in the format Webhook.
 	TopicAlerts tasks.Topic = "operator.alerts"
-	TopicTest   tasks.Topic = "operator.test"
+	// TopicTest is of a test.
+	TopicTest tasks.Topic = "operator.test"
 )
 
 // change is one thing that a receiver is told.

@@ -223,7 +223,7 @@ func (n *Notifier) send(ctx context.Context, r *receiver, changes []change, now 
 		n.sent.WithLabelValues("sent").Inc()
 		return true
 	}
-	if ctx.Err() != nil && context.Cause(ctx) == context.Canceled {
+	if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
 		return false // the process stops
 	}
 	pause := min(firstRetry<<min(r.failed, 10), lastRetry)

@@ -12,7 +12,7 @@ import (
 func (p *process) lookAtSecrets(seals *redisflags.Seals) step {
 	return func(ctx context.Context) error {
 		if exposed := seals.Exposed(); exposed != "" {
-			p.log.Warn(exposed)
+			p.log.Warn("others may read the key that seals secrets", "problem", exposed)
 		}
 		return p.watchSecrets(ctx)
 	}
