@@ -72,7 +72,7 @@ func (g guarded) storied(t *testing.T) tasks.Job {
 	begin(0, tokenOfB)
 	d := begin(0, tokenOfA) // B has died
 	must(t, g.db.Attempts.Send(t.Context(), d, tokenOfA, ""))
-	end(d, tokenOfA, tasks.Outcome{Transition: tasks.Succeed, Evidence: "boot 2", Steps: "s10 l50"})
+	end(d, tasks.Outcome{Transition: tasks.Succeed, Evidence: "boot 2", Steps: "s10 l50"})
 	return job
 }
 
