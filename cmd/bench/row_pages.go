@@ -90,7 +90,40 @@ func pageRow(ctx context.Context, b *bench) ([]report.Result, error) {
 			Note: fmt.Sprintf("%d looks, slowest %.0f ms; %d instances finished, %d open", b.looks, slices.Max(took), b.pagesEnded, b.pagesOpen),
 		})
 	}
-	return results, nil
+	share, err := watched(ctx, a, session, b.idleCPU)
+	if err != nil {
+		return results, err
+	}
+	return append(results, report.Result{
+		What: "overview, while it is open in 50 browsers", Unit: "% of a core", Rounds: []float64{share}, Target: report.AtMost(5),
+		Note: fmt.Sprintf("the api process, over %s; each browser asks every 2 s", b.idleCPU),
+	}), nil
+}
+
+// browsers look at the overview, one after the other within browserEvery, as the site's own script does.
+const (
+	browsers     = 50
+	browserEvery = 2 * time.Second
+)
+
+// watched is which share of a core (%) an api takes while the overview is open in so many browsers.
+func watched(ctx context.Context, a *stack.API, session *http.Cookie, lasts time.Duration) (percent float64, err error) {
+	before, err := stack.CPUTime(a.Process)
+	if err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	for n := 0; time.Since(begin) < lasts; n++ {
+		if _, err := pageTimes(ctx, "http://"+a.Ops+"/", session, 1); err != nil {
+			return 0, err
+		}
+		if !harness.Pause(ctx, time.Until(begin.Add(time.Duration(n+1)*browserEvery/browsers))) {
+			return 0, ctx.Err()
+		}
+	}
+	took := time.Since(begin)
+	after, err := stack.CPUTime(a.Process)
+	return 100 * (after - before).Seconds() / took.Seconds(), err
 }
 
 // failing is an instance of the job that fails.
