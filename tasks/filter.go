@@ -46,11 +46,16 @@ func (f JobFilter) Possible(ended, stopped bool) bool {
 }
 
 // RequestFilter selects what a request has made. An empty field selects everything.
-type RequestFilter struct{ RequestID, TraceID string }
+type RequestFilter struct {
+	RequestID, TraceID string
+	Either             string // the ID of the request, or of its trace
+}
 
 // Match reports whether the IDs of a request and of its trace fit.
 func (f RequestFilter) Match(requestID, traceparent string) bool {
-	return (f.RequestID == "" || f.RequestID == requestID) && (f.TraceID == "" || f.TraceID == traceID(traceparent))
+	trace := traceID(traceparent)
+	return (f.RequestID == "" || f.RequestID == requestID) && (f.TraceID == "" || f.TraceID == trace) &&
+		(f.Either == "" || f.Either == requestID || f.Either == trace)
 }
 
 // hasLabels reports whether labels have all of those that a filter says. It compares their texts as a
@@ -76,7 +81,7 @@ func (f JobFilter) Fingerprint() string {
 		parts = append(parts, strconv.FormatInt(bound.UnixMilli(), 10))
 	}
 	if f.Request != (RequestFilter{}) { // else a cursor of an older version stays good
-		parts = append(parts, "request", f.Request.RequestID, f.Request.TraceID)
+		parts = append(parts, "request", f.Request.RequestID, f.Request.TraceID, f.Request.Either)
 	}
 	labels := slices.Sorted(slices.Values(f.Labels))
 	return digest(append(parts, slices.Compact(labels)...)...)[:8]

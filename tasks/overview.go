@@ -34,12 +34,15 @@ type Overview struct {
 // Pace is how fast items end, and when nothing is left to do.
 func (o Overview) Pace() Pace {
 	window, ended := int(PaceWindow/time.Minute), int64(0)
+	took := PaceWindow
 	if full := len(o.Minutes) - 1; full >= window { // the last one is not over
 		for _, minute := range o.Minutes[full-window : full] {
-			ended += minute.Tried()
+			if ended += minute.Tried(); ended == 0 && took > time.Minute {
+				took -= time.Minute // before there was anything to do
+			}
 		}
 	}
-	return PaceOf(ended, PaceWindow, o.Work.Ahead(), o.At.Time)
+	return PaceOf(ended, took, o.Work.Ahead(), o.At.Time)
 }
 
 // Fullest is the server that has used most of its memory.

@@ -388,13 +388,15 @@ type RunFilter struct {
 	Labels       []string // name=value, all of them
 	Since, Until time.Time
 	Request      RequestFilter
+	Name         string // for people; operators look for it
 	Limit        int
 	Cursor       string
 }
 
-// Match reports whether state, labels and request fit.
+// Match reports whether state, labels, request and name fit.
 func (f RunFilter) Match(r Run) bool {
-	return (f.State == "" || f.State == r.State) && hasLabels(r.Labels, f.Labels) && f.Request.Match(r.RequestID, r.Traceparent)
+	return (f.State == "" || f.State == r.State) && hasLabels(r.Labels, f.Labels) && f.Request.Match(r.RequestID, r.Traceparent) &&
+		(f.Name == "" || strings.EqualFold(f.Name, r.Name))
 }
 
 // RunSearch selects among the runs of all tenants, or of one.

@@ -148,9 +148,10 @@ func (s *site) preview(ctx context.Context, p *bulkPage) error {
 	if err != nil {
 		return err
 	}
-	targets := make([]bulkTarget, 0, len(jobs)+len(runs))
+	targets, named := make([]bulkTarget, 0, len(jobs)+len(runs)), 0
 	for _, run := range runs {
-		target, err := s.runTarget(ctx, p, run)
+		target, err := s.runTarget(ctx, p, run, named < bulkNamed)
+		named += len(target.named)
 		if err != nil {
 			return err
 		}
@@ -283,8 +284,9 @@ func jobTarget(p *bulkPage, job tasks.Job) bulkTarget {
 	return t
 }
 
-// runTarget is what an action would change of a run.
-func (s *site) runTarget(ctx context.Context, p *bulkPage, run tasks.Run) (bulkTarget, error) {
+// runTarget is what an action would change of a run, with the first instances if they are to be named: that takes a look
+// at its jobs.
+func (s *site) runTarget(ctx context.Context, p *bulkPage, run tasks.Run, named bool) (bulkTarget, error) {
 	t := bulkTarget{Kind: "run", ID: run.ID, Name: cmp.Or(run.Name, run.ID[:8]+"…"), Tenant: run.Tenant, revision: run.Revision}
 	f := tasks.RunInstanceFilter{States: []tasks.ItemState{tasks.ItemPending, tasks.ItemRetrying}, Limit: bulkNamed}
 	switch {
@@ -297,6 +299,9 @@ func (s *site) runTarget(ctx context.Context, p *bulkPage, run tasks.Run) (bulkT
 		t.Count = run.Counts.In(f.States)
 	default:
 		return s.countCode(ctx, p, run, t)
+	}
+	if !named || t.Count == 0 {
+		return t, nil
 	}
 	some, _, err := s.Store.Runs.InstancesPage(ctx, run, f)
 	for _, in := range some {
@@ -330,6 +335,7 @@ type bulkResult struct {
 	page
 	Action  bulkAction
 	Done    int
+	Changed []bulkTarget
 	Refused []bulkRefusal
 }
 
@@ -380,6 +386,7 @@ func (s *site) doBulk(c echo.Context) error {
 		switch {
 		case err == nil:
 			p.Done++
+			p.Changed = append(p.Changed, targets[i])
 		case sayable:
 			p.Refused = append(p.Refused, bulkRefusal{targets[i].Kind, targets[i].ID, e.Message})
 		default:

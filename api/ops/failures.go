@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -174,6 +175,8 @@ type reset struct {
 	Job  tasks.Job
 	Item tasks.Item
 	Held *holding // what holds it now; may be nil
+	// AskedBy is who wanted it; empty if the record does not say.
+	AskedBy string
 }
 
 func (s *site) instance(c echo.Context) (err error) {
@@ -195,6 +198,10 @@ func (s *site) instance(c echo.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	asked, err := s.askers(ctx, jobs)
+	if err != nil {
+		return err
+	}
 	for _, job := range jobs {
 		for _, it := range job.Items {
 			if it.InstanceID == id {
@@ -202,7 +209,7 @@ func (s *site) instance(c echo.Context) (err error) {
 				if err != nil {
 					return err
 				}
-				p.Resets = append(p.Resets, reset{job, it, held})
+				p.Resets = append(p.Resets, reset{job, it, held, asked[job.ID]})
 			}
 		}
 	}
@@ -210,4 +217,39 @@ func (s *site) instance(c echo.Context) (err error) {
 		return err
 	}
 	return s.show(c, http.StatusOK, "instance", p)
+}
+
+// askers are who asked for jobs, by their IDs: for a part of a run, who asked for that; for a token with an owner, who has it.
+func (s *site) askers(ctx context.Context, jobs []tasks.Job) (map[string]string, error) {
+	asked := make(map[string]string, len(jobs))
+	if len(jobs) == 0 {
+		return asked, nil
+	}
+	callers, err := s.Store.Credentials.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	owners := map[string]string{}
+	for _, t := range callers {
+		owners[t.By()] = t.Owner
+	}
+	runs := map[string]string{}
+	for _, job := range jobs {
+		by, known := job.By, true
+		if job.RunID != "" {
+			if by, known = runs[job.RunID]; !known {
+				run, err := s.Store.Runs.Run(ctx, job.RunID)
+				if err != nil && !errors.Is(err, tasks.RunGone) {
+					return nil, err
+				}
+				by = cmp.Or(run.By, run.Principal)
+				runs[job.RunID] = by
+			}
+		}
+		if owner := owners[by]; owner != "" {
+			by += " (" + owner + ")"
+		}
+		asked[job.ID] = by
+	}
+	return asked, nil
 }

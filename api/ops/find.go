@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -194,28 +195,29 @@ func (s *site) findCode(ctx context.Context, q string) (all []found, err error) 
 	return all, nil
 }
 
-// findRequest finds what a request made, by the ID of the request or of its trace, among the newest 10,000 jobs and
-// 2,000 runs.
+// findRequest finds what a request made, by the ID of the request or of its trace, and runs by their names, among the newest
+// 10,000 jobs and 2,000 runs.
 func (s *site) findRequest(ctx context.Context, q string) (all []found, err error) {
 	if len(q) > maxID {
 		return nil, nil
 	}
-	for _, by := range []tasks.RequestFilter{{RequestID: q}, {TraceID: q}} {
-		jobs, _, err := s.Store.SearchJobs(ctx, tasks.JobSearch{JobFilter: tasks.JobFilter{Request: by, Limit: rowsOnPage}})
-		if err != nil {
-			return nil, err
+	by := tasks.RequestFilter{Either: q}
+	jobs, _, err := s.Store.SearchJobs(ctx, tasks.JobSearch{JobFilter: tasks.JobFilter{Request: by, Limit: rowsOnPage}})
+	if err != nil {
+		return nil, err
+	}
+	for _, job := range jobs {
+		if job.RunID == "" {
+			all = append(all, found{"job", job.ID, "of " + job.Tenant, "/jobs/" + job.ID})
 		}
-		for _, job := range jobs {
-			if job.RunID == "" {
-				all = append(all, found{"job", job.ID, "of " + job.Tenant, "/jobs/" + job.ID})
-			}
-		}
-		runs, _, err := s.Store.Runs.Search(ctx, tasks.RunSearch{RunFilter: tasks.RunFilter{Request: by, Limit: rowsOnPage}})
+	}
+	for _, filter := range []tasks.RunFilter{{Request: by, Limit: rowsOnPage}, {Name: q, Limit: rowsOnPage}} {
+		runs, _, err := s.Store.Runs.Search(ctx, tasks.RunSearch{RunFilter: filter})
 		if err != nil {
 			return nil, err
 		}
 		for _, run := range runs {
-			all = append(all, found{"run", run.ID, "of " + run.Tenant, "/runs/" + run.ID})
+			all = append(all, found{"run", cmp.Or(run.Name, run.ID), strings.TrimSpace(string(run.State) + " of " + run.Tenant), "/runs/" + run.ID})
 		}
 	}
 	return all, nil

@@ -251,6 +251,7 @@ func redirect(c echo.Context, path string) error {
 // page is what the templates show.
 type page struct {
 	Root       string // leads to the first page
+	Self       query  // leads from there to this one
 	Title      string
 	Count      string // before the title, in a browser's tab; may be empty
 	Problem    string
@@ -342,7 +343,7 @@ var signs = map[tasks.ItemState]string{
 
 // page is the frame of a page for somebody who was let in.
 func (s *site) page(c echo.Context, title string) page {
-	p := page{Root: root(c), Title: title, Operator: operator(c), Navigation: true, Section: section(c)}
+	p := page{Root: root(c), Self: query(strings.TrimPrefix(c.Request().URL.RequestURI(), "/")), Title: title, Operator: operator(c), Navigation: true, Section: section(c)}
 	if all, err := s.Store.Policy(c.Request().Context(), ""); err == nil { // else what the page is about fails, too
 		p.Halted = all.OperatorHalt
 	}
@@ -372,7 +373,7 @@ func (s *site) fail(err error, c echo.Context) {
 		err = c.String(e.Code, http.StatusText(e.Code)+"\n")
 	} else {
 		s.Log.Error("request failed", "path", cut(c.Request().URL.Path), "error", err)
-		p := page{Root: root(c), Title: "Not now", Problem: "Redis does not answer, or something else is wrong: see the log.", Navigation: true}
+		p := page{Root: root(c), Title: "Not now", Problem: "Redis does not answer, or something else is wrong: the log says which. What to do is in the runbook, in the section Redis.", Navigation: true}
 		err = s.show(c, http.StatusServiceUnavailable, "refused", p)
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"time"
@@ -22,6 +23,8 @@ type overviewPage struct {
 	// MoreHeld is how many more things hold items.
 	MoreHeld int
 	Facts    workFacts
+	// RunsWaiting and RunsPaused are runs that wait for people, the first ones, and how many more there are.
+	RunsWaiting, RunsPaused peopleWait
 	// Machinery is about worker processes and control planes.
 	Machinery machinery
 	// Submitted, Finished and Failed are by minute, for the last hour.
@@ -42,6 +45,12 @@ func (s *site) overview(c echo.Context) error {
 	p := overviewPage{page: s.page(c, "Overview"), Overview: o}
 	p.Held, p.Facts = p.holdingsOf(o.Work.Holdings[:min(len(o.Work.Holdings), rowsOnPage)]), factsOf(o)
 	p.MoreHeld = len(o.Work.Holdings) - len(p.Held)
+	if p.RunsWaiting, err = s.waitForPeople(ctx, tasks.RunWaiting); err != nil {
+		return err
+	}
+	if p.RunsPaused, err = s.waitForPeople(ctx, tasks.RunPaused); err != nil {
+		return err
+	}
 	if p.Machinery, err = s.machinery(ctx); err != nil {
 		return err
 	}
@@ -60,6 +69,22 @@ func (s *site) overview(c echo.Context) error {
 	p.Count = number(o.Work.Open()+o.Work.HeldItems()) + " open"
 	p.Activity = activityPlot(o, p.Submitted, p.Finished, p.Failed)
 	return s.show(c, http.StatusOK, "overview", p)
+}
+
+// peopleWait are runs that go on only once somebody decides.
+type peopleWait struct {
+	Runs []tasks.Run
+	More int
+}
+
+// runsNamed is how many runs the overview names that wait for people, in one way.
+const runsNamed = 3
+
+// waitForPeople are runs in a state, but for those that wait for their time alone.
+func (s *site) waitForPeople(ctx context.Context, state tasks.RunState) (w peopleWait, err error) {
+	w.Runs, w.More, err = s.Store.Runs.SearchOpen(ctx, tasks.RunSearch{RunFilter: tasks.RunFilter{State: state, Limit: runsNamed}})
+	w.Runs = slices.DeleteFunc(w.Runs, func(r tasks.Run) bool { return state == tasks.RunWaiting && r.Approved() })
+	return w, err
 }
 
 // activityPlot shows what happened by minute, but for the last one, which is not over.

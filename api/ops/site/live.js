@@ -21,13 +21,14 @@ export function live(dress, changed) {
     })
   }
 
-  function say(answered) {
+  // say says whether there was an answer; why is what is known of the cause.
+  function say(answered, why = 'No answer') {
     const state = document.querySelector('[data-state]')
     since = answered ? undefined : since ?? new Date()
     if (!state) return
     state.hidden = false
     state.classList.toggle('stale', !answered)
-    const text = answered ? 'Live' : `No answer since ${since.toTimeString().slice(0, 8)}. What is shown may have changed.`
+    const text = answered ? 'Live' : `${why} since ${since.toTimeString().slice(0, 8)}. What is shown may have changed.`
     if (state.textContent !== text) state.textContent = text
   }
 
@@ -38,8 +39,8 @@ export function live(dress, changed) {
       return false
     }
     if (document.hidden) return true
-    const text = await ask()
-    say(text !== undefined)
+    const [text, why] = await ask()
+    say(text !== undefined, why)
     if (text === undefined) return true
     const page = new DOMParser().parseFromString(text, 'text/html')
     dress(page)
@@ -52,14 +53,15 @@ export function live(dress, changed) {
     return true
   }
 
-  // ask returns the page as it is now, or nothing if there is no answer.
+  // ask returns the page as it is now, or nothing and what is known of the cause.
   async function ask() {
     try {
       const answer = await fetch(location.href, { signal: AbortSignal.timeout(patience) })
       if (answer.status === 401) location.reload()
-      return answer.ok ? await answer.text() : undefined
+      if (answer.status === 503) return [undefined, 'Redis does not answer']
+      return [answer.ok ? await answer.text() : undefined]
     } catch {
-      return undefined
+      return [undefined]
     }
   }
 

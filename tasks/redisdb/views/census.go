@@ -33,6 +33,8 @@ const (
 	censusPatience = 20 * time.Second
 	censusTurn     = 30 * time.Second
 	censusKept     = time.Hour
+	// censusLately is how old one may be that nobody waits for another one.
+	censusLately = 10 * time.Second
 	// censusOld is how old one may be that is shown while another process counts, censusAsk how often it is asked for there.
 	censusOld = 2 * time.Minute
 	censusAsk = 50 * time.Millisecond
@@ -110,6 +112,9 @@ func (v *Census) Unreachable(ask func(ctx context.Context) (map[string]tasks.Tim
 
 // Census returns what was counted last. It says as of when: seconds ago, on a large system up to a minute.
 func (v *Census) Census(ctx context.Context) (tasks.Census, error) {
+	if c, known := v.look.Recent(censusLately, 0); known && v.redis.Now().Sub(c.At.Time).Abs() < censusLately {
+		return c, nil // nobody waits for a count while the last one is good enough
+	}
 	c, err := v.look.Get(ctx)
 	if err != nil {
 		return c, fmt.Errorf("census: %w", err)
