@@ -285,14 +285,20 @@ func TestProcessesShareACensus(t *testing.T) {
 	w.submit(t, "a")
 	results := make([]tasks.Census, 8)
 	var all sync.WaitGroup
+	start := time.Now()
 	for i := range results {
 		all.Go(func() { results[i] = w.sharedCensus(t) })
 	}
 	all.Wait()
+	made := map[tasks.Time]bool{}
 	for _, c := range results {
-		if c.At != results[0].At || c.Waiting != 1 {
-			t.Errorf("%+v, and another %+v", c, results[0])
+		if made[c.At] = true; c.Waiting != 1 {
+			t.Errorf("%+v", c)
 		}
+	}
+	// One is good for two seconds: on a busy machine there may be several, but not one for each process.
+	if most := 1 + int(time.Since(start)/(2*time.Second)); len(made) > most {
+		t.Errorf("%d were made, want %d at most", len(made), most)
 	}
 	// What is seen first by one keeps its time with the next.
 	w.db.Redis.Del(t.Context(), "reset:census")
