@@ -13,7 +13,11 @@ import (
 // and nobody else's server behind it.
 var nextPort atomic.Int32
 
-func init() { nextPort.Store(int32(os.Getpid() % 200 * 100)) }
+// portStep is the golden section of the ports: processes that are started one after the other, as the tests of several packages
+// are, begin hundreds of ports apart.
+const portStep = 12361
+
+func init() { nextPort.Store(int32(os.Getpid() * portStep % 20000)) }
 
 // FreeAddr returns an address of the loopback interface, with a port that was free a moment
 // ago and that this process has not been given before.
