@@ -235,8 +235,9 @@ func (s *site) askers(ctx context.Context, jobs []tasks.Job) (map[string]string,
 	}
 	runs := map[string]string{}
 	for _, job := range jobs {
-		by, known := job.By, true
+		by := job.By
 		if job.RunID != "" {
+			var known bool
 			if by, known = runs[job.RunID]; !known {
 				run, err := s.Store.Runs.Run(ctx, job.RunID)
 				if err != nil && !errors.Is(err, tasks.RunGone) {
