@@ -128,6 +128,7 @@ type AuditTrail interface {
 type site struct {
 	Config
 	guesses *guesses
+	glance  sharedGlance
 	pages   *template.Template
 	imports sync.Mutex // held while a list of the fleet is in memory
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -34,10 +35,11 @@ type overviewPage struct {
 
 func (s *site) overview(c echo.Context) error {
 	ctx := c.Request().Context()
-	o, err := s.Store.Overview(ctx)
+	seen, err := s.glance.look(func() (glance, error) { return s.lookAround(ctx) })
 	if err != nil {
 		return err
 	}
+	o := seen.Overview
 	policies, err := s.Store.List(ctx)
 	if err != nil {
 		return err
@@ -45,12 +47,7 @@ func (s *site) overview(c echo.Context) error {
 	p := overviewPage{page: s.page(c, "Overview"), Overview: o}
 	p.Held, p.Facts = p.holdingsOf(o.Work.Holdings[:min(len(o.Work.Holdings), rowsOnPage)]), factsOf(o)
 	p.MoreHeld = len(o.Work.Holdings) - len(p.Held)
-	if p.RunsWaiting, err = s.waitForPeople(ctx, tasks.RunWaiting); err != nil {
-		return err
-	}
-	if p.RunsPaused, err = s.waitForPeople(ctx, tasks.RunPaused); err != nil {
-		return err
-	}
+	p.RunsWaiting, p.RunsPaused = seen.waiting, seen.paused
 	if p.Machinery, err = s.machinery(ctx); err != nil {
 		return err
 	}
@@ -70,6 +67,51 @@ func (s *site) overview(c echo.Context) error {
 	p.Activity = activityPlot(o, p.Submitted, p.Finished, p.Failed)
 	return s.show(c, http.StatusOK, "overview", p)
 }
+
+// glance is what the overview shows that takes long to find out.
+type glance struct {
+	tasks.Overview
+	waiting, paused peopleWait
+}
+
+// glanceLasts is how long a glance is good for: many may have the overview open.
+const glanceLasts = time.Second
+
+// sharedGlance is one for everybody who looks at the overview.
+type sharedGlance struct {
+	mu   sync.Mutex
+	at   time.Time
+	seen glance
+	err  error
+}
+
+// look returns what was seen within the last second, or looks. Whoever comes meanwhile has the same.
+func (g *sharedGlance) look(look func() (glance, error)) (glance, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if time.Since(g.at) > glanceLasts {
+		g.seen, g.err = look()
+		g.at = time.Now()
+	}
+	return g.seen, g.err
+}
+
+// lookAround looks at everything, also if who asked goes away meanwhile: others wait for it.
+func (s *site) lookAround(ctx context.Context) (seen glance, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), glancePatience)
+	defer cancel()
+	if seen.Overview, err = s.Store.Overview(ctx); err != nil {
+		return seen, err
+	}
+	if seen.waiting, err = s.waitForPeople(ctx, tasks.RunWaiting); err != nil {
+		return seen, err
+	}
+	seen.paused, err = s.waitForPeople(ctx, tasks.RunPaused)
+	return seen, err
+}
+
+// glancePatience bounds a look.
+const glancePatience = 10 * time.Second
 
 // peopleWait are runs that go on only once somebody decides.
 type peopleWait struct {
