@@ -291,20 +291,24 @@ func overlapIn(c echo.Context) (time.Duration, error) {
 	return time.Duration(hours) * time.Hour, nil
 }
 
+// renewalIn reads the form of a renewal: how long what is replaced is good beside the new one, and why. It uses the form up.
+func (s *site) renewalIn(c echo.Context) (overlap time.Duration, reason string, err error) {
+	if overlap, err = overlapIn(c); err != nil {
+		return 0, "", err
+	}
+	if reason, err = reasonIn(c); err != nil {
+		return 0, "", err
+	}
+	return overlap, reason, s.useForm(c)
+}
+
 func (s *site) rotateCaller(c echo.Context) error {
 	row, err := s.callerIn(c)
 	if err != nil {
 		return err
 	}
-	overlap, err := overlapIn(c)
+	overlap, reason, err := s.renewalIn(c)
 	if err != nil {
-		return err
-	}
-	reason, err := reasonIn(c)
-	if err != nil {
-		return err
-	}
-	if err := s.useForm(c); err != nil {
 		return err
 	}
 	made := secretPage{

@@ -352,15 +352,8 @@ func (s *site) rotateEndpoint(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	overlap, err := overlapIn(c)
+	overlap, reason, err := s.renewalIn(c)
 	if err != nil {
-		return err
-	}
-	reason, err := reasonIn(c)
-	if err != nil {
-		return err
-	}
-	if err := s.useForm(c); err != nil {
 		return err
 	}
 	secret := tasks.NewEndpointSecret()

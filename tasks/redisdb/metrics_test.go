@@ -21,6 +21,11 @@ import (
 // is left out.
 func gather(t *testing.T, c prometheus.Collector) map[string]float64 {
 	t.Helper()
+	return gathered(t, c, false)
+}
+
+func gathered(t *testing.T, c prometheus.Collector, zeros bool) map[string]float64 {
+	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(c)
 	families, err := registry.Gather()
@@ -36,7 +41,7 @@ func gather(t *testing.T, c prometheus.Collector) map[string]float64 {
 			}
 			name := strings.TrimPrefix(family.GetName(), "batchreset_") + "{" + strings.Join(labels, ",") + "}"
 			value := m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
-			if value != 0 {
+			if value != 0 || zeros {
 				values[name] = value
 			}
 		}
@@ -297,23 +302,7 @@ func TestHeldItemsAreMeasuredByReason(t *testing.T) {
 // gatherAll is gather with what is 0.
 func gatherAll(t *testing.T, c prometheus.Collector) map[string]float64 {
 	t.Helper()
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(c)
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	values := map[string]float64{}
-	for _, family := range families {
-		for _, m := range family.GetMetric() {
-			label := ""
-			for _, l := range m.GetLabel() {
-				label = l.GetValue()
-			}
-			values[strings.TrimPrefix(family.GetName(), "batchreset_")+"{"+label+"}"] = m.GetGauge().GetValue()
-		}
-	}
-	return values
+	return gathered(t, c, true)
 }
 
 func TestErrorCodesOfMetricsAreBounded(t *testing.T) {

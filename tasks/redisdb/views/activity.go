@@ -95,7 +95,10 @@ func (a *Activity) take() map[string]int64 {
 }
 
 // WriteActivity writes it, until ctx ends. While nothing happens nothing is sent.
-func (a *Activity) WriteActivity(ctx context.Context) error {
+func (a *Activity) WriteActivity(ctx context.Context) error { return flushing(ctx, a.Flush) }
+
+// flushing calls flush again and again, until ctx ends.
+func flushing(ctx context.Context, flush func(context.Context)) error {
 	ticker := time.NewTicker(activityStep)
 	defer ticker.Stop()
 	for {
@@ -103,7 +106,7 @@ func (a *Activity) WriteActivity(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			a.Flush(ctx)
+			flush(ctx)
 		}
 	}
 }

@@ -146,18 +146,7 @@ func (d *DriverCalls) take() (done map[string]int64, failed []failedCall) {
 }
 
 // WriteCalls writes them, until ctx ends. While nothing is called nothing is sent.
-func (c *Calls) WriteCalls(ctx context.Context) error {
-	ticker := time.NewTicker(activityStep)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			c.Flush(ctx)
-		}
-	}
-}
+func (c *Calls) WriteCalls(ctx context.Context) error { return flushing(ctx, c.Flush) }
 
 // Flush adds them to the minute of Redis's clock. What cannot be written is lost.
 func (c *Calls) Flush(ctx context.Context) {
