@@ -86,7 +86,7 @@ func TestListsGoOnWithoutWhatCannotBeRead(t *testing.T) {
 			if err != nil || len(kinds) != 1 || kinds[0].Total() != 3 {
 				t.Errorf("kinds of failures %+v, %v", kinds, err)
 			}
-			tags, err := w.db.Jobs.Tags(t.Context(), append(good, bad))
+			tags, err := w.db.HeldJobs.Tags(t.Context(), append(good, bad))
 			if err != nil || tags[good[0]] == "" || tags[good[1]] == "" {
 				t.Errorf("tags %v, %v", tags, err)
 			}

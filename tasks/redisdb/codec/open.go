@@ -92,15 +92,11 @@ func openItems(id string, fields []string) (Open, error) {
 
 // add counts an item, and keeps one that has not ended.
 func (o *Open) add(raw string) error {
-	head, rest, more := strings.Cut(raw, " {")
-	letter, _, _ := strings.Cut(head, " ")
-	it := tasks.Item{State: StateOf(letter)}
-	if it.State == "" { // nobody may take what is not understood for done
-		return fmt.Errorf("its state is %.20q", letter)
+	state, rest, more, err := headOf(raw)
+	if err != nil {
+		return err
 	}
-	if strings.Count(head, " ") < 4 { // state, attempts, began, ended, instance
-		return fmt.Errorf("it is %q", raw)
-	}
+	it := tasks.Item{State: state}
 	*o.Counts.Of(it.State)++
 	if it.State.Final() {
 		return nil

@@ -62,17 +62,26 @@ func outline(id string, fields []string) (tasks.Job, error) {
 	return job, nil
 }
 
-// addItem counts an item.
-func addItem(job *tasks.Job, raw string) error {
+// headOf reads the state of an item, and leaves its rest, if it has one, without its first brace.
+func headOf(raw string) (state tasks.ItemState, rest string, more bool, err error) {
 	head, rest, more := strings.Cut(raw, " {")
 	letter, _, _ := strings.Cut(head, " ")
-	it := tasks.Item{State: StateOf(letter)}
-	if it.State == "" { // nobody may take what is not understood for done
-		return fmt.Errorf("its state is %.20q", letter)
+	if state = StateOf(letter); state == "" { // nobody may take what is not understood for done
+		return "", "", false, fmt.Errorf("its state is %.20q", letter)
 	}
 	if strings.Count(head, " ") < 4 { // state, attempts, began, ended, instance
-		return fmt.Errorf("it is %q", raw)
+		return "", "", false, fmt.Errorf("it is %q", raw)
 	}
+	return state, rest, more, nil
+}
+
+// addItem counts an item.
+func addItem(job *tasks.Job, raw string) error {
+	state, rest, more, err := headOf(raw)
+	if err != nil {
+		return err
+	}
+	it := tasks.Item{State: state}
 	*job.Counts.Of(it.State)++
 	if it.State != tasks.ItemFailed && it.State != tasks.ItemUnknown {
 		return nil

@@ -66,7 +66,8 @@ func (v *HeldJobs) BarredRun(ctx context.Context, tenant string) tasks.Held {
 // versionFields are what a tag is made of.
 var versionFields = []string{"v", "tenant", "created", "rev", "left", "end", "run"}
 
-// Version is that of Jobs, with what holds the job.
+// Version returns a job with only its tenant and what makes its tag, without
+// reading the items. Errors: tasks.JobGone.
 func (v *HeldJobs) Version(ctx context.Context, id string) (tasks.Job, error) {
 	args := make([]any, 0, 2+len(versionFields))
 	args = append(args, "hmget", codec.JobKey(id))

@@ -37,21 +37,6 @@ func (v *Jobs) Job(ctx context.Context, id string) (tasks.Job, error) {
 	return codec.Job(id, hash)
 }
 
-// Version returns a job with only its tenant and what makes its tag, without
-// reading the items. Errors: tasks.JobGone.
-func (v *Jobs) Version(ctx context.Context, id string) (tasks.Job, error) {
-	cmd := redis.NewSliceCmd(ctx, "hmget", codec.JobKey(id), "v", "tenant", "created", "rev")
-	if err := v.redis.Grouped(ctx, cmd); err != nil {
-		return tasks.Job{}, fmt.Errorf("read job record: %w", err)
-	}
-	header := cmd.Val()
-	if codec.Text(header[0]) != codec.Version {
-		return v.Job(ctx, id) // there is none, or it cannot be read
-	}
-	created, revision, err := codec.Revision(header[2], header[3])
-	return tasks.Job{ID: id, Tenant: codec.Text(header[1]), CreatedAt: created, Revision: revision}, err
-}
-
 // Records reads jobs, each by itself: one that cannot be read says so, in the same order.
 func (v *Jobs) Records(ctx context.Context, ids []string) []tasks.Read {
 	pipe := v.redis.Pipeline()
