@@ -19,6 +19,8 @@ import (
 const (
 	// bulkTargets is how many jobs and runs one action is about at the most; the rest needs another one.
 	bulkTargets = 500
+	// bulkLooked is how many failures a preview goes through at the most.
+	bulkLooked = 10_000
 	// bulkNamed is how many instances a preview names, bulkAtOnce how many jobs or runs are changed side by side.
 	bulkNamed  = 20
 	bulkAtOnce = 8
@@ -196,15 +198,37 @@ func (s *site) candidates(ctx context.Context, p *bulkPage) (jobs []tasks.Job, r
 	if p.Code != "" {
 		return s.failed(ctx, p, search)
 	}
-	states := []tasks.JobState{tasks.JobPending, tasks.JobRunning}
-	if p.Action == bulkRetry {
-		states = []tasks.JobState{tasks.JobFailed, tasks.JobPartial, tasks.JobCancelled}
+	found := tasks.RunSearch{Tenant: p.Tenant, RunFilter: tasks.RunFilter{Labels: search.Labels, Since: search.Since, Until: search.Until, Limit: bulkTargets}}
+	if p.Action == bulkCancel {
+		jobs, moreJobs, err := s.Store.SearchOpen(ctx, search)
+		if err != nil {
+			return nil, nil, err
+		}
+		runs, moreRuns, err := s.Store.Runs.SearchOpen(ctx, found)
+		p.More = moreJobs+moreRuns > 0
+		return jobs, runs, err
 	}
-	for _, search.State = range states {
+	if slices.Contains(p.States(), tasks.ItemCancelled) {
+		jobs, err = s.ended(ctx, p, search)
+	} else { // failures are listed by themselves, however much has ended
+		jobs, _, err = s.failed(ctx, p, search)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	found.Ended = true
+	runs, cursor, err := s.Store.Runs.Search(ctx, found)
+	p.More = p.More || cursor != ""
+	return jobs, runs, err
+}
+
+// ended are the jobs of no run that did not succeed as a whole.
+func (s *site) ended(ctx context.Context, p *bulkPage, search tasks.JobSearch) (jobs []tasks.Job, err error) {
+	for _, search.State = range []tasks.JobState{tasks.JobFailed, tasks.JobPartial, tasks.JobCancelled} {
 		for search.Cursor = ""; ; {
 			some, cursor, err := s.Store.SearchJobs(ctx, search)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			jobs = append(jobs, slices.DeleteFunc(some, func(j tasks.Job) bool { return j.RunID != "" })...)
 			if search.Cursor = cursor; cursor == "" {
@@ -216,35 +240,27 @@ func (s *site) candidates(ctx context.Context, p *bulkPage) (jobs []tasks.Job, r
 			}
 		}
 	}
-	found := tasks.RunSearch{Tenant: p.Tenant, RunFilter: tasks.RunFilter{Labels: search.Labels, Since: search.Since, Until: search.Until, Limit: bulkTargets}}
-	more, cursor := 0, ""
-	if p.Action == bulkCancel {
-		runs, more, err = s.Store.Runs.SearchOpen(ctx, found)
-	} else {
-		found.Ended = true
-		runs, cursor, err = s.Store.Runs.Search(ctx, found)
-	}
-	p.More = p.More || more > 0 || cursor != ""
-	return jobs, runs, err
+	return jobs, nil
 }
 
-// failed are the jobs and runs of the failures with a code.
+// failed are the jobs and runs of the newest failures: of those with a code, if there is one.
 func (s *site) failed(ctx context.Context, p *bulkPage, search tasks.JobSearch) (jobs []tasks.Job, runs []tasks.Run, err error) {
 	kinds, err := s.Store.FailureKinds(ctx, failuresFound, 1)
 	if err != nil {
 		return nil, nil, err
 	}
-	seen := map[string]bool{}
+	seen, looked := map[string]bool{}, 0
 	for _, kind := range kinds {
-		if kind.Code != tasks.Code(p.Code) || p.Driver != "" && kind.Driver != p.Driver {
+		if p.Code != "" && kind.Code != tasks.Code(p.Code) || p.Driver != "" && kind.Driver != p.Driver {
 			continue
 		}
 		f := tasks.FailureFilter{FailureKind: kind.FailureKind, Since: s.Store.Now().Add(-failuresFound), Limit: bulkTargets}
-		for len(seen) <= bulkTargets {
+		for len(seen) <= bulkTargets && looked < bulkLooked {
 			failures, cursor, err := s.Store.Failures(ctx, f)
 			if err != nil {
 				return nil, nil, err
 			}
+			looked += len(failures)
 			for _, failure := range failures {
 				id := cmp.Or(failure.Job.RunID, failure.Job.ID)
 				if seen[id] || !search.Match(failure.Job) {
@@ -263,7 +279,7 @@ func (s *site) failed(ctx context.Context, p *bulkPage, search tasks.JobSearch) 
 				break
 			}
 		}
-		p.More = p.More || len(seen) > bulkTargets
+		p.More = p.More || len(seen) > bulkTargets || looked >= bulkLooked
 	}
 	return jobs, runs, nil
 }

@@ -22,7 +22,7 @@ type WorkCensus interface {
 	CensusOf(ctx context.Context, jobs []string) (tasks.Census, error)
 	// EndedByTenant is how many items of each tenant have ended in tasks.PaceWindow.
 	EndedByTenant(ctx context.Context) (map[string]int64, error)
-	Processes() ([]tasks.WorkerProcess, error)
+	Processes(ctx context.Context) ([]tasks.WorkerProcess, error)
 }
 
 // workRoutes are what programs ask about open work.
@@ -152,7 +152,7 @@ func (s *site) scale(c echo.Context) error {
 	census, err := s.Store.Census(c.Request().Context())
 	var workers []tasks.WorkerProcess
 	if err == nil {
-		workers, err = s.Store.Processes()
+		workers, err = s.Store.Processes(c.Request().Context())
 	}
 	if err != nil {
 		s.Log.Error("open work not counted", "error", err)

@@ -25,7 +25,7 @@ func (g guarded) serve(t *testing.T, queue string, slots int) {
 	t.Cleanup(server.Shutdown)
 	driver, _ := tasks.DriverOf(queue)
 	harness.Eventually(t, 10*time.Second, "a worker with the driver", func() bool {
-		served, err := g.db.Queues.Served()
+		served, err := g.db.Queues.Served(t.Context())
 		return err == nil && served[driver]
 	})
 }

@@ -15,7 +15,9 @@ import (
 
 // Jobs finds job records.
 type Jobs interface {
+	// SearchJobs returns jobs, newest first, SearchOpen those of no run that have not ended, and how many more there are.
 	SearchJobs(ctx context.Context, s tasks.JobSearch) (jobs []tasks.Job, cursor string, err error)
+	SearchOpen(ctx context.Context, s tasks.JobSearch) (jobs []tasks.Job, more int, err error)
 	Job(ctx context.Context, id string) (tasks.Job, error)
 	InstanceJobs(ctx context.Context, instance string) ([]tasks.Job, error)
 	Lock(ctx context.Context, instance string) (item string, err error)

@@ -40,24 +40,16 @@ func (s *site) overview(c echo.Context) error {
 		return err
 	}
 	o := seen.Overview
-	policies, err := s.Store.List(ctx)
-	if err != nil {
-		return err
-	}
-	p := overviewPage{page: s.page(c, "Overview"), Overview: o}
+	p := overviewPage{page: s.page(c, "Overview"), Overview: o, Machinery: seen.machinery, Halts: seen.halts}
 	p.Held, p.Facts = p.holdingsOf(o.Work.Holdings[:min(len(o.Work.Holdings), rowsOnPage)]), factsOf(o)
 	p.MoreHeld = len(o.Work.Holdings) - len(p.Held)
 	p.RunsWaiting, p.RunsPaused = seen.waiting, seen.paused
-	if p.Machinery, err = s.machinery(ctx); err != nil {
-		return err
-	}
 	for _, q := range o.Queues {
 		if q.Pending+q.Later+q.Active > 0 || q.Paused {
 			p.Queues = append(p.Queues, q)
 		}
 	}
 	p.Empty = len(o.Queues) - len(p.Queues)
-	p.Halts = slices.DeleteFunc(policies, func(policy tasks.Policy) bool { return policy.Tenant == "" || policy.Halt() == nil })
 	for _, m := range o.Minutes {
 		p.Submitted = append(p.Submitted, m.Submitted)
 		p.Finished = append(p.Finished, m.Finished())
@@ -68,10 +60,12 @@ func (s *site) overview(c echo.Context) error {
 	return s.show(c, http.StatusOK, "overview", p)
 }
 
-// glance is what the overview shows that takes long to find out.
+// glance is what the overview shows to everybody alike.
 type glance struct {
 	tasks.Overview
 	waiting, paused peopleWait
+	machinery       machinery
+	halts           []tasks.Policy // of single tenants
 }
 
 // glanceLasts is how long a glance is good for: many may have the overview open.
@@ -106,7 +100,14 @@ func (s *site) lookAround(ctx context.Context) (seen glance, err error) {
 	if seen.waiting, err = s.waitForPeople(ctx, tasks.RunWaiting); err != nil {
 		return seen, err
 	}
-	seen.paused, err = s.waitForPeople(ctx, tasks.RunPaused)
+	if seen.paused, err = s.waitForPeople(ctx, tasks.RunPaused); err != nil {
+		return seen, err
+	}
+	if seen.machinery, err = s.machinery(ctx); err != nil {
+		return seen, err
+	}
+	policies, err := s.Store.List(ctx)
+	seen.halts = slices.DeleteFunc(policies, func(p tasks.Policy) bool { return p.Tenant == "" || p.Halt() == nil })
 	return seen, err
 }
 

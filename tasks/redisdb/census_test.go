@@ -29,7 +29,7 @@ func (w world) serve(t *testing.T, queue string) (stop func()) {
 	t.Cleanup(stop)
 	driver, _ := tasks.DriverOf(queue)
 	harness.Eventually(t, 10*time.Second, "a worker with the driver", func() bool {
-		served, err := w.db.Queues.Served()
+		served, err := w.db.Queues.Served(t.Context())
 		return err == nil && served[driver]
 	})
 	return stop

@@ -182,7 +182,7 @@ func assemble(client *wire.Client, opts Options, metrics *metrics) *DB {
 	}
 
 	db.Calls = views.NewCalls(client, leftOut)
-	db.Workers = newWorkers(client, db.Audit, db.Calls, leftOut)
+	db.Workers = newWorkers(client, db.Queues, db.Audit, db.Calls, leftOut)
 	db.Alerts = &Alerts{client}
 	db.servers = views.NewServers(client, opts.Embedded)
 	db.Space = views.NewSpace(client)
@@ -205,8 +205,8 @@ const flushPatience = time.Second
 // any more.
 func (db *DB) Close() error {
 	db.Census.Close()
+	db.Workers.close() // it asks the queues
 	db.Queues.close()
-	db.Workers.close()
 	db.Policies.Close()
 	db.Storage.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), flushPatience)

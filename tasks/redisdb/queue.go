@@ -31,18 +31,23 @@ type Queues struct {
 	maxBacklog int
 	leftOut    *codec.LeftOut
 	backlogs   *wire.Look[*backlog]
-	looks      sync.WaitGroup // of QueueMetrics
+	servers    *wire.Look[[]*asynq.ServerInfo] // the lanes of all workers, which tell of themselves every 5 s
+	looks      sync.WaitGroup                  // of QueueMetrics
 }
 
 func newQueues(client *wire.Client, number, maxBacklog int, leftOut *codec.LeftOut) *Queues {
 	q := &Queues{redis: client, number: number, maxBacklog: maxBacklog, leftOut: leftOut}
 	q.backlogs = wire.NewLook(backlogsFresh, backlogsPatience, q.measureBacklogs)
+	q.servers = wire.NewLook(workersFresh, workersPatience, func(context.Context, *[]*asynq.ServerInfo) ([]*asynq.ServerInfo, error) {
+		return client.NewInspector().Servers()
+	})
 	return q
 }
 
 // close waits for what looks at the queues.
 func (q *Queues) close() {
 	q.backlogs.Wait()
+	q.servers.Wait()
 	q.looks.Wait()
 }
 

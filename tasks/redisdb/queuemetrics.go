@@ -82,7 +82,7 @@ func (q *QueueMetrics) look() []prometheus.Metric {
 	if err != nil {
 		return nil
 	}
-	served, err := q.queues.Served()
+	served, err := q.queues.Served(ctx)
 	if err != nil {
 		return nil
 	}

@@ -44,8 +44,8 @@ func (q *Queues) States(ctx context.Context) ([]tasks.QueueState, error) {
 }
 
 // Workers returns the worker processes, with the lanes of each gathered.
-func (q *Queues) Workers() ([]tasks.WorkerProcess, error) {
-	servers, err := q.redis.NewInspector().Servers()
+func (q *Queues) Workers(ctx context.Context) ([]tasks.WorkerProcess, error) {
+	servers, err := q.servers.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +100,8 @@ func (q *Queues) PausedQueues(ctx context.Context) (map[string]bool, error) {
 }
 
 // Served are the drivers that living workers have.
-func (q *Queues) Served() (map[string]bool, error) {
-	servers, err := q.redis.NewInspector().Servers()
+func (q *Queues) Served(ctx context.Context) (map[string]bool, error) {
+	servers, err := q.servers.Get(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list workers: %w", err)
 	}
@@ -127,8 +127,8 @@ func driversOf(queues []string) (drivers []string) {
 }
 
 // Unserved are the drivers that instances wait for and that no living worker has.
-func (q *Queues) Unserved(states []tasks.QueueState) ([]string, error) {
-	served, err := q.Served()
+func (q *Queues) Unserved(ctx context.Context, states []tasks.QueueState) ([]string, error) {
+	served, err := q.Served(ctx)
 	if err != nil {
 		return nil, err
 	}

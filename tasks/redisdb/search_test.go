@@ -133,3 +133,46 @@ func operatorsSee(t *testing.T, db *redisdb.DB) {
 		t.Errorf("overview %+v %+v, %v", o.Redis, o.Queues, err)
 	}
 }
+
+func TestOpenJobsOfNoRunAreSearched(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		submit := func(tenant string, labels map[string]string, instances ...string) tasks.Job {
+			job, err := w.db.Records.Submit(t.Context(), tasks.Submission{Tenant: tenant, InstanceIDs: instances, AllowUnregistered: true, Labels: labels})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.after(t, job, 2)
+			return job
+		}
+		berlin := map[string]string{"site": "berlin"}
+		first, second, third := submit("acme", berlin, "a"), submit("globex", nil, "b"), submit("acme", nil, "c", "d")
+		ended, ofRun, gone := submit("acme", nil, "e"), submit("acme", nil, "f"), submit("acme", nil, "g")
+		w.fail(t, ended, 0, "CPS.0005", tasks.Fail)
+		w.rdb.HSet(t.Context(), "reset:{"+ofRun.ID+"}", "run", "0123456789abcdef0123456789abcdef")
+		w.rdb.Del(t.Context(), "reset:{"+gone.ID+"}")
+		for _, row := range []struct {
+			name   string
+			search tasks.JobSearch
+			limit  int
+			want   []tasks.Job
+			more   int
+		}{
+			{"everything", tasks.JobSearch{}, 10, []tasks.Job{third, second, first}, 0},
+			{"the newest", tasks.JobSearch{}, 1, []tasks.Job{third}, 2},
+			{"a tenant's", tasks.JobSearch{Tenant: "acme"}, 10, []tasks.Job{third, first}, 0},
+			{"by label", tasks.JobSearch{JobFilter: tasks.JobFilter{Labels: []string{"site=berlin"}}}, 10, []tasks.Job{first}, 0},
+			{"from a time on", tasks.JobSearch{JobFilter: tasks.JobFilter{Since: second.CreatedAt.Time}}, 10, []tasks.Job{third, second}, 0},
+			{"until a time", tasks.JobSearch{JobFilter: tasks.JobFilter{Until: second.CreatedAt.Time}}, 10, []tasks.Job{first}, 0},
+			{"a tenant that has none", tasks.JobSearch{Tenant: "initech"}, 10, nil, 0},
+		} {
+			t.Run(row.name, func(t *testing.T) {
+				row.search.Limit = row.limit
+				jobs, more, err := w.db.Jobs.SearchOpen(t.Context(), row.search)
+				same := slices.EqualFunc(jobs, row.want, func(a, b tasks.Job) bool { return a.ID == b.ID })
+				if err != nil || more != row.more || !same {
+					t.Errorf("%d jobs, %d more, %v: %+v", len(jobs), more, err, jobs)
+				}
+			})
+		}
+	})
+}

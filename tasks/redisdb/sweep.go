@@ -123,7 +123,7 @@ func (s *Sweep) Abandon(ctx context.Context, d tasks.Delivery, code tasks.Code, 
 }
 
 // Served are the drivers that living workers have.
-func (s *Sweep) Served(context.Context) (map[string]bool, error) { return s.queues.Served() }
+func (s *Sweep) Served(ctx context.Context) (map[string]bool, error) { return s.queues.Served(ctx) }
 
 // redeliver delivers an item to the driver of d, which deliver.lua writes down as reroute says.
 func (s *Sweep) redeliver(ctx context.Context, job tasks.Job, d tasks.Delivery, reroute string, delay func(lost int) time.Duration) error {

@@ -43,6 +43,7 @@ func orderKey(id string) string  { return workerKey(id) + ":order" }
 // Workers are the worker processes as they report, what people order them, and the control planes that they call.
 type Workers struct {
 	redis   *wire.Client
+	queues  *Queues
 	audit   *registry.Audit
 	calls   *views.Calls
 	leftOut *codec.LeftOut
@@ -50,8 +51,8 @@ type Workers struct {
 	planes  *wire.Look[[]tasks.ControlPlane]
 }
 
-func newWorkers(client *wire.Client, audit *registry.Audit, calls *views.Calls, leftOut *codec.LeftOut) *Workers {
-	w := &Workers{redis: client, audit: audit, calls: calls, leftOut: leftOut}
+func newWorkers(client *wire.Client, queues *Queues, audit *registry.Audit, calls *views.Calls, leftOut *codec.LeftOut) *Workers {
+	w := &Workers{redis: client, queues: queues, audit: audit, calls: calls, leftOut: leftOut}
 	w.seen = wire.NewLook(workersFresh, workersPatience, func(ctx context.Context, _ *[]tasks.WorkerView) ([]tasks.WorkerView, error) {
 		return w.look(ctx)
 	})
@@ -141,7 +142,7 @@ func (w *Workers) look(ctx context.Context) ([]tasks.WorkerView, error) {
 	if err != nil {
 		return nil, err
 	}
-	servers, err := w.redis.NewInspector().Servers()
+	servers, err := w.queues.servers.Get(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list workers: %w", err)
 	}

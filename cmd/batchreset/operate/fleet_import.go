@@ -2,6 +2,7 @@ package operate
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +72,7 @@ JSONL: one such object per line`,
 				if refused, ok := errors.AsType[*tasks.EntryError](err); ok {
 					err = terminal.WithCode(terminal.ExitUsage, fmt.Errorf("%s: %s: %w", args[0], file.Place(refused.ID), refused))
 				}
-				return errors.Join(err, op.imported(std, db, done, file.Changes))
+				return errors.Join(err, op.imported(cmd.Context(), std, db, done, file.Changes))
 			})
 		},
 	}
@@ -127,8 +128,8 @@ func (i imported) write(w io.Writer) {
 }
 
 // imported says what was done, and which drivers of the changes are not there.
-func (op *operation) imported(std *terminal.Streams, db *redisdb.DB, done imported, changes []tasks.FleetChange) error {
-	served, err := db.Queues.Served()
+func (op *operation) imported(ctx context.Context, std *terminal.Streams, db *redisdb.DB, done imported, changes []tasks.FleetChange) error {
+	served, err := db.Queues.Served(ctx)
 	if err != nil {
 		return err
 	}
@@ -181,7 +182,7 @@ one, and resets that were meant for the users before, and say so, do not begin a
 				if refused, ok := errors.AsType[*tasks.EntryError](err); ok {
 					err = terminal.WithCode(terminal.ExitUsage, refused)
 				}
-				return errors.Join(err, op.imported(std, db, done, changes))
+				return errors.Join(err, op.imported(cmd.Context(), std, db, done, changes))
 			})
 		},
 	}

@@ -66,7 +66,7 @@ type CensusQuotas interface {
 // CensusQueues say which queues are paused, and which drivers living workers have.
 type CensusQueues interface {
 	PausedQueues(ctx context.Context) (map[string]bool, error)
-	Served() (map[string]bool, error)
+	Served(ctx context.Context) (map[string]bool, error)
 }
 
 // CensusRuns are the runs that have not ended.
@@ -144,7 +144,7 @@ func (v *Census) CensusOf(ctx context.Context, jobs []string) (tasks.Census, err
 
 // readState asks about drivers and queues.
 func (v *Census) readState(ctx context.Context) (s censusState, err error) {
-	if s.served, err = v.sources.Queues.Served(); err != nil {
+	if s.served, err = v.sources.Queues.Served(ctx); err != nil {
 		return s, err
 	}
 	if s.paused, err = v.sources.Queues.PausedQueues(ctx); err != nil {

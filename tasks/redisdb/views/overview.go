@@ -28,8 +28,8 @@ type Storage interface {
 // Queues are the queues that instances are reset from, and who serves them.
 type Queues interface {
 	States(ctx context.Context) ([]tasks.QueueState, error)
-	Workers() ([]tasks.WorkerProcess, error)
-	Unserved(states []tasks.QueueState) ([]string, error)
+	Workers(ctx context.Context) ([]tasks.WorkerProcess, error)
+	Unserved(ctx context.Context, states []tasks.QueueState) ([]string, error)
 }
 
 // NewOverview makes an Overview.
@@ -51,7 +51,9 @@ func (v *Overview) EndedByTenant(ctx context.Context) (map[string]int64, error) 
 }
 
 // Processes are the worker processes that live, as asynq knows them.
-func (v *Overview) Processes() ([]tasks.WorkerProcess, error) { return v.queues.Workers() }
+func (v *Overview) Processes(ctx context.Context) ([]tasks.WorkerProcess, error) {
+	return v.queues.Workers(ctx)
+}
 
 // Overview looks at everything that operators want to see at a glance.
 func (v *Overview) Overview(ctx context.Context) (tasks.Overview, error) {
@@ -67,10 +69,10 @@ func (v *Overview) Overview(ctx context.Context) (tasks.Overview, error) {
 		seen.Queues, err = v.queues.States(ctx)
 	}
 	if err == nil {
-		seen.Workers, err = v.queues.Workers()
+		seen.Workers, err = v.queues.Workers(ctx)
 	}
 	if err == nil {
-		seen.Unserved, err = v.queues.Unserved(seen.Queues)
+		seen.Unserved, err = v.queues.Unserved(ctx, seen.Queues)
 	}
 	if err == nil {
 		seen.Redis, err = v.servers.Nodes(ctx)

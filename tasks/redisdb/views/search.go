@@ -1,14 +1,18 @@
 package views
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb/codec"
+	"batchreset/tasks/redisdb/wire"
 )
 
 // searchLimit is how many failures SearchJobs goes through for an error code.
@@ -62,4 +66,60 @@ func (v *Jobs) failedJobs(ctx context.Context, code tasks.Code) ([]tasks.Job, er
 	}
 	slices.Sort(ids)
 	return v.JobsByID(ctx, slices.Compact(ids))
+}
+
+// SearchOpen returns the jobs of no run that match and have not ended, newest first, up to the filter's limit, and how many
+// more there are. It looks at the open jobs alone, however many have ended; at up to 200,000 of them.
+func (v *Jobs) SearchOpen(ctx context.Context, s tasks.JobSearch) (found []tasks.Job, more int, err error) {
+	ids, err := v.redis.ZRange(ctx, codec.OpenKey, 0, censusMost-1).Result()
+	if err != nil {
+		return nil, 0, fmt.Errorf("list open jobs: %w", err)
+	}
+	var loose []position
+	for part := range slices.Chunk(ids, lookStep) {
+		some, err := v.loose(ctx, s, part)
+		if err != nil {
+			return nil, 0, fmt.Errorf("list open jobs: %w", err)
+		}
+		loose = append(loose, some...)
+	}
+	slices.SortFunc(loose, func(a, b position) int { return cmp.Or(cmp.Compare(b.created, a.created), cmp.Compare(b.job, a.job)) })
+	for len(loose) > 0 && len(found) < s.Limit {
+		ids := make([]string, min(len(loose), scanStep, s.Limit-len(found)))
+		for i := range ids {
+			ids[i] = loose[i].job
+		}
+		loose = loose[len(ids):]
+		jobs, err := v.JobsByID(ctx, ids)
+		if err != nil {
+			return nil, 0, fmt.Errorf("read open jobs: %w", err)
+		}
+		found = append(found, slices.DeleteFunc(jobs, func(j tasks.Job) bool { return !s.Match(j) || j.State.Final() })...)
+	}
+	return found, len(loose), nil
+}
+
+// loose are those of some jobs that are in no run and may match, judged by the headers of their records.
+func (v *Jobs) loose(ctx context.Context, s tasks.JobSearch, ids []string) (loose []position, err error) {
+	pipe := v.redis.Pipeline()
+	headers := make([]*redis.SliceCmd, len(ids))
+	for i, id := range ids {
+		headers[i] = pipe.HMGet(ctx, codec.JobKey(id), "run", "tenant", "labels", "created")
+	}
+	_, _ = pipe.Exec(ctx) // each carries its own error
+	for i, id := range ids {
+		h, err := headers[i].Result()
+		if err != nil && !wire.Answered(err) {
+			return nil, err
+		}
+		if err != nil || codec.Text(h[0]) != "" || s.Tenant != "" && codec.Text(h[1]) != s.Tenant || !fits(s.JobFilter, codec.Text(h[2])) {
+			continue
+		}
+		created, err := strconv.ParseInt(codec.Text(h[3]), 10, 64)
+		if at := time.UnixMilli(created); err != nil || !s.Since.IsZero() && at.Before(s.Since) || !s.Until.IsZero() && !at.Before(s.Until) {
+			continue // it is gone, or of another time
+		}
+		loose = append(loose, position{created, id})
+	}
+	return loose, nil
 }
