@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"batchreset/cmd/harness"
+	"batchreset/cmd/harness/certs"
 )
 
 // config has nginx's defaults in everything but where its files are.
@@ -38,13 +39,32 @@ http {
 // It ends with the test.
 func Start(t testing.TB, server string) (url string) {
 	t.Helper()
+	return "http://" + start(t, t.TempDir(), "", server)
+}
+
+// StartTLS is Start for an nginx that speaks TLS and HTTP/2, with a certificate that nobody vouches for.
+func StartTLS(t testing.TB, server string) (url string) {
+	t.Helper()
 	dir := t.TempDir()
+	pair, err := certs.NewAuthority(certs.Subject{CommonName: "nginxtest"})
+	if err == nil {
+		err = pair.Write(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "https://" + start(t, dir, " ssl http2", fmt.Sprintf("ssl_certificate %[1]s/cert.pem; ssl_certificate_key %[1]s/key.pem;\n\t\t%s", dir, server))
+}
+
+// start starts nginx and returns where it listens. how is what its listen directive says besides.
+func start(t testing.TB, dir, how, server string) (address string) {
+	t.Helper()
 	address, err := harness.FreeAddr(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(file, fmt.Appendf(nil, config, dir, address, server), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, config, dir, address+how, server), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	nginx, err := harness.Start(context.WithoutCancel(t.Context()), harness.Command{
@@ -59,7 +79,7 @@ func Start(t testing.TB, server string) (url string) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	return "http://" + address
+	return address
 }
 
 func program(t testing.TB) string {

@@ -14,17 +14,20 @@ import (
 
 // TestBelowAPath goes to every page of the site as a browser does that finds it below a path
 // behind nginx, which takes the path off, or does not. Without Path all but the dashboard
-// works below any path that is taken off.
+// works below any path that is taken off. nginx speaks TLS in one of them, as in most places.
 func TestBelowAPath(t *testing.T) {
-	for _, row := range []struct{ name, path, at, pass string }{
-		{"taken off", "/tools/ops", "/tools/ops", "/"},
-		{"left on", "/tools/ops", "/tools/ops", ""},
-		{"not told", "", "/elsewhere", "/"},
-		{"none", "", "", ""},
+	for _, row := range []struct {
+		name, path, at, pass string
+		start                func(t testing.TB, server string) string
+	}{
+		{"taken off", "/tools/ops", "/tools/ops", "/", nginxtest.Start},
+		{"left on", "/tools/ops", "/tools/ops", "", nginxtest.StartTLS},
+		{"not told", "", "/elsewhere", "/", nginxtest.Start},
+		{"none", "", "", "", nginxtest.Start},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			g := newGuardedAs(t, ops.Config{Path: row.path}, map[string]tasks.Role{"alice": tasks.RoleOperator})
-			nginx := nginxtest.Start(t, `location `+row.at+`/ { proxy_pass `+g.URL+row.pass+`; proxy_set_header Host $http_host; }`)
+			nginx := row.start(t, `location `+row.at+`/ { proxy_pass `+g.URL+row.pass+`; proxy_set_header Host $http_host; }`)
 			browsertest.Script(t, "../..", "testdata/path.js", nginx+row.at, password, g.job)
 		})
 	}

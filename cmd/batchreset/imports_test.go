@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	},
 	"cmd/harness":          {"go-redis"},
 	"cmd/harness/faketime": {},
+	"cmd/harness/certs":    {},
 	"deploy/controlplane":  {},
 	"cmd/chaos":            {everything},
 	"cmd/chaos/fault":      {},
@@ -103,6 +104,7 @@ var testHelpers = map[string][]string{
 	"cmd/batchreset/call/calltest":         nil,
 	"cmd/batchreset/terminal/terminaltest": nil,
 	"cmd/harness/faketime":                 nil,
+	"cmd/harness/certs":                    {"api/nginxtest", "tasks/redisdb/redistest", "worker/docker/enginetest"},
 	"cmd/harness":                          {"cmd/bench", "cmd/bench/load", "cmd/bench/stack", "cmd/chaos", "api/nginxtest", "tasks/redisdb/redistest", "worker/docker/enginetest"},
 }
 

@@ -1,57 +1,25 @@
 package redistest
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
-	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"batchreset/cmd/harness"
+	"batchreset/cmd/harness/certs"
 )
 
 // NewCerts makes a certificate that exists only for the test: authority, server and client in
 // one. It is for servers with these names; without any, for those on the loopback interface.
 func NewCerts(t testing.TB, names ...string) *harness.Certs {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: "redistest"},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(24 * time.Hour),
-		DNSNames:     names,
-		KeyUsage:     x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		IsCA:         true, BasicConstraintsValid: true,
-	}
-	if names == nil {
-		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	must(t, err)
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	pair, err := certs.NewAuthority(certs.Subject{CommonName: "redistest", DNS: names})
 	must(t, err)
 	dir := t.TempDir()
-	c := &harness.Certs{
-		Cert: writePEM(t, filepath.Join(dir, "cert.pem"), "CERTIFICATE", der),
-		Key:  writePEM(t, filepath.Join(dir, "key.pem"), "PRIVATE KEY", secret),
-	}
+	c := &harness.Certs{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
 	c.CA = c.Cert
-	cert, err := x509.ParseCertificate(der)
-	must(t, err)
-	roots := x509.NewCertPool()
-	roots.AddCert(cert)
-	c.Client = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	must(t, pair.Write(c.Cert, c.Key))
+	c.Client = &tls.Config{RootCAs: pair.Pool(), MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair.TLS()}}
 	if names != nil {
 		c.Client.ServerName = names[0]
 	}
@@ -65,10 +33,4 @@ func StartTLS(t testing.TB) (s *Server, ca string) {
 	certs := NewCerts(t)
 	s = Setup{TLS: certs, Config: []string{"tls-auth-clients no"}}.Start(t)
 	return s, certs.CA
-}
-
-func writePEM(t testing.TB, file, kind string, der []byte) string {
-	t.Helper()
-	must(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
-	return file
 }

@@ -3,17 +3,9 @@ package enginetest
 import (
 	"archive/tar"
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
-	"os"
 	"path/filepath"
-	"time"
+
+	"batchreset/cmd/harness/certs"
 )
 
 // Root is the archive of an image's files, with one program under several names.
@@ -44,48 +36,23 @@ func Root(program []byte) ([]byte, error) {
 // WriteCertificates writes those of an authority, a server and a client, and of a stranger that
 // nobody vouches for.
 func WriteCertificates(dir string) error {
-	authority, key, err := writeCertificate(dir, "ca", nil, nil)
+	authority, err := certs.NewAuthority(certs.Subject{CommonName: "ca"})
 	if err != nil {
 		return err
 	}
+	pairs := map[string]*certs.Pair{"ca": authority}
 	for _, name := range []string{"server", "client"} {
-		if _, _, err := writeCertificate(dir, name, authority, key); err != nil {
+		if pairs[name], err = authority.Issue(certs.Subject{CommonName: name}); err != nil {
 			return err
 		}
 	}
-	_, _, err = writeCertificate(dir, "stranger", nil, nil)
-	return err
-}
-
-func writeCertificate(dir, name string, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
+	if pairs["stranger"], err = certs.NewAuthority(certs.Subject{CommonName: "stranger"}); err != nil {
+		return err
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: parent == nil, BasicConstraintsValid: true,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	for name, pair := range pairs {
+		if err := pair.Write(filepath.Join(dir, name+".pem"), filepath.Join(dir, name+"-key.pem")); err != nil {
+			return err
+		}
 	}
-	if parent == nil {
-		parent, signer = template, key
-	}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		return nil, nil, err
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := writePEM(filepath.Join(dir, name+".pem"), "CERTIFICATE", certificate); err != nil {
-		return nil, nil, err
-	}
-	return template, key, writePEM(filepath.Join(dir, name+"-key.pem"), "PRIVATE KEY", secret)
-}
-
-func writePEM(name, kind string, content []byte) error {
-	return os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: content}), 0o600)
+	return nil
 }
