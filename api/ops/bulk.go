@@ -37,9 +37,12 @@ const (
 	bulkRetry  bulkAction = "retry"
 )
 
+// bulkFields are those of the form that asks for a preview.
+var bulkFields = []string{"action", "tenant", "run", "label", "code", "driver", "since", "until", "state", "preview"}
+
 // bulkRoutes are the pages about what is done to many at a time.
 func (s *site) bulkRoutes(e *echo.Echo, operator echo.MiddlewareFunc) {
-	e.GET(bulkPath, s.bulk, operator)
+	e.GET(bulkPath, s.bulk, operator, s.asks(bulkFields...))
 	e.POST(bulkPath, s.doBulk, operator, s.form("action", "state", "code", "target", "reason"))
 }
 
@@ -178,22 +181,22 @@ func (s *site) preview(ctx context.Context, p *bulkPage) error {
 
 // candidates are jobs and runs that may have something to change. Jobs of runs are changed with their runs.
 func (s *site) candidates(ctx context.Context, p *bulkPage) (jobs []tasks.Job, runs []tasks.Run, err error) {
-	if p.Run != "" {
-		run, err := s.Store.Runs.Run(ctx, p.Run)
-		if errors.Is(err, tasks.RunGone) {
-			return nil, nil, tasks.Errorf(tasks.BadRequest, "There is no run %s, or its record is not kept any more.", p.Run)
-		}
-		if err != nil || p.Tenant != "" && run.Tenant != p.Tenant {
-			return nil, nil, err
-		}
-		return nil, []tasks.Run{run}, nil
-	}
 	search := tasks.JobSearch{Tenant: p.Tenant, JobFilter: tasks.JobFilter{Limit: bulkTargets}}
 	if search.Labels, err = labelFilter(p.Label); err != nil {
 		return nil, nil, err
 	}
 	if search.Since, search.Until, err = created(p.Since, p.Until); err != nil {
 		return nil, nil, err
+	}
+	if p.Run != "" {
+		run, err := s.Store.Runs.Run(ctx, p.Run)
+		if errors.Is(err, tasks.RunGone) {
+			return nil, nil, tasks.Errorf(tasks.BadRequest, "There is no run %s, or its record is not kept any more.", p.Run)
+		}
+		if err != nil || !fits(search, run) {
+			return nil, nil, err
+		}
+		return nil, []tasks.Run{run}, nil
 	}
 	if p.Code != "" {
 		return s.failed(ctx, p, search)
@@ -241,6 +244,11 @@ func (s *site) ended(ctx context.Context, p *bulkPage, search tasks.JobSearch) (
 		}
 	}
 	return jobs, nil
+}
+
+// fits reports whether tenant, labels and time of a search, which are those of the form, are a run's, too.
+func fits(search tasks.JobSearch, run tasks.Run) bool {
+	return search.Match(tasks.Job{Tenant: run.Tenant, Labels: run.Labels, CreatedAt: run.CreatedAt})
 }
 
 // failed are the jobs and runs of the newest failures: of those with a code, if there is one.

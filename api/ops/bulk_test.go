@@ -124,6 +124,13 @@ func TestAPreviewTakesUnknownInstancesOnlyByName(t *testing.T) {
 		"code=CPS.0005&tenant=acme":    "1 instance in 1 job or run",
 		"code=CPS.0005&driver=default": "2 instances in 2 jobs and runs",
 		"code=CPS.0005&driver=other":   "Nothing fits",
+		// What was typed beside a run counts, too.
+		"run=" + run + "&tenant=acme":                  "2 instances in 1 job or run",
+		"run=" + run + "&tenant=globex":                "Nothing fits",
+		"run=" + run + "&label=rack=7":                 "Nothing fits",
+		"run=" + run + "&since=2020-01-01T00:00":       "2 instances in 1 job or run",
+		"run=" + run + "&until=2020-01-01T00:00":       "Nothing fits",
+		"run=" + run + "&code=CPS.0005&driver=another": "those of other drivers than <code>another</code> in the same jobs and runs, too",
 	} {
 		page := r.ask(t, http.MethodGet, "/bulk?action=retry&preview=1&"+query, alice, nil)
 		if page.status != http.StatusOK || !strings.Contains(page.body, want) {
@@ -168,6 +175,10 @@ func TestWhatIsWrongWithManyAtATime(t *testing.T) {
 		{"a run that is none", http.MethodGet, "/bulk?run=7&preview=1", nil, http.StatusBadRequest, "not the ID of a run"},
 		{"a run that is gone", http.MethodGet, "/bulk?run=" + id + "&preview=1", nil, http.StatusBadRequest, "There is no run"},
 		{"a cancel of a code", http.MethodGet, "/bulk?action=cancel&code=x&preview=1", nil, http.StatusBadRequest, "has no error code"},
+		{"a label that is none", http.MethodGet, "/bulk?label=x&preview=1", nil, http.StatusBadRequest, "The label"},
+		{"a run and a label that is none", http.MethodGet, "/bulk?run=" + id + "&label=x&preview=1", nil, http.StatusBadRequest, "The label"},
+		{"a filter that is not known", http.MethodGet, "/bulk?tennant=acme&since=2020-01-01T00:00&preview=1", nil, http.StatusBadRequest, "did you mean"},
+		{"a filter twice", http.MethodGet, "/bulk?tenant=acme&tenant=globex&preview=1", nil, http.StatusBadRequest, "2 times"},
 		{"a time that is none", http.MethodGet, "/bulk?since=now&preview=1", nil, http.StatusBadRequest, "must be a time"},
 		{"no target", http.MethodPost, "/bulk", url.Values{"action": {"cancel"}, "reason": {"x"}}, http.StatusBadRequest, "names no job"},
 		{"a target twice", http.MethodPost, "/bulk", url.Values{"action": {"cancel"}, "target": {"job " + id + " 1", "run " + id + " 1"}}, http.StatusBadRequest, "named twice"},
