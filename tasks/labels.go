@@ -32,8 +32,23 @@ func ParseLabels(text string) (map[string]string, error) {
 	return labels, nil
 }
 
-// LabelText is the inverse of ParseLabels.
+// LabelText is the inverse of ParseLabels: name=value;name=value, or a JSON object of labels of which that would say something
+// else.
 func LabelText(labels map[string]string) string {
+	text := plainLabels(labels)
+	if again, err := ParseLabels(text); len(labels) == 0 || err == nil && maps.Equal(again, labels) {
+		return text
+	}
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(labels); err != nil {
+		panic(err) // texts always encode
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+func plainLabels(labels map[string]string) string {
 	parts := make([]string, 0, len(labels))
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		parts = append(parts, name+"="+labels[name])

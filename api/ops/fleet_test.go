@@ -3,10 +3,13 @@ package ops_test
 import (
 	"bytes"
 	"fmt"
+	"html"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -353,6 +356,28 @@ func TestManagingInABrowser(t *testing.T) {
 		t.Errorf("tokens %+v, %v", tokens, err)
 	}
 	if in := g.entry(t, "phone-1"); in.Tenant != "globex" {
+		t.Errorf("entry %+v", in)
+	}
+}
+
+func TestAnEntryWhoseLabelsLookLikeOthersStaysAsItIs(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, staff())
+	ada := g.login(t, "ada")
+	labels := map[string]string{"rack": "7;site=lab"}
+	g.register(t, tasks.Instance{ID: "phone-1", Tenant: "acme", Labels: labels})
+	form := g.ask(t, http.MethodGet, "/instances/phone-1/change", ada, nil)
+	shown := regexp.MustCompile(`name="labels" [^>]*value="([^"]*)"`).FindStringSubmatch(form.body)
+	if shown == nil {
+		t.Fatal(form.body)
+	}
+	same := url.Values{"tenant": {"acme"}, "driver": {"lab"}, "address": {""}, "labels": {html.UnescapeString(shown[1])}}
+	asked := g.ask(t, http.MethodGet, "/instances/phone-1/ask?"+same.Encode(), ada, nil)
+	g.want(t, asked, http.StatusOK, "")
+	done := asked.hidden()
+	done.Set("reason", "ticket 42")
+	g.want(t, g.ask(t, http.MethodPost, "/instances/phone-1/change", ada, done), http.StatusSeeOther, "")
+	if in := g.entry(t, "phone-1"); in.Driver != "lab" || !maps.Equal(in.Labels, labels) {
 		t.Errorf("entry %+v", in)
 	}
 }
