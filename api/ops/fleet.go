@@ -111,10 +111,8 @@ func (p *fleetPage) filter() (f tasks.FleetFilter, err error) {
 func (s *site) exportFleet(c echo.Context, p fleetPage) error {
 	return export(s, c, list[tasks.Instance]{
 		name:  "fleet",
-		heads: []string{"instance_id", "tenant", "driver", "address", "labels", "protected", "protected_until", "reason"},
-		cells: func(in tasks.Instance) []string {
-			return []string{in.ID, in.Tenant, in.Driver, in.Address, labelCell(in.Labels), strconv.FormatBool(in.Protected), cellOf(in.Until), in.Reason}
-		},
+		heads: tasks.FleetColumns,
+		cells: fleetCells,
 		next: func(cursor string) ([]tasks.Instance, string, error) {
 			f, err := p.filter()
 			if err != nil {
@@ -123,6 +121,20 @@ func (s *site) exportFleet(c echo.Context, p fleetPage) error {
 			return s.Store.Search(c.Request().Context(), f, cursor, exportPage)
 		},
 	})
+}
+
+// fleetCells are an instance as a row with tasks.FleetColumns. What is not protected has an empty cell, which an import leaves as
+// it is: an old file must not end a protection that began since.
+func fleetCells(in tasks.Instance) []string {
+	protected, p := "", tasks.Protection{}
+	if in.Protected {
+		protected, p = strconv.FormatBool(true), in.Protection
+	}
+	generation := ""
+	if in.Generation > 0 {
+		generation = strconv.Itoa(in.Generation)
+	}
+	return []string{in.ID, in.Tenant, protected, p.By, p.Reason, cellOf(p.Since), cellOf(p.Until), in.Driver, in.Address, tasks.LabelText(in.Labels), generation}
 }
 
 // exportPage is how many instances are read at once for a file.

@@ -381,3 +381,22 @@ func TestAnEntryWhoseLabelsLookLikeOthersStaysAsItIs(t *testing.T) {
 		t.Errorf("entry %+v", in)
 	}
 }
+
+func TestTheFleetAsAFileIsAListOfIt(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, staff())
+	ada := g.login(t, "ada")
+	g.register(t,
+		tasks.Instance{ID: "-phone-1", Tenant: "acme", Driver: "lab", Address: "=1+1", Labels: map[string]string{"rack": "7", "site": "k 1"}},
+		tasks.Instance{ID: "phone-2", Tenant: "acme", Labels: map[string]string{"rack": "7;site=lab"}},
+		tasks.Instance{ID: "phone-3", Tenant: "globex"})
+	_, _, err := g.db.Fleet.Protect(t.Context(), []string{"phone-2"}, tasks.Time{Time: time.Now().Add(time.Hour).Truncate(time.Second)}, tasks.Actor{By: "operator olga", Reason: "+demo"})
+	must(t, err)
+	file := g.ask(t, http.MethodGet, "/fleet?format=csv", ada, nil)
+	g.want(t, file, http.StatusOK, "")
+	g.parts(t, "/fleet/import/preview", ada, "@file", file.body).says(t, "Nothing would change", "as it is 3")
+	// What is protected since is not in an old file, and stays so.
+	_, _, err = g.db.Fleet.Protect(t.Context(), []string{"phone-3"}, tasks.Time{}, tasks.Actor{By: "operator olga"})
+	must(t, err)
+	g.parts(t, "/fleet/import/preview", ada, "@file", file.body).says(t, "Nothing would change", "as it is 3")
+}
