@@ -211,7 +211,8 @@ func (r *Operators) SetRole(ctx context.Context, name string, role tasks.Role, a
 }
 
 // change changes an operator, again if somebody else was faster: what is written must not undo
-// another change, and above all no removal. Errors: tasks.ErrLastAdmin, and those of change.
+// another change, and above all no removal. Sessions that this ends are gone for good, also if a later change makes the
+// operator what they were. Errors: tasks.ErrLastAdmin, and those of change.
 func (r *Operators) change(ctx context.Context, e tasks.AuditEntry, name string, change func(*storedOperator) error) (found bool, err error) {
 	for done := false; !done; {
 		seen, found, err := r.stored(ctx, name)
@@ -247,7 +248,7 @@ func (r *Operators) change(ctx context.Context, e tasks.AuditEntry, name string,
 			return true, err
 		}
 	}
-	return true, nil
+	return true, r.dropEnded(ctx, name)
 }
 
 func aboutOperator(actor tasks.Actor, action tasks.Action, o tasks.Operator) tasks.AuditEntry {

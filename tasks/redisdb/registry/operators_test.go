@@ -105,6 +105,31 @@ func TestWhatEndsTheSessionsOfAnOperator(t *testing.T) {
 
 // Two people change an operator at the same moment: nobody comes back whom one of them
 // removes, and neither change undoes the other.
+// What an admin gives back later does not give back the sessions of before, such as a stolen one.
+func TestASessionThatHasEndedStaysEnded(t *testing.T) {
+	t.Parallel()
+	all := operators(t)
+	for name, change := range map[string]func(name string) error{
+		"role": func(name string) error {
+			return errors.Join(second(all.SetRole(t.Context(), name, tasks.RoleViewer, by)), second(all.SetRole(t.Context(), name, tasks.RoleOperator, by)))
+		},
+		"factor": func(name string) error {
+			return errors.Join(second(all.Enrol(t.Context(), name, "secret", nil, by)), second(all.Unenrol(t.Context(), name, by)))
+		},
+	} {
+		o, elsewhere := add(t, all, name), tasks.Operator{Name: name, Role: tasks.RoleOperator, Issuer: "id.example"}
+		must(t, all.AddSession(t.Context(), "old session of "+name, o, tasks.Visit{}))
+		must(t, all.AddSession(t.Context(), "session of the issuer's "+name, elsewhere, tasks.Visit{}))
+		must(t, change(name))
+		if _, goesOn, err := all.Session(t.Context(), "old session of "+name); goesOn || err != nil {
+			t.Errorf("%s: the session is there again, %v", name, err)
+		}
+		if _, goesOn, err := all.Session(t.Context(), "session of the issuer's "+name); !goesOn || err != nil {
+			t.Errorf("%s: the session of an issuer's operator has ended, %v", name, err)
+		}
+	}
+}
+
 func TestChangesOfAnOperatorAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	all := operators(t)

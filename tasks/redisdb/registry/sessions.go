@@ -186,7 +186,7 @@ func (r *Operators) EndSessions(ctx context.Context, name, id, but string, actor
 	return ended, err
 }
 
-// endAll is EndSessions without an entry. Each session goes before its place in the index does.
+// endAll is EndSessions without an entry.
 func (r *Operators) endAll(ctx context.Context, name, id, but string) (ended int, err error) {
 	hashes, err := r.redis.ZRange(ctx, sessionsOf(name), 0, -1).Result()
 	if err != nil {
@@ -196,16 +196,43 @@ func (r *Operators) endAll(ctx context.Context, name, id, but string) (ended int
 		if id != "" && sessionID(hash) != id || but != "" && hash == hashToken(but) {
 			continue
 		}
-		n, err := r.redis.Del(ctx, sessionAt(hash)).Result()
-		if err == nil {
-			err = r.redis.ZRem(ctx, sessionsOf(name), hash).Err()
-		}
+		n, err := r.drop(ctx, name, hash)
 		if err != nil {
-			return ended, fmt.Errorf("end session: %w", err)
+			return ended, err
 		}
 		ended += int(n)
 	}
 	return ended, nil
+}
+
+// dropEnded drops the sessions of a name that do not go on.
+func (r *Operators) dropEnded(ctx context.Context, name string) error {
+	hashes, err := r.redis.ZRange(ctx, sessionsOf(name), 0, -1).Result()
+	if err != nil {
+		return fmt.Errorf("end sessions: %w", err)
+	}
+	for _, hash := range hashes {
+		if _, goesOn, err := r.session(ctx, hash); err != nil {
+			return err
+		} else if goesOn {
+			continue
+		}
+		if _, err := r.drop(ctx, name, hash); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop drops a session, and then its place in the index. It returns how many there were.
+func (r *Operators) drop(ctx context.Context, name, hash string) (n int64, err error) {
+	if n, err = r.redis.Del(ctx, sessionAt(hash)).Result(); err == nil {
+		err = r.redis.ZRem(ctx, sessionsOf(name), hash).Err()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("end session: %w", err)
+	}
+	return n, nil
 }
 
 // LastLogins are the last log-ins of everybody who has logged in lately, by name.
