@@ -34,16 +34,17 @@ func (s *site) journeyCookie(value string, maxAge int) *http.Cookie {
 
 // toIssuer begins a log-in at the issuer.
 func (s *site) toIssuer(c echo.Context) error {
+	next := c.QueryParam("next")
 	if !s.guesses.from(c.RealIP()).welcome {
-		return s.notLoggedIn(c, tooManyTries)
+		return s.notLoggedInTo(c, next, tooManyTries)
 	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), issuerTimeout)
 	defer cancel()
 	known, err := s.Issuer.ready(ctx)
 	if err != nil {
-		return s.issuerAway(c)
+		return s.issuerAway(c, next)
 	}
-	j := journey{State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), Next: local(c.QueryParam("next"))}
+	j := journey{State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), Next: local(next)}
 	if len(j.Next) > maxJourneyNext {
 		j.Next = "/"
 	}
@@ -56,8 +57,8 @@ func (s *site) toIssuer(c echo.Context) error {
 	return c.Redirect(http.StatusSeeOther, known.where(j))
 }
 
-func (s *site) issuerAway(c echo.Context) error {
-	return s.notLoggedIn(c, &refusal{http.StatusServiceUnavailable, s.Issuer.Host() + " does not answer. Try again in a moment, or log in with a name and a password of this site."})
+func (s *site) issuerAway(c echo.Context, next string) error {
+	return s.notLoggedInTo(c, next, &refusal{http.StatusServiceUnavailable, s.Issuer.Host() + " does not answer. Try again in a moment, or log in with a name and a password of this site."})
 }
 
 // journey is the log-in that this browser has begun; it is over now, whatever becomes of it.
@@ -90,21 +91,21 @@ func (s *site) fromIssuer(c echo.Context) error {
 	}
 	j, begun := s.journey(c)
 	if !begun || subtle.ConstantTimeCompare([]byte(j.State), []byte(query.Get("state"))) != 1 {
-		return s.notLoggedIn(c, notBegunHere)
+		return s.notLoggedInTo(c, j.Next, notBegunHere)
 	}
 	if iss := query.Get("iss"); iss != "" && iss != s.Issuer.cfg.URL { // RFC 9207
-		return s.notLoggedIn(c, &refusal{http.StatusBadRequest, "This answer is from another issuer."})
+		return s.notLoggedInTo(c, j.Next, &refusal{http.StatusBadRequest, "This answer is from another issuer."})
 	}
 	if failed := query.Get("error"); failed != "" {
-		return s.notLoggedIn(c, &refusal{http.StatusUnauthorized, fmt.Sprintf("%s did not log you in: %.60s %.200s", s.Issuer.Host(), failed, query.Get("error_description"))})
+		return s.notLoggedInTo(c, j.Next, &refusal{http.StatusUnauthorized, fmt.Sprintf("%s did not log you in: %.60s %.200s", s.Issuer.Host(), failed, query.Get("error_description"))})
 	}
 	o, err := s.known(c.Request().Context(), j, query.Get("code"))
 	if errors.Is(err, errIssuerAway) {
-		return s.issuerAway(c)
+		return s.issuerAway(c, j.Next)
 	}
 	if no, ok := errors.AsType[*notLetIn](err); ok {
 		s.Store.FailedLogin(c.Request().Context(), no.name, c.RealIP())
-		return s.notLoggedIn(c, &refusal{http.StatusForbidden, no.why})
+		return s.notLoggedInTo(c, j.Next, &refusal{http.StatusForbidden, no.why})
 	}
 	if err != nil {
 		return err

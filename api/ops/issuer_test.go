@@ -472,8 +472,9 @@ func TestAnIssuerThatIsAway(t *testing.T) {
 	g, issuer, clock := newIssued(t)
 	issuer.set(func() { issuer.away = true })
 	b := g.newTab()
+	const kept = `name="next" value="/runs?state=paused"` // where to, for who logs in with a password instead
 	for range 3 {
-		if a := b.get(t, "/login/issuer"); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "does not answer") || !strings.Contains(a.body, `name="password"`) {
+		if a := b.get(t, "/login/issuer?next=/runs?state=paused"); !strings.Contains(a.body, kept) || a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "does not answer") || !strings.Contains(a.body, `name="password"`) {
 			t.Errorf("away: %d %s", a.status, a.body)
 		}
 	}
@@ -485,9 +486,9 @@ func TestAnIssuerThatIsAway(t *testing.T) {
 		t.Errorf("a moment later it is asked again: %d", a.status)
 	}
 	clock.pass(6 * time.Second)
-	back := b.authorize(t, "/")
+	back := b.authorize(t, "/runs?state=paused")
 	issuer.set(func() { issuer.away = true })
-	if a := b.get(t, back); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "does not answer") {
+	if a := b.get(t, back); !strings.Contains(a.body, kept) || a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "does not answer") {
 		t.Errorf("away on the way back: %d %s", a.status, a.body)
 	}
 	issuer.set(func() { issuer.away = false })

@@ -114,10 +114,15 @@ func (s *site) begin(c echo.Context, o tasks.Operator) error {
 	return nil
 }
 
-// notLoggedIn shows the form again: every login that fails ends here. The name is empty
-// where the form was not read, or has none that could be one.
+// notLoggedIn shows the form again after a try with it.
 func (s *site) notLoggedIn(c echo.Context, why *refusal) error {
-	name, next := c.Request().PostForm.Get("name"), c.Request().PostForm.Get("next")
+	return s.notLoggedInTo(c, c.Request().PostForm.Get("next"), why)
+}
+
+// notLoggedInTo shows the form again, for a login that leads to a page: every login that fails ends here. The name is empty
+// where the form was not read, or has none that could be one.
+func (s *site) notLoggedInTo(c echo.Context, next string, why *refusal) error {
+	name := c.Request().PostForm.Get("name")
 	if tasks.CheckOperatorName(name) != nil {
 		name = ""
 	}
