@@ -103,8 +103,15 @@ func first(changes []change) (shown []change, more string) {
 	return shown, more
 }
 
-// harmless keeps text of people from calling everybody of a channel.
-var harmless = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "@", "@\u200b")
+// noLink keeps text of people from being a link with a text of its own, where a receiver reads Markdown: Teams, Mattermost and
+// Discord do.
+const (
+	linkMiddle = "]("
+	noLink     = "]\u200b("
+)
+
+// harmless keeps text of people from calling everybody of a channel, and from being a link.
+var harmless = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "@", "@\u200b", linkMiddle, noLink)
 
 func slackText(changes []change) string {
 	shown, more := first(changes)
@@ -134,7 +141,7 @@ func teamsCard(changes []change) any {
 	}
 	body := []any{block("batchreset", true)}
 	for _, c := range shown {
-		text := strings.ReplaceAll(c.line(), "](", "]\u200b(") // it is no link of ours
+		text := strings.ReplaceAll(c.line(), linkMiddle, noLink)
 		if c.URL != "" {
 			text += " [Open](" + c.URL + ")"
 		}

@@ -137,7 +137,7 @@ func (w *world) die(t *testing.T) {
 func (w *world) pauseRun() {
 	w.paused = []tasks.Run{{
 		ID: "0123456789abcdef0123456789abcdef", Name: "spring", Tenant: "acme", State: tasks.RunPaused,
-		Held: tasks.Held{Reason: "paused by <!channel> @here: look first"},
+		Held: tasks.Held{Reason: "paused by <!channel> @here: [look](https://evil.example) first"},
 	}}
 }
 
@@ -160,7 +160,7 @@ func TestEachIsToldOnce(t *testing.T) {
 	first, second := w.process(t), w.process(t)
 	want(t, "nothing", w.after(t, 0, first, second))
 	w.pauseRun()
-	want(t, "it begins", w.after(t, 15*time.Second, second, first), `run "spring"`, "tenant acme is paused", "&lt;!channel&gt; @\u200bhere", "https://reset.example/ops/runs/0123456789abcdef0123456789abcdef")
+	want(t, "it begins", w.after(t, 15*time.Second, second, first), `run "spring"`, "tenant acme is paused", "&lt;!channel&gt; @\u200bhere: [look]\u200b(https://evil.example) first", "https://reset.example/ops/runs/0123456789abcdef0123456789abcdef")
 	want(t, "it lasts", w.after(t, 15*time.Second, first, second))
 	w.die(t)
 	want(t, "another leads", w.after(t, 15*time.Second, second, first))
