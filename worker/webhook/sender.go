@@ -119,7 +119,11 @@ func (s *Sender) SendPlain(ctx context.Context, url string, body []byte) Reply {
 }
 
 func (s *Sender) do(ctx context.Context, newRequest func(ctx context.Context) (*http.Request, error)) Reply {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	patience := s.timeout
+	if until, ok := ctx.Deadline(); ok { // who asks may have less
+		patience = min(patience, time.Until(until).Round(time.Millisecond))
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var kept atomic.Bool // from an earlier request
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { kept.Store(c.Reused) }})
@@ -133,7 +137,7 @@ func (s *Sender) do(ctx context.Context, newRequest func(ctx context.Context) (*
 			s.client.CloseIdleConnections()
 		}
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			err = fmt.Errorf("no answer within %s", s.timeout)
+			err = fmt.Errorf("no answer within %s", patience)
 		}
 		return Reply{Err: plain(err)}
 	}

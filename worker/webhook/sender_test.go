@@ -181,6 +181,17 @@ func TestWhatGoesWrong(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	})
+	t.Run("who asks may wait for less", func(t *testing.T) {
+		release := make(chan struct{})
+		r := newReceiver(t, func(http.ResponseWriter, *http.Request) { <-release })
+		defer close(release)
+		s := newSender(t, true)
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		if got := s.Send(ctx, r.endpoint(), "id", []byte("{}")); got.Err == nil || got.Err.Error() != "no answer within 200ms" {
+			t.Errorf("%+v", got)
+		}
+	})
 	t.Run("an answer that does not end is an answer", func(t *testing.T) {
 		release := make(chan struct{})
 		r := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
