@@ -99,6 +99,9 @@ func newCallerRow(t tasks.Token, now time.Time) callerRow {
 	return row
 }
 
+// tenantFilter is that of lists that have no other one.
+var tenantFilter = []filterName{{"tenant", "Tenant"}}
+
 // callers lists who may call the API: those that are good first, then by tenant and age.
 func (s *site) callers(c echo.Context) error {
 	all, err := s.Store.Credentials.List(c.Request().Context())
@@ -107,7 +110,7 @@ func (s *site) callers(c echo.Context) error {
 	}
 	p := callersPage{
 		page: s.page(c, "Callers"), Tenant: c.QueryParam("tenant"),
-		Chips: chipsOf(c, filterName{"tenant", "Tenant"}), Exports: exportsOf(c),
+		Chips: chipsOf(c, tenantFilter...), Exports: exportsOf(c),
 	}
 	for _, token := range all {
 		if p.Tenant == "" || token.Tenant == p.Tenant {
@@ -141,6 +144,6 @@ func (s *site) exportCallers(c echo.Context, rows []callerRow) error {
 			}
 		},
 		record: func(r callerRow) any { return r.Token },
-		next:   func(string) ([]callerRow, string, error) { return rows, "", nil },
+		next:   whole(rows),
 	})
 }

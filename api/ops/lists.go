@@ -151,6 +151,11 @@ func exportsOf(c echo.Context) exports {
 	return exports{exportQuery(c, "csv"), exportQuery(c, "jsonl")}
 }
 
+// whole are the rows of a list that is read at once.
+func whole[T any](rows []T) func(string) ([]T, string, error) {
+	return func(string) ([]T, string, error) { return rows, "", nil }
+}
+
 // countCells are the total and the counts of instances, as cells of a table.
 func countCells(c tasks.Counts) []string {
 	cells := make([]string, 0, 8)

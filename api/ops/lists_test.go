@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -121,5 +122,103 @@ func TestEveryListGoesOn(t *testing.T) {
 		if rows := strings.Count(second.body, "<tr"); second.status != http.StatusOK || rows < 3 || second.body == first.body {
 			t.Errorf("%s, %s: %d, %d rows", path, link[1], second.status, rows)
 		}
+	}
+}
+
+// listPage is a list of the site with some rows.
+type listPage struct {
+	path   string
+	rows   int
+	column string // of the table
+	want   string // in the first row that has it
+}
+
+// TestEveryListAsAFile goes over all lists: the rows are those of the page, a viewer may have them, and no secret is in them.
+func TestEveryListAsAFile(t *testing.T) {
+	t.Parallel()
+	r, _, run := newFailed(t)
+	r.register(t, tasks.Instance{ID: "line-1", Tenant: "acme"}, tasks.Instance{ID: "line-2", Tenant: "acme"})
+	hash := func(name string) string {
+		o, _, err := r.db.Operators.Operator(t.Context(), name)
+		must(t, err)
+		return o.PasswordHash
+	}
+	token, err := r.db.Tokens.Add(t.Context(), "the-token", tasks.Token{Tenant: "acme", Owner: "bob", Scopes: tasks.DefaultScopes}, 0, tasks.Actor{})
+	must(t, err)
+	access, key := tasks.NewAccessKey()
+	_, err = r.db.Tokens.AddKey(t.Context(), access, key, tasks.Token{Tenant: "globex", Scopes: tasks.DefaultScopes}, 0, tasks.Actor{})
+	must(t, err)
+	endpoint, err := r.db.Endpoints.Add(t.Context(), tasks.NewEndpoint("acme", "https://hooks.example/in?key=hidden", tasks.Topics), tasks.Actor{})
+	must(t, err, r.db.Policies.Halt(t.Context(), "acme", tasks.HaltedByOperator, tasks.Actor{Reason: "=smoke"}))
+	wait := r.make(t, 12, tasks.RunSubmission{Name: "Wait", Approval: tasks.ApprovalRule{Approvers: 2, Expiry: 24 * time.Hour}})
+	r.reports(t, aWorker, nil)
+	vera := r.login(t, "vera")
+	r.shows(t, vera, "/workers", http.StatusOK, aWorker)
+	r.shows(t, vera, "/control-planes", http.StatusOK, "lab")
+	secrets := []string{hash("vera"), hash("alice"), "the-token", token.Hash, key, endpoint.Secret, "hidden", vera.Value}
+	pages := []listPage{
+		{"/jobs", 3, "tenant", "acme"},
+		{"/runs", 2, "name", "Wait"},
+		{"/runs/" + run + "/instances", 4, "job_id", tasks.PartJobID(run, 0)},
+		{"/failures/items?driver=default&code=CPS.0042", 2, "error_code", "CPS.0042"},
+		{"/audit?tenant=globex", 1, "action", "token-add"},
+		{"/fleet", 2, "instance_id", "line-1"},
+		{"/callers", 2, "tenant", "acme"},
+		{"/callers?tenant=globex", 1, "id", access},
+		{"/tenants", 3, "halt_reason", "'=smoke"},
+		{"/workers", 1, "id", aWorker},
+		{"/control-planes", 1, "driver", "lab"},
+		{"/webhooks", 1, "endpoint_id", endpoint.ID},
+		{"/webhooks?tenant=globex", 0, "", ""},
+		{"/operators", 2, "role", "operator"},
+		{"/approvals", 1, "run_id", wait},
+	}
+	for _, page := range pages {
+		t.Run(page.path, func(t *testing.T) { r.asFiles(t, vera, page, secrets) })
+	}
+}
+
+// asFiles has a list in both formats.
+func (g guarded) asFiles(t *testing.T, as *http.Cookie, page listPage, secrets []string) {
+	t.Helper()
+	files := map[string]answer{}
+	path, _, _ := strings.Cut(page.path[1:], "?")
+	shown := html.UnescapeString(g.ask(t, http.MethodGet, page.path, as, nil).body)
+	for _, format := range []string{"csv", "jsonl"} {
+		a := g.ask(t, http.MethodGet, page.path+sign(page.path)+"format="+format, as, nil)
+		if a.status != http.StatusOK || !strings.HasSuffix(a.header.Get("Content-Disposition"), "."+format) || a.header.Get("Cache-Control") != "no-store" {
+			t.Fatalf("%s: %d %v %s", format, a.status, a.header, a.body)
+		}
+		if !regexp.MustCompile(`href="` + regexp.QuoteMeta(path) + `\?[^"]*format=` + format).MatchString(shown) {
+			t.Errorf("the page does not lead to its list as %s", format)
+		}
+		for _, secret := range secrets {
+			if strings.Contains(a.body, secret) {
+				t.Errorf("%s has the secret %q: %s", format, secret, a.body)
+			}
+		}
+		files[format] = a
+	}
+	table, err := csv.NewReader(strings.NewReader(files["csv"].body)).ReadAll()
+	must(t, err)
+	if len(table) != page.rows+1 {
+		t.Fatalf("%d rows, want %d: %s", len(table)-1, page.rows, files["csv"].body)
+	}
+	at := slices.Index(table[0], page.column)
+	if page.rows > 0 && (at < 0 || !slices.ContainsFunc(table[1:], func(row []string) bool { return row[at] == page.want })) {
+		t.Errorf("no %s is %q: %s", page.column, page.want, files["csv"].body)
+	}
+	lines := strings.Count(files["jsonl"].body, "\n")
+	for line := range strings.Lines(files["jsonl"].body) {
+		var record map[string]any
+		if err := json.Unmarshal([]byte(line), &record); err != nil || len(record) < 3 {
+			t.Errorf("%v: %s", err, line)
+		}
+	}
+	if lines != page.rows {
+		t.Errorf("%d lines, want %d", lines, page.rows)
+	}
+	if a := g.ask(t, http.MethodGet, page.path+sign(page.path)+"format=xml", as, nil); a.status != http.StatusBadRequest || !strings.Contains(a.body, "choose csv or jsonl") {
+		t.Errorf("format xml: %d %s", a.status, a.body)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -111,6 +112,7 @@ type operatorsPage struct {
 	Issuer string
 	// NoAdmin says that nobody who is kept here is an admin with a password.
 	NoAdmin bool
+	Exports exports
 }
 
 // operators lists everybody who may log in, as far as this service knows.
@@ -119,7 +121,10 @@ func (s *site) operators(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	p := operatorsPage{page: s.page(c, "Operators"), People: rows, Now: s.Store.Now(), NoAdmin: true}
+	if wantsFile(c) {
+		return s.exportOperators(c, rows)
+	}
+	p := operatorsPage{page: s.page(c, "Operators"), People: rows, Now: s.Store.Now(), NoAdmin: true, Exports: exportsOf(c)}
 	for _, row := range rows {
 		if row.Kept && row.Role == tasks.RoleAdmin && row.PasswordHash != "" {
 			p.NoAdmin = false
@@ -129,6 +134,37 @@ func (s *site) operators(c echo.Context) error {
 		p.Issuer = s.Issuer.Host()
 	}
 	return s.show(c, http.StatusOK, "operators", p)
+}
+
+// exportOperators writes who may log in, as the page has it: that somebody has a password, and never what it is.
+func (s *site) exportOperators(c echo.Context, rows []operatorRow) error {
+	type record struct {
+		Name         string     `json:"name"`
+		Role         tasks.Role `json:"role"`
+		KnownBy      string     `json:"known_by"`
+		State        string     `json:"state,omitempty"`
+		CreatedAt    tasks.Time `json:"created_at,omitzero"`
+		SecondFactor tasks.Time `json:"second_factor,omitzero"`
+		LastLogin    tasks.Time `json:"last_login_at,omitzero"`
+		From         string     `json:"last_login_from,omitempty"`
+		Sessions     int        `json:"sessions"`
+	}
+	now := s.Store.Now()
+	recordOf := func(r operatorRow) record {
+		return record{r.Name, r.Role, r.Source(), r.State(now), r.CreatedAt, r.SecondFactor, r.Last.At, r.Last.From, r.Sessions}
+	}
+	return export(s, c, list[operatorRow]{
+		name:  "operators",
+		heads: []string{"name", "role", "known_by", "state", "created_at", "second_factor", "last_login_at", "last_login_from", "sessions"},
+		cells: func(row operatorRow) []string {
+			r := recordOf(row)
+			return []string{
+				r.Name, string(r.Role), r.KnownBy, r.State, cellOf(r.CreatedAt), cellOf(r.SecondFactor), cellOf(r.LastLogin), r.From, strconv.Itoa(r.Sessions),
+			}
+		},
+		record: func(r operatorRow) any { return recordOf(r) },
+		next:   whole(rows),
+	})
 }
 
 // people are everybody who is kept here, or has logged in lately, by name.

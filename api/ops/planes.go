@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 // planesPage is what the drivers talk to.
 type planesPage struct {
 	page
-	Planes []planeRow
+	Planes  []planeRow
+	Exports exports
 }
 
 // planeRow is a control plane as the page shows it.
@@ -117,16 +119,21 @@ func (r planeRow) Called() bool { return len(r.Windows[0].Kinds)+len(r.Windows[1
 
 // Served is by how many workers it is served, with how many slots.
 func (r planeRow) Served() string {
-	living, slots, busy := 0, 0, 0
-	for _, w := range r.Rows {
-		if w.Heard() {
-			living, slots, busy = living+1, slots+w.Its.Slots, busy+w.Its.Busy
-		}
-	}
+	living, slots, busy := r.living()
 	if living == 0 {
 		return "no worker"
 	}
 	return fmt.Sprintf("%s, %s of %s used", counted(living, "worker", "workers"), number(busy), counted(slots, "slot", "slots"))
+}
+
+// living is how many workers there are that were heard of, and their slots.
+func (r planeRow) living() (workers, slots, busy int) {
+	for _, w := range r.Rows {
+		if w.Heard() {
+			workers, slots, busy = workers+1, slots+w.Its.Slots, busy+w.Its.Busy
+		}
+	}
+	return workers, slots, busy
 }
 
 // Bounds are those of all workers together.
@@ -176,9 +183,80 @@ func (s *site) controlPlanes(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	p := planesPage{page: s.page(c, "Control planes")}
+	p := planesPage{page: s.page(c, "Control planes"), Exports: exportsOf(c)}
 	for _, plane := range planes {
 		p.Planes = append(p.Planes, newPlaneRow(plane))
 	}
+	if wantsFile(c) {
+		return s.exportPlanes(c, p.Planes)
+	}
 	return s.show(c, http.StatusOK, "controlplanes", p)
+}
+
+// exportPlanes writes the control planes, with the calls of the last five minutes and those of the hour before.
+func (s *site) exportPlanes(c echo.Context, rows []planeRow) error {
+	heads := []string{"driver", "workers", "slots_used", "slots", "unreachable_since"}
+	for _, when := range []string{"now", "before"} {
+		for _, what := range []string{"calls", "failed", "reset_p50_ms", "reset_p95_ms", "reset_p99_ms"} {
+			heads = append(heads, when+"_"+what)
+		}
+	}
+	return export(s, c, list[planeRow]{
+		name:  "control-planes",
+		heads: heads,
+		cells: func(r planeRow) []string {
+			workers, slots, busy := r.living()
+			cells := []string{r.Driver, strconv.Itoa(workers), strconv.Itoa(busy), strconv.Itoa(slots), cellOf(r.Unreachable)}
+			for _, calls := range []planeCalls{callsOf(r.Now()), callsOf(r.Before())} {
+				cells = append(cells, strconv.FormatInt(calls.Calls, 10), strconv.FormatInt(calls.Failed, 10))
+				for _, ms := range []*int64{calls.P50, calls.P95, calls.P99} {
+					cell := "" // none was answered
+					if ms != nil {
+						cell = strconv.FormatInt(*ms, 10)
+					}
+					cells = append(cells, cell)
+				}
+			}
+			return cells
+		},
+		record: func(r planeRow) any {
+			workers, slots, busy := r.living()
+			return struct {
+				Driver      string              `json:"driver"`
+				Workers     int                 `json:"workers"`
+				Busy        int                 `json:"slots_used"`
+				Slots       int                 `json:"slots"`
+				Unreachable tasks.Time          `json:"unreachable_since,omitzero"`
+				Now         planeCalls          `json:"last_5_minutes"`
+				Before      planeCalls          `json:"hour_before"`
+				Failures    []tasks.CallFailure `json:"failures,omitempty"`
+			}{r.Driver, workers, busy, slots, r.Unreachable, callsOf(r.Now()), callsOf(r.Before()), r.Failures}
+		},
+		next: whole(rows),
+	})
+}
+
+// planeCalls are the calls of a time as a file has them.
+type planeCalls struct {
+	Calls  int64 `json:"calls"`
+	Failed int64 `json:"failed"`
+	// P50 to P99 are what parts of the resets took at the most, in milliseconds; nil: none was answered.
+	P50 *int64 `json:"reset_p50_ms,omitempty"`
+	P95 *int64 `json:"reset_p95_ms,omitempty"`
+	P99 *int64 `json:"reset_p99_ms,omitempty"`
+}
+
+func callsOf(c tasks.Calls) (p planeCalls) {
+	for kind, n := range c.Kinds {
+		p.Calls += n
+		if tasks.CallKind(kind).Failed() {
+			p.Failed += n
+		}
+	}
+	if c.Resets.Count() > 0 {
+		for part, ms := range map[float64]**int64{.5: &p.P50, .95: &p.P95, .99: &p.P99} {
+			*ms = new(c.Resets.Quantile(part).Milliseconds())
+		}
+	}
+	return p
 }

@@ -95,12 +95,7 @@ func (s *site) exportRuns(c echo.Context, p runsPage) error {
 			cells := []string{r.ID, r.Name, r.Tenant, string(r.State), cmp.Or(r.Principal, r.By), cellOf(r.CreatedAt), cellOf(r.StartedAt), cellOf(r.FinishedAt)}
 			return append(append(cells, countCells(r.Counts)...), r.Reason, labelCell(r.Labels))
 		},
-		record: func(r tasks.Run) any {
-			return struct {
-				Tenant string `json:"tenant"`
-				tasks.Run
-			}{r.Tenant, r}
-		},
+		record: runRecord,
 		next: func(cursor string) ([]tasks.Run, string, error) {
 			search, err := p.search(cursor)
 			if err != nil {
@@ -109,6 +104,14 @@ func (s *site) exportRuns(c echo.Context, p runsPage) error {
 			return s.Store.Runs.Search(c.Request().Context(), search)
 		},
 	})
+}
+
+// runRecord is a run as JSON has it for operators.
+func runRecord(r tasks.Run) any {
+	return struct {
+		Tenant string `json:"tenant"`
+		tasks.Run
+	}{r.Tenant, r}
 }
 
 // findRuns fills a list. The open ones are on its first page.

@@ -34,6 +34,7 @@ type tenantsPage struct {
 	page
 	Tenants []tenantRow
 	More    int // that the page does not list
+	Exports exports
 }
 
 // tenantsOnPage is how many tenants it lists, besides those that have something of their
@@ -70,22 +71,26 @@ func (tenantRow) Limit(n *int) string {
 	return strconv.Itoa(*n)
 }
 
-// Used is how much is used of a limit, which alone makes the service count.
+// Used is how much is used of a limit, for people.
 func (r tenantRow) Used(limit string) string {
+	if n, counted := r.used(limit); counted {
+		return strconv.Itoa(n)
+	}
+	return "–"
+}
+
+// used is how much is used of a limit, which alone makes the service count.
+func (r tenantRow) used(limit string) (n int, counted bool) {
 	var bound *int
-	used := 0
 	switch limit {
 	case "accepted":
-		bound, used = r.holds.InstancesPerHour, r.usage.AcceptedLastHour
+		bound, n = r.holds.InstancesPerHour, r.usage.AcceptedLastHour
 	case "begun":
-		bound, used = r.holds.InstancesPerHour, r.usage.BegunLastHour
+		bound, n = r.holds.InstancesPerHour, r.usage.BegunLastHour
 	case "open":
-		bound, used = r.holds.OpenInstances, r.usage.OpenInstances
+		bound, n = r.holds.OpenInstances, r.usage.OpenInstances
 	}
-	if bound == nil || *bound == 0 {
-		return "–"
-	}
-	return strconv.Itoa(used)
+	return n, bound != nil && *bound > 0
 }
 
 func (s *site) tenants(c echo.Context) error {
@@ -101,17 +106,31 @@ func (s *site) tenants(c echo.Context) error {
 	names = slices.DeleteFunc(names, func(name string) bool {
 		return slices.ContainsFunc(policies, func(p tasks.Policy) bool { return p.Tenant == name })
 	})
-	p := tenantsPage{page: s.page(c, "Tenants"), More: max(0, len(names)-tenantsOnPage)}
+	p := tenantsPage{page: s.page(c, "Tenants"), Exports: exportsOf(c)}
+	if !wantsFile(c) {
+		p.More = max(0, len(names)-tenantsOnPage)
+	}
 	for _, name := range names[:len(names)-p.More] {
 		policies = append(policies, tasks.Policy{Tenant: name})
 	}
+	if p.Tenants, err = s.tenantRows(ctx, policies); err != nil {
+		return err
+	}
+	if wantsFile(c) {
+		return s.exportTenants(c, p.Tenants)
+	}
+	return s.show(c, http.StatusOK, "tenants", p)
+}
+
+// tenantRows are the rows of policies, of which the first one is that of all tenants.
+func (s *site) tenantRows(ctx context.Context, policies []tasks.Policy) (rows []tenantRow, err error) {
 	census, err := s.Store.Census(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ended, err := s.Store.EndedByTenant(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, policy := range policies {
 		row := tenantRow{Policy: policy, Work: census.Work}
@@ -127,13 +146,65 @@ func (s *site) tenants(c echo.Context) error {
 			row.holds = policy.Under(policies[0])
 			if *row.holds.InstancesPerHour+*row.holds.OpenInstances > 0 {
 				if row.usage, err = s.Store.Usage(ctx, policy.Tenant); err != nil {
-					return err
+					return nil, err
 				}
 			}
 		}
-		p.Tenants = append(p.Tenants, row)
+		rows = append(rows, row)
 	}
-	return s.show(c, http.StatusOK, "tenants", p)
+	return rows, nil
+}
+
+// exportTenants writes the tenants. Of a limit the cell is empty where the tenant has none of its own, and use is empty
+// where it is not counted.
+func (s *site) exportTenants(c echo.Context, rows []tenantRow) error {
+	used := func(r tenantRow, limit string) string {
+		if n, counted := r.used(limit); counted {
+			return strconv.Itoa(n)
+		}
+		return ""
+	}
+	return export(s, c, list[tenantRow]{
+		name: "tenants",
+		heads: []string{
+			"tenant", "halted_since", "halt_reason", "own_halt_since", "own_halt_reason", "waiting", "running", "held", "to_come", "empty_at",
+			"instances_per_hour", "accepted_last_hour", "begun_last_hour", "open_limit", "open_instances", "requests_per_second", "max_failures",
+		},
+		cells: func(r tenantRow) []string {
+			cells := []string{r.Name()}
+			for _, halt := range []*tasks.Halt{r.OperatorHalt, r.OwnHalt} {
+				if halt == nil {
+					halt = new(tasks.Halt)
+				}
+				cells = append(cells, cellOf(halt.Since), halt.Reason)
+			}
+			return append(cells,
+				strconv.Itoa(r.Work.Waiting), strconv.Itoa(r.Work.Running), strconv.Itoa(r.Work.HeldItems()), strconv.Itoa(r.Work.ToCome), cellOf(r.Pace.Empty),
+				ownText(r.InstancesPerHour), used(r, "accepted"), used(r, "begun"), ownText(r.Limits.OpenInstances), used(r, "open"),
+				ownText(r.RequestsPerSecond), ownText(r.MaxFailures))
+		},
+		record: func(r tenantRow) any {
+			record := struct {
+				Tenant  string       `json:"tenant"`
+				Halt    *tasks.Halt  `json:"halt,omitempty"`
+				OwnHalt *tasks.Halt  `json:"own_halt,omitempty"`
+				Limits  tasks.Limits `json:"limits"`
+				Work    tasks.Work   `json:"work"`
+				EmptyAt tasks.Time   `json:"empty_at,omitzero"`
+				// Accepted to Open are nil where they are not counted.
+				Accepted *int `json:"accepted_last_hour,omitempty"`
+				Begun    *int `json:"begun_last_hour,omitempty"`
+				Open     *int `json:"open_instances,omitempty"`
+			}{Tenant: r.Name(), Halt: r.OperatorHalt, OwnHalt: r.OwnHalt, Limits: r.Limits, Work: r.Work, EmptyAt: r.Pace.Empty}
+			for limit, n := range map[string]**int{"accepted": &record.Accepted, "begun": &record.Begun, "open": &record.Open} {
+				if count, counted := r.used(limit); counted {
+					*n = &count
+				}
+			}
+			return record
+		},
+		next: whole(rows),
+	})
 }
 
 func sum(numbers map[string]int64) (all int64) {

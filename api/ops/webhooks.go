@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -122,6 +123,17 @@ func (r endpointRow) Disabled() bool { return !r.DisabledAt.IsZero() }
 func (r endpointRow) Failing() bool  { return !r.FailingSince.IsZero() }
 func (r endpointRow) OldSigns() bool { return r.now.Before(r.OldUntil.Time) }
 
+// State is what it is, in a word.
+func (r endpointRow) State() string {
+	switch {
+	case r.Disabled():
+		return "disabled"
+	case r.Failing():
+		return "failing"
+	}
+	return "enabled"
+}
+
 // Told is what it is told of.
 func (r endpointRow) Told() string {
 	names := make([]string, len(r.Topics))
@@ -149,6 +161,8 @@ type webhooksPage struct {
 	Endpoints []endpointRow
 	More      int
 	Whole     bool // all notices that wait were counted
+	Chips     []chip
+	Exports   exports
 }
 
 func (s *site) webhooks(c echo.Context) error {
@@ -161,15 +175,51 @@ func (s *site) webhooks(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	p := webhooksPage{page: s.page(c, "Webhooks"), Tenant: strings.TrimSpace(c.QueryParam("tenant")), Whole: whole}
+	p := webhooksPage{
+		page: s.page(c, "Webhooks"), Tenant: strings.TrimSpace(c.QueryParam("tenant")), Whole: whole,
+		Chips: chipsOf(c, tenantFilter...), Exports: exportsOf(c),
+	}
 	for _, e := range all {
 		if p.Tenant == "" || e.Tenant == p.Tenant {
 			p.Endpoints = append(p.Endpoints, endpointRow{e, waiting[e.ID], whole, s.Store.Now(), p.MayManage()})
 		}
 	}
+	if wantsFile(c) {
+		return s.exportEndpoints(c, p.Endpoints)
+	}
 	p.More = max(0, len(p.Endpoints)-callersOnPage)
 	p.Endpoints = p.Endpoints[:len(p.Endpoints)-p.More]
 	return s.show(c, http.StatusOK, "webhooks", p)
+}
+
+// exportEndpoints writes endpoints without their secrets: of a URL as much as who asks may see.
+func (s *site) exportEndpoints(c echo.Context, rows []endpointRow) error {
+	return export(s, c, list[endpointRow]{
+		name: "webhooks",
+		heads: []string{
+			"endpoint_id", "tenant", "url", "events", "created_at", "state", "disabled_at", "disabled_reason", "failing_since", "last_at", "last_notice", "retrying",
+		},
+		cells: func(r endpointRow) []string {
+			at := ""
+			if r.Last != nil {
+				at = cellOf(r.Last.At)
+			}
+			return []string{
+				r.ID, r.Tenant, r.Shown(), strings.Join(topicNames(r.Topics), " "), cellOf(r.CreatedAt), r.State(), cellOf(r.DisabledAt), r.DisabledReason,
+				cellOf(r.FailingSince), at, r.Came(), strconv.Itoa(r.Retrying),
+			}
+		},
+		record: func(r endpointRow) any {
+			e := r.Endpoint
+			e.URL = r.Shown()
+			return struct {
+				tasks.Endpoint
+				State    string `json:"state"`
+				Retrying int    `json:"retrying"`
+			}{e, r.State(), r.Retrying}
+		},
+		next: whole(rows),
+	})
 }
 
 // endpointPage is an endpoint, or the question what is to be done with it.

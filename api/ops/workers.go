@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -214,6 +215,8 @@ func (s *site) machinery(ctx context.Context) (m machinery, err error) {
 type workersPage struct {
 	page
 	fleetOfWorkers
+
+	Exports exports
 }
 
 func (s *site) workers(c echo.Context) error {
@@ -221,7 +224,43 @@ func (s *site) workers(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.show(c, http.StatusOK, "workers", workersPage{s.page(c, "Workers"), newFleetOfWorkers(workers)})
+	p := workersPage{s.page(c, "Workers"), newFleetOfWorkers(workers), exportsOf(c)}
+	if wantsFile(c) {
+		return s.exportWorkers(c, p.Rows)
+	}
+	return s.show(c, http.StatusOK, "workers", p)
+}
+
+// exportWorkers writes the worker processes, each with what it has under way.
+func (s *site) exportWorkers(c echo.Context, rows []workerRow) error {
+	return export(s, c, list[workerRow]{
+		name:  "workers",
+		heads: []string{"id", "host", "pid", "state", "version", "drivers", "slots_used", "slots", "oldest_item_since", "clock_offset_ms", "started_at"},
+		cells: func(r workerRow) []string {
+			drivers, offset, oldest := make([]string, len(r.Drivers)), "", tasks.Time{}
+			for i, d := range r.Drivers {
+				drivers[i] = d.Name
+			}
+			if r.ClockOffset != nil {
+				offset = strconv.FormatInt(*r.ClockOffset, 10)
+			}
+			if len(r.Items) > 0 {
+				oldest = r.Items[0].Since
+			}
+			return []string{
+				r.ID, r.Host, strconv.Itoa(r.PID), r.StateText(), r.Version, strings.Join(drivers, " "), strconv.Itoa(r.Busy()), strconv.Itoa(r.Slots()),
+				cellOf(oldest), offset, cellOf(r.Started),
+			}
+		},
+		record: func(r workerRow) any {
+			return struct {
+				tasks.WorkerReport
+				Heard  bool  `json:"heard"`
+				Silent int64 `json:"silent_ms"`
+			}{r.WorkerReport, r.Heard(), r.Silent.Milliseconds()}
+		},
+		next: whole(rows),
+	})
 }
 
 // workerPage is one worker process.
