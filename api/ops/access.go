@@ -44,9 +44,10 @@ func may(c echo.Context, right tasks.Right) bool {
 }
 
 // require lets through who has a right. As long as there is no operator, nobody may do anything, but
-// for everybody on this machine where Config.OpenHere says so.
+// for everybody on this machine where Config.OpenHere says so. What somebody may see they have to ask for properly.
 func (s *site) require(right tasks.Right) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		next = s.asks(next)
 		return func(c echo.Context) error {
 			o, err := s.whoIs(c)
 			if err != nil {

@@ -111,14 +111,7 @@ func (s *site) newBulkPage(c echo.Context) (bulkPage, error) {
 	for _, state := range tasks.RetryStates {
 		p.Choices = append(p.Choices, retryChoice{State: state, Chosen: slices.Contains(chosen, string(state)) || chosen == nil && state == tasks.ItemFailed})
 	}
-	for _, state := range chosen {
-		if !slices.Contains(tasks.RetryStates, tasks.ItemState(state)) {
-			return p, tasks.Errorf(tasks.BadRequest, "There is no state %.80q that can be reset again.", state)
-		}
-	}
 	switch {
-	case p.Action != bulkCancel && p.Action != bulkRetry:
-		return p, tasks.Errorf(tasks.BadRequest, "There is no action %.80q: choose cancel or retry.", p.Action)
 	case p.Run != "" && !tasks.ValidJobID(p.Run):
 		return p, tasks.Errorf(tasks.BadRequest, "%.80q is not the ID of a run.", p.Run)
 	case p.Action == bulkCancel && (p.Code != "" || p.Driver != ""):

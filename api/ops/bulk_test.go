@@ -171,7 +171,7 @@ func TestWhatIsWrongWithManyAtATime(t *testing.T) {
 	}{
 		{"no filter", http.MethodGet, "/bulk?preview=1", nil, http.StatusBadRequest, "Say of what"},
 		{"another action", http.MethodGet, "/bulk?action=wipe", nil, http.StatusBadRequest, `no action "wipe"`},
-		{"a state that succeeded", http.MethodGet, "/bulk?state=succeeded&preview=1&tenant=acme", nil, http.StatusBadRequest, "that can be reset again"},
+		{"a state that succeeded", http.MethodGet, "/bulk?state=succeeded&preview=1&tenant=acme", nil, http.StatusBadRequest, `no state "succeeded": choose failed, unknown or cancelled`},
 		{"a run that is none", http.MethodGet, "/bulk?run=7&preview=1", nil, http.StatusBadRequest, "not the ID of a run"},
 		{"a run that is gone", http.MethodGet, "/bulk?run=" + id + "&preview=1", nil, http.StatusBadRequest, "There is no run"},
 		{"a cancel of a code", http.MethodGet, "/bulk?action=cancel&code=x&preview=1", nil, http.StatusBadRequest, "has no error code"},

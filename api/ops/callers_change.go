@@ -23,8 +23,8 @@ func (s *site) callerRoutes(e *echo.Echo) {
 	manager := func(more ...echo.MiddlewareFunc) []echo.MiddlewareFunc {
 		return s.manager(tasks.ManagedCallers, tasks.RightManage, more...)
 	}
-	e.GET("/callers/new", s.newCaller, manager(s.asks(grantFields...))...)
-	e.GET("/callers/ask", s.askCaller, manager(s.asks(grantFields...))...)
+	e.GET("/callers/new", s.newCaller, manager()...)
+	e.GET("/callers/ask", s.askCaller, manager()...)
 	e.POST("/callers/make", s.makeCaller, manager(s.form(slices.Concat(grantFields, []string{"form", "reason"})...))...)
 	e.GET("/callers/:caller/rotate", s.askRotate, manager()...)
 	e.POST("/callers/:caller/rotate", s.rotateCaller, manager(s.form("form", "overlap", "reason"))...)

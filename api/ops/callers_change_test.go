@@ -219,7 +219,7 @@ func TestCallersThatAreWrongAreRefused(t *testing.T) {
 		{"a label that is none", good("instance_label", "rack"), "instance_label must be like name=value"},
 		{"labels twice", good("instance_label", `{"a":"1","a":"2"}`), "instance_label must be a JSON object"},
 		{"a field twice", good("tenant", "acme|globex"), "tenant is there 2 times"},
-		{"a field that is not known", good("tenants", "acme"), "Unknown field"},
+		{"a field that is not known", good("tenants", "acme"), "; did you mean"},
 		{"no form", good("form", ""), "field form is missing"},
 		{"too long a reason", good("reason", strings.Repeat("x", 257)), "257 characters"},
 	} {

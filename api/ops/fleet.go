@@ -52,7 +52,7 @@ func (s *site) fleetRoutes(e *echo.Echo) {
 	e.GET("/instances/:instance/remove", s.askInstance("remove"), manager()...)
 	e.POST("/instances/:instance/remove", s.removeInstance, manager(s.form("reason"))...)
 	e.GET("/instances/:instance/change", s.changeForm, manager()...)
-	e.GET("/instances/:instance/ask", s.askChange, manager(s.asks(entryFields...))...)
+	e.GET("/instances/:instance/ask", s.askChange, manager()...)
 	e.POST("/instances/:instance/change", s.changeInstance, manager(s.form(append([]string{"seen", "reason"}, entryFields...)...))...)
 }
 

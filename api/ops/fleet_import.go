@@ -116,7 +116,7 @@ func readParts(r *http.Request, known ...string) (map[string]string, error) {
 		}
 		name := part.FormName()
 		fields[name] = append(fields[name], "")
-		if refused := checkFields(fields, known); refused != nil { // before the next part is read
+		if refused := checkFields("field", fields, known, nil); refused != nil { // before the next part is read
 			return nil, wrong("%s", refused.why)
 		}
 		values[name] = string(value)

@@ -322,7 +322,7 @@ func TestListsThatAreWrongAreRefused(t *testing.T) {
 		a.says(t, want)
 	}
 	for path, want := range map[string]string{
-		"/instances/phone-1/ask?tenant=a/b": "field tenant", "/instances/phone-1/ask?tenant=acme&driver=Lab": "field driver", "/instances/phone-1/ask?tenant=acme&labels=x": "field labels", "/instances/phone-1/ask?Tenant=acme": "Unknown field",
+		"/instances/phone-1/ask?tenant=a/b": "field tenant", "/instances/phone-1/ask?tenant=acme&driver=Lab": "field driver", "/instances/phone-1/ask?tenant=acme&labels=x": "field labels", "/instances/phone-1/ask?Tenant=acme": "Unknown parameter",
 	} {
 		a := g.ask(t, http.MethodGet, path, ada, nil)
 		g.want(t, a, http.StatusBadRequest, "")

@@ -74,5 +74,5 @@ func readForm(r *http.Request, known ...string) *refusal {
 	if err != nil || r.URL.RawQuery != "" {
 		return &refusal{http.StatusBadRequest, "The form could not be read, or its address has a query."}
 	}
-	return checkFields(r.PostForm, known)
+	return checkFields("field", r.PostForm, known, repeatableFields)
 }

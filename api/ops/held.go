@@ -138,10 +138,8 @@ type scaling struct {
 // scale says how much work there is, and how much of it workers can do side by side: of all drivers, or of one.
 func (s *site) scale(c echo.Context) error {
 	query := c.QueryParams()
-	for name, values := range query {
-		if name != "driver" || len(values) > 1 {
-			return c.JSON(http.StatusBadRequest, answer{Code: string(tasks.BadRequest), Message: "the only query parameter is driver, once" + tasks.DidYouMean(name, []string{"driver"})})
-		}
+	if refused := checkFields("parameter", query, []string{"driver"}, nil); refused != nil {
+		return c.JSON(refused.status, answer{Code: string(tasks.BadRequest), Message: refused.why})
 	}
 	driver, one := query.Get("driver"), query.Has("driver")
 	if one {

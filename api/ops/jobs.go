@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -127,9 +126,6 @@ func (p jobsPage) search(cursor string) (tasks.JobSearch, error) {
 	s := tasks.JobSearch{Tenant: p.Tenant, Code: tasks.Code(p.Code), JobFilter: tasks.JobFilter{
 		State: tasks.JobState(p.State), InstanceID: p.Instance, Limit: rowsOnPage, Cursor: cursor,
 	}}
-	if p.State != "" && !slices.Contains(tasks.JobStates, s.State) {
-		return s, tasks.Errorf(tasks.BadRequest, "There is no state %.80q.", p.State)
-	}
 	var err error
 	if s.Labels, err = labelFilter(p.Label); err != nil {
 		return s, err

@@ -4,7 +4,6 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"html/template"
 	"maps"
 	"mime"
@@ -77,7 +76,7 @@ func export[T any](s *site, c echo.Context, l list[T]) error {
 	format := c.QueryParam("format")
 	kind, known := formats[format]
 	if !known {
-		return s.refuse(c, http.StatusBadRequest, fmt.Sprintf("There is no format %.80q: choose csv or jsonl.", format))
+		return s.refuse(c, http.StatusBadRequest, noChoice("format", format, slices.Sorted(maps.Keys(formats))))
 	}
 	rows, cursor, err := l.next(c.QueryParam("cursor"))
 	if e, ok := errors.AsType[*tasks.Error](err); ok {

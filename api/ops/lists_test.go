@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"batchreset/api/ops"
 	"batchreset/tasks"
 )
 
@@ -172,6 +173,15 @@ func TestEveryListAsAFile(t *testing.T) {
 		{"/webhooks?tenant=globex", 0, "", ""},
 		{"/operators", 2, "role", "operator"},
 		{"/approvals", 1, "run_id", wait},
+	}
+	for route, known := range ops.Queries() {
+		tested := slices.ContainsFunc(pages, func(p listPage) bool {
+			path, _, _ := strings.Cut(p.path, "?")
+			return path == strings.ReplaceAll(route, ":run", run)
+		})
+		if slices.Contains(known, "format") && !tested {
+			t.Errorf("%s is a list that is not tested", route)
+		}
 	}
 	for _, page := range pages {
 		t.Run(page.path, func(t *testing.T) { r.asFiles(t, vera, page, secrets) })

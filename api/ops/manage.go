@@ -1,8 +1,10 @@
 package ops
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -75,18 +77,6 @@ func (s *site) told(next echo.HandlerFunc) echo.HandlerFunc {
 
 func wrong(format string, args ...any) error { return tasks.Errorf(tasks.BadRequest, format, args...) }
 
-// asks refuses a query with other fields than those that are known, or with one of them twice.
-func (s *site) asks(known ...string) echo.MiddlewareFunc {
-	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			if refused := checkFields(c.QueryParams(), known); refused != nil {
-				return s.refuse(c, refused.status, refused.why)
-			}
-			return next(c)
-		}
-	}
-}
-
 // reasonIn is the reason of a form. Errors: tasks.BadRequest.
 func reasonIn(c echo.Context) (string, error) {
 	reason := c.FormValue("reason")
@@ -110,18 +100,18 @@ func (s *site) useForm(c echo.Context) error {
 	return err
 }
 
-// repeatable are fields that a form may have several times.
-var repeatable = []string{"state", "target", "scope", "event"}
+// repeatableFields are those that a form may have several times.
+var repeatableFields = []string{"state", "target", "scope", "event"}
 
-// checkFields refuses fields that are not known, and those that are there twice: what somebody filled in must not be
-// skipped.
-func checkFields(fields map[string][]string, known []string) *refusal {
-	for name, values := range fields {
-		switch {
+// checkFields refuses fields of a form, or parameters of an address, that are not known, and those that are there twice:
+// what somebody filled in must not be skipped.
+func checkFields(kind string, fields map[string][]string, known, repeatable []string) *refusal {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		switch n := len(fields[name]); {
 		case !slices.Contains(known, name):
-			return &refusal{http.StatusBadRequest, fmt.Sprintf("Unknown field %.80q%s", name, tasks.DidYouMean(name, known))}
-		case len(values) > 1 && !slices.Contains(repeatable, name):
-			return &refusal{http.StatusBadRequest, fmt.Sprintf("The field %s is there %d times.", name, len(values))}
+			return &refusal{http.StatusBadRequest, fmt.Sprintf("Unknown %s %.80q%s", kind, name, cmp.Or(tasks.DidYouMean(name, known), "."))}
+		case n > 1 && !slices.Contains(repeatable, name):
+			return &refusal{http.StatusBadRequest, fmt.Sprintf("The %s %s is there %d times.", kind, name, n)}
 		}
 	}
 	return nil

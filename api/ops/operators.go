@@ -63,14 +63,14 @@ func (s *site) operatorRoutes(e *echo.Echo, viewer, admin echo.MiddlewareFunc) {
 	e.GET("/operators/sessions", s.sessions, admin)
 	e.GET("/operators/sessions/end", s.askSessions, admin)
 	e.POST("/operators/sessions/end", s.endSessions, admin, s.form("name", "id", "reason"))
-	e.GET(welcomePath, s.welcomePage)
+	e.GET(welcomePath, s.welcomePage, s.asks)
 	e.POST(welcomePath, s.welcome, s.form("name", "token", "password", "again"))
 	s.ownRoutes(e, viewer)
-	e.GET(codePath, s.codePage)
+	e.GET(codePath, s.codePage, s.asks)
 	e.POST(codePath, s.loginCode)
 	if s.Issuer != nil {
-		e.GET(issuerPath, s.toIssuer)
-		e.GET(callbackPath, s.fromIssuer)
+		e.GET(issuerPath, s.toIssuer, s.asks)
+		e.GET(callbackPath, s.fromIssuer) // issuers say more than we know
 	}
 }
 
@@ -427,13 +427,15 @@ func (s *site) address(c echo.Context) string {
 type sessionList struct {
 	Sessions []tasks.Session
 	Mine     string // ID of the session of who looks
-	// End leads to the question whether one shall end, to which its ID is added; empty: nowhere.
-	End string
+	// End leads to the question whether one shall end, to which its ID is added, and its operator if that is Asked for;
+	// empty: nowhere.
+	End   string
+	Asked bool
 }
 
 // Rows are the list with a way to end each.
-func (l sessionList) Rows(end string) sessionList {
-	l.End = end
+func (l sessionList) Rows(end string, asked bool) sessionList {
+	l.End, l.Asked = end, asked
 	return l
 }
 

@@ -136,6 +136,18 @@ type site struct {
 // New returns the operators' site. The metrics are those of Go, of the process and of
 // more, which must not have a name in common.
 func New(cfg Config, more ...prometheus.Collector) http.Handler {
+	s, e := newSite(cfg, more...)
+	// No other site may make a browser change something here.
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.logRefusal(r, s.ClientIP(r), "", "it comes from another site")
+		http.Error(w, "this request comes from another site", http.StatusForbidden)
+	}))
+	return below(s.Path, headLikeGet(protection.Handler(e)))
+}
+
+// newSite makes a site with its routes.
+func newSite(cfg Config, more ...prometheus.Collector) (*site, *echo.Echo) {
 	s := &site{Config: cfg, pages: template.Must(template.New("").Funcs(helpers).ParseFS(files, "site/*.html"))}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -162,9 +174,9 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	e.GET("/readyz", s.readyz)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
 	s.assetRoutes(e)
-	e.GET(loginPath, s.loginPage)
+	e.GET(loginPath, s.loginPage, s.asks)
 	e.POST(loginPath, s.login)
-	e.GET(firstPath, s.firstPage)
+	e.GET(firstPath, s.firstPage, s.asks)
 	e.POST(firstPath, s.makeFirst, s.form("name", "password", "again", "token"))
 	e.POST("/logout", s.logout)
 	// For those who are logged in.
@@ -201,13 +213,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 	} {
 		e.Any("/debug/pprof"+path, echo.WrapHandler(handler), operator)
 	}
-	// No other site may make a browser change something here.
-	protection := http.NewCrossOriginProtection()
-	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.logRefusal(r, s.ClientIP(r), "", "it comes from another site")
-		http.Error(w, "this request comes from another site", http.StatusForbidden)
-	}))
-	return below(s.Path, headLikeGet(protection.Handler(e)))
+	return s, e
 }
 
 // below has a path taken off those requests that begin with it.

@@ -45,7 +45,7 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 		{"jobs until a time that is none", http.MethodGet, "/jobs?until=24h", nil, http.StatusBadRequest, "Created before must be a time"},
 		{"failures of a kind that is none", http.MethodGet, "/failures/items?driver=x&code=y", nil, http.StatusOK, "None whose record is still kept"},
 		{"failures that somebody cut off", http.MethodGet, "/failures/items?driver=x&code=y&cursor=z", nil, http.StatusBadRequest, "cursor is not one"},
-		{"failures of a time that is none", http.MethodGet, "/failures?window=1y", nil, http.StatusOK, "last 24 hours"},
+		{"failures of a time that is none", http.MethodGet, "/failures?window=1y", nil, http.StatusBadRequest, `no window "1y"`},
 		{"an instance that nobody knows", http.MethodGet, "/instances/nobody", nil, http.StatusOK, "not registered"},
 		{"an instance that cannot be", http.MethodGet, "/instances/a%2Fb", nil, http.StatusNotFound, "characters other than"},
 		{"a list of nobody", http.MethodGet, "/jobs?tenant=nobody", nil, http.StatusOK, "None fits."},

@@ -248,7 +248,7 @@ func TestPagesOfRunsSayWhatIsWrong(t *testing.T) {
 		{"runs since a time that is none", http.MethodGet, "/runs?since=now", vera, nil, http.StatusBadRequest, "Created from must be a time"},
 		{"a list that somebody cut off", http.MethodGet, "/runs?cursor=%3F", vera, nil, http.StatusBadRequest, "cursor is not one"},
 		{"instances that somebody cut off", http.MethodGet, "/runs/" + s.ended + "/instances?cursor=%3F", vera, nil, http.StatusBadRequest, "cursor is not one"},
-		{"instances in a state that is none", http.MethodGet, "/runs/" + s.ended + "/instances?state=gone", vera, nil, http.StatusBadRequest, "There is no such state"},
+		{"instances in a state that is none", http.MethodGet, "/runs/" + s.ended + "/instances?state=gone", vera, nil, http.StatusBadRequest, `There is no state "gone"`},
 		{"instances with a code that none has", http.MethodGet, "/runs/" + s.ended + "/instances?code=X", vera, nil, http.StatusOK, "None."},
 		{"an approval by who asked for it", http.MethodPost, "/runs/" + s.waiting + "/approve", bob, url.Values{"list_sha256": {list}, "comment": {"mine"}}, http.StatusForbidden, "bob has asked for this run"},
 		{"the question for it", http.MethodGet, "/runs/" + s.waiting + "/approve", bob, nil, http.StatusConflict, "you have asked for it"},

@@ -19,7 +19,7 @@ const everyTenant = "~"
 // tenantRoutes are the pages about one tenant, or about all of them.
 func (s *site) tenantRoutes(e *echo.Echo) {
 	e.GET("/tenants/:tenant", s.tenant, s.require(tasks.RightLook), s.told)
-	e.GET("/tenants/:tenant/limits", s.askLimits, s.manager(tasks.ManagedLimits, tasks.RightManage, s.asks(limitFields()...))...)
+	e.GET("/tenants/:tenant/limits", s.askLimits, s.manager(tasks.ManagedLimits, tasks.RightManage)...)
 	e.POST("/tenants/:tenant/limits", s.setLimits, s.manager(tasks.ManagedLimits, tasks.RightManage, s.form(limitFields("seen", "reason")...))...)
 }
 

@@ -67,7 +67,7 @@ func (s *site) webhookRoutes(e *echo.Echo) {
 	viewer := s.require(tasks.RightLook)
 	toList := func(c echo.Context) error { return redirect(c, "/webhooks") }
 	e.GET("/webhooks", s.webhooks, viewer, s.told)
-	e.GET("/webhooks/new", s.newEndpoint, manager(s.asks("tenant"))...)
+	e.GET("/webhooks/new", s.newEndpoint, manager()...)
 	e.POST("/webhooks/ask", s.askEndpoint, manager(s.form(endpointFields...))...)
 	e.GET("/webhooks/ask", toList, viewer)
 	e.POST("/webhooks/make", s.makeEndpoint, manager(s.form(append([]string{"form", "reason"}, endpointFields...)...))...)
