@@ -14,6 +14,8 @@ type FailureCount struct {
 	Last Time
 	// Over are the numbers in equal parts of the time that was asked for, oldest first.
 	Over []int64
+	// More says that there are more than were looked at, which was the newest ones.
+	More bool
 }
 
 // Total is their number in all that time.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +18,8 @@ import (
 // FailureIndex is what has failed, by kind.
 type FailureIndex interface {
 	FailureKinds(ctx context.Context, before time.Duration, parts int) ([]tasks.FailureCount, error)
+	// FailureKindsOf is FailureKinds of one tenant, among the newest of each kind.
+	FailureKindsOf(ctx context.Context, tenant string, before time.Duration, parts int) ([]tasks.FailureCount, error)
 	Failures(ctx context.Context, f tasks.FailureFilter) (found []tasks.Failure, cursor string, err error)
 }
 
@@ -57,10 +61,23 @@ func windowOf(c echo.Context) window {
 // failuresPage has the failures by kind.
 type failuresPage struct {
 	page
+	Tenant  string // filter, as it was typed
+	Chips   []chip
+	Exports exports
 	Windows []window
 	Window  window
 	Kinds   []failedKind
 	Total   int64
+	More    bool // there are more than were looked at
+}
+
+// WindowQuery is the query of the page for another time.
+func (p failuresPage) WindowQuery(name string) query {
+	q := url.Values{"window": {name}}
+	if p.Tenant != "" {
+		q.Set("tenant", p.Tenant)
+	}
+	return queryOf(q)
 }
 
 // failedKind is a kind of failures with what the last one of it said.
@@ -73,27 +90,73 @@ type failedKind struct {
 const kindsWithMessage = 30
 
 func (s *site) failures(c echo.Context) (err error) {
-	p := failuresPage{page: s.page(c, "Failures"), Windows: windows, Window: windowOf(c)}
-	kinds, err := s.Store.FailureKinds(c.Request().Context(), p.Window.span, p.Window.parts)
+	p := failuresPage{
+		page: s.page(c, "Failures"), Windows: windows, Window: windowOf(c), Tenant: strings.TrimSpace(c.QueryParam("tenant")),
+		Chips: chipsOf(c, tenantFilter...), Exports: exportsOf(c),
+	}
+	ctx := c.Request().Context()
+	var kinds []tasks.FailureCount
+	if p.Tenant == "" {
+		kinds, err = s.Store.FailureKinds(ctx, p.Window.span, p.Window.parts)
+	} else {
+		kinds, err = s.Store.FailureKindsOf(ctx, p.Tenant, p.Window.span, p.Window.parts)
+	}
 	if err != nil {
 		return err
 	}
 	for n, k := range kinds {
 		p.Total += k.Total()
+		p.More = p.More || k.More
 		kind := failedKind{FailureCount: k}
-		if n < kindsWithMessage {
-			last, _, err := s.Store.Failures(c.Request().Context(), tasks.FailureFilter{FailureKind: k.FailureKind, Limit: 1})
-			if err != nil {
+		if n < kindsWithMessage && k.Total() > 0 {
+			if kind.Message, err = s.lastSaid(ctx, k.FailureKind, p.Tenant); err != nil {
 				return err
-			}
-			if len(last) > 0 {
-				kind.Message = last[0].Item.Message
 			}
 		}
 		p.Kinds = append(p.Kinds, kind)
 	}
+	if wantsFile(c) {
+		return s.exportKinds(c, p.Kinds)
+	}
 	p.Count = number(int(p.Total))
 	return s.show(c, http.StatusOK, "failures", p)
+}
+
+// lastSaid is what the last failure of a kind said.
+func (s *site) lastSaid(ctx context.Context, kind tasks.FailureKind, tenant string) (string, error) {
+	f := tasks.FailureFilter{FailureKind: kind, Tenant: tenant, Limit: 1}
+	if tenant != "" {
+		f.Limit = rowsOnPage // most are others'
+	}
+	last, _, err := s.Store.Failures(ctx, f)
+	if err != nil || len(last) == 0 {
+		return "", err
+	}
+	return last[0].Item.Message, nil
+}
+
+// exportKinds writes the kinds of failures. The last column says that there may be more of a kind than were looked at.
+func (s *site) exportKinds(c echo.Context, rows []failedKind) error {
+	type record struct {
+		Code    tasks.Code `json:"error_code"`
+		Driver  string     `json:"driver"`
+		Total   int64      `json:"instances"`
+		Over    []int64    `json:"over_time"`
+		Last    tasks.Time `json:"last_at,omitzero"`
+		Message string     `json:"last_error_msg,omitempty"`
+		More    bool       `json:"more"`
+	}
+	return export(s, c, list[failedKind]{
+		name:  "failure-kinds",
+		heads: []string{"error_code", "driver", "instances", "last_at", "last_error_msg", "more"},
+		cells: func(k failedKind) []string {
+			return []string{string(k.Code), k.Driver, strconv.FormatInt(k.Total(), 10), cellOf(k.Last), k.Message, strconv.FormatBool(k.More)}
+		},
+		record: func(k failedKind) any {
+			return record{k.Code, k.Driver, k.Total(), k.Over, k.Last, k.Message, k.More}
+		},
+		next: whole(rows),
+	})
 }
 
 // failedItemsPage has the items that failed in one way.

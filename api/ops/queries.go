@@ -82,7 +82,7 @@ var queries = func() map[string][]param {
 		"/runs":                append(filtersOf(runFilters, one("state", tasks.RunStates...)), paged...),
 		"/runs/:run/instances": append([]param{one("state", tasks.ItemStates...), {name: "code"}}, paged...),
 		"/approvals":           {file},
-		"/failures":            {window},
+		"/failures":            append(filtersOf(tenantFilter), window, file),
 		"/failures/items":      append(append(params("driver", "code", "tenant", "run"), window), paged...),
 		bulkPath: append(params("tenant", "run", "label", "code", "driver", "since", "until"),
 			one("action", bulkRetry, bulkCancel), one("state", tasks.RetryStates...).repeated(), one("preview", "1")),

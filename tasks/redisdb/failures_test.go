@@ -97,6 +97,38 @@ func TestFailuresAreCountedAndListedByKind(t *testing.T) {
 	})
 }
 
+func TestFailuresOfATenantAreCounted(t *testing.T) {
+	both(t, redisdb.Options{}, func(t *testing.T, w world) {
+		job := w.submit(t, "a", "b", "c", "d")
+		other, err := w.db.Records.Submit(t.Context(), tasks.Submission{Tenant: "globex", InstanceIDs: []string{"x", "y"}, AllowUnregistered: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.fail(t, job, 0, "CPS.0005", tasks.Fail)
+		w.fail(t, job, 1, "CPS.0005", tasks.Fail)
+		w.fail(t, job, 2, "CPS.0042", tasks.Fail)
+		w.fail(t, other, 0, "CPS.0005", tasks.Fail)
+		for tenant, want := range map[string]string{
+			job.Tenant: "CPS.0005 2 false, CPS.0042 1 false, ", "globex": "CPS.0005 1 false, ", "nobody": "",
+		} {
+			kinds, err := w.db.Failures.FailureKindsOf(t.Context(), tenant, time.Hour, 12)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			for _, k := range kinds {
+				if len(k.Over) != 12 || k.Over[11] != k.Total() || time.Since(k.Last.Time) > time.Minute {
+					t.Errorf("kind %+v", k)
+				}
+				got += fmt.Sprintf("%s %d %t, ", k.Code, k.Total(), k.More)
+			}
+			if got != want {
+				t.Errorf("%s has %q, want %q", tenant, got, want)
+			}
+		}
+	})
+}
+
 func sameMembers(got []string, want ...string) bool {
 	seen := map[string]bool{}
 	for _, s := range got {

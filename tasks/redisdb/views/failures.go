@@ -156,6 +156,87 @@ func (v *Failures) FailureKinds(ctx context.Context, before time.Duration, parts
 	return kinds, nil
 }
 
+const (
+	// failuresLooked is how many entries are looked at for the failures of one tenant, looksOfKind how many of a kind
+	// at least, and failuresAtOnce how many at a time.
+	failuresLooked = 20_000
+	looksOfKind    = 500
+	failuresAtOnce = 500
+)
+
+// FailureKindsOf is FailureKinds for one tenant: of the entries whose record is still kept, among the newest ones of each
+// kind. Entries do not say whose they are.
+func (v *Failures) FailureKindsOf(ctx context.Context, tenant string, before time.Duration, parts int) ([]tasks.FailureCount, error) {
+	now, err := v.redis.Time(ctx).Result()
+	if err != nil {
+		return nil, fmt.Errorf("count failures: %w", err)
+	}
+	start := now.Add(-before)
+	listed, err := v.redis.ZRevRangeByScore(ctx, failuresKey, &redis.ZRangeBy{Min: score(start), Max: "+inf"}).Result()
+	if err != nil {
+		return nil, fmt.Errorf("count failures: %w", err)
+	}
+	var kinds []tasks.FailureCount
+	owners := map[string]string{} // of jobs
+	for _, name := range listed {
+		kind := tasks.FailureCount{FailureKind: parseKind(name), Over: make([]int64, parts)}
+		bound := max(looksOfKind, failuresLooked/len(listed))
+		entries, err := v.redis.ZRevRangeByScoreWithScores(ctx, kindKey(name), &redis.ZRangeBy{Min: score(start), Max: "+inf", Count: int64(bound) + 1}).Result()
+		if err != nil {
+			if err := v.leftOut.Note(kindKey(name), err); err != nil {
+				return nil, fmt.Errorf("count failures: %w", err)
+			}
+			continue
+		}
+		kind.More = len(entries) > bound
+		entries = entries[:min(len(entries), bound)]
+		if err := v.owners(ctx, entries, owners); err != nil {
+			return nil, fmt.Errorf("count failures: %w", err)
+		}
+		for _, z := range entries {
+			if job, _, _ := tasks.ParseItemID(z.Member.(string)); owners[job] != tenant {
+				continue
+			}
+			at := tasks.FromMillis(int64(z.Score))
+			if kind.Last.IsZero() {
+				kind.Last = at
+			}
+			part := int(at.Sub(start) * time.Duration(parts) / before)
+			kind.Over[max(0, min(part, parts-1))]++ // an item may end while we look
+		}
+		if kind.Total() > 0 || kind.More {
+			kinds = append(kinds, kind)
+		}
+	}
+	slices.SortStableFunc(kinds, func(a, b tasks.FailureCount) int { return int(b.Total() - a.Total()) })
+	return kinds, nil
+}
+
+// owners adds the tenants of the jobs of entries; a record that is gone has none.
+func (v *Failures) owners(ctx context.Context, entries []redis.Z, owners map[string]string) error {
+	for some := range slices.Chunk(entries, failuresAtOnce) {
+		asked := map[string]*redis.StringCmd{}
+		pipe := v.redis.Pipeline()
+		for _, z := range some {
+			job, _, _ := tasks.ParseItemID(z.Member.(string))
+			if _, known := owners[job]; !known && asked[job] == nil {
+				asked[job] = pipe.HGet(ctx, codec.JobKey(job), "tenant")
+			}
+		}
+		_, _ = pipe.Exec(ctx) // each carries its own error
+		for job, answer := range asked {
+			err := answer.Err()
+			if err != nil && !errors.Is(err, redis.Nil) {
+				if err := v.leftOut.Note(job, err); err != nil {
+					return err
+				}
+			}
+			owners[job] = answer.Val()
+		}
+	}
+	return nil
+}
+
 func score(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 
 // Failures returns items of a kind, the one that ended last first, and the cursor of the
