@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -220,6 +221,42 @@ type haltPage struct {
 	Row    tenantRow
 	Resume bool
 	Own    bool // the tenant's own halt is meant
+	// Work is what a halt stops and lets end, as counted At; Counted says that it is known.
+	Work    tasks.Work
+	At      tasks.Time
+	Counted bool
+}
+
+// Stops are the instances that a halt stops, Released those that its end lets begin, as far as nothing else holds them.
+func (p haltPage) Stops() int { return p.Work.Waiting }
+func (p haltPage) Released() int {
+	switch {
+	case p.Own:
+		return p.Work.Held[tasks.HoldOwnHalt]
+	case p.Row.Tenant == "":
+		return p.Work.Held[tasks.HoldHalt]
+	}
+	return p.Work.Held[tasks.HoldTenantHalt]
+}
+
+// countPatience bounds how long a question waits for its numbers: the brake must work when the count does not.
+const countPatience = 2 * time.Second
+
+// count fills the numbers of a halt. Without them the question is asked, too.
+func (s *site) count(ctx context.Context, p *haltPage) {
+	ctx, cancel := context.WithTimeout(ctx, countPatience)
+	defer cancel()
+	census, err := s.Store.Census(ctx)
+	if err != nil {
+		s.Log.Warn("open work not counted", "error", err)
+		return
+	}
+	p.Work, p.At, p.Counted = census.Work, census.At, true
+	if tenant := p.Row.Tenant; tenant != "" {
+		var named bool
+		p.Work, named = census.Tenants[tenant]
+		p.Counted = named || len(census.Tenants) < tasks.CensusNames // else it may have been left out
+	}
 }
 
 func (s *site) askHalt(resume bool) echo.HandlerFunc {
@@ -232,6 +269,7 @@ func (s *site) askHalt(resume bool) echo.HandlerFunc {
 		if resume {
 			p.Title = "Resume"
 		}
+		s.count(c.Request().Context(), &p)
 		return s.show(c, http.StatusOK, "askhalt", p)
 	}
 }
