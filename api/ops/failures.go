@@ -222,11 +222,14 @@ func (s *site) failedItems(c echo.Context) error {
 // instancePage has what happened to an instance.
 type instancePage struct {
 	page
-	ID      string
-	Entry   tasks.Instance
-	Listed  bool   // in the fleet
-	Now     string // the item that is resetting it
-	NowJob  string
+	ID     string
+	Entry  tasks.Instance
+	Listed bool   // in the fleet
+	Now    string // the item that is resetting it
+	NowJob string
+	// ToCome are runs that have it in their list, and in no job yet; Whole says that all lists were looked at.
+	ToCome  []tasks.Run
+	Whole   bool
 	Resets  []reset
 	Decided []tasks.AuditEntry
 	// MoreDecided is the cursor of what was decided before that, or empty.
@@ -257,6 +260,9 @@ func (s *site) instance(c echo.Context) (err error) {
 		return err
 	}
 	p.NowJob, _, _ = strings.Cut(p.Now, "-")
+	if p.ToCome, p.Whole, err = s.Store.Runs.ToCome(ctx, id); err != nil {
+		return err
+	}
 	jobs, err := s.Store.InstanceJobs(ctx, id)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -61,7 +62,7 @@ func (s *site) find(c echo.Context) error {
 
 // lookFor looks for everything that has a name like this. What takes long comes last, if nothing else fits.
 func (s *site) lookFor(ctx context.Context, q string) (all []found, err error) {
-	for _, look := range []func(context.Context, string) ([]found, error){s.findRecord, s.findInstance, s.findTenant, s.findCaller, s.findCode} {
+	for _, look := range []func(context.Context, string) ([]found, error){s.findRecord, s.findBeginning, s.findInstance, s.findTenant, s.findCaller, s.findCode} {
 		some, err := look(ctx, q)
 		if err != nil {
 			return nil, err
@@ -105,7 +106,33 @@ func (s *site) findRecord(ctx context.Context, q string) ([]found, error) {
 	return []found{{"job", id, strings.TrimSpace(string(job.State) + " " + detail), path}}, nil
 }
 
-// findInstance finds an instance that is registered, or has been reset.
+// beginning is enough of the ID of a job or a run to look for it: as much as pages show, and what they put after it.
+var beginning = regexp.MustCompile(`^([0-9a-f]{8,31})…?$`)
+
+// beginningFound is how many jobs, and how many runs, a search names whose IDs begin with what was typed.
+const beginningFound = 20
+
+// findBeginning finds runs and jobs by the beginning of their IDs.
+func (s *site) findBeginning(ctx context.Context, q string) (all []found, err error) {
+	match := beginning.FindStringSubmatch(strings.ToLower(q))
+	if match == nil {
+		return nil, nil
+	}
+	jobs, runs, err := s.Store.Beginning(ctx, match[1], beginningFound)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range slices.Concat(runs, jobs) {
+		some, err := s.findRecord(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+// findInstance finds an instance that is registered, has been reset, or is in the list of a run that has not ended.
 func (s *site) findInstance(ctx context.Context, q string) ([]found, error) {
 	if tasks.CheckInstanceID(q) != nil {
 		return nil, nil //nolint:nilerr // it is something else
@@ -122,7 +149,13 @@ func (s *site) findInstance(ctx context.Context, q string) ([]found, error) {
 		if err != nil {
 			return nil, err
 		}
+		toCome := []tasks.Run(nil)
 		if len(jobs) == 0 {
+			if toCome, _, err = s.Store.Runs.ToCome(ctx, q); err != nil {
+				return nil, err
+			}
+		}
+		if len(jobs)+len(toCome) == 0 {
 			return s.findPrefix(ctx, q)
 		}
 	}
@@ -166,15 +199,22 @@ func (s *site) findTenant(ctx context.Context, q string) ([]found, error) {
 	return []found{{"tenant", q, "its jobs", "/jobs?tenant=" + url.QueryEscape(q)}}, nil
 }
 
-// findCaller finds a token or an access key by its ID.
+// findCaller finds a token or an access key by its ID, and those of an owner.
 func (s *site) findCaller(ctx context.Context, q string) (all []found, err error) {
 	callers, err := s.Store.Credentials.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, t := range callers {
-		if strings.EqualFold(t.ID, q) {
-			all = append(all, found{newCallerRow(t, s.Store.Now()).KindName(), t.ID, "of " + t.Tenant, "/callers?tenant=" + url.QueryEscape(t.Tenant) + "#caller-" + url.PathEscape(t.ID)})
+		if owned := t.Owner != "" && strings.EqualFold(t.Owner, q); owned || strings.EqualFold(t.ID, q) {
+			row, detail := newCallerRow(t, s.Store.Now()), "of "+t.Tenant
+			if owned {
+				detail += ", owner " + t.Owner
+			}
+			if row.Ended() {
+				detail += ", " + row.State
+			}
+			all = append(all, found{row.KindName(), t.ID, detail, "/callers?tenant=" + url.QueryEscape(t.Tenant) + "#caller-" + url.PathEscape(t.ID)})
 		}
 	}
 	return all, nil

@@ -20,6 +20,8 @@ type Jobs interface {
 	Job(ctx context.Context, id string) (tasks.Job, error)
 	InstanceJobs(ctx context.Context, instance string) ([]tasks.Job, error)
 	Lock(ctx context.Context, instance string) (item string, err error)
+	// Beginning returns the IDs of jobs and runs that begin with a text, among the newest 100,000, up to limit of each.
+	Beginning(ctx context.Context, text string, limit int) (jobs, runs []string, err error)
 }
 
 // Records changes jobs.

@@ -118,7 +118,12 @@ func TestFindLeadsToWhatIsMeant(t *testing.T) {
 	token := tasks.Token{Tenant: "globex", Scopes: tasks.DefaultScopes}
 	token, err := g.db.Tokens.Add(t.Context(), "secret", token, 0, tasks.Actor{})
 	must(t, err, g.db.Policies.Halt(t.Context(), "initech", tasks.HaltedByOperator, tasks.Actor{}))
+	owned, err := g.db.Tokens.Add(t.Context(), "other secret", tasks.Token{Tenant: "hooli", Owner: "gavin", Scopes: tasks.DefaultScopes}, 0, tasks.Actor{})
+	must(t, err)
+	listed := g.withRunner().make(t, 40, tasks.RunSubmission{Name: "to come", Approval: tasks.ApprovalRule{Approvers: 1, Expiry: time.Hour}})
 	for q, want := range map[string]string{
+		g.job[:8]: "/jobs/" + g.job, strings.ToUpper(g.job[:12]): "/jobs/" + g.job, run[:8] + "…": "/runs/" + run, run[:31]: "/runs/" + run,
+		"Gavin": "/callers?tenant=hooli", "to-come-39": "/instances/to-come-39",
 		run: "/runs/" + run, "": "/", " phone-1 ": "/instances/phone-1", g.job: "/jobs/" + g.job, g.job + "-2": "/jobs/" + g.job + "/items/2",
 		"globex": "/jobs?tenant=globex", "initech": "/jobs?tenant=initech", token.ID: "/callers?tenant=globex",
 		"order-66": "/runs/" + run, "4bf92f3577b34da6a3ce929d0e0e4736": "/jobs/" + g.job,
@@ -129,7 +134,16 @@ func TestFindLeadsToWhatIsMeant(t *testing.T) {
 			t.Errorf("%q: %d, %s", q, a.status, a.location)
 		}
 	}
-	for _, q := range []string{"a/b", "phone-9", tasks.NewJobID(), "<b>"} {
+	if page := g.ask(t, http.MethodGet, "/callers?tenant=hooli", nil, nil); !strings.Contains(page.body, `id="caller-`+owned.ID) {
+		t.Errorf("page %s", page.body)
+	}
+	g.ask(t, http.MethodGet, "/instances/to-come-39", nil, nil).says(t, "none yet run to come pending", "in the list of this run, which is waiting, and waits for its turn", "runs/"+listed)
+	r := g.withRunner()
+	must(t, g.db.RunDecisions.Approve(t.Context(), listed, r.get(t, listed).ListSHA256, tasks.Actor{By: "token 9", Principal: "carol"}), r.goOn(t.Context(), listed))
+	if page := g.ask(t, http.MethodGet, "/instances/to-come-39", nil, nil); strings.Contains(page.body, "waits for its turn") || !strings.Contains(page.body, "runs/"+listed) {
+		t.Errorf("it is in a job now: %s", page.text())
+	}
+	for _, q := range []string{"a/b", "phone-9", tasks.NewJobID(), "<b>", g.job[:7], "to-come-40", tasks.NewJobID()[:8], "o-come-39"} {
 		a := g.ask(t, http.MethodGet, "/find?"+url.Values{"q": {q}}.Encode(), nil, nil)
 		if a.status != http.StatusNotFound || !strings.Contains(a.body, "Nothing is called “"+html.EscapeString(q)) {
 			t.Errorf("%q: %d, %s", q, a.status, a.body)

@@ -26,6 +26,9 @@ type RunRecords interface {
 	Search(ctx context.Context, s tasks.RunSearch) (found []tasks.Run, cursor string, err error)
 	SearchOpen(ctx context.Context, s tasks.RunSearch) (found []tasks.Run, more int, err error)
 	Run(ctx context.Context, id string) (tasks.Run, error)
+	// ToCome returns the open runs that have an instance in their list and in no job yet; whole says that it has looked at
+	// all lists.
+	ToCome(ctx context.Context, instance string) (found []tasks.Run, whole bool, err error)
 	// InstancesPage returns about as many instances as the filter's limit says.
 	InstancesPage(ctx context.Context, run tasks.Run, f tasks.RunInstanceFilter) (found []tasks.RunInstance, cursor string, err error)
 }
