@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -339,6 +340,14 @@ func (r Run) Braked(jobs map[int]Job) bool {
 
 // Over reports whether nothing of a run begins any more that has not begun.
 func (r Run) Over() bool { return r.Cancelled || r.State == RunRejected || r.State == RunExpired }
+
+// stageTexts are stages for people, after the state.
+var stageTexts = map[string]string{
+	"approval": "for approval", "scheduled": "for its time", "soak": "after the canary", "draining": "its last instances",
+}
+
+// StageText is the stage for people, to be read after the state: "running" "its last instances".
+func (r Run) StageText() string { return cmp.Or(stageTexts[r.Stage], r.Stage) }
 
 // Tag changes with every change of a record that Sum has completed.
 func (r Run) Tag() string {

@@ -22,6 +22,7 @@ func TestWhatWaitsForApproval(t *testing.T) {
 	if strings.Index(a.body, "Older") > strings.Index(a.body, "Newer") || strings.Contains(a.body, "Free") || strings.Contains(a.body, "Later") {
 		t.Errorf("page %s", a.text())
 	}
+	g.ask(t, http.MethodGet, "/runs", g.login(t, "vera"), nil).says(t, "waiting for approval", "waiting for its time")
 	must(t, g.db.RunDecisions.Reject(t.Context(), second, g.get(t, second).ListSHA256, tasks.Actor{By: "token 9", Principal: "carol", Reason: "no"}))
 	if a := g.ask(t, http.MethodGet, "/approvals", g.login(t, "vera"), nil); strings.Contains(a.body, "Newer") {
 		t.Errorf("page %s", a.text())

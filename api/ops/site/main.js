@@ -11,8 +11,20 @@ function dress(root) {
   dressTables(root)
 }
 
+// showCurrent scrolls the menu, which is one line on a phone, to the page that is shown.
+function showCurrent() {
+  const link = document.querySelector('nav [aria-current=page]')
+  const menu = link?.closest('nav')
+  if (!link || !menu) return
+  const at = link.getBoundingClientRect()
+  const frame = menu.getBoundingClientRect()
+  menu.scrollLeft += at.left - frame.left - (frame.width - at.width) / 2
+  if (at.bottom > frame.bottom) menu.scrollTop += at.top - frame.top - (frame.height - at.height) / 2
+}
+
 dress(document)
 draw()
+showCurrent()
 offerUTC(() => dress(document))
 listen()
 live(dress, draw)

@@ -24,6 +24,12 @@ async function viewer({ page, look }) {
   }
   await page.goto(url + '/tenants')
   await look('tenants')
+  // The menu of a phone is one line, and shows the page that one is on.
+  const shown = await page.locator('nav [aria-current=page]').evaluate(link => {
+    const [at, menu] = [link.getBoundingClientRect(), link.closest('nav').getBoundingClientRect()]
+    return at.left >= menu.left && at.right <= menu.right && at.top >= menu.top && scrollY === 0
+  })
+  assert.ok(shown, 'the menu does not show the current page')
 }
 
 async function operator({ page, press }) {
