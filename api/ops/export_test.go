@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -18,7 +19,7 @@ func (cfg Config) Frozen() Config {
 func Pages(store Store) (routes []string) {
 	_, e := newSite(Config{Store: store, Redis: asynqmon.Options{RedisConnOpt: asynq.RedisClientOpt{}}, Issuer: new(Issuer)})
 	for _, r := range e.Routes() {
-		if r.Method == "GET" {
+		if r.Method == http.MethodGet {
 			routes = append(routes, r.Path)
 		}
 	}

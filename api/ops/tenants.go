@@ -181,7 +181,7 @@ func (s *site) exportTenants(c echo.Context, rows []tenantRow) error {
 			}
 			return append(cells,
 				strconv.Itoa(r.Work.Waiting), strconv.Itoa(r.Work.Running), strconv.Itoa(r.Work.HeldItems()), strconv.Itoa(r.Work.ToCome), cellOf(r.Pace.Empty),
-				ownText(r.InstancesPerHour), used(r, "accepted"), used(r, "begun"), ownText(r.Limits.OpenInstances), used(r, "open"),
+				ownText(r.InstancesPerHour), used(r, "accepted"), used(r, "begun"), ownText(r.OpenInstances), used(r, "open"),
 				ownText(r.RequestsPerSecond), ownText(r.MaxFailures))
 		},
 		record: func(r tenantRow) any {
@@ -227,8 +227,10 @@ type haltPage struct {
 	Counted bool
 }
 
-// Stops are the instances that a halt stops, Released those that its end lets begin, as far as nothing else holds them.
+// Stops are the instances that a halt stops.
 func (p haltPage) Stops() int { return p.Work.Waiting }
+
+// Released are the instances that the end of a halt lets begin, as far as nothing else holds them.
 func (p haltPage) Released() int {
 	switch {
 	case p.Own:

@@ -30,10 +30,20 @@ async function viewer({ page, look }) {
     return at.left >= menu.left && at.right <= menu.right && at.top >= menu.top && scrollY === 0
   })
   assert.ok(shown, 'the menu does not show the current page')
+  // Each list leads to itself as a file.
+  for (const [path, what] of [['/failures?window=31d&tenant=acme', 'failures'], ['/webhooks?tenant=acme', 'webhooks'], ['/control-planes', 'planes'], ['/operators', 'operators'], ['/approvals', 'approvals']]) {
+    await page.goto(url + path)
+    await page.getByRole('link', { name: 'JSON lines' }).waitFor()
+    await look(what)
+  }
 }
 
-async function operator({ page, press }) {
-  await logIn(page, url + '/', 'alice', password)
+async function operator({ page, press, look }) {
+  await logIn(page, url + '/tenants/halt?tenant=globex', 'alice', password)
+  assert.match(await page.locator('main').innerText(), /It stops 0 instances that wait\. No instance is being reset now\. 3 more are held already\. Counted at/)
+  await look('halt')
+  await page.goto(url + '/')
+  await held(page).getByText('recall').waitFor({ timeout: 20000 })
   await Promise.all([page.waitForEvent('load'), held(page).getByRole('link', { name: 'Resume' }).click()])
   assert.match(await page.getByRole('heading', { level: 1 }).innerText(), /Let the resets of acme go on/)
   await page.getByLabel('Reason').fill('checked')
