@@ -135,6 +135,8 @@ type Config struct {
 	// IAM and JWT know callers that this service has no credentials of. nil: there are none.
 	IAM *auth.IAM
 	JWT *auth.JWT
+	// Certificates knows them by the certificate that each of them needs. nil: none is needed.
+	Certificates *auth.Certificates
 	// Sealed says that Redis keeps secrets sealed: /readyz tells.
 	Sealed bool
 	// Secrets says for /readyz whether the secrets in Redis can be opened: ok, unreadable, not known. nil: not known.
@@ -205,7 +207,7 @@ func New(cfg Config, store Store, log *slog.Logger) *API {
 	if cfg.Runs != nil {
 		cfg.Runs = linkedRuns{cfg.Runs, cfg.BasePath}
 	}
-	callers := auth.New(auth.Config{IAM: cfg.IAM, JWT: cfg.JWT, BasePath: cfg.BasePath}, store, store, log)
+	callers := auth.New(auth.Config{IAM: cfg.IAM, JWT: cfg.JWT, Certificates: cfg.Certificates, BasePath: cfg.BasePath}, store, store, log)
 	s := &server{
 		cfg: cfg, store: store, encoded: newEncodedRecords(), log: log, callers: callers, uploads: newUploads(),
 		watchers: newWatchers(waitingTokens{callers, store}, cfg.MaxWaiters, log), strangers: newStrangers(), sendTimeout: sendTimeout,

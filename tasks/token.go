@@ -42,6 +42,8 @@ const (
 	KindKey   CredentialKind = "access-key" // a request signed with an access key, ours
 	KindIAM   CredentialKind = "iam"        // X-Auth-Token of a token service (Keystone)
 	KindJWT   CredentialKind = "jwt"        // a bearer token of an OpenID Connect issuer
+
+	KindCertificate CredentialKind = "certificate" // that of the caller's TLS connection
 )
 
 // Token is what the service knows about a caller's credential, of whatever kind. The secret itself is

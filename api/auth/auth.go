@@ -2,7 +2,8 @@
 //
 //   - X-Auth-Token with a token of this service, or else with one of a token service (Keystone, IAM),
 //   - Authorization: SDK-HMAC-SHA256 …, a signature made with an access key of this service,
-//   - Authorization: Bearer …, a token that an OpenID Connect issuer has signed.
+//   - Authorization: Bearer …, a token that an OpenID Connect issuer has signed,
+//   - the certificate that its connection began with, if it sends nothing else.
 //
 // With more than one of them X-Auth-Token counts, because KooPhone's programs must send it.
 //
@@ -49,6 +50,8 @@ type Clock interface {
 type Config struct {
 	IAM *IAM
 	JWT *JWT
+	// Certificates: every caller has one. nil: nobody is asked for one.
+	Certificates *Certificates
 	// BasePath is the path of the API behind a proxy, which may have removed it: callers sign it.
 	BasePath string
 }
@@ -107,6 +110,11 @@ func (c *Callers) Find(ctx context.Context, r Request) (Caller, error) {
 }
 
 func (c *Callers) find(ctx context.Context, r Request) (Caller, error) {
+	if c.cfg.Certificates != nil {
+		if err := c.cfg.Certificates.check(r.TLS); err != nil {
+			return Caller{}, err
+		}
+	}
 	switch tokens := r.Header.Values(tokenHeader); {
 	case len(tokens) > 1: // of which tenant?
 		return Caller{}, tasks.NotAuthenticated("x-auth-token is there more than once")
@@ -116,6 +124,10 @@ func (c *Callers) find(ctx context.Context, r Request) (Caller, error) {
 	}
 	if bearer, is := bearerOf(r.Header); is {
 		token, err := c.byBearer(ctx, bearer)
+		return Caller{Token: token}, err
+	}
+	if c.cfg.Certificates != nil && len(c.cfg.Certificates.rules) > 0 && r.Header.Get("Authorization") == "" {
+		token, err := c.cfg.Certificates.token(r.TLS)
 		return Caller{Token: token}, err
 	}
 	return c.bySignature(ctx, r)
@@ -153,7 +165,7 @@ func Credential(r *http.Request, network string) string {
 	if access := accessOf(r); access != "" {
 		return access + " " + network
 	}
-	return ""
+	return fingerprint(r.TLS)
 }
 
 // maxName is how long a name is at most that another service says.
@@ -192,6 +204,10 @@ func (c *Callers) Known(ctx context.Context, handles []string) (map[string]tasks
 			}
 		case c.cfg.JWT != nil && strings.HasPrefix(handle, jwtHandle):
 			if token, found := c.cfg.JWT.again(handle); found {
+				known[handle] = token
+			}
+		case c.cfg.Certificates != nil && strings.HasPrefix(handle, certificateHandle):
+			if token, found := c.cfg.Certificates.again(handle); found {
 				known[handle] = token
 			}
 		default:

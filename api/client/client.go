@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,8 +44,10 @@ type Client struct {
 	token   string
 	http    *http.Client
 	streams *http.Client // for answers that take as long as a job
-	onRetry func(err error, wait time.Duration)
-	sleep   func(ctx context.Context, d time.Duration) error
+	// certified: it shows a certificate
+	certified bool
+	onRetry   func(err error, wait time.Duration)
+	sleep     func(ctx context.Context, d time.Duration) error
 
 	// reached tells an outage of the server from an address where there is none.
 	reached atomic.Bool
@@ -59,6 +62,17 @@ func OnRetry(f func(err error, wait time.Duration)) Option {
 	return func(c *Client) { c.onRetry = f }
 }
 
+// TLS has the client trust the authorities and show the certificate of a configuration. With a certificate it
+// needs no token, if the server knows whose it is.
+func TLS(config *tls.Config) Option {
+	return func(c *Client) {
+		c.certified = len(config.Certificates) > 0
+		for _, through := range []*http.Client{c.http, c.streams} {
+			through.Transport.(*http.Transport).TLSClientConfig = config.Clone()
+		}
+	}
+}
+
 // New returns a client for the server at an http or https URL. Nothing is sent
 // yet.
 func New(server, token string, options ...Option) (*Client, error) {
@@ -68,9 +82,6 @@ func New(server, token string, options ...Option) (*Client, error) {
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("server %.200q has a query or a fragment", u.Redacted())
-	}
-	if token == "" {
-		return nil, errors.New("token is empty")
 	}
 	if strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
 		return nil, errors.New("token has spaces or other characters that no token has")
@@ -94,6 +105,9 @@ func New(server, token string, options ...Option) (*Client, error) {
 	}
 	for _, option := range options {
 		option(c)
+	}
+	if token == "" && !c.certified {
+		return nil, errors.New("token is empty")
 	}
 	return c, nil
 }
@@ -282,7 +296,9 @@ func (c *Client) send(ctx context.Context, through *http.Client, method, path st
 		req.Header = header.Clone()
 	}
 	id := rand.Text()
-	req.Header.Set("X-Auth-Token", c.token)
+	if c.token != "" {
+		req.Header.Set("X-Auth-Token", c.token)
+	}
 	req.Header.Set("X-Request-Id", id)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")

@@ -37,12 +37,9 @@ const (
 	bulkRetry  bulkAction = "retry"
 )
 
-// bulkFields are those of the form that asks for a preview.
-var bulkFields = []string{"action", "tenant", "run", "label", "code", "driver", "since", "until", "state", "preview"}
-
 // bulkRoutes are the pages about what is done to many at a time.
 func (s *site) bulkRoutes(e *echo.Echo, operator echo.MiddlewareFunc) {
-	e.GET(bulkPath, s.bulk, operator, s.asks(bulkFields...))
+	e.GET(bulkPath, s.bulk, operator)
 	e.POST(bulkPath, s.doBulk, operator, s.form("action", "state", "code", "target", "reason"))
 }
 

@@ -143,7 +143,7 @@ func New(cfg Config, more ...prometheus.Collector) http.Handler {
 		s.logRefusal(r, s.ClientIP(r), "", "it comes from another site")
 		http.Error(w, "this request comes from another site", http.StatusForbidden)
 	}))
-	return below(s.Path, headLikeGet(protection.Handler(e)))
+	return httpsOnly(below(s.Path, headLikeGet(protection.Handler(e))))
 }
 
 // newSite makes a site with its routes.
@@ -214,6 +214,16 @@ func newSite(cfg Config, more ...prometheus.Collector) (*site, *echo.Echo) {
 		e.Any("/debug/pprof"+path, echo.WrapHandler(handler), operator)
 	}
 	return s, e
+}
+
+// httpsOnly has browsers that came by https come by https from now on.
+func httpsOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil {
+			w.Header().Set(echo.HeaderStrictTransportSecurity, "max-age=31536000")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // below has a path taken off those requests that begin with it.

@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 		"tasks/redisdb", "tasks/redisdb/registry", "tasks/redisdb/views", "worker/webhook",
 	},
 	"cmd/batchreset/serve": {
-		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/auth", "api/ops", "tasks", "tasks/proof", "tasks/seal",
+		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/auth", "api/ops", "api/tlsfiles", "tasks", "tasks/proof", "tasks/seal",
 		"tasks/redisdb", "tasks/redisdb/wire", "tasks/redisdb/registry", "tasks/redisdb/views", "tasks/redisdb/runs",
 		"worker", "worker/webhook", "worker/notify", "worker/simulator", "worker/httpdriver", "worker/cph", "worker/docker", "worker/execdriver",
 		"asynqmon", "OpenTelemetry's SDK",
@@ -50,6 +50,7 @@ var mayImport = map[string][]string{
 	"api/auth":      {"tasks", "tasks/sdkhmac", "api/ratelimit"},
 	"api/ops":       {"tasks", "api/ratelimit", "Echo", "asynqmon"},
 	"api/ratelimit": {},
+	"api/tlsfiles":  {},
 	"api/examples":  {},
 	"api/client":    {},
 

@@ -24,7 +24,9 @@ type callerFlags struct {
 	tokenFile string
 	context   string
 	contexts  contexts
-	output    terminal.Output
+	// certificates are whom to trust, and what to show.
+	certificates certificateFlags
+	output       terminal.Output
 }
 
 const defaultServer = "http://127.0.0.1:8080"
@@ -36,6 +38,7 @@ func (f *callerFlags) define(flags *pflag.FlagSet, std *terminal.Streams, forms 
 	flags.StringVar(&f.tokenFile, "token-file", "", "read the token from this `file`")
 	flags.StringVar(&f.context, "context", "", "`name` of what 'batchreset login' has kept (default: the current context)")
 	f.contexts.define(flags, std)
+	f.certificates.define(flags)
 	terminal.Alternatives(flags, "token", "token-file")
 	for _, name := range []string{"server", "token", "token-file"} {
 		terminal.Yields(flags, name, "context")
@@ -62,12 +65,12 @@ func (f *callerFlags) target() (to savedContext, err error) {
 		to.Name, to.Token = kept.Name, kept.Token
 	}
 	switch {
-	case to.Token != "":
+	case to.Token != "" || f.certificates.cert != "":
 		return to, nil
 	case kept.Name != "":
 		return to, fmt.Errorf("--token is missing: that of the context %s is for %s, and is not sent to another server", kept.Name, kept.Server)
 	}
-	return to, errors.New("--token is missing: give --token, --token-file, BATCHRESET_TOKEN or BATCHRESET_TOKEN_FILE, or keep one with 'batchreset login'")
+	return to, errors.New("--token is missing: give --token, --token-file, BATCHRESET_TOKEN or BATCHRESET_TOKEN_FILE, or --cert-file, or keep one with 'batchreset login'")
 }
 
 // kept is the context that is meant, if any is and if it is needed.
@@ -96,7 +99,19 @@ func (f *callerFlags) connect(notices *notices) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := client.New(to.Server, to.Token, client.OnRetry(notices.retry))
+	return newClient(to, &f.certificates, notices)
+}
+
+// newClient makes a client. Its errors name the flag.
+func newClient(to savedContext, certificates *certificateFlags, notices *notices) (*client.Client, error) {
+	options := []client.Option{client.OnRetry(notices.retry)}
+	switch config, err := certificates.config(); {
+	case err != nil:
+		return nil, err
+	case config != nil:
+		options = append(options, client.TLS(config))
+	}
+	c, err := client.New(to.Server, to.Token, options...)
 	if err != nil {
 		return nil, fmt.Errorf("--%w", err) // it begins with server or token
 	}

@@ -76,6 +76,7 @@ func connectToOffer(std *terminal.Streams, cmd *cobra.Command) (*client.Client, 
 	flags := callerFlags{
 		server: said("server"), token: said("token"), tokenFile: said("token-file"),
 		context: said("context"), contexts: contextsIn(said("config-dir"), std),
+		certificates: certificateFlags{said("ca-file"), said("cert-file"), said("key-file")},
 	}
 	return flags.connect(&notices{w: cmd.ErrOrStderr()})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"net/url"
 	"slices"
@@ -58,7 +59,7 @@ func (d *Doctor) Examine(ctx context.Context, found *terminal.Checkup) error {
 	case err != nil:
 		to = savedContext{Server: strings.TrimRight(d.flags.server, "/"), Token: "none"} // nothing that is asked needs one
 	}
-	c, err := client.New(to.Server, to.Token)
+	c, err := newClient(to, &d.flags.certificates, &notices{w: io.Discard})
 	if err != nil {
 		return err
 	}

@@ -24,10 +24,11 @@ import (
 
 func newLoginCommand(std *terminal.Streams) *cobra.Command {
 	var (
-		output    terminal.Output
-		kept      contexts
-		name      string
-		tokenFile string
+		output       terminal.Output
+		kept         contexts
+		name         string
+		tokenFile    string
+		certificates certificateFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "login URL",
@@ -54,7 +55,7 @@ under the same name to give it another token.`,
 			if s.Token, err = readToken(std, tokenFile); err != nil {
 				return err
 			}
-			who, err := whoIs(cmd.Context(), s.Server, s.Token, &notices{w: std.Err})
+			who, err := whoIs(cmd.Context(), s, &certificates, &notices{w: std.Err})
 			if err != nil {
 				return err
 			}
@@ -70,6 +71,7 @@ under the same name to give it another token.`,
 	}
 	output.Define(cmd.Flags())
 	kept.define(cmd.Flags(), std)
+	certificates.define(cmd.Flags())
 	cmd.Flags().StringVar(&name, "name", "", "`name` of the context (default: the host of the URL)")
 	cmd.Flags().StringVar(&tokenFile, "token-file", "", "read the token from this `file`")
 	return cmd
@@ -133,8 +135,8 @@ func readToken(std *terminal.Streams, file string) (string, error) {
 	return typed, nil
 }
 
-func whoIs(ctx context.Context, server, token string, notices *notices) (client.Identity, error) {
-	c, err := client.New(server, token, client.OnRetry(notices.retry))
+func whoIs(ctx context.Context, to savedContext, certificates *certificateFlags, notices *notices) (client.Identity, error) {
+	c, err := newClient(to, certificates, notices)
 	if err != nil {
 		return client.Identity{}, err
 	}
@@ -164,7 +166,7 @@ follow from the command line, the environment and the contexts.`,
 			if err != nil {
 				return err
 			}
-			who, err := whoIs(cmd.Context(), to.Server, to.Token, &notices{w: std.Err})
+			who, err := whoIs(cmd.Context(), to, &flags.certificates, &notices{w: std.Err})
 			if err != nil {
 				return err
 			}

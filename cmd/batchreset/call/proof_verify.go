@@ -63,7 +63,7 @@ instance.`,
 					return err
 				}
 			}
-			set, err := readKeys(cmd.Context(), keys)
+			set, err := readKeys(cmd.Context(), keys, &flags.certificates)
 			if err != nil {
 				return fmt.Errorf("--keys: %w", err)
 			}
@@ -172,10 +172,10 @@ func (f *callerFlags) keysURL() (string, error) {
 	return cmp.Or(strings.TrimRight(f.server, "/"), kept.Server, defaultServer) + "/v1/proof-keys", err
 }
 
-func readKeys(ctx context.Context, where string) (keys proof.Keys, err error) {
+func readKeys(ctx context.Context, where string, certificates *certificateFlags) (keys proof.Keys, err error) {
 	var text []byte
 	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
-		text, err = fetch(ctx, where)
+		text, err = fetch(ctx, where, certificates)
 	} else {
 		text, err = os.ReadFile(where)
 	}
@@ -202,13 +202,17 @@ func redacted(where string) string {
 
 // fetch reads what everybody may read, without a token. Only the address that was named is asked:
 // whoever can send us elsewhere could choose the keys.
-func fetch(ctx context.Context, address string) ([]byte, error) {
+func fetch(ctx context.Context, address string, certificates *certificateFlags) ([]byte, error) {
+	config, err := certificates.config()
+	if err != nil {
+		return nil, err
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, errors.New("the address is not a URL") // which the error would quote, with a password
 	}
 	c := http.Client{
-		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
+		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSClientConfig: config},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Timeout:       30 * time.Second,
 	}

@@ -33,7 +33,7 @@ A second signal stops it at once.`,
   BATCHRESET_REDIS_FILE=/run/secrets/redis-api batchreset api --listen :8080 --fleet open`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(flags.check(), redisflags.CheckShared(flags.db), ops.check()); err != nil {
+			if err := errors.Join(flags.check(ops.tls), redisflags.CheckShared(flags.db), ops.check()); err != nil {
 				return err
 			}
 			return terminal.WithCode(terminal.ExitOther, runAPI(cmd.Context(), std, redis, flags, ops))
@@ -42,6 +42,7 @@ A second signal stops it at once.`,
 	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
 	redis.DefinePatience(cmd.Flags())
 	flags.define(cmd.Flags(), ":8080", "registered")
+	ops.tls.defineClients(cmd.Flags())
 	cmd.Flags().DurationVar(&flags.drainDelay, "drain-delay", 5*time.Second, "how long a process that was told to stop goes on to answer, but for /readyz, so that load balancers can turn to other ones")
 	redisflags.DefineReplicas(cmd.Flags(), &flags.db.CommitReplicas)
 	redisflags.DefineQueues(cmd.Flags(), &flags.db.Queues)
@@ -54,6 +55,7 @@ func runAPI(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, 
 	flags.db.Roles = []redisdb.Role{redisdb.RoleAPI}
 	p := newProcess("api", std, ops)
 	return p.run(ctx,
+		p.openCertificates,
 		p.awaitRedis(redis, flags.db),
 		p.lookAtSecrets(&flags.seals),
 		p.startTracing(),
@@ -86,11 +88,11 @@ func (p *process) addAPI(flags apiFlags) step {
 		handler := flags.handler(ctx.Done(), p)
 		p.onClose("token service", func() error { flags.callers.close(); return nil })
 		answering := sendOff(ctx.Done(), handler)
-		p.api, p.drain = urlOf(public), flags.drainDelay
+		p.api, p.drain = p.urlOf(public), flags.drainDelay
 		p.metrics = append(p.metrics, handler, p.db.Queues.QueueMetrics(), p.db.RunMetrics(), p.db.WorkMetrics())
 		p.work = append(p.work,
 			part{"API", handler.Run},
-			part{"API's listener", func(ctx context.Context) error { return serve(ctx, public, answering, p.log) }},
+			part{"API's listener", func(ctx context.Context) error { return serve(ctx, public, p.tlsConfig(true), answering, p.log) }},
 		)
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"batchreset/api"
+	"batchreset/api/auth"
 	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
@@ -55,7 +56,7 @@ func (f *apiFlags) define(flags *pflag.FlagSet, listen, fleet string) {
 	flags.DurationVar(&f.db.TaskRetention, "task-retention", 15*time.Minute, "how long finished tasks stay on the asynq dashboard; 0 = not at all")
 }
 
-func (f *apiFlags) check() error {
+func (f *apiFlags) check(listener tlsFlags) error {
 	switch {
 	case f.fleet != "registered" && f.fleet != "open":
 		return fmt.Errorf("--fleet must be 'registered' or 'open', not %q", f.fleet)
@@ -87,7 +88,7 @@ func (f *apiFlags) check() error {
 	}
 	seals, err := f.seals.Read()
 	f.db.Seals = seals
-	return errors.Join(err, f.readProofKey(), f.callers.check(), checkPath("base-path", f.basePath))
+	return errors.Join(err, f.readProofKey(), f.callers.check(listener.ClientCA != ""), checkPath("base-path", f.basePath))
 }
 
 func (f *apiFlags) readProofKey() error {
@@ -107,8 +108,12 @@ func (f *apiFlags) readProofKey() error {
 func (f *apiFlags) handler(stopping <-chan struct{}, p *process) *api.API {
 	db, log := p.db, p.log
 	iam, jwt := f.callers.configure(db.Redis, log)
+	var certificates *auth.Certificates
+	if p.ops.tls.ClientCA != "" {
+		certificates = auth.NewCertificates(f.callers.rules.Certificates, p.certificates)
+	}
 	return api.New(api.Config{
-		IAM: iam, JWT: jwt, Sealed: f.db.Seals != nil, Secrets: p.secretsText,
+		IAM: iam, JWT: jwt, Certificates: certificates, Sealed: f.db.Seals != nil, Secrets: p.secretsText,
 		Runs: runStore{db.Runs, db.RunDecisions}, ApprovalExpiry: f.approvalExpiry,
 		MaxInstances: f.maxInstances, MaxRunInstances: f.maxRun, AllowUnregistered: f.fleet == "open", MaxWaiters: f.maxWaiters, TrustedProxies: p.ops.trusted(),
 		Tracer: p.tracer, Version: terminal.Version(), BasePath: f.basePath, Origins: f.origins, Stopping: stopping, Proofs: f.proofs,

@@ -33,6 +33,8 @@ type callersFlags struct {
 type callersFile struct {
 	IAM *auth.IAMRules `yaml:"iam"`
 	JWT []auth.JWTRule `yaml:"jwt"`
+	// Certificates are those of callers who must have one.
+	Certificates []auth.CertificateRule `yaml:"certificates"`
 }
 
 func (f *callersFlags) define(flags *pflag.FlagSet) {
@@ -40,19 +42,21 @@ func (f *callersFlags) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.iamCredentials, "iam-credentials-file", "", "YAML `file` with the user, password, user_domain, project and project_domain with which this service asks --iam-url about tokens")
 	flags.StringVar(&f.issuer, "oidc-issuer", "", "accept the bearer tokens (JWT) of the OpenID Connect issuer at this `URL`, such as https://token.actions.githubusercontent.com")
 	flags.StringVar(&f.audience, "oidc-audience", "", "the `audience` that bearer tokens must be for")
-	flags.StringVar(&f.file, "callers-file", "", "YAML `file` that says which tenant and scopes callers of --iam-url and --oidc-issuer have; see deploy/CALLERS.md")
+	flags.StringVar(&f.file, "callers-file", "", "YAML `file` that says which tenant and scopes callers of --iam-url, --oidc-issuer and --tls-client-ca have; see deploy/CALLERS.md")
 }
 
-// check reads the files. Its errors name the flag.
-func (f *callersFlags) check() error {
+// check reads the files. certificates says that callers must have one. Its errors name the flag.
+func (f *callersFlags) check(certificates bool) error {
 	iam, jwt := f.iamURL != "", f.issuer != ""
 	switch {
 	case iam != (f.iamCredentials != ""):
 		return errors.New("--iam-url and --iam-credentials-file go together")
 	case jwt != (f.audience != ""):
 		return errors.New("--oidc-issuer and --oidc-audience go together")
-	case (iam || jwt) != (f.file != ""):
-		return errors.New("--callers-file goes with --iam-url or --oidc-issuer, which need it: it says who may do what")
+	case (iam || jwt) && f.file == "":
+		return errors.New("--iam-url and --oidc-issuer need --callers-file: it says who may do what")
+	case f.file != "" && !iam && !jwt && !certificates:
+		return errors.New("--callers-file goes with --iam-url, --oidc-issuer or --tls-client-ca, none of which is there")
 	case f.file == "":
 		return nil
 	}
@@ -64,7 +68,7 @@ func (f *callersFlags) check() error {
 	if err := readYAML(f.file, &f.rules); err != nil {
 		return fmt.Errorf("--callers-file: %w", err)
 	}
-	if err := f.checkRules(); err != nil {
+	if err := f.checkRules(certificates); err != nil {
 		return fmt.Errorf("--callers-file: %s: %w", f.file, err)
 	}
 	if !iam {
@@ -79,12 +83,14 @@ func (f *callersFlags) check() error {
 	return nil
 }
 
-func (f *callersFlags) checkRules() error {
+func (f *callersFlags) checkRules(certificates bool) error {
 	switch {
 	case (f.iamURL != "") != (f.rules.IAM != nil):
 		return errors.New("the part iam goes with --iam-url")
 	case (f.issuer != "") != (f.rules.JWT != nil):
 		return errors.New("the part jwt goes with --oidc-issuer")
+	case f.rules.Certificates != nil && !certificates:
+		return errors.New("the part certificates goes with --tls-client-ca")
 	}
 	if f.rules.IAM != nil {
 		if len(f.rules.IAM.Tenants) == 0 || len(f.rules.IAM.Roles) == 0 {
@@ -108,6 +114,15 @@ func (f *callersFlags) checkRules() error {
 		}
 		if err != nil {
 			return fmt.Errorf("jwt, rule %d: %w", i+1, err)
+		}
+	}
+	for i, rule := range f.rules.Certificates {
+		err := errors.Join(tasks.CheckTenant(rule.Tenant), checkScopes(rule.Scopes))
+		if len(rule.Names()) != 1 {
+			err = errors.New("has to have one of uri, dns, email and common_name")
+		}
+		if err != nil {
+			return fmt.Errorf("certificates, rule %d: %w", i+1, err)
 		}
 	}
 	return nil

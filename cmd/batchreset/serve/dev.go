@@ -47,7 +47,7 @@ operators' commands work on the Redis inside with the --redis that it prints.`,
 			if work.Lanes == 0 && !redis.Given() {
 				work.Lanes = min(embeddedLanes, work.Concurrency)
 			}
-			if err := errors.Join(api.check(), work.check(), ops.check()); err != nil {
+			if err := errors.Join(api.check(ops.tls), work.check(), ops.check()); err != nil {
 				return err
 			}
 			if hook != "" {
@@ -64,6 +64,7 @@ operators' commands work on the Redis inside with the --redis that it prints.`,
 	}
 	redis.Define(cmd.Flags(), "")
 	api.define(cmd.Flags(), "127.0.0.1:8080", "open")
+	ops.tls.defineClients(cmd.Flags())
 	work.define(cmd.Flags())
 	redisflags.DefineWebhookPrivate(cmd.Flags(), &work.webhookPrivate, true)
 	cmd.Flags().StringVar(&hook, "webhook-url", "", "embedded Redis: tell this `URL` of what happens to jobs and runs")
@@ -80,6 +81,7 @@ func runDev(ctx context.Context, std *terminal.Streams, redis redisflags.Flags, 
 	api.db.Roles = []redisdb.Role{redisdb.RoleAPI, redisdb.RoleWorker}
 	api.db.Embedded = !redis.Given()
 	return d.run(ctx,
+		d.openCertificates,
 		d.startRedis,
 		d.openRedis(&d.redis, api.db),
 		d.lookAtSecrets(&api.seals),

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,11 +36,16 @@ func bind(ctx context.Context, flag, address string) (net.Listener, error) {
 // drainTimeout is how long requests may take to end when the process stops.
 const drainTimeout = 10 * time.Second
 
-// serve answers requests until ctx ends, then lets those under way end.
-func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+// serve answers requests until ctx ends, then lets those under way end. With a config it speaks TLS.
+func serve(ctx context.Context, l net.Listener, config *tls.Config, h http.Handler, log *slog.Logger) error {
 	server := api.NewHTTPServer(h, log.With("listener", l.Addr().String()))
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }()
+	if config == nil {
+		go func() { failed <- server.Serve(l) }()
+	} else {
+		server.TLSConfig = config
+		go func() { failed <- server.ServeTLS(l, "", "") }()
+	}
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
@@ -71,7 +77,7 @@ func sendOff(stopping <-chan struct{}, next http.Handler) http.Handler {
 }
 
 // urlOf is the address of a listener as a URL that works on this machine.
-func urlOf(l net.Listener) string {
+func (p *process) urlOf(l net.Listener) string {
 	host, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
 		return l.Addr().String()
@@ -79,5 +85,9 @@ func urlOf(l net.Listener) string {
 	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
 		host = "localhost"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	scheme := "http://"
+	if p.certificates != nil {
+		scheme = "https://"
+	}
+	return scheme + net.JoinHostPort(host, port)
 }

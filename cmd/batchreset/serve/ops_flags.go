@@ -22,6 +22,7 @@ import (
 // opsFlags are the settings of what operators see, and of what every listener has.
 type opsFlags struct {
 	listen   string
+	tls      tlsFlags
 	proxies  []net.IPNet
 	path     string
 	otlp     string
@@ -35,7 +36,7 @@ type opsFlags struct {
 }
 
 func (f *opsFlags) check() error {
-	return errors.Join(checkPath("ops-path", f.path), checkTracing(f.otlp), checkTraceURL(f.traceURL), checkSiteURL(f.url, f.path), f.issuer.check(f.url), f.notify.check())
+	return errors.Join(f.tls.check(), checkPath("ops-path", f.path), checkTracing(f.otlp), checkTraceURL(f.traceURL), checkSiteURL(f.url, f.path), f.issuer.check(f.url), f.notify.check())
 }
 
 func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
@@ -45,6 +46,7 @@ func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {
 	f.issuer.define(flags)
 	f.notify.define(flags)
 	flags.StringVar(&f.traceURL, "trace-url", "", "where operators look at a trace: a `URL` with {trace_id} in it")
+	f.tls.define(flags)
 	flags.StringVar(&f.listen, "ops-listen", listen, "`address` of the operators' listener: the site is for operators, who log in; health and metrics are for everybody who reaches it")
 	flags.IPNetSliceVar(&f.proxies, "trusted-proxies", nil, "`networks` (CIDR) of proxies whose X-Forwarded-For says where a request comes from, on both listeners; none: the connection does")
 }

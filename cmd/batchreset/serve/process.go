@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
+	"batchreset/api/tlsfiles"
 	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks/redisdb"
@@ -29,7 +30,9 @@ type process struct {
 	log  *slog.Logger
 	ops  opsFlags
 
-	db      *redisdb.DB
+	db           *redisdb.DB
+	certificates *tlsfiles.Certificates // nil: the listeners speak http
+
 	tracer  trace.Tracer // nil: nobody wants traces
 	metrics []prometheus.Collector
 	stop    context.CancelFunc // ends the process as SIGTERM does; set by run
@@ -198,11 +201,11 @@ func (p *process) addSite(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.site = urlOf(private)
+	p.site = p.urlOf(private)
 	p.addNotifier()
 	handler := p.ops.handler(ctx.Done(), p.quiet, p.db, p.log, append(p.metrics, buildInfo())...)
 	p.companions = append(p.companions, part{"operators' listener", func(ctx context.Context) error {
-		return serve(ctx, private, handler, p.log)
+		return serve(ctx, private, p.tlsConfig(false), handler, p.log)
 	}})
 	return nil
 }

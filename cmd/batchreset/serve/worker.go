@@ -94,6 +94,7 @@ func runWorker(ctx context.Context, std *terminal.Streams, redis redisflags.Flag
 	ops.webhookPrivate = flags.webhookPrivate
 	p := newProcess("worker", std, ops)
 	return p.run(ctx,
+		p.openCertificates,
 		p.awaitRedis(redis, opts),
 		p.lookAtSecrets(&seals),
 		p.startTracing(attribute.String("batchreset.driver", flags.driver)),
