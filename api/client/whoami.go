@@ -8,7 +8,7 @@ import (
 // Identity is what a server knows of a token.
 type Identity struct {
 	TokenID string   `json:"token_id"`
-	Kind    string   `json:"kind,omitempty"` // token, access-key, iam, jwt; empty: from an older server
+	Kind    string   `json:"kind,omitempty"` // token, access-key, iam, jwt, certificate; empty: from an older server
 	Tenant  string   `json:"tenant"`
 	Name    string   `json:"name,omitempty"`  // empty: nobody has said
 	Owner   string   `json:"owner,omitempty"` // empty: nobody has said

@@ -19,7 +19,10 @@ import (
 
 // NewHealthcheckCommand serves container images that have no shell and no curl.
 func NewHealthcheckCommand() *cobra.Command {
-	var url, ops, public, cert string
+	var (
+		url, ops, public string
+		files            tlsFlags
+	)
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
 		Short: "Ask a process on this machine whether it is alive",
@@ -34,12 +37,15 @@ https, and does not look at the certificate: it only asks this machine.`,
 		Args: terminal.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if url == "" {
+				if files.ClientCA != "" { // we have no certificate to show there
+					public = ""
+				}
 				address, err := dialable(cmp.Or(ops, public, "127.0.0.1:9090"))
 				if err != nil {
 					return err
 				}
 				scheme := "http://"
-				if cert != "" {
+				if files.Cert != "" {
 					scheme = "https://"
 				}
 				url = scheme + address + "/healthz"
@@ -50,7 +56,8 @@ https, and does not look at the certificate: it only asks this machine.`,
 	cmd.Flags().StringVar(&url, "url", "", "where to ask, whatever the other flags say")
 	cmd.Flags().StringVar(&ops, "ops-listen", "", "`address` of the process's operators' listener")
 	cmd.Flags().StringVar(&public, "listen", "", "`address` of the process's API, asked if --ops-listen is not given")
-	cmd.Flags().StringVar(&cert, "tls-cert", "", "the process has its certificate from this `file`: ask by https")
+	cmd.Flags().StringVar(&files.Cert, "tls-cert", "", "the process has its certificate from this `file`: ask by https")
+	cmd.Flags().StringVar(&files.ClientCA, "tls-client-ca", "", "callers of its API need a certificate of an authority in this `file`: do not ask there")
 	terminal.EndEarly(cmd)
 	return cmd
 }

@@ -283,7 +283,7 @@ class _Identity(TypedDict):
     token_id: str
     """The ID of the token in `batchreset token list` and in the audit trail; the access key itself; or the ID
     that the token service gives its token."""
-    kind: Literal['token', 'access-key', 'iam', 'jwt']
+    kind: Literal['token', 'access-key', 'iam', 'jwt', 'certificate']
     """A token or an access key of this service, a token of the token service, or a signed bearer token."""
     tenant: str
     scopes: List[str]

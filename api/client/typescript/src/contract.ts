@@ -913,7 +913,7 @@ export interface components {
              * @description A token or an access key of this service, a token of the token service, or a signed bearer token.
              * @enum {string}
              */
-            kind: "token" | "access-key" | "iam" | "jwt";
+            kind: "token" | "access-key" | "iam" | "jwt" | "certificate";
             tenant: string;
             /** @description What it is for, if somebody has said. */
             name?: string;
