@@ -20,7 +20,8 @@ its initial state in the background, and keeps a record of each job.
 Every flag can be set by an environment variable: --attempt-timeout is
 BATCHRESET_ATTEMPT_TIMEOUT. The command line wins, also where it says the same in another
 way: with --token-file, BATCHRESET_TOKEN counts for nothing. A variable that is nearly one
-of them is refused, other ones that begin like that are left alone.
+of them is refused, other ones that begin like that are left alone. Settings of processes can
+also be in a file: 'batchreset config'.
 
 Exit codes: 0 all well, 2 some instances were not reset, 3 refused by the service,
 4 the service or Redis not reachable, 64 the command line is wrong, 124 --timeout,
@@ -52,7 +53,7 @@ Exit codes: 0 all well, 2 some instances were not reset, 3 refused by the servic
 	add("caller", call.Commands(std)...)
 	add("operator", operate.Commands(std)...)
 	add("operator", serve.NewHealthcheckCommand())
-	root.AddCommand(newDoctorCommand(std), newVersionCommand(std), terminal.NewExitCodesTopic())
+	root.AddCommand(newDoctorCommand(std), newConfigCommand(std), newVersionCommand(std), terminal.NewExitCodesTopic())
 	terminal.Setup(root, std)
 	return root
 }

@@ -70,7 +70,7 @@ func newRetryCommand(std *terminal.Streams) *cobra.Command {
 				return err
 			}
 			fromFile.VisitAll(func(f *pflag.Flag) {
-				if f.Changed && !terminal.FromEnvironment(f) && f.Name != "wait" && f.Name != "yes" {
+				if origin, _ := terminal.OriginOf(f); origin == terminal.FromCommandLine && f.Name != "wait" && f.Name != "yes" {
 					err = fmt.Errorf("--%s goes with --failed-from, not with a job", f.Name)
 				}
 			})

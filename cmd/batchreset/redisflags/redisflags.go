@@ -38,6 +38,7 @@ func (f *Flags) Define(flags *pflag.FlagSet, value string) {
 	flags.StringVar(&f.URL, "redis", value, "`URL` of Redis: redis://, redis-sentinel://host:26379?master=NAME or redis-cluster://, with TLS rediss…; a password in it shows in the list of processes (ps), so give it with --redis-file")
 	flags.StringVar(&f.File, "redis-file", "", "read the URL of Redis from this `file`: the way to give one with a password")
 	terminal.Alternatives(flags, "redis", "redis-file")
+	terminal.Settings(flags, "redis", "redis-file")
 }
 
 // DefinePatience is for api and worker, which are started together with Redis.

@@ -23,6 +23,7 @@ type Seals struct {
 // Define defines --secret-key-file.
 func (s *Seals) Define(flags *pflag.FlagSet) {
 	flags.StringVar(&s.file, "secret-key-file", "", "seal the secrets that Redis keeps (of access keys, webhooks and operators' second factors) with the first key in this `file`, a line that 'openssl rand -base64 32' makes; older keys may follow; give api, worker and commands the same; none: Redis keeps them as they are")
+	terminal.Settings(flags, "secret-key-file")
 }
 
 // DefineNew defines --new-secret-key, for what seals secrets with them.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/registry"
 )
@@ -13,16 +14,19 @@ import (
 // DefineReplicas is for the processes that change jobs.
 func DefineReplicas(flags *pflag.FlagSet, n *int) {
 	flags.IntVar(n, "commit-replicas", 0, "how many Redis replicas must have a change of a job before it counts; give api and worker the same")
+	terminal.Settings(flags, "commit-replicas")
 }
 
 // DefineQueues is for api and worker.
 func DefineQueues(flags *pflag.FlagSet, n *int) {
 	flags.IntVar(n, "queues", 16, "how many asynq queues jobs are spread over, tenant by tenant; give api and worker the same")
+	terminal.Settings(flags, "queues")
 }
 
 // DefineFullAt is for everything that accepts new work.
 func DefineFullAt(flags *pflag.FlagSet, percent *int) {
 	flags.IntVar(percent, "full-at", registry.DefaultFullAt, "`percent` of Redis's maxmemory from which no new work is accepted: submits, retries, imports; give api and worker the same")
+	terminal.Settings(flags, "full-at")
 }
 
 // CheckFullAt returns an error that names the flag unless percent is from 1 to 100.
@@ -47,4 +51,5 @@ func CheckShared(db redisdb.Options) error {
 // DefineWebhookPrivate is for what sends webhooks and for what checks their URLs.
 func DefineWebhookPrivate(flags *pflag.FlagSet, allowed *bool, value bool) {
 	flags.BoolVar(allowed, "webhook-allow-private", value, "allow webhooks over http, and to addresses that are not public: loopback, private, link-local, metadata")
+	terminal.Settings(flags, "webhook-allow-private")
 }

@@ -32,13 +32,14 @@ A second signal stops it at once.`,
 		Example: `  batchreset api --redis-file redis-url.txt
   BATCHRESET_REDIS_FILE=/run/secrets/redis-api batchreset api --listen :8080 --fleet open`,
 		Args: terminal.NoArgs,
+		PreRunE: func(*cobra.Command, []string) error {
+			return errors.Join(flags.check(ops.tls), redisflags.CheckShared(flags.db), ops.check())
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(flags.check(ops.tls), redisflags.CheckShared(flags.db), ops.check()); err != nil {
-				return err
-			}
 			return terminal.WithCode(terminal.ExitOther, runAPI(cmd.Context(), std, redis, flags, ops))
 		},
 	}
+	terminal.TakeConfig(cmd)
 	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
 	redis.DefinePatience(cmd.Flags())
 	flags.define(cmd.Flags(), ":8080", "registered")

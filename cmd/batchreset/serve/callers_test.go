@@ -40,8 +40,8 @@ func TestWhoKnowsCallersIsChecked(t *testing.T) {
 	}{
 		"no credentials":         {base("--iam-url", "http://keystone.example", "--callers-file", iam), "--iam-url and --iam-credentials-file go together"},
 		"no audience":            {base("--oidc-issuer", "https://issuer.example", "--callers-file", jwt), "--oidc-issuer and --oidc-audience go together"},
-		"no rules":               {base("--oidc-issuer", "https://issuer.example", "--oidc-audience", "reset"), "--callers-file goes with --iam-url or --oidc-issuer, which need it"},
-		"rules for nobody":       {base("--callers-file", iam), "--callers-file goes with --iam-url or --oidc-issuer"},
+		"no rules":               {base("--oidc-issuer", "https://issuer.example", "--oidc-audience", "reset"), "--iam-url and --oidc-issuer need --callers-file"},
+		"rules for nobody":       {base("--callers-file", iam), "--callers-file goes with --iam-url, --oidc-issuer or --tls-client-ca"},
 		"no URL":                 {base("--oidc-issuer", "issuer.example", "--oidc-audience", "reset", "--callers-file", jwt), `--oidc-issuer must be a URL that begins with https:// or http://, not "issuer.example"`},
 		"rules of the other":     {keystone(jwt), "the part iam goes with --iam-url"},
 		"rules of the other one": {issuer(write("a.yaml", iamRules)), "the part iam goes with --iam-url"},

@@ -31,6 +31,8 @@ func newDevCommand(std *terminal.Streams) *cobra.Command {
 		work  workerFlags
 		ops   opsFlags
 		hook  string
+
+		drivers []driverEntry
 	)
 	work.driver = "simulator"
 	cmd := &cobra.Command{
@@ -43,7 +45,7 @@ operators' commands work on the Redis inside with the --redis that it prints.`,
 		Example: `  batchreset dev
   batchreset dev --listen 127.0.0.1:9000 --simulator-latency 5s --simulator-failure-rate 0.2`,
 		Args: terminal.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		PreRunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if work.Lanes == 0 && !redis.Given() {
 				work.Lanes = min(embeddedLanes, work.Concurrency)
 			}
@@ -55,13 +57,14 @@ operators' commands work on the Redis inside with the --redis that it prints.`,
 					return fmt.Errorf("--webhook-url %w", err)
 				}
 			}
-			drivers, err := work.newDrivers(newLogger(std.Err))
-			if err != nil {
-				return err
-			}
+			drivers, err = work.newDrivers(newLogger(std.Err))
+			return err
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			return terminal.WithCode(terminal.ExitOther, runDev(cmd.Context(), std, redis, api, work, drivers, ops, hook))
 		},
 	}
+	terminal.TakeConfig(cmd)
 	redis.Define(cmd.Flags(), "")
 	api.define(cmd.Flags(), "127.0.0.1:8080", "open")
 	ops.tls.defineClients(cmd.Flags())

@@ -58,6 +58,7 @@ https, and does not look at the certificate: it only asks this machine.`,
 	cmd.Flags().StringVar(&public, "listen", "", "`address` of the process's API, asked if --ops-listen is not given")
 	cmd.Flags().StringVar(&files.Cert, "tls-cert", "", "the process has its certificate from this `file`: ask by https")
 	cmd.Flags().StringVar(&files.ClientCA, "tls-client-ca", "", "callers of its API need a certificate of an authority in this `file`: do not ask there")
+	terminal.Settings(cmd.Flags(), "ops-listen", "listen", "tls-cert", "tls-client-ca")
 	terminal.EndEarly(cmd)
 	return cmd
 }

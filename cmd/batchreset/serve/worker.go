@@ -24,6 +24,8 @@ func newWorkerCommand(std *terminal.Streams) *cobra.Command {
 		ops   opsFlags
 		db    redisdb.Options
 		seals redisflags.Seals
+
+		drivers []driverEntry
 	)
 	cmd := &cobra.Command{
 		Use:   "worker",
@@ -58,12 +60,11 @@ says 503. A second signal stops it at once.`,
       --driver-token-file /run/secrets/phones --driver-idempotent \
       --driver-words done=wiped,running=wiping,failed=broken`,
 		Args: terminal.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		PreRunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := flags.checkDriver(cmd.Flags()); err != nil {
 				return err
 			}
-			drivers, err := flags.newDrivers(newLogger(std.Err))
-			if err != nil {
+			if drivers, err = flags.newDrivers(newLogger(std.Err)); err != nil {
 				return err
 			}
 			if err := errors.Join(flags.check(), redisflags.CheckShared(db), ops.check()); err != nil {
@@ -74,9 +75,13 @@ says 503. A second signal stops it at once.`,
 				return err
 			}
 			db.Roles, db.Seals = []redisdb.Role{redisdb.RoleWorker}, sealed
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			return terminal.WithCode(terminal.ExitOther, runWorker(cmd.Context(), std, redis, db, seals, flags, drivers, ops))
 		},
 	}
+	terminal.TakeConfig(cmd)
 	redis.Define(cmd.Flags(), "redis://127.0.0.1:6379/0")
 	redis.DefinePatience(cmd.Flags())
 	flags.defineDriver(cmd.Flags())

@@ -79,15 +79,16 @@ var driverSettings = map[string][]string{
 }
 
 // checkDriver refuses settings that the driver does not have: who gives them expects another
-// one. Only where the driver is named on the command line, and they are not, are they left
-// from another time.
+// one. Only where the driver is named in a stronger place, such as the command line, and they are not, are
+// they left from another time.
 func (f *workerFlags) checkDriver(flags *pflag.FlagSet) (err error) {
 	named := flags.Lookup("driver")
 	if f.drivers != "" {
 		named = flags.Lookup("drivers")
 	}
 	flags.Visit(func(flag *pflag.Flag) {
-		if terminal.FromEnvironment(flag) && !terminal.FromEnvironment(named) {
+		of, _ := terminal.OriginOf(flag)
+		if than, _ := terminal.OriginOf(named); of < than {
 			return
 		}
 		if f.drivers != "" && (strings.HasPrefix(flag.Name, "driver-") || strings.HasPrefix(flag.Name, "simulator-")) {
@@ -156,3 +157,6 @@ type rest struct {
 func (e *rest) Error() string { return e.error.Error()[e.from:] }
 
 func (e *rest) Unwrap() error { return e.error }
+
+// HasDriver reports whether the flags of a worker name a driver.
+func HasDriver(flags *pflag.FlagSet) bool { return flags.Changed("driver") || flags.Changed("drivers") }

@@ -55,8 +55,38 @@ func checkEnvironment(root *cobra.Command, variables map[string]string) error {
 
 // What is kept with a flag.
 const (
-	yieldsTo      = "yields to"        // flags which, on the command line, have its variable count for nothing
-	fromVariables = "from environment" // there, if its variable has set it
+	yieldsTo = "yields to" // flags which, where a stronger layer has them, have this one's value count for nothing
+	setBy    = "set by"    // the variable or the line that has set it; not there: the command line, or nothing
+)
+
+// Origin is where the value of a flag is from. A larger one wins.
+type Origin int
+
+// Where values are from.
+const (
+	FromDefault Origin = iota
+	FromFile
+	FromEnvironment
+	FromCommandLine
+)
+
+// OriginOf says where the value of a flag is from, and for a file or the environment the line or the variable.
+func OriginOf(f *pflag.Flag) (origin Origin, where string) {
+	by := f.Annotations[setBy]
+	switch {
+	case by != nil && by[0] == variableOrigin:
+		return FromEnvironment, by[1]
+	case by != nil:
+		return FromFile, by[1]
+	case f.Changed:
+		return FromCommandLine, "--" + f.Name
+	}
+	return FromDefault, ""
+}
+
+const (
+	variableOrigin = "variable"
+	fileOrigin     = "file"
 )
 
 // Arguments stands for whatever on a command line is no flag.
@@ -80,23 +110,47 @@ func Alternatives(flags *pflag.FlagSet, names ...string) {
 	}
 }
 
-// setFromEnvironment gives each flag that was not set on the command line the value of its
-// environment variable, if that has one: the command line wins, also where it says the same
-// in another way.
-func setFromEnvironment(flags *pflag.FlagSet, args []string, variables map[string]string) (err error) {
+// layer is a place that values of flags are from.
+type layer struct {
+	origin Origin
+	// value is what it says of a flag, if that is anything, and where it says so.
+	value func(f *pflag.Flag) (value, where string, err error)
+}
+
+// environment are the variables.
+func environment(variables map[string]string) layer {
+	return layer{FromEnvironment, func(f *pflag.Flag) (value, where string, err error) {
+		where = EnvironmentVariable(f.Name)
+		return variables[where], where, nil
+	}}
+}
+
+// fill gives each flag that was not set before the value of a layer, if that has one: what was set before wins, also where
+// it says the same in another way.
+func (l layer) fill(flags *pflag.FlagSet, args []string) (err error) {
 	given := map[string]bool{Arguments: len(args) > 0}
 	flags.Visit(func(f *pflag.Flag) { given[f.Name], given[f.Name+"="+f.Value.String()] = says(f), true })
+	name := fileOrigin
+	if l.origin == FromEnvironment {
+		name = variableOrigin
+	}
 	flags.VisitAll(func(f *pflag.Flag) {
-		variable := EnvironmentVariable(f.Name)
 		overruled := slices.ContainsFunc(f.Annotations[yieldsTo], func(other string) bool { return given[other] })
-		if err != nil || f.Changed || overruled || variables[variable] == "" || f.Name == "help" {
+		if err != nil || f.Changed || overruled || f.Name == "help" {
 			return
 		}
-		if err = flags.Set(f.Name, variables[variable]); err != nil {
-			err = fmt.Errorf("%s: %w", variable, err)
-		} else {
-			err = flags.SetAnnotation(f.Name, fromVariables, []string{})
+		value, where, wrong := l.value(f)
+		if wrong == nil && value == "" {
+			return
 		}
+		if wrong == nil {
+			wrong = flags.Set(f.Name, value)
+		}
+		if wrong != nil {
+			err = fmt.Errorf("%s: %w", where, wrong)
+			return
+		}
+		err = flags.SetAnnotation(f.Name, setBy, []string{name, where})
 	})
 	if err != nil {
 		return err
@@ -120,13 +174,10 @@ func checkAlternatives(flags *pflag.FlagSet) (err error) {
 	return err
 }
 
-// FromEnvironment reports whether a flag has the value of its variable.
-func FromEnvironment(f *pflag.Flag) bool { return f.Annotations[fromVariables] != nil }
-
 // howSet names a flag as the caller has given it.
 func howSet(f *pflag.Flag) string {
-	if FromEnvironment(f) {
-		return EnvironmentVariable(f.Name)
+	if _, where := OriginOf(f); where != "" {
+		return where
 	}
 	return "--" + f.Name
 }

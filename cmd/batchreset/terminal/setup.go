@@ -30,6 +30,7 @@ func Setup(root *cobra.Command, std *Streams) {
 	})
 	// Commands that take files as arguments say so.
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	defineConfig(root)
 	completeTheRest(root)
 	leaveNothingOut(root)
 }
@@ -43,10 +44,27 @@ func Execute(ctx context.Context, root *cobra.Command, args []string) error {
 	return root.ExecuteContext(ctx)
 }
 
-// prepare has a command know what its environment says.
+// Fill gives the flags of a command that the command line does not set the values that the environment has for them, and
+// then those of the file of --config.
+func Fill(cmd *cobra.Command, args []string, variables map[string]string) error {
+	if err := environment(variables).fill(cmd.Flags(), args); err != nil {
+		return err
+	}
+	path, err := cmd.Flags().GetString(ConfigFlag)
+	if err != nil || path == "" {
+		return nil //nolint:nilerr // it has no such flag
+	}
+	file, err := readConfig(path, cmd.Root())
+	if err != nil {
+		return err
+	}
+	return file.layer(cmd).fill(cmd.Flags(), args)
+}
+
+// prepare has a command know what its environment and its file of settings say.
 func prepare(std *Streams, cmd *cobra.Command, args []string) error {
 	flags := cmd.Flags()
-	if err := setFromEnvironment(flags, args, std.Environment); err != nil {
+	if err := Fill(cmd, args, std.Environment); err != nil {
 		return err
 	}
 	if quiet, err := flags.GetBool("quiet"); err == nil && quiet {
