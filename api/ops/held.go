@@ -2,6 +2,8 @@ package ops
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -135,17 +137,15 @@ type scaling struct {
 	Slots   int `json:"worker_slots"`
 }
 
-// scale says how much work there is, and how much of it workers can do side by side: of all drivers, or of one.
+// maxScaleDrivers is how many drivers one question may name.
+const maxScaleDrivers = 100
+
+// scale says how much work there is, and how much of it workers can do side by side: of all drivers, or of those that are
+// named, which are what a group of workers has.
 func (s *site) scale(c echo.Context) error {
-	query := c.QueryParams()
-	if refused := checkFields("parameter", query, []string{"driver"}, nil); refused != nil {
-		return c.JSON(refused.status, answer{Code: string(tasks.BadRequest), Message: refused.why})
-	}
-	driver, one := query.Get("driver"), query.Has("driver")
-	if one {
-		if err := tasks.CheckDriver(driver); err != nil {
-			return c.JSON(http.StatusBadRequest, answer{Code: string(tasks.BadRequest), Message: "driver " + err.Error()})
-		}
+	drivers, err := scaleDrivers(c.QueryParams())
+	if err != nil {
+		return c.JSON(http.StatusBadRequest, answer{Code: string(tasks.BadRequest), Message: err.Error()})
 	}
 	census, err := s.Store.Census(c.Request().Context())
 	var workers []tasks.WorkerProcess
@@ -156,20 +156,56 @@ func (s *site) scale(c echo.Context) error {
 		s.Log.Error("open work not counted", "error", err)
 		return c.JSON(http.StatusServiceUnavailable, answer{Code: string(tasks.Internal), Message: "Redis does not answer"})
 	}
-	work := census.Work
-	if one {
-		work = census.Drivers[driver]
+	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
+	return c.JSON(http.StatusOK, scalingOf(census, workers, drivers))
+}
+
+// scaleDrivers are the drivers that a question names, each once; none: it is about all of them.
+func scaleDrivers(query url.Values) ([]string, error) {
+	names := []string{"driver"}
+	if refused := checkFields("parameter", query, names, names); refused != nil {
+		return nil, errors.New(refused.why)
 	}
-	found := scaling{Waiting: work.Waiting, Running: work.Running, Held: work.HeldItems(), Open: work.Open()}
-	for _, w := range workers {
-		if one {
-			found.Slots += w.SlotsOf[driver]
-		} else {
-			found.Slots += w.Slots
+	drivers := query["driver"]
+	if len(drivers) > maxScaleDrivers {
+		return nil, fmt.Errorf("%d drivers are more than %d", len(drivers), maxScaleDrivers)
+	}
+	for _, driver := range drivers {
+		if err := tasks.CheckDriver(driver); err != nil {
+			return nil, fmt.Errorf("driver %w", err)
 		}
 	}
-	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
-	return c.JSON(http.StatusOK, found)
+	slices.Sort(drivers)
+	return slices.Compact(drivers), nil
+}
+
+// scalingOf adds up what the drivers have, or all of them if none is named.
+func scalingOf(census tasks.Census, workers []tasks.WorkerProcess, drivers []string) scaling {
+	parts := []tasks.Work{census.Work}
+	if len(drivers) > 0 {
+		parts = nil
+	}
+	for _, driver := range drivers {
+		parts = append(parts, census.Drivers[driver])
+	}
+	var found scaling
+	for _, work := range parts {
+		found.Waiting += work.Waiting
+		found.Running += work.Running
+		found.Held += work.HeldItems()
+		found.Open += work.Open()
+	}
+	for _, w := range workers {
+		slots := w.Slots
+		if len(drivers) > 0 {
+			slots = 0
+		}
+		for _, driver := range drivers {
+			slots += w.SlotsOf[driver]
+		}
+		found.Slots += min(slots, w.Slots) // the drivers of a process share them
+	}
+	return found
 }
 
 // About says whose items they are, as far as that is one tenant, run or driver.

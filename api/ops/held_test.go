@@ -122,16 +122,18 @@ func TestScaleOfADriver(t *testing.T) {
 	g.serve(t, "reset-99", 3)
 	g.serve(t, "reset-lab-99", 4)
 	for query, want := range map[string]string{
-		"":                  `{"items_waiting":2,"items_running":0,"items_held":0,"items_open":2,"worker_slots":7}`,
-		"?driver=default":   `{"items_waiting":2,"items_running":0,"items_held":0,"items_open":2,"worker_slots":3}`,
-		"?driver=lab":       `{"items_waiting":0,"items_running":0,"items_held":0,"items_open":0,"worker_slots":4}`,
-		"?driver=not-there": `{"items_waiting":0,"items_running":0,"items_held":0,"items_open":0,"worker_slots":0}`,
+		"":                           `{"items_waiting":2,"items_running":0,"items_held":0,"items_open":2,"worker_slots":7}`,
+		"?driver=default":            `{"items_waiting":2,"items_running":0,"items_held":0,"items_open":2,"worker_slots":3}`,
+		"?driver=lab":                `{"items_waiting":0,"items_running":0,"items_held":0,"items_open":0,"worker_slots":4}`,
+		"?driver=lab&driver=default": `{"items_waiting":2,"items_running":0,"items_held":0,"items_open":2,"worker_slots":7}`,
+		"?driver=lab&driver=lab":     `{"items_waiting":0,"items_running":0,"items_held":0,"items_open":0,"worker_slots":4}`,
+		"?driver=not-there":          `{"items_waiting":0,"items_running":0,"items_held":0,"items_open":0,"worker_slots":0}`,
 	} {
 		if status, body := get(t, g.URL+"/scale"+query); status != http.StatusOK || strings.TrimSpace(body) != want {
 			t.Errorf("%s: %d %s, want %s", query, status, body, want)
 		}
 	}
-	for _, query := range []string{"?drivers=lab", "?driver=lab&driver=default", "?driver=", "?driver=La%20b"} {
+	for _, query := range []string{"?drivers=lab", "?driver=lab&x=1", "?driver=", "?driver=lab&driver=", "?" + strings.Repeat("driver=lab&", 101), "?driver=La%20b"} {
 		if status, body := get(t, g.URL+"/scale"+query); status != http.StatusBadRequest || !strings.Contains(body, `"error_msg"`) {
 			t.Errorf("%s: %d %s", query, status, body)
 		}
