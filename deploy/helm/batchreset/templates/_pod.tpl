@@ -7,6 +7,8 @@ annotations.
 {{- $root := .root -}}
 {{- $v := .values -}}
 {{- $tls := and .reachable $root.Values.tls.existingSecret -}}
+{{- /* Its commands call the API by the name of its Service. */ -}}
+{{- $ca := and (eq .component "admin") $root.Values.tls.existingSecret $root.Values.tls.caKey -}}
 {{- $env := dict "BATCHRESET_REDIS_FILE" "/run/batchreset/redis/url" -}}
 {{- if $root.Values.secretKey.existingSecret -}}
 {{- $_ := set $env "BATCHRESET_SECRET_KEY_FILE" "/run/batchreset/secret-key/key" -}}
@@ -17,6 +19,9 @@ annotations.
 {{- if and (eq .component "api") $root.Values.tls.clientCAKey -}}
 {{- $_ := set $env "BATCHRESET_TLS_CLIENT_CA" "/run/batchreset/tls-client/ca.crt" -}}
 {{- end -}}
+{{- end -}}
+{{- if $ca -}}
+{{- $_ := set $env "SSL_CERT_DIR" "/run/batchreset/ca" -}}
 {{- end -}}
 {{- if get . "drivers" -}}
 {{- $_ := set $env "BATCHRESET_DRIVERS" "/run/batchreset/drivers/drivers.yaml" -}}
@@ -88,9 +93,9 @@ spec:
         failureThreshold: 3
       readinessProbe:
         {{- include "batchreset.probe" (dict "path" "/readyz" "ctx" .) | nindent 8 }}
-        periodSeconds: {{ if eq .component "api" }}2{{ else }}5{{ end }}
+        periodSeconds: 5
         timeoutSeconds: 3
-        failureThreshold: 1
+        failureThreshold: 2
       resources:
         {{- toYaml (default (dict) $v.resources) | nindent 8 }}
       volumeMounts:
@@ -103,6 +108,9 @@ spec:
         {{- if and (eq .component "api") $root.Values.tls.clientCAKey }}
         - {name: tls-client, mountPath: /run/batchreset/tls-client, readOnly: true}
         {{- end }}
+        {{- end }}
+        {{- if $ca }}
+        - {name: ca, mountPath: /run/batchreset/ca, readOnly: true}
         {{- end }}
         {{- if get . "drivers" }}
         - {name: drivers, mountPath: /run/batchreset/drivers, readOnly: true}
@@ -143,6 +151,14 @@ spec:
         items: [{key: {{ $root.Values.tls.clientCAKey | quote }}, path: ca.crt}]
     {{- end }}
     {{- end }}
+    {{- if $ca }}
+    - name: ca
+      secret:
+        secretName: {{ $root.Values.tls.existingSecret }}
+        optional: true # a certificate of a public authority comes without it
+        defaultMode: 0440
+        items: [{key: {{ $ca | quote }}, path: ca.crt}]
+    {{- end }}
     {{- with get . "drivers" }}
     - name: drivers
       secret:
@@ -180,7 +196,7 @@ spec:
   topologySpreadConstraints:
     {{- range . }}
     {{- $own := dict "labelSelector" (dict "matchLabels" (include "batchreset.selector" $ | fromYaml)) }}
-    - {{- toYaml (merge (deepCopy .) $own) | nindent 6 }}
+    - {{ toYaml (merge (deepCopy .) $own) | nindent 6 | trim }}
     {{- end }}
   {{- end }}
   {{- with $v.priorityClassName }}
