@@ -265,7 +265,7 @@ func render(t *testing.T, values map[string]any) rendering {
 // value is one of the values.
 func (r rendering) value(path string) any {
 	var at any = r.values
-	for _, key := range strings.Split(path, ".") {
+	for key := range strings.SplitSeq(path, ".") {
 		table, ok := at.(map[string]any)
 		if !ok {
 			if v, is := at.(chartutil.Values); is {

@@ -130,9 +130,15 @@ type scaled struct {
 	}
 }
 
+// scaledOf panics if the object is none, which checkScaledObject has seen before.
 func scaledOf(object map[string]any) (s scaled) {
-	raw, _ := json.Marshal(object)
-	_ = json.Unmarshal(raw, &s)
+	raw, err := json.Marshal(object)
+	if err == nil {
+		err = json.Unmarshal(raw, &s)
+	}
+	if err != nil {
+		panic(err)
+	}
 	return s
 }
 

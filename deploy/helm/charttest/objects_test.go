@@ -190,7 +190,7 @@ func checkEnvironment(t *testing.T, d *appsv1.Deployment, flags []setting) {
 		seen[e.Name] = true
 		flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(e.Name, "BATCHRESET_")), "_", "-")
 		known := slices.Contains(coming, flag) || slices.ContainsFunc(flags, func(s setting) bool { return s.flag == flag && s.usedBy(command) })
-		if strings.HasPrefix(e.Name, "BATCHRESET_") && !known && !(component(d) == "admin" && flag == "server") {
+		if strings.HasPrefix(e.Name, "BATCHRESET_") && !known && (component(d) != "admin" || flag != "server") {
 			t.Errorf("%s: %s is no flag of %s", d.Name, e.Name, command)
 		}
 		if strings.Contains(e.Value, "e+") {
@@ -344,7 +344,11 @@ func eachText(values any, do func(string)) {
 
 // TestEachProcessHasItsOwnRedisUser keeps the rights of operators out of pods that others reach.
 func TestEachProcessHasItsOwnRedisUser(t *testing.T) {
-	for _, d := range all[*appsv1.Deployment](renderSet(t, "minimal")) {
+	deployments := all[*appsv1.Deployment](renderSet(t, "minimal"))
+	if len(deployments) != 3 {
+		t.Errorf("there are %d Deployments, want api, worker and admin", len(deployments))
+	}
+	for _, d := range deployments {
 		want := map[string]string{"api": "api-url", "worker": "worker-url", "admin": "operator-url"}[component(d)]
 		for _, v := range d.Spec.Template.Spec.Volumes {
 			if v.Name == "redis" && v.Secret.Items[0].Key != want {
@@ -374,6 +378,9 @@ func TestIngress(t *testing.T) {
 			}
 		}
 	})
+	if i := all[*networkingv1.Ingress](render(t, of(t, "{redis: {existingSecret: r}, ingress: {enabled: true}}"))); len(i) != 1 || i[0].Spec.Rules[0].Host != "" {
+		t.Error(i)
+	}
 	var paths []string
 	for _, name := range []string{"production", "ingress"} {
 		for _, i := range all[*networkingv1.Ingress](renderSet(t, name)) {
@@ -586,6 +593,24 @@ func TestNotesLeadToAReset(t *testing.T) {
 	})
 }
 
+func TestNotesWarn(t *testing.T) {
+	for text, want := range map[string]string{
+		`workers: {default: null}`:                         "NO WORKER GROUP",
+		`workers: {default: {enabled: false}}`:             "NO WORKER GROUP",
+		`ingress: {enabled: true}`:                         "All callers count as one address",
+		`secretKey: {existingSecret: ""}`:                  "Redis as they are",
+		`tls: {existingSecret: ""}`:                        "Nothing here speaks TLS",
+		`workers: {default: {driversSecret: {name: own}}}`: "create secret generic own ",
+	} {
+		if r := render(t, of(t, "redis: {existingSecret: r}\n"+text)); !strings.Contains(r.notes, want) {
+			t.Errorf("%s: the notes lack %q:\n%s", text, want, r.notes)
+		}
+	}
+	if r := renderSet(t, "production"); strings.Contains(r.notes, "NO WORKER") || strings.Contains(r.notes, "one address") || strings.Contains(r.notes, "as they are") || strings.Contains(r.notes, "Nothing here") {
+		t.Error(r.notes)
+	}
+}
+
 func TestGroups(t *testing.T) {
 	var found []string
 	for _, d := range workersOf(renderSet(t, "groups")) {
@@ -612,5 +637,18 @@ func TestAnotherDriverStartsThePodsAnew(t *testing.T) {
 	}
 	if a, b := annotations("x"), annotations("y"); a == b || a == "" || a != annotations("x") {
 		t.Error(a, b)
+	}
+}
+
+// TestLargeNumbers: Helm has some numbers as floats, which must not become 5e+06.
+func TestLargeNumbers(t *testing.T) {
+	values := of(t, `{redis: {existingSecret: r}, workers: {default: {config: {lanes: 5000000}, drivers: [{name: default, type: simulator, seed: 12345678901}]}}}`)
+	r := render(t, values)
+	c := one[*appsv1.Deployment](t, r, "reset-batchreset-worker-default").Spec.Template.Spec.Containers[0]
+	if got := environment(c)["BATCHRESET_LANES"]; got != "5000000" {
+		t.Errorf("lanes: %s", got)
+	}
+	if got := one[*corev1.Secret](t, r, "reset-batchreset-drivers-default").StringData["drivers.yaml"]; !strings.Contains(got, "seed: 12345678901\n") {
+		t.Errorf("%s", got)
 	}
 }

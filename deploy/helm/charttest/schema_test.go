@@ -161,17 +161,17 @@ func TestSchemaIsClosed(t *testing.T) {
 func TestWrongValues(t *testing.T) {
 	for text, want := range map[string]string{
 		// What is missing.
-		`redis: {existingSecret: ""}`:                 "redis.existingSecret is missing",
-		`demo: {enabled: true}`:                       "demo.enabled does not go together with redis.existingSecret",
-		`keda: {enabled: true, trigger: prometheus}`:  "keda.prometheus.serverAddress",
-		`ingress: {enabled: true}`:                    "ingress.host",
-		`ingress: {ops: {enabled: true}}`:             "ingress.ops.host",
-		`tls: {clientCAKey: ca.crt}`:                  "tls.clientCAKey needs tls.existingSecret",
-		`tls: {existingSecret: a, clientCASecret: b}`: "tls.clientCASecret needs tls.clientCAKey",
+		`redis: {existingSecret: ""}`:                                                      "redis.existingSecret is missing",
+		`demo: {enabled: true}`:                                                            "demo.enabled does not go together with redis.existingSecret",
+		`keda: {enabled: true, trigger: prometheus}`:                                       "keda.prometheus.serverAddress",
+		`ingress: {enabled: true, tlsSecret: a}`:                                           "ingress.tlsSecret needs ingress.host",
+		`ingress: {ops: {enabled: true}}`:                                                  "ingress.ops.host",
+		`tls: {clientCAKey: ca.crt}`:                                                       "tls.clientCAKey needs tls.existingSecret",
+		`tls: {existingSecret: a, clientCASecret: b}`:                                      "tls.clientCASecret needs tls.clientCAKey",
 		`ingress: {enabled: true, host: a.example, ops: {enabled: true, host: a.example}}`: "are the same on the same host",
-		`imagePullSecrets: [{}]`:                       "missing property 'name'",
-		`api: {secretFiles: {a: {secret: b}}}`:         "missing property 'key'",
-		`workers: {default: {drivers: [{name: lab}]}}`: "missing property 'type'",
+		`imagePullSecrets: [{}]`:                                                           "missing property 'name'",
+		`api: {secretFiles: {a: {secret: b}}}`:                                             "missing property 'key'",
+		`workers: {default: {drivers: [{name: lab}]}}`:                                     "missing property 'type'",
 		// Unknown keys, at each level.
 		`replicas: 3`:                                          "additional properties 'replicas' not allowed",
 		`image: {name: a}`:                                     "'name' not allowed",

@@ -212,8 +212,8 @@ greater number per worker KEDA would take away workers that are busy with that d
 {{- fail "keda.trigger prometheus needs keda.prometheus.serverAddress" -}}
 {{- end -}}
 {{- $i := .Values.ingress -}}
-{{- if and $i.enabled (not $i.host) -}}
-{{- fail "ingress.enabled needs ingress.host" -}}
+{{- if and $i.tlsSecret (not $i.host) -}}
+{{- fail "ingress.tlsSecret needs ingress.host" -}}
 {{- end -}}
 {{- if and $i.ops.enabled (not $i.ops.host) -}}
 {{- fail "ingress.ops.enabled needs ingress.ops.host" -}}
