@@ -47,13 +47,14 @@ func (s *Seals) CheckOpens(ctx context.Context, db *redisdb.DB) error {
 	return terminal.WithCode(terminal.ExitRefused, errors.New("--secret-key-file opens none of the secrets that are sealed in Redis: give the file that api and worker have, or --new-secret-key if they are going to have this one"))
 }
 
-// Exposed says so if others than the owner of the file may read it; else it is empty.
+// Exposed says so if others than the owner and the group of the file may read it, or the group may change it; else it is empty. Kubernetes
+// gives a process the files of its Secrets by its group.
 func (s *Seals) Exposed() string {
 	info, err := os.Stat(s.file)
-	if !s.Given() || err != nil || info.Mode().Perm()&0o077 == 0 {
+	if !s.Given() || err != nil || info.Mode().Perm()&0o027 == 0 {
 		return ""
 	}
-	return fmt.Sprintf("--secret-key-file: others may read %s (mode %04o): 'chmod 600' keeps it to its owner", s.file, info.Mode().Perm())
+	return fmt.Sprintf("--secret-key-file: others may read %s (mode %04o): 'chmod 600' keeps it to its owner, 'chmod 640' to its group, too", s.file, info.Mode().Perm())
 }
 
 // Given reports whether there are such keys.

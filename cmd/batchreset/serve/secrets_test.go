@@ -28,10 +28,9 @@ func TestASecretKeyFileThatOpensNothingIsSeenAtTheStart(t *testing.T) {
 			if err := os.WriteFile(path, []byte(base64.StdEncoding.EncodeToString([]byte(strings.Repeat(letter, 32)))), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if letter == "b" {
-				if err := os.Chmod(path, 0o644); err != nil {
-					t.Fatal(err)
-				}
+			mode := map[string]os.FileMode{"a": 0o440, "b": 0o644}[letter] // a: as in a pod
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
 			}
 			if err := flags.Set("secret-key-file", path); err != nil {
 				t.Fatal(err)
