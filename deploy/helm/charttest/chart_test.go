@@ -309,7 +309,7 @@ func environment(c corev1.Container) map[string]string {
 }
 
 // TestCopies keeps what the chart has of other directories the same: Helm reads nothing outside of a chart.
-// To copy anew: UPDATE_CHART=1 go test ./...
+// To copy anew: UPDATE_CHART=1 go test -count=1 ./...
 func TestCopies(t *testing.T) {
 	for to, from := range map[string]string{"rules.yaml": "prometheus/rules.yaml", "dashboard.json": "grafana/batchreset.json"} {
 		want, err := os.ReadFile(filepath.Join("../..", from))
@@ -321,7 +321,7 @@ func TestCopies(t *testing.T) {
 			continue
 		}
 		if os.Getenv("UPDATE_CHART") == "" {
-			t.Errorf("%s is not deploy/%s: UPDATE_CHART=1 go test ./...", path, from)
+			t.Errorf("%s is not deploy/%s: UPDATE_CHART=1 go test -count=1 ./...", path, from)
 			continue
 		}
 		if err := os.WriteFile(path, want, 0o644); err != nil {

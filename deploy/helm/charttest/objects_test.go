@@ -564,6 +564,9 @@ func TestADemoSaysSo(t *testing.T) {
 	if redis.Annotations["batchreset/demo"] == "" || redis.Spec.Template.Annotations["batchreset/demo"] == "" {
 		t.Error(redis.Annotations)
 	}
+	if args := strings.Join(redis.Spec.Template.Spec.Containers[0].Args, " "); !strings.Contains(args, "--maxmemory-policy noeviction") {
+		t.Errorf("it may forget jobs while it runs: %s", args)
+	}
 	for _, d := range workersOf(r) {
 		if env := environment(d.Spec.Template.Spec.Containers[0]); env["BATCHRESET_DRIVER"] != "simulator" || env["BATCHRESET_DRIVERS"] != "" {
 			t.Errorf("%s: %v", d.Name, env)

@@ -80,7 +80,7 @@ func schemaOf(s setting, command string) map[string]any {
 	return schema
 }
 
-// TestSchemaHasEveryFlag keeps the parts of the schema that are about flags true. To write them anew: UPDATE_CHART=1 go test ./...
+// TestSchemaHasEveryFlag keeps the parts of the schema that are about flags true. To write them anew: UPDATE_CHART=1 go test -count=1 ./...
 func TestSchemaHasEveryFlag(t *testing.T) {
 	path := filepath.Join(chartDir, "values.schema.json")
 	have, err := os.ReadFile(path)
@@ -114,7 +114,7 @@ func TestSchemaHasEveryFlag(t *testing.T) {
 		return
 	}
 	if os.Getenv("UPDATE_CHART") == "" {
-		t.Fatal("values.schema.json is not what deploy/SETTINGS.md says: UPDATE_CHART=1 go test ./...")
+		t.Fatal("values.schema.json is not what deploy/SETTINGS.md says: UPDATE_CHART=1 go test -count=1 ./...")
 	}
 	if err := os.WriteFile(path, want.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
