@@ -203,7 +203,7 @@ func scalingOf(census tasks.Census, workers []tasks.WorkerProcess, drivers []str
 		for _, driver := range drivers {
 			slots += w.SlotsOf[driver]
 		}
-		found.Slots += min(slots, w.Slots) // the drivers of a process share them
+		found.Slots += slots
 	}
 	return found
 }
