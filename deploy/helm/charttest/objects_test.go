@@ -165,7 +165,7 @@ func checkVolumes(t *testing.T, name string, pod corev1.PodSpec, c corev1.Contai
 		}
 	}
 	for _, e := range c.Env {
-		if path := e.Value; strings.HasPrefix(path, "/run/batchreset/") && !paths[path] && !paths[path[:strings.LastIndexByte(path, '/')]] {
+		if path := e.Value; strings.HasPrefix(path, "/run/batchreset/") && !paths[path[:strings.LastIndexByte(path, '/')]] {
 			t.Errorf("%s: %s is %s, which nothing is mounted at", name, e.Name, path)
 		}
 	}
@@ -594,6 +594,30 @@ func TestNotesLeadToAReset(t *testing.T) {
 			at += next
 		}
 	})
+}
+
+// TestAdminIsForItself: its commands call its own API, which no certificate and no other caller is for.
+func TestAdminIsForItself(t *testing.T) {
+	r := renderSet(t, "production")
+	env := environment(one[*appsv1.Deployment](t, r, "reset-batchreset-admin").Spec.Template.Spec.Containers[0])
+	if env["BATCHRESET_SERVER"] != "http://"+env["BATCHRESET_LISTEN"] || !strings.HasPrefix(env["BATCHRESET_LISTEN"], "127.0.0.1:") {
+		t.Errorf("its commands call %s, and it listens on %s", env["BATCHRESET_SERVER"], env["BATCHRESET_LISTEN"])
+	}
+	for _, name := range []string{"CALLERS_FILE", "TLS_CERT", "TLS_CLIENT_CA"} {
+		if value, there := env["BATCHRESET_"+name]; there {
+			t.Errorf("%s is %s", name, value)
+		}
+	}
+	if env["BATCHRESET_MAX_BACKLOG"] != "5000000" {
+		t.Error("it does not have what api has")
+	}
+	r = render(t, of(t, "{redis: {existingSecret: r}, api: {config: {job-retention: 1h, full-at: 80}}, admin: {config: {full-at: 90}}}"))
+	for name, want := range map[string]string{"api": "80", "admin": "90"} {
+		env := environment(one[*appsv1.Deployment](t, r, "reset-batchreset-"+name).Spec.Template.Spec.Containers[0])
+		if env["BATCHRESET_FULL_AT"] != want || env["BATCHRESET_JOB_RETENTION"] != "1h" {
+			t.Errorf("%s: %v", name, env)
+		}
+	}
 }
 
 func TestNotesWarn(t *testing.T) {

@@ -47,6 +47,8 @@ func TestTheProgramTakesWhatItIsGiven(t *testing.T) {
 						return "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 					case "files/notify.txt":
 						return "https://hooks.example/x"
+					case "files/callers.yaml":
+						return "certificates: [{common_name: pipeline, tenant: acme, scopes: [submit, read]}]"
 					case "files/proof.key":
 						return newProofKey(t, program)
 					case "drivers/drivers.yaml":

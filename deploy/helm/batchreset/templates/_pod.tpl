@@ -7,8 +7,6 @@ annotations.
 {{- $root := .root -}}
 {{- $v := .values -}}
 {{- $tls := and .reachable $root.Values.tls.existingSecret -}}
-{{- /* Its commands call the API by the name of its Service. */ -}}
-{{- $ca := and (eq .component "admin") $root.Values.tls.existingSecret $root.Values.tls.caKey -}}
 {{- $env := dict "BATCHRESET_REDIS_FILE" "/run/batchreset/redis/url" -}}
 {{- if $root.Values.secretKey.existingSecret -}}
 {{- $_ := set $env "BATCHRESET_SECRET_KEY_FILE" "/run/batchreset/secret-key/key" -}}
@@ -19,9 +17,6 @@ annotations.
 {{- if and (eq .component "api") $root.Values.tls.clientCAKey -}}
 {{- $_ := set $env "BATCHRESET_TLS_CLIENT_CA" "/run/batchreset/tls-client/ca.crt" -}}
 {{- end -}}
-{{- end -}}
-{{- if $ca -}}
-{{- $_ := set $env "SSL_CERT_DIR" "/run/batchreset/ca" -}}
 {{- end -}}
 {{- if get . "drivers" -}}
 {{- $_ := set $env "BATCHRESET_DRIVERS" "/run/batchreset/drivers/drivers.yaml" -}}
@@ -109,9 +104,6 @@ spec:
         - {name: tls-client, mountPath: /run/batchreset/tls-client, readOnly: true}
         {{- end }}
         {{- end }}
-        {{- if $ca }}
-        - {name: ca, mountPath: /run/batchreset/ca, readOnly: true}
-        {{- end }}
         {{- if get . "drivers" }}
         - {name: drivers, mountPath: /run/batchreset/drivers, readOnly: true}
         {{- end }}
@@ -150,14 +142,6 @@ spec:
         defaultMode: 0440
         items: [{key: {{ $root.Values.tls.clientCAKey | quote }}, path: ca.crt}]
     {{- end }}
-    {{- end }}
-    {{- if $ca }}
-    - name: ca
-      secret:
-        secretName: {{ $root.Values.tls.existingSecret }}
-        optional: true # a certificate of a public authority comes without it
-        defaultMode: 0440
-        items: [{key: {{ $ca | quote }}, path: ca.crt}]
     {{- end }}
     {{- with get . "drivers" }}
     - name: drivers
