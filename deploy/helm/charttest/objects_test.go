@@ -171,9 +171,6 @@ func checkVolumes(t *testing.T, name string, pod corev1.PodSpec, c corev1.Contai
 	}
 }
 
-// coming are flags that are made at the same time as this chart. Once deploy/SETTINGS.md has them, nothing may be left here.
-var coming = []string{"tls-cert", "tls-key", "tls-client-ca"}
-
 // checkEnvironment makes sure that each variable is one of a flag of the command.
 func checkEnvironment(t *testing.T, d *appsv1.Deployment, flags []setting) {
 	t.Helper()
@@ -189,7 +186,7 @@ func checkEnvironment(t *testing.T, d *appsv1.Deployment, flags []setting) {
 		}
 		seen[e.Name] = true
 		flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(e.Name, "BATCHRESET_")), "_", "-")
-		known := slices.Contains(coming, flag) || slices.ContainsFunc(flags, func(s setting) bool { return s.flag == flag && s.usedBy(command) })
+		known := slices.ContainsFunc(flags, func(s setting) bool { return s.flag == flag && s.usedBy(command) })
 		if strings.HasPrefix(e.Name, "BATCHRESET_") && !known && (component(d) != "admin" || flag != "server") {
 			t.Errorf("%s: %s is no flag of %s", d.Name, e.Name, command)
 		}
