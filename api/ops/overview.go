@@ -2,8 +2,10 @@ package ops
 
 import (
 	"context"
+	"html/template"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +17,12 @@ import (
 // overviewPage is the state of the service at a glance.
 type overviewPage struct {
 	page
+	// Now is all that changes: see overviewNow.
+	Now template.HTML
+}
+
+// overviewNow is what the overview shows to everybody alike who may do the same.
+type overviewNow struct {
 	tasks.Overview
 	// Queues are those with something in them, or paused.
 	Queues []tasks.QueueState
@@ -35,29 +43,38 @@ type overviewPage struct {
 
 func (s *site) overview(c echo.Context) error {
 	ctx := c.Request().Context()
-	seen, err := s.glance.look(func() (glance, error) { return s.lookAround(ctx) })
+	p := overviewPage{page: s.page(c, "Overview")}
+	open, now, err := s.glance.show(p.MayAct(), func() (glance, error) { return s.lookAround(ctx) }, func(seen glance) (template.HTML, error) {
+		var b strings.Builder
+		err := s.pages.ExecuteTemplate(&b, "overviewnow", p.nowOf(seen))
+		return template.HTML(b.String()), err //nolint:gosec // of a template
+	})
 	if err != nil {
 		return err
 	}
+	p.Now, p.Count = now, number(open)+" open"
+	return s.show(c, http.StatusOK, "overview", p)
+}
+
+// nowOf is what was seen, as the page shows it.
+func (p page) nowOf(seen glance) overviewNow {
 	o := seen.Overview
-	p := overviewPage{page: s.page(c, "Overview"), Overview: o, Machinery: seen.machinery, Halts: seen.halts}
-	p.Held, p.Facts = p.holdingsOf(o.Work.Holdings[:min(len(o.Work.Holdings), rowsOnPage)]), factsOf(o)
-	p.MoreHeld = len(o.Work.Holdings) - len(p.Held)
-	p.RunsWaiting, p.RunsPaused = seen.waiting, seen.paused
+	n := overviewNow{Overview: o, Machinery: seen.machinery, Halts: seen.halts, Facts: factsOf(o), RunsWaiting: seen.waiting, RunsPaused: seen.paused}
+	n.Held = p.holdingsOf(o.Work.Holdings[:min(len(o.Work.Holdings), rowsOnPage)])
+	n.MoreHeld = len(o.Work.Holdings) - len(n.Held)
 	for _, q := range o.Queues {
 		if q.Pending+q.Later+q.Active > 0 || q.Paused {
-			p.Queues = append(p.Queues, q)
+			n.Queues = append(n.Queues, q)
 		}
 	}
-	p.Empty = len(o.Queues) - len(p.Queues)
+	n.Empty = len(o.Queues) - len(n.Queues)
 	for _, m := range o.Minutes {
-		p.Submitted = append(p.Submitted, m.Submitted)
-		p.Finished = append(p.Finished, m.Finished())
-		p.Failed = append(p.Failed, m.Failed+m.Unknown)
+		n.Submitted = append(n.Submitted, m.Submitted)
+		n.Finished = append(n.Finished, m.Finished())
+		n.Failed = append(n.Failed, m.Failed+m.Unknown)
 	}
-	p.Count = number(o.Work.Open()+o.Work.HeldItems()) + " open"
-	p.Activity = activityPlot(o, p.Submitted, p.Finished, p.Failed)
-	return s.show(c, http.StatusOK, "overview", p)
+	n.Activity = activityPlot(o, n.Submitted, n.Finished, n.Failed)
+	return n
 }
 
 // glance is what the overview shows to everybody alike.
@@ -73,21 +90,32 @@ const glanceLasts = time.Second
 
 // sharedGlance is one for everybody who looks at the overview.
 type sharedGlance struct {
-	mu   sync.Mutex
-	at   time.Time
-	seen glance
-	err  error
+	mu    sync.Mutex
+	at    time.Time
+	seen  glance
+	err   error
+	shown map[bool]template.HTML // by whether who looks may act
 }
 
-// look returns what was seen within the last second, or looks. Whoever comes meanwhile has the same.
-func (g *sharedGlance) look(look func() (glance, error)) (glance, error) {
+// show returns what is open, and what was seen within the last second as it is shown to those who may act, or may not; or
+// it looks. Whoever comes meanwhile has the same.
+func (g *sharedGlance) show(mayAct bool, look func() (glance, error), render func(glance) (template.HTML, error)) (open int, now template.HTML, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if time.Since(g.at) > glanceLasts {
 		g.seen, g.err = look()
-		g.at = time.Now()
+		g.at, g.shown = time.Now(), map[bool]template.HTML{}
 	}
-	return g.seen, g.err
+	if g.err != nil {
+		return 0, "", g.err
+	}
+	now, done := g.shown[mayAct]
+	if !done {
+		if now, err = render(g.seen); err == nil {
+			g.shown[mayAct] = now
+		}
+	}
+	return g.seen.Work.Open() + g.seen.Work.HeldItems(), now, err
 }
 
 // lookAround looks at everything, also if who asked goes away meanwhile: others wait for it.

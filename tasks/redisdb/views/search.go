@@ -99,12 +99,13 @@ func (v *Jobs) SearchOpen(ctx context.Context, s tasks.JobSearch) (found []tasks
 	return found, len(loose), nil
 }
 
-// loose are those of some jobs that are in no run and may match, judged by the headers of their records.
+// loose are those of some jobs that are in no run and may match, judged by the headers of their records. Jobs that have
+// ended are listed as open until they are swept.
 func (v *Jobs) loose(ctx context.Context, s tasks.JobSearch, ids []string) (loose []position, err error) {
 	pipe := v.redis.Pipeline()
 	headers := make([]*redis.SliceCmd, len(ids))
 	for i, id := range ids {
-		headers[i] = pipe.HMGet(ctx, codec.JobKey(id), "run", "tenant", "labels", "created")
+		headers[i] = pipe.HMGet(ctx, codec.JobKey(id), "run", "tenant", "labels", "created", "left")
 	}
 	_, _ = pipe.Exec(ctx) // each carries its own error
 	for i, id := range ids {
@@ -112,7 +113,7 @@ func (v *Jobs) loose(ctx context.Context, s tasks.JobSearch, ids []string) (loos
 		if err != nil && !wire.Answered(err) {
 			return nil, err
 		}
-		if err != nil || codec.Text(h[0]) != "" || s.Tenant != "" && codec.Text(h[1]) != s.Tenant || !fits(s.JobFilter, codec.Text(h[2])) {
+		if err != nil || codec.Text(h[0]) != "" || codec.Text(h[4]) == "0" || s.Tenant != "" && codec.Text(h[1]) != s.Tenant || !fits(s.JobFilter, codec.Text(h[2])) {
 			continue
 		}
 		created, err := strconv.ParseInt(codec.Text(h[3]), 10, 64)
