@@ -33,6 +33,7 @@ func rows() []row {
 		{"runpolls", "polls of a run with 100 open jobs", runPollsRow},
 		{"rundrain", "drain of a run against loose jobs", runDrainRow},
 		{"runidle", "what open runs cost in which nothing happens", runIdleRow},
+		{"spread", "processor time of many processes on a Cluster against one of each", spreadRow},
 		{"start", "start of a worker to its first task", startRow},
 	}
 }

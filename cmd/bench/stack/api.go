@@ -31,7 +31,7 @@ func (s *Stack) StartAPI(ctx context.Context, flags ...string) (*API, error) {
 		return nil, err
 	}
 	const most = "1000000000"
-	if _, _, err := harness.Run(ctx, s.program.path, "tenant", "limit", "--redis", s.Redis.URL(), "--all",
+	if _, _, err := harness.Run(ctx, s.program.path, "tenant", "limit", "--redis", s.url, "--all",
 		"--requests-per-second", most, "--open-instances", most); err != nil {
 		return nil, err
 	}

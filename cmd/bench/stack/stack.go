@@ -20,6 +20,7 @@ const upLimit = 10 * time.Second
 type Stack struct {
 	Redis *Redis
 
+	url      string // of Redis
 	program  *Program
 	dir      string
 	children []*harness.Process // without Redis
@@ -35,7 +36,7 @@ func Start(ctx context.Context, program *Program, dir string) (*Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Stack{Redis: redis, program: program, dir: dir}, nil
+	return &Stack{Redis: redis, url: redis.URL(), program: program, dir: dir}, nil
 }
 
 // Close ends all processes of the stack.
@@ -62,7 +63,7 @@ func (s *Stack) start(ctx context.Context, command string, args ...string) (*har
 	name := fmt.Sprintf("%03d-%s", len(s.children)+1, command)
 	p, err := harness.Start(ctx, harness.Command{
 		Name: name, Log: filepath.Join(s.dir, name+".log"),
-		Args: append([]string{s.program.path, command, "--redis", s.Redis.URL()}, args...),
+		Args: append([]string{s.program.path, command, "--redis", s.url}, args...),
 	})
 	if err == nil {
 		s.children = append(s.children, p)
@@ -72,7 +73,7 @@ func (s *Stack) start(ctx context.Context, command string, args ...string) (*har
 
 // Key makes an access key of a tenant.
 func (s *Stack) Key(ctx context.Context, tenant string) (key sdkhmac.Key, err error) {
-	out, _, err := harness.Run(ctx, s.program.path, "key", "add", "--redis", s.Redis.URL(), "--tenant", tenant, "--output", "json")
+	out, _, err := harness.Run(ctx, s.program.path, "key", "add", "--redis", s.url, "--tenant", tenant, "--output", "json")
 	if err != nil {
 		return key, err
 	}
@@ -88,6 +89,6 @@ func (s *Stack) Key(ctx context.Context, tenant string) (key sdkhmac.Key, err er
 
 // Token makes a token of a tenant and returns its secret.
 func (s *Stack) Token(ctx context.Context, tenant string) (string, error) {
-	out, _, err := harness.Run(ctx, s.program.path, "token", "add", "--redis", s.Redis.URL(), "--tenant", tenant)
+	out, _, err := harness.Run(ctx, s.program.path, "token", "add", "--redis", s.url, "--tenant", tenant)
 	return strings.TrimSpace(out), err
 }
