@@ -106,6 +106,7 @@ type Worker struct {
 	drainedAt atomic.Pointer[time.Time] // since when it stops
 	told      atomic.Bool               // to stop
 	changed   chan struct{}             // something that people wait for
+	asked     chan struct{}             // whether it works: see Answer
 
 	newServer func(asynq.Config) Server
 }
@@ -156,7 +157,7 @@ func New[S Server](cfg Config, store Store, driver Driver, newServer func(asynq.
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	w := &Worker{id: newWorkerID(), cfg: cfg, store: store, drivers: map[string]*equipment{}, lookPause: lookFirst, log: log, pulse: newPulse(), metrics: newWorkerMetrics(), started: time.Now(), changed: make(chan struct{}, 1)}
+	w := &Worker{id: newWorkerID(), cfg: cfg, store: store, drivers: map[string]*equipment{}, lookPause: lookFirst, log: log, pulse: newPulse(), metrics: newWorkerMetrics(), started: time.Now(), changed: make(chan struct{}, 1), asked: make(chan struct{})}
 	w.Collector = w.metrics
 	if driver != nil {
 		w.equip(tasks.DefaultDriver, Named{Driver: driver})
@@ -267,11 +268,32 @@ func (w *Worker) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-w.asked:
 		case <-ticker.C:
-			for _, e := range w.drivers {
-				w.serveNewQueues(ctx, e)
-			}
+			w.lookForQueues(ctx)
 		}
+	}
+}
+
+// Answer returns nil once this worker has begun to take work and its loop goes on, or once it is going to stop, which
+// takes the time that it takes. Otherwise it returns the error of ctx when that ends. Redis need not be there.
+func (w *Worker) Answer(ctx context.Context) error {
+	select {
+	case w.asked <- struct{}{}:
+		return nil
+	case <-w.draining.Done():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// lookForQueues serves what has turned up, for each driver. Whoever asks whether the worker works waits for that.
+func (w *Worker) lookForQueues(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, queuesEvery)
+	defer cancel()
+	for _, e := range w.drivers {
+		w.serveNewQueues(ctx, e)
 	}
 }
 

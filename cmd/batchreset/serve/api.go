@@ -91,6 +91,7 @@ func (p *process) addAPI(flags apiFlags) step {
 		answering := sendOff(ctx.Done(), handler)
 		p.api, p.drain = p.urlOf(public), flags.drainDelay
 		p.metrics = append(p.metrics, handler, p.db.Queues.QueueMetrics(), p.db.RunMetrics(), p.db.WorkMetrics())
+		p.checks = append(p.checks, healthOf("API", handler))
 		p.work = append(p.work,
 			part{"API", handler.Run},
 			part{"API's listener", func(ctx context.Context) error { return serve(ctx, public, p.tlsConfig(true), answering, p.log) }},

@@ -42,6 +42,7 @@ type process struct {
 
 	work       []part        // what the process is there for; it ends when the process is told to stop
 	companions []part        // run until all work has ended: a process that drains can still be looked at
+	checks     []check       // ask work and listeners whether they do what they are there for
 	drain      time.Duration // how long work goes on after the process was told to stop
 	closers    []closer
 }
@@ -79,6 +80,7 @@ func (p *process) run(ctx context.Context, steps ...step) (err error) {
 			return err
 		}
 	}
+	p.addManager(ctx)
 	return p.runParts(ctx)
 }
 
@@ -204,6 +206,7 @@ func (p *process) addSite(ctx context.Context) error {
 	p.site = p.urlOf(private)
 	p.addNotifier()
 	handler := p.ops.handler(ctx.Done(), p.quiet, p.db, p.log, append(p.metrics, buildInfo())...)
+	p.checks = append(p.checks, healthOf("operators' listener", handler))
 	p.companions = append(p.companions, part{"operators' listener", func(ctx context.Context) error {
 		return serve(ctx, private, p.tlsConfig(false), handler, p.log)
 	}})

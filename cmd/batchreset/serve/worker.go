@@ -133,6 +133,7 @@ func (p *process) addWorker(flags workerFlags, drivers []driverEntry) step {
 		dispatcher := webhook.NewDispatcher(redisdb.WebhookQueue, p.db.Endpoints, sender, p.db.Redis.NewServer, p.tracer, p.log)
 		runner := worker.NewRunner(runnerStore(p.db), p.log)
 		p.quiet = w.Quiet
+		p.checks = append(p.checks, check{"worker", w.Answer})
 		p.metrics = append(p.metrics, w, sweeper, runner, dispatcher)
 		p.work = append(p.work,
 			part{"signals of work", p.db.Redis.Listen},
