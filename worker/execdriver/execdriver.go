@@ -57,6 +57,9 @@ type program struct {
 // end of its standard error, at most 4 KiB in one line, and the evidence of its result. It is
 // called by several attempts at the same time. Errors begin with the key of the setting.
 func New(cfg Config, log func(a worker.Attempt, text string)) (Driver, error) {
+	if err := supported(); err != nil {
+		return nil, fmt.Errorf("command %w", err)
+	}
 	path, err := find(cfg.Command)
 	if err != nil {
 		return nil, fmt.Errorf("command %w", err)

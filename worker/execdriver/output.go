@@ -69,7 +69,7 @@ func (o *output) rest(p []byte) (n int, err error) {
 		return 0, err
 	}
 	if rawErr := raw.Read(func(fd uintptr) bool {
-		n, err = syscall.Read(int(fd), p)
+		n, err = readNow(fd, p)
 		return true
 	}); rawErr != nil {
 		return 0, rawErr

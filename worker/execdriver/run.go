@@ -127,9 +127,6 @@ func wait[T any](ended <-chan struct{}, limit <-chan T) bool {
 	}
 }
 
-// signal signals a process, or a process group under its negative number. It may have ended.
-func signal(pid int, s syscall.Signal) { _ = syscall.Kill(pid, s) }
-
 // tell passes on what is for people.
 func (p *program) tell(a worker.Attempt, end ending, tail string) {
 	if text := worker.Printable(tail, math.MaxInt); text != "" {
