@@ -20,7 +20,7 @@ type manager struct {
 
 func newManager(t *testing.T) *manager {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "notify") // shorter than a test's own: the path of a socket has at most 104 bytes
+	dir, err := os.MkdirTemp("", "notify") //nolint:usetesting // a directory of the test has a long name, and the path of a socket at most 104 bytes
 	if err != nil {
 		t.Fatal(err)
 	}

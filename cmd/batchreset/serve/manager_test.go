@@ -19,7 +19,7 @@ import (
 // managerOf listens as a service manager does, and has this process know it. The watchdog is off unless within is given.
 func managerOf(t *testing.T, within string) *net.UnixConn {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "notify") // shorter than a test's own: the path of a socket has at most 104 bytes
+	dir, err := os.MkdirTemp("", "notify") //nolint:usetesting // a directory of the test has a long name, and the path of a socket at most 104 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
