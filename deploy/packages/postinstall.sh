@@ -1,6 +1,6 @@
 #!/bin/sh
 # After the files are there. Nothing is started: the service does not know its Redis yet, and what is to be reset.
-# deb: configure, and the version before, if there was one. rpm: 1, or 2 after an older one. apk: a version.
+# deb: configure, and the version before, if there was one. rpm: 1, or 2 after an older one.
 set -e
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || true
@@ -12,7 +12,7 @@ batchreset: the processes of the version before go on until they are told to sto
   systemctl restart batchreset-api batchreset-worker
 TEXT
 	;;
-"configure " | "1 " | [0-9]*.*)
+"configure " | "1 ")
 	cat <<'TEXT'
 batchreset is installed, and not started. It needs to know its Redis and what resets your phones:
 /usr/share/doc/batchreset/systemd.md leads from here to the first reset.

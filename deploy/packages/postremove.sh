@@ -1,6 +1,6 @@
 #!/bin/sh
 # After the files have gone.
-# deb: remove, purge, or upgrade. rpm: 0, or 1 before a newer one. apk: a version.
+# deb: remove, purge, or upgrade. rpm: 0, or 1 before a newer one.
 set -e
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || true

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Before the files go: the services stop, each with the time that it has for what is under way.
-# deb: remove, or upgrade. rpm: 0, or 1 before a newer one. apk: a version.
+# deb: remove, or upgrade. rpm: 0, or 1 before a newer one.
 set -e
 case "$1" in
 upgrade | failed-upgrade | 1) exit 0 ;;
