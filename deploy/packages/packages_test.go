@@ -284,6 +284,9 @@ func TestTheDocumentOnADebianWithSystemd(t *testing.T) {
 
 	script := commands(t)
 	count := strings.Count(script, "\n")
+	if count != 12 {
+		t.Errorf("the document says that there are twelve commands; there are %d", count)
+	}
 	install, rest, _ := strings.Cut(script, "\n") // this one needs the network, and systemd has none
 	if !strings.HasPrefix(install, "apt-get install -y redis-server") {
 		t.Fatalf("the first command is %s", install)
