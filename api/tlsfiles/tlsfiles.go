@@ -19,8 +19,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // lookEvery is how often the files are read: a change holds within 10 seconds.
@@ -225,12 +223,5 @@ func (c *Certificates) Check(shown []*x509.Certificate) error {
 	return nil
 }
 
-var expires = prometheus.NewDesc("batchreset_tls_certificate_expires_timestamp_seconds", "When the certificate of the listeners expires.", nil, nil)
-
-// Describe implements prometheus.Collector.
-func (c *Certificates) Describe(to chan<- *prometheus.Desc) { to <- expires }
-
-// Collect implements prometheus.Collector.
-func (c *Certificates) Collect(to chan<- prometheus.Metric) {
-	to <- prometheus.MustNewConstMetric(expires, prometheus.GaugeValue, float64(c.used.Load().pair.Leaf.NotAfter.Unix()))
-}
+// Expires is when the certificate does.
+func (c *Certificates) Expires() time.Time { return c.used.Load().pair.Leaf.NotAfter }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"batchreset/api/tlsfiles"
@@ -45,7 +46,9 @@ func (p *process) openCertificates(context.Context) (err error) {
 	if p.certificates, err = tlsfiles.Open(p.ops.tls.Files, p.log); err != nil {
 		return terminal.WithCode(terminal.ExitUsage, fmt.Errorf("--tls-cert, --tls-key, --tls-client-ca: %w", err))
 	}
-	p.metrics = append(p.metrics, p.certificates)
+	p.metrics = append(p.metrics, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "batchreset_tls_certificate_expires_timestamp_seconds", Help: "When the certificate of the listeners expires.",
+	}, func() float64 { return float64(p.certificates.Expires().Unix()) }))
 	p.companions = append(p.companions, part{"certificates", p.certificates.Watch})
 	return nil
 }
