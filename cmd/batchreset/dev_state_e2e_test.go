@@ -186,7 +186,12 @@ func TestDevEndsInTheMiddleOfResets(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(devOn){
 		"told to stop": func(d devOn) { d.stop() },
-		"killed":       func(d devOn) { d.Kill(); <-d.done },
+		"killed": func(d devOn) {
+			d.Kill()
+			if err := <-d.done; err == nil {
+				d.t.Error("it ended well")
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

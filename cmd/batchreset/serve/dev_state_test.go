@@ -140,11 +140,19 @@ func TestASnapshotHasAll(t *testing.T) {
 	hour := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
 	binary := "\x00\xff\r\n$-1\r\n"
 	for _, args := range [][]string{
-		{"SET", "a string", binary}, {"SET", "empty", ""}, {"SET", "short-lived", "x", "PXAT", hour},
-		{"HSET", "hash", binary, "1", "", "2"}, {"RPUSH", "list", "b", "a", "b", binary}, {"SADD", "set", "a", binary},
+		{"SET", "a string", binary},
+		{"SET", "empty", ""},
+		{"SET", "short-lived", "x", "PXAT", hour},
+		{"HSET", "hash", binary, "1", "", "2"},
+		{"RPUSH", "list", "b", "a", "b", binary},
+		{"SADD", "set", "a", binary},
 		{"ZADD", "zset", "inf", "a", "-inf", "b", "0.1", "c", "1764547200000.25", "d", strconv.FormatFloat(math.Pi, 'g', -1, 64), binary},
-		{"XADD", "stream", "5-1", "f", "1", "f", binary}, {"XADD", "stream", "7-0", "g", ""}, {"PEXPIREAT", "stream", hour},
-		{"XADD", "empty stream", "5-1", "f", "1"}, {"XTRIM", "empty stream", "MAXLEN", "0"}, {"SET", binary, "a key"},
+		{"XADD", "stream", "5-1", "f", "1", "f", binary},
+		{"XADD", "stream", "7-0", "g", ""},
+		{"PEXPIREAT", "stream", hour},
+		{"XADD", "empty stream", "5-1", "f", "1"},
+		{"XTRIM", "empty stream", "MAXLEN", "0"},
+		{"SET", binary, "a key"},
 	} {
 		ask(t, first, args...)
 	}
@@ -350,8 +358,15 @@ func TestAStateIsWrittenWhenSomethingHasChanged(t *testing.T) {
 		args    string
 		written bool
 	}{
-		{"SET k 1", true}, {"SET k 1", false}, {"SET alive 1 EX 5", false}, {"PEXPIRE alive 9000", false}, {"SET k 2", true},
-		{"PEXPIRE k 7200000", true}, {"GET k", false}, {"PERSIST k", true}, {"DEL k", true},
+		{"SET k 1", true},
+		{"SET k 1", false},
+		{"SET alive 1 EX 5", false},
+		{"PEXPIRE alive 9000", false},
+		{"SET k 2", true},
+		{"PEXPIRE k 7200000", true},
+		{"GET k", false},
+		{"PERSIST k", true},
+		{"DEL k", true},
 	} {
 		ask(t, redis, strings.Fields(row.args)...)
 		if err := s.save(false); err != nil {
