@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -108,10 +109,20 @@ func runWorker(ctx context.Context, std *terminal.Streams, redis redisflags.Flag
 		func(ctx context.Context) error {
 			sayFiles(p.log, 2*flags.Concurrency)
 			p.inviteFirst(ctx)
+			saySimulated(p.log, drivers)
 			p.log.Info("worker starting", "ops", p.site, "version", terminal.Version())
 			return nil
 		},
 	)
+}
+
+// saySimulated says so if the phones of a driver are none.
+func saySimulated(log *slog.Logger, drivers []driverEntry) {
+	for _, e := range drivers {
+		if e.Type == "simulator" {
+			log.Warn("the phones of this driver are simulated: no real device is reset, whatever a job says", "driver", e.Name)
+		}
+	}
 }
 
 // addWorker adds what resets instances and what sends webhooks.
