@@ -49,7 +49,12 @@ func (d devOn) command(args string) string {
 
 func (d devOn) submit(instances ...string) string {
 	d.t.Helper()
-	job, err := d.client.Submit(d.t.Context(), client.Batch{InstanceIDs: instances})
+	return d.submitBatch(client.Batch{InstanceIDs: instances})
+}
+
+func (d devOn) submitBatch(batch client.Batch) string {
+	d.t.Helper()
+	job, err := d.client.Submit(d.t.Context(), batch)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -125,7 +130,8 @@ func TestDevGoesOnWhereItEnded(t *testing.T) {
 	d.command("fleet import " + list)
 	d.command("fleet protect phone-9 --reason lawyers")
 	d.command("halt --all --reason storm")
-	held := d.submit("phone-3", "phone-4")
+	// The halt is seen within a second.
+	held := d.submitBatch(client.Batch{InstanceIDs: []string{"phone-3", "phone-4"}, NotBefore: time.Now().Add(2 * time.Second)})
 	first := d.redis
 	d.stop()
 
