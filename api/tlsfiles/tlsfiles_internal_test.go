@@ -84,7 +84,7 @@ func (l *listener) dial(t *testing.T, client *tls.Config) (seen tls.ConnectionSt
 		if err == nil {
 			_ = there.SetDeadline(time.Now().Add(10 * time.Second))
 			s := there.(*tls.Conn)
-			err, server = s.Handshake(), s.ConnectionState()
+			err, server = s.HandshakeContext(t.Context()), s.ConnectionState()
 			_ = there.Close()
 		}
 		accepted <- err

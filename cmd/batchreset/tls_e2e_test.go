@@ -91,7 +91,7 @@ func (s *secured) client(t *testing.T, show *certs.Pair) *http.Client {
 }
 
 // ask asks for a path, and returns the answer and its body.
-func ask(t *testing.T, c *http.Client, url, token string) (*http.Response, string, error) {
+func ask(t *testing.T, c *http.Client, url, token string) (reply, string, error) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -102,10 +102,18 @@ func ask(t *testing.T, c *http.Client, url, token string) (*http.Response, strin
 	}
 	response, err := c.Do(r)
 	if err != nil {
-		return nil, "", err
+		return reply{}, "", err
 	}
 	body, err := io.ReadAll(response.Body)
-	return response, string(body), errors.Join(err, response.Body.Close())
+	return reply{response.Status, response.StatusCode, response.ProtoMajor, response.Header, response.TLS}, string(body), errors.Join(err, response.Body.Close())
+}
+
+// reply is the head of an answer.
+type reply struct {
+	Status                 string
+	StatusCode, ProtoMajor int
+	Header                 http.Header
+	TLS                    *tls.ConnectionState
 }
 
 func TestBothListenersSpeakTLS(t *testing.T) {
@@ -240,7 +248,7 @@ func (s *secured) follow(t *testing.T, c *http.Client, token, job string) <-chan
 		t.Fatal(err)
 	}
 	r.Header.Set("X-Auth-Token", token)
-	response, err := c.Do(r)
+	response, err := c.Do(r) //nolint:bodyclose // by the goroutine below
 	if err != nil {
 		t.Fatal(err)
 	}
