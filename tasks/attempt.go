@@ -96,6 +96,13 @@ const (
 // asking again does not help.
 var ErrBrokenRecord = errors.New("the record is broken")
 
+// WentBackError says that Redis has an older state than it had before, as after a restore: what was done since is not in it.
+type WentBackError struct{ By time.Duration } // at the least
+
+func (e *WentBackError) Error() string {
+	return "Redis has gone back in time by " + e.By.Round(time.Second).String() + " or more"
+}
+
 func (r Refusal) Error() string { return string(r) }
 
 // EarlyError is TooEarly with the time that is left.

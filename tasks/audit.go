@@ -98,7 +98,8 @@ type AuditEntry struct {
 	At     Time   `json:"at,omitzero"` // by Redis's clock, when it was written
 	Action Action `json:"action"`
 	// By is who: "token <ID>", "user <name>@<host>" for a command,
-	// "operator <name>" on the operators' site, or "dashboard" where nobody is logged in.
+	// "operator <name>" on the operators' site, "dashboard" where nobody is logged in, or
+	// "worker <ID>" for one that has halted everything because Redis has gone back in time.
 	By string `json:"by"`
 	// Principal is the owner of the token, or the operator; empty if By says it all.
 	Principal string `json:"principal,omitempty"`

@@ -34,7 +34,7 @@ type Routes interface {
 
 // Attempts are the record and the locks.
 type Attempts interface {
-	// Beat shows that this process is alive, Leave that it is gone.
+	// Beat shows that this process is alive, Leave that it is gone. Errors of Beat: a *tasks.WentBackError.
 	Beat(ctx context.Context, worker string) error
 	Leave(ctx context.Context, worker string) error
 	Begin(ctx context.Context, d tasks.Delivery, token, key string, lock time.Duration) (tasks.Begun, error)
@@ -51,6 +51,8 @@ type Attempts interface {
 // Policies say what operators have decided about a tenant, a moment ago at the most.
 type Policies interface {
 	PolicyOf(ctx context.Context, tenant, run string) (tasks.Policy, error)
+	// Halt halts a tenant's attempts, all tenants' if tenant is empty.
+	Halt(ctx context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error
 }
 
 // Quotas count resets that are about to begin.
@@ -85,6 +87,8 @@ const (
 	// its task waits after that: somebody may repair it.
 	brokenTries = 3
 	brokenDelay = time.Minute
+	// doubtDelay is how long a task waits while it is not known whether Redis is what it was.
+	doubtDelay = time.Second
 	// aliveDelay is how long a task waits if another worker is working on its item: asynq
 	// thought that this worker was dead.
 	aliveDelay = 10 * time.Second
@@ -195,6 +199,9 @@ func (a *attempt) run(callCtx, ctx context.Context) error {
 	}()
 	if err := a.stopping(); err != nil {
 		return err
+	}
+	if a.unsure.Load() {
+		return &requeue.Later{Delay: doubtDelay + requeue.Jitter(doubtDelay), Reason: errUnsure.Error()}
 	}
 	unspend, err := a.permitted(ctx)
 	if err != nil {

@@ -109,6 +109,9 @@ func (a *attempt) lastLook(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if a.unsure.Load() { // the attempt may have begun in the first moment of an old state
+		return errUnsure
+	}
 	return a.store.Send(ctx, a.d, a.token, a.begun.Address)
 }
 

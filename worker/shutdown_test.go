@@ -21,6 +21,8 @@ func (away) PolicyOf(context.Context, string, string) (tasks.Policy, error) {
 	return tasks.Policy{}.Under(tasks.Policy{}), nil
 }
 
+func (away) Halt(context.Context, string, tasks.Halter, tasks.Actor) error { return nil }
+
 func (away) Begin(context.Context, tasks.Delivery, string, string, time.Duration) (tasks.Begun, error) {
 	return tasks.Begun{Number: 1}, nil
 }

@@ -102,6 +102,7 @@ type Worker struct {
 
 	started   time.Time
 	under     underWay
+	unsure    atomic.Bool // whether Redis is what it was: see life.go
 	taking    atomic.Pointer[taking]
 	drainedAt atomic.Pointer[time.Time] // since when it stops
 	told      atomic.Bool               // to stop

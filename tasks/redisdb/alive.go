@@ -1,9 +1,11 @@
 package redisdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,11 +23,15 @@ const (
 	// steadyFor is how long a process must have been in touch with Redis before it judges
 	// others: when Redis was away, or this process was, nobody could show anything.
 	steadyFor = 10 * time.Second
+	// beatsKept is how long the number of a worker's beats is kept after its death: Redis may be away for
+	// days, and a worker that lives on must find its number then.
+	beatsKept = 7 * 24 * time.Hour
 	// beatGap is the longest pause between two beats of a process that is in touch.
 	beatGap = 2 * tasks.BeatEvery
 )
 
 func workerKey(id string) string { return "reset:worker:{" + id + "}" }
+func beatsKey(id string) string  { return workerKey(id) + ":beats" }
 
 // touch remembers since when this process has been in touch with Redis without a gap.
 type touch struct {
@@ -51,14 +57,58 @@ func (t *touch) steady() bool {
 }
 
 // Beat shows that the worker process with this ID, of 8 characters, is alive. Its attempts
-// are nobody else's for the next 20 s.
+// are nobody else's for the next 20 s. Errors: a *tasks.WentBackError, once, if Redis has an older state than
+// before; the sign of life is shown all the same.
 func (t *Attempts) Beat(ctx context.Context, worker string) error {
 	start := time.Now()
-	if err := t.redis.Commit(ctx, beatScript, []string{workerKey(worker)}, workerLifetime.Milliseconds()).Err(); err != nil {
+	beats, err := t.redis.Commit(ctx, beatScript, []string{workerKey(worker), beatsKey(worker)},
+		workerLifetime.Milliseconds(), beatsKept.Milliseconds()).Int64()
+	if err != nil {
 		return fmt.Errorf("show life: %w", err)
 	}
-	t.touch.note(start, time.Now())
+	end := time.Now()
+	t.touch.note(start, end)
+	if forgotten := t.memory.note(beats, end); forgotten >= goesBackBy {
+		return &tasks.WentBackError{By: forgotten}
+	}
 	return nil
+}
+
+const (
+	// goesBackBy is what Redis must have forgotten to have gone back: more than a crash with appendfsync everysec
+	// or the failover to a replica that was in step loses.
+	goesBackBy = 10 * time.Second
+	// remembered is for how many beats a process knows when it had which number: an hour.
+	remembered = 1200
+)
+
+// memory is when this process was answered which number of beats.
+type memory struct {
+	mu    sync.Mutex
+	beats []beat // in order
+}
+
+type beat struct {
+	number int64
+	at     time.Time
+}
+
+// note takes in the number of beats that Redis has answered, and returns how much Redis has forgotten at the least: 0 if it
+// has all. Only the clock of this process counts, which does not step. If Redis knows of no earlier beat that this process
+// knows of, it has forgotten all of them.
+func (m *memory) note(number int64, now time.Time) (forgotten time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	first, _ := slices.BinarySearchFunc(m.beats, number, func(b beat, n int64) int { return cmp.Compare(b.number, n) })
+	if first < len(m.beats) {
+		forgotten = m.beats[len(m.beats)-1].at.Sub(m.beats[first].at)
+		m.beats = m.beats[:first]
+	}
+	if len(m.beats) == remembered {
+		m.beats = slices.Delete(m.beats, 0, 1)
+	}
+	m.beats = append(m.beats, beat{number, now})
+	return forgotten
 }
 
 // Leave says that the worker process is gone: its attempts may be taken over, and nothing is shown of it any more.

@@ -22,6 +22,7 @@ type Attempts struct {
 	failures     *views.Failures
 	metrics      *metrics
 	touch        touch
+	memory       memory
 }
 
 // Begin locks the instance for ttl and begins an attempt in the record, or neither,

@@ -24,6 +24,7 @@
 //	reset:lock:{<instance>}   the item that is resetting the instance
 //	reset:lock:{<instance>}:<token>  an attempt that was given up before it had the lock
 //	reset:worker:{<id>}       a worker process that is alive
+//	reset:worker:{<id>}:beats how often it has shown that
 //	reset:sweeper             the process that looks for dead workers
 //
 // and the channels reset:enqueued, which tells workers the queue of new work, and

@@ -75,6 +75,11 @@ func TestWorkersReport(t *testing.T) {
 		if _, found := seen(t, w); found {
 			t.Error("it is still there")
 		}
+		// How often it has shown life is kept: it may live, and only Redis was away.
+		if ttl := w.rdb.PTTL(ctx, "reset:worker:{"+workerOne+"}:beats").Val(); ttl < 6*24*time.Hour || ttl > 7*24*time.Hour {
+			t.Errorf("the number of its beats lapses after %s", ttl)
+		}
+		w.rdb.Del(ctx, "reset:worker:{"+workerOne+"}:beats")
 		// One that leaves takes everything along.
 		must(t, w.db.Attempts.Leave(ctx, workerTwo))
 		if keys := w.rdb.Keys(ctx, "reset:worker:*").Val(); len(keys) > 0 {
