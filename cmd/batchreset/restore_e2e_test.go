@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -424,4 +425,47 @@ func (s *restored) tokenOf(owner string) string {
 func isStatus(err error, status int) bool {
 	e, ok := errors.AsType[*client.Error](err)
 	return ok && e.HTTPStatus == status
+}
+
+// TestRestoreRefusesWhatWouldDoHarm leaves the folder as it was.
+func TestRestoreRefusesWhatWouldDoHarm(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	server := redistest.Setup{Dir: folder}.Start(t)
+	rdb := server.Client(t)
+	host, port, _ := strings.Cut(server.Addr, ":")
+	s := &restored{T: t}
+	empty := s.script("backup", t.TempDir(), "-h", host, "-p", port)
+	if err := rdb.Set(t.Context(), "reset:x", "1", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	good := s.script("backup", t.TempDir(), "-h", host, "-p", port)
+	folder = filepath.Join(folder, "redis-1")
+	refuse := func(want string, args ...string) {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "../../deploy/redis/"+args[0], args[1:]...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%q: %v, and it says %s; want %q", args, err, out, want)
+		}
+	}
+	refuse("stop Redis first", "restore", good, folder)
+	refuse("is no folder", "backup", folder+"/nowhere")
+	refuse("Redis does not answer", "backup", t.TempDir(), "-h", "127.0.0.1", "-p", "1")
+	server.Kill()
+	cut := filepath.Join(t.TempDir(), "cut.rdb")
+	if err := os.WriteFile(cut, []byte(readFile(t, good))[:len(readFile(t, good))/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refuse("is damaged", "restore", cut, folder)
+	refuse("of the snapshot is empty", "restore", empty, folder)
+	refuse("of the snapshot is empty", "restore", good, folder, "--db", "3")
+	refuse("there is no file", "restore", good+"x", folder)
+	refuse("is not known", "restore", good, folder, "--nohalt")
+	server.Restart(t)
+	if err := rdb.Get(t.Context(), "reset:x").Err(); err != nil {
+		t.Errorf("what was refused has changed the folder: %v", err)
+	}
+	if left, err := filepath.Glob(folder + "/[br]e[fs]*"); err != nil || len(left) > 0 { // before-…, restore.…
+		t.Errorf("left are %v, %v", left, err)
+	}
 }
