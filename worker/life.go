@@ -19,7 +19,7 @@ import (
 // until a human being has looked.
 
 // errUnsure is why nothing begins for a moment.
-var errUnsure = errors.New("Redis was away, and it is not known yet whether it has gone back in time")
+var errUnsure = errors.New("nothing begins: Redis was away, and it is not known yet whether it has gone back in time")
 
 // showLife writes the first sign of life of this process. No attempt may begin before that,
 // because others would think that its worker is dead.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -60,7 +61,7 @@ func (f redisFiles) run(file string, flags ...string) (*harness.Process, string)
 		f.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	dir := f.T.TempDir()
+	dir := f.TempDir()
 	args := []string{"redis-server", f.path(file)}
 	if file == "sentinel.conf" { // it writes into its own copy
 		args[1] = filepath.Join(dir, file)
@@ -117,9 +118,7 @@ func (f redisFiles) serve(scheme string, hosts []string, parameters url.Values) 
 	f.Helper()
 	of := func(user string) string {
 		q := url.Values{"cacert": {f.path("tls/ca.crt")}, "cert": {f.path("tls/client.crt")}, "key": {f.path("tls/client.key")}}
-		for name, values := range parameters {
-			q[name] = values
-		}
+		maps.Copy(q, parameters)
 		u := url.URL{Scheme: scheme, User: url.UserPassword(user, user+"_password"), Host: strings.Join(hosts, ","), RawQuery: q.Encode()}
 		f.write(user+"-url", u.String())
 		return f.path(user + "-url")

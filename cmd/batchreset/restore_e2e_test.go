@@ -140,8 +140,8 @@ func (s *restored) job(name string) (client.Job, error) {
 	return s.client.Job(s.Context(), s.jobs[name])
 }
 
-// become waits until an item of a job with one item has this state.
-func (s *restored) become(name, state string) {
+// succeeds waits until the item of a job with one item has succeeded.
+func (s *restored) succeeds(name string) {
 	s.Helper()
 	last := ""
 	if harness.Until(s.Context(), patience, func(context.Context) error {
@@ -149,13 +149,13 @@ func (s *restored) become(name, state string) {
 		if err != nil {
 			return err
 		}
-		if last = fmt.Sprintf("%+v", job.Items); job.Items[0].State != state {
+		if last = fmt.Sprintf("%+v", job.Items); job.Items[0].State != "succeeded" {
 			harness.Pause(s.Context(), 50*time.Millisecond)
 			return errors.New("not yet")
 		}
 		return nil
 	}) != nil {
-		s.Fatalf("%s is not %s: %s", name, state, last)
+		s.Fatalf("%s has not succeeded: %s", name, last)
 	}
 }
 
@@ -241,7 +241,7 @@ func restoreUnderRunningWorkers(t *testing.T, byHand bool) {
 	t.Cleanup(bobs.Close)
 
 	s.submit("before", client.Batch{InstanceIDs: []string{"before-1"}})
-	s.become("before", "succeeded")
+	s.succeeds("before")
 	s.told("before")
 	s.submit("across", client.Batch{InstanceIDs: []string{"across-1"}})
 	s.submit("across ended", client.Batch{InstanceIDs: []string{"across-2"}})
@@ -271,8 +271,8 @@ func restoreUnderRunningWorkers(t *testing.T, byHand bool) {
 
 	// Work goes on.
 	s.plane.letGo("across-2")
-	s.become("across ended", "succeeded")
-	s.become("later ended", "succeeded")
+	s.succeeds("across ended")
+	s.succeeds("later ended")
 	s.told("later ended")
 	s.called("later-2", 1)
 	if _, err := s.client.Cancel(t.Context(), s.jobs["cancelled"]); err != nil {
@@ -286,7 +286,7 @@ func restoreUnderRunningWorkers(t *testing.T, byHand bool) {
 		return err == nil && now.State == "succeeded"
 	})
 	s.submit("forgotten", client.Batch{InstanceIDs: []string{"forgotten-1"}})
-	s.become("forgotten", "succeeded")
+	s.succeeds("forgotten")
 	s.told("forgotten")
 	command(t, s.environment, "halt", "--tenant", "other", "--reason", "decided after the snapshot").OK(t)
 	bobsToken := s.tokenOf("bob")
@@ -331,7 +331,7 @@ func restoreUnderRunningWorkers(t *testing.T, byHand bool) {
 	// What the record has forgotten, it has forgotten; what goes on, ends.
 	s.plane.letGo("across-1")
 	s.plane.letGo("later-2")
-	s.become("across", "succeeded") // by the attempt that was begun before the snapshot
+	s.succeeds("across") // by the attempt that was begun before the snapshot
 	for name, state := range map[string]string{"before": "succeeded", "across ended": "running", "later ended": "pending", "later": "pending", "cancelled": "pending"} {
 		if job, err := s.job(name); err != nil || job.Items[0].State != state {
 			t.Errorf("after the restore %s is %+v, %v; want %s", name, job.Items, err, state)
@@ -368,7 +368,7 @@ func restoreUnderRunningWorkers(t *testing.T, byHand bool) {
 		again = append(again, "across ended")
 	}
 	for _, name := range again {
-		s.become(name, "succeeded")
+		s.succeeds(name)
 		s.told(name)
 	}
 	s.told("across")
