@@ -392,6 +392,18 @@ func restoreUnderRunningWorkers(t *testing.T, byHand bool) {
 			t.Errorf("%s has the calls %+v, want %d, under the same key: %t", row.instance, calls, row.calls, row.sameKey)
 		}
 	}
+	for name := range s.jobs {
+		want := client.Counts{Succeeded: 1}
+		switch {
+		case name == "forgotten", name == "across ended" && byHand: // is gone, has not ended yet
+			continue
+		case name == "cancelled":
+			want = client.Counts{Cancelled: 1}
+		}
+		if job, err := s.job(name); err != nil || job.Counts != want {
+			t.Errorf("%s has the counts %+v, %v", name, job.Counts, err)
+		}
+	}
 	if twice := s.plane.sideBySide(); len(twice) > 0 {
 		t.Errorf("two resets at a time of %v", twice)
 	}
