@@ -31,9 +31,12 @@ const versionBefore = "44ae2969300f55e17b75154ead569de611291c3f"
 func buildBefore(t *testing.T) (program string) {
 	t.Helper()
 	source, dir := t.TempDir(), t.TempDir()
+	if err := exec.CommandContext(t.Context(), "git", "-C", root, "cat-file", "-e", versionBefore+"^{commit}").Run(); err != nil {
+		t.Skipf("NOT CHECKED: the commit %s is not in this clone ('git fetch --unshallow' gets it): %v", versionBefore, err) // .ci/test says it, too
+	}
 	archive := exec.CommandContext(t.Context(), "sh", "-c", `git -C "$0" archive --format=tar "$1" | tar -x -C "$2"`, root, versionBefore, source)
 	if out, err := archive.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Fatalf("this test needs the commit %s, which a shallow clone has not ('git fetch --unshallow'): %v: %s", versionBefore, err, out)
+		t.Fatalf("%v: %s", err, out)
 	}
 	program, err := harness.Build(t.Context(), source, dir, "-trimpath") // so that Go's cache has it the next time
 	if err != nil {
