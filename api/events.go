@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -141,20 +142,43 @@ func (e *eventStream) refuse(err error) error {
 
 // send sends a block of lines that ends with data.
 func (e *eventStream) send(lines string, data []byte) error {
-	// The server's own limit is for whole answers. Not every writer has deadlines.
-	if err := e.control.SetWriteDeadline(time.Now().Add(e.timeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	return writeWithin(e.control, e.timeout, func() error {
+		for _, part := range [][]byte{[]byte(lines), data, []byte("\n\n")} {
+			if _, err := e.Response().Write(part); err != nil {
+				return err
+			}
+		}
+		return e.control.Flush()
+	})
+}
+
+// writeWithin gives write some time, in place of the server's limit, which is for whole answers. Afterwards there is no
+// limit: HTTP/2 ends a stream whose time is over also while nothing is written. Who has written all sets it once more.
+// Errors: those of write, as os.ErrDeadlineExceeded if the time was over.
+func writeWithin(control *http.ResponseController, timeout time.Duration, write func() error) error {
+	end := time.Now().Add(timeout)
+	if err := setWriteDeadline(control, end); err != nil {
 		return err
 	}
-	for _, part := range [][]byte{[]byte(lines), data, []byte("\n\n")} {
-		if _, err := e.Response().Write(part); err != nil {
-			return err
+	if err := write(); err != nil {
+		if !time.Now().Before(end) && !errors.Is(err, os.ErrDeadlineExceeded) { // HTTP/2 says that the stream is closed
+			err = fmt.Errorf("%w: %w", os.ErrDeadlineExceeded, err)
 		}
+		return err
 	}
-	return e.control.Flush()
+	return setWriteDeadline(control, time.Time{})
+}
+
+// setWriteDeadline sets it where there are deadlines: not every writer has them.
+func setWriteDeadline(control *http.ResponseController, end time.Time) error {
+	if err := control.SetWriteDeadline(end); !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
 }
 
 // close gives the end of the answer time to be sent.
-func (e *eventStream) close() { _ = e.control.SetWriteDeadline(time.Now().Add(e.timeout)) }
+func (e *eventStream) close() { _ = setWriteDeadline(e.control, time.Now().Add(e.timeout)) }
 
 // ticketParameter is the query parameter of a ticket: in a browser, an EventSource can send
 // no header. Queries are neither logged nor traced here.

@@ -190,7 +190,7 @@ func (r rows) end() error {
 		return err
 	}
 	r.to.begin()
-	return nil
+	return setWriteDeadline(r.to.control, time.Now().Add(r.to.timeout)) // for what is still on its way
 }
 
 // patientWriter gives a reader some time for each piece, and not for the whole answer.
@@ -211,13 +211,13 @@ func (p *patientWriter) begin() {
 	p.w.WriteHeader(http.StatusOK)
 }
 
-func (p *patientWriter) Write(b []byte) (int, error) {
-	// Not every writer has deadlines.
-	if err := p.control.SetWriteDeadline(time.Now().Add(p.timeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return 0, err
-	}
-	p.begin()
-	return p.w.Write(b)
+func (p *patientWriter) Write(b []byte) (n int, err error) {
+	err = writeWithin(p.control, p.timeout, func() error {
+		p.begin()
+		n, err = p.w.Write(b)
+		return err
+	})
+	return n, err
 }
 
 // patient is the context of a request without its time for Redis: it ends when the caller hangs up. It

@@ -238,6 +238,82 @@ func TestAReaderWhoDoesNotReadIsCutOff(t *testing.T) {
 	harness.Eventually(t, 10*time.Second, "the reader does not count as one who waits", func() bool { return metric(t, a, "batchreset_waiting_requests") == 0 })
 }
 
+// secure is a server that speaks HTTP/2, and a client that does.
+func secure(t *testing.T, h http.Handler) (url string, c *http.Client) {
+	t.Helper()
+	srv := httptest.NewUnstartedServer(h)
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	return srv.URL, srv.Client()
+}
+
+// Over HTTP/2 the time for an event must not end a stream that has none to send.
+func TestAQuietStreamLastsOverHTTP2(t *testing.T) {
+	b := newBoard(10)
+	a, _ := runOn(t, b, roomy, slog.New(slog.DiscardHandler))
+	const patience = 300 * time.Millisecond
+	a.SetSendTimeout(patience)
+	url, c := secure(t, a)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+b.path()+"/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-Auth-Token", "acme")
+	response, err := c.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.ProtoMajor != 2 {
+		t.Fatalf("it is %s", response.Proto)
+	}
+	type read struct {
+		body []byte
+		err  error
+	}
+	ended := make(chan read, 1)
+	go func() {
+		body, err := io.ReadAll(response.Body)
+		ended <- read{body, err}
+	}()
+	select {
+	case early := <-ended:
+		t.Fatalf("the stream ends with %q, %v", early.body, early.err)
+	case <-time.After(4 * patience):
+	}
+	b.change(tasks.JobSucceeded)
+	if last := <-ended; last.err != nil || !strings.Contains(string(last.body), string(tasks.JobSucceeded)) {
+		t.Errorf("the stream ends with %q, %v", last.body, last.err)
+	}
+}
+
+// Nor does it leave a stream open whose reader does not read.
+func TestAReaderWhoDoesNotReadIsCutOffOverHTTP2(t *testing.T) {
+	b := newBoard(8000) // 8 MB, which is more than a client takes that nobody reads from
+	var log lockedLog
+	a, _ := runOn(t, b, roomy, slog.New(slog.NewTextHandler(&log, nil)))
+	a.SetSendTimeout(300 * time.Millisecond)
+	url, c := secure(t, a)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+b.path()+"/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-Auth-Token", "acme")
+	response, err := c.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	harness.Eventually(t, 10*time.Second, "the reader is cut off", func() bool { return metric(t, a, "batchreset_streams_cut_off_total") > 0 })
+	if text := log.String(); !strings.Contains(text, "its reader does not read") {
+		t.Errorf("the log says %s", text)
+	}
+	if _, err := io.ReadAll(response.Body); err == nil {
+		t.Error("the reader takes a part for the whole")
+	}
+}
+
 // lockedLog is written to while a test may read it.
 type lockedLog struct {
 	mu   sync.Mutex
