@@ -192,27 +192,66 @@ what is in a file is not read.`,
 	return cmd
 }
 
+// hidden stands for what is not shown.
+const hidden = "xxxxx"
+
 // masked is the value of a flag without the passwords in it.
 func masked(f *pflag.Flag) string {
 	value := f.Value.String()
-	if !strings.Contains(value, "@") && !strings.Contains(value, "?") {
+	if kind, _ := pflag.UnquoteUsage(f); kind == "file" || !strings.ContainsAny(value, "@?") {
 		return value
 	}
+	masked, ok := maskedURL(value)
+	if !ok {
+		return "(not shown)" // it may have a password in it, and it is not known where
+	}
+	return masked
+}
+
+// maskedURL is a URL as it stands there, but for its password and what in its query may be a secret. It is not ok where a
+// password could be elsewhere: one with a /, ? or # in it ends what has the password for who reads the URL.
+func maskedURL(value string) (masked string, ok bool) {
 	u, err := url.Parse(value)
 	if err != nil {
-		return "(not shown)" // it may have a password in it
+		return "", false
 	}
-	if u.User != nil {
-		u.User = url.UserPassword(u.User.Username(), "xxxxx")
-	}
-	if u.RawQuery != "" {
-		query := u.Query()
-		for name := range query {
-			if strings.Contains(strings.ToLower(name), "pass") || strings.Contains(strings.ToLower(name), "token") || strings.Contains(strings.ToLower(name), "secret") {
-				query[name] = []string{"xxxxx"}
-			}
+	before, query, queried := strings.Cut(value, "?")
+	scheme, rest, _ := strings.Cut(before, "//")
+	if strings.Contains(before, "@") {
+		at := strings.LastIndex(rest, "@")
+		if u.User == nil || at < 0 || strings.Contains(rest[:at], "/") {
+			return "", false
 		}
-		u.RawQuery = query.Encode()
+		name, _, two := strings.Cut(rest[:at], ":")
+		if two {
+			name += ":"
+		} else {
+			name = "" // it may be a password without a name before it
+		}
+		before = scheme + "//" + name + hidden + rest[at:]
 	}
-	return u.String()
+	if !queried {
+		return before, !strings.Contains(u.Fragment, "@")
+	}
+	if strings.ContainsAny(query, "@#;") {
+		return "", false
+	}
+	pairs := strings.Split(query, "&")
+	for i, pair := range pairs {
+		switch name, _, valued := strings.Cut(pair, "="); {
+		case !valued:
+			pairs[i] = hidden
+		case secretName(name):
+			pairs[i] = name + "=" + hidden
+		}
+	}
+	return before + "?" + strings.Join(pairs, "&"), true
+}
+
+// secretName reports whether what has the name in a query may be a secret.
+func secretName(name string) bool {
+	name = strings.ToLower(name)
+	return strings.Contains(name, "%") || slices.ContainsFunc([]string{"pass", "pwd", "token", "secret", "key", "auth", "cred", "sig", "code"}, func(part string) bool {
+		return strings.Contains(name, part)
+	})
 }

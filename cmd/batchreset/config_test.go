@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -127,5 +128,40 @@ func TestOperatorsCommandsTakeTheirPartOfTheFile(t *testing.T) {
 	}
 	if r := command(t, nil, "jobs", "--config", path); r.Code != 64 || !strings.Contains(r.Said, "unknown flag: --config") {
 		t.Errorf("a caller's command takes the file: %+v", r)
+	}
+}
+
+// Whatever is wrong with a URL, its password is not shown.
+func TestPasswordsOfSettingsAreNotShown(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ value, want string }{
+		{"redis://u:secret@h:6379/0", "redis://u:xxxxx@h:6379/0"},
+		{"redis://:secret@h", "redis://:xxxxx@h"},
+		{"redis://u:sec@ret@h", "redis://u:xxxxx@h"},
+		{"redis://secret@h", "redis://xxxxx@h"},
+		{"redis-sentinel://u:secret@a:1,b:2?master=m&sentinel_password=secret", "redis-sentinel://u:xxxxx@a:1,b:2?master=m&sentinel_password=xxxxx"},
+		{"redis-cluster://u:secret@a:1,b:2", "redis-cluster://u:xxxxx@a:1,b:2"},
+		{"redis://h?auth=secret", "redis://h?auth=xxxxx"},
+		{"redis://h?pass%77ord=secret", "redis://h?pass%77ord=xxxxx"},
+		{"https://h/{instance_id}?zone=1", "https://h/{instance_id}?zone=1"},
+		// It ends for who reads a URL at the first of these.
+		{"redis://u:12#secret@h:6379/0", "(not shown)"},
+		{"redis://u:12/secret@h", "(not shown)"},
+		{"redis://u:12?secret@h", "(not shown)"},
+		{"redis://u:12?x=secret@h", "(not shown)"},
+		{"redis://:pa#secret@h", "(not shown)"},
+		{"redis://h?password=x;y=secret", "(not shown)"},
+		{"u:secret@h:6379", "(not shown)"},
+		{"secret@h", "(not shown)"},
+		{"redis://u:sec ret@h", "(not shown)"},
+	} {
+		r := command(t, map[string]string{"BATCHRESET_REDIS": row.value}, "config", "print", "--output", "json", "api").OK(t)
+		if !strings.Contains(r.Out, `"value": `+strconv.Quote(row.want)) || strings.Contains(r.Out, "secret") {
+			t.Errorf("%s: %s", row.value, r.Out)
+		}
+	}
+	file := "/run/credentials/batchreset-worker@lab.service/url"
+	if r := command(t, map[string]string{"BATCHRESET_REDIS_FILE": file}, "config", "print", "worker").OK(t); !strings.Contains(r.Out, file) {
+		t.Errorf("a file's name is not shown: %s", r.Out)
 	}
 }
