@@ -12,10 +12,12 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +43,7 @@ type Certificates struct {
 
 	mu      sync.Mutex
 	refused [sha256.Size]byte // what the files said that cannot be used
+	said    validity          // of the certificate that is in use, in the log
 }
 
 // content is what the files say.
@@ -50,7 +53,7 @@ type content struct {
 	clients *x509.CertPool // nil: clients need no certificate
 
 	mu      sync.Mutex
-	trusted map[[sha256.Size]byte]bool // leaves of clients that clients vouches for
+	trusted map[[sha256.Size]byte]time.Time // leaves of clients that clients vouches for, and until when
 }
 
 // Open reads the files. Errors name the file.
@@ -89,6 +92,7 @@ func (c *Certificates) look() {
 	sum := sumOf(texts, err)
 	if sum == c.used.Load().sum {
 		c.refuse(sum, nil)
+		c.sayWhen(c.used.Load())
 		return
 	}
 	var read *content
@@ -97,9 +101,13 @@ func (c *Certificates) look() {
 	}
 	if err != nil {
 		c.refuse(sum, err)
+		c.sayWhen(c.used.Load())
 		return
 	}
 	c.used.Store(read)
+	c.mu.Lock()
+	c.said = good // nothing was said of this one
+	c.mu.Unlock()
 	c.log.Info("new certificates are in use", "cert", c.files.Cert, "until", read.pair.Leaf.NotAfter.UTC())
 	c.sayWhen(read)
 }
@@ -117,16 +125,45 @@ func (c *Certificates) refuse(sum [sha256.Size]byte, why error) {
 // soon is how long before its end a certificate is worth a warning.
 const soon = 7 * 24 * time.Hour
 
-// sayWhen warns of a certificate that clients refuse, or will soon.
-func (c *Certificates) sayWhen(read *content) {
-	leaf, now := read.pair.Leaf, c.now()
+// validity is what clients think of a certificate, by its times.
+type validity int
+
+const (
+	good validity = iota
+	notYet
+	endsSoon
+	expired
+)
+
+func validityOf(leaf *x509.Certificate, now time.Time) validity {
 	switch {
 	case now.After(leaf.NotAfter):
-		c.log.Error("the certificate has expired: clients refuse it", "cert", c.files.Cert, "until", leaf.NotAfter.UTC())
+		return expired
 	case now.Before(leaf.NotBefore):
-		c.log.Error("the certificate is not valid yet: clients refuse it", "cert", c.files.Cert, "from", leaf.NotBefore.UTC())
+		return notYet
 	case now.Add(soon).After(leaf.NotAfter):
+		return endsSoon
+	}
+	return good
+}
+
+// sayWhen warns once of a certificate that clients refuse, and of one that they will soon.
+func (c *Certificates) sayWhen(read *content) {
+	leaf := read.pair.Leaf
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := validityOf(leaf, c.now())
+	if now == c.said {
+		return
+	}
+	switch c.said = now; now {
+	case expired:
+		c.log.Error("the certificate has expired: clients refuse it", "cert", c.files.Cert, "until", leaf.NotAfter.UTC())
+	case notYet:
+		c.log.Error("the certificate is not valid yet: clients refuse it", "cert", c.files.Cert, "from", leaf.NotBefore.UTC())
+	case endsSoon:
 		c.log.Warn("the certificate expires soon", "cert", c.files.Cert, "until", leaf.NotAfter.UTC())
+	case good:
 	}
 }
 
@@ -156,19 +193,65 @@ func sumOf(t texts, err error) [sha256.Size]byte {
 }
 
 func (c *Certificates) parse(t texts) (*content, error) {
+	between, err := certificatesOf(t[0])
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.files.Cert, err)
+	}
 	pair, err := tls.X509KeyPair(t[0], t[1])
 	if err != nil {
-		return nil, fmt.Errorf("%s and %s: %w", c.files.Cert, c.files.Key, err)
+		return nil, fmt.Errorf("%s and %s: %w", c.files.Cert, c.files.Key, why(err, between, t[1]))
 	}
-	read := &content{sum: sumOf(t, nil), pair: pair, trusted: map[[sha256.Size]byte]bool{}}
+	read := &content{sum: sumOf(t, nil), pair: pair, trusted: map[[sha256.Size]byte]time.Time{}}
 	if c.files.ClientCA == "" {
 		return read, nil
 	}
+	authorities, err := certificatesOf(t[2])
+	if err == nil && len(authorities) == 0 {
+		err = errors.New("there is no certificate in it")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.files.ClientCA, err)
+	}
 	read.clients = x509.NewCertPool()
-	if !read.clients.AppendCertsFromPEM(t[2]) {
-		return nil, fmt.Errorf("%s: there is no certificate in it", c.files.ClientCA)
+	for _, authority := range authorities {
+		read.clients.AddCert(authority)
 	}
 	return read, nil
+}
+
+// certificatesOf are those of a file, all of them: one that is damaged, or not yet written to its end, is an error. To leave it out
+// would refuse its clients, or send half of a chain.
+func certificatesOf(text []byte) (found []*x509.Certificate, err error) {
+	begun, blocks := bytes.Count(text, []byte("-----BEGIN ")), 0
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		blocks++
+		if block.Type != "CERTIFICATE" {
+			continue // such as the key
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d in it cannot be read: %w", len(found)+1, err)
+		}
+		found = append(found, cert)
+	}
+	if blocks < begun {
+		return nil, fmt.Errorf("only %d of the %d parts that begin in it are whole", blocks, begun)
+	}
+	return found, nil
+}
+
+// why is an error of a pair in the words of what people do wrong.
+func why(err error, certificates []*x509.Certificate, key []byte) error {
+	if block, _ := pem.Decode(key); block != nil && (block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED")) {
+		return fmt.Errorf("the key is encrypted, and nobody is here to give its password: write it without one ('openssl pkey'): %w", err)
+	}
+	for i, certificate := range certificates {
+		one := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
+		if _, other := tls.X509KeyPair(one, key); other == nil && i > 0 {
+			return fmt.Errorf("the key is that of certificate %d, which must be the first: %w", i+1, err)
+		}
+	}
+	return err
 }
 
 // Config is how a listener speaks TLS: 1.2 or newer, HTTP/2 and HTTP/1.1. With clients its clients need a
@@ -204,23 +287,40 @@ func (c *Certificates) Check(shown []*x509.Certificate) error {
 	sum := sha256.Sum256(shown[0].Raw)
 	used.mu.Lock()
 	defer used.mu.Unlock()
-	if used.trusted[sum] {
+	if until, found := used.trusted[sum]; found && !now.After(until) {
 		return nil
 	}
 	between := x509.NewCertPool()
 	for _, cert := range shown[1:] {
 		between.AddCert(cert)
 	}
-	if _, err := shown[0].Verify(x509.VerifyOptions{
+	chains, err := shown[0].Verify(x509.VerifyOptions{
 		Roots: used.clients, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}); err != nil {
+	})
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUntrusted, err)
 	}
 	if len(used.trusted) >= trustedKept {
 		clear(used.trusted)
 	}
-	used.trusted[sum] = true
+	used.trusted[sum] = endOf(chains)
 	return nil
+}
+
+// endOf is when the last of the chains ends, each of which does with the first of its certificates.
+func endOf(chains [][]*x509.Certificate) (end time.Time) {
+	for _, chain := range chains {
+		until := chain[0].NotAfter
+		for _, certificate := range chain {
+			if certificate.NotAfter.Before(until) {
+				until = certificate.NotAfter
+			}
+		}
+		if until.After(end) {
+			end = until
+		}
+	}
+	return end
 }
 
 // Expires is when the certificate does.

@@ -277,3 +277,73 @@ func TestACertificateThatEndsIsTold(t *testing.T) {
 		}
 	}
 }
+
+// A process runs for months, and its files stay what they are.
+func TestACertificateThatEndsWhileItIsInUseIsToldOnce(t *testing.T) {
+	l := newListener(t, false) // it is good for a day
+	l.log.Reset()
+	l.now = func() time.Time { return time.Now().Add(25 * time.Hour) }
+	for range 3 {
+		l.look()
+	}
+	if said := strings.Count(l.log.String(), "has expired"); said != 1 {
+		t.Errorf("said %d times: %s", said, l.log)
+	}
+}
+
+// What is written when the files are read is not taken for all of it.
+func TestPartsOfAFileAreNotUsed(t *testing.T) {
+	l := newListener(t, true)
+	second := newAuthority(t)
+	both := bytes.Join([][]byte{l.authority.CertPEM(), second.CertPEM()}, []byte("# the second\r\n"))
+	write := func(name string, text []byte) {
+		t.Helper()
+		if err := os.WriteFile(l.path(name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l.look()
+	}
+	write("ca", both)
+	shown := []*x509.Certificate{l.issue(t, second, certs.Subject{}).Leaf}
+	if err := l.Check(shown); err != nil {
+		t.Fatal(err)
+	}
+	write("ca", both[:len(both)-200])
+	if err := l.Check(shown); err != nil {
+		t.Errorf("with a part of the authorities: %v", err)
+	}
+	write("ca", append(l.authority.CertPEM(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"...))
+	if err := l.Check(shown); err != nil || !strings.Contains(l.log.String(), "certificate 2 in it cannot be read") {
+		t.Errorf("with an authority that is damaged: %v, %s", err, l.log)
+	}
+	write("ca", both)
+	chain := l.issue(t, l.authority, certs.Subject{CommonName: "chain"})
+	if err := chain.Write(l.path("cert"), l.path("key")); err != nil {
+		t.Fatal(err)
+	}
+	write("cert", append(chain.CertPEM(), l.authority.CertPEM()[:300]...))
+	if got := len(l.used.Load().pair.Certificate); got != 1 || l.used.Load().pair.Leaf.Subject.CommonName != "first" {
+		t.Errorf("half of a chain is used: %s", l.log)
+	}
+}
+
+func TestWhatPeopleDoWrongIsNamed(t *testing.T) {
+	l := newListener(t, false)
+	leaf := l.issue(t, l.authority, certs.Subject{})
+	l.write(t, leaf)
+	for _, row := range []struct {
+		name, file, text, want string
+	}{
+		{"the authority first", "cert", string(l.authority.CertPEM()) + string(leaf.CertPEM()), "the key is that of certificate 2, which must be the first"},
+		{"an encrypted key", "key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", "the key is encrypted"},
+		{"an old form of it", "key", "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n", "the key is encrypted"},
+	} {
+		l.write(t, leaf)
+		if err := os.WriteFile(l.path(row.file), []byte(row.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(l.files, l.Certificates.log); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: %v", row.name, err)
+		}
+	}
+}
