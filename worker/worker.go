@@ -263,15 +263,25 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 	}
 	w.tellNow()
+	w.serveQueues(ctx)
+	return nil
+}
+
+// serveQueues looks for new queues, and answers those who ask whether this worker works, until ctx ends.
+func (w *Worker) serveQueues(ctx context.Context) {
 	ticker := time.NewTicker(queuesEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-w.asked:
 		case <-ticker.C:
 			w.lookForQueues(ctx)
+			select { // who has asked meanwhile comes first: the next look may be due, and take as long
+			case <-w.asked:
+			default:
+			}
 		}
 	}
 }
