@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"batchreset/cmd/batchreset/terminal"
+	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/wire"
 )
@@ -48,6 +49,22 @@ func (f *Flags) DefinePatience(flags *pflag.FlagSet) {
 
 // Given reports whether there is a Redis at all.
 func (f *Flags) Given() bool { return f.URL != "" || f.File != "" }
+
+// Check reads the file, and refuses a URL that cannot be used. Nothing is connected to.
+func (f *Flags) Check() error {
+	if !f.Given() {
+		return nil
+	}
+	opts, err := f.locate(redisdb.Options{})
+	if err != nil {
+		return err
+	}
+	client, err := wire.Open(wire.Options{URL: opts.URL, DidYouMean: tasks.DidYouMean[string]})
+	if err != nil {
+		return f.named(err)
+	}
+	return client.Close()
+}
 
 // Open connects to the Redis of the flags.
 func (f *Flags) Open(ctx context.Context, opts redisdb.Options) (*redisdb.DB, error) {

@@ -33,7 +33,7 @@ A second signal stops it at once.`,
   BATCHRESET_REDIS_FILE=/run/secrets/redis-api batchreset api --listen :8080 --fleet open`,
 		Args: terminal.NoArgs,
 		PreRunE: func(*cobra.Command, []string) error {
-			return errors.Join(flags.check(ops.tls), redisflags.CheckShared(flags.db), ops.check())
+			return errors.Join(flags.check(ops.tls), redisflags.CheckShared(flags.db), ops.check(), redis.Check())
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return terminal.WithCode(terminal.ExitOther, runAPI(cmd.Context(), std, redis, flags, ops))

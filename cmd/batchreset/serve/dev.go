@@ -55,7 +55,7 @@ operators' commands work on the Redis inside with the --redis that it prints.`,
 			if work.Lanes == 0 && !redis.Given() {
 				work.Lanes = min(embeddedLanes, work.Concurrency)
 			}
-			if err := errors.Join(api.check(ops.tls), work.check(), ops.check()); err != nil {
+			if err := errors.Join(api.check(ops.tls), work.check(), ops.check(), redis.Check()); err != nil {
 				return err
 			}
 			if hook != "" {

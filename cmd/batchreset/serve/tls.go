@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
@@ -34,8 +35,20 @@ func (f *tlsFlags) check() error {
 		return errors.New("--tls-cert and --tls-key go together")
 	case f.ClientCA != "" && f.Cert == "":
 		return errors.New("--tls-client-ca needs --tls-cert and --tls-key")
+	case f.Cert == "":
+		return nil
 	}
-	return nil
+	_, err := f.open(slog.New(slog.DiscardHandler))
+	return err
+}
+
+// open reads the files. Errors name the flags.
+func (f *tlsFlags) open(log *slog.Logger) (*tlsfiles.Certificates, error) {
+	certificates, err := tlsfiles.Open(f.Files, log)
+	if err != nil {
+		return nil, terminal.WithCode(terminal.ExitUsage, fmt.Errorf("--tls-cert, --tls-key, --tls-client-ca: %w", err))
+	}
+	return certificates, nil
 }
 
 // openCertificates reads the certificates, if there are any, and has them read again when they change.
@@ -43,8 +56,8 @@ func (p *process) openCertificates(context.Context) (err error) {
 	if p.ops.tls.Cert == "" {
 		return nil
 	}
-	if p.certificates, err = tlsfiles.Open(p.ops.tls.Files, p.log); err != nil {
-		return terminal.WithCode(terminal.ExitUsage, fmt.Errorf("--tls-cert, --tls-key, --tls-client-ca: %w", err))
+	if p.certificates, err = p.ops.tls.open(p.log); err != nil {
+		return err
 	}
 	p.metrics = append(p.metrics, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "batchreset_tls_certificate_expires_timestamp_seconds", Help: "When the certificate of the listeners expires.",

@@ -68,7 +68,7 @@ says 503. A second signal stops it at once.`,
 			if drivers, err = flags.newDrivers(newLogger(std.Err)); err != nil {
 				return err
 			}
-			if err := errors.Join(flags.check(), redisflags.CheckShared(db), ops.check()); err != nil {
+			if err := errors.Join(flags.check(), redisflags.CheckShared(db), ops.check(), redis.Check()); err != nil {
 				return err
 			}
 			sealed, err := seals.Read()

@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -142,6 +143,9 @@ func (l layer) fill(flags *pflag.FlagSet, args []string) (err error) {
 		value, where, wrong := l.value(f)
 		if wrong == nil && value == "" {
 			return
+		}
+		if wrong == nil && strings.HasSuffix(f.Value.Type(), "Slice") && strings.ContainsAny(strings.TrimSpace(value), "\r\n") {
+			wrong = errors.New("has several lines, of which only the first would count: write a list, with commas in between")
 		}
 		if wrong == nil {
 			wrong = flags.Set(f.Name, value)
