@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,23 +25,30 @@ func NewHealthcheckCommand() *cobra.Command {
 		files            tlsFlags
 	)
 	cmd := &cobra.Command{
-		Use:   "healthcheck",
+		Use:   "healthcheck [PROCESS]",
 		Short: "Ask a process on this machine whether it is alive",
 		Long: `Asks a process of ours for /healthz and exits 0 if it answers. For health checks in
 containers: it reads the variables that say where the process listens, and asks its
 operators' listener, or without BATCHRESET_OPS_LISTEN the API that BATCHRESET_LISTEN
 names, or the operators' listener of an api without either. With BATCHRESET_TLS_CERT it asks by
-https, and does not look at the certificate: it only asks this machine.`,
+https, and does not look at the certificate: it only asks this machine. PROCESS is api, worker or dev:
+its part of a file of settings (BATCHRESET_CONFIG) counts then, and its own default address.`,
 		Example: `  batchreset healthcheck
-  batchreset healthcheck --ops-listen 127.0.0.1:9091   # a worker's
+  batchreset healthcheck worker
+  batchreset healthcheck --ops-listen 127.0.0.1:9091
   batchreset healthcheck --url http://127.0.0.1:9091/healthz`,
-		Args: terminal.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"api", "worker", "dev"},
+		RunE: func(cmd *cobra.Command, processes []string) error {
 			if url == "" {
+				private := "127.0.0.1:9090"
+				if slices.Equal(processes, []string{"worker"}) {
+					private, public = "127.0.0.1:9091", "" // it has no API
+				}
 				if files.ClientCA != "" { // we have no certificate to show there
 					public = ""
 				}
-				address, err := dialable(cmp.Or(ops, public, "127.0.0.1:9090"))
+				address, err := dialable(cmp.Or(ops, public, private))
 				if err != nil {
 					return err
 				}
@@ -58,6 +66,7 @@ https, and does not look at the certificate: it only asks this machine.`,
 	cmd.Flags().StringVar(&public, "listen", "", "`address` of the process's API, asked if --ops-listen is not given")
 	cmd.Flags().StringVar(&files.Cert, "tls-cert", "", "the process has its certificate from this `file`: ask by https")
 	cmd.Flags().StringVar(&files.ClientCA, "tls-client-ca", "", "callers of its API need a certificate of an authority in this `file`: do not ask there")
+	terminal.TakePart(cmd)
 	terminal.Settings(cmd.Flags(), "ops-listen", "listen", "tls-cert", "tls-client-ca")
 	terminal.EndEarly(cmd)
 	return cmd

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -53,6 +55,24 @@ func TestHealthcheckAsksWhereTheProcessListens(t *testing.T) {
 			got.WantError(t, row.want)
 		})
 	}
+}
+
+// What a process listens on may stand in its part of a file of settings.
+func TestHealthcheckOfAProcessGoesByItsPart(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"error_code":"0","error_msg":"ok"}`)
+	}))
+	t.Cleanup(s.Close)
+	file := filepath.Join(t.TempDir(), "batchreset.yaml")
+	text := "listen: 127.0.0.1:1\nops-listen: 127.0.0.1:1\nworker:\n  ops-listen: " + strings.TrimPrefix(s.URL, "http://") + "\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	environment := map[string]string{"BATCHRESET_CONFIG": file}
+	command(t, environment, "healthcheck", "worker").OK(t)
+	command(t, environment, "healthcheck", "api").WantError(t, "connection refused")
+	command(t, environment, "healthcheck", "redis").WantError(t, "invalid argument")
 }
 
 func TestHealthcheckNamesWhoIsSilent(t *testing.T) {

@@ -20,8 +20,9 @@ const (
 	// ConfigFlag names a file with settings.
 	ConfigFlag = "config"
 
-	takesAll = "all flags are settings" // a command that has it, on which the file may set all flags, and which has a part of it
-	setting  = "a setting"              // a flag that has it, which the file sets on whatever command
+	takesAll = "all flags are settings"  // a command that has it, on which the file may set all flags, and which has a part of it
+	asksFor  = "its argument has a part" // a command that has it, and takes the part of the command that its argument names
+	setting  = "a setting"               // a flag that has it, which the file sets on whatever command
 )
 
 // TakeConfig has the flags of a command be the settings of a file: those at its beginning, and in a part of its own by the
@@ -31,6 +32,14 @@ func TakeConfig(cmd *cobra.Command) {
 		cmd.Annotations = map[string]string{}
 	}
 	cmd.Annotations[takesAll] = "yes"
+}
+
+// TakePart has a command take the part of the file that is for the one its first argument names.
+func TakePart(cmd *cobra.Command) {
+	if cmd.Annotations == nil {
+		cmd.Annotations = map[string]string{}
+	}
+	cmd.Annotations[asksFor] = "yes"
 }
 
 // Settings marks flags that mean the same on all commands that have them, so that a file of settings sets them on each.
@@ -194,11 +203,14 @@ func (c *configFile) put(into map[string]fileSetting, key, value *yaml.Node) err
 	return nil
 }
 
-// layer has what the file says of the flags of a command: its part before what is for all.
-func (c configFile) layer(cmd *cobra.Command) layer {
+// layer has what the file says of the flags of a command with args: its part before what is for all.
+func (c configFile) layer(cmd *cobra.Command, args []string) layer {
 	all, part := cmd.Annotations[takesAll] != "", map[string]fileSetting{}
-	if all {
+	switch {
+	case all:
 		part = c.parts[cmd.Name()]
+	case cmd.Annotations[asksFor] != "" && len(args) > 0:
+		part = c.parts[args[0]]
 	}
 	return layer{FromFile, func(f *pflag.Flag) (value, where string, err error) {
 		s, found := part[f.Name]

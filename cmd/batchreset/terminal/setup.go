@@ -58,7 +58,7 @@ func Fill(cmd *cobra.Command, args []string, variables map[string]string) error 
 	if err != nil {
 		return err
 	}
-	return file.layer(cmd).fill(cmd.Flags(), args)
+	return file.layer(cmd, args).fill(cmd.Flags(), args)
 }
 
 // prepare has a command know what its environment and its file of settings say.
