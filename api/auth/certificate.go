@@ -43,6 +43,11 @@ func (r CertificateRule) Names() (names []string) {
 	return names
 }
 
+// SameNames reports whether another rule is for the same name.
+func (r CertificateRule) SameNames(other CertificateRule) bool {
+	return r.URI == other.URI && r.DNS == other.DNS && r.Email == other.Email && r.CommonName == other.CommonName
+}
+
 // fits reports whether a certificate has the name of the rule.
 func (r CertificateRule) fits(leaf *x509.Certificate) bool {
 	switch {

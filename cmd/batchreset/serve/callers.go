@@ -121,6 +121,9 @@ func (f *callersFlags) checkRules(certificates bool) error {
 		if len(rule.Names()) != 1 {
 			err = errors.New("has to have one of uri, dns, email and common_name")
 		}
+		if before := slices.IndexFunc(f.rules.Certificates[:i], rule.SameNames); err == nil && before >= 0 {
+			err = fmt.Errorf("is for the same name as rule %d, which wins: this one would never count", before+1)
+		}
 		if err != nil {
 			return fmt.Errorf("certificates, rule %d: %w", i+1, err)
 		}
@@ -152,6 +155,9 @@ func readYAML(path string, into any) error {
 		return fmt.Errorf("%s is empty", path)
 	} else if err != nil {
 		return fmt.Errorf("%s: %w", path, plainYAML(nil, err))
+	}
+	if more := new(yaml.Node); !errors.Is(d.Decode(more), io.EOF) { // it would not count
+		return fmt.Errorf("%s: there is more than one document in it", path)
 	}
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"batchreset/cmd/harness/certs"
 )
 
 func TestWhoKnowsCallersIsChecked(t *testing.T) {
@@ -34,10 +36,23 @@ func TestWhoKnowsCallersIsChecked(t *testing.T) {
 	} {
 		command(t, nil, good...).WantError(t, "connection refused") // it comes as far as Redis
 	}
+	authority, err := certs.NewAuthority(certs.Subject{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key := filepath.Join(dir, "crt"), filepath.Join(dir, "key")
+	if err := authority.Write(cert, key); err != nil {
+		t.Fatal(err)
+	}
+	certificates := func(rules string) []string {
+		return base("--tls-cert", cert, "--tls-key", key, "--tls-client-ca", cert, "--callers-file", write("certificates.yaml", rules))
+	}
+	const rule = "- {dns: a.example, tenant: acme, scopes: [read]}\n"
 	for name, row := range map[string]struct {
 		args []string
 		want string
 	}{
+		"a second document":      {keystone(write("two.yaml", iamRules+"---\n"+jwtRules)), "more than one document"},
 		"no credentials":         {base("--iam-url", "http://keystone.example", "--callers-file", iam), "--iam-url and --iam-credentials-file go together"},
 		"no audience":            {base("--oidc-issuer", "https://issuer.example", "--callers-file", jwt), "--oidc-issuer and --oidc-audience go together"},
 		"no rules":               {base("--oidc-issuer", "https://issuer.example", "--oidc-audience", "reset"), "--iam-url and --oidc-issuer need --callers-file"},
@@ -61,4 +76,5 @@ func TestWhoKnowsCallersIsChecked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { command(t, nil, row.args...).WantError(t, row.want) })
 	}
+	command(t, nil, certificates("certificates:\n"+rule+"- {dns: a.example, tenant: globex, scopes: [read]}\n")...).WantError(t, "rule 2: is for the same name as rule 1")
 }
