@@ -149,7 +149,7 @@ func TestDoctorAsCaller(t *testing.T) {
 		server := httptest.NewTLSServer(http.NotFoundHandler())
 		defer server.Close()
 		_, texts, _, _ := doctor(t, nil, "--server", server.URL, "--token", "a")
-		saysAll(t, texts, map[string]string{"server": "SSL_CERT_FILE"})
+		saysAll(t, texts, map[string]string{"server": "--ca-file"})
 	})
 	t.Run("of a wrong command line", func(t *testing.T) {
 		for want, args := range map[string][]string{

@@ -61,6 +61,9 @@ func (f *callerFlags) target() (to savedContext, err error) {
 		return to, err
 	}
 	to.Server = cmp.Or(to.Server, kept.Server, defaultServer)
+	if to.Server == kept.Server {
+		to.CA, to.Cert, to.Key = kept.CA, kept.Cert, kept.Key
+	}
 	if to.Token == "" && to.Server == kept.Server {
 		to.Name, to.Token = kept.Name, kept.Token
 	}
@@ -105,7 +108,7 @@ func (f *callerFlags) connect(notices *notices) (*client.Client, error) {
 // newClient makes a client. Its errors name the flag.
 func newClient(to savedContext, certificates *certificateFlags, notices *notices) (*client.Client, error) {
 	options := []client.Option{client.OnRetry(notices.retry)}
-	switch config, err := certificates.config(); {
+	switch config, err := certificates.before(to).config(); {
 	case err != nil:
 		return nil, err
 	case config != nil:

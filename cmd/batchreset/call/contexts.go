@@ -38,6 +38,10 @@ type savedContext struct {
 	Name   string `json:"-"`
 	Server string `json:"server"`
 	Token  string `json:"token"`
+	// CA, Cert and Key are the files of --ca-file, --cert-file and --key-file, which the server needs on every call.
+	CA   string `json:"ca_file,omitempty"`
+	Cert string `json:"cert_file,omitempty"`
+	Key  string `json:"key_file,omitempty"`
 }
 
 var contextName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)

@@ -3,8 +3,10 @@ package call
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"io/fs"
 	"maps"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,6 +113,24 @@ func TestLogin(t *testing.T) {
 
 // TestWhoWins has two services, of which a context, the environment and the command line
 // mean one or the other.
+// Who had to name a private authority to log in does not have to again, wherever the next command is started.
+func TestLoginKeepsWhereCertificatesAre(t *testing.T) {
+	plain := newFakeService(t)
+	server := httptest.NewTLSServer(plain.Config.Handler)
+	defer server.Close()
+	_, environment := configDir(t)
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("ca.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	terminaltest.Run(t.Context(), newRootCommand, &terminal.Streams{In: strings.NewReader(calltest.Token), Environment: environment},
+		"login", server.URL, "--ca-file", "ca.crt").OK(t)
+	t.Chdir(t.TempDir())
+	command(t, environment, "jobs").OK(t)
+	command(t, environment, "jobs", "--ca-file", "none.crt").WantError(t, "none.crt") // a flag wins
+	command(t, environment, "jobs", "--server", plain.URL, "--token", calltest.Token).OK(t)
+}
+
 func TestWhoWins(t *testing.T) {
 	here, there := newFakeService(t), newFakeService(t)
 	here.Add("phone-1")

@@ -124,7 +124,7 @@ func adviceOn(err error) string {
 	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
 	switch e, answered := errors.AsType[*client.Error](err); {
 	case unknown:
-		return "install the certificate of the authority that has signed the server's on this machine, or name its file in SSL_CERT_FILE"
+		return "name the file of the authority that has signed the server's certificate with --ca-file, or install it on this machine"
 	case other || invalid:
 		return "tell the operators of the server: its certificate does not fit"
 	case answered && e.Code == "":

@@ -36,7 +36,8 @@ func newLoginCommand(std *terminal.Streams) *cobra.Command {
 		Long: `Asks for your token, or reads it from standard input if that is no terminal, checks it
 with the server, and keeps both as a context, which becomes the current one: other
 commands then need neither --server nor --token. The command line and the environment
-win over the context, and its token is never sent to another server.
+win over the context, and its token is never sent to another server. It also keeps where the files
+of --ca-file, --cert-file and --key-file are.
 
 A context is a file that only you can read (mode 0600), below --config-dir. Log in again
 under the same name to give it another token.`,
@@ -57,6 +58,9 @@ under the same name to give it another token.`,
 			}
 			who, err := whoIs(cmd.Context(), s, &certificates, &notices{w: std.Err})
 			if err != nil {
+				return err
+			}
+			if err = certificates.keep(&s); err != nil {
 				return err
 			}
 			if err = kept.save(s); err == nil {
