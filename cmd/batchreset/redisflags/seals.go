@@ -50,11 +50,16 @@ func (s *Seals) CheckOpens(ctx context.Context, db *redisdb.DB) error {
 // Exposed says so if others than the owner and the group of the file may read it, or the group may change it; else it is empty. Kubernetes
 // gives a process the files of its Secrets by its group.
 func (s *Seals) Exposed() string {
-	info, err := os.Stat(s.file)
-	if !s.Given() || err != nil || info.Mode().Perm()&0o027 == 0 {
+	return Exposed("secret-key-file", s.file)
+}
+
+// Exposed is Seals.Exposed for the file of any flag; an empty name is none.
+func Exposed(flag, file string) string {
+	info, err := os.Stat(file)
+	if file == "" || err != nil || info.Mode().Perm()&0o027 == 0 {
 		return ""
 	}
-	return fmt.Sprintf("--secret-key-file: others may read %s (mode %04o): 'chmod 600' keeps it to its owner, 'chmod 640' to its group, too", s.file, info.Mode().Perm())
+	return fmt.Sprintf("--%s: others may read %s (mode %04o): 'chmod 600' keeps it to its owner, 'chmod 640' to its group, too", flag, file, info.Mode().Perm())
 }
 
 // Given reports whether there are such keys.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"batchreset/api/tlsfiles"
+	"batchreset/cmd/batchreset/redisflags"
 	"batchreset/cmd/batchreset/terminal"
 )
 
@@ -62,6 +63,9 @@ func (p *process) openCertificates(context.Context) (err error) {
 	p.metrics = append(p.metrics, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "batchreset_tls_certificate_expires_timestamp_seconds", Help: "When the certificate of the listeners expires.",
 	}, func() float64 { return float64(p.certificates.Expires().Unix()) }))
+	if exposed := redisflags.Exposed("tls-key", p.ops.tls.Key); exposed != "" {
+		p.log.Warn("others may read the key of the certificate", "problem", exposed)
+	}
 	p.companions = append(p.companions, part{"certificates", p.certificates.Watch})
 	return nil
 }
