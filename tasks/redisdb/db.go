@@ -113,6 +113,15 @@ type DB struct {
 	opts    Options
 }
 
+// CheckURL refuses a URL that Open cannot use. Nothing is connected to. Errors: wire.ErrURL.
+func CheckURL(url string) error {
+	client, err := wire.Open(wire.Options{URL: url, DidYouMean: tasks.DidYouMean[string]})
+	if err != nil {
+		return err
+	}
+	return client.Close()
+}
+
 // Open connects to Redis and checks that the server can be trusted with jobs. The caller
 // closes the DB. Errors: wire.ErrURL; those of Check.
 func Open(ctx context.Context, opts Options) (*DB, error) {

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"batchreset/cmd/batchreset/terminal"
-	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
 	"batchreset/tasks/redisdb/wire"
 )
@@ -59,11 +58,7 @@ func (f *Flags) Check() error {
 	if err != nil {
 		return err
 	}
-	client, err := wire.Open(wire.Options{URL: opts.URL, DidYouMean: tasks.DidYouMean[string]})
-	if err != nil {
-		return f.named(err)
-	}
-	return client.Close()
+	return f.named(redisdb.CheckURL(opts.URL))
 }
 
 // Open connects to the Redis of the flags.
