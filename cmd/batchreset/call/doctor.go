@@ -171,16 +171,20 @@ func credentials(ctx context.Context, found *terminal.Checkup, c *client.Client)
 	if owner == "" {
 		owner = "nobody by name"
 	}
-	found.OK("credentials", "token %s of tenant %s, owned by %s", who.TokenID, who.Tenant, owner)
+	what, renew := "token", "ask the operators for a new one ('batchreset token add')"
+	if who.Kind == string(tasks.KindCertificate) {
+		what, renew = "certificate", "renew it, where it is from"
+	}
+	found.OK("credentials", "%s %s of tenant %s, owned by %s", what, who.TokenID, who.Tenant, owner)
 	lookAtScopes(found, who.Scopes)
 	left := time.Until(who.ExpiresAt)
 	switch {
 	case who.ExpiresAt.IsZero():
-		found.OK("expiry", "the token does not expire")
+		found.OK("expiry", "the %s does not expire", what)
 	case left < soon:
-		found.Warn("expiry", "ask the operators for a new one ('batchreset token add')", "the token ends at %s", terminal.Clock(who.ExpiresAt))
+		found.Warn("expiry", renew, "the %s ends at %s", what, terminal.Clock(who.ExpiresAt))
 	default:
-		found.OK("expiry", "the token is good until %s", terminal.Clock(who.ExpiresAt))
+		found.OK("expiry", "the %s is good until %s", what, terminal.Clock(who.ExpiresAt))
 	}
 }
 
