@@ -77,7 +77,10 @@ func checkServices(names []string) error {
 }
 
 func newConfigCheckCommand(std *terminal.Streams) *cobra.Command {
-	var args configArgs
+	var (
+		args   configArgs
+		output terminal.Output
+	)
 	cmd := &cobra.Command{
 		Use:   "check [PROCESS...]",
 		Short: "Say whether processes can start with a file of settings",
@@ -120,11 +123,14 @@ api, and a worker if a driver is named. The environment counts as it does for th
 					return fmt.Errorf("%s: %s: %w", args.file, name, err)
 				}
 			}
-			fmt.Fprintf(std.Out, "%s is good for %s\n", args.file, strings.Join(names, ", "))
-			return nil
+			return output.Show(std.Out, terminal.View{
+				Document: map[string]any{"file": args.file, "good_for": names},
+				Text:     terminal.Line(fmt.Sprintf("%s is good for %s", args.file, strings.Join(names, ", "))),
+			})
 		},
 	}
 	args.define(cmd)
+	output.Define(cmd.Flags())
 	return cmd
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"batchreset/cmd/harness/certs"
 	"batchreset/tasks/redisdb/redistest"
 )
 
@@ -60,6 +61,12 @@ func TestPrometheusScrapesTheService(t *testing.T) {
 		})
 		scraped += body
 	}
+	secured := startSecured(t, certs.Subject{}) // which has one more
+	_, body, err := ask(t, secured.client(t, nil), secured.site+"/metrics", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scraped += body
 	t.Run("no metric names a job, an instance, a tenant or a token", func(t *testing.T) {
 		for _, secret := range []string{job, "phone-17", "acme-corp", token} {
 			if strings.Contains(scraped, secret) {

@@ -173,6 +173,11 @@ func (v *Census) read(ctx context.Context, own *tasks.Census) (tasks.Census, err
 		if err != nil && !wire.Answered(err) {
 			return tasks.Census{}, err
 		}
+		if mine { // somebody may have made one since we have looked, and given the turn back
+			if made, now, err := v.shared(ctx); err == nil && good(made, now) {
+				return made, v.redis.Del(ctx, censusTurnKey).Err()
+			}
+		}
 		if mine || err != nil { // what cannot be written, because Redis is full for example, is made for this process alone
 			return v.take(ctx, last, now)
 		}
