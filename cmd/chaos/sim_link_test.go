@@ -177,14 +177,26 @@ func (c *simWire) silence() {
 }
 
 func (c *simWire) answers() {
-	defer c.hangUp()
-	buf := make([]byte, 256<<10)
-	for {
-		n, err := c.server.Read(buf)
-		if err != nil {
-			return
+	// Redis has its lock while it writes a long answer: somebody must take all of it at once, or nobody goes on.
+	taken := make(chan []byte, 4096)
+	c.link.w.all.Go(func() {
+		defer close(taken)
+		buf := make([]byte, 256<<10)
+		for {
+			n, err := c.server.Read(buf)
+			if err != nil {
+				return
+			}
+			taken <- append([]byte(nil), buf[:n]...)
 		}
-		_, back, _, _ := c.link.draw(buf[:n])
+	})
+	defer func() {
+		for range taken { //nolint:revive // until it has ended
+		}
+	}()
+	defer c.hangUp()
+	for answer := range taken {
+		_, back, _, _ := c.link.draw(answer)
 		c.mu.Lock()
 		deaf := c.deaf
 		c.mu.Unlock()
@@ -193,7 +205,7 @@ func (c *simWire) answers() {
 		}
 		// The last look before a reset is as old as its answer, and cmd/chaos allows it a second.
 		faketime.Pass(back % (900 * time.Millisecond))
-		if _, err := c.client.Write(buf[:n]); err != nil {
+		if _, err := c.client.Write(answer); err != nil {
 			return
 		}
 	}

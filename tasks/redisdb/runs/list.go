@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb/codec"
@@ -123,9 +124,33 @@ var errCursor = tasks.Errorf(tasks.BadRequest, "cursor is not one that an earlie
 // SearchOpen returns the runs that match and have not ended, newest first, up to the filter's limit, and how many more there
 // are among the 2,000 that it looks at.
 func (r *Runs) SearchOpen(ctx context.Context, s tasks.RunSearch) (found []tasks.Run, more int, err error) {
+	if found, err = r.open(ctx, s); err != nil {
+		return nil, 0, err
+	}
+	more = max(0, len(found)-s.Limit)
+	found = found[:len(found)-more]
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(sumsAtOnce)
+	for i, run := range found {
+		g.Go(func() (err error) {
+			found[i], err = r.sum(ctx, run)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, 0, err
+	}
+	return found, more, nil
+}
+
+// sumsAtOnce is of how many runs the jobs are read side by side.
+const sumsAtOnce = 4
+
+// open returns the runs that match and have not ended, newest first, with the counts of when they were written last.
+func (r *Runs) open(ctx context.Context, s tasks.RunSearch) (found []tasks.Run, err error) {
 	ids, err := r.redis.ZRange(ctx, codec.OpenRunsKey, 0, lookLimit-1).Result()
 	if err != nil {
-		return nil, 0, fmt.Errorf("list open runs: %w", err)
+		return nil, fmt.Errorf("list open runs: %w", err)
 	}
 	pipe := r.redis.Pipeline()
 	answers := make([]*redis.MapStringStringCmd, len(ids))
@@ -133,7 +158,7 @@ func (r *Runs) SearchOpen(ctx context.Context, s tasks.RunSearch) (found []tasks
 		answers[i] = pipe.HGetAll(ctx, codec.RunKey(id))
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, 0, fmt.Errorf("read open runs: %w", err)
+		return nil, fmt.Errorf("read open runs: %w", err)
 	}
 	for i, id := range ids {
 		run, err := decode(id, answers[i].Val())
@@ -142,7 +167,7 @@ func (r *Runs) SearchOpen(ctx context.Context, s tasks.RunSearch) (found []tasks
 			continue
 		case err != nil: // the others are listed all the same
 			if err := r.opts.LeftOut.Note("run "+id, err); err != nil {
-				return nil, 0, err
+				return nil, err
 			}
 			continue
 		}
@@ -154,14 +179,7 @@ func (r *Runs) SearchOpen(ctx context.Context, s tasks.RunSearch) (found []tasks
 	slices.SortFunc(found, func(a, b tasks.Run) int {
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt.Time), cmp.Compare(b.ID, a.ID))
 	})
-	more = max(0, len(found)-s.Limit)
-	found = found[:len(found)-more]
-	for i, run := range found {
-		if found[i], err = r.sum(ctx, run); err != nil {
-			return nil, 0, err
-		}
-	}
-	return found, more, nil
+	return found, nil
 }
 
 // parseOffset reads a cursor; "" is the beginning.

@@ -3,7 +3,6 @@ package runs
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -20,7 +19,7 @@ const (
 // ToCome returns the runs that have not ended and have an instance in their list that is in no job of theirs yet, newest first.
 // It looks at 2,000 runs and at 10,000 parts of their lists, 320,000 instances; whole says that these were all.
 func (r *Runs) ToCome(ctx context.Context, instance string) (found []tasks.Run, whole bool, err error) {
-	open, _, err := r.SearchOpen(ctx, tasks.RunSearch{RunFilter: tasks.RunFilter{Limit: math.MaxInt32}})
+	open, err := r.open(ctx, tasks.RunSearch{})
 	if err != nil {
 		return nil, false, err
 	}
@@ -46,6 +45,9 @@ func (r *Runs) ToCome(ctx context.Context, instance string) (found []tasks.Run, 
 				return nil, false, err
 			}
 			if has {
+				if run, err = r.sum(ctx, run); err != nil {
+					return nil, false, err
+				}
 				found = append(found, run)
 				break
 			}
