@@ -191,7 +191,7 @@ func (c *simWire) answers() {
 		}
 	})
 	defer func() {
-		for range taken { //nolint:revive // until it has ended
+		for range taken { // until the reader has ended
 		}
 	}()
 	defer c.hangUp()
