@@ -248,14 +248,10 @@ func secure(t *testing.T, h http.Handler) (url string, c *http.Client) {
 	return srv.URL, srv.Client()
 }
 
-// Over HTTP/2 the time for an event must not end a stream that has none to send.
-func TestAQuietStreamLastsOverHTTP2(t *testing.T) {
-	b := newBoard(10)
-	a, _ := runOn(t, b, roomy, slog.New(slog.DiscardHandler))
-	const patience = 300 * time.Millisecond
-	a.SetSendTimeout(patience)
-	url, c := secure(t, a)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+b.path()+"/events", nil)
+// openEvents opens the stream of a job at a URL. The caller closes it.
+func openEvents(t *testing.T, c *http.Client, job string) *http.Response {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, job+"/events", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,6 +260,17 @@ func TestAQuietStreamLastsOverHTTP2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return response
+}
+
+// Over HTTP/2 the time for an event must not end a stream that has none to send.
+func TestAQuietStreamLastsOverHTTP2(t *testing.T) {
+	b := newBoard(10)
+	a, _ := runOn(t, b, roomy, slog.New(slog.DiscardHandler))
+	const patience = 300 * time.Millisecond
+	a.SetSendTimeout(patience)
+	url, c := secure(t, a)
+	response := openEvents(t, c, url+b.path())
 	defer func() { _ = response.Body.Close() }()
 	if response.ProtoMajor != 2 {
 		t.Fatalf("it is %s", response.Proto)
@@ -295,15 +302,7 @@ func TestAReaderWhoDoesNotReadIsCutOffOverHTTP2(t *testing.T) {
 	a, _ := runOn(t, b, roomy, slog.New(slog.NewTextHandler(&log, nil)))
 	a.SetSendTimeout(300 * time.Millisecond)
 	url, c := secure(t, a)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+b.path()+"/events", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("X-Auth-Token", "acme")
-	response, err := c.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
+	response := openEvents(t, c, url+b.path())
 	defer func() { _ = response.Body.Close() }()
 	harness.Eventually(t, 10*time.Second, "the reader is cut off", func() bool { return metric(t, a, "batchreset_streams_cut_off_total") > 0 })
 	if text := log.String(); !strings.Contains(text, "its reader does not read") {

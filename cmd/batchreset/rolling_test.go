@@ -115,13 +115,7 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 					return nil
 				case <-time.After(60 * time.Millisecond):
 				}
-				batch := client.Batch{IdempotencyKey: fmt.Sprintf("batch-%d", n)}
-				for i := range 4 {
-					batch.InstanceIDs = append(batch.InstanceIDs, fmt.Sprintf("phone-%d-%d", n, i))
-				}
-				if n/4%8 == 0 { // now and then, four jobs want the same one
-					batch.InstanceIDs[0] = fmt.Sprintf("shared-%d", n/4)
-				}
+				batch := nthBatch(n)
 				var err error
 				for try := range 20 {
 					var a client.Accepted
@@ -393,4 +387,16 @@ func TestASecondSignalStopsAnAPIAtOnce(t *testing.T) {
 	ops, _ := started["ops"].(string)
 	upload(t, server, 2)
 	api.secondSignal(ops)
+}
+
+// nthBatch is a batch of four under a key of its own. Now and then, four of them want the same instance.
+func nthBatch(n int) client.Batch {
+	batch := client.Batch{IdempotencyKey: fmt.Sprintf("batch-%d", n)}
+	for i := range 4 {
+		batch.InstanceIDs = append(batch.InstanceIDs, fmt.Sprintf("phone-%d-%d", n, i))
+	}
+	if n/4%8 == 0 {
+		batch.InstanceIDs[0] = fmt.Sprintf("shared-%d", n/4)
+	}
+	return batch
 }

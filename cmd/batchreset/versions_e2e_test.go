@@ -143,13 +143,7 @@ func (v *versions) load(a *asked, submitter int, stop <-chan struct{}) error {
 			return nil
 		case <-time.After(80 * time.Millisecond):
 		}
-		batch := client.Batch{IdempotencyKey: fmt.Sprintf("batch-%d", n)}
-		for i := range 4 {
-			batch.InstanceIDs = append(batch.InstanceIDs, fmt.Sprintf("phone-%d-%d", n, i))
-		}
-		if n/4%8 == 0 { // now and then, four jobs want the same one
-			batch.InstanceIDs[0] = fmt.Sprintf("shared-%d", n/4)
-		}
+		batch := nthBatch(n)
 		var err error
 		for try := range 20 {
 			var accepted client.Accepted
