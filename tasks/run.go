@@ -415,6 +415,12 @@ type RunSearch struct {
 	RunFilter
 }
 
+// SomeRuns are the first ones of some runs.
+type SomeRuns struct {
+	Runs []Run
+	More int // how many more there are
+}
+
 // Match reports whether tenant, end, state and labels fit.
 func (s RunSearch) Match(r Run) bool {
 	return (s.Tenant == "" || s.Tenant == r.Tenant) && (!s.Ended || r.State.Final()) && s.RunFilter.Match(r)

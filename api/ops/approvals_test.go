@@ -2,6 +2,7 @@ package ops_test
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,14 @@ func TestWhatWaitsForApproval(t *testing.T) {
 		t.Errorf("page %s", a.text())
 	}
 	g.ask(t, http.MethodGet, "/runs", g.login(t, "vera"), nil).says(t, "waiting for approval", "waiting for its time")
+	// Those that wait for their time take nobody's place on the overview, and who has acted sees it there at once.
+	for range 3 {
+		g.make(t, 2, tasks.RunSubmission{Name: "Later", NotBefore: tasks.Time{Time: time.Now().Add(time.Hour)}})
+	}
+	g.ask(t, http.MethodGet, "/", g.login(t, "vera"), nil).says(t, "Waiting for approval: Newer (3 instances), Older (12 instances). Approvals")
+	running := g.make(t, 2, tasks.RunSubmission{Name: "Running"})
+	g.ask(t, http.MethodPost, "/runs/"+running+"/pause", g.login(t, "olga"), url.Values{"reason": {"lunch"}})
+	g.ask(t, http.MethodGet, "/", g.login(t, "vera"), nil).says(t, "Paused: Running (paused by hand: lunch). Paused runs")
 	must(t, g.db.RunDecisions.Reject(t.Context(), second, g.get(t, second).ListSHA256, tasks.Actor{By: "token 9", Principal: "carol", Reason: "no"}))
 	if a := g.ask(t, http.MethodGet, "/approvals", g.login(t, "vera"), nil); strings.Contains(a.body, "Newer") {
 		t.Errorf("page %s", a.text())

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"golang.org/x/sync/errgroup"
 
 	"batchreset/tasks"
 )
@@ -60,19 +61,30 @@ func (s *site) find(c echo.Context) error {
 	return s.show(c, http.StatusOK, "find", p)
 }
 
+// look finds what fits what was typed.
+type look func(ctx context.Context, q string) ([]found, error)
+
 // lookFor looks for everything that has a name like this. What takes long comes last, if nothing else fits.
-func (s *site) lookFor(ctx context.Context, q string) (all []found, err error) {
-	for _, look := range []func(context.Context, string) ([]found, error){s.findRecord, s.findBeginning, s.findInstance, s.findTenant, s.findCaller, s.findCode} {
-		some, err := look(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, some...)
+func (s *site) lookFor(ctx context.Context, q string) ([]found, error) {
+	all, err := lookAtOnce(ctx, q, s.findRecord, s.findBeginning, s.findInstance, s.findTenant, s.findCaller, s.findCode)
+	if err != nil || len(all) > 0 {
+		return all, err
 	}
-	if all != nil {
-		return all, nil
+	return lookAtOnce(ctx, q, s.findRequest, s.findRunOf, s.findRunNamed)
+}
+
+// lookAtOnce looks side by side, and returns what was found in the order of the looks.
+func lookAtOnce(ctx context.Context, q string, looks ...look) ([]found, error) {
+	g, ctx := errgroup.WithContext(ctx)
+	some := make([][]found, len(looks))
+	for i, look := range looks {
+		g.Go(func() (err error) {
+			some[i], err = look(ctx, q)
+			return err
+		})
 	}
-	return s.findRequest(ctx, q)
+	err := g.Wait()
+	return slices.Concat(some...), err
 }
 
 // findRecord finds a run, a job, or the job of an item.
@@ -235,30 +247,38 @@ func (s *site) findCode(ctx context.Context, q string) (all []found, err error) 
 	return all, nil
 }
 
-// findRequest finds what a request made, by the ID of the request or of its trace, and runs by their names, among the newest
-// 10,000 jobs and 2,000 runs.
+// findRequest finds the jobs of no run that a request made, by its ID or that of its trace, among the newest 10,000 jobs.
 func (s *site) findRequest(ctx context.Context, q string) (all []found, err error) {
 	if len(q) > maxID {
 		return nil, nil
 	}
-	by := tasks.RequestFilter{Either: q}
-	jobs, _, err := s.Store.SearchJobs(ctx, tasks.JobSearch{JobFilter: tasks.JobFilter{Request: by, Limit: rowsOnPage}})
-	if err != nil {
-		return nil, err
-	}
+	jobs, _, err := s.Store.SearchJobs(ctx, tasks.JobSearch{JobFilter: tasks.JobFilter{Request: tasks.RequestFilter{Either: q}, Limit: rowsOnPage}})
 	for _, job := range jobs {
 		if job.RunID == "" {
 			all = append(all, found{"job", job.ID, "of " + job.Tenant, "/jobs/" + job.ID})
 		}
 	}
-	for _, filter := range []tasks.RunFilter{{Request: by, Limit: rowsOnPage}, {Name: q, Limit: rowsOnPage}} {
-		runs, _, err := s.Store.Runs.Search(ctx, tasks.RunSearch{RunFilter: filter})
-		if err != nil {
-			return nil, err
-		}
-		for _, run := range runs {
-			all = append(all, found{"run", cmp.Or(run.Name, run.ID), strings.TrimSpace(string(run.State) + " of " + run.Tenant), "/runs/" + run.ID})
-		}
+	return all, err
+}
+
+// findRunOf finds the runs that a request made, among the newest 2,000.
+func (s *site) findRunOf(ctx context.Context, q string) ([]found, error) {
+	return s.findRunsBy(ctx, tasks.RunFilter{Request: tasks.RequestFilter{Either: q}})
+}
+
+// findRunNamed finds runs by their name, among the newest 2,000.
+func (s *site) findRunNamed(ctx context.Context, q string) ([]found, error) {
+	return s.findRunsBy(ctx, tasks.RunFilter{Name: q})
+}
+
+func (s *site) findRunsBy(ctx context.Context, f tasks.RunFilter) (all []found, err error) {
+	if len(f.Request.Either)+len(f.Name) > maxID {
+		return nil, nil
 	}
-	return all, nil
+	f.Limit = rowsOnPage
+	runs, _, err := s.Store.Runs.Search(ctx, tasks.RunSearch{RunFilter: f})
+	for _, run := range runs {
+		all = append(all, found{"run", cmp.Or(run.Name, run.ID), strings.TrimSpace(string(run.State) + " of " + run.Tenant), "/runs/" + run.ID})
+	}
+	return all, err
 }

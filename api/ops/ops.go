@@ -167,7 +167,7 @@ func newSite(cfg Config, more ...prometheus.Collector) (*site, *echo.Echo) {
 	e := echo.New()
 	e.IPExtractor = s.ClientIP
 	e.HTTPErrorHandler = s.fail
-	e.Use(s.limitBody)
+	e.Use(s.limitBody, s.glance.forgetAfter)
 	viewer, approver, operator := s.require(tasks.RightLook), s.require(tasks.RightApprove), s.require(tasks.RightAct)
 	// Open to everybody: what monitoring asks for, and the way in.
 	e.GET("/healthz", s.healthz)

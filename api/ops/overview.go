@@ -33,7 +33,7 @@ type overviewNow struct {
 	MoreHeld int
 	Facts    workFacts
 	// RunsWaiting and RunsPaused are runs that wait for people, the first ones, and how many more there are.
-	RunsWaiting, RunsPaused peopleWait
+	RunsWaiting, RunsPaused tasks.SomeRuns
 	// Machinery is about worker processes and control planes.
 	Machinery machinery
 	// Submitted, Finished and Failed are by minute, for the last hour.
@@ -80,13 +80,13 @@ func (p page) nowOf(seen glance) overviewNow {
 // glance is what the overview shows to everybody alike.
 type glance struct {
 	tasks.Overview
-	waiting, paused peopleWait
+	waiting, paused tasks.SomeRuns
 	machinery       machinery
 	halts           []tasks.Policy // of single tenants
 }
 
-// glanceLasts is how long a glance is good for: many may have the overview open.
-const glanceLasts = time.Second
+// glanceLasts is how long a glance is good for: many may have the overview open, whose script asks as often.
+const glanceLasts = 2 * time.Second
 
 // sharedGlance is one for everybody who looks at the overview.
 type sharedGlance struct {
@@ -97,7 +97,7 @@ type sharedGlance struct {
 	shown map[bool]template.HTML // by whether who looks may act
 }
 
-// show returns what is open, and what was seen within the last second as it is shown to those who may act, or may not; or
+// show returns what is open, and what was seen lately as it is shown to those who may act, or may not; or
 // it looks. Whoever comes meanwhile has the same.
 func (g *sharedGlance) show(mayAct bool, look func() (glance, error), render func(glance) (template.HTML, error)) (open int, now template.HTML, err error) {
 	g.mu.Lock()
@@ -118,6 +118,19 @@ func (g *sharedGlance) show(mayAct bool, look func() (glance, error), render fun
 	return g.seen.Work.Open() + g.seen.Work.HeldItems(), now, err
 }
 
+// forgetAfter has who has changed something here see it at once.
+func (g *sharedGlance) forgetAfter(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		err := next(c)
+		if method := c.Request().Method; method != http.MethodGet {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.at = time.Time{}
+		}
+		return err
+	}
+}
+
 // lookAround looks at everything, also if who asked goes away meanwhile: others wait for it.
 func (s *site) lookAround(ctx context.Context) (seen glance, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), glancePatience)
@@ -125,10 +138,7 @@ func (s *site) lookAround(ctx context.Context) (seen glance, err error) {
 	if seen.Overview, err = s.Store.Overview(ctx); err != nil {
 		return seen, err
 	}
-	if seen.waiting, err = s.waitForPeople(ctx, tasks.RunWaiting); err != nil {
-		return seen, err
-	}
-	if seen.paused, err = s.waitForPeople(ctx, tasks.RunPaused); err != nil {
+	if seen.waiting, seen.paused, err = s.Store.Runs.ForPeople(ctx, runsNamed); err != nil {
 		return seen, err
 	}
 	if seen.machinery, err = s.machinery(ctx); err != nil {
@@ -142,21 +152,8 @@ func (s *site) lookAround(ctx context.Context) (seen glance, err error) {
 // glancePatience bounds a look.
 const glancePatience = 10 * time.Second
 
-// peopleWait are runs that go on only once somebody decides.
-type peopleWait struct {
-	Runs []tasks.Run
-	More int
-}
-
 // runsNamed is how many runs the overview names that wait for people, in one way.
 const runsNamed = 3
-
-// waitForPeople are runs in a state, but for those that wait for their time alone.
-func (s *site) waitForPeople(ctx context.Context, state tasks.RunState) (w peopleWait, err error) {
-	w.Runs, w.More, err = s.Store.Runs.SearchOpen(ctx, tasks.RunSearch{RunFilter: tasks.RunFilter{State: state, Limit: runsNamed}})
-	w.Runs = slices.DeleteFunc(w.Runs, func(r tasks.Run) bool { return state == tasks.RunWaiting && r.Approved() })
-	return w, err
-}
 
 // activityPlot shows what happened by minute, but for the last one, which is not over.
 func activityPlot(o tasks.Overview, submitted, finished, failed []int64) plot {

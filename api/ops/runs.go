@@ -25,6 +25,8 @@ type RunRecords interface {
 	// Search returns runs, newest first, SearchOpen those that have not ended, and how many more there are.
 	Search(ctx context.Context, s tasks.RunSearch) (found []tasks.Run, cursor string, err error)
 	SearchOpen(ctx context.Context, s tasks.RunSearch) (found []tasks.Run, more int, err error)
+	// ForPeople returns the runs that go on only once somebody decides, up to limit of each.
+	ForPeople(ctx context.Context, limit int) (waiting, paused tasks.SomeRuns, err error)
 	Run(ctx context.Context, id string) (tasks.Run, error)
 	// ToCome returns the open runs that have an instance in their list and in no job yet; whole says that it has looked at
 	// all lists.

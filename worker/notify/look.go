@@ -12,7 +12,7 @@ import (
 	"batchreset/tasks"
 )
 
-// maxRuns is how many runs of a state are looked at: of more than that no end is told.
+// maxRuns is how many runs of a kind are looked at: of more than that no end is told.
 const maxRuns = 500
 
 // Sources are what a notifier looks at.
@@ -26,7 +26,8 @@ type Sources struct {
 
 // Runs are the runs that have not ended.
 type Runs interface {
-	SearchOpen(ctx context.Context, s tasks.RunSearch) (found []tasks.Run, more int, err error)
+	// ForPeople returns the runs that go on only once somebody decides, up to limit of each.
+	ForPeople(ctx context.Context, limit int) (waiting, paused tasks.SomeRuns, err error)
 }
 
 // Census says what holds items.
@@ -70,10 +71,9 @@ func (s Sources) look(ctx context.Context, now time.Time) seen {
 			found.looked[kind] = all
 		}
 	}
-	paused, all, err := s.runs(ctx, tasks.RunPaused, pausedRun)
-	note(paused, all, err, tasks.AlertRunPaused)
-	waiting, all, err := s.runs(ctx, tasks.RunWaiting, waitingRun)
-	note(waiting, all, err, tasks.AlertRunApproval)
+	waiting, paused, err := s.Runs.ForPeople(ctx, maxRuns)
+	note(alertsOf(paused.Runs, pausedRun), paused.More == 0, err, tasks.AlertRunPaused)
+	note(alertsOf(waiting.Runs, waitingRun), waiting.More == 0, err, tasks.AlertRunApproval)
 	held, err := s.held(ctx, now)
 	note(held, true, err, tasks.AlertHalt, tasks.AlertUnserved)
 	unreached, err := s.unreached(ctx)
@@ -84,37 +84,28 @@ func (s Sources) look(ctx context.Context, now time.Time) seen {
 	return found
 }
 
-// runs are alerts about the open runs of a state; all says that there are no more.
-func (s Sources) runs(ctx context.Context, state tasks.RunState, about func(tasks.Run) (tasks.Alert, bool)) (found []tasks.Alert, all bool, err error) {
-	open, more, err := s.Runs.SearchOpen(ctx, tasks.RunSearch{RunFilter: tasks.RunFilter{State: state, Limit: maxRuns}})
-	if err != nil {
-		return nil, false, err
+// alertsOf are alerts about runs.
+func alertsOf(runs []tasks.Run, about func(tasks.Run) tasks.Alert) (all []tasks.Alert) {
+	for _, run := range runs {
+		all = append(all, about(run))
 	}
-	for _, run := range open {
-		if a, is := about(run); is {
-			found = append(found, a)
-		}
-	}
-	return found, more == 0, nil
+	return all
 }
 
-func pausedRun(run tasks.Run) (tasks.Alert, bool) {
+func pausedRun(run tasks.Run) tasks.Alert {
 	a := aboutRun(tasks.AlertRunPaused, run)
 	a.Text = "the " + nameOf(run) + " is paused"
 	if run.Held.Reason != "" {
 		a.Text += ": " + run.Held.Reason
 	}
-	return a, true
+	return a
 }
 
-func waitingRun(run tasks.Run) (tasks.Alert, bool) {
+func waitingRun(run tasks.Run) tasks.Alert {
 	a := aboutRun(tasks.AlertRunApproval, run)
-	a.Text = "the " + nameOf(run) + " waits for approval"
-	if run.Approval == nil || run.Stage != "approval" {
-		return a, false // it waits for its time
-	}
-	a.Text += fmt.Sprintf(": nothing of its %d instances begins before, and it expires at %s", run.Total, run.Approval.ExpiresAt.UTC().Format("2006-01-02 15:04Z"))
-	return a, true
+	a.Text = fmt.Sprintf("the %s waits for approval: nothing of its %d instances begins before, and it expires at %s",
+		nameOf(run), run.Total, run.Approval.ExpiresAt.UTC().Format("2006-01-02 15:04Z"))
+	return a
 }
 
 func aboutRun(kind tasks.AlertKind, run tasks.Run) tasks.Alert {

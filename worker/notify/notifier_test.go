@@ -78,13 +78,8 @@ type clocked struct {
 
 func (c clocked) Now() time.Time { return c.w.now }
 
-func (w *world) SearchOpen(_ context.Context, s tasks.RunSearch) (found []tasks.Run, more int, err error) {
-	for _, run := range w.paused {
-		if s.Match(run) {
-			found = append(found, run)
-		}
-	}
-	return found, 0, nil
+func (w *world) ForPeople(context.Context, int) (waiting, paused tasks.SomeRuns, err error) {
+	return waiting, tasks.SomeRuns{Runs: w.paused}, nil
 }
 func (w *world) Census(context.Context) (tasks.Census, error) { return w.census, w.censusErr }
 func (w *world) Unreachable(context.Context) (map[string]tasks.Time, error) {

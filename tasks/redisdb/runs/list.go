@@ -58,38 +58,57 @@ func (r *Runs) listed(ctx context.Context, index string, s tasks.RunSearch) (fou
 		if err != nil {
 			return nil, "", fmt.Errorf("list runs: %w", err)
 		}
-		for _, z := range entries {
+		stored, err := r.stored(ctx, entries)
+		if err != nil {
+			return nil, "", err
+		}
+		for i, z := range entries {
 			looked++
 			by.Offset++
 			id, _ := z.Member.(string)
 			at = place{int64(z.Score), id}
-			if s.Cursor != "" && !at.after(last) {
+			if s.Cursor != "" && !at.after(last) || stored[i] == nil || !s.Match(*stored[i]) {
 				continue
 			}
-			run, err := r.Stored(ctx, id)
-			switch {
-			case errors.Is(err, tasks.RunGone): // it has expired, or is about to be made
-				continue
-			case err != nil: // the others are listed all the same
-				if err := r.opts.LeftOut.Note("run "+id, err); err != nil {
-					return nil, "", err
-				}
-				continue
-			case !s.Match(run):
-				continue
-			}
-			if run, err = r.sum(ctx, run); err != nil {
-				return nil, "", err
-			}
-			if found = append(found, run); len(found) == s.Limit {
-				return found, at.String(), nil
+			if found = append(found, *stored[i]); len(found) == s.Limit {
+				return found, at.String(), r.sums(ctx, found)
 			}
 		}
 		if len(entries) < listStep {
-			return found, "", nil
+			return found, "", r.sums(ctx, found)
 		}
 	}
-	return found, at.String(), nil
+	return found, at.String(), r.sums(ctx, found)
+}
+
+// stored reads runs, without what the jobs of their open parts say. nil: it has expired, is about to be made, or cannot be read;
+// the others are listed all the same.
+func (r *Runs) stored(ctx context.Context, entries []redis.Z) ([]*tasks.Run, error) {
+	pipe := r.redis.Pipeline()
+	answers := make([]*redis.MapStringStringCmd, len(entries))
+	for i, z := range entries {
+		id, _ := z.Member.(string)
+		answers[i] = pipe.HGetAll(ctx, codec.RunKey(id))
+	}
+	_, _ = pipe.Exec(ctx) // each carries its own error
+	runs := make([]*tasks.Run, len(entries))
+	for i, z := range entries {
+		id, _ := z.Member.(string)
+		hash, err := answers[i].Result()
+		var run tasks.Run
+		if err == nil {
+			run, err = decode(id, hash)
+		}
+		switch {
+		case err == nil:
+			runs[i] = &run
+		case !errors.Is(err, tasks.RunGone):
+			if err := r.opts.LeftOut.Note("run "+id, err); err != nil {
+				return nil, fmt.Errorf("read runs: %w", err)
+			}
+		}
+	}
+	return runs, nil
 }
 
 // place is where a list of runs stopped. It is no number of runs from the newest one: that would say another
@@ -129,6 +148,37 @@ func (r *Runs) SearchOpen(ctx context.Context, s tasks.RunSearch) (found []tasks
 	}
 	more = max(0, len(found)-s.Limit)
 	found = found[:len(found)-more]
+	return found, more, r.sums(ctx, found)
+}
+
+// ForPeople returns the runs that go on only once somebody decides, newest first: those that wait for an approval, and those
+// that are paused. It names up to limit of each, with the counts of when they were written last, and looks at 2,000 open runs.
+func (r *Runs) ForPeople(ctx context.Context, limit int) (waiting, paused tasks.SomeRuns, err error) {
+	open, err := r.open(ctx, tasks.RunSearch{})
+	if err != nil {
+		return waiting, paused, err
+	}
+	for _, run := range open {
+		some := &paused
+		switch {
+		case run.Cancelled:
+			continue
+		case run.State == tasks.RunWaiting && !run.Approved():
+			some = &waiting
+		case run.State != tasks.RunPaused:
+			continue
+		}
+		if len(some.Runs) < limit {
+			some.Runs = append(some.Runs, run)
+		} else {
+			some.More++
+		}
+	}
+	return waiting, paused, nil
+}
+
+// sums adds to runs what the jobs of their open parts say.
+func (r *Runs) sums(ctx context.Context, found []tasks.Run) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(sumsAtOnce)
 	for i, run := range found {
@@ -137,10 +187,7 @@ func (r *Runs) SearchOpen(ctx context.Context, s tasks.RunSearch) (found []tasks
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, 0, err
-	}
-	return found, more, nil
+	return g.Wait()
 }
 
 // sumsAtOnce is of how many runs the jobs are read side by side.
@@ -148,32 +195,21 @@ const sumsAtOnce = 4
 
 // open returns the runs that match and have not ended, newest first, with the counts of when they were written last.
 func (r *Runs) open(ctx context.Context, s tasks.RunSearch) (found []tasks.Run, err error) {
-	ids, err := r.redis.ZRange(ctx, codec.OpenRunsKey, 0, lookLimit-1).Result()
+	entries, err := r.redis.ZRangeWithScores(ctx, codec.OpenRunsKey, 0, lookLimit-1).Result()
 	if err != nil {
 		return nil, fmt.Errorf("list open runs: %w", err)
 	}
-	pipe := r.redis.Pipeline()
-	answers := make([]*redis.MapStringStringCmd, len(ids))
-	for i, id := range ids {
-		answers[i] = pipe.HGetAll(ctx, codec.RunKey(id))
+	stored, err := r.stored(ctx, entries)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("read open runs: %w", err)
-	}
-	for i, id := range ids {
-		run, err := decode(id, answers[i].Val())
-		switch {
-		case errors.Is(err, tasks.RunGone): // it is about to be made
-			continue
-		case err != nil: // the others are listed all the same
-			if err := r.opts.LeftOut.Note("run "+id, err); err != nil {
-				return nil, err
-			}
+	for _, run := range stored {
+		if run == nil || run.State.Final() {
 			continue
 		}
 		late := !s.Since.IsZero() && run.CreatedAt.Before(s.Since) || !s.Until.IsZero() && !run.CreatedAt.Before(s.Until)
-		if s.Match(run) && !run.State.Final() && !late {
-			found = append(found, run)
+		if s.Match(*run) && !late {
+			found = append(found, *run)
 		}
 	}
 	slices.SortFunc(found, func(a, b tasks.Run) int {

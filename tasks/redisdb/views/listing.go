@@ -180,10 +180,11 @@ func (v *Jobs) possible(ctx context.Context, f tasks.JobFilter, entries []positi
 	if !byHeader(f) {
 		return entries, nil
 	}
+	fields := headerFields(f)
 	pipe := v.redis.Pipeline()
 	headers := make([]*redis.SliceCmd, len(entries))
 	for i, entry := range entries {
-		headers[i] = pipe.HMGet(ctx, codec.JobKey(entry.job), "v", "left", "stop", "labels", "request_id", "trace")
+		headers[i] = pipe.HMGet(ctx, codec.JobKey(entry.job), fields...)
 	}
 	_, _ = pipe.Exec(ctx) // each carries its own error
 	var left []position
@@ -192,12 +193,34 @@ func (v *Jobs) possible(ctx context.Context, f tasks.JobFilter, entries []positi
 		if err != nil && !wire.Answered(err) {
 			return nil, err
 		}
-		if err != nil || codec.Text(h[0]) != codec.Version || f.Possible(codec.Text(h[1]) == "0", codec.Text(h[2]) != "") &&
-			fits(f, codec.Text(h[3])) && f.Request.Match(codec.Text(h[4]), codec.Text(h[5])) {
+		header := func(name string) string {
+			at := slices.Index(fields, name)
+			if at < 0 {
+				return ""
+			}
+			return codec.Text(h[at])
+		}
+		if err != nil || header("v") != codec.Version || f.Possible(header("left") == "0", header("stop") != "") &&
+			fits(f, header("labels")) && f.Request.Match(header("request_id"), header("trace")) {
 			left = append(left, entry)
 		}
 	}
 	return left, nil
+}
+
+// headerFields are what the header of a record says about a filter: a record is searched from its beginning for each of them.
+func headerFields(f tasks.JobFilter) []string {
+	fields := []string{"v"}
+	if f.State != "" {
+		fields = append(fields, "left", "stop")
+	}
+	if len(f.Labels) > 0 {
+		fields = append(fields, "labels")
+	}
+	if f.Request != (tasks.RequestFilter{}) {
+		fields = append(fields, "request_id", "trace")
+	}
+	return fields
 }
 
 // byHeader reports whether the header of a record says something about the filter.
