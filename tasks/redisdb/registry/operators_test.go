@@ -233,6 +233,32 @@ func TestSessionsAreListedAndEnded(t *testing.T) {
 	}
 }
 
+// A session that is used goes on for an hour from then; of uses within seconds one is written.
+func TestAUsedSessionGoesOn(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "appendfsync no")
+	client, err := wire.Open(wire.Options{URL: server.URL()})
+	must(t, err)
+	t.Cleanup(func() { must(t, client.Close()) })
+	all := registry.NewOperators(client, registry.NewAudit(client, 0, nil, 0), codec.NewLeftOut(slog.New(slog.DiscardHandler)), nil)
+	must(t, all.AddSession(t.Context(), "s", add(t, all, "alice"), tasks.Visit{}))
+	sum := sha256.Sum256([]byte("s"))
+	key := "reset:session:{" + hex.EncodeToString(sum[:]) + "}"
+	for _, row := range []struct{ left, atLeast, atMost time.Duration }{
+		{time.Minute, 59 * time.Minute, time.Hour},
+		{59 * time.Minute, 59*time.Minute + 30*time.Second, time.Hour},
+		{time.Hour - 2*time.Second, 0, time.Hour - 2*time.Second},
+	} {
+		must(t, client.PExpire(t.Context(), key, row.left).Err())
+		if _, found, err := all.Session(t.Context(), "s"); err != nil || !found {
+			t.Fatalf("%s: %t, %v", row.left, found, err)
+		}
+		if left := client.PTTL(t.Context(), key).Val(); left < row.atLeast || left > row.atMost {
+			t.Errorf("used with %s left: %s are", row.left, left)
+		}
+	}
+}
+
 // A session of an older version is in no index until it is used.
 func TestASessionOfAnOlderVersionGoesOnAndCanBeEnded(t *testing.T) {
 	t.Parallel()

@@ -16,9 +16,11 @@ import (
 )
 
 const (
-	// sessionIdle ends a session that nobody uses, sessionLife every one.
+	// sessionIdle ends a session that nobody uses, sessionLife every one. That it is used is written at most every
+	// sessionUsed.
 	sessionIdle = time.Hour
 	sessionLife = 12 * time.Hour
+	sessionUsed = 10 * time.Second
 	// halfLife is how long somebody who has given the password has for the code.
 	halfLife = 5 * time.Minute
 	// loginMemory is how long it is known when somebody has logged in.
@@ -114,10 +116,12 @@ func sessionOf(o tasks.Operator) string {
 // operator in is for the caller to say: see tasks.Operator.
 func (r *Operators) Session(ctx context.Context, secret string) (o tasks.Operator, found bool, err error) {
 	key := sessionKey(secret)
-	h, err := r.redis.HGetAll(ctx, key).Result()
-	if err != nil {
+	pipe := r.redis.Pipeline()
+	stored, left := pipe.HGetAll(ctx, key), pipe.PTTL(ctx, key)
+	if _, err := pipe.Exec(ctx); err != nil {
 		return o, false, fmt.Errorf("read session: %w", err)
 	}
+	h := stored.Val()
 	if o, found, err = r.owner(ctx, h); err != nil || !found {
 		return tasks.Operator{}, false, err
 	}
@@ -130,8 +134,10 @@ func (r *Operators) Session(ctx context.Context, secret string) (o tasks.Operato
 			return tasks.Operator{}, false, fmt.Errorf("keep session: %w", err)
 		}
 	}
-	if err := r.redis.PExpire(ctx, key, sessionIdle).Err(); err != nil {
-		return tasks.Operator{}, false, fmt.Errorf("keep session: %w", err)
+	if left.Val() < sessionIdle-sessionUsed {
+		if err := r.redis.PExpire(ctx, key, sessionIdle).Err(); err != nil {
+			return tasks.Operator{}, false, fmt.Errorf("keep session: %w", err)
+		}
 	}
 	return o, true, nil
 }
@@ -292,7 +298,7 @@ func (r *Operators) session(ctx context.Context, hash string) (s tasks.Session, 
 		ID: sessionID(hash), Operator: o.Name, Role: o.Role, Issuer: o.Issuer, Visit: tasks.Visit{From: h["from"], Agent: h["agent"]},
 		Since: codec.Millis(h["since"]), Until: codec.Millis(h["until"]), LastUsed: tasks.FromMillis(now.UnixMilli()),
 	}
-	if left.Val() > 0 { // each use gives it an hour
+	if left.Val() > 0 { // each use gives it an hour: see sessionUsed
 		s.LastUsed = tasks.FromMillis(now.Add(left.Val() - sessionIdle).UnixMilli())
 	}
 	return s, true, nil
