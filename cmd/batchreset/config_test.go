@@ -58,6 +58,11 @@ func TestAFileOfSettingsIsChecked(t *testing.T) {
 		{"no YAML", "fleet: [open\n", nil, "line 1", 64},
 		{"two documents", "fleet: open\n---\nfleet: registered\n", nil, "more than one document", 64},
 		{"a process that is none", "fleet: open\n", []string{"redis"}, `"redis" is no process: they are api, worker, dev`, 64},
+		{"a tab on the first line", "\tfleet: open\n", nil, ", line 1: found character", 64},
+		{"a tab later", "queues: 3\n\tfleet: open\n", nil, ", line 2: found", 64},
+		{"eight or ten", "queues: 010\n", nil, ", line 1: queues must be a decimal number", 64},
+		{"of another base", "worker:\n  driver: simulator\n  concurrency: 0x10\n", nil, ", line 3: concurrency must be a decimal number", 64},
+		{"digits in quotes", "queues: '3'\n", nil, "is good for api\n", 0},
 		{"config in it", "config: other.yaml\n", nil, `, line 1: unknown setting "config"`, 64},
 	} {
 		t.Run(row.name, func(t *testing.T) {

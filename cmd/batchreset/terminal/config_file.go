@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -90,7 +91,11 @@ func readConfig(path string, root *cobra.Command) (c configFile, err error) {
 	case errors.Is(err, io.EOF):
 		return c, nil // nothing but comments
 	case err != nil:
-		return c, fmt.Errorf("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
+		fault := strings.TrimPrefix(err.Error(), "yaml: ")
+		if !strings.HasPrefix(fault, "line ") { // the library leaves out the first one
+			fault = "line 1: " + fault
+		}
+		return c, fmt.Errorf("%s, %s", path, fault)
 	}
 	if !errors.Is(d.Decode(&more), io.EOF) {
 		return c, fmt.Errorf("%s: there is more than one document in it", path)
@@ -180,12 +185,17 @@ func (c *configFile) fault(at *yaml.Node, format string, args ...any) error {
 	return fmt.Errorf("%s, line %d: %s", c.path, at.Line, fmt.Sprintf(format, args...))
 }
 
+// otherBase is what YAML 1.1, YAML 1.2 and Go read as different numbers: 010 is eight or ten.
+var otherBase = regexp.MustCompile(`^[-+]?0([0-9_]+|[xX][0-9a-fA-F_]+|[oO][0-7_]+|[bB][01_]+)$`)
+
 // put keeps a value. It is not quoted in errors: it may be a secret in the wrong place.
 func (c *configFile) put(into map[string]fileSetting, key, value *yaml.Node) error {
 	s := fileSetting{line: key.Line}
 	switch {
 	case value.Tag == "!!null":
 		return c.fault(key, "%s has no value", key.Value)
+	case otherBase.MatchString(value.Value) && value.Style == 0:
+		return c.fault(key, "%s must be a decimal number, or a text in quotes", key.Value)
 	case value.Kind == yaml.ScalarNode:
 		s.values = []string{value.Value}
 	case value.Kind == yaml.SequenceNode:

@@ -20,13 +20,20 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// TestTheProgramTakesWhatItIsGiven starts each pod's command as the pod would, with its files. It is content with all of it if
-// nothing is wrong but that there is no Redis.
-func TestTheProgramTakesWhatItIsGiven(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "batchreset")
+// build builds the program.
+func build(t *testing.T) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), "batchreset")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-C", "../../..", "-o", program, "./cmd/batchreset").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return program
+}
+
+// TestTheProgramTakesWhatItIsGiven starts each pod's command as the pod would, with its files. It is content with all of it if
+// nothing is wrong but that there is no Redis.
+func TestTheProgramTakesWhatItIsGiven(t *testing.T) {
+	program := build(t)
 	certificate, key := newCertificate(t)
 	eachSet(t, func(t *testing.T, r rendering) {
 		for _, d := range all[*appsv1.Deployment](r) {

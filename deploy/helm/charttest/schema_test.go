@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -56,8 +57,30 @@ var chartsOwn = []string{"listen", "ops-listen", "redis", "redis-file", "secret-
 
 const durationPattern = `^(0|([0-9]{1,6}h)([0-9]{1,6}m)?([0-9]{1,6}s)?|([0-9]{1,6}m)([0-9]{1,6}s)?|[0-9]{1,6}s)$`
 
+// quoted are the values that a flag's description names.
+var quoted = regexp.MustCompile(`'([a-z]+)' =`)
+
+// takesZero reports whether the program starts a command with 0 for a flag.
+func takesZero(t *testing.T, program, flag, command string) bool {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "settings.yaml")
+	text := command + ":\n  " + flag + ": 0\n"
+	if command == "worker" {
+		text += "  driver: simulator\n"
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), program, "config", "check", command, "--config", file).CombinedOutput()
+	if err != nil && !strings.Contains(string(out), flag) {
+		t.Fatalf("%s with --%s 0: %v: %s", command, flag, err, out)
+	}
+	return err == nil
+}
+
 // schemaOf is the schema of a flag's value.
-func schemaOf(s setting, command string) map[string]any {
+func schemaOf(t *testing.T, program string, s setting, command string) map[string]any {
+	t.Helper()
 	schema := map[string]any{"description": s.usage}
 	switch def := s.defaults[command]; {
 	case def == "true", def == "false":
@@ -74,6 +97,17 @@ func schemaOf(s setting, command string) map[string]any {
 		schema["type"], schema["minimum"] = []any{"number", "null"}, 0
 	case regexp.MustCompile(`^[0-9]+$`).MatchString(def):
 		schema["type"], schema["minimum"] = []any{"integer", "null"}, 0
+		if !takesZero(t, program, s.flag, command) {
+			schema["minimum"] = 1
+		}
+	case len(quoted.FindAllString(s.usage, -1)) > 1:
+		values := []any{nil}
+		for _, value := range quoted.FindAllStringSubmatch(s.usage, -1) {
+			values = append(values, value[1])
+		}
+		schema["enum"] = values
+	case s.flag == "ops-path":
+		schema["type"], schema["pattern"] = []any{"string", "null"}, "^/"
 	default:
 		schema["type"] = []any{"string", "null"}
 	}
@@ -91,11 +125,12 @@ func TestSchemaHasEveryFlag(t *testing.T) {
 	if err := json.Unmarshal(have, &schema); err != nil {
 		t.Fatal(err)
 	}
+	program := build(t)
 	for command, name := range map[string]string{"api": "apiConfig", "worker": "workerConfig"} {
 		properties := map[string]any{}
 		for _, s := range readSettings(t) {
 			if s.usedBy(command) && !slices.Contains(chartsOwn, s.flag) {
-				properties[s.flag] = schemaOf(s, command)
+				properties[s.flag] = schemaOf(t, program, s, command)
 			}
 		}
 		schema["definitions"].(map[string]any)[name] = map[string]any{
@@ -221,6 +256,9 @@ func TestWrongValues(t *testing.T) {
 		`api: {config: {drain-delay: 500ms}}`:                                              "/api/config/drain-delay",
 		`api: {config: {drain-delay: 1.5h}}`:                                               "/api/config/drain-delay",
 		`api: {config: {drain-delay: ""}}`:                                                 "/api/config/drain-delay",
+		`api: {config: {fleet: closed}}`:                                                   "/api/config/fleet",
+		`api: {config: {ops-path: ops}}`:                                                   "/api/config/ops-path",
+		`workerDefaults: {config: {concurrency: 0}}`:                                       "concurrency",
 		`api: {config: {max-instances: many}}`:                                             "/api/config/max-instances",
 		`api: {config: {trusted-proxies: {a: b}}}`:                                         "/api/config/trusted-proxies",
 		`api: {podLabels: {a: 1}}`:                                                         "/api/podLabels/a",
