@@ -20,7 +20,7 @@ func idleRow(ctx context.Context, b *bench) ([]report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	times, err := s.idleBatches(ctx)
+	times, commands, err := s.idleBatches(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -47,45 +47,48 @@ func idleRow(ctx context.Context, b *bench) ([]report.Result, error) {
 		What: "one idle batch, POST to final record", Unit: "ms", Rounds: report.Groups(times, b.rounds), Target: report.AtMost(20),
 		Note: fmt.Sprintf("%d batches of 32; single ones took %s ms", len(times), report.SpreadOf(times).Range()),
 	}, {
+		What: "Redis commands of an idle api and worker", Unit: "/s", Rounds: []float64{commands}, Target: report.AtMost(100),
+		Note: fmt.Sprintf("over %s, also those that scripts call", b.idleCPU),
+	}, {
 		What: "Redis: idle worker process above none", Unit: "% of a core", Rounds: redis, Target: report.AtMost(1),
 		Note: fmt.Sprintf("over %s each; the worker process itself: %.1f %% of a core", b.idleCPU, report.Median(worker)),
 	}}, nil
 }
 
-// idleBatches returns the time of each batch in milliseconds.
-func (s *stage) idleBatches(ctx context.Context) ([]float64, error) {
+// idleBatches returns the time of each batch in milliseconds, and how many commands Redis is given per second afterwards.
+func (s *stage) idleBatches(ctx context.Context) (times []float64, commands float64, err error) {
 	a, token, err := s.StartTenant(ctx)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	w, err := s.StartWorker(ctx, 0)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if err := s.WaitUp(ctx, w); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	c, err := load.Dial(ctx, a.Addr, token)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer c.Close()
-	var times []float64
 	const warm = 3
 	for i := range s.sizes.idleBatches + warm {
 		// At any moment between two looks of the worker.
 		if !harness.Pause(ctx, time.Duration(rand.Int64N(int64(2*s.idleGap)))) {
-			return nil, ctx.Err()
+			return nil, 0, ctx.Err()
 		}
 		took, err := c.Time(ctx, patience)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if i >= warm {
 			times = append(times, milliseconds(took))
 		}
 	}
-	return times, nil
+	commands, err = s.Redis.CommandRate(ctx, s.idleCPU)
+	return times, commands, err
 }
 
 // idleWorker returns what Redis and a worker use while the worker has nothing to do, in

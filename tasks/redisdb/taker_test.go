@@ -48,6 +48,19 @@ func scripts(t *testing.T, rdb *redis.Client) (n int) {
 	return n
 }
 
+// lookedForLater waits until so many sets of tasks for later have been found empty.
+func lookedForLater(t *testing.T, rdb *redis.Client, sets int) {
+	t.Helper()
+	eventually(t, "the sets of tasks for later are known", func(ctx context.Context) error {
+		n := 0
+		_, _ = fmt.Sscanf(rdb.InfoMap(ctx, "commandstats").Item("Commandstats", "cmdstat_zrange"), "calls=%d", &n)
+		if n < sets {
+			return fmt.Errorf("%d of %d", n, sets)
+		}
+		return nil
+	})
+}
+
 func TestAnIdleServerAsksSeldomAndHearsOfWorkAtOnce(t *testing.T) {
 	s := redistest.Start(t)
 	rdb := s.Client(t)
@@ -63,13 +76,14 @@ func TestAnIdleServerAsksSeldomAndHearsOfWorkAtOnce(t *testing.T) {
 		return nil
 	})
 
-	// Sixteen queues, asked every 10 ms, would be 1,600 scripts a second.
+	// Sixteen queues, asked every 10 ms, would be 1,600 scripts a second, and for tasks that are due 32 more.
+	lookedForLater(t, rdb, 30)
 	before, since := scripts(t, rdb), time.Now()
-	time.Sleep(time.Second) // the time is what is measured
-	if n, passed := scripts(t, rdb)-before, time.Since(since); float64(n) > 200*passed.Seconds() {
+	time.Sleep(4 * time.Second) // the time is what is measured
+	if n, passed := scripts(t, rdb)-before, time.Since(since); float64(n) > 20*passed.Seconds() {
 		t.Errorf("an idle server ran %d scripts in %s", n, passed)
 	}
-	// Every queue has just been found empty for half a second, and all the same:
+	// Every queue has just been found empty, and all the same:
 	submitted := time.Now()
 	if _, err := submit(t.Context(), db); err != nil {
 		t.Fatal(err)
@@ -80,6 +94,70 @@ func TestAnIdleServerAsksSeldomAndHearsOfWorkAtOnce(t *testing.T) {
 	if err := <-listened; err != nil {
 		t.Error(err)
 	}
+}
+
+// What is for later is taken when it is due, whoever has put it there.
+func TestATaskForLaterIsTakenWhenItIsDue(t *testing.T) {
+	s := redistest.Start(t)
+	db := open(t, redisdb.Options{URL: s.URL(), Queues: 1}).db
+	another := asynq.NewClientFromRedisClient(s.Client(t))
+	ctx, stop := context.WithCancel(t.Context())
+	listened := make(chan error, 1)
+	go func() { listened <- db.Redis.Listen(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-listened; err != nil {
+			t.Error(err)
+		}
+	})
+	began := make(chan string, 100)
+	failed := map[string]bool{}
+	server := db.Redis.NewServer(asynq.Config{
+		Queues: map[string]int{"reset-0": 1}, Concurrency: 1, LogLevel: asynq.FatalLevel,
+		TaskCheckInterval: 10 * time.Millisecond, DelayedTaskCheckInterval: 100 * time.Millisecond,
+		RetryDelayFunc: func(int, error, *asynq.Task) time.Duration { return time.Second },
+	})
+	if err := server.Start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
+		began <- task.Type()
+		if task.Type() == "again" && !failed["again"] {
+			failed["again"] = true
+			return errors.New("once more")
+		}
+		return nil
+	})); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Shutdown)
+	enqueue := func(name string, in time.Duration) {
+		t.Helper()
+		if _, err := another.Enqueue(asynq.NewTask(name, nil), asynq.Queue("reset-0"), asynq.ProcessIn(in)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// within waits for a task. asynq counts in whole seconds.
+	within := func(name string, limit time.Duration) {
+		t.Helper()
+		start := time.Now()
+		select {
+		case got := <-began:
+			if passed := time.Since(start); got != name || passed > limit {
+				t.Errorf("%s began after %s, want %s within %s", got, passed, name, limit)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s is not taken", name)
+		}
+	}
+	lookedForLater(t, s.Client(t), 2)
+	enqueue("another's", time.Second)
+	within("another's", 12500*time.Millisecond)
+	enqueue("again", 0)
+	within("again", 3*time.Second)
+	within("again", 3500*time.Millisecond) // by this process: it knows of it
+	enqueue("announced", time.Second)
+	if err := s.Client(t).Publish(t.Context(), "reset:enqueued", "reset-0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	within("announced", 3500*time.Millisecond)
 }
 
 func TestATaskIsTakenWithoutAnAnnouncement(t *testing.T) {

@@ -63,6 +63,20 @@ func (r *Redis) cpuSeconds(ctx context.Context) (float64, error) {
 	return user + system, err
 }
 
+// CommandRate is how many commands Redis runs per second over a time, those of scripts among them.
+func (r *Redis) CommandRate(ctx context.Context, d time.Duration) (perSecond float64, err error) {
+	before, err := r.figure(ctx, "stats", "total_commands_processed")
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	if !harness.Pause(ctx, d) {
+		return 0, ctx.Err()
+	}
+	after, err := r.figure(ctx, "stats", "total_commands_processed")
+	return (after - before) / time.Since(start).Seconds(), err
+}
+
 // CPUShare watches Redis for d and returns its share of a core, in percent.
 func (r *Redis) CPUShare(ctx context.Context, d time.Duration) (percent float64, err error) {
 	before, err := r.cpuSeconds(ctx)

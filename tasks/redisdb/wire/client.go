@@ -35,6 +35,7 @@ type Client struct {
 	replicas int
 	group    *grouped
 	idle     *idleQueues
+	delayed  *delayedSets
 	held     heldQueues
 	shared   *subscription
 	relay    *relay
@@ -59,7 +60,7 @@ func Open(opts Options) (*Client, error) {
 	if err != nil {
 		return nil, urlError{err}
 	}
-	c := &Client{UniversalClient: rdb, replicas: opts.Replicas, group: newGrouped(rdb), idle: newIdleQueues(), shared: newSubscription(rdb)}
+	c := &Client{UniversalClient: rdb, replicas: opts.Replicas, group: newGrouped(rdb), idle: newIdleQueues(), delayed: newDelayedSets(), shared: newSubscription(rdb)}
 	c.relay = newRelay(c.shared)
 	hooks := append(opts.Hooks, crowded{})
 	var cluster bool
@@ -120,7 +121,7 @@ func (c *Client) Stepwise() bool { return c.cluster != nil || c.replicas > 0 }
 
 // NewServer makes an asynq server that shares the client's connections.
 func (c *Client) NewServer(cfg asynq.Config) *asynq.Server {
-	return asynq.NewServerFromRedisClient(taker{c.group, c.idle, &c.held, c.relay}, cfg)
+	return asynq.NewServerFromRedisClient(taker{c.group, c.idle, c.delayed, &c.held, c.relay}, cfg)
 }
 
 // NewInspector makes an asynq inspector that shares the client's connections.

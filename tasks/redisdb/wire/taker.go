@@ -14,8 +14,11 @@ import (
 
 const (
 	// emptyFor is how long a queue that was found empty is taken to be so, unless its
-	// name comes over the channel.
-	emptyFor = 500 * time.Millisecond
+	// name comes over the channel; unheardFor, if nobody listens to that.
+	emptyFor   = 3 * time.Second
+	unheardFor = 500 * time.Millisecond
+	// asked is how long the other lanes wait for what one lane finds in a queue that was empty before.
+	asked = 50 * time.Millisecond
 	// rest is how long a lane waits at an idle queue for an announcement, if there is
 	// nothing to do in any queue. It waits at each of them in turn before it looks
 	// whether it is to stop.
@@ -35,9 +38,10 @@ const (
 // round trip to have many queues.
 type taker struct {
 	redis.UniversalClient
-	idle  *idleQueues
-	held  *heldQueues
-	relay *relay
+	idle    *idleQueues
+	delayed *delayedSets
+	held    *heldQueues
+	relay   *relay
 }
 
 // Subscribe implements redis.UniversalClient, which is how asynq hears what is cancelled.
@@ -47,9 +51,14 @@ func (t taker) Subscribe(ctx context.Context, channels ...string) *redis.PubSub 
 
 // EvalSha implements redis.Scripter, which is what asynq takes tasks through.
 func (t taker) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	if queue, forwards := forwardsTo(keys); forwards {
+		return t.forward(ctx, queue, sha, keys, args)
+	}
 	queue, takes := takesFrom(keys)
 	if !takes {
-		return t.UniversalClient.EvalSha(ctx, sha, keys, args...)
+		cmd := t.UniversalClient.EvalSha(ctx, sha, keys, args...)
+		t.delayed.changed(keys)
+		return cmd
 	}
 	if t.held.wait(ctx, queue) {
 		return empty(ctx)
@@ -64,8 +73,9 @@ func (t taker) EvalSha(ctx context.Context, sha string, keys []string, args ...a
 	cmd := t.UniversalClient.EvalSha(ctx, sha, keys, args...)
 	switch err := cmd.Err(); {
 	case err == nil, redis.HasErrorPrefix(err, "NOSCRIPT"):
+		t.idle.found(queue)
 	case errors.Is(err, redis.Nil):
-		t.idle.note(queue, heard, emptyFor)
+		t.idle.note(queue, heard, t.idle.emptyFor())
 	default:
 		t.idle.note(queue, heard, shortestPause+rand.N(longestPause-shortestPause))
 	}
@@ -144,6 +154,7 @@ type idleQueues struct {
 	mu     sync.Mutex
 	queues map[string]*idleQueue
 	wake   chan struct{} // closed when work is announced
+	ears   int           // that listen for that
 }
 
 func newIdleQueues() *idleQueues {
@@ -164,12 +175,46 @@ func (q *idleQueues) of(queue string) *idleQueue {
 	return s
 }
 
-// look says whether the queue is idle, and how much was heard of it so far.
+// look says whether the queue is idle, and how much was heard of it so far. Who finds that one has been idle for long enough
+// asks it, and the other lanes wait for what comes of that.
 func (q *idleQueues) look(queue string) (heard int, idle bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s := q.of(queue)
-	return s.heard, time.Now().Before(s.until)
+	s, now := q.of(queue), time.Now()
+	if now.Before(s.until) {
+		return s.heard, true
+	}
+	if !s.until.IsZero() {
+		s.until = now.Add(asked)
+	}
+	return s.heard, false
+}
+
+// found has every lane ask a queue.
+func (q *idleQueues) found(queue string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if s := q.of(queue); !s.until.IsZero() {
+		s.until = time.Time{}
+		q.wakeAll()
+	}
+}
+
+// emptyFor is how long a queue that was found empty is taken to be so.
+func (q *idleQueues) emptyFor() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ears == 0 {
+		return unheardFor
+	}
+	return emptyFor
+}
+
+// listen counts those who listen for announcements.
+func (q *idleQueues) listen(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ears += n
 }
 
 // wait is look after a rest, which an announcement ends, if every queue is idle.
@@ -209,12 +254,21 @@ func (q *idleQueues) hear(queue string) {
 	s := q.of(queue)
 	s.heard++
 	s.until = time.Time{}
+	q.wakeAll()
+}
+
+func (q *idleQueues) wakeAll() {
 	close(q.wake)
 	q.wake = make(chan struct{})
 }
 
 // Listen hears of enqueued work until ctx ends, so that this client's servers take it at
-// once. Without it they take it half a second later.
+// once. What is not heard is found within three seconds; without it, within half a second.
 func (c *Client) Listen(ctx context.Context) error {
-	return c.Subscribed(ctx, EnqueuedChannel, c.idle.hear)
+	c.idle.listen(1)
+	defer c.idle.listen(-1)
+	return c.Subscribed(ctx, EnqueuedChannel, func(queue string) {
+		c.delayed.put("asynq:{"+queue+"}:scheduled", "asynq:{"+queue+"}:retry")
+		c.idle.hear(queue)
+	})
 }
