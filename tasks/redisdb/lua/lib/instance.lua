@@ -11,7 +11,7 @@ end
 -- not the tenant's (open = '1': one that is not registered is allowed), 'reassigned' if it has
 -- another generation than the job was submitted for ('' = any), 'rerouted' if it has another driver,
 -- 'busy' if another item has it. Otherwise it returns nil, true if another attempt at the item has
--- it, and the address and the labels (JSON) that the fleet has, or ''.
+-- it, the address and the labels (JSON) that the fleet has, or '', and whether it is locked.
 --
 -- The value of a lock is "<item> <token>", because only the attempt that has the lock may
 -- release it. Two attempts at one item can meet here: one whose worker was frozen and its
@@ -27,16 +27,16 @@ local function barred(lock, fleet, item, token, tenant, open, driver, generation
   if generation ~= '' and generation ~= (entry[7] or entry[1] and '1') then return 'reassigned' end
   if (entry[5] or '') ~= driver then return 'rerouted' end
   local holder = redis.call('GET', lock)
-  if not holder or holder == item .. ' ' .. token then return nil, false, entry[3] or '', entry[4] or '' end
+  if not holder or holder == item .. ' ' .. token then return nil, false, entry[3] or '', entry[4] or '', holder end
   if string.sub(holder, 1, #item + 1) ~= item .. ' ' then return 'busy' end
-  return nil, true, entry[3] or '', entry[4] or ''
+  return nil, true, entry[3] or '', entry[4] or '', holder
 end
 
 -- lapsed says why an attempt that locked an instance may not go on: as barred, 'moved' if the
 -- instance has another address by now, or 'busy' if its lock is gone.
 local function lapsed(lock, fleet, item, token, tenant, open, driver, address, generation)
-  local reason, _, now = barred(lock, fleet, item, token, tenant, open, driver, generation)
+  local reason, others, now, _, locked = barred(lock, fleet, item, token, tenant, open, driver, generation)
   if reason then return reason end
   if now ~= address then return 'moved' end
-  if redis.call('GET', lock) ~= item .. ' ' .. token then return 'busy' end
+  if others or not locked then return 'busy' end
 end

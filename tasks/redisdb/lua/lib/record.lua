@@ -48,10 +48,14 @@
 
 local rev, left, stopped, created, finish_by, not_before, epoch -- of the header, once open has read it
 
--- Redis's clock is the only one in the record: workers' clocks may disagree.
+-- Redis's clock is the only one in the record: workers' clocks may disagree. It stands still while a script runs.
+local time
 local function clock()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  if not time then
+    local t = redis.call('TIME')
+    time = t[1] * 1000 + math.floor(t[2] / 1000)
+  end
+  return time
 end
 
 -- since is a time in the record.
