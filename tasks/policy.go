@@ -119,10 +119,12 @@ type Policy struct {
 // Halt returns a halt that holds, the operators' before the tenant's own, or nil.
 func (p Policy) Halt() *Halt { return cmp.Or(p.OperatorHalt, p.OwnHalt) }
 
+// byDefault is made once: each attempt asks twice for what holds. Nobody writes through its pointers.
+var byDefault = DefaultLimits()
+
 // Under returns the policy that holds for a tenant with the policy p, given that of all
-// tenants. Its limits have a value, 0 = no bound.
+// tenants. Its limits have a value, 0 = no bound, which is not to be changed.
 func (p Policy) Under(all Policy) Policy {
-	byDefault := DefaultLimits()
 	return Policy{
 		Tenant:       p.Tenant,
 		OperatorHalt: cmp.Or(all.OperatorHalt, p.OperatorHalt),
