@@ -147,6 +147,9 @@ func TestEveryFileIsThere(t *testing.T) {
 					t.Errorf("%s has the volume %s, which there is not", name, v.Source)
 				}
 			case v.Source == "/var/run/docker.sock" && name == "docker-proxy":
+				if bool(v.Bind.CreateHostPath) {
+					t.Error("Docker would make a folder where the engine's socket should be")
+				}
 			default:
 				if _, err := os.Stat(v.Source); err != nil || !v.ReadOnly {
 					t.Errorf("%s mounts %s: %v, read-only %v", name, v.Source, err, v.ReadOnly)
