@@ -15,7 +15,7 @@ BENCH ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-docker test-keystone test-large-run test-packages check lint lint-contract lint-python clients vulnerabilities sbom fuzz chaos bench bench-quick image release-snapshot release-check clean
+.PHONY: help run test test-docker test-compose test-keystone test-large-run test-packages check lint lint-contract lint-python clients vulnerabilities sbom fuzz chaos bench bench-quick image release-snapshot release-check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-docker: ## run the docker driver, and a fleet with two other drivers, again
 		{ echo "test-docker: dockerd is missing: apt-get install --no-install-recommends docker.io" >&2; exit 1; }
 	go test -race -count=1 -parallel 4 -tags engine ./worker/docker
 	go test -race -count=1 -run '^TestOneListOverSeveralDrivers$$' -tags engine ./cmd/batchreset
+
+test-compose: ## do all that deploy/COMPOSE.md says, under names and ports of its own, on the Docker engine of this machine (Docker with Compose, and the images that docker-compose.yml names)
+	cd deploy/composetest && go test -count=1 -v -timeout 30m -tags compose -run '^TestTheDocumentOnAnEngine$$' .
 
 test-keystone: ## ask a real Keystone about tokens (Debian's keystone and uwsgi, which it installs)
 	@command -v keystone-manage >/dev/null && command -v uwsgi_python3 >/dev/null || { command -v apt-get >/dev/null || \

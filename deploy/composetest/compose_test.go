@@ -147,6 +147,9 @@ func TestEveryFileIsThere(t *testing.T) {
 					t.Errorf("%s has the volume %s, which there is not", name, v.Source)
 				}
 			case v.Source == "/var/run/docker.sock" && name == "docker-proxy":
+				if bool(v.Bind.CreateHostPath) {
+					t.Error("Docker would make a folder where the engine's socket should be")
+				}
 			default:
 				if _, err := os.Stat(v.Source); err != nil || !v.ReadOnly {
 					t.Errorf("%s mounts %s: %v, read-only %v", name, v.Source, err, v.ReadOnly)
@@ -219,9 +222,23 @@ func TestNothingIsOpenThatNeedNotBe(t *testing.T) {
 
 func TestImagesArePinned(t *testing.T) {
 	pinned := regexp.MustCompile(`^[a-z0-9./-]+:v?[0-9]+\.[0-9]+\.[0-9]+(-[a-z0-9.]+)?$`)
-	for name, s := range everything(t).Services {
-		if s.Build == nil && s.Image != "redis:7" && !pinned.MatchString(s.Image) { // Redis gets its repairs
+	services := everything(t).Services
+	built := map[string]string{}
+	for name, s := range services {
+		if other := built[s.Image]; s.Build != nil && other != "" {
+			t.Errorf("%s and %s build the image %s, and take its name from each other: 'up' would start one of them anew", name, other, s.Image)
+		}
+		if s.Build != nil {
+			built[s.Image] = name
+		}
+	}
+	for name, s := range services {
+		ours := built[s.Image] != ""
+		if !ours && s.Image != "redis:7" && !pinned.MatchString(s.Image) { // Redis gets its repairs
 			t.Errorf("%s has the image %s", name, s.Image)
+		}
+		if ours && s.Build == nil && s.PullPolicy != types.PullPolicyNever {
+			t.Errorf("Docker would look for the image of %s elsewhere", name)
 		}
 		if s.Build != nil && !strings.HasPrefix(s.Image, "batchreset") {
 			t.Errorf("%s is built as %s", name, s.Image)

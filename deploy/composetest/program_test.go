@@ -363,7 +363,7 @@ func TestTheProxyLetsThroughWhatTheDriverNeeds(t *testing.T) {
 			"GET /v1.41/containers/" + id + "/logs?stdout=1", "GET /v1.41/images/sha256:" + id + "/json", "GET /v1.41/images/redroid/redroid:12.0.0_64only-latest/json",
 			"POST /v1.41/containers/create?name=phone-7", "POST /v1.41/containers/" + id + "/start", "POST /v1.41/containers/" + id + "/stop", "POST /v1.41/containers/" + id + "/wait",
 			"POST /v1.41/containers/" + id + "/rename?name=phone-7", "POST /v1.41/containers/" + id + "/exec", "POST /v1.41/exec/" + id + "/start",
-			"POST /v1.41/networks/" + id + "/connect", "DELETE /v1.41/containers/" + id,
+			"POST /v1.41/networks/" + id + "/connect", "DELETE /v1.41/containers/" + id, "DELETE /v1.41/containers/" + id + "?v=1",
 		}},
 		{http.StatusForbidden, []string{
 			"GET /info", "GET /v1.41/info", "GET /v1.41/events", "POST /v1.41/images/create?fromImage=x", "DELETE /v1.41/images/" + id, "POST /v1.41/build", "POST /build", "GET /v1.41/images/json",
@@ -371,7 +371,8 @@ func TestTheProxyLetsThroughWhatTheDriverNeeds(t *testing.T) {
 			"PUT /v1.41/containers/" + id + "/archive?path=/", "POST /v1.41/containers/" + id + "/kill", "POST /v1.41/containers/" + id + "/update", "GET /v1.41/containers/" + id + "/export",
 			"POST /v1.41/containers/" + id + "/attach", "POST /containers/create", "POST /v1.41/swarm/init", "POST /v1.41/plugins/pull", "POST /v1.41/commit", "POST /v1.41/auth",
 			"POST /v1.41/containers/../volumes/create", "DELETE /v1.41/containers/..%2Fvolumes%2Fx", "DELETE /v1.41/containers/../volumes/x", "GET /v1.41/images/../containers/x/export",
-			"GET /v1.41/images/../info/json", "POST /v1.41/exec/" + id + "/resize", "GET /v1.41//containers/json/../../info", "OPTIONS /version",
+			"GET /v1.41/images/../info/json", "DELETE /v1.41/containers/" + id + "?force=1", "DELETE /v1.41/containers/" + id + "?v=1&force=true",
+			"POST /v1.41/exec/" + id + "/resize", "GET /v1.41//containers/json/../../info", "OPTIONS /version",
 		}},
 	} {
 		for _, call := range row.calls {

@@ -18,7 +18,7 @@ func (r *reset) boot(ctx context.Context, s scene) (over bool, err error) {
 			return false, err
 		}
 		if s.phone.autoRemove() && s.twin == nil {
-			return false, r.spare(ctx, s.phone)
+			return false, r.another(ctx, s.phone)
 		}
 		if err := r.start(ctx, s.phone.ID); err != nil {
 			return false, gone(err)
@@ -34,8 +34,11 @@ func (r *reset) boot(ctx context.Context, s scene) (over bool, err error) {
 // is still this attempt's to do, the twins of resets that never ended.
 func (r *reset) clear(ctx context.Context, s scene) error {
 	if s.twin != nil {
-		if err := r.drop(ctx, s.twin.ID); err != nil {
-			return err
+		if s.twin.State.Running { // a worker that is late must not end it: it may be the phone by then
+			return unknown("the phone has booted, and %s runs beside it with the same data: somebody has started it. Stop it", s.twin.Name)
+		}
+		if err := gone(r.remove(ctx, s.twin.ID)); err != nil && !errors.Is(err, errMoved) {
+			return taken(err)
 		}
 	}
 	if len(s.older) == 0 || r.permit(ctx, s) != nil {
@@ -57,17 +60,6 @@ func (r *reset) drop(ctx context.Context, id string) error {
 		return err
 	}
 	return nil
-}
-
-// spare makes a second twin of a phone that is removed when it stops (docker run --rm): if it does
-// not come up, its configuration would be lost with it.
-func (r *reset) spare(ctx context.Context, phone *container) error {
-	body, err := r.twinOf(ctx, phone)
-	if err != nil {
-		return err
-	}
-	_, err = r.create(ctx, twinName(r.name, r.a.Key, phone.ID), body)
-	return taken(err)
 }
 
 // await waits until a phone has booted.

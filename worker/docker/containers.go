@@ -63,6 +63,9 @@ func (c *container) label(name string) string {
 	return labels[name]
 }
 
+// started says whether a container has ever been started.
+func (c *container) started() bool { return c.State.Status != "created" }
+
 func (c *container) networkMode() (mode string) {
 	c.HostConfig.get("NetworkMode", &mode)
 	return mode
@@ -86,6 +89,8 @@ type listed struct {
 	HostConfig struct{ NetworkMode string }
 	Mounts     []mount
 }
+
+func (l listed) started() bool { return l.State != "created" }
 
 func (l listed) name() string {
 	for _, name := range l.Names {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -248,6 +249,64 @@ func TestAnswersAfterThePhoneWasTouchedLeaveDoubt(t *testing.T) {
 			}
 			p.mustReset(p.e.driver(t, nil), again(a))
 			p.mustBeFresh()
+		})
+	}
+}
+
+// has says whether the phone's name is with a container of the reset under this key.
+func (p *phone) has(key string) bool {
+	p.t.Helper()
+	return slices.ContainsFunc(p.containers(p.t.Context()), func(c listed) bool { return c.name() == p.name && c.Labels[labelReset] == key })
+}
+
+// TestATwinThatSomebodyStartsIsNotThePhone: 'docker compose up' starts whatever has its labels, a twin whose reset is half-way
+// among it. That one has run with the data of the last user, and would answer that it has booted.
+func TestATwinThatSomebodyStartsIsNotThePhone(t *testing.T) {
+	for kind := range kinds {
+		eachStep(t, kind, func(t *testing.T, p *phone, step int) {
+			a := p.attempt("KEY1")
+			times := asked(&a)
+			dead := p.e.driver(t, nil)
+			died := dies(dead, step)
+			if err := dead.Reset(t.Context(), a); !died() {
+				t.Fatalf("the reset has no step %d, and ended with %v", step, err)
+			}
+			used := exists(p.photo())
+			var started, spares []string
+			for _, c := range p.containers(t.Context()) {
+				if c.State != "created" || c.Labels[labelReset] == "" {
+					continue
+				}
+				if err := p.e.engine.start(t.Context(), c.ID); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "the twin boots", func() bool {
+					booted, _ := p.e.engine.booted(t.Context(), p.e.inspect(t, c.ID))
+					return booted
+				})
+				started = append(started, c.ID)
+				if c.name() != p.name && p.has(a.Key) {
+					spares = append(spares, c.ID)
+				}
+			}
+			next := p.attempt("KEY2")
+			if times.Load() > 0 {
+				next = again(a)
+			}
+			d := p.e.driver(t, nil)
+			for _, spare := range spares { // the data is the new phone's
+				mustFail(t, d.Reset(t.Context(), next), worker.Unknown, "runs beside it with the same data")
+				mustLook(t, d, next, worker.Unclear)
+				if err := p.e.engine.stop(t.Context(), spare); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.mustReset(d, next)
+			now := p.mustBeFresh()
+			mustLook(t, d, next, worker.Initial)
+			if used && slices.Contains(started, now.ID) {
+				t.Error("the phone has run with the data of its last user")
+			}
 		})
 	}
 }

@@ -24,6 +24,7 @@
 //	the name belongs to    our twin    next
 //	the old container      no          twin
 //	the old container      yes         take away: it is what the twin's name says
+//	a helper, or nobody    started     another twin, take the started one away
 //	another container      yes         none: somebody else has replaced the phone
 //	a helper               yes         wait for its end; if the data is empty, swap
 //	nobody                 yes         wipe, swap
@@ -40,13 +41,20 @@
 //     has it: whoever comes too late finds the name taken.
 //   - A twin is started only when it has the name, and takes the place only of the container that
 //     it was made of: a hash of that one's ID is in its temporary name.
-//   - Nothing is removed by force, or by name. A container that was started meanwhile stays.
+//   - Nothing is removed by force, or by name. A phone that was started meanwhile stays.
 //   - Older twins are removed only by a reset whose own twin has the name, and only those that
 //     were there when MaySend said yes. So one container with the configuration is always there.
 //   - A phone that is removed when it stops (docker run --rm) gets another twin before it is started,
 //     which is removed when it has booted.
 //
 // What remains is the time between MaySend's answer and the end of the old container: a few calls.
+//
+// # Twins that somebody starts
+//
+// 'docker compose up' starts all that has its labels, twins among it, and so may people. Such a twin has run with the
+// data of the last user, and would say that it has booted. It never becomes the phone: another twin is made of it, and then
+// it is stopped and removed, before the data is emptied. After that it is looked again whether one was started meanwhile.
+// A spare that was started runs with the new data: it is not ended, because it may be the phone by then. That is unknown.
 //
 // # What an answer means
 //

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"sync"
 	"testing"
 
@@ -63,6 +65,26 @@ func dockerd(t *testing.T) *testEngine {
 		t.Fatal(started.err)
 	}
 	return started.engine
+}
+
+// TestTheMachinesEngineKeepsItsBridge: an engine that is told to have no bridge removes docker0, whoever made it.
+func TestTheMachinesEngineKeepsItsBridge(t *testing.T) {
+	if _, err := net.InterfaceByName("docker0"); err != nil { // as on a machine whose own engine runs
+		if out, err := exec.CommandContext(t.Context(), "ip", "link", "add", "docker0", "type", "bridge").CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		t.Cleanup(func() { _ = exec.CommandContext(context.Background(), "ip", "link", "delete", "docker0").Run() })
+	}
+	e, err := enginetest.Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Stop(); err != nil {
+		t.Error(err)
+	}
+	if _, err := net.InterfaceByName("docker0"); err != nil {
+		t.Error(err)
+	}
 }
 
 func startEngine(ctx context.Context) (*testEngine, error) {

@@ -85,10 +85,27 @@ func (r *reset) step(ctx context.Context, s scene) (over bool, err error) {
 	if err := r.permit(ctx, s); err != nil {
 		return false, err
 	}
-	if s.phone != nil {
+	switch stray, found := r.stray(s); {
+	case s.phone != nil:
 		return false, r.takeAway(ctx, s.phone.ID)
+	case found:
+		return false, r.takeAway(ctx, stray.ID)
+	case s.twin.started():
+		return false, r.another(ctx, s.twin)
 	}
 	return false, r.wipe(ctx, s)
+}
+
+// stray is a twin that somebody has started and this reset has no more use for: of a reset that is over, or one of its own
+// of which it has another. It may have the data open.
+func (r *reset) stray(s scene) (stray listed, found bool) {
+	for _, c := range s.older {
+		over := slices.ContainsFunc(r.older, func(old listed) bool { return old.ID == c.ID })
+		if c.started() && (over || c.Labels[labelReset] == r.a.Key) {
+			return c, true
+		}
+	}
+	return listed{}, false
 }
 
 // replaced is what a reset ends with that does not find its phone any more.
@@ -152,6 +169,17 @@ func (r *reset) twinOf(ctx context.Context, madeOf *container) (object, error) {
 	}
 	setProperties(body, r.cfg.Properties, cmd)
 	return body, nil
+}
+
+// another makes one more twin, of a container of this reset that cannot be the only one: of a phone that is removed when it
+// stops, whose configuration would be lost if it did not come up, or of a twin that somebody has started.
+func (r *reset) another(ctx context.Context, of *container) error {
+	body, err := r.twinOf(ctx, of)
+	if err != nil {
+		return err
+	}
+	_, err = r.create(ctx, twinName(r.name, r.a.Key, of.ID), body)
+	return taken(err)
 }
 
 // connectNetworks puts the twin into the networks that it was not created with.

@@ -18,7 +18,7 @@ type scene struct {
 	phone   *container // has the phone's name, or nil
 	helper  *listed    // has the phone's name while it empties the data, or nil
 	twin    *container // ours, under its temporary name, or nil
-	older   []listed   // twins of other resets, the newest first
+	older   []listed   // twins that are not ours any more, or never were, the newest first
 	madeOf  *container // what our twin was made of, if it is still there
 	members []string   // the IDs of all of them
 }
@@ -85,6 +85,8 @@ func (e engine) survey(ctx context.Context, name, key string) (s scene, err erro
 			s.older = append(s.older, c)
 		case c.name() != name && s.twin == nil:
 			s.twin, err = e.see(ctx, c)
+		case c.name() != name && twinName(name, key, c.ID) == s.twin.Name:
+			s.older = append(s.older, c) // somebody has started it, and ours was made of it
 		case c.name() != name:
 			err = errReplaced // two twins of one reset, made of different containers
 		case helper:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"batchreset/worker"
 )
@@ -22,6 +23,9 @@ func (r *reset) wipe(ctx context.Context, s scene) error {
 		if left, failed := errors.AsType[*worker.DriverError](err); failed && found { // an earlier attempt's
 			err = fmt.Errorf("%w: %w", errMoved, left)
 			_ = r.remove(ctx, id) // or else it is found again
+		}
+		if err == nil {
+			err = r.unused(ctx)
 		}
 		if err != nil {
 			return err
@@ -75,6 +79,19 @@ func (r *reset) empty(ctx context.Context, twin, helper string, data []mount) er
 		if left != "" {
 			return unknown("the wipe command ended well and left %.200q", left)
 		}
+	}
+	return nil
+}
+
+// unused makes sure that no twin was started before the data was empty: it would have run with the data of the last user, and
+// may write it back. The next look finds it.
+func (r *reset) unused(ctx context.Context) error {
+	s, err := r.survey(ctx, r.name, r.a.Key)
+	if err != nil {
+		return err
+	}
+	if s.twin == nil || s.twin.started() || slices.ContainsFunc(s.older, listed.started) {
+		return errMoved
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -56,10 +57,21 @@ func (s *Seals) Exposed() string {
 // Exposed is Seals.Exposed for the file of any flag; an empty name is none.
 func Exposed(flag, file string) string {
 	info, err := os.Stat(file)
-	if file == "" || err != nil || info.Mode().Perm()&0o027 == 0 {
+	if file == "" || err != nil {
 		return ""
 	}
-	return fmt.Sprintf("--%s: others may read %s (mode %04o): 'chmod 600' keeps it to its owner, 'chmod 640' to its group, too", flag, file, info.Mode().Perm())
+	return exposed(flag, file, info.Mode().Perm())
+}
+
+// containerSecrets is where Docker and Podman show a container its secrets. Nobody else sees that folder; the mode is that of the file
+// on the host, which cannot be the owner's alone, because the container's user is no user of the host.
+const containerSecrets = "/run/secrets/"
+
+func exposed(flag, file string, mode os.FileMode) string {
+	if mode&0o027 == 0 || strings.HasPrefix(file, containerSecrets) {
+		return ""
+	}
+	return fmt.Sprintf("--%s: others may read %s (mode %04o): 'chmod 600' keeps it to its owner, 'chmod 640' to its group, too", flag, file, mode)
 }
 
 // Given reports whether there are such keys.

@@ -27,13 +27,14 @@ const (
 )
 
 // Engine is a real Docker engine, with its containers, images and networks in a folder of its
-// own. It has no bridge of its own and no firewall rules, so that it leaves nothing behind.
+// own. It has a bridge of its own and no firewall rules, so that it leaves nothing behind, and nothing changed.
 type Engine struct {
 	Dir     string
 	TCP     string // where it listens, too, with TLS: see WriteCertificates
 	Process *harness.Process
 
 	cgroup string // below which its containers are
+	bridge string // of its network for containers that name none; empty: it is not there
 	client *http.Client
 }
 
@@ -76,6 +77,9 @@ func (e *Engine) start(ctx context.Context) (err error) {
 		return err
 	}
 	e.cgroup = "batchreset-" + filepath.Base(e.Dir)
+	if err := e.addBridge(ctx, path); err != nil {
+		return err
+	}
 	e.Process, err = harness.Start(ctx, harness.Command{
 		Name: "dockerd",
 		Args: []string{
@@ -84,7 +88,7 @@ func (e *Engine) start(ctx context.Context) (err error) {
 			"--pidfile", filepath.Join(e.Dir, "pid"), "--cgroup-parent", "/" + e.cgroup,
 			"--host", "tcp://" + e.TCP, "--tlsverify", "--tlscacert", filepath.Join(e.Dir, "ca.pem"),
 			"--tlscert", filepath.Join(e.Dir, "server.pem"), "--tlskey", filepath.Join(e.Dir, "server-key.pem"),
-			"--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false",
+			"--bridge", e.bridge, "--iptables=false", "--ip-forward=false", "--ip-masq=false",
 		},
 		Env: []string{"PATH=" + path, "TMPDIR=" + e.Dir}, // runc leaves files there
 		Log: filepath.Join(e.Dir, "log"),
@@ -109,6 +113,40 @@ func lookFor(program, path string) (string, error) {
 	return "", exec.ErrNotFound
 }
 
+// addBridge makes a bridge for the engine. One that is told to have none takes away docker0, which the machine's own engine needs.
+func (e *Engine) addBridge(ctx context.Context, path string) error {
+	ip, err := lookFor("ip", path)
+	if err != nil {
+		return errors.New("these tests need the program ip: apt-get install --no-install-recommends iproute2")
+	}
+	suffix := filepath.Base(e.Dir)
+	name := "brtest" + suffix[max(0, len(suffix)-9):] // 15 characters at most
+	for _, args := range [][]string{
+		{"link", "add", name, "type", "bridge"},
+		{"address", "add", "198.51.100.1/30", "dev", name}, // an address of documents, which no network has
+	} {
+		if out, err := exec.CommandContext(ctx, ip, args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %w\n%s", strings.Join(args, " "), err, out)
+		}
+		e.bridge = name
+	}
+	return nil
+}
+
+func (e *Engine) removeBridge() error {
+	if e.bridge == "" {
+		return nil
+	}
+	ip, err := lookFor("ip", os.Getenv("PATH")+":/usr/sbin:/sbin")
+	if err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(context.Background(), ip, "link", "delete", e.bridge).CombinedOutput(); err != nil {
+		return fmt.Errorf("the bridge %s is left: %w\n%s", e.bridge, err, out)
+	}
+	return nil
+}
+
 // Stop ends the engine with all its containers, and makes sure that nothing of it is left.
 func (e *Engine) Stop() error {
 	if e.Dir == "" {
@@ -124,7 +162,7 @@ func (e *Engine) Stop() error {
 		log, _ := os.ReadFile(filepath.Join(e.Dir, "log"))
 		err = fmt.Errorf("%w\n%s", err, log[max(0, len(log)-4096):])
 	}
-	return errors.Join(err, os.RemoveAll(e.Dir), e.removeCgroups())
+	return errors.Join(err, os.RemoveAll(e.Dir), e.removeCgroups(), e.removeBridge())
 }
 
 func (e *Engine) end() error {
