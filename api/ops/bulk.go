@@ -13,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"golang.org/x/sync/errgroup"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -389,7 +390,7 @@ func (s *site) doBulk(c echo.Context) error {
 	all.SetLimit(bulkAtOnce)
 	for i, t := range targets {
 		all.Go(func() error {
-			errs[i] = s.changeOne(ctx, t, action, what, actor(c, reason))
+			errs[i] = s.changeOne(ctx, t, action, what, login.Actor(c, reason))
 			return nil
 		})
 	}

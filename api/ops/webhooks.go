@@ -13,6 +13,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -64,7 +65,7 @@ func (s *site) webhookRoutes(e *echo.Echo) {
 	manager := func(more ...echo.MiddlewareFunc) []echo.MiddlewareFunc {
 		return s.manager(tasks.ManagedWebhooks, tasks.RightManage, more...)
 	}
-	viewer := s.require(tasks.RightLook)
+	viewer := s.door.Require(tasks.RightLook)
 	toList := func(c echo.Context) error { return redirect(c, "/webhooks") }
 	e.GET("/webhooks", s.webhooks, viewer, s.told)
 	e.GET("/webhooks/new", s.newEndpoint, manager()...)
@@ -80,7 +81,7 @@ func (s *site) webhookRoutes(e *echo.Echo) {
 		}
 		e.POST("/webhooks/:endpoint/"+action, a.do, manager(s.form(a.fields...))...)
 	}
-	e.POST("/webhooks/:endpoint/test", s.testEndpoint, s.require(tasks.RightManage), s.told, s.form()) // which writes nothing
+	e.POST("/webhooks/:endpoint/test", s.testEndpoint, s.door.Require(tasks.RightManage), s.told, s.form()) // which writes nothing
 	e.GET("/webhooks/:endpoint/test", func(c echo.Context) error { return redirect(c, "/webhooks/"+c.Param("endpoint")) }, viewer)
 }
 
@@ -380,7 +381,7 @@ func (s *site) makeEndpoint(c echo.Context) error {
 	if err := s.useForm(c); err != nil {
 		return err
 	}
-	e, err := s.Store.Endpoints.Add(c.Request().Context(), tasks.NewEndpoint(p.Tenant, p.URL, p.Chosen), actor(c, reason))
+	e, err := s.Store.Endpoints.Add(c.Request().Context(), tasks.NewEndpoint(p.Tenant, p.URL, p.Chosen), login.Actor(c, reason))
 	return s.showEndpointSecret(c, secretPage{ID: e.ID, Secret: e.Secret, About: "of the endpoint for tenant " + p.Tenant}, err)
 }
 
@@ -407,7 +408,7 @@ func (s *site) rotateEndpoint(c echo.Context) error {
 		return err
 	}
 	secret := tasks.NewEndpointSecret()
-	err = s.Store.Endpoints.RotateSecret(c.Request().Context(), p.Row.Endpoint, secret, overlap, actor(c, reason))
+	err = s.Store.Endpoints.RotateSecret(c.Request().Context(), p.Row.Endpoint, secret, overlap, login.Actor(c, reason))
 	return s.showEndpointSecret(c, secretPage{ID: p.Row.ID, Secret: secret, About: "of the endpoint for tenant " + p.Row.Tenant, Old: "the one before", Overlap: overlap}, err)
 }
 
@@ -462,7 +463,7 @@ func (s *site) changeEndpoint(c echo.Context) error {
 	if c.FormValue("seen") != seen {
 		return tasks.Errorf(tasks.JobFinal, "Somebody else has changed this endpoint since the question was asked. Nothing was changed: look at it again.")
 	}
-	return s.changedEndpoint(c, s.Store.Endpoints.Change(c.Request().Context(), p.Row.Endpoint, to, topics, actor(c, reason)))
+	return s.changedEndpoint(c, s.Store.Endpoints.Change(c.Request().Context(), p.Row.Endpoint, to, topics, login.Actor(c, reason)))
 }
 
 func (s *site) changedEndpoint(c echo.Context, err error) error {
@@ -482,7 +483,7 @@ func (s *site) onEndpoint(c echo.Context, do func(context.Context, tasks.Endpoin
 	if err != nil {
 		return err
 	}
-	return do(c.Request().Context(), p.Row.Endpoint, actor(c, reason))
+	return do(c.Request().Context(), p.Row.Endpoint, login.Actor(c, reason))
 }
 
 func (s *site) enableEndpoint(c echo.Context) error {
