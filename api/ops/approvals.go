@@ -15,7 +15,7 @@ import (
 
 // approvalRoutes is the page of what waits for people. They decide on the page of the run.
 func (s *site) approvalRoutes(e *echo.Echo) {
-	e.GET("/approvals", s.approvals, s.require(tasks.RightLook))
+	e.GET("/approvals", s.approvals, s.door.Require(tasks.RightLook))
 }
 
 // approvalsOnPage is how many runs it lists.

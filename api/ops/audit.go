@@ -13,17 +13,9 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
-
-// actor is who sends the request, for the audit trail, and the reason that was given.
-func actor(c echo.Context, reason string) tasks.Actor {
-	a := tasks.Actor{By: "dashboard", From: c.RealIP(), Reason: reason}
-	if o := operator(c); o != nil {
-		a.By, a.Principal = "operator "+o.Name, o.Name
-	}
-	return a
-}
 
 // audited has each request that may change something written to the audit trail first, and
 // taken out again if the dashboard refuses it.
@@ -37,7 +29,7 @@ func (s *site) audited(next echo.HandlerFunc) echo.HandlerFunc {
 		if err != nil {
 			return s.refuse(c, http.StatusBadRequest, err.Error())
 		}
-		e := actor(c, "").Entry(tasks.ActionDashboard).AboutTasks(ids)
+		e := login.Actor(c, "").Entry(tasks.ActionDashboard).AboutTasks(ids)
 		e.Detail = r.Method + " " + r.URL.Path
 		err = s.Store.Decide(r.Context(), e, func(context.Context) error {
 			if err := next(c); err != nil {

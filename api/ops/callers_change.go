@@ -12,6 +12,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -32,7 +33,7 @@ func (s *site) callerRoutes(e *echo.Echo) {
 	e.POST("/callers/:caller/revoke", s.revokeCaller, manager(s.form("reason"))...)
 	// Who has the page with a secret load by its address is not shown it again.
 	toList := func(c echo.Context) error { return redirect(c, "/callers") }
-	e.GET("/callers/make", toList, s.require(tasks.RightLook))
+	e.GET("/callers/make", toList, s.door.Require(tasks.RightLook))
 }
 
 // grantPage is a form for a new token or access key, or the question whether that is what was meant.
@@ -206,10 +207,10 @@ func (s *site) makeCaller(c echo.Context) error {
 	var token tasks.Token
 	if p.Kind == tasks.KindKey {
 		made.Access, made.Secret = tasks.NewAccessKey()
-		token, err = s.Store.Credentials.AddKey(c.Request().Context(), made.Access, made.Secret, p.Grant, p.Life, actor(c, reason))
+		token, err = s.Store.Credentials.AddKey(c.Request().Context(), made.Access, made.Secret, p.Grant, p.Life, login.Actor(c, reason))
 	} else {
 		made.Secret = tasks.NewTokenSecret()
-		token, err = s.Store.Credentials.Add(c.Request().Context(), made.Secret, p.Grant, p.Life, actor(c, reason))
+		token, err = s.Store.Credentials.Add(c.Request().Context(), made.Secret, p.Grant, p.Life, login.Actor(c, reason))
 	}
 	return s.showSecret(c, made, token, err)
 }
@@ -319,10 +320,10 @@ func (s *site) rotateCaller(c echo.Context) error {
 	ctx := c.Request().Context()
 	if row.Kind == tasks.KindKey {
 		made.Access, made.Secret = tasks.NewAccessKey()
-		token, err = s.Store.Credentials.RotateKey(ctx, row.ID, made.Access, made.Secret, overlap, actor(c, reason))
+		token, err = s.Store.Credentials.RotateKey(ctx, row.ID, made.Access, made.Secret, overlap, login.Actor(c, reason))
 	} else {
 		made.Secret = tasks.NewTokenSecret()
-		token, err = s.Store.Credentials.Rotate(ctx, row.ID, made.Secret, overlap, actor(c, reason))
+		token, err = s.Store.Credentials.Rotate(ctx, row.ID, made.Secret, overlap, login.Actor(c, reason))
 	}
 	return s.showSecret(c, made, token, err)
 }
@@ -344,7 +345,7 @@ func (s *site) revokeCaller(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := s.Store.Credentials.Revoke(c.Request().Context(), c.Param("caller"), actor(c, reason))
+	found, err := s.Store.Credentials.Revoke(c.Request().Context(), c.Param("caller"), login.Actor(c, reason))
 	if err != nil {
 		return err
 	}

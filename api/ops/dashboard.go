@@ -9,6 +9,7 @@ import (
 	"github.com/hibiken/asynqmon"
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -27,13 +28,13 @@ func (s *site) dashboard() echo.HandlerFunc {
 		r.URL.Path, r.URL.RawPath = s.Path+r.URL.Path, ""
 		c.SetRequest(r)
 		handler := http.Handler(changing)
-		if !may(c, tasks.RightAct) {
+		if !login.May(c, tasks.RightAct) {
 			handler = looking
 		}
 		switch {
 		case looks(r) && framed:
 			return s.frame(c, handler)
-		case looks(r) || !may(c, tasks.RightAct):
+		case looks(r) || !login.May(c, tasks.RightAct):
 			handler.ServeHTTP(c.Response(), r)
 			return nil
 		default:
@@ -52,7 +53,7 @@ func mayBePage(path string) bool {
 func (s *site) frame(c echo.Context, dashboard http.Handler) error {
 	answer := hold(dashboard, c.Request())
 	if isPage(answer) {
-		p := page{Root: s.Path + "/", Operator: operator(c)}
+		p := page{Root: s.Path + "/", Operator: login.Operator(c)}
 		var head, bar bytes.Buffer
 		if err := s.pages.ExecuteTemplate(&head, "asynq-head", p); err != nil {
 			return err

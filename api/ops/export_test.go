@@ -6,6 +6,8 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/hibiken/asynqmon"
+
+	"batchreset/api/ops/login"
 )
 
 // Frozen lets no time pass between tries to log in.
@@ -17,7 +19,7 @@ func (cfg Config) Frozen() Config {
 
 // Pages are the routes that answer GET on a site with an issuer.
 func Pages(store Store) (routes []string) {
-	_, e := newSite(Config{Store: store, Redis: asynqmon.Options{RedisConnOpt: asynq.RedisClientOpt{}}, Issuer: new(Issuer)})
+	_, e := newSite(Config{Store: store, Redis: asynqmon.Options{RedisConnOpt: asynq.RedisClientOpt{}}, Issuer: new(login.Issuer)})
 	for _, r := range e.Routes() {
 		if r.Method == http.MethodGet {
 			routes = append(routes, r.Path)

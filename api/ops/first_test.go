@@ -18,6 +18,7 @@ import (
 	"batchreset/api/browsertest"
 	"batchreset/api/nginxtest"
 	"batchreset/api/ops"
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -146,7 +147,7 @@ func TestALinkMakesTheFirstOperator(t *testing.T) {
 	t.Parallel()
 	g := newGuardedAs(t, ops.Config{}, nil)
 	used, other := g.invite(t), g.invite(t)
-	link := strings.TrimPrefix(ops.FirstOperatorLink(g.URL, used), g.URL)
+	link := strings.TrimPrefix(login.FirstOperatorLink(g.URL, used), g.URL)
 	for range 2 { // a program may have looked at it first
 		if page := g.ask(t, http.MethodGet, link, nil, nil); page.status != http.StatusOK || !strings.Contains(page.body, used) {
 			t.Fatalf("the form: %+v", page)

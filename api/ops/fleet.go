@@ -10,6 +10,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -33,12 +34,12 @@ const (
 
 // fleetRoutes are the pages about the fleet and what can be done with an instance of it.
 func (s *site) fleetRoutes(e *echo.Echo) {
-	e.GET("/fleet", s.fleet, s.require(tasks.RightLook), s.told)
+	e.GET("/fleet", s.fleet, s.door.Require(tasks.RightLook), s.told)
 	manager := func(more ...echo.MiddlewareFunc) []echo.MiddlewareFunc {
 		return s.manager(tasks.ManagedFleet, tasks.RightManage, more...)
 	}
 	e.GET(importPath, s.importForm, manager()...)
-	e.GET(previewPath, func(c echo.Context) error { return redirect(c, importPath) }, s.require(tasks.RightLook))
+	e.GET(previewPath, func(c echo.Context) error { return redirect(c, importPath) }, s.door.Require(tasks.RightLook))
 	e.POST(previewPath, s.previewImport, manager()...)
 	e.POST(importPath, s.importFleet, manager()...)
 
@@ -225,7 +226,7 @@ func (s *site) protect(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	missing, kept, err := s.Store.Protect(c.Request().Context(), []string{in.ID}, until, actor(c, reason))
+	missing, kept, err := s.Store.Protect(c.Request().Context(), []string{in.ID}, until, login.Actor(c, reason))
 	if err == nil && kept != nil {
 		err = tasks.Errorf(tasks.JobFinal, "The instance %s is protected for longer already, and unchanged. To make that shorter, end it first.", in.ID)
 	}
@@ -262,6 +263,6 @@ func (s *site) withReason(c echo.Context, do func(context.Context, []string, tas
 	if err != nil {
 		return err
 	}
-	missing, err := do(c.Request().Context(), []string{in.ID}, actor(c, reason))
+	missing, err := do(c.Request().Context(), []string{in.ID}, login.Actor(c, reason))
 	return s.changed(c, missing, err)
 }

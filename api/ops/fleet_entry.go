@@ -9,6 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -115,7 +116,7 @@ func (s *site) askChange(c echo.Context) error {
 	change, err := p.change(in)
 	var plan tasks.FleetPlan
 	if err == nil {
-		plan, err = s.Store.Plan(c.Request().Context(), []tasks.FleetChange{change}, p.Shared, 1, actor(c, ""))
+		plan, err = s.Store.Plan(c.Request().Context(), []tasks.FleetChange{change}, p.Shared, 1, login.Actor(c, ""))
 		err = refusedEntry(err)
 	}
 	if err == nil && !plan.Changes() {
@@ -155,7 +156,7 @@ func (s *site) changeInstance(c echo.Context) error {
 	if !tasks.ValidListHash(seen) {
 		return wrong("The form does not say what was looked at.")
 	}
-	if _, err := s.Store.ImportSeen(c.Request().Context(), []tasks.FleetChange{change}, p.Shared, seen, actor(c, reason)); err != nil {
+	if _, err := s.Store.ImportSeen(c.Request().Context(), []tasks.FleetChange{change}, p.Shared, seen, login.Actor(c, reason)); err != nil {
 		return refusedEntry(err)
 	}
 	return redirect(c, instancePath(in.ID))

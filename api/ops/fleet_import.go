@@ -13,6 +13,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -220,7 +221,7 @@ func (s *site) previewImport(c echo.Context) error {
 		page: s.page(c, "Import the fleet"), Listed: len(list.Changes), Repeats: list.Repeats, Shared: form["shared"] == "true",
 		List: base64.RawURLEncoding.EncodeToString([]byte(raw)),
 	}
-	if p.Plan, err = s.Store.Plan(c.Request().Context(), list.Changes, p.Shared, namedOfEffect, actor(c, "")); err != nil {
+	if p.Plan, err = s.Store.Plan(c.Request().Context(), list.Changes, p.Shared, namedOfEffect, login.Actor(c, "")); err != nil {
 		return placed(list, err)
 	}
 	if p.Unserved, err = s.unserved(c, list.Changes); err != nil {
@@ -272,7 +273,7 @@ func (s *site) importFleet(c echo.Context) error {
 	if form["remove_from"] != "" && form["removed"] != tasks.ListHash(removed) {
 		return tasks.Errorf(tasks.JobFinal, "The tenant has other instances than when the list was looked at. Nothing was changed: look at it again.")
 	}
-	who := actor(c, form["reason"])
+	who := login.Actor(c, form["reason"])
 	report, err := s.Store.ImportSeen(c.Request().Context(), list.Changes, form["shared"] == "true", form["seen"], who)
 	if err != nil {
 		return s.stopped(c, report, placed(list, err))

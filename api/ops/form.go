@@ -12,12 +12,6 @@ import (
 // maxBody is the most that a request may bring: a form, or what the dashboard sends; but for lists.
 const maxBody = 16 << 10
 
-// refusal is an answer to somebody who may not, or not now.
-type refusal struct {
-	status int
-	why    string
-}
-
 // bodyLimit is the most that a request for a route may bring.
 func bodyLimit(route string) int64 {
 	switch route {

@@ -21,6 +21,7 @@ import (
 	"github.com/hibiken/asynqmon"
 
 	"batchreset/api/ops"
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -187,15 +188,15 @@ func (m *moving) pass(d time.Duration) {
 	m.by += d
 }
 
-func (i *standIn) config(clock ops.Clock, change ...func(*ops.IssuerConfig)) *ops.Issuer {
-	cfg := ops.IssuerConfig{
+func (i *standIn) config(clock ops.Clock, change ...func(*login.IssuerConfig)) *login.Issuer {
+	cfg := login.IssuerConfig{
 		URL: i.URL, ClientID: clientID, ClientSecret: "s3cret&=", Roles: map[string]tasks.Role{"sre": tasks.RoleOperator, "managers": tasks.RoleApprover, "it": tasks.RoleViewer},
-		GroupsClaim: ops.DefaultGroupsClaim, NameClaim: ops.DefaultNameClaim, Site: siteURL, Clock: clock, Log: slog.New(slog.DiscardHandler),
+		GroupsClaim: login.DefaultGroupsClaim, NameClaim: login.DefaultNameClaim, Site: siteURL, Clock: clock, Log: slog.New(slog.DiscardHandler),
 	}
 	for _, change := range change {
 		change(&cfg)
 	}
-	return ops.NewIssuer(cfg)
+	return login.NewIssuer(cfg)
 }
 
 // tab is a browser that keeps the cookies of the site, which is not reached by https here.
@@ -271,7 +272,7 @@ func (b *tab) authorize(t *testing.T, next string) string {
 	return back.RequestURI()
 }
 
-func newIssued(t *testing.T, change ...func(*ops.IssuerConfig)) (guarded, *standIn, *moving) {
+func newIssued(t *testing.T, change ...func(*login.IssuerConfig)) (guarded, *standIn, *moving) {
 	t.Helper()
 	issuer, clock := newStandIn(t), new(moving)
 	g := newGuardedAs(t, ops.Config{Issuer: issuer.config(clock, change...)}.Frozen(), map[string]tasks.Role{"alice": tasks.RoleAdmin})
@@ -510,11 +511,11 @@ func TestASessionEndsWithTheSettingsOfItsIssuer(t *testing.T) {
 	}
 	for what, cfg := range map[string]ops.Config{
 		"no issuer": {},
-		"another table": {Issuer: issuer.config(clock, func(cfg *ops.IssuerConfig) {
+		"another table": {Issuer: issuer.config(clock, func(cfg *login.IssuerConfig) {
 			cfg.Roles = map[string]tasks.Role{"sre": tasks.RoleViewer, "managers": tasks.RoleApprover, "it": tasks.RoleViewer}
 		})},
-		"another client": {Issuer: issuer.config(clock, func(cfg *ops.IssuerConfig) { cfg.ClientID = "other" })},
-		"another claim":  {Issuer: issuer.config(clock, func(cfg *ops.IssuerConfig) { cfg.GroupsClaim = "roles" })},
+		"another client": {Issuer: issuer.config(clock, func(cfg *login.IssuerConfig) { cfg.ClientID = "other" })},
+		"another claim":  {Issuer: issuer.config(clock, func(cfg *login.IssuerConfig) { cfg.GroupsClaim = "roles" })},
 	} {
 		if status := on(cfg); status != http.StatusSeeOther {
 			t.Errorf("%s: %d", what, status)
@@ -564,7 +565,7 @@ func TestWhoIsNotLetInIsInTheTrail(t *testing.T) {
 }
 
 func TestAPublicClientAndAnotherName(t *testing.T) {
-	g, issuer, _ := newIssued(t, func(cfg *ops.IssuerConfig) { cfg.ClientSecret, cfg.NameClaim = "", "preferred_username" })
+	g, issuer, _ := newIssued(t, func(cfg *login.IssuerConfig) { cfg.ClientSecret, cfg.NameClaim = "", "preferred_username" })
 	issuer.set(func() {
 		issuer.secret, issuer.claims = "", map[string]any{"preferred_username": "Dora", "email_verified": false}
 	})
@@ -577,7 +578,7 @@ func TestAPublicClientAndAnotherName(t *testing.T) {
 
 // Whoever logs in here and there under one name is one person, whose approval counts once.
 func TestOneNameIsOnePerson(t *testing.T) {
-	g, issuer, _ := newIssued(t, func(cfg *ops.IssuerConfig) { cfg.NameClaim = "preferred_username" })
+	g, issuer, _ := newIssued(t, func(cfg *login.IssuerConfig) { cfg.NameClaim = "preferred_username" })
 	issuer.set(func() { issuer.claims = map[string]any{"preferred_username": "alice"} })
 	issued, local := g.newTab(), g.newTab()
 	issued.get(t, issued.authorize(t, "/"))
@@ -609,12 +610,12 @@ func TestWithAnIssuerTheSiteIsNotOpen(t *testing.T) {
 }
 
 func TestTheTableOfGroups(t *testing.T) {
-	roles, err := ops.ParseIssuerRoles([]string{"sre=operator", "cn=boss,dc=x=admin", "/teams/it=viewer"})
+	roles, err := login.ParseIssuerRoles([]string{"sre=operator", "cn=boss,dc=x=admin", "/teams/it=viewer"})
 	if err != nil || roles["sre"] != tasks.RoleOperator || roles["cn=boss,dc=x"] != tasks.RoleAdmin || roles["/teams/it"] != tasks.RoleViewer {
 		t.Errorf("%v, %v", roles, err)
 	}
 	for _, bad := range [][]string{{"sre"}, {"=admin"}, {"sre=boss"}, {"sre=admin", "sre=viewer"}, {""}} {
-		if roles, err := ops.ParseIssuerRoles(bad); err == nil {
+		if roles, err := login.ParseIssuerRoles(bad); err == nil {
 			t.Errorf("%v is %v", slices.Clone(bad), roles)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -305,7 +306,7 @@ func (s *site) changeJob(c echo.Context, change func(context.Context, string, ta
 	if err := tasks.CheckReason(reason); err != nil {
 		return s.refuse(c, http.StatusBadRequest, "The reason "+err.Error()+".")
 	}
-	err = change(c.Request().Context(), p.Job.ID, actor(c, reason))
+	err = change(c.Request().Context(), p.Job.ID, login.Actor(c, reason))
 	if _, undelivered := errors.AsType[*tasks.UndeliveredError](err); undelivered {
 		err = nil // the sweeper delivers what is missing
 	}

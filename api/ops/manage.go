@@ -2,6 +2,7 @@ package ops
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -24,7 +25,7 @@ func (s *site) manageRoutes(e *echo.Echo) {
 
 // manager has the middleware of a page on which something is managed.
 func (s *site) manager(what tasks.Managed, right tasks.Right, more ...echo.MiddlewareFunc) []echo.MiddlewareFunc {
-	return append([]echo.MiddlewareFunc{s.require(right), s.writable(what), s.told}, more...)
+	return append([]echo.MiddlewareFunc{s.door.Require(right), s.writable(what), s.told}, more...)
 }
 
 // commandFor is the command that manages the same.
@@ -84,6 +85,12 @@ func reasonIn(c echo.Context) (string, error) {
 		return "", wrong("The reason %v.", err)
 	}
 	return reason, nil
+}
+
+// Forms are those that are good for once.
+type Forms interface {
+	// UseForm reports whether the form with this ID is sent for the first time.
+	UseForm(ctx context.Context, id string) (first bool, err error)
 }
 
 // useForm refuses a form that was sent before: a page that is loaded again must not do it again. Errors:

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -55,7 +56,7 @@ type Config struct {
 	// each other; empty: where the browser of who makes the link has found it.
 	URL string
 	// Issuer knows operators who are not kept here; nil: there is none.
-	Issuer *Issuer
+	Issuer *login.Issuer
 	// Version of the service, for /healthz.
 	Version string
 	// ClientIP tells where a request comes from. nil: from where its connection does.
@@ -76,8 +77,9 @@ type Config struct {
 // Store is everything that the pages show and change. What takes an actor is in the audit trail
 // when it is done.
 type Store struct {
-	Operators
-	Accounts Accounts // which have methods of the same names
+	Operators login.Operators // which have methods of the same names
+	Accounts  Accounts        // and so have they
+	Forms
 	AuditTrail
 	Jobs
 	Records
@@ -119,15 +121,14 @@ type AuditTrail interface {
 	// Decide writes an entry of the audit trail and does what it is about, which may be
 	// refused with a tasks.Error.
 	Decide(ctx context.Context, e tasks.AuditEntry, act func(context.Context) error) error
-	// FailedLogin puts a try to log in into the audit trail.
-	FailedLogin(ctx context.Context, name, from string)
+	login.Trail
 	// Recent returns the last entries that a filter selects.
 	Recent(ctx context.Context, f tasks.AuditFilter, cursor string, limit int) (found []tasks.AuditEntry, older string, err error)
 }
 
 type site struct {
 	Config
-	guesses *guesses
+	door    *login.Door
 	glance  sharedGlance
 	pages   *template.Template
 	imports sync.Mutex // held while a list of the fleet is in memory
@@ -163,22 +164,22 @@ func newSite(cfg Config, more ...prometheus.Collector) (*site, *echo.Echo) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.guesses = newGuesses(s.now)
+	s.door = login.New(login.Config{
+		Operators: s.Store.Operators, Trail: s.Store.AuditTrail, Clock: s.Store.Clock, Issuer: s.Issuer,
+		Path: s.Path, OpenHere: s.OpenHere, Log: s.Log, Now: s.now,
+		Site: login.Site{Show: s.showLogin, Refuse: s.refuse, RefusedOr: s.refusedOr, Redirect: redirect, Asks: s.asks, Form: s.form},
+	})
 	e := echo.New()
 	e.IPExtractor = s.ClientIP
 	e.HTTPErrorHandler = s.fail
 	e.Use(s.limitBody, s.glance.forgetAfter)
-	viewer, approver, operator := s.require(tasks.RightLook), s.require(tasks.RightApprove), s.require(tasks.RightAct)
+	viewer, approver, operator := s.door.Require(tasks.RightLook), s.door.Require(tasks.RightApprove), s.door.Require(tasks.RightAct)
 	// Open to everybody: what monitoring asks for, and the way in.
 	e.GET("/healthz", s.healthz)
 	e.GET("/readyz", s.readyz)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
 	s.assetRoutes(e)
-	e.GET(loginPath, s.loginPage, s.asks)
-	e.POST(loginPath, s.login)
-	e.GET(firstPath, s.firstPage, s.asks)
-	e.POST(firstPath, s.makeFirst, s.form("name", "password", "again", "token"))
-	e.POST("/logout", s.logout)
+	s.door.Routes(e)
 	// For those who are logged in.
 	e.GET("/", s.overview, viewer)
 	e.GET("/find", s.find, viewer)
@@ -190,7 +191,7 @@ func newSite(cfg Config, more ...prometheus.Collector) (*site, *echo.Echo) {
 	s.bulkRoutes(e, operator)
 	s.machineryRoutes(e, viewer, operator)
 	s.manageRoutes(e)
-	s.operatorRoutes(e, viewer, s.require(tasks.RightManage))
+	s.operatorRoutes(e, viewer, s.door.Require(tasks.RightManage))
 	e.GET("/failures", s.failures, viewer)
 	e.GET("/failures/items", s.failedItems, viewer)
 	e.GET("/instances/:instance", s.instance, viewer)
@@ -273,8 +274,6 @@ type page struct {
 	Count      string // before the title, in a browser's tab; may be empty
 	Problem    string
 	Name       string // that was typed
-	Next       string // where to go after the login
-	Token      string // of the link that makes the first operator
 	Operator   *tasks.Operator
 	Navigation bool   // shows the links to the other pages
 	Section    string // of the navigation
@@ -360,11 +359,27 @@ var signs = map[tasks.ItemState]string{
 
 // page is the frame of a page for somebody who was let in.
 func (s *site) page(c echo.Context, title string) page {
-	p := page{Root: root(c), Self: query(strings.TrimPrefix(c.Request().URL.RequestURI(), "/")), Title: title, Operator: operator(c), Navigation: true, Section: section(c)}
+	p := page{Root: root(c), Self: query(strings.TrimPrefix(c.Request().URL.RequestURI(), "/")), Title: title, Operator: login.Operator(c), Navigation: true, Section: section(c)}
 	if all, err := s.Store.Policy(c.Request().Context(), ""); err == nil { // else what the page is about fails, too
 		p.Halted = all.OperatorHalt
 	}
 	return p
+}
+
+// loginPage is a page of the log-in in its frame.
+type loginPage struct {
+	page
+	Content any
+}
+
+// showLogin answers with a page of the log-in.
+func (s *site) showLogin(c echo.Context, status int, p login.Page) error {
+	frame := page{Root: root(c), Title: p.Title}
+	if p.Framed {
+		frame = s.page(c, p.Title)
+	}
+	frame.Problem = p.Problem
+	return s.show(c, status, p.Template, loginPage{frame, p.Content})
 }
 
 // show answers with a page.

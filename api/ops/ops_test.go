@@ -191,7 +191,7 @@ func TestReadyzOfTheSite(t *testing.T) {
 // storeOf is what a site needs of a DB.
 func storeOf(db *redisdb.DB) ops.Store {
 	return ops.Store{
-		Operators: db.Operators, Accounts: db.Operators, AuditTrail: db.Audit, Jobs: db.Jobs, Records: db.Records, Runs: struct {
+		Operators: db.Operators, Accounts: db.Operators, Forms: db.Operators, AuditTrail: db.Audit, Jobs: db.Jobs, Records: db.Records, Runs: struct {
 			*runs.Runs
 			*runs.Decisions
 		}{db.Runs, db.RunDecisions},

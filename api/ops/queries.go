@@ -108,11 +108,11 @@ var queries = func() map[string][]param {
 		"/operators/sessions/end":  params("name", "id"),
 		"/me/sessions/end":         params("id"),
 		"/audit":                   append(filtersOf(auditFilters, one("action", tasks.Actions...)), paged...),
-		loginPath:                  params("next"),
-		codePath:                   params("next"),
-		issuerPath:                 params("next"),
-		firstPath:                  params("token"),
-		welcomePath:                params("name", "token"),
+		"/login":                   params("next"),
+		"/login/code":              params("next"),
+		"/login/issuer":            params("next"),
+		"/first-operator":          params("token"),
+		"/welcome":                 params("name", "token"),
 	}
 }()
 

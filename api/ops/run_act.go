@@ -10,6 +10,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -98,7 +99,7 @@ func (s *site) changeRun(c echo.Context, change func(context.Context, string, ta
 // judgeRun keeps what somebody decides about the run with the list that the page showed.
 func (s *site) judgeRun(judge func(ctx context.Context, id, list string, actor tasks.Actor) error) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if operator(c) == nil {
+		if login.Operator(c) == nil {
 			return s.refuse(c, http.StatusForbidden, "Nobody is logged in, and only somebody who is known can decide about a run.")
 		}
 		list, comment := c.FormValue("list_sha256"), c.FormValue("comment")
@@ -119,7 +120,7 @@ func (s *site) decideRun(c echo.Context, reason string, decide func(context.Cont
 	if !found {
 		return err
 	}
-	err = decide(c.Request().Context(), run.ID, actor(c, reason))
+	err = decide(c.Request().Context(), run.ID, login.Actor(c, reason))
 	if e, ok := errors.AsType[*tasks.Error](err); ok {
 		status := http.StatusConflict
 		if e.Code == tasks.OwnRun {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -18,7 +19,7 @@ const everyTenant = "~"
 
 // tenantRoutes are the pages about one tenant, or about all of them.
 func (s *site) tenantRoutes(e *echo.Echo) {
-	e.GET("/tenants/:tenant", s.tenant, s.require(tasks.RightLook), s.told)
+	e.GET("/tenants/:tenant", s.tenant, s.door.Require(tasks.RightLook), s.told)
 	e.GET("/tenants/:tenant/limits", s.askLimits, s.manager(tasks.ManagedLimits, tasks.RightManage)...)
 	e.POST("/tenants/:tenant/limits", s.setLimits, s.manager(tasks.ManagedLimits, tasks.RightManage, s.form(limitFields("seen", "reason")...))...)
 }
@@ -269,7 +270,7 @@ func (s *site) setLimits(c echo.Context) error {
 	if c.FormValue("seen") != p.Seen {
 		return tasks.Errorf(tasks.JobFinal, "Somebody else has changed these limits since the question was asked. Nothing was changed: look at them again.")
 	}
-	if err := s.Store.SetLimits(c.Request().Context(), p.Row.Tenant, limits, true, actor(c, reason)); err != nil {
+	if err := s.Store.SetLimits(c.Request().Context(), p.Row.Tenant, limits, true, login.Actor(c, reason)); err != nil {
 		return err
 	}
 	return redirect(c, "/"+p.Path)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -311,7 +312,7 @@ func (s *site) setHalt(c echo.Context, set func(context.Context, string, tasks.H
 	if err := tasks.CheckReason(reason); err != nil {
 		return s.refuse(c, http.StatusBadRequest, "The reason "+err.Error()+".")
 	}
-	if err := set(c.Request().Context(), tenant, whose, actor(c, reason)); err != nil {
+	if err := set(c.Request().Context(), tenant, whose, login.Actor(c, reason)); err != nil {
 		return err
 	}
 	return redirect(c, "/tenants")

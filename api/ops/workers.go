@@ -12,6 +12,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"batchreset/api/ops/login"
 	"batchreset/tasks"
 )
 
@@ -331,7 +332,7 @@ func (s *site) orderWorker(order tasks.WorkerOrder) echo.HandlerFunc {
 		if err := tasks.CheckReason(reason); err != nil {
 			return s.refuse(c, http.StatusBadRequest, "The reason "+err.Error()+".")
 		}
-		err := s.Store.Workers.Order(c.Request().Context(), id, order, actor(c, reason))
+		err := s.Store.Workers.Order(c.Request().Context(), id, order, login.Actor(c, reason))
 		if e, ok := errors.AsType[*tasks.Error](err); ok {
 			return s.refuse(c, http.StatusConflict, e.Message)
 		}

@@ -25,11 +25,11 @@ var mayImport = map[string][]string{
 	"cmd/batchreset/redisflags": {"cmd/batchreset/terminal", "tasks/seal", "tasks/redisdb", "tasks/redisdb/wire", "tasks/redisdb/registry"},
 	"cmd/batchreset/terminal":   {"tasks", "api/client"},
 	"cmd/batchreset/operate": {
-		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/ops", "tasks",
+		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/ops/login", "tasks",
 		"tasks/redisdb", "tasks/redisdb/registry", "tasks/redisdb/views", "worker/webhook",
 	},
 	"cmd/batchreset/serve": {
-		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/auth", "api/ops", "api/tlsfiles", "tasks", "tasks/proof", "tasks/seal",
+		"cmd/batchreset/terminal", "cmd/batchreset/redisflags", "api", "api/auth", "api/ops", "api/ops/login", "api/tlsfiles", "tasks", "tasks/proof", "tasks/seal",
 		"tasks/redisdb", "tasks/redisdb/wire", "tasks/redisdb/registry", "tasks/redisdb/views", "tasks/redisdb/runs",
 		"worker", "worker/webhook", "worker/notify", "worker/simulator", "worker/httpdriver", "worker/cph", "worker/docker", "worker/execdriver",
 		"asynqmon", "OpenTelemetry's SDK",
@@ -48,7 +48,8 @@ var mayImport = map[string][]string{
 
 	"api":           {"tasks", "tasks/proof", "api/auth", "api/ratelimit", "Echo"},
 	"api/auth":      {"tasks", "tasks/sdkhmac", "api/ratelimit"},
-	"api/ops":       {"tasks", "api/ratelimit", "Echo", "asynqmon"},
+	"api/ops":       {"tasks", "api/ops/login", "Echo", "asynqmon"},
+	"api/ops/login": {"tasks", "api/ratelimit", "Echo"},
 	"api/ratelimit": {},
 	"api/tlsfiles":  {},
 	"api/examples":  {},

@@ -11,10 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/term"
 
-	"batchreset/api/ops"
+	"batchreset/api/ops/login"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb"
@@ -295,8 +294,7 @@ func (f *passwordFlag) hash(std *terminal.Streams) (string, error) {
 	if err != nil {
 		return "", terminal.WithCode(terminal.ExitUsage, err)
 	}
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), ops.PasswordCost)
-	return string(hash), err
+	return login.HashPassword(password)
 }
 
 // passwordFlag says where a password comes from: a file, or the terminal.

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"batchreset/api/ops"
+	"batchreset/api/ops/login"
 )
 
 // inviteFirst prints a link that makes the first operator, if there is none. It goes to
@@ -27,7 +27,7 @@ func (p *process) inviteFirst(ctx context.Context) {
 
 It works once. Under another name of the site, through a proxy for example, put that in its place.
 
-`, ops.FirstOperatorLink(cmp.Or(p.ops.url, p.site), secret))
+`, login.FirstOperatorLink(cmp.Or(p.ops.url, p.site), secret))
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"batchreset/api/ops"
+	"batchreset/api/ops/login"
 	"batchreset/cmd/batchreset/terminal"
 	"batchreset/tasks"
 )
@@ -30,8 +30,8 @@ func (f *operatorIssuerFlags) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.clientID, "ops-oidc-client-id", "", "the `ID` under which --ops-oidc-issuer knows this service")
 	flags.StringVar(&f.secretFile, "ops-oidc-client-secret-file", "", "read the secret that goes with it from this `file`; none: it is a public client")
 	flags.StringSliceVar(&f.groups, "ops-oidc-roles", nil, "the `roles` of the issuer's groups, such as sre=operator,managers=approver: "+terminal.Join(tasks.Roles)+"; somebody in several has the greatest, somebody in none is not let in")
-	flags.StringVar(&f.groupsClaim, "ops-oidc-groups-claim", ops.DefaultGroupsClaim, "the `claim` that has somebody's groups")
-	flags.StringVar(&f.nameClaim, "ops-oidc-name-claim", ops.DefaultNameClaim, "the `claim` that is somebody's name here; an email must be verified by the issuer (email_verified)")
+	flags.StringVar(&f.groupsClaim, "ops-oidc-groups-claim", login.DefaultGroupsClaim, "the `claim` that has somebody's groups")
+	flags.StringVar(&f.nameClaim, "ops-oidc-name-claim", login.DefaultNameClaim, "the `claim` that is somebody's name here; an email must be verified by the issuer (email_verified)")
 }
 
 // check reads the secret. Its errors name the flag.
@@ -52,7 +52,7 @@ func (f *operatorIssuerFlags) check(site string) (err error) {
 	case site == "":
 		return errors.New("--ops-oidc-issuer needs --ops-url: the issuer sends browsers back there")
 	}
-	if f.roles, err = ops.ParseIssuerRoles(f.groups); err != nil {
+	if f.roles, err = login.ParseIssuerRoles(f.groups); err != nil {
 		return fmt.Errorf("--ops-oidc-roles %w", err)
 	}
 	if f.secretFile != "" {
@@ -64,11 +64,11 @@ func (f *operatorIssuerFlags) check(site string) (err error) {
 }
 
 // configure makes the issuer; nil: there is none.
-func (f *operatorIssuerFlags) configure(site string, clock ops.Clock, log *slog.Logger) *ops.Issuer {
+func (f *operatorIssuerFlags) configure(site string, clock login.Clock, log *slog.Logger) *login.Issuer {
 	if f.url == "" {
 		return nil
 	}
-	return ops.NewIssuer(ops.IssuerConfig{
+	return login.NewIssuer(login.IssuerConfig{
 		URL: f.url, ClientID: f.clientID, ClientSecret: f.secret, Roles: f.roles, GroupsClaim: f.groupsClaim, NameClaim: f.nameClaim,
 		Site: site, Clock: clock, Log: log,
 	})

@@ -19,7 +19,7 @@ func apiStore(db *redisdb.DB) api.Store {
 
 func opsStore(db *redisdb.DB) ops.Store {
 	return ops.Store{
-		Operators: db.Operators, Accounts: db.Operators, AuditTrail: db.Audit, Jobs: db.Jobs, Records: db.Records, Runs: runStore{db.Runs, db.RunDecisions},
+		Operators: db.Operators, Accounts: db.Operators, Forms: db.Operators, AuditTrail: db.Audit, Jobs: db.Jobs, Records: db.Records, Runs: runStore{db.Runs, db.RunDecisions},
 		FailureIndex: db.Failures, Fleet: db.Fleet, Workers: db.Workers,
 		Credentials: db.Tokens, Policies: db.Policies, Quotas: db.Quotas, Endpoints: db.Endpoints, Notices: db.Notices, Summary: db.Overview, Server: db, Clock: db.Redis,
 	}

@@ -1,4 +1,4 @@
-package ops
+package login
 
 import (
 	"context"
@@ -129,7 +129,7 @@ func TestAnOperatorsDeviceWaitsForNoStranger(t *testing.T) {
 // A name that does not exist costs as much as one that does.
 func TestNobodysPasswordIsLookedAt(t *testing.T) {
 	t.Parallel()
-	if cost, err := bcrypt.Cost([]byte(nobodysHash)); err != nil || cost != PasswordCost {
+	if cost, err := bcrypt.Cost([]byte(nobodysHash)); err != nil || cost != passwordCost {
 		t.Errorf("cost %d, %v", cost, err)
 	}
 	g := newGuesses(time.Now)
@@ -143,14 +143,14 @@ type at struct{ time.Time }
 
 func (a at) Now() time.Time { return a.Time }
 
-func siteAt(path string, now time.Time) *site {
-	return &site{Config: Config{Path: path, Store: Store{Clock: at{now}}}}
+func doorAt(path string, now time.Time) *Door {
+	return &Door{cfg: Config{Path: path, Clock: at{now}}}
 }
 
 // Only the operator's name, and the hash of the present password, make a device the operator's.
 func TestADeviceIsOfOnePassword(t *testing.T) {
 	now := time.Now()
-	here := siteAt("", now)
+	here := doorAt("", now)
 	alice, bob, earlier, nobody := hashed(t, "alice"), hashed(t, "bob"), hashed(t, "alice"), tasks.Operator{Name: "alice"}
 	value := here.newDevice(alice).Value
 	for _, row := range []struct {
@@ -174,12 +174,12 @@ func TestADeviceIsOfOnePassword(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			r := &http.Request{Header: http.Header{}}
 			r.AddCookie(&http.Cookie{Name: here.deviceCookie(row.operator.Name), Value: row.value})
-			if got := siteAt("", row.at).device(r, row.operator) != ""; got != row.known {
+			if got := doorAt("", row.at).device(r, row.operator) != ""; got != row.known {
 				t.Errorf("known %t, want %t", got, row.known)
 			}
 		})
 	}
-	if c := siteAt("/ops", now).newDevice(alice); c.Name == here.deviceCookie("alice") || !bringsDevice(&http.Request{Header: http.Header{"Cookie": {c.String()}}}) {
+	if c := doorAt("/ops", now).newDevice(alice); c.Name == here.deviceCookie("alice") || !bringsDevice(&http.Request{Header: http.Header{"Cookie": {c.String()}}}) {
 		t.Errorf("another site of this host has the cookie %s, too, or does not know it", c.Name)
 	}
 }

@@ -1,4 +1,4 @@
-package ops
+package login
 
 import (
 	"crypto/hmac"
@@ -23,16 +23,16 @@ const (
 )
 
 // deviceCookie is its name: several operators may use one browser, for several sites.
-func (s *site) deviceCookie(operator string) string {
+func (d *Door) deviceCookie(operator string) string {
 	sum := sha256.Sum256([]byte(operator))
-	return s.cookieName(devicePrefix + hex.EncodeToString(sum[:8]))
+	return d.cookieName(devicePrefix + hex.EncodeToString(sum[:8]))
 }
 
 // newDevice makes the cookie.
-func (s *site) newDevice(o tasks.Operator) *http.Cookie {
-	about := strconv.FormatInt(s.Store.Now().Add(deviceLife).Unix(), 10) + "." + rand.Text()
+func (d *Door) newDevice(o tasks.Operator) *http.Cookie {
+	about := strconv.FormatInt(d.cfg.Clock.Now().Add(deviceLife).Unix(), 10) + "." + rand.Text()
 	return &http.Cookie{
-		Name: s.deviceCookie(o.Name), Value: about + "." + deviceSeal(o, about), Path: "/",
+		Name: d.deviceCookie(o.Name), Value: about + "." + deviceSeal(o, about), Path: "/",
 		MaxAge: int(deviceLife.Seconds()), Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	}
 }
@@ -57,8 +57,8 @@ func bringsDevice(r *http.Request) bool {
 
 // device tells the browsers apart in which an operator has logged in before. It is empty in
 // another browser, and for an operator who does not exist.
-func (s *site) device(r *http.Request, o tasks.Operator) string {
-	c, err := r.Cookie(s.deviceCookie(o.Name))
+func (d *Door) device(r *http.Request, o tasks.Operator) string {
+	c, err := r.Cookie(d.deviceCookie(o.Name))
 	if err != nil || o.PasswordHash == "" {
 		return ""
 	}
@@ -68,7 +68,7 @@ func (s *site) device(r *http.Request, o tasks.Operator) string {
 		return ""
 	}
 	until, _, _ := strings.Cut(about, ".")
-	if end, err := strconv.ParseInt(until, 10, 64); err != nil || s.Store.Now().Unix() >= end {
+	if end, err := strconv.ParseInt(until, 10, 64); err != nil || d.cfg.Clock.Now().Unix() >= end {
 		return ""
 	}
 	return about

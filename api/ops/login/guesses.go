@@ -1,4 +1,4 @@
-package ops
+package login
 
 import (
 	"cmp"
@@ -15,8 +15,31 @@ import (
 	"batchreset/tasks"
 )
 
-// PasswordCost makes a guess cost about a quarter of a second of a core.
-const PasswordCost = 12
+// passwordCost makes a guess cost about a quarter of a second of a core.
+const passwordCost = 12
+
+// PasswordProblem says what is wrong with a password that was typed twice; empty: nothing.
+func PasswordProblem(password, again string) string {
+	if err := tasks.CheckPassword(password); err != nil {
+		return "The password " + err.Error() + "."
+	}
+	if password != again {
+		return "The passwords differ."
+	}
+	return ""
+}
+
+// HashPassword returns what is kept of a password.
+func HashPassword(password string) (string, error) {
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), passwordCost)
+	return string(hash), err
+}
+
+// refusal is an answer to somebody who may not, or not now.
+type refusal struct {
+	status int
+	why    string
+}
 
 const (
 	// hashingAtOnce bounds the processors that wrong passwords can keep busy. Operators on
@@ -65,7 +88,7 @@ func (g *guesses) admitCode(t guess, name string) *refusal {
 
 // nobodysHash is compared with the password of a name that does not exist, so that the
 // time of the answer does not tell. It is no password's that anybody knows.
-var nobodysHash = fmt.Sprintf("$2a$%02d$%s", PasswordCost, strings.Repeat(".", 53))
+var nobodysHash = fmt.Sprintf("$2a$%02d$%s", passwordCost, strings.Repeat(".", 53))
 
 var (
 	tooManyCodes = &refusal{http.StatusTooManyRequests, "Too many codes were tried. Use a recovery code, or wait five minutes."}

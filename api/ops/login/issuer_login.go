@@ -1,4 +1,4 @@
-package ops
+package login
 
 import (
 	"context"
@@ -27,22 +27,22 @@ const (
 	maxJourneyNext = 2 << 10
 )
 
-func (s *site) journeyCookie(value string, maxAge int) *http.Cookie {
+func (d *Door) journeyCookie(value string, maxAge int) *http.Cookie {
 	// Lax: it has to come back with the redirect of another site.
-	return &http.Cookie{Name: s.cookieName(journeyCookie), Value: value, Path: "/", MaxAge: maxAge, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	return &http.Cookie{Name: d.cookieName(journeyCookie), Value: value, Path: "/", MaxAge: maxAge, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 }
 
 // toIssuer begins a log-in at the issuer.
-func (s *site) toIssuer(c echo.Context) error {
+func (d *Door) toIssuer(c echo.Context) error {
 	next := c.QueryParam("next")
-	if !s.guesses.from(c.RealIP()).welcome {
-		return s.notLoggedInTo(c, next, tooManyTries)
+	if !d.guesses.from(c.RealIP()).welcome {
+		return d.notLoggedInTo(c, next, tooManyTries)
 	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), issuerTimeout)
 	defer cancel()
-	known, err := s.Issuer.ready(ctx)
+	known, err := d.cfg.Issuer.ready(ctx)
 	if err != nil {
-		return s.issuerAway(c, next)
+		return d.issuerAway(c, next)
 	}
 	j := journey{State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), Next: local(next)}
 	if len(j.Next) > maxJourneyNext {
@@ -52,22 +52,22 @@ func (s *site) toIssuer(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	c.SetCookie(s.journeyCookie(base64.RawURLEncoding.EncodeToString(text), journeyAge))
+	c.SetCookie(d.journeyCookie(base64.RawURLEncoding.EncodeToString(text), journeyAge))
 	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
 	return c.Redirect(http.StatusSeeOther, known.where(j))
 }
 
-func (s *site) issuerAway(c echo.Context, next string) error {
-	return s.notLoggedInTo(c, next, &refusal{http.StatusServiceUnavailable, s.Issuer.Host() + " does not answer. Try again in a moment, or log in with a name and a password of this site."})
+func (d *Door) issuerAway(c echo.Context, next string) error {
+	return d.notLoggedInTo(c, next, &refusal{http.StatusServiceUnavailable, d.cfg.Issuer.Host() + " does not answer. Try again in a moment, or log in with a name and a password of this site."})
 }
 
 // journey is the log-in that this browser has begun; it is over now, whatever becomes of it.
-func (s *site) journey(c echo.Context) (j journey, found bool) {
-	cookie, err := c.Cookie(s.cookieName(journeyCookie))
+func (d *Door) journey(c echo.Context) (j journey, found bool) {
+	cookie, err := c.Cookie(d.cookieName(journeyCookie))
 	if err != nil {
 		return j, false
 	}
-	c.SetCookie(s.journeyCookie("", -1))
+	c.SetCookie(d.journeyCookie("", -1))
 	text, err := base64.RawURLEncoding.DecodeString(cookie.Value)
 	if err != nil || json.Unmarshal(text, &j) != nil {
 		return j, false
@@ -79,50 +79,50 @@ func (s *site) journey(c echo.Context) (j journey, found bool) {
 var notBegunHere = &refusal{http.StatusBadRequest, "This log-in was not begun in this browser, or at another address of this site, or more than ten minutes ago, or it is over. Begin again."}
 
 // fromIssuer is where the issuer sends a browser back to.
-func (s *site) fromIssuer(c echo.Context) error {
-	if !s.guesses.from(c.RealIP()).welcome {
-		return s.notLoggedIn(c, tooManyTries)
+func (d *Door) fromIssuer(c echo.Context) error {
+	if !d.guesses.from(c.RealIP()).welcome {
+		return d.notLoggedIn(c, tooManyTries)
 	}
 	query := c.QueryParams()
 	for _, name := range []string{"code", "state", "iss", "error"} {
 		if len(query[name]) > 1 {
-			return s.notLoggedIn(c, &refusal{http.StatusBadRequest, fmt.Sprintf("The answer of the issuer has %s twice.", name)})
+			return d.notLoggedIn(c, &refusal{http.StatusBadRequest, fmt.Sprintf("The answer of the issuer has %s twice.", name)})
 		}
 	}
-	j, begun := s.journey(c)
+	j, begun := d.journey(c)
 	if !begun || subtle.ConstantTimeCompare([]byte(j.State), []byte(query.Get("state"))) != 1 {
-		return s.notLoggedInTo(c, j.Next, notBegunHere)
+		return d.notLoggedInTo(c, j.Next, notBegunHere)
 	}
-	if iss := query.Get("iss"); iss != "" && iss != s.Issuer.cfg.URL { // RFC 9207
-		return s.notLoggedInTo(c, j.Next, &refusal{http.StatusBadRequest, "This answer is from another issuer."})
+	if iss := query.Get("iss"); iss != "" && iss != d.cfg.Issuer.cfg.URL { // RFC 9207
+		return d.notLoggedInTo(c, j.Next, &refusal{http.StatusBadRequest, "This answer is from another issuer."})
 	}
 	if failed := query.Get("error"); failed != "" {
-		return s.notLoggedInTo(c, j.Next, &refusal{http.StatusUnauthorized, fmt.Sprintf("%s did not log you in: %.60s %.200s", s.Issuer.Host(), failed, query.Get("error_description"))})
+		return d.notLoggedInTo(c, j.Next, &refusal{http.StatusUnauthorized, fmt.Sprintf("%s did not log you in: %.60s %.200s", d.cfg.Issuer.Host(), failed, query.Get("error_description"))})
 	}
-	o, err := s.known(c.Request().Context(), j, query.Get("code"))
+	o, err := d.known(c.Request().Context(), j, query.Get("code"))
 	if errors.Is(err, errIssuerAway) {
-		return s.issuerAway(c, j.Next)
+		return d.issuerAway(c, j.Next)
 	}
 	if no, ok := errors.AsType[*notLetIn](err); ok {
-		s.Store.FailedLogin(c.Request().Context(), no.name, c.RealIP())
-		return s.notLoggedInTo(c, j.Next, &refusal{http.StatusForbidden, no.why})
+		d.cfg.Trail.FailedLogin(c.Request().Context(), no.name, c.RealIP())
+		return d.notLoggedInTo(c, j.Next, &refusal{http.StatusForbidden, no.why})
 	}
 	if err != nil {
 		return err
 	}
-	return s.loggedIn(c, o, j.Next)
+	return d.loggedIn(c, o, j.Next)
 }
 
 // known is who an issuer says has logged in.
-func (s *site) known(ctx context.Context, j journey, code string) (tasks.Operator, error) {
+func (d *Door) known(ctx context.Context, j journey, code string) (tasks.Operator, error) {
 	ctx, cancel := context.WithTimeout(ctx, issuerTimeout)
 	defer cancel()
-	known, err := s.Issuer.ready(ctx)
+	known, err := d.cfg.Issuer.ready(ctx)
 	if err != nil {
 		return tasks.Operator{}, err
 	}
 	if code == "" {
 		return tasks.Operator{}, &notLetIn{why: "The issuer's answer has no code. Begin again."}
 	}
-	return s.Issuer.operator(ctx, known, j, code)
+	return d.cfg.Issuer.operator(ctx, known, j, code)
 }
