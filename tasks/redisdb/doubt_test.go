@@ -202,7 +202,7 @@ func TestNegativeTimesOfOlderVersionsAreRead(t *testing.T) {
 		} {
 			phone := fmt.Sprintf("phone-%d", n)
 			job := w.submit(t, phone)
-			w.rdb.HSet(t.Context(), "reset:{"+job.ID+"}", "0", fmt.Sprintf(raw, phone))
+			w.rdb.HSet(t.Context(), "reset:{"+job.ID+"}", "0", fmt.Sprintf(raw, phone), "rev", 2)
 			if it := w.read(t, job.ID).Items[0]; it.StartedAt.Before(job.CreatedAt.Time) && !it.StartedAt.IsZero() {
 				t.Errorf("item %+v", it)
 			}

@@ -55,6 +55,35 @@ func TestAnOutlineSaysWhatTheRecordSays(t *testing.T) {
 	}
 }
 
+func TestAnUntouchedRecord(t *testing.T) {
+	header := func(hash map[string]string) (h []any) {
+		for _, field := range codec.UntouchedFields {
+			if value, there := hash[field]; there {
+				h = append(h, value)
+			} else {
+				h = append(h, nil)
+			}
+		}
+		return h
+	}
+	made := with(record("p    phone-1", `p    phone-2 {"dr":"lab"}`), "rev", "1")
+	whole, err := codec.Outline(jobID, flat(made))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := codec.Untouched(jobID, header(made)); !ok || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", whole) {
+		t.Errorf("%t: %+v, the whole record says %+v", ok, got, whole)
+	}
+	for name, other := range map[string]map[string]string{
+		"gone": {}, "changed once": with(made, "rev", "2"), "no revision": with(made, "rev", ""), "a later version": with(made, "v", "3"),
+		"no total": with(made, "total", ""), "a total of none": with(made, "total", "0"), "a total that is a word": with(made, "total", "two"),
+	} {
+		if got, ok := codec.Untouched(jobID, header(other)); ok {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 func TestAnOutlineOfNothingUnderstood(t *testing.T) {
 	if _, err := codec.Outline(jobID, nil); !errors.Is(err, tasks.JobGone) {
 		t.Errorf("no record: %v", err)

@@ -58,23 +58,41 @@ func (v *Jobs) Records(ctx context.Context, ids []string) []tasks.Read {
 	return found
 }
 
-// Outlines reads of jobs what codec.Outline does, each by itself as Records does.
+// Outlines reads of jobs what codec.Outline does, each by itself as Records does. Most jobs of a long run have not begun: of
+// these it reads three fields.
 func (v *Jobs) Outlines(ctx context.Context, ids []string) []tasks.Read {
 	pipe := v.redis.Pipeline()
-	answers := make([]*redis.StringSliceCmd, len(ids))
+	headers := make([]*redis.SliceCmd, len(ids))
 	for i, id := range ids {
-		answers[i] = redis.NewStringSliceCmd(ctx, "hgetall", codec.JobKey(id)) // as it comes: a map costs more than all the rest
-		_ = pipe.Process(ctx, answers[i])
+		headers[i] = pipe.HMGet(ctx, codec.JobKey(id), codec.UntouchedFields...)
 	}
 	_, _ = pipe.Exec(ctx) // each carries its own error
 	found := make([]tasks.Read, len(ids))
+	var begun []int
 	for i, id := range ids {
-		fields, err := answers[i].Result()
+		header, err := headers[i].Result()
+		untouched := false
+		if err == nil {
+			found[i].Job, untouched = codec.Untouched(id, header)
+		}
+		if !untouched {
+			begun = append(begun, i)
+		}
+	}
+	pipe = v.redis.Pipeline()
+	answers := make([]*redis.StringSliceCmd, len(begun))
+	for n, i := range begun {
+		answers[n] = redis.NewStringSliceCmd(ctx, "hgetall", codec.JobKey(ids[i])) // as it comes: a map costs more than all the rest
+		_ = pipe.Process(ctx, answers[n])
+	}
+	_, _ = pipe.Exec(ctx)
+	for n, i := range begun {
+		fields, err := answers[n].Result()
 		if err != nil {
 			found[i].Err = fmt.Errorf("read job record: %w", err)
 			continue
 		}
-		found[i].Job, found[i].Err = codec.Outline(id, fields)
+		found[i].Job, found[i].Err = codec.Outline(ids[i], fields)
 	}
 	return found
 }
