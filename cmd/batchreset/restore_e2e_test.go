@@ -55,6 +55,13 @@ func (p *planeWithMemory) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	p.mu.Unlock()
 }
 
+// hold has the calls about an instance wait, from now on.
+func (p *planeWithMemory) hold(instance string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held[instance] = make(chan struct{})
+}
+
 // letGo answers the calls about an instance, from now on.
 func (p *planeWithMemory) letGo(instance string) {
 	p.mu.Lock()
@@ -194,7 +201,7 @@ func newRestored(t *testing.T, url string, rdb redis.UniversalClient, held ...st
 		T: t, plane: &planeWithMemory{held: map[string]chan struct{}{}}, hooks: newReceiver(t), rdb: rdb, jobs: map[string]string{},
 	}
 	for _, instance := range held {
-		s.plane.held[instance] = make(chan struct{})
+		s.plane.hold(instance)
 	}
 	s.hooks.open(t)
 	mux := http.NewServeMux()
