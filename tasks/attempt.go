@@ -96,8 +96,9 @@ const (
 // asking again does not help.
 var ErrBrokenRecord = errors.New("the record is broken")
 
-// WentBackError says that Redis has an older state than it had before, as after a restore: what was done since is not in it.
-type WentBackError struct{ By time.Duration } // at the least
+// WentBackError says that Redis, or one server of a Cluster, has an older state than it had before, as after a restore: what was
+// done since is not in it.
+type WentBackError struct{ By time.Duration } // at the least; 0: by some seconds at the most
 
 func (e *WentBackError) Error() string {
 	return "Redis has gone back in time by " + e.By.Round(time.Second).String() + " or more"

@@ -37,6 +37,8 @@ type Attempts interface {
 	// Beat shows that this process is alive, Leave that it is gone. Errors of Beat: a *tasks.WentBackError.
 	Beat(ctx context.Context, worker string) error
 	Leave(ctx context.Context, worker string) error
+	// Relock locks the instance of an attempt that is under way once more, if nobody has it.
+	Relock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration) error
 	Begin(ctx context.Context, d tasks.Delivery, token, key string, lock time.Duration) (tasks.Begun, error)
 	// GiveUp ends an attempt whose Begin had no answer, whether it has begun or will.
 	GiveUp(ctx context.Context, d tasks.Delivery, token string, lock time.Duration) (tasks.Ended, error)

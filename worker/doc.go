@@ -37,6 +37,10 @@
 // time by its own. No clock of another machine is trusted: asynq's leases are times of the
 // worker's clock, and asynq decides what is orphaned by the clock of whoever asks.
 //
+// The sweeper that looks for the dead also looks whether every open job and run is listed as open:
+// in a Cluster the list and the records are on different nodes, which a restore or a failover can put
+// back to different moments.
+//
 // # Webhooks
 //
 // The process that ends a job has its tenant's endpoints told: the store enqueues a notice for

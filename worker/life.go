@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"batchreset/tasks"
 )
 
@@ -14,9 +16,13 @@ import (
 
 //
 // The same key tells whether Redis still knows what it knew: somebody may have restored an older state while this process
-// runs. Resets that were begun since then are not in it, so they would be begun again, perhaps while they go on. So nothing
-// begins once a sign of life had no answer, until one has shown that Redis is what it was; and if it is not, everything is halted
-// until a human being has looked.
+// runs; in a Cluster there is one for each primary. Resets that were begun since then are not in it, so they would be begun again,
+// perhaps while they go on. So nothing begins once a sign of life had no answer, until one has shown that Redis is what it was;
+// and if it is not, what is under way is locked again, and everything is halted until a human being has looked.
+
+// haltFrom is what Redis must have forgotten for everything to be halted: more than a crash with appendfsync everysec or the
+// failover to a replica that was in step loses.
+const haltFrom = 10 * time.Second
 
 // errUnsure is why nothing begins for a moment.
 var errUnsure = errors.New("nothing begins: Redis was away, and it is not known yet whether it has gone back in time")
@@ -40,7 +46,7 @@ func (w *Worker) showLife(ctx context.Context) error {
 
 // live goes on showing that this process is alive until ctx ends.
 func (w *Worker) live(ctx context.Context) {
-	var wentBack error // everything must be halted because of that
+	var back *tasks.WentBackError // something must be done about that
 	for {
 		pause := tasks.BeatEvery
 		if w.unsure.Load() {
@@ -53,14 +59,16 @@ func (w *Worker) live(ctx context.Context) {
 		}
 		once, cancel := context.WithTimeout(ctx, tasks.BeatEvery)
 		err := w.store.Beat(once, w.id)
-		if _, back := errors.AsType[*tasks.WentBackError](err); back {
+		if now, older := errors.AsType[*tasks.WentBackError](err); older {
 			w.unsure.Store(true)
-			wentBack, err = err, nil
-			w.log.Error("everything is halted: resets since then may be repeated", "error", wentBack)
+			if back == nil || now.By > back.By {
+				back = now
+			}
+			err = nil
 		}
-		if err == nil && wentBack != nil {
-			if err = w.haltAll(once, wentBack.Error()); err == nil {
-				wentBack = nil
+		if err == nil && back != nil {
+			if err = w.mend(once, back); err == nil {
+				back = nil
 			}
 		}
 		if err != nil && ctx.Err() == nil {
@@ -69,6 +77,30 @@ func (w *Worker) live(ctx context.Context) {
 		w.unsure.Store(err != nil)
 		cancel()
 	}
+}
+
+// mend locks what is under way again, so that nobody else resets it meanwhile, and halts everything if much is forgotten.
+func (w *Worker) mend(ctx context.Context, back *tasks.WentBackError) error {
+	sent := w.under.sent()
+	var all errgroup.Group
+	all.SetLimit(sweepAtOnce)
+	for _, a := range sent {
+		if left := time.Until(a.deadline); left > 0 {
+			all.Go(func() error { return w.store.Relock(ctx, a.d, a.token, left+lockMargin) })
+		}
+	}
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	if back.By < haltFrom {
+		w.log.Warn("Redis has forgotten the last moments: what is under way is locked again", "under_way", len(sent))
+		return nil
+	}
+	if err := w.haltAll(ctx, back.Error()); err != nil {
+		return err
+	}
+	w.log.Error("everything is halted: resets since then may be repeated", "error", back, "under_way", len(sent))
+	return nil
 }
 
 // haltAll halts all tenants, as an operator does who has seen that.

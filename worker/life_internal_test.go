@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ type forgetful struct {
 
 	mu         sync.Mutex
 	beat, halt error
+	locked     []string // items, again
 	halts      []string // whose, and reasons
 }
 
@@ -27,6 +29,15 @@ func (f *forgetful) Beat(context.Context, string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.beat
+}
+
+func (f *forgetful) Relock(_ context.Context, d tasks.Delivery, token string, ttl time.Duration) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.halt == nil {
+		f.locked = append(f.locked, d.ItemID+" "+token+" "+ttl.String())
+	}
+	return f.halt
 }
 
 func (f *forgetful) Halt(_ context.Context, tenant string, whose tasks.Halter, actor tasks.Actor) error {
@@ -64,6 +75,7 @@ func TestNothingBeginsUntilRedisIsWhatItWas(t *testing.T) {
 			{"it still does not, though it says only once that it has forgotten", nil, away, true, 0},
 			{"it takes the halt", nil, nil, false, 1},
 			{"it is well, and halted once", nil, nil, false, 1},
+			{"it has forgotten a moment, as a failover does", &tasks.WentBackError{By: 3 * time.Second}, nil, false, 1},
 			{"it forgets between two signs of life", &tasks.WentBackError{By: time.Minute}, nil, false, 2},
 		} {
 			f.mu.Lock()
@@ -84,5 +96,39 @@ func TestNothingBeginsUntilRedisIsWhatItWas(t *testing.T) {
 		}
 		cancel()
 		<-done
+	})
+}
+
+// What may have been sent is locked again before anything else is done, however little is forgotten.
+func TestWhatIsUnderWayIsLockedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &forgetful{}
+		w := &Worker{id: "12345678", store: Store{Attempts: f, Policies: f}, log: slog.New(slog.DiscardHandler)}
+		for _, it := range []struct {
+			id              string
+			sent, ambiguous bool
+			left            time.Duration
+		}{
+			{"sent", true, false, time.Minute}, {"begun", false, false, time.Minute}, {"goes on with an earlier call", false, true, time.Hour}, {"late", true, false, 0},
+		} {
+			a := &attempt{Worker: w, d: tasks.Delivery{ItemID: it.id}, token: "t", deadline: time.Now().Add(it.left), begun: tasks.Begun{Ambiguous: it.ambiguous}}
+			a.sent.Store(it.sent)
+			w.under.add(a)
+		}
+		f.halt = errors.New("connection refused")
+		if err := w.mend(t.Context(), &tasks.WentBackError{By: time.Minute}); err == nil || len(f.halts) > 0 {
+			t.Errorf("%v, halts %q", err, f.halts)
+		}
+		f.halt = nil
+		for halts, by := range []time.Duration{0, time.Minute} {
+			f.locked = nil
+			if err := w.mend(t.Context(), &tasks.WentBackError{By: by}); err != nil || len(f.halts) != halts {
+				t.Errorf("%v, halts %q", err, f.halts)
+			}
+			slices.Sort(f.locked)
+			if want := []string{"goes on with an earlier call t 1h1m0s", "sent t 2m0s"}; !slices.Equal(f.locked, want) {
+				t.Errorf("locked again are %q, want %q", f.locked, want)
+			}
+		}
 	})
 }

@@ -77,6 +77,18 @@ func (u *underWay) oldest(now time.Time) (items []tasks.ItemUnderWay, more int) 
 	return items, u.number - len(items)
 }
 
+// sent are those of which something may have been sent.
+func (u *underWay) sent() (sent []*attempt) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for a := u.first; a != nil; a = a.newer {
+		if a.sent.Load() || a.begun.Ambiguous {
+			sent = append(sent, a)
+		}
+	}
+	return sent
+}
+
 // ago is when something was by Redis's clock, which says now: by how long ago it was here.
 func ago(now, at time.Time) tasks.Time {
 	if at.IsZero() {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,6 +63,7 @@ type SweepStore struct {
 	Jobs
 	Events
 	Failures
+	AllHalted
 }
 
 // OpenJobs are the jobs that have not ended, or not long ago, and their tasks.
@@ -82,6 +84,14 @@ type OpenJobs interface {
 	Served(ctx context.Context) (map[string]bool, error)
 	Reschedule(ctx context.Context, j tasks.OpenJob, next time.Time) error
 	Unlist(ctx context.Context, j tasks.OpenJob) error
+	// Relist lists the open jobs and runs that are not listed, and says how many.
+	Relist(ctx context.Context) (int, error)
+}
+
+// AllHalted says whether everything is halted.
+type AllHalted interface {
+	// PolicyOf is what holds for all tenants if tenant and run are empty.
+	PolicyOf(ctx context.Context, tenant, run string) (tasks.Policy, error)
 }
 
 // Jobs reads job records.
@@ -112,6 +122,8 @@ type Sweeper struct {
 	log      *slog.Logger
 	token    string
 	suspects suspects
+	leads    atomic.Bool
+	relist   relist
 	repairs  *prometheus.CounterVec
 	troubles *prometheus.CounterVec
 }
@@ -143,15 +155,27 @@ func NewSweeper(store SweepStore, queues Queues, log *slog.Logger) *Sweeper {
 
 // Run sweeps until ctx ends.
 func (s *Sweeper) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, round := range []func(context.Context) error{s.Sweep, s.Relist} { // the latter may take minutes
+		group.Go(func() error {
+			s.again(ctx, round)
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// again does a round every sweepEvery until ctx ends.
+func (s *Sweeper) again(ctx context.Context, round func(context.Context) error) {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	for {
-		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
+		if err := round(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("sweep failed", "error", err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-ticker.C:
 		}
 	}
@@ -164,6 +188,7 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 
 func (s *Sweeper) lookForTheDead(ctx context.Context) error {
 	leads, err := s.store.Lead(ctx, s.token, leadFor)
+	s.leads.Store(err == nil && leads)
 	if err != nil || !leads {
 		s.suspects.forget()
 		return err

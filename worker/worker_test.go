@@ -53,7 +53,7 @@ func StoreOf(db *redisdb.DB) Store {
 
 // SweepStoreOf is what a sweeper needs of a DB.
 func SweepStoreOf(db *redisdb.DB) SweepStore {
-	return SweepStore{OpenJobs: db.Sweep, Jobs: db.Jobs, Events: db.Notices, Failures: db.Failures}
+	return SweepStore{OpenJobs: db.Sweep, Jobs: db.Jobs, Events: db.Notices, Failures: db.Failures, AllHalted: db.Policies}
 }
 
 // newBench makes a worker that is not started: the test calls process itself.

@@ -93,7 +93,7 @@ func (s *stage) pass(ctx context.Context, db *redisdb.DB, jobs []string) (second
 	if err != nil {
 		return 0, 0, err
 	}
-	sweeper := worker.NewSweeper(worker.SweepStore{OpenJobs: db.Sweep, Jobs: db.Jobs, Events: db.Notices, Failures: db.Failures}, db.Queues.Queues, slog.New(slog.DiscardHandler))
+	sweeper := worker.NewSweeper(worker.SweepStore{OpenJobs: db.Sweep, Jobs: db.Jobs, Events: db.Notices, Failures: db.Failures, AllHalted: db.Policies}, db.Queues.Queues, slog.New(slog.DiscardHandler))
 	begin := time.Now()
 	for {
 		if err := sweeper.Sweep(ctx); err != nil {

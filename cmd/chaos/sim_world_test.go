@@ -300,7 +300,7 @@ func (w *simWorld) start(p *simProcess, trouble float64) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p.sweeper = worker.NewSweeper(worker.SweepStore{OpenJobs: sweeping, Jobs: db.Jobs, Events: sweeping, Failures: db.Failures}, queues, log)
+	p.sweeper = worker.NewSweeper(worker.SweepStore{OpenJobs: sweeping, Jobs: db.Jobs, Events: sweeping, Failures: db.Failures, AllHalted: db.Policies}, queues, log)
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	w.newRunner(ctx, p)

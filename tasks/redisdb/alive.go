@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"batchreset/tasks"
 	"batchreset/tasks/redisdb/codec"
@@ -31,7 +34,14 @@ const (
 )
 
 func workerKey(id string) string { return "reset:worker:{" + id + "}" }
-func beatsKey(id string) string  { return workerKey(id) + ":beats" }
+
+// beatsKey has how often the process has shown life. Number 0 is beside workerKey, each other one somewhere in the Cluster.
+func beatsKey(id string, n int) string {
+	if n > 0 {
+		id += ":" + strconv.Itoa(n)
+	}
+	return workerKey(id) + ":beats"
+}
 
 // touch remembers since when this process has been in touch with Redis without a gap.
 type touch struct {
@@ -57,50 +67,100 @@ func (t *touch) steady() bool {
 }
 
 // Beat shows that the worker process with this ID, of 8 characters, is alive. Its attempts
-// are nobody else's for the next 20 s. Errors: a *tasks.WentBackError, once, if Redis has an older state than
-// before; the sign of life is shown all the same.
+// are nobody else's for the next 20 s. It counts that on each primary of a Cluster, because one of them can go back alone. Errors:
+// a *tasks.WentBackError, once, if one of them has an older state than before and all have answered; the sign of life is shown
+// all the same.
 func (t *Attempts) Beat(ctx context.Context, worker string) error {
-	start := time.Now()
-	beats, err := t.redis.Commit(ctx, beatScript, []string{workerKey(worker), beatsKey(worker)},
-		workerLifetime.Milliseconds(), beatsKept.Milliseconds()).Int64()
+	keys, err := t.redis.KeyOnEach(ctx, func(n int) string { return beatsKey(worker, n) })
 	if err != nil {
 		return fmt.Errorf("show life: %w", err)
 	}
-	end := time.Now()
-	t.touch.note(start, end)
-	if forgotten := t.memory.note(beats, end); forgotten >= goesBackBy {
-		return &tasks.WentBackError{By: forgotten}
+	var group errgroup.Group
+	for _, key := range keys {
+		group.Go(func() error { return t.beat(ctx, worker, key) })
 	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("show life: %w", err)
+	}
+	return t.memories.wentBack()
+}
+
+// beat counts a sign of life under a key of beatsKey.
+func (t *Attempts) beat(ctx context.Context, worker, key string) error {
+	keys := []string{key}
+	alive := key == beatsKey(worker, 0)
+	if alive {
+		keys = append(keys, workerKey(worker))
+	}
+	start := time.Now()
+	beats, err := t.redis.Commit(ctx, beatScript, keys, beatsKept.Milliseconds(), workerLifetime.Milliseconds()).Int64()
+	if err != nil {
+		return err
+	}
+	end := time.Now()
+	if alive {
+		t.touch.note(start, end)
+	}
+	t.memories.note(key, beats, end)
 	return nil
 }
 
-const (
-	// goesBackBy is what Redis must have forgotten to have gone back: more than a crash with appendfsync everysec
-	// or the failover to a replica that was in step loses.
-	goesBackBy = 10 * time.Second
-	// remembered is for how many beats a process knows when it had which number: an hour.
-	remembered = 1200
-)
+// remembered is for how many beats a process knows when it had which number: an hour.
+const remembered = 1200
+
+// memories are a memory for each key that a process counts under.
+type memories struct {
+	mu    sync.Mutex
+	byKey map[string]*memory
+	back  *tasks.WentBackError // what nobody has been told yet
+}
+
+func (m *memories) note(key string, number int64, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.byKey == nil {
+		m.byKey = map[string]*memory{}
+	}
+	if m.byKey[key] == nil {
+		m.byKey[key] = &memory{}
+	}
+	forgotten, back := m.byKey[key].note(number, now)
+	if back && (m.back == nil || forgotten > m.back.By) {
+		m.back = &tasks.WentBackError{By: forgotten}
+	}
+}
+
+// wentBack is a *tasks.WentBackError if one of the keys has shown that since it was asked last.
+func (m *memories) wentBack() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.back == nil {
+		return nil
+	}
+	defer func() { m.back = nil }()
+	return m.back
+}
+
+func (m *memories) keys() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.byKey))
+}
 
 // memory is when this process was answered which number of beats.
-type memory struct {
-	mu    sync.Mutex
-	beats []beat // in order
-}
+type memory struct{ beats []beat } // in order
 
 type beat struct {
 	number int64
 	at     time.Time
 }
 
-// note takes in the number of beats that Redis has answered, and returns how much Redis has forgotten at the least: 0 if it
-// has all. Only the clock of this process counts, which does not step. If Redis knows of no earlier beat that this process
-// knows of, it has forgotten all of them.
-func (m *memory) note(number int64, now time.Time) (forgotten time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// note takes in the number of beats that Redis has answered. back says that this process has been answered as many before,
+// forgotten how much Redis has forgotten then, at the least. Only the clock of this process counts, which does not step. If
+// Redis knows of no earlier beat that this process knows of, it has forgotten all of them.
+func (m *memory) note(number int64, now time.Time) (forgotten time.Duration, back bool) {
 	first, _ := slices.BinarySearchFunc(m.beats, number, func(b beat, n int64) int { return cmp.Compare(b.number, n) })
-	if first < len(m.beats) {
+	if back = first < len(m.beats); back {
 		forgotten = m.beats[len(m.beats)-1].at.Sub(m.beats[first].at)
 		m.beats = m.beats[:first]
 	}
@@ -108,13 +168,24 @@ func (m *memory) note(number int64, now time.Time) (forgotten time.Duration) {
 		m.beats = slices.Delete(m.beats, 0, 1)
 	}
 	m.beats = append(m.beats, beat{number, now})
-	return forgotten
+	return forgotten, back
 }
 
 // Leave says that the worker process is gone: its attempts may be taken over, and nothing is shown of it any more.
 func (t *Attempts) Leave(ctx context.Context, worker string) error {
+	for _, key := range t.memories.keys() {
+		_ = t.redis.Del(ctx, key).Err() // else it lapses
+	}
 	if err := forget(ctx, t.redis, worker); err != nil {
 		return fmt.Errorf("leave: %w", err)
+	}
+	return nil
+}
+
+// Relock locks the instance of an attempt that is under way once more, if Redis has forgotten its lock and nobody else has it.
+func (t *Attempts) Relock(ctx context.Context, d tasks.Delivery, token string, ttl time.Duration) error {
+	if err := t.redis.SetNX(ctx, codec.LockKey(d.InstanceID), codec.LockValue(d, token), ttl).Err(); err != nil {
+		return fmt.Errorf("lock once more: %w", err)
 	}
 	return nil
 }

@@ -10,34 +10,36 @@ func TestMemory(t *testing.T) {
 		number    int64
 		after     time.Duration // since the first
 		forgotten time.Duration
+		back      bool
 	}
 	for _, row := range []struct {
 		name string
 		seen []seen
 	}{
-		{"all is there", []seen{{1, 0, 0}, {2, 3 * time.Second, 0}, {3, time.Hour, 0}}},
-		{"a beat was sent twice", []seen{{1, 0, 0}, {3, 3 * time.Second, 0}, {4, 6 * time.Second, 0}}},
-		{"the last beat is forgotten", []seen{{1, 0, 0}, {2, 3 * time.Second, 0}, {3, 6 * time.Second, 0}, {3, 9 * time.Second, 0}, {4, 12 * time.Second, 0}}},
+		{"all is there", []seen{{1, 0, 0, false}, {2, 3 * time.Second, 0, false}, {3, time.Hour, 0, false}}},
+		{"a beat was sent twice", []seen{{1, 0, 0, false}, {3, 3 * time.Second, 0, false}, {4, 6 * time.Second, 0, false}}},
+		{"the last beat is forgotten", []seen{{1, 0, 0, false}, {2, 3 * time.Second, 0, false}, {3, 6 * time.Second, 0, false}, {3, 9 * time.Second, 0, true}, {4, 12 * time.Second, 0, false}}},
 		{"five beats are, and after that all is there", []seen{
-			{1, 0, 0},
-			{2, 3 * time.Second, 0},
-			{3, 6 * time.Second, 0},
-			{4, 9 * time.Second, 0},
-			{5, 12 * time.Second, 0},
-			{6, 15 * time.Second, 0},
-			{2, 20 * time.Second, 12 * time.Second},
-			{3, 23 * time.Second, 0},
-			{4, 26 * time.Second, 0},
+			{1, 0, 0, false},
+			{2, 3 * time.Second, 0, false},
+			{3, 6 * time.Second, 0, false},
+			{4, 9 * time.Second, 0, false},
+			{5, 12 * time.Second, 0, false},
+			{6, 15 * time.Second, 0, false},
+			{2, 20 * time.Second, 12 * time.Second, true},
+			{3, 23 * time.Second, 0, false},
+			{4, 26 * time.Second, 0, false},
 		}},
-		{"all beats are", []seen{{1, 0, 0}, {2, 3 * time.Second, 0}, {3, time.Minute, 0}, {1, 2 * time.Minute, time.Minute}, {2, 3 * time.Minute, 0}}},
-		{"twice", []seen{{7, 0, 0}, {8, time.Minute, 0}, {7, 2 * time.Minute, time.Minute}, {8, 3 * time.Minute, 0}, {7, 4 * time.Minute, time.Minute}}},
-		{"a pause forgets nothing", []seen{{1, 0, 0}, {2, 24 * time.Hour, 0}}},
+		{"all beats are", []seen{{1, 0, 0, false}, {2, 3 * time.Second, 0, false}, {3, time.Minute, 0, false}, {1, 2 * time.Minute, time.Minute, true}, {2, 3 * time.Minute, 0, false}}},
+		{"twice", []seen{{7, 0, 0, false}, {8, time.Minute, 0, false}, {7, 2 * time.Minute, time.Minute, true}, {8, 3 * time.Minute, 0, false}, {7, 4 * time.Minute, time.Minute, true}}},
+		{"a pause forgets nothing", []seen{{1, 0, 0, false}, {2, 24 * time.Hour, 0, false}}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			m, start := memory{}, time.Now()
 			for _, s := range row.seen {
-				if got := m.note(s.number, start.Add(s.after)); got != s.forgotten {
-					t.Errorf("beat %d after %s: %s are forgotten, want %s", s.number, s.after, got, s.forgotten)
+				got, back := m.note(s.number, start.Add(s.after))
+				if got != s.forgotten || back != s.back {
+					t.Errorf("beat %d after %s: %s are forgotten, %t; want %s, %t", s.number, s.after, got, back, s.forgotten, s.back)
 				}
 			}
 		})
@@ -52,7 +54,7 @@ func TestMemoryHasAnEnd(t *testing.T) {
 	if len(m.beats) != remembered {
 		t.Errorf("%d beats are remembered", len(m.beats))
 	}
-	if got := m.note(1, start.Add(time.Hour)); got != (remembered-1)*time.Second {
+	if got, _ := m.note(1, start.Add(time.Hour)); got != (remembered-1)*time.Second {
 		t.Errorf("%s are forgotten, want all that is remembered", got)
 	}
 }

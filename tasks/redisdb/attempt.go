@@ -22,7 +22,7 @@ type Attempts struct {
 	failures     *views.Failures
 	metrics      *metrics
 	touch        touch
-	memory       memory
+	memories     memories
 }
 
 // Begin locks the instance for ttl and begins an attempt in the record, or neither,
@@ -55,10 +55,10 @@ func (t *Attempts) beginApart(ctx context.Context, d tasks.Delivery, token, key 
 	if early, ok := errors.AsType[*tasks.EarlyError](err); ok && early.Wait == 0 {
 		return nil, t.untilUnlocked(ctx, d)
 	}
-	if refused(err) && !l.held {
+	if refused(err) && l.holder == "" {
 		_ = t.unlock(ctx, d, token) // else it lapses
 	}
-	if err == nil && l.held {
+	if err == nil && l.holder != "" {
 		if _, err = t.lock(ctx, d, token, ttl, true); err != nil {
 			return nil, fmt.Errorf("take the lock over: %w", err)
 		}
@@ -70,11 +70,8 @@ func (t *Attempts) beginApart(ctx context.Context, d tasks.Delivery, token, key 
 }
 
 // locked is an instance that an attempt has locked, or not because another attempt at the same
-// item has it, and what the fleet says of it.
-type locked struct {
-	held            bool
-	address, labels string
-}
+// item has it, whose token is the holder; and what the fleet says of it.
+type locked struct{ holder, address, labels string }
 
 // refused reports whether an error is the record's answer, after which nothing has begun.
 func refused(err error) bool {
@@ -98,7 +95,7 @@ func (t *Attempts) untilUnlocked(ctx context.Context, d tasks.Delivery) error {
 func (t *Attempts) begin(ctx context.Context, d tasks.Delivery, token, key string, ttl time.Duration, dead string, l locked, lock ...string) ([]any, error) {
 	record, n := codec.RecordOf(d)
 	args := []any{
-		n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), d.Epoch, dead, codec.Flag(l.held), l.address, d.Driver, generation(d),
+		n, d.Number, d.InstanceID, token, key, d.ItemID, ttl.Milliseconds(), d.Tenant, codec.Flag(d.AllowUnregistered), d.Epoch, dead, l.holder, l.address, d.Driver, generation(d),
 	}
 	keys := append([]string{record}, lock...)
 	return reasoned(t.each(ctx, beginScript, keys, args...))
@@ -150,7 +147,7 @@ func (t *Attempts) lock(ctx context.Context, d tasks.Delivery, token string, ttl
 	case len(a) != 3:
 		return locked{}, fmt.Errorf("the script answered %v", a)
 	}
-	return locked{codec.Number(a[0]) == 1, codec.Text(a[1]), codec.Text(a[2])}, nil
+	return locked{codec.Text(a[0]), codec.Text(a[1]), codec.Text(a[2])}, nil
 }
 
 // unlock releases the instance by itself, if the attempt with this token has it.
@@ -207,7 +204,8 @@ var finishStates = map[tasks.Transition]string{
 // the instance in the same round trip. Errors: tasks.WrongToken.
 func (t *Attempts) Finish(ctx context.Context, d tasks.Delivery, token string, o tasks.Outcome, unlock bool) (tasks.Ended, error) {
 	ended, _, err := t.finish(ctx, d, token, o, codec.Flag(o.InDoubt), unlock, "")
-	if err == nil && unlock && t.separateLock {
+	// Also if the record knows another attempt, or none: this one is over.
+	if unlock && t.separateLock && (err == nil || errors.Is(err, tasks.WrongToken)) {
 		_ = t.unlock(ctx, d, token) // otherwise it lapses
 	}
 	return ended, err

@@ -25,6 +25,7 @@
 //	reset:lock:{<instance>}:<token>  an attempt that was given up before it had the lock
 //	reset:worker:{<id>}       a worker process that is alive
 //	reset:worker:{<id>}:beats how often it has shown that
+//	reset:worker:{<id>:<n>}:beats  the same on another primary of a Cluster
 //	reset:sweeper             the process that looks for dead workers
 //
 // and the channels reset:enqueued, which tells workers the queue of new work, and

@@ -167,6 +167,8 @@ func (l life) begin(d deed) (answer, life) {
 		return answer{refusal: tasks.JobStopped}, l
 	case l.retried && l.lock != "":
 		return answer{refusal: tasks.TooEarly}, l
+	case l.state != tasks.ItemRunning && l.key == "" && l.lock != d.token && alive(l.lock):
+		return answer{refusal: tasks.AttemptAlive}, l // an attempt of which the record knows nothing
 	}
 	if l.state == tasks.ItemRunning {
 		l = l.lose()

@@ -99,7 +99,7 @@ func (w *Workers) Report(ctx context.Context, r tasks.WorkerReport) (tasks.Worke
 
 // forget removes what a worker process that ends has told of itself.
 func forget(ctx context.Context, client *wire.Client, id string) error {
-	if err := client.Del(ctx, workerKey(id), beatsKey(id), reportKey(id), orderKey(id)).Err(); err != nil {
+	if err := client.Del(ctx, workerKey(id), reportKey(id), orderKey(id)).Err(); err != nil {
 		return err
 	}
 	return client.ZRem(ctx, workersKey, id).Err()

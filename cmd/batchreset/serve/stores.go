@@ -34,7 +34,7 @@ func runnerStore(db *redisdb.DB) worker.RunnerStore {
 }
 
 func sweepStore(db *redisdb.DB) worker.SweepStore {
-	return worker.SweepStore{OpenJobs: db.Sweep, Jobs: db.Jobs, Events: db.Notices, Failures: db.Failures}
+	return worker.SweepStore{OpenJobs: db.Sweep, Jobs: db.Jobs, Events: db.Notices, Failures: db.Failures, AllHalted: db.Policies}
 }
 
 // runStore is what the API and the site need of runs.

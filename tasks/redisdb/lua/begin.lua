@@ -10,7 +10,7 @@
 -- ARGV[8] tenant    ARGV[9] '1' = an instance that is not registered is allowed
 -- ARGV[10] epoch of the delivery, or ''
 -- ARGV[11] token of a running attempt whose worker is dead, or ''
--- ARGV[12] '1' = without KEYS[2]: another attempt at the same item has the lock
+-- ARGV[12] without KEYS[2]: token of another attempt at the same item that has the lock, or ''
 -- ARGV[13] without KEYS[2]: address of the instance, or ''
 -- ARGV[14] driver of the delivery, or '' for the default one
 -- ARGV[15] generation of the instance that the job is for, or ''
@@ -19,8 +19,9 @@
 --         {reason}: busy, not allowed, reassigned, rerouted, gone, instance, final, delivery, late, stopped,
 --         given up, moved (a call is in doubt, and the instance has another address now)
 --         {'early', ms until it may begin; 0 = when the lock has lapsed}
---         {'running', token, lost}: another attempt runs, and ARGV[11] is not its token
-local held, address, labels = ARGV[12] == '1', ARGV[13], ''
+--         {'running', token, lost}: another attempt runs, and ARGV[11] is not its token; or one has the lock of which
+--         the record knows nothing
+local held, address, labels = ARGV[12] ~= '' and ARGV[12] or nil, ARGV[13], ''
 if KEYS[2] then
   local reason
   reason, held, address, labels = barred(KEYS[2], KEYS[3], ARGV[6], ARGV[4], ARGV[8], ARGV[9], ARGV[14], ARGV[15])
@@ -48,7 +49,12 @@ else
   if item.w and at < item.w then return {'early', item.w - at} end
   -- A retry that somebody asked for while a call was in doubt waits for that call's lock.
   if item.q and held then return {'early', KEYS[2] and math.max(1, redis.call('PTTL', KEYS[2])) or 0} end
-  if item.s == 'r' then lose(item, at) end
+  if item.s == 'r' then
+    lose(item, at)
+  elseif held and held ~= ARGV[11] and not item.k then
+    -- The record is of an earlier moment than the lock, or the end of that attempt could not be written in both.
+    return {'running', held, item.l or 0}
+  end
   -- The call that is in doubt went to the address that the instance had then.
   if item.k and (item.j or '') ~= address then return {'moved'} end
   item.a = (item.a or 0) + 1

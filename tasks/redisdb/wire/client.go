@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
@@ -99,6 +100,39 @@ func (c *Client) ForEachPrimary(ctx context.Context, look func(ctx context.Conte
 	return look(ctx, c.UniversalClient, address)
 }
 
+// KeyOnEach returns some of the keys that name makes of 0, 1, …, of which the first is always one, so that each primary
+// of a Cluster has one of them. Nothing is sent; a primary without slots has none.
+func (c *Client) KeyOnEach(ctx context.Context, name func(n int) string) ([]string, error) {
+	keys := []string{name(0)}
+	if c.cluster == nil {
+		return keys, nil
+	}
+	var primaries atomic.Int64
+	if err := c.cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error {
+		primaries.Add(1)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	has := map[string]bool{}
+	for n := 0; n < maxNames && len(has) < int(primaries.Load()); n++ {
+		node, err := c.cluster.MasterForKey(ctx, name(n))
+		if err != nil {
+			return nil, err
+		}
+		if address := node.Options().Addr; !has[address] {
+			has[address] = true
+			if n > 0 {
+				keys = append(keys, name(n))
+			}
+		}
+	}
+	return keys, nil
+}
+
+// maxNames is how many names KeyOnEach tries: a primary that has less than a hundredth of the slots may be left out.
+const maxNames = 1000
+
 // User is the Redis user of the client.
 func (c *Client) User() string {
 	name := ""
@@ -113,6 +147,9 @@ func (c *Client) User() string {
 	}
 	return name
 }
+
+// Clustered reports whether keys may be on different primaries.
+func (c *Client) Clustered() bool { return c.cluster != nil }
 
 // Stepwise reports whether what is about several keys must be done in steps, key by key: in
 // a Cluster they may be on different nodes, and with replicas one key has to be on them

@@ -10,8 +10,8 @@ end
 -- barred says why an item may not have an instance: 'not allowed' if it is protected or
 -- not the tenant's (open = '1': one that is not registered is allowed), 'reassigned' if it has
 -- another generation than the job was submitted for ('' = any), 'rerouted' if it has another driver,
--- 'busy' if another item has it. Otherwise it returns nil, true if another attempt at the item has
--- it, the address and the labels (JSON) that the fleet has, or '', and whether it is locked.
+-- 'busy' if another item has it. Otherwise it returns nil, the token of another attempt at the item that
+-- has it, or nil, the address and the labels (JSON) that the fleet has, or '', and whether it is locked.
 --
 -- The value of a lock is "<item> <token>", because only the attempt that has the lock may
 -- release it. Two attempts at one item can meet here: one whose worker was frozen and its
@@ -27,9 +27,9 @@ local function barred(lock, fleet, item, token, tenant, open, driver, generation
   if generation ~= '' and generation ~= (entry[7] or entry[1] and '1') then return 'reassigned' end
   if (entry[5] or '') ~= driver then return 'rerouted' end
   local holder = redis.call('GET', lock)
-  if not holder or holder == item .. ' ' .. token then return nil, false, entry[3] or '', entry[4] or '', holder end
+  if not holder or holder == item .. ' ' .. token then return nil, nil, entry[3] or '', entry[4] or '', holder end
   if string.sub(holder, 1, #item + 1) ~= item .. ' ' then return 'busy' end
-  return nil, true, entry[3] or '', entry[4] or '', holder
+  return nil, string.sub(holder, #item + 2), entry[3] or '', entry[4] or '', holder
 end
 
 -- lapsed says why an attempt that locked an instance may not go on: as barred, 'moved' if the
