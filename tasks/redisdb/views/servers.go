@@ -26,7 +26,7 @@ func NewServers(client *wire.Client, embedded bool) *Servers { return &Servers{c
 // Nodes looks at all of them.
 func (s *Servers) Nodes(ctx context.Context) (nodes []tasks.RedisNode, err error) {
 	if s.embedded {
-		return []tasks.RedisNode{{Address: "in this process", Durability: "Nothing survives a restart."}}, nil
+		return []tasks.RedisNode{{Address: "in this process", Durability: "Everything; with dev --state, what came since the last snapshot."}}, nil
 	}
 	var mu sync.Mutex
 	err = s.redis.ForEachPrimary(ctx, func(ctx context.Context, server redis.Cmdable, address string) error {
