@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	codeOK    = "0"
-	codeNoJob = "RESET.0001"
+	codeOK      = "0"
+	codeNoRoute = "APIGW.0101"
+	codeNoJob   = "RESET.0001"
 	// codeEnded says of a job that there is nothing to cancel or to retry.
 	codeEnded = "RESET.0003"
 
@@ -279,6 +280,9 @@ func (c *Client) read(a answer, body io.Reader) (answer, error) {
 		c.reached.Store(true)
 	}
 	if e.Code != codeOK || a.status >= 300 {
+		if e.Code == codeNoRoute { // the URL of the server may have a path too many
+			e.Message += " at " + a.url
+		}
 		return answer{}, a.failure(e.Code, e.Message)
 	}
 	a.data = e.Data

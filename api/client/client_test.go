@@ -202,6 +202,12 @@ func TestErrors(t *testing.T) {
 			[]string{"APIGW.0301: X-Auth-Token is missing", "HTTP 401", "request R1"},
 		},
 		{
+			"a route that is not there is named: it is the server's URL that is wrong",
+			step{status: 404, body: `{"error_code":"APIGW.0101","error_msg":"there is no such API"}`},
+			Error{HTTPStatus: 404, Code: "APIGW.0101"},
+			[]string{"APIGW.0101: there is no such API at http://127.0.0.1:", "/v1/jobs/" + jobID + " (HTTP 404"},
+		},
+		{
 			"an error code in a 200 is an error",
 			step{body: `{"error_code":"RESET.0001","error_msg":"no such job"}`},
 			Error{HTTPStatus: 200, Code: "RESET.0001"},

@@ -48,7 +48,9 @@ func TestAFileOfSettingsIsChecked(t *testing.T) {
 		{"a certificate that is not there", "tls-cert: /nowhere/crt\ntls-key: /nowhere/key\n", nil, ": api: --tls-cert, --tls-key, --tls-client-ca: open /nowhere/crt: no such file", 64},
 		{"no URL for a worker", "driver: simulator\nworker:\n  redis: '-'\n", nil, ": worker: --redis: ", 64},
 		{"no URL for dev", "dev:\n  redis: '-'\n", nil, ": dev: --redis: ", 64},
-		{"a number that is none", "queues: many\n", nil, `, line 1: queues: invalid argument "many"`, 64},
+		{"a number that is none", "queues: many\n", nil, `, line 1: queues: invalid argument "many" for "--queues" flag: it must be a whole number`, 64},
+		{"a port alone", "listen: 8080\n", nil, `: api: --listen must be an address such as 127.0.0.1:8080 or :8080, not "8080"`, 64},
+		{"a port that is none", "ops-listen: 127.0.0.1:99999\n", nil, ": api: --ops-listen must be an address such as", 64},
 		{"a time without a unit", "worker:\n  driver: simulator\n  attempt-timeout: 30\n", nil, ", line 3: attempt-timeout: ", 64},
 		{"a value that no process takes", "api:\n  fleet: closed\n", nil, ": api: --fleet must be", 64},
 		{"two ways to say one thing", "redis: redis://a:1\nredis-file: b\n", nil, "line 1: redis and ", 64},
@@ -82,6 +84,9 @@ func TestAFileOfSettingsIsChecked(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	if r := command(t, nil, "config", "check", "--config", "/nowhere"); r.Code != 64 || !strings.Contains(r.Said, "/nowhere: no such file") {
+		t.Errorf("%+v", r)
+	}
+	if r := command(t, nil, "config", "check", "--config", t.TempDir()); r.Code != 64 || !strings.Contains(r.Said, "is a directory") || strings.Contains(r.Said, "line") {
 		t.Errorf("%+v", r)
 	}
 }

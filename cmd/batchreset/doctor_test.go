@@ -204,7 +204,7 @@ func TestDoctorAsOperator(t *testing.T) {
 		if verdicts["eviction"] != "fail" || verdicts["persistence"] != "warn" || verdicts["room"] != "fail" {
 			t.Errorf("%v", verdicts)
 		}
-		saysAll(t, texts, map[string]string{"eviction": "may evict jobs", "persistence": "loses what came after the last snapshot"})
+		saysAll(t, texts, map[string]string{"eviction": "may evict jobs", "persistence": "a crash loses everything"})
 		if err := admin.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -138,6 +139,44 @@ func TestOneLetterIsOneFlagEverywhere(t *testing.T) {
 	if !maps.Equal(found, want) {
 		t.Errorf("there are %v", found)
 	}
+}
+
+// What no flag of a kind takes is refused in words, from wherever it is, and no error tells which function of Go did not take it.
+func TestAWrongValueIsToldWhatItMustBe(t *testing.T) {
+	nonsense, told := "nonsense", map[string]string{
+		"bool": "it must be true or false", "int": "it must be a whole number", "int64": "it must be a whole number", "float64": "it must be a number",
+		"intSlice": "it must be whole numbers, with commas between them",
+		"duration": "it must be a time with its unit, such as 90s or 1h30m",
+	}
+	seen := map[string]bool{}
+	check := func(r terminaltest.Result, args []string, kind string) {
+		t.Helper()
+		if r.Code != 64 || !strings.Contains(r.Said, told[kind]) || strings.Contains(r.Said, "strconv.") || strings.Contains(r.Said, "time: ") {
+			t.Errorf("%q: %d %s", args, r.Code, r.Said)
+		}
+	}
+	eachCommand(func(cmd *cobra.Command) {
+		path := strings.Fields(cmd.CommandPath())[1:]
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			kind := f.Value.Type()
+			if !cmd.Runnable() || f.Name == "help" || f.Value.Set(nonsense) == nil {
+				return
+			}
+			args := append(slices.Clone(path), "--"+f.Name+"="+nonsense)
+			check(command(t, nil, args...), args, kind)
+			if !seen[kind] {
+				variables := map[string]string{terminal.EnvironmentVariable(f.Name): nonsense}
+				check(command(t, variables, path...), []string{"variable", f.Name}, kind)
+			}
+			seen[kind] = true
+		})
+	})
+	for kind := range told {
+		if !seen[kind] {
+			t.Errorf("no flag is a %s", kind)
+		}
+	}
+	command(t, nil, "jobs", "--limit", "99999999999999999999").WantError(t, "it is too large or too small")
 }
 
 func TestWhatIsNoService(t *testing.T) {

@@ -165,7 +165,7 @@ func (s *submission) explained(ctx context.Context, err error) error {
 	e, answered := errors.AsType[*client.Error](err)
 	switch {
 	case answered && e.HTTPStatus == http.StatusNotFound && s.isRun:
-		err = fmt.Errorf("the server is too old for runs, which more than %d instances, --run-id and --approval need: %w", longestJob, err)
+		err = fmt.Errorf("the server has no runs, which more than %d instances, --run-id and --approval need: it is too old, or --server is wrong: %w", longestJob, err)
 	case answered && e.Code == string(tasks.KeyReused) && s.keyFlag != "":
 		err = fmt.Errorf("%s was used for another list or with other options: give those again, or another ID: %w", s.keyFlag, err)
 	case answered && e.Code == string(tasks.KeyReused):

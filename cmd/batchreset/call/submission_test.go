@@ -161,7 +161,7 @@ func TestSubmitOfALongList(t *testing.T) {
 			return true
 		}
 		for _, args := range [][]string{nil, {"--dry-run"}} {
-			submit(t, s, list, args...).Wants(t, terminal.ExitRefused, "", "the server is too old for runs, which more than 32 instances, --run-id and --approval need: APIGW.0101")
+			submit(t, s, list, args...).Wants(t, terminal.ExitRefused, "", "the server has no runs, which more than 32 instances, --run-id and --approval need: it is too old, or --server is wrong: APIGW.0101")
 		}
 	})
 	t.Run("refuses what a run cannot have", func(t *testing.T) {

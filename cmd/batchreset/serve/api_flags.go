@@ -88,7 +88,7 @@ func (f *apiFlags) check(listener tlsFlags) error {
 	}
 	seals, err := f.seals.Read()
 	f.db.Seals = seals
-	return errors.Join(err, f.readProofKey(), f.callers.check(listener.ClientCA != ""), checkPath("base-path", f.basePath))
+	return errors.Join(err, checkAddress("listen", f.listen), f.readProofKey(), f.callers.check(listener.ClientCA != ""), checkPath("base-path", f.basePath))
 }
 
 func (f *apiFlags) readProofKey() error {

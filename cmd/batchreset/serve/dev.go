@@ -45,8 +45,10 @@ on a Redis inside it. Nothing needs to be installed, and nothing survives a
 restart, unless --state names a directory: that gets what the Redis has, every
 5 seconds and at the end, and the next start goes on with it. This is no
 durability: a dev that is killed forgets its last seconds, and may do a reset of
-then again. With --redis it uses a real Redis instead. 'fleet', 'token' and other
-operators' commands work on the Redis inside with the --redis that it prints.`,
+then again. Ctrl-C lets the resets that are under way end first; a second one ends
+it at once, like a kill. With --redis it uses a real Redis instead. 'fleet',
+'token' and other operators' commands work on the Redis inside with the --redis
+that it prints.`,
 		Example: `  batchreset dev
   batchreset dev --state ~/.batchreset-dev
   batchreset dev --listen 127.0.0.1:9000 --simulator-latency 5s --simulator-failure-rate 0.2`,

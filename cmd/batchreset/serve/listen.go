@@ -24,6 +24,18 @@ func addressFailed(err error) error {
 	return terminal.WithCode(terminal.ExitUsage, err)
 }
 
+// checkAddress refuses what can be no address to listen on, on any machine.
+func checkAddress(flag, address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.DefaultResolver.LookupPort(context.Background(), "tcp", port)
+	}
+	if err != nil {
+		return fmt.Errorf("--%s must be an address such as 127.0.0.1:8080 or :8080, not %q", flag, address)
+	}
+	return nil
+}
+
 // bind opens a listener; errors name the flag.
 func bind(ctx context.Context, flag, address string) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)

@@ -36,7 +36,7 @@ type opsFlags struct {
 }
 
 func (f *opsFlags) check() error {
-	return errors.Join(f.tls.check(), checkPath("ops-path", f.path), checkTracing(f.otlp), checkTraceURL(f.traceURL), checkSiteURL(f.url, f.path), f.issuer.check(f.url), f.notify.check())
+	return errors.Join(checkAddress("ops-listen", f.listen), f.tls.check(), checkPath("ops-path", f.path), checkTracing(f.otlp), checkTraceURL(f.traceURL), checkSiteURL(f.url, f.path), f.issuer.check(f.url), f.notify.check())
 }
 
 func (f *opsFlags) define(flags *pflag.FlagSet, listen string) {

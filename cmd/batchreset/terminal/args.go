@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -90,6 +91,30 @@ func (o *once) Set(value string) error {
 // errEmpty is for what comes from a variable of the shell that is not set: the default would be taken in its place, or
 // nothing be left out.
 var errEmpty = errors.New("it is empty")
+
+// kinds says what the value of a flag of a type must be.
+var kinds = map[string]string{
+	"bool": "it must be true or false", "int": "it must be a whole number", "int64": "it must be a whole number", "float64": "it must be a number",
+	"intSlice": "it must be whole numbers, with commas between them",
+	"duration": "it must be a time with its unit, such as 90s or 1h30m",
+}
+
+// inWords has an error of a flag say what the value must be, where it would tell which function of Go did not take it.
+func inWords(err error) error {
+	invalid, is := errors.AsType[*pflag.InvalidValueError](err)
+	if !is {
+		return err
+	}
+	cause, words := invalid.Unwrap(), kinds[invalid.GetFlag().Value.Type()]
+	number, parsed := errors.AsType[*strconv.NumError](cause)
+	switch {
+	case words == "" || !parsed && !strings.HasPrefix(cause.Error(), "time: "):
+		return err
+	case parsed && errors.Is(number, strconv.ErrRange):
+		words = "it is too large or too small"
+	}
+	return errors.New(strings.TrimSuffix(err.Error(), cause.Error()) + words)
+}
 
 // list is the value of a flag that has several.
 type list struct {

@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"bytes"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -79,14 +80,13 @@ type fileSetting struct {
 
 // readConfig reads a file and refuses what is no setting of a command below root. Its errors name the line.
 func readConfig(path string, root *cobra.Command) (c configFile, err error) {
-	file, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return c, fmt.Errorf("--%s: %w", ConfigFlag, err)
 	}
-	defer func() { _ = file.Close() }()
 	c = configFile{path: path, shared: map[string]fileSetting{}, parts: map[string]map[string]fileSetting{}}
 	var document, more yaml.Node
-	d := yaml.NewDecoder(file)
+	d := yaml.NewDecoder(bytes.NewReader(text))
 	switch err := d.Decode(&document); {
 	case errors.Is(err, io.EOF):
 		return c, nil // nothing but comments

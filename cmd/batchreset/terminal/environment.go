@@ -148,7 +148,7 @@ func (l layer) fill(flags *pflag.FlagSet, args []string) (err error) {
 			wrong = errors.New("has several lines, of which only the first would count: write a list, with commas in between")
 		}
 		if wrong == nil {
-			wrong = flags.Set(f.Name, value)
+			wrong = inWords(flags.Set(f.Name, value))
 		}
 		if wrong != nil {
 			err = fmt.Errorf("%s: %w", where, wrong)

@@ -26,7 +26,7 @@ func Setup(root *cobra.Command, std *Streams) {
 	root.SetOut(std.Out)
 	root.SetErr(std.Err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath())
+		return fmt.Errorf("%w (see '%s --help')", inWords(err), cmd.CommandPath())
 	})
 	// Commands that take files as arguments say so.
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)

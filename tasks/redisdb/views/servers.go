@@ -3,6 +3,7 @@ package views
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +27,7 @@ func NewServers(client *wire.Client, embedded bool) *Servers { return &Servers{c
 // Nodes looks at all of them.
 func (s *Servers) Nodes(ctx context.Context) (nodes []tasks.RedisNode, err error) {
 	if s.embedded {
-		return []tasks.RedisNode{{Address: "in this process", Durability: "Nothing survives a restart."}}, nil
+		return []tasks.RedisNode{{Address: "in this process", Durability: "Everything; with dev --state, what came since the last snapshot."}}, nil
 	}
 	var mu sync.Mutex
 	err = s.redis.ForEachPrimary(ctx, func(ctx context.Context, server redis.Cmdable, address string) error {
@@ -57,9 +58,15 @@ func lookAtNode(ctx context.Context, rdb redis.Cmdable) (tasks.RedisNode, error)
 		Version: info["redis_version"], Policy: info["maxmemory_policy"], AppendOnly: info["aof_enabled"] == "1", Memory: count("used_memory"), MaxMemory: count("maxmemory"),
 		Replicas: count("connected_slaves"), Commands: count("instantaneous_ops_per_sec"),
 	}
-	// Managed services may not let us ask.
-	config, _ := rdb.ConfigGet(ctx, "appendfsync").Result()
-	node.Durability = durability(node.AppendOnly, config["appendfsync"])
+	config := map[string]string{}
+	for _, name := range []string{"appendfsync", "save"} { // one by one: Redis 6.2 takes no more
+		value, err := rdb.ConfigGet(ctx, name).Result()
+		if err != nil {
+			break // managed services may not let us ask
+		}
+		maps.Copy(config, value)
+	}
+	node.Durability = durability(node.AppendOnly, config)
 	if err := CheckInfo(text); err != nil {
 		node.Problem = err.Error()
 	} else if node.FileFails {
@@ -72,9 +79,13 @@ func lookAtNode(ctx context.Context, rdb redis.Cmdable) (tasks.RedisNode, error)
 	return node, nil
 }
 
-// durability says what a crash of Redis's machine may lose.
-func durability(appendOnly bool, fsync string) string {
+// durability says what a crash of Redis's machine may lose, by what Redis tells of its configuration.
+func durability(appendOnly bool, config map[string]string) string {
+	fsync := config["appendfsync"]
+	snapshots, told := config["save"]
 	switch {
+	case !appendOnly && told && snapshots == "":
+		return "No append-only file, and no snapshots: a crash loses everything."
 	case !appendOnly:
 		return "No append-only file: a crash loses what came after the last snapshot."
 	case fsync == "always":

@@ -5,6 +5,14 @@ import (
 	"testing"
 )
 
+// What is said of an embedded Redis holds for a dev that keeps its state, too.
+func TestWhatACrashOfAnEmbeddedRedisLoses(t *testing.T) {
+	nodes, err := NewServers(nil, true).Nodes(t.Context())
+	if err != nil || len(nodes) != 1 || !strings.Contains(nodes[0].Durability, "--state") {
+		t.Errorf("%+v, %v", nodes, err)
+	}
+}
+
 func TestCheckInfo(t *testing.T) {
 	for _, row := range []struct{ name, version, policy, role, want string }{
 		{"accepts 6.2", "6.2.0", "noeviction", "master", ""},
