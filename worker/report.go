@@ -77,6 +77,12 @@ func (u *underWay) oldest(now time.Time) (items []tasks.ItemUnderWay, more int) 
 	return items, u.number - len(items)
 }
 
+func (u *underWay) count() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.number
+}
+
 // sent are those of which something may have been sent.
 func (u *underWay) sent() (sent []*attempt) {
 	u.mu.Lock()

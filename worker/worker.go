@@ -331,13 +331,13 @@ func (w *Worker) serveNewQueues(ctx context.Context, e *equipment) {
 func (w *Worker) stopTime() time.Duration { return w.cfg.ShutdownTimeout + driverGrace + storePatience }
 
 func (w *Worker) shutdown() {
-	w.log.Info("worker stopping", "shutdown_timeout", w.cfg.ShutdownTimeout)
+	w.log.Info("worker stopping", "under_way", w.under.count(), "shutdown_timeout", w.cfg.ShutdownTimeout.String())
 	start := time.Now()
 	w.drainedAt.Store(&start)
 	w.drain()
 	w.tellNow()
 	deadline := time.AfterFunc(w.cfg.ShutdownTimeout, func() {
-		w.log.Warn("attempts are still running, interrupting them", "after", w.cfg.ShutdownTimeout)
+		w.log.Warn("attempts are still running, interrupting them", "after", w.cfg.ShutdownTimeout.String())
 		w.interrupt()
 	})
 	defer deadline.Stop()
