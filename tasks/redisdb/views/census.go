@@ -24,9 +24,9 @@ const (
 	censusMost = 200_000
 
 	// A census is good for censusRest at least, and for censusRests times as long as it took, at most for censusLongest: so
-	// counting costs a fortieth of somebody's time, and a small system sees what is true.
+	// counting costs an eightieth of somebody's time, and a small system sees what is true.
 	censusRest    = 2 * time.Second
-	censusRests   = 40
+	censusRests   = 80
 	censusLongest = time.Minute
 	// censusPatience is how long it may take to count, censusTurn how long one that died keeps others from it, censusKept
 	// how long one is kept that nobody renews.
