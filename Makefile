@@ -47,11 +47,11 @@ test-large-run: ## reset 100,000 instances as one run on a real Redis, while api
 	go test -count=1 -v -timeout 40m -run '^TestARunWhoseProcessesAreKilled$$' ./cmd/batchreset \
 		-large-run 100000 -large-run.kills 60s -large-run.pause 2s
 
-test-packages: ## look into the packages of release-snapshot, and follow deploy/systemd/README.md on a Debian with systemd (Linux, root, Debian's debootstrap, systemd-container and rpm)
-	@for tool in debootstrap systemd-nspawn rpm; do command -v $$tool >/dev/null || \
-		{ echo "test-packages: $$tool is missing: apt-get install --no-install-recommends debootstrap systemd-container rpm" >&2; exit 1; }; done
+test-packages: ## look into the packages of release-snapshot, and follow deploy/systemd/README.md on a Debian with systemd (Linux, root, Debian's debootstrap, systemd-container, docker.io and rpm)
+	@for tool in debootstrap systemd-nspawn dockerd rpm; do command -v $$tool >/dev/null || [ -x /usr/sbin/$$tool ] || \
+		{ echo "test-packages: $$tool is missing: apt-get install --no-install-recommends debootstrap systemd-container docker.io rpm" >&2; exit 1; }; done
 	@ls dist/batchreset_*_amd64.deb >/dev/null 2>&1 || $(MAKE) --no-print-directory release-snapshot
-	go test -count=1 -v -timeout 20m -tags packages ./deploy/packages
+	go test -count=1 -v -timeout 30m -tags packages ./deploy/packages
 
 check: lint vulnerabilities sbom ## what CI looks at beside the tests: lint, vulnerabilities and sbom
 

@@ -281,7 +281,8 @@ func TestTheReleaseIsMadeOfWhatIsThere(t *testing.T) {
 			"/usr/share/doc/batchreset/copyright", "/usr/share/fish/vendor_completions.d/batchreset.fish", "/usr/share/man/man1/", "/usr/share/zsh/vendor-completions/_batchreset",
 		}
 		if n.Formats[0] != "apk" { // Alpine has no systemd
-			want = append(want, "/usr/share/doc/batchreset/systemd.md")
+			want = append(want, "/usr/share/doc/batchreset/systemd.md", "/usr/share/batchreset/docker-phone/Dockerfile",
+				"/usr/share/batchreset/docker-phone/getprop", "/usr/share/batchreset/docker-phone/init")
 			for name := range theUnits {
 				want = append(want, "/usr/lib/systemd/system/"+name)
 			}

@@ -1,8 +1,8 @@
 //go:build packages
 
 // Package packages_test looks into the packages that goreleaser has built, and does what deploy/systemd/README.md says on a Debian of
-// its own whose first process is systemd: 'make test-packages'. It needs Linux, root, and Debian's debootstrap, systemd-container
-// and rpm.
+// its own whose first process is systemd: 'make test-packages'. It needs Linux, root, and Debian's debootstrap, systemd-container,
+// docker.io and rpm.
 package packages_test
 
 import (
@@ -23,6 +23,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"batchreset/worker/docker/enginetest"
 )
 
 var (
@@ -30,12 +32,15 @@ var (
 	mirror = flag.String("mirror", "http://deb.debian.org/debian", "URL of Debian's packages")
 )
 
-// units are only in packages for systems with systemd.
+// units are only in packages for systems with systemd, and so is what their document speaks of.
 var units = map[string]string{
 	"/usr/lib/systemd/system/batchreset-api.service":     "-rw-r--r--",
 	"/usr/lib/systemd/system/batchreset-worker.service":  "-rw-r--r--",
 	"/usr/lib/systemd/system/batchreset-worker@.service": "-rw-r--r--",
 	"/usr/share/doc/batchreset/systemd.md":               "-rw-r--r--",
+	"/usr/share/batchreset/docker-phone/Dockerfile":      "-rw-r--r--",
+	"/usr/share/batchreset/docker-phone/getprop":         "-rwxr-xr-x",
+	"/usr/share/batchreset/docker-phone/init":            "-rwxr-xr-x",
 }
 
 // files are in all packages, with pages of the manual beside these.
@@ -193,24 +198,54 @@ func TestAPK(t *testing.T) {
 	}
 }
 
-// commands are those of a document that lead to the first reset.
-func commands(t *testing.T) string {
+// blocks are the lines of a section of the document that are in this language.
+func blocks(t *testing.T, section, language string) (lines []string) {
 	t.Helper()
 	b, err := os.ReadFile("../systemd/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, _ := strings.Cut(string(b), "## From nothing to the first reset\n")
+	_, after, _ := strings.Cut(string(b), "\n## "+section+"\n")
 	part, _, _ := strings.Cut(after, "\n## ")
-	var all strings.Builder
-	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(part, -1) {
-		all.WriteString(block[1])
+	for _, block := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(part, -1) {
+		lines = append(lines, slices.Collect(strings.Lines(block[1]))...)
 	}
-	return all.String()
+	return lines
+}
+
+// split returns the command of some that needs the network, which systemd's Debian has not, and the others.
+func split(t *testing.T, commands []string, network string, want int) (string, string) {
+	t.Helper()
+	if len(commands) != want || !strings.HasPrefix(commands[0], network) {
+		t.Fatalf("the document says that there are %d commands, and the first is %q: %q", want, network, commands)
+	}
+	return commands[0], strings.Join(commands[1:], "")
 }
 
 // afterwards looks at what the commands have led to. What it prints is compared with what is wanted.
 const afterwards = `
+echo '== an exec driver'
+cat >/usr/local/bin/reset-phone <<'PROGRAM'
+#!/usr/bin/perl
+$| = 1;
+my $line = <STDIN>;
+syscall(9, 0, 4096, 7, 0x22, -1, 0) != -1 or die "mmap: $!"; # read, write and execute, as a compiler needs it
+open(my $kept, '>>', "$ENV{HOME}/kept") or die "$ENV{HOME}/kept: $!";
+print {$kept} $line;
+print qq({"result":"done","evidence":"kept"}\n);
+PROGRAM
+chmod 755 /usr/local/bin/reset-phone
+printf 'drivers:\n  - name: exec\n    type: exec\n    command: [/usr/local/bin/reset-phone]\n    env: [HOME]\n' >/etc/batchreset/drivers-exec.yaml
+echo 'BATCHRESET_OPS_LISTEN=127.0.0.1:9093' >/etc/batchreset/worker-exec.env
+install -D -m 644 /root/exec.conf /etc/systemd/system/batchreset-worker@exec.service.d/override.conf
+systemctl start batchreset-worker@exec
+printf 'instance_id,tenant,driver\nphone-4,acme,exec\n' >exec-fleet.csv
+batchreset fleet import exec-fleet.csv --redis-file /etc/batchreset/redis-url
+batchreset submit --server http://127.0.0.1:8080 --token-file acme-token.txt --wait --yes phone-4
+echo "kept by the program: $(grep -c '"instance_id":"phone-4"' /var/lib/batchreset/kept)"
+systemctl stop batchreset-worker@exec
+
+echo '== what is seen'
 echo "is-active: $(systemctl is-active batchreset-api batchreset-worker | tr '\n' ' ')"
 systemctl show -P StatusText batchreset-api batchreset-worker
 sleep 3
@@ -253,7 +288,7 @@ batchreset submit --server http://127.0.0.1:8080 --token-file acme-token.txt --w
 
 echo '== a second worker'
 printf 'drivers:\n  - name: lab\n    type: simulator\n' >/etc/batchreset/drivers-lab.yaml
-echo 'BATCHRESET_OPS_LISTEN=127.0.0.1:9092' >/etc/batchreset/worker-lab.env
+echo 'BATCHRESET_OPS_LISTEN=127.0.0.1:9094' >/etc/batchreset/worker-lab.env
 systemctl start batchreset-worker@lab
 echo "lab: $(systemctl is-active batchreset-worker@lab)"
 
@@ -276,35 +311,48 @@ func TestTheDocumentOnADebianWithSystemd(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the document names the package for amd64")
 	}
+	engine, err := enginetest.Start(context.WithoutCancel(t.Context())) // first, because it is what may be missing
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := engine.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
 	begun := time.Now()
 	root := filepath.Join(t.TempDir(), "debian")
-	run(t, "debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,dbus,procps", "bookworm", root, *mirror)
+	run(t, "debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,dbus,procps,busybox-static", "bookworm", root, *mirror)
 	t.Logf("Debian after %s", time.Since(begun).Round(time.Second))
 	run(t, "cp", built(t, "batchreset_*_amd64.deb"), filepath.Join(root, "root"))
 
-	script := commands(t)
-	count := strings.Count(script, "\n")
-	if count != 12 {
-		t.Errorf("the document says that there are twelve commands; there are %d", count)
-	}
-	install, rest, _ := strings.Cut(script, "\n") // this one needs the network, and systemd has none
-	if !strings.HasPrefix(install, "apt-get install -y redis-server") {
-		t.Fatalf("the first command is %s", install)
-	}
+	install, first := split(t, blocks(t, "From nothing to the first reset", "sh"), "apt-get install -y redis-server", 12)
+	installDocker, container := split(t, blocks(t, "A real container", "sh"), "apt-get install -y docker.io", 11)
 	policy := filepath.Join(root, "usr/sbin/policy-rc.d") // as in every chroot: what runs is not this Debian yet
 	write(t, policy, "#!/bin/sh\nexit 101\n", 0o755)
-	run(t, "env", "-u", "TMPDIR", "chroot", root, "sh", "-ec", "export DEBIAN_FRONTEND=noninteractive; "+install)
+	run(t, "env", "-u", "TMPDIR", "chroot", root, "sh", "-ec", "export DEBIAN_FRONTEND=noninteractive; "+install+installDocker)
 	if err := os.Remove(policy); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(root, "root/first-reset.sh"), "set -e\ncd /root\nexport HOME=/root\n"+rest+"echo '== first reset done'\n"+afterwards+"echo '== the end'\n", 0o700)
+	lendEngine(t, engine, root)
+	write(t, filepath.Join(root, "root/exec.conf"), strings.Join(blocks(t, "Drivers that need more", "ini"), ""), 0o644)
+	begin, submit, found := strings.Cut(container, "batchreset submit ")
+	if !found {
+		t.Fatalf("no command resets the container:\n%s", container)
+	}
+	write(t, filepath.Join(root, "root/first-reset.sh"), "set -e\ncd /root\nexport HOME=/root\n"+
+		first+"echo '== first reset done'\n"+
+		busybox+begin+"echo \"container: $(docker inspect -f '{{.Id}}' phone-3)\"\nbatchreset submit "+submit+
+		"echo \"container: $(docker inspect -f '{{.Id}}' phone-3)\"\necho \"its data: $(docker exec phone-3 ls /data | tr '\\n' ' ')\"\n"+
+		"echo \"users that it sees: $(wc -l </proc/$(systemctl show -P MainPID batchreset-worker@docker)/uid_map)\"\n"+
+		"echo '== container done'\n"+afterwards+"echo '== the end'\n", 0o700)
 	write(t, filepath.Join(root, "etc/systemd/system/first-reset.service"), `[Unit]
 After=multi-user.target redis-server.service
 [Service]
 Type=oneshot
 ExecStart=/bin/bash /root/first-reset.sh
 ExecStopPost=/bin/systemctl --no-block poweroff
-TimeoutStartSec=5min
+TimeoutStartSec=10min
 StandardOutput=append:/root/first-reset.log
 StandardError=append:/root/first-reset.log
 [Install]
@@ -313,28 +361,40 @@ WantedBy=default.target
 	run(t, "systemctl", "--root", root, "enable", "first-reset.service")
 
 	booted := time.Now()
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 13*time.Minute)
 	defer cancel()
-	boot := exec.CommandContext(ctx, "systemd-nspawn", "--quiet", "--directory="+root, "--register=no", "--keep-unit", "--private-network", "--boot")
+	boot := exec.CommandContext(ctx, "systemd-nspawn", "--quiet", "--directory="+root, "--register=no", "--keep-unit", "--private-network",
+		"--bind="+strings.TrimPrefix(engine.Host(), "unix://")+":/run/docker.sock", "--boot")
 	boot.Cancel = func() error { return boot.Process.Signal(os.Interrupt) }
 	boot.WaitDelay = time.Minute
 	console, err := boot.CombinedOutput()
 	t.Logf("from the start of systemd to its end: %s", time.Since(booted).Round(time.Second))
 	said := read(filepath.Join(root, "root/first-reset.log"))
-	t.Logf("%d commands; they and the checks print:\n%s", count, said)
+	t.Logf("the commands and the checks print:\n%s", said)
 	if err != nil || !strings.HasSuffix(said, "== the end\n") {
 		t.Fatalf("it did not come to its end: %v\n%s", err, console[max(0, len(console)-4000):])
 	}
-	first, later, _ := strings.Cut(said, "== first reset done\n")
+	simulated, rest, _ := strings.Cut(said, "== first reset done\n")
+	contained, later, _ := strings.Cut(rest, "== container done\n")
 	for _, want := range []string{
 		"batchreset is installed, and not started.",
 		"succeeded",
 	} {
-		if !strings.Contains(first, want) {
+		if !strings.Contains(simulated, want) {
 			t.Errorf("%q is not in what the first commands print", want)
 		}
 	}
+	for _, want := range []string{"\nfirst-boot\nphoto\n", "1 instance in 1 job: 1 succeeded", "\nits data: first-boot \n", "\nusers that it sees: 2\n"} {
+		if !strings.Contains(contained, want) {
+			t.Errorf("%q is not in what the commands about a container print", want)
+		}
+	}
+	if ids := regexp.MustCompile(`(?m)^container: ([0-9a-f]{64})$`).FindAllStringSubmatch(contained, -1); len(ids) != 2 || ids[0][1] == ids[1][1] {
+		t.Errorf("the phone's containers before and after are %q", ids)
+	}
 	for _, want := range []string{
+		"1 instance in 1 job: 1 succeeded",
+		"kept by the program: 1",
 		"is-active: active active",
 		"api works, API at http://127.0.0.1:8080, operators' site at http://127.0.0.1:9090",
 		"worker works, operators' site at http://127.0.0.1:9091",
@@ -344,7 +404,7 @@ WantedBy=default.target
 		"after it hung: active 1",
 		"lab: active",
 		"left running: 0",
-		"kept: api.env drivers-lab.yaml drivers.yaml redis-url secret-key worker-lab.env worker.env ",
+		"kept: api.env drivers-docker.yaml drivers-exec.yaml drivers-lab.yaml drivers.yaml redis-url secret-key worker-docker.env worker-exec.env worker-lab.env worker.env ",
 		"purged: nothing is left",
 		"start without a URL: 1",
 	} {
@@ -361,6 +421,31 @@ WantedBy=default.target
 	if regexp.MustCompile(`(?m)^root .*/usr/bin/batchreset`).MatchString(later) {
 		t.Error("a process runs as root")
 	}
+}
+
+// busybox is what the stand-in for a phone is made of, under the name that its Dockerfile has, because there is no registry. Debian's lacks the
+// -delete of find, which the real one has.
+const busybox = `mkdir -p busybox/bin
+cp /bin/busybox busybox/bin
+chroot busybox /bin/busybox --install -s /bin
+rm busybox/bin/find
+cp /usr/bin/find busybox/bin
+cp --parents $(ldd /usr/bin/find | grep -o '/lib[^ ]*') busybox
+tar -C busybox -c . | docker import - busybox:1.37.0
+`
+
+// lendEngine gives the engine's socket to the group that Debian's package has made for it, as the engine of that package would. That one may
+// make no containers inside of another one, and is not started.
+func lendEngine(t *testing.T, engine *enginetest.Engine, root string) {
+	t.Helper()
+	run(t, "systemctl", "--root", root, "mask", "docker.service", "docker.socket", "containerd.service")
+	group := regexp.MustCompile(`(?m)^docker:[^:]*:(\d+):`).FindStringSubmatch(read(filepath.Join(root, "etc/group")))
+	if group == nil {
+		t.Fatal("docker.io has made no group docker")
+	}
+	socket := strings.TrimPrefix(engine.Host(), "unix://")
+	run(t, "chown", "root:"+group[1], socket)
+	run(t, "chmod", "660", socket)
 }
 
 func write(t *testing.T, path, content string, mode os.FileMode) {
