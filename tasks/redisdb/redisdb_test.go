@@ -80,7 +80,7 @@ func (w world) read(t testing.TB, id string) tasks.Job {
 	if err != nil {
 		t.Fatal(err)
 	}
-	outline := w.db.Jobs.Outlines(t.Context(), []string{id})[0]
+	outline := w.db.Jobs.OutlinesOfWaiting(t.Context(), []string{id})[0]
 	if again, err := w.db.Jobs.Job(t.Context(), id); err == nil && again.Revision == job.Revision && // nobody has changed it meanwhile
 		(outline.Err != nil || outline.Job.Counts != job.Counts || outline.Job.State != job.State || outline.Job.Held != job.Held || outline.Job.Stop != job.Stop) {
 		t.Errorf("the outline %+v is of %+v", outline, job)

@@ -177,13 +177,13 @@ func (r *Runs) ForPeople(ctx context.Context, limit int) (waiting, paused tasks.
 	return waiting, paused, nil
 }
 
-// sums adds to runs what the jobs of their open parts say.
+// sums adds to runs what the jobs of their open parts say. Most jobs of many long runs have not begun.
 func (r *Runs) sums(ctx context.Context, found []tasks.Run) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(sumsAtOnce)
 	for i, run := range found {
 		g.Go(func() (err error) {
-			found[i], err = r.sum(ctx, run)
+			found[i], err = r.sumBy(ctx, run, r.jobs.OutlinesOfWaiting)
 			return err
 		})
 	}

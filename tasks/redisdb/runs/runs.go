@@ -40,6 +40,7 @@ var (
 type Jobs interface {
 	Records(ctx context.Context, ids []string) []tasks.Read
 	Outlines(ctx context.Context, ids []string) []tasks.Read
+	OutlinesOfWaiting(ctx context.Context, ids []string) []tasks.Read
 }
 
 // Audit carries decisions out and has them in the trail: see registry.Audit.
@@ -297,7 +298,14 @@ func (r *Runs) Stored(ctx context.Context, id string) (tasks.Run, error) {
 }
 
 func (r *Runs) sum(ctx context.Context, run tasks.Run) (tasks.Run, error) {
-	jobs, err := r.OpenJobs(ctx, run)
+	return r.sumBy(ctx, run, r.jobs.Outlines)
+}
+
+// outlines reads outlines of jobs.
+type outlines func(ctx context.Context, ids []string) []tasks.Read
+
+func (r *Runs) sumBy(ctx context.Context, run tasks.Run, look outlines) (tasks.Run, error) {
+	jobs, err := r.openJobs(ctx, run, look)
 	if err != nil {
 		return run, err
 	}
@@ -307,13 +315,17 @@ func (r *Runs) sum(ctx context.Context, run tasks.Run) (tasks.Run, error) {
 // OpenJobs are outlines of the jobs of the open parts of a run, by part: see codec.Outline. Those that are
 // not made yet are not there.
 func (r *Runs) OpenJobs(ctx context.Context, run tasks.Run) (map[int]tasks.Job, error) {
+	return r.openJobs(ctx, run, r.jobs.Outlines)
+}
+
+func (r *Runs) openJobs(ctx context.Context, run tasks.Run, look outlines) (map[int]tasks.Job, error) {
 	parts := slices.Sorted(maps.Keys(run.Open))
 	ids := make([]string, len(parts))
 	for i, part := range parts {
 		ids[i] = tasks.PartJobID(run.ID, part)
 	}
 	jobs := make(map[int]tasks.Job, len(parts))
-	for i, read := range r.jobs.Outlines(ctx, ids) {
+	for i, read := range look(ctx, ids) {
 		switch {
 		case read.Err == nil:
 			jobs[parts[i]] = read.Job

@@ -58,9 +58,30 @@ func (v *Jobs) Records(ctx context.Context, ids []string) []tasks.Read {
 	return found
 }
 
-// Outlines reads of jobs what codec.Outline does, each by itself as Records does. Most jobs of a long run have not begun: of
-// these it reads three fields.
+// Outlines reads of jobs what codec.Outline does, each by itself as Records does.
 func (v *Jobs) Outlines(ctx context.Context, ids []string) []tasks.Read {
+	pipe := v.redis.Pipeline()
+	answers := make([]*redis.StringSliceCmd, len(ids))
+	for i, id := range ids {
+		answers[i] = redis.NewStringSliceCmd(ctx, "hgetall", codec.JobKey(id)) // as it comes: a map costs more than all the rest
+		_ = pipe.Process(ctx, answers[i])
+	}
+	_, _ = pipe.Exec(ctx) // each carries its own error
+	found := make([]tasks.Read, len(ids))
+	for i, id := range ids {
+		fields, err := answers[i].Result()
+		if err != nil {
+			found[i].Err = fmt.Errorf("read job record: %w", err)
+			continue
+		}
+		found[i].Job, found[i].Err = codec.Outline(id, fields)
+	}
+	return found
+}
+
+// OutlinesOfWaiting is Outlines for jobs of which most have not begun: of these it reads three fields. For the others it takes a
+// round trip more.
+func (v *Jobs) OutlinesOfWaiting(ctx context.Context, ids []string) []tasks.Read {
 	pipe := v.redis.Pipeline()
 	headers := make([]*redis.SliceCmd, len(ids))
 	for i, id := range ids {
@@ -79,20 +100,12 @@ func (v *Jobs) Outlines(ctx context.Context, ids []string) []tasks.Read {
 			begun = append(begun, i)
 		}
 	}
-	pipe = v.redis.Pipeline()
-	answers := make([]*redis.StringSliceCmd, len(begun))
+	whole := make([]string, len(begun))
 	for n, i := range begun {
-		answers[n] = redis.NewStringSliceCmd(ctx, "hgetall", codec.JobKey(ids[i])) // as it comes: a map costs more than all the rest
-		_ = pipe.Process(ctx, answers[n])
+		whole[n] = ids[i]
 	}
-	_, _ = pipe.Exec(ctx)
-	for n, i := range begun {
-		fields, err := answers[n].Result()
-		if err != nil {
-			found[i].Err = fmt.Errorf("read job record: %w", err)
-			continue
-		}
-		found[i].Job, found[i].Err = codec.Outline(ids[i], fields)
+	for n, read := range v.Outlines(ctx, whole) {
+		found[begun[n]] = read
 	}
 	return found
 }
