@@ -98,9 +98,9 @@ image: sbom ## build the container image batchreset:latest, and the list of what
 	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) --label org.opencontainers.image.version=$(VERSION) \
 		-t batchreset:latest .
 
-release-snapshot: $(GORELEASER) ## build all that a release consists of into dist, except the image where there is no Docker: see deploy/README.md, Releases
+release-snapshot: $(GORELEASER) ## build all that a release consists of into dist, except the image where there is no Docker engine with buildx: see deploy/README.md, Releases
 	$(GORELEASER) check
-	$(GORELEASER) release --snapshot --clean --parallelism $(PARALLEL) $(if $(shell command -v docker),,--skip=docker)
+	$(GORELEASER) release --snapshot --clean --parallelism $(PARALLEL) $(if $(shell docker info >/dev/null 2>&1 && docker buildx version 2>/dev/null),,--skip=docker)
 
 release-check: $(GORELEASER) ## build a release of what is committed twice, and compare byte by byte (10 to 20 minutes)
 	.ci/release/check $(GORELEASER)
