@@ -241,13 +241,7 @@ func (h *host) started(services ...string) string {
 // eventually waits until f is content: containers take longer than our tests without Docker allow.
 func (h *host) eventually(what string, f func() error) {
 	h.t.Helper()
-	var err error
-	for began := time.Now(); time.Since(began) < 3*time.Minute; time.Sleep(500 * time.Millisecond) {
-		if err = f(); err == nil {
-			return
-		}
-	}
-	h.t.Fatalf("%s: %v", what, err)
+	within(h.t, 3*time.Minute, what, f)
 }
 
 // healthy waits until the health checks of these services say so.

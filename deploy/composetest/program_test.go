@@ -76,13 +76,24 @@ func (l *log) text() string {
 // eventually waits until f is content.
 func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
-	var err error
-	for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(50 * time.Millisecond) {
-		if err = f(); err == nil {
+	within(t, 30*time.Second, what, f)
+}
+
+// within waits for so long at the most until f is content.
+func within(t *testing.T, limit time.Duration, what string, f func() error) {
+	t.Helper()
+	over := time.After(limit)
+	for {
+		err := f()
+		if err == nil {
 			return
 		}
+		select {
+		case <-over:
+			t.Fatalf("%s: not within %s: %v", what, limit, err)
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
-	t.Fatalf("%s: %v", what, err)
 }
 
 // environment is a service's, on this machine. The image's own variables come first.

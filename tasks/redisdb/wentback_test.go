@@ -20,14 +20,20 @@ func TestALockOfWhichTheRecordKnowsNothing(t *testing.T) {
 	both(t, redisdb.Options{}, func(t *testing.T, w world) { meetALock(t, w, w.rdb) })
 	t.Run("Cluster", func(t *testing.T) {
 		t.Parallel()
-		cluster := redistest.StartCluster(t)
-		rdb := cluster.Client()
-		t.Cleanup(func() { _ = rdb.Close() })
-		db, err := redisdb.Open(t.Context(), redisdb.Options{URL: cluster.URL()})
-		must(t, err)
-		t.Cleanup(func() { _ = db.Close() })
-		meetALock(t, world{db: db}, rdb)
+		w, rdb := openCluster(t)
+		meetALock(t, w, rdb)
 	})
+}
+
+func openCluster(t *testing.T) (w world, rdb redis.UniversalClient) {
+	t.Helper()
+	cluster := redistest.StartCluster(t)
+	rdb = cluster.Client()
+	t.Cleanup(func() { _ = rdb.Close() })
+	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: cluster.URL()})
+	must(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	return world{db: db}, rdb
 }
 
 func meetALock(t *testing.T, w world, rdb redis.UniversalClient) {
@@ -118,13 +124,8 @@ func TestOnePrimaryGoesBackAlone(t *testing.T) {
 // TestWhatIsOpenIsListed: the list of a Cluster has gone back to an earlier moment than records.
 func TestWhatIsOpenIsListed(t *testing.T) {
 	t.Parallel()
-	cluster := redistest.StartCluster(t)
-	rdb := cluster.Client()
-	t.Cleanup(func() { _ = rdb.Close() })
-	db, err := redisdb.Open(t.Context(), redisdb.Options{URL: cluster.URL()})
-	must(t, err)
-	t.Cleanup(func() { _ = db.Close() })
-	ctx, w := t.Context(), world{db: db}
+	w, rdb := openCluster(t)
+	ctx, db := t.Context(), w.db
 	open, listed, ended := w.submit(t, "phone-1"), w.submit(t, "phone-2"), w.submit(t, "phone-3")
 	must(t, db.Records.Cancel(ctx, ended.ID, tasks.Actor{}))
 	run, err := db.Runs.Create(ctx, tasks.RunSubmission{

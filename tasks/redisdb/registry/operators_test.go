@@ -29,10 +29,17 @@ var by = tasks.Actor{By: "user test"}
 
 func operators(t *testing.T) *registry.Operators {
 	t.Helper()
+	all, _ := operatorsOf(t)
+	return all
+}
+
+// operatorsOf is operators, with the client that they go through.
+func operatorsOf(t *testing.T) (*registry.Operators, *wire.Client) {
+	t.Helper()
 	client, err := wire.Open(wire.Options{URL: redistest.Start(t, "appendfsync no").URL()})
 	must(t, err)
 	t.Cleanup(func() { must(t, client.Close()) })
-	return registry.NewOperators(client, registry.NewAudit(client, 0, nil, 0), codec.NewLeftOut(slog.New(slog.DiscardHandler)), nil)
+	return registry.NewOperators(client, registry.NewAudit(client, 0, nil, 0), codec.NewLeftOut(slog.New(slog.DiscardHandler)), nil), client
 }
 
 func must(t *testing.T, err error) {
@@ -236,11 +243,7 @@ func TestSessionsAreListedAndEnded(t *testing.T) {
 // A session that is used goes on for an hour from then; of uses within seconds one is written.
 func TestAUsedSessionGoesOn(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t, "appendfsync no")
-	client, err := wire.Open(wire.Options{URL: server.URL()})
-	must(t, err)
-	t.Cleanup(func() { must(t, client.Close()) })
-	all := registry.NewOperators(client, registry.NewAudit(client, 0, nil, 0), codec.NewLeftOut(slog.New(slog.DiscardHandler)), nil)
+	all, client := operatorsOf(t)
 	must(t, all.AddSession(t.Context(), "s", add(t, all, "alice"), tasks.Visit{}))
 	sum := sha256.Sum256([]byte("s"))
 	key := "reset:session:{" + hex.EncodeToString(sum[:]) + "}"
@@ -262,11 +265,7 @@ func TestAUsedSessionGoesOn(t *testing.T) {
 // A session of an older version is in no index until it is used.
 func TestASessionOfAnOlderVersionGoesOnAndCanBeEnded(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t, "appendfsync no")
-	client, err := wire.Open(wire.Options{URL: server.URL()})
-	must(t, err)
-	t.Cleanup(func() { must(t, client.Close()) })
-	all := registry.NewOperators(client, registry.NewAudit(client, 0, nil, 0), codec.NewLeftOut(slog.New(slog.DiscardHandler)), nil)
+	all, client := operatorsOf(t)
 	add(t, all, "alice")
 	hash := func(text string) string { sum := sha256.Sum256([]byte(text)); return hex.EncodeToString(sum[:]) }
 	must(t, client.HSet(t.Context(), "reset:session:{"+hash("old")+"}", "name", "alice", "of", hash("operator old"), "until", time.Now().Add(time.Hour).UnixMilli()).Err())
